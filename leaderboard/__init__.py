@@ -1,0 +1,1 @@
+"""Reads result files and turns them into tables, plots and a gate; imports neither torch nor lm_eval."""

@@ -1,0 +1,36 @@
+"""Languages by ISO 639-1 code: which data sets speak them, and their English names."""
+
+POLYREFUSE: tuple[str, ...] = (
+    "ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "ru", "th", "yo", "zh",
+)  # fmt: skip
+"""The 14 languages of PolyRefuse (arXiv 2505.17306)."""
+
+MULTIJAIL: tuple[str, ...] = ("en", "zh", "it", "vi", "ar", "ko", "th", "bn", "sw", "jv")
+"""The 10 languages of MultiJail (arXiv 2310.06474), in the order of its columns."""
+
+MCD: tuple[str, ...] = ("en", "da", "ko", "el", "ga")
+"""The languages that MCD trains on (arXiv 2505.11835)."""
+
+NAMES: dict[str, str] = {
+    "ar": "Arabic",
+    "bn": "Bengali",
+    "da": "Danish",
+    "de": "German",
+    "el": "Greek",
+    "en": "English",
+    "es": "Spanish",
+    "fr": "French",
+    "ga": "Irish",
+    "it": "Italian",
+    "ja": "Japanese",
+    "jv": "Javanese",
+    "ko": "Korean",
+    "nl": "Dutch",
+    "pl": "Polish",
+    "ru": "Russian",
+    "sw": "Swahili",
+    "th": "Thai",
+    "vi": "Vietnamese",
+    "yo": "Yoruba",
+    "zh": "Chinese",
+}
