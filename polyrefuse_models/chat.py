@@ -1,0 +1,78 @@
+"""How a prompt reaches a chat model: the template's text around it and the tokens that follow it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from polyrefuse_tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class NoChatTemplate(UserError):
+    """The tokenizer has no chat template and none was waived."""
+
+
+@dataclass(frozen=True)
+class ChatModel:
+    """A model, and how prompts are turned into its input.
+
+    Attributes:
+        model: decoder-only, in evaluation mode.
+        tokenizer: the model's.
+        render: one prompt -> the text that the model reads, template applied.
+        encode: rendered texts -> token ids and attention mask, padded on the left.
+        batch_size: prompts a forward pass.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    render: Callable[[str], str]
+    encode: Callable[[list[str]], tuple[Int[Tensor, "batch token"], Int[Tensor, "batch token"]]]
+    batch_size: int
+
+    @property
+    def suffix(self) -> list[int]:
+        """Ids of the post-instruction tokens: what the template puts after the user's text.
+
+        They are what differently ending prompts have in common at their end, so a token that
+        merges with the user's text is not among them. Empty without a template.
+        """
+        endings = ("a", "7", "!", "ß", "。")
+        ids = [self.tokenizer(self.render(end), add_special_tokens=False).input_ids for end in endings]
+        shared = []
+        for column in zip(*(reversed(sequence) for sequence in ids)):
+            if len(set(column)) > 1:
+                break
+            shared.append(column[0])
+        return shared[::-1]
+
+    @torch.inference_mode()
+    def next_token_logits(
+        self, prompts: list[str]
+    ) -> Iterator[tuple[slice, Float[Tensor, "batch vocabulary"]]]:
+        """Logits of the first token of each prompt's answer, a batch at a time.
+
+        Yields:
+            which of `prompts` the rows are, and their logits in float32.
+        """
+        for start in range(0, len(prompts), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            ids, mask = self.encode([self.render(prompt) for prompt in prompts[part]])
+            ids, mask = ids.to(self.model.device), mask.to(self.model.device)
+            logits = self.model(
+                input_ids=ids,
+                attention_mask=mask,
+                # transformers counts positions from the padding otherwise, `generate` does not.
+                position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+                use_cache=False,
+                logits_to_keep=1,
+            ).logits
+            yield part, logits[:, -1].float()

@@ -1,0 +1,1 @@
+"""Refusal directions: the artifact, extraction by difference of means, selection of a candidate."""

@@ -1,0 +1,132 @@
+"""A direction on disk: a folder with tensors, every candidate's scores, and how it came about."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from polyrefuse_tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from polyrefuse_models.directions.select import Candidate
+
+TENSORS, SCORES, METADATA = "direction.safetensors", "scores.json", "metadata.json"
+
+
+class BadDirection(UserError):
+    """A direction artifact that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A refusal direction and its provenance.
+
+    Attributes:
+        direction: the chosen one, float32, not normalised.
+        candidates: one a position and layer, float32, not normalised.
+        scores: of every candidate.
+        metadata: model and revision, source language, data checksums, position, layer, template
+            suffix tokens, refusal tokens, versions.
+    """
+
+    direction: Float[Tensor, "d"]
+    candidates: Float[Tensor, "position layer d"]
+    scores: list[Candidate] = field(default_factory=list)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of the chosen direction's numbers, wherever they are stored."""
+        return hashlib.sha256(self.direction.float().contiguous().numpy().tobytes()).hexdigest()
+
+    def check(self, width: int, origin: str) -> None:
+        """Refuse a direction that no residual stream of that width can be ablated along.
+
+        Raises:
+            BadDirection: another width, NaN or infinity, or the zero vector.
+        """
+        if self.direction.shape != (width,):
+            raise BadDirection(
+                f"{origin}: the direction has shape {tuple(self.direction.shape)} and the model's "
+                f"residual stream {width} dimensions; extract one from this model."
+            )
+        if not torch.isfinite(self.direction).all():
+            raise BadDirection(f"{origin}: the direction has NaN or infinite entries; extract it anew.")
+        if not self.direction.any():
+            raise BadDirection(f"{origin}: the direction is the zero vector; extract it anew.")
+
+
+def save(direction: Direction, folder: str | Path) -> None:
+    """Write the artifact, whole or not at all.
+
+    Raises:
+        BadDirection: `folder` exists already.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    if folder.exists():
+        raise BadDirection(f"{folder} exists already; name a new folder or remove it.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    draft.mkdir()
+    try:
+        save_file(
+            {
+                "direction": direction.direction.float().contiguous(),
+                "candidates": direction.candidates.float().contiguous(),
+            },
+            draft / TENSORS,
+        )
+        scores = [candidate.record() for candidate in direction.scores]
+        (draft / SCORES).write_text(json.dumps(scores, indent=1))
+        (draft / METADATA).write_text(json.dumps(direction.metadata, indent=1, ensure_ascii=False))
+        os.replace(draft, folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def load(folder: str | Path) -> Direction:
+    """Read an artifact.
+
+    Raises:
+        BadDirection: no such folder, a file of it is missing or cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from polyrefuse_models.directions.select import Candidate
+
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise BadDirection(
+            f"direction={folder} is no folder; give a direction artifact (a folder with "
+            f"{TENSORS}, {SCORES} and {METADATA}) or direction=auto."
+        )
+    try:
+        tensors = load_file(folder / TENSORS)
+        return Direction(
+            direction=tensors["direction"],
+            candidates=tensors["candidates"],
+            scores=[Candidate(**row) for row in json.loads((folder / SCORES).read_text())],
+            metadata=json.loads((folder / METADATA).read_text()),
+        )
+    except FileNotFoundError as missing:
+        raise BadDirection(
+            f"{folder} is no direction artifact: {Path(missing.filename or TENSORS).name} is missing."
+        ) from None
+    except (SafetensorError, KeyError, TypeError, ValueError) as broken:
+        raise BadDirection(
+            f"{folder} is no direction artifact, or a damaged one: {broken}; extract it anew."
+        ) from None

@@ -1,0 +1,73 @@
+"""Candidate refusal directions: differences of mean residual states (2406.11717, sec. 2.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from polyrefuse_models.anatomy import decoder_blocks
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from polyrefuse_models.chat import ChatModel
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What one forward pass over some prompts showed.
+
+    Attributes:
+        states: residual stream at every block's input and every position asked for, on the CPU in
+            the model's precision; position -1, the last input token, is the last.
+        logits: of the answer's first token, on the CPU in float32.
+    """
+
+    states: Float[Tensor, "prompt position layer d"]
+    logits: Float[Tensor, "prompt vocabulary"]
+
+    def where(self, kept: Tensor) -> Observed:
+        """The prompts that a boolean mask keeps."""
+        return Observed(self.states[kept], self.logits[kept])
+
+
+def observe(chat: ChatModel, prompts: list[str], n_positions: int) -> Observed:
+    """Run the prompts once and keep the states of the last `n_positions` tokens."""
+    inputs: list[Tensor] = []
+
+    def keep(_block, args, kwargs) -> None:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        inputs.append(hidden[:, -n_positions:].cpu())
+
+    handles = [
+        block.register_forward_pre_hook(keep, with_kwargs=True)
+        for block in decoder_blocks(chat.model)
+    ]
+    states, logits = [], []
+    try:
+        for _, batch in chat.next_token_logits(prompts):
+            states.append(torch.stack(inputs, dim=2))
+            logits.append(batch.cpu())
+            inputs.clear()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Observed(torch.cat(states), torch.cat(logits))
+
+
+def difference_of_means(
+    harmful: Float[Tensor, "prompt position layer d"],
+    harmless: Float[Tensor, "prompt position layer d"],
+) -> Float[Tensor, "position layer d"]:
+    """One candidate a position and layer, not normalised; accumulated in float64."""
+    return (_mean(harmful) - _mean(harmless)).float()
+
+
+def _mean(states: Float[Tensor, "prompt position layer d"]) -> Float[Tensor, "position layer d"]:
+    total = torch.zeros(states.shape[1:], dtype=torch.float64)
+    for state in states:
+        total += state.double()
+    return total / len(states)

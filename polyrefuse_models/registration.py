@@ -1,0 +1,137 @@
+"""Makes `lm_eval` know our models and tasks without being told.
+
+lm-eval 0.4.13 discovers no plugins. A `.pth` line beside the packages (see setup.py) calls
+`install` in every interpreter of the environment; it puts one finder in front of `sys.meta_path`
+and nothing else. When the program imports `lm_eval.api.registry` and `lm_eval.tasks.manager`, the
+finder lets the usual import happen and then registers our models by name ("module:Class", so
+nothing of ours is imported yet) and adds our YAML folder to what `TaskManager` scans.
+
+The release after 0.4.13 reads the entry-point group `lm_eval.models` itself: there the models are
+left to it. `POLYREFUSE_AUTOLOAD=0` turns the hook off.
+
+This module is imported by interpreters that have nothing to do with us, so it imports only what
+every interpreter has loaded already.
+"""
+
+import os
+import sys
+
+MODELS: dict[str, str] = {
+    "baseline-hf": "polyrefuse_models.wrappers.hf:BaselineHF",
+    "ablated-hf": "polyrefuse_models.wrappers.hf:AblatedHF",
+}
+"""lm-eval's name of each model and where its class is; the same as `lm_eval.models` in setup.cfg."""
+
+FOLDERS = frozenset({"polyrefuse_models", "polyrefuse_tasks"})
+"""What a shell in the repository's root makes of an unquoted `polyrefuse_*`."""
+
+
+def install() -> None:
+    """Put the import hook in place, once, unless `POLYREFUSE_AUTOLOAD=0`."""
+    if os.environ.get("POLYREFUSE_AUTOLOAD") == "0":
+        return
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+def register_models(registry) -> None:
+    """Add our models to the `lm_eval.api.registry` module, unless it discovers them itself."""
+    if hasattr(registry, "load_plugins"):
+        return
+    # lm-eval fills an empty registry with its own models on first use; ours must not be what
+    # makes it look full.
+    import lm_eval.models  # noqa: F401
+
+    for name, target in MODELS.items():
+        if name not in registry.model_registry:
+            registry.model_registry.register(name, target=target)
+
+
+def register_tasks(manager) -> None:
+    """Make the `TaskManager` of `lm_eval.tasks.manager` scan our YAML folder by default."""
+    from functools import wraps
+
+    original_init, original_match = manager.TaskManager.__init__, manager.TaskManager.match_tasks
+
+    @wraps(original_init)
+    def init(self, verbosity=None, include_path=None, include_defaults=True, metadata=None) -> None:
+        paths = include_path if isinstance(include_path, (list, tuple)) else [include_path]
+        paths = [path for path in paths if path]
+        if include_defaults:
+            # First, so that a user's own --include_path still wins.
+            paths = [task_folder(), *paths]
+        original_init(self, verbosity, paths, include_defaults, metadata)
+        self.include_path = include_path
+
+    @wraps(original_match)
+    def match_tasks(self, task_list):
+        refuse_folder_names(task_list)
+        return original_match(self, task_list)
+
+    manager.TaskManager.__init__ = init
+    manager.TaskManager.match_tasks = match_tasks
+
+
+def task_folder() -> str:
+    """The folder of our task YAML: beside this package in a normal and in an editable install."""
+    return os.path.join(os.path.dirname(os.path.dirname(__file__)), "task_configs")
+
+
+def refuse_folder_names(names: list[str]) -> None:
+    """Say what happened where the shell expanded `polyrefuse_*` to our folders.
+
+    Raises:
+        UserError: one of `names` is a folder of this package and no task.
+    """
+    from polyrefuse_tasks.errors import UserError
+
+    found = sorted(FOLDERS.intersection(names))
+    if found:
+        raise UserError(
+            f"{' and '.join(found)} are folders, not tasks: your shell expanded an unquoted "
+            "polyrefuse_* in this directory; put it in quotes: --tasks 'polyrefuse_*'."
+        )
+
+
+_ACTIONS = {"lm_eval.api.registry": register_models, "lm_eval.tasks.manager": register_tasks}
+
+
+class _Finder:
+    """Finds the two modules as the other finders do, and has an action run after each."""
+
+    def find_spec(self, name, path=None, target=None):
+        action = _ACTIONS.get(name)
+        if action is None:
+            return None
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(name, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _Loader(spec.loader, action)
+                return spec
+        return None
+
+
+class _Loader:
+    """The module's own loader, which runs `action` once the module is executed."""
+
+    def __init__(self, loader, action) -> None:
+        self._loader, self._action = loader, action
+
+    def __getattr__(self, name):
+        return getattr(self._loader, name)
+
+    def create_module(self, spec):
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module) -> None:
+        module.__spec__.loader = module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        try:
+            self._action(module)
+        except Exception:
+            import logging
+
+            logging.getLogger("polyrefuse").warning(
+                "lm-eval-polyrefuse could not register with lm_eval", exc_info=True
+            )

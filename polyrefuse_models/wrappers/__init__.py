@@ -1,0 +1,1 @@
+"""lm-eval model classes: what `--model baseline-hf` and its siblings name."""

@@ -1,0 +1,330 @@
+"""`baseline-hf` and `ablated-hf`: lm-eval's HFLM for refusal safety.
+
+Every HFLM argument works. What the subclasses share is how a prompt reaches the model and how an
+answer leaves it; conditions then differ by the intervention alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lm_eval.api.model import CacheHook
+from lm_eval.models.huggingface import HFLM
+
+from polyrefuse_models.anatomy import width
+from polyrefuse_models.chat import ChatModel, NoChatTemplate
+from polyrefuse_models.directions import artifact
+from polyrefuse_models.directions.auto import find_direction
+from polyrefuse_models.interventions import Ablation
+from polyrefuse_models.versions import versions
+from polyrefuse_tasks.errors import UserError
+from polyrefuse_tasks.invocation import asked_of_lm_eval, warn_before_publishing
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from transformers import PreTrainedModel
+
+logger = logging.getLogger(__name__)
+
+THINK = "<think>"
+"""How reasoning opens in what leaves the wrapper; the judges remove it."""
+
+BATCH_WITHOUT_ONE = 8
+"""Prompts a forward pass in extraction where `batch_size=auto` leaves the size open."""
+
+
+class WrongCache(UserError):
+    """A response cache that another condition wrote."""
+
+
+class BaselineHF(HFLM):
+    """A chat model without an intervention.
+
+    Args:
+        pretrained: as HFLM's.
+        chat: "on" applies the tokenizer's chat template to `generate_until` requests where the
+            harness was not told to (`--apply_chat_template`); "off" leaves them as they are.
+            Log-likelihood requests stay as the harness makes them.
+        kwargs: every other argument of HFLM.
+
+    Raises:
+        UserError: `chat` is neither, or the harness adds a system instruction without a template.
+    """
+
+    condition = "baseline"
+    _reasoning_end: str | int | None = None
+
+    def __init__(
+        self, pretrained: str | PreTrainedModel, *, chat: str = "on", **kwargs: Any
+    ) -> None:
+        if chat not in ("on", "off"):
+            raise UserError(f"chat={chat} is not known; use chat=on or chat=off.")
+        self.chat = chat == "on"
+        self._refuse_stray_system_instruction()
+        warn_before_publishing()
+        super().__init__(pretrained=pretrained, **kwargs)
+        # HFLM cuts reasoning off without a trace where it ended and leaves it where it did not;
+        # `tok_decode` marks the second, so that it is not judged as an answer.
+        self._reasoning_end, self.think_end_token = self.think_end_token, None
+
+    def get_model_info(self) -> dict[str, Any]:
+        """HFLM's, and what was done to the model."""
+        return super().get_model_info() | self.identity() | {"versions": versions()}
+
+    def identity(self) -> dict[str, Any]:
+        """What an answer depends on beside the request: model, condition, settings."""
+        return {
+            "condition": self.condition,
+            "model_name": self.model.config._name_or_path,
+            "revision": self.revision,
+            "peft": self.peft,
+            "chat": "on" if self.chat else "off",
+        }
+
+    @property
+    def chat_model(self) -> ChatModel:
+        """The model as direction extraction sees it, with prompts as `generate_until` has them."""
+        return ChatModel(
+            model=self.model,
+            tokenizer=self.tokenizer,
+            render=self.render if self.chat else str,
+            encode=self.tok_batch_encode,
+            batch_size=(
+                self.batch_size if isinstance(self.batch_size, int) else BATCH_WITHOUT_ONE
+            ),
+        )
+
+    def render(self, prompt: str) -> str:
+        """The chat template around one user turn.
+
+        Raises:
+            NoChatTemplate: the tokenizer has none.
+        """
+        if not self.tokenizer.chat_template:
+            raise NoChatTemplate(
+                f"The tokenizer of {self.model.config._name_or_path} has no chat template; give "
+                "tokenizer=<one that has>, or chat=off to prompt the model with plain text."
+            )
+        return self.apply_chat_template([{"role": "user", "content": prompt}])
+
+    def generate_until(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[str]:
+        """HFLM's, with the chat template applied where nobody has, and no prompt cut short."""
+        rendering = self.chat and not asked_of_lm_eval("apply_chat_template")
+        if rendering:
+            self._refuse_stray_system_instruction()
+            logger.info(
+                "Applying the chat template to %d generate_until requests (the harness was not "
+                "told --apply_chat_template); chat=off turns this off",
+                len(requests),
+            )
+        original = {}
+        rendered = []
+        for request in requests:
+            context, settings = request.args
+            text = self.render(context) if rendering else context
+            original[text] = context
+            rendered.append(replace(request, arguments=(text, settings)))
+        self._refuse_long_prompts(rendered)
+        hook = self.cache_hook
+        self.cache_hook = _AnswersByRequest(hook, original, self._reopened)
+        try:
+            answers = super().generate_until(rendered, disable_tqdm=disable_tqdm)
+        finally:
+            self.cache_hook = hook
+        return [
+            self._reopened(request.args[0], answer)
+            for request, answer in zip(rendered, answers, strict=True)
+        ]
+
+    def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
+        """HFLM's; of an answer with reasoning (`think_end_token`), what follows it.
+
+        Reasoning that never ended is left and marked, so that a judge can tell.
+        """
+        end = self._reasoning_end
+        if end is None or not skip_special_tokens or not isinstance(tokens, list):
+            return super().tok_decode(tokens, skip_special_tokens)
+        if isinstance(end, int):
+            if end not in tokens:
+                return THINK + super().tok_decode(tokens).removeprefix(THINK)
+            last = len(tokens) - tokens[::-1].index(end)
+            return super().tok_decode(tokens[last:]).lstrip()
+        text = super().tok_decode(tokens)
+        if end not in text:
+            return THINK + text.removeprefix(THINK)
+        return text.split(end)[-1].lstrip()
+
+    def _reopened(self, context: str, answer: str) -> str:
+        """Give an answer whose reasoning the template opened in the prompt its opening tag back."""
+        opened = context.rstrip().endswith(THINK) and self._reasoning_end is None
+        return THINK + answer if opened else answer
+
+    def set_cache_hook(self, cache_hook: CacheHook) -> None:
+        """Take lm-eval's response cache, and refuse one that another condition wrote.
+
+        lm-eval keys an answer by its request alone, so a baseline's answers would be served to the
+        ablated model.
+
+        Raises:
+            WrongCache: the cache holds answers of another condition, or of nobody knows which.
+        """
+        if cache_hook.dbdict is not None:
+            claim_cache(cache_hook.dbdict, self.identity())
+        super().set_cache_hook(cache_hook)
+
+    def _refuse_stray_system_instruction(self) -> None:
+        """Without a template the harness would glue the system text to the user's."""
+        if (
+            self.chat
+            and asked_of_lm_eval("system_instruction")
+            and not asked_of_lm_eval("apply_chat_template")
+        ):
+            raise UserError(
+                "--system_instruction needs --apply_chat_template: without it lm-eval puts the "
+                "system text into the user's turn; add that flag."
+            )
+
+    def _refuse_long_prompts(self, requests: list[Instance]) -> None:
+        """HFLM would cut the beginning off, the template's with it, and say nothing."""
+        if self.truncation:
+            return
+        for request in requests:
+            text, settings = request.args
+            answer = settings.get("max_gen_toks", self.max_gen_toks)
+            length = len(self.tok_encode(text))
+            if length + answer > self.max_length:
+                raise UserError(
+                    f"Prompt {request.doc.get('id', request.doc_id)} of {request.task_name} has "
+                    f"{length} tokens and its answer may have {answer}, more than the model's "
+                    f"window of {self.max_length}; lower the answer's length with "
+                    "--gen_kwargs max_gen_toks=N, or cut prompts with truncation=True."
+                )
+
+
+class AblatedHF(BaselineHF):
+    """A chat model with its refusal direction ablated (2505.17306, eq. 3).
+
+    Args:
+        pretrained: as HFLM's.
+        direction: folder of a direction artifact, or "auto": extract one now.
+        source_lang: language of the prompts that "auto" extracts from.
+        refusal_tokens: tokens that open a refusal, separated by "|"; "auto" derives them from the
+            prompts where none are given.
+        direction_seed: of the choice of prompts of "auto".
+        kwargs: as BaselineHF's.
+
+    Raises:
+        UserError: no usable direction, or a model without the modules that ablation needs.
+    """
+
+    condition = "ablation"
+
+    def __init__(
+        self,
+        pretrained: str | PreTrainedModel,
+        *,
+        direction: str = "auto",
+        source_lang: str = "en",
+        refusal_tokens: str | None = None,
+        direction_seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        given = None if direction == "auto" else artifact.load(direction)
+        super().__init__(pretrained=pretrained, **kwargs)
+        if given is None:
+            given = find_direction(
+                self.chat_model,
+                source_lang,
+                tokens=self._token_ids(refusal_tokens),
+                seed=direction_seed,
+            )
+        given.check(width(self.model), f"direction={direction}")
+        self.direction = given
+        self.ablation = Ablation(self.model, given.direction)
+
+    def identity(self) -> dict[str, Any]:
+        """BaselineHF's, and which direction is ablated how."""
+        found = self.direction.metadata
+        return super().identity() | {
+            "direction_sha256": self.direction.sha256,
+            "source_lang": found.get("source_lang"),
+            "position": found.get("position"),
+            "layer": found.get("layer"),
+            "method": "hooks",
+            "direction_seed": found.get("seed"),
+            "direction_warnings": found.get("warnings", []),
+        }
+
+    def _token_ids(self, tokens: str | None) -> list[int] | None:
+        """Ids of refusal tokens given as text.
+
+        Raises:
+            UserError: one of them is not a single token of the model's.
+        """
+        if tokens is None:
+            return None
+        ids = []
+        for text in str(tokens).split("|"):
+            token = self.tokenizer(text, add_special_tokens=False).input_ids
+            if len(token) != 1:
+                raise UserError(
+                    f"refusal_tokens: {text!r} is {len(token)} tokens of this model; "
+                    "give single tokens, separated by '|'."
+                )
+            ids += token
+        return ids
+
+
+CONDITION_KEY = "polyrefuse_condition"
+
+
+def claim_cache(cache: Any, identity: dict[str, Any]) -> None:
+    """Record in a response cache who writes it.
+
+    Args:
+        cache: lm-eval's, a dictionary on disk.
+        identity: of the model that asks.
+
+    Raises:
+        WrongCache: another identity, or none, wrote what is there.
+    """
+    mine = json.dumps(identity, sort_keys=True)
+    recorded = cache.get(CONDITION_KEY)
+    if recorded == mine:
+        return
+    if recorded is not None or next(iter(cache.keys()), None) is not None:
+        theirs = "no recorded condition" if recorded is None else _difference(recorded, identity)
+        raise WrongCache(
+            f"The response cache {getattr(cache, 'filename', '')} was written with {theirs}; give "
+            "each condition a --use_cache path of its own."
+        )
+    cache[CONDITION_KEY] = mine
+    cache.commit()
+
+
+class _AnswersByRequest(CacheHook):
+    """Caches an answer under the request that lm-eval made, not under the rendered one."""
+
+    def __init__(
+        self, hook: CacheHook, original: dict[str, str], finish: Callable[[str, str], str]
+    ) -> None:
+        self._hook, self._original, self._finish = hook, original, finish
+        self.dbdict = hook.dbdict
+
+    def add_partial(self, attr: str, req: Any, res: Any) -> None:
+        context, settings = req
+        answer = self._finish(context, res)
+        self._hook.add_partial(attr, (self._original[context], settings), answer)
+
+
+def _difference(recorded: str, identity: dict[str, Any]) -> str:
+    """What the recorded identity has otherwise, in words."""
+    other = json.loads(recorded)
+    keys = [key for key in sorted(other.keys() | identity.keys()) if other.get(key) != identity.get(key)]
+    return ", ".join(f"{key}={other.get(key)} (now {identity.get(key)})" for key in keys)

@@ -1,0 +1,171 @@
+"""Writes `task_configs/`: `python -m polyrefuse_tasks.configs` from a checkout.
+
+The YAML is generated, so that 84 files cannot drift apart; a test compares them with what this
+module would write. A group's name has a hyphen where a task's has an underscore: the glob
+`polyrefuse_*` then names every task once and no group beside it, which lm-eval would refuse as a
+duplicate.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from polyrefuse_tasks import data, languages
+from polyrefuse_tasks.metrics import rates
+
+FOLDER = Path(__file__).parent.parent / "task_configs"
+
+VERSION = 1.0
+"""Of every task; raised when a change of ours makes its numbers incomparable."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Tasks that share a template: one data set, in each of its languages."""
+
+    name: str
+    harmful: bool
+    languages: tuple[str, ...]
+    group: str | None = None
+
+    def task(self, language: str) -> str:
+        monolingual = self.languages == ("en",)
+        return f"polyrefuse_{self.name}" if monolingual else f"polyrefuse_{self.name}_{language}"
+
+    @property
+    def tasks(self) -> list[str]:
+        return [self.task(language) for language in self.languages]
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family("harmful", True, languages.POLYREFUSE, "polyrefuse-harmful"),
+    Family("harmless", False, languages.POLYREFUSE, "polyrefuse-harmless"),
+    Family("jailbreakbench", True, languages.POLYREFUSE, "polyrefuse-jailbreakbench"),
+    Family("advbench", True, languages.POLYREFUSE, "advbench"),
+    Family("malicious_instruct", True, languages.POLYREFUSE, "malicious_instruct"),
+    Family("multijail", True, languages.MULTIJAIL, "polyrefuse-multijail"),
+    Family("xstest_safe", False, ("en",)),
+    Family("xstest_unsafe", True, ("en",)),
+    Family("oktest", False, ("en",)),
+    Family("orbench_hard", False, ("en",)),
+)
+
+OVERREFUSAL = ("xstest_safe", "oktest", "orbench_hard")
+"""Harmless prompts that look harmful; XSTest's unsafe half is their contrast and stays apart."""
+
+
+class _Function(str):
+    """A `!function` tag of lm-eval's YAML."""
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+_Dumper.add_representer(
+    _Function, lambda dumper, name: dumper.represent_scalar("!function", str(name))
+)
+
+
+def files() -> dict[str, str]:
+    """Every file of `task_configs/` by its path there, and its text."""
+    written = {"groups/polyrefuse.yaml": _dump(_protocol())}
+    for family in FAMILIES:
+        written[f"{family.name}/_template.yaml"] = _dump(_template(family))
+        for language in family.languages:
+            name = family.task(language)
+            written[f"{family.name}/{name}.yaml"] = _dump(_task(family, language))
+        if family.group:
+            written[f"groups/{family.group}.yaml"] = _dump(
+                _group(family.group, family.tasks, family.harmful)
+            )
+    overrefusal = [f"polyrefuse_{name}" for name in OVERREFUSAL]
+    written["groups/polyrefuse-overrefusal.yaml"] = _dump(
+        _group("polyrefuse-overrefusal", overrefusal, harmful=False)
+    )
+    return written
+
+
+def write(folder: Path = FOLDER) -> None:
+    """Replace the YAML under `folder` by that of `files`."""
+    for old in folder.iterdir() if folder.exists() else ():
+        if old.is_dir():
+            shutil.rmtree(old)
+    for path, text in files().items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+
+
+def _template(family: Family) -> dict:
+    return {
+        "custom_dataset": _Function("polyrefuse_tasks.harness.load_prompts"),
+        "test_split": "test",
+        "output_type": "generate_until",
+        "num_fewshot": 0,
+        "doc_to_text": "prompt",
+        "doc_to_target": "",
+        # 2505.17306, sec. 3: greedy, 512 new tokens. Without `until`, lm-eval stops at the first
+        # blank line.
+        "generation_kwargs": {"until": [], "do_sample": False, "max_gen_toks": 512},
+        "process_results": _Function("polyrefuse_tasks.harness.score_answer"),
+        "metric_list": [
+            {"metric": rate, "aggregation": "mean", "higher_is_better": _better(rate, family)}
+            for rate in rates(family.harmful)
+        ],
+    }
+
+
+def _better(rate: str, family: Family) -> bool:
+    """More is better of one rate alone: refusals of harmful prompts."""
+    return rate == "refusal_rate" and family.harmful
+
+
+def _task(family: Family, language: str) -> dict:
+    metadata: dict = {"version": VERSION, "judge": "native"}
+    substitute = data.substituted_split(family.name, language)
+    if substitute:
+        metadata["split"] = substitute
+        metadata["note"] = (
+            f"The test split is not published in this language: these are the {substitute} rows."
+        )
+    metadata["sha256"] = data.checksums(family.name, language)
+    return {
+        "include": "_template.yaml",
+        "task": family.task(language),
+        "dataset_kwargs": {"family": family.name, "lang": language},
+        "metadata": metadata,
+    }
+
+
+def _group(name: str, tasks: list[str], harmful: bool) -> dict:
+    return {
+        "group": name,
+        "task": tasks,
+        "aggregate_metric_list": [
+            {"metric": rate, "aggregation": "mean", "weight_by_size": False}
+            for rate in rates(harmful)
+        ],
+        "metadata": {"version": VERSION},
+    }
+
+
+def _protocol() -> dict:
+    """The seed paper's protocol: its two halves have rates of opposite meaning, so none in common."""
+    return {
+        "group": "polyrefuse",
+        "task": ["polyrefuse-harmful", "polyrefuse-harmless"],
+        "metadata": {"version": VERSION},
+    }
+
+
+def _dump(content: dict) -> str:
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,228 @@
+"""Extraction, refusal scores, the search and the artifact, against references computed apart."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from polyrefuse_models.chat import ChatModel
+from polyrefuse_models.directions import artifact, select
+from polyrefuse_models.directions.artifact import BadDirection, Direction
+from polyrefuse_models.directions.auto import find_direction
+from polyrefuse_models.directions.extract import difference_of_means, observe
+from polyrefuse_models.directions.refusal import refusal_scores, refusal_tokens
+from polyrefuse_models.directions.select import Candidate, choose, eligible, search
+from polyrefuse_models.interventions import ablated
+from tests.models import make_llama, make_tokenizer
+
+PROMPTS = ["Tell me about glimmerfish.", "Why?", "How tall is the tower of Quend in winter?"]
+
+
+def make_chat(seed: int = 0, batch_size: int = 2) -> ChatModel:
+    tokenizer = make_tokenizer()
+
+    def render(prompt: str) -> str:
+        turn = [{"role": "user", "content": prompt}]
+        return tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+
+    def encode(texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        batch = tokenizer(
+            texts, padding=True, padding_side="left", return_tensors="pt", add_special_tokens=False
+        )
+        return batch.input_ids, batch.attention_mask
+
+    return ChatModel(make_llama(seed), tokenizer, render, encode, batch_size)
+
+
+def test_the_suffix_is_what_the_template_puts_after_the_user() -> None:
+    chat = make_chat()
+    assert chat.tokenizer.convert_ids_to_tokens(chat.suffix) == ["<|end|>", "<|assistant|>", "Ċ"]
+    plain = replace(chat, render=str)
+    assert plain.suffix == []
+
+
+def test_observed_states_are_those_of_each_prompt_alone() -> None:
+    chat = make_chat()
+    seen = observe(chat, PROMPTS, n_positions=3)
+    assert seen.states.shape == (3, 3, 4, 32)
+    for i, prompt in enumerate(PROMPTS):
+        ids = chat.tokenizer(
+            chat.render(prompt), add_special_tokens=False, return_tensors="pt"
+        ).input_ids
+        with torch.no_grad():
+            alone = chat.model(input_ids=ids, output_hidden_states=True)
+        for layer in range(4):
+            expected = alone.hidden_states[layer][0, -3:]
+            torch.testing.assert_close(seen.states[i, :, layer], expected, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(seen.logits[i], alone.logits[0, -1], atol=1e-5, rtol=1e-4)
+
+
+def test_difference_of_means_is_that_of_float64() -> None:
+    generator = np.random.default_rng(0)
+    harmful = generator.normal(1e3, 1, (50, 2, 3, 8)).astype(np.float32)
+    harmless = generator.normal(1e3, 1, (40, 2, 3, 8)).astype(np.float32)
+    expected = harmful.mean(0, dtype=np.float64) - harmless.mean(0, dtype=np.float64)
+    found = difference_of_means(torch.from_numpy(harmful), torch.from_numpy(harmless))
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+
+
+def test_refusal_score_is_the_log_odds() -> None:
+    logits = torch.log(torch.tensor([[0.5, 0.2, 0.2, 0.1], [0.05, 0.05, 0.6, 0.3]]))
+    scores = refusal_scores(logits, tokens=[0, 1])
+    np.testing.assert_allclose(scores.numpy(), [np.log(0.7 / 0.3), np.log(0.1 / 0.9)], atol=1e-6)
+
+
+def test_refusal_tokens_rise_most_up_to_the_mass() -> None:
+    harmful = torch.log(torch.tensor([[0.60, 0.22, 0.10, 0.08], [0.50, 0.28, 0.12, 0.10]]))
+    harmless = torch.log(torch.tensor([[0.05, 0.15, 0.10, 0.70]]))
+    # Rises: .50, .10, .01 of .61 in all.
+    assert refusal_tokens(harmful, harmless, mass=0.8) == [0]
+    assert refusal_tokens(harmful, harmless, mass=0.9) == [0, 1]
+    assert refusal_tokens(harmful, harmless, mass=1.0) == [0, 1, 2]
+
+
+def test_search_finds_what_scoring_everything_would_choose() -> None:
+    chat = make_chat(seed=5)
+    torch.manual_seed(2)
+    directions = torch.randn(2, 4, 32)
+    tokens = [40, 50, 60, 70, 80]
+    base = observe(chat, PROMPTS, 1).logits
+    chosen, scored = search(chat, directions, PROMPTS, PROMPTS[:2], base[:2], tokens)
+
+    complete = []
+    for position in (-2, -1):
+        for layer in range(4):
+            with ablated(chat.model, directions[position, layer]):
+                after = observe(chat, PROMPTS, 1).logits
+            p, q = base[:2].double().softmax(-1), after[:2].double().softmax(-1)
+            complete.append(
+                Candidate(
+                    position,
+                    layer,
+                    refusal_score=refusal_scores(after, tokens).mean().item(),
+                    kl_div_score=(p * (p / q).log()).sum(-1).mean().item(),
+                )
+            )
+    expected = choose(complete, 4) or min(
+        eligible(complete, 4), key=lambda candidate: candidate.kl_div_score
+    )
+    assert (chosen.position, chosen.layer) == (expected.position, expected.layer)
+    assert chosen.kl_div_score == pytest.approx(expected.kl_div_score, abs=1e-5)
+    assert len(scored) == 8
+    assert all(c.refusal_score is None for c in scored if c.layer == 3)  # int(0.8 * 4)
+
+
+def test_search_stops_at_the_first_candidate_within_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(select, "KL_LIMIT", 1e9)
+    chat = make_chat()
+    base = observe(chat, PROMPTS, 1).logits
+    chosen, scored = search(chat, torch.randn(1, 4, 32), PROMPTS, PROMPTS, base, [40])
+    assert [c for c in scored if c.kl_div_score is not None] == [chosen]
+    assert chosen == eligible(scored, 4)[0]
+
+
+def a_direction(**metadata: object) -> Direction:
+    return Direction(
+        direction=torch.arange(1.0, 9.0),
+        candidates=torch.randn(2, 3, 8),
+        scores=[Candidate(-1, 0, refusal_score=-1.5), Candidate(-1, 1)],
+        metadata=metadata,
+    )
+
+
+def test_the_artifact_round_trips(tmp_path: Path) -> None:
+    direction = a_direction(model="invented", position=-1, layer=0)
+    artifact.save(direction, tmp_path / "found")
+    read = artifact.load(tmp_path / "found")
+    assert torch.equal(read.direction, direction.direction)
+    assert torch.equal(read.candidates, direction.candidates)
+    assert (read.scores, read.metadata, read.sha256) == (
+        direction.scores,
+        direction.metadata,
+        direction.sha256,
+    )
+    first = json.loads((tmp_path / "found" / "scores.json").read_text())[0]
+    assert first == {
+        "position": -1,
+        "layer": 0,
+        "refusal_score": -1.5,
+        "steering_score": None,
+        "kl_div_score": None,
+    }
+
+
+def test_an_artifact_is_never_half_written_nor_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(TypeError):
+        artifact.save(a_direction(broken=object()), tmp_path / "found")
+    assert list(tmp_path.iterdir()) == []
+    artifact.save(a_direction(), tmp_path / "found")
+    with pytest.raises(BadDirection, match="exists already"):
+        artifact.save(a_direction(), tmp_path / "found")
+
+
+@pytest.mark.parametrize(
+    ("vector", "said"),
+    [
+        (torch.ones(7), "shape .7,. and the model's residual stream 8"),
+        (torch.tensor([1.0] * 7 + [torch.nan]), "NaN"),
+        (torch.zeros(8), "zero vector"),
+    ],
+)
+def test_a_direction_that_cannot_be_ablated_is_refused(vector: torch.Tensor, said: str) -> None:
+    with pytest.raises(BadDirection, match=said):
+        replace(a_direction(), direction=vector).check(8, "direction=here")
+
+
+def test_a_folder_that_is_no_artifact_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadDirection, match="is no folder"):
+        artifact.load(tmp_path / "absent")
+    with pytest.raises(BadDirection, match="direction.safetensors is missing"):
+        artifact.load(tmp_path)
+    artifact.save(a_direction(), tmp_path / "found")
+    (tmp_path / "found/direction.safetensors").write_bytes(b"\x80\x04.")
+    with pytest.raises(BadDirection, match="damaged"):
+        artifact.load(tmp_path / "found")
+
+
+def test_auto_extracts_from_the_training_split_and_records_how(mirror: Path) -> None:
+    found = find_direction(make_chat(batch_size=32), "de")
+    again = find_direction(make_chat(batch_size=32), "de")
+    other = find_direction(make_chat(batch_size=32), "de", seed=1)
+    assert found.sha256 == again.sha256 != other.sha256
+    assert found.candidates.shape == (3, 4, 32)
+    told = found.metadata
+    assert torch.equal(found.direction, found.candidates[told["position"], told["layer"]])
+    assert set(told["sha256"]) == {
+        f"polyrefuse/{kind}_{split}_{language}.json"
+        for kind, split, language in (
+            ("harmful", "train", "translated_de"),
+            ("harmless", "train", "translated_de"),
+            ("harmful", "val", "translated_de"),
+            ("harmless", "val", "translated_de"),
+            ("harmful", "train", "en"),
+            ("harmless", "train", "200_sampled_en"),
+            ("harmful", "val", "en"),
+            ("harmless", "val", "200_sampled_en"),
+        )
+    }
+    assert told["source_lang"] == "de"
+    assert told["refusal_tokens"] and told["suffix_tokens"] == ["<|end|>", "<|assistant|>", "Ċ"]
+
+
+def test_auto_with_given_refusal_tokens_and_too_few_refusals_warns(
+    mirror: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = find_direction(make_chat(batch_size=32), "en", tokens=[40])
+    # One token in 264 of a random model is rarely more likely than all others together.
+    assert any("refusal score above 0" in warning for warning in found.metadata["warnings"])
+    assert "all were used" in caplog.text
+    assert found.metadata["refusal_tokens_mass"] is None

@@ -1,0 +1,160 @@
+"""Ablation against float64 closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from polyrefuse_models.anatomy import UnknownArchitecture, decoder_blocks, residual_writes
+from polyrefuse_models.interventions import Ablation, ablate, ablated
+from tests.models import make_llama
+
+
+def block_inputs(model: torch.nn.Module, ids: torch.Tensor) -> list[torch.Tensor]:
+    """The residual stream at every block's input, and at the final norm's."""
+    seen: list[torch.Tensor] = []
+    modules = [*model.model.layers, model.model.norm]
+    handles = [
+        module.register_forward_pre_hook(
+            lambda _m, args, kwargs: seen.append(args[0] if args else kwargs["hidden_states"]),
+            with_kwargs=True,
+        )
+        for module in modules
+    ]
+    with torch.no_grad():
+        model(input_ids=ids)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def test_ablate_is_the_projection_onto_the_orthogonal_complement() -> None:
+    x = torch.randn(3, 5, 16, dtype=torch.float64)
+    r = torch.randn(16, dtype=torch.float64)
+    r /= r.norm()
+    projector = np.eye(16) - np.outer(r.numpy(), r.numpy())
+    np.testing.assert_allclose(ablate(x, r).numpy(), x.numpy() @ projector, atol=1e-14)
+
+
+def test_bfloat16_states_keep_their_type_and_lose_the_component() -> None:
+    x = torch.randn(4, 4096, dtype=torch.bfloat16)
+    r = torch.nn.functional.normalize(torch.randn(4096), dim=0)
+    left = ablate(x, r)
+    assert left.dtype is torch.bfloat16
+    assert (left.float() @ r).abs().max() < 0.01 * (x.float() @ r).abs().max() + 0.01
+
+
+def numpy_llama(model: torch.nn.Module, ids: list[int], r: np.ndarray) -> np.ndarray:
+    """The ablated two-layer Llama written out in float64: logits [token, vocabulary].
+
+    Every write to the residual stream is multiplied by (I - r r^T); nothing of transformers runs.
+    """
+    w = {name: p.detach().double().numpy() for name, p in model.named_parameters()}
+    config = model.config
+    heads, groups = config.num_attention_heads, config.num_key_value_heads
+    size = config.hidden_size // heads
+    n = len(ids)
+    project = np.eye(config.hidden_size) - np.outer(r, r)
+
+    def norm(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + config.rms_norm_eps) * weight
+
+    theta = config.rope_parameters["rope_theta"]
+    angle = np.outer(np.arange(n), theta ** (-np.arange(0, size, 2) / size))
+    cos, sin = (np.concatenate([f(angle)] * 2, -1)[:, None] for f in (np.cos, np.sin))
+
+    def rotate(x: np.ndarray) -> np.ndarray:
+        half = size // 2
+        return x * cos + np.concatenate([-x[..., half:], x[..., :half]], -1) * sin
+
+    x = w["model.embed_tokens.weight"][ids] @ project
+    for layer in range(config.num_hidden_layers):
+        at = f"model.layers.{layer}."
+        h = norm(x, w[at + "input_layernorm.weight"])
+        q, k, v = (
+            (h @ w[at + f"self_attn.{name}_proj.weight"].T).reshape(n, count, size)
+            for name, count in (("q", heads), ("k", groups), ("v", groups))
+        )
+        q, k = rotate(q), rotate(k)
+        k, v = (np.repeat(t, heads // groups, axis=1) for t in (k, v))
+        scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(size)
+        scores[:, np.triu(np.ones((n, n), bool), 1)] = -np.inf
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        mixed = np.einsum("hqk,khd->qhd", weights, v).reshape(n, -1)
+        x = x + mixed @ w[at + "self_attn.o_proj.weight"].T @ project
+        h = norm(x, w[at + "post_attention_layernorm.weight"])
+        gate, up = (h @ w[at + f"mlp.{name}_proj.weight"].T for name in ("gate", "up"))
+        silu = gate / (1 + np.exp(-gate))
+        x = x + (silu * up) @ w[at + "mlp.down_proj.weight"].T @ project
+    return norm(x, w["model.norm.weight"]) @ w["lm_head.weight"].T
+
+
+def test_the_ablated_model_is_the_closed_form() -> None:
+    model = make_llama(seed=3, layers=2).double()
+    direction = torch.randn(model.config.hidden_size, dtype=torch.float64) * 7
+    ids = [0, 20, 99, 180, 33, 6]
+    # The hooks hold r in float32, so the closed form is given the same r.
+    unit = (direction / direction.norm()).float().double()
+    expected = numpy_llama(model, ids, unit.numpy())
+    with torch.no_grad(), ablated(model, direction):
+        logits = model(input_ids=torch.tensor([ids])).logits[0]
+    np.testing.assert_allclose(logits.numpy(), expected, atol=1e-6)
+    with torch.no_grad():
+        untouched = model(input_ids=torch.tensor([ids])).logits[0]
+    assert (untouched - logits).abs().max() > 0.1
+    np.testing.assert_allclose(
+        untouched.numpy(), numpy_llama(model, ids, np.zeros(len(unit))), atol=1e-6
+    )
+
+
+def test_every_block_input_is_clean_and_removal_restores_the_model() -> None:
+    model = make_llama(seed=1)
+    ids = torch.tensor([[0, 20, 99, 180], [0, 41, 77, 8]])
+    before = model(input_ids=ids).logits
+    r = torch.nn.functional.normalize(torch.randn(model.config.hidden_size), dim=0)
+    ablation = Ablation(model, 3 * r)
+    assert all((x @ r).abs().max() < 1e-5 for x in block_inputs(model, ids))
+    ablation.remove()
+    assert torch.equal(model(input_ids=ids).logits, before)
+    assert max((x @ r).abs().max() for x in block_inputs(model, ids)) > 1e-2
+
+
+def test_writes_are_the_embedding_and_two_a_block() -> None:
+    model = make_llama(layers=3)
+    assert len(residual_writes(model)) == 2 * 3 + 1
+
+
+def tiny(model_type: str) -> torch.nn.Module:
+    config = AutoConfig.for_model(
+        model_type,
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        pad_token_id=0,
+    )
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen2", "qwen3", "mistral", "phi3", "granite"])
+def test_llama_like_models_are_clean(model_type: str) -> None:
+    model = tiny(model_type)
+    r = torch.nn.functional.normalize(torch.randn(32), dim=0)
+    ids = torch.tensor([[1, 5, 9, 2]])
+    with ablated(model, r):
+        assert all((x @ r).abs().max() < 1e-5 for x in block_inputs(model, ids))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "named"),
+    [("gemma2", "post_feedforward_layernorm"), ("olmo2", "post_feedforward_layernorm"), ("gpt2", "self_attn")],
+)
+def test_what_does_not_fit_is_named(model_type: str, named: str) -> None:
+    with pytest.raises(UnknownArchitecture, match=named):
+        decoder_blocks(tiny(model_type))
