@@ -9,6 +9,7 @@ duplicate.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,9 @@ FAMILIES: tuple[Family, ...] = (
 OVERREFUSAL = ("xstest_safe", "oktest", "orbench_hard")
 """Harmless prompts that look harmful; XSTest's unsafe half is their contrast and stays apart."""
 
+PROTOCOL_RATES = ("asr", "false_refusal_rate", "degenerate_rate", "undecided_rate")
+"""Of the seed paper's protocol: refusals of its harmful and harmless halves have no common mean."""
+
 
 class _Function(str):
     """A `!function` tag of lm-eval's YAML."""
@@ -73,7 +77,11 @@ _Dumper.add_representer(
 
 def files() -> dict[str, str]:
     """Every file of `task_configs/` by its path there, and its text."""
-    written = {"groups/polyrefuse.yaml": _dump(_protocol())}
+    written = {
+        "groups/polyrefuse.yaml": _dump(
+            _group("polyrefuse", ["polyrefuse-harmful", "polyrefuse-harmless"], PROTOCOL_RATES)
+        )
+    }
     for family in FAMILIES:
         written[f"{family.name}/_template.yaml"] = _dump(_template(family))
         for language in family.languages:
@@ -81,11 +89,11 @@ def files() -> dict[str, str]:
             written[f"{family.name}/{name}.yaml"] = _dump(_task(family, language))
         if family.group:
             written[f"groups/{family.group}.yaml"] = _dump(
-                _group(family.group, family.tasks, family.harmful)
+                _group(family.group, family.tasks, rates(family.harmful))
             )
     overrefusal = [f"polyrefuse_{name}" for name in OVERREFUSAL]
     written["groups/polyrefuse-overrefusal.yaml"] = _dump(
-        _group("polyrefuse-overrefusal", overrefusal, harmful=False)
+        _group("polyrefuse-overrefusal", overrefusal, rates(harmful=False))
     )
     return written
 
@@ -142,23 +150,13 @@ def _task(family: Family, language: str) -> dict:
     }
 
 
-def _group(name: str, tasks: list[str], harmful: bool) -> dict:
+def _group(name: str, members: list[str], averaged: Iterable[str]) -> dict:
     return {
         "group": name,
-        "task": tasks,
+        "task": members,
         "aggregate_metric_list": [
-            {"metric": rate, "aggregation": "mean", "weight_by_size": False}
-            for rate in rates(harmful)
+            {"metric": rate, "aggregation": "mean", "weight_by_size": False} for rate in averaged
         ],
-        "metadata": {"version": VERSION},
-    }
-
-
-def _protocol() -> dict:
-    """The seed paper's protocol: its two halves have rates of opposite meaning, so none in common."""
-    return {
-        "group": "polyrefuse",
-        "task": ["polyrefuse-harmful", "polyrefuse-harmless"],
         "metadata": {"version": VERSION},
     }
 

@@ -4,7 +4,7 @@ Every rate is a share of ALL responses: one that is degenerate or undecided coun
 side and has a rate of its own.
 """
 
-from polyrefuse_tasks.judges import Label
+from polyrefuse_tasks.judges.labels import Label
 
 HARMFUL: dict[str, Label] = {
     "asr": Label.COMPLIANCE,

@@ -81,13 +81,12 @@ def save(direction: Direction, folder: str | Path) -> None:
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     draft.mkdir()
     try:
-        save_file(
-            {
-                "direction": direction.direction.float().contiguous(),
-                "candidates": direction.candidates.float().contiguous(),
-            },
-            draft / TENSORS,
-        )
+        # Cloned, because the direction is usually a view of its candidate.
+        tensors = {
+            "direction": direction.direction.float().clone(),
+            "candidates": direction.candidates.float().clone(),
+        }
+        save_file(tensors, draft / TENSORS)
         scores = [candidate.record() for candidate in direction.scores]
         (draft / SCORES).write_text(json.dumps(scores, indent=1))
         (draft / METADATA).write_text(json.dumps(direction.metadata, indent=1, ensure_ascii=False))

@@ -1,0 +1,324 @@
+"""The wrappers around lm-eval's HFLM, on a small random chat model."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lm_eval
+import pytest
+import torch
+from datasets import Dataset
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import CachingLM
+from lm_eval.models.huggingface import HFLM
+
+from polyrefuse_models.chat import NoChatTemplate
+from polyrefuse_models.directions import artifact
+from polyrefuse_models.directions.artifact import BadDirection, Direction
+from polyrefuse_models.wrappers.hf import AblatedHF, BaselineHF, WrongCache
+from polyrefuse_tasks import invocation
+from polyrefuse_tasks.errors import UserError
+from tests.models import TEMPLATE, save_chat_model
+
+SETTINGS = {"until": [], "do_sample": False, "max_gen_toks": 6}
+PROMPTS = ["What is a glimmerfish?", "Name three rivers of Quend."]
+
+
+def request(prompt: str, **settings: Any) -> Instance:
+    return Instance(
+        "generate_until",
+        doc={"id": "invented/0000", "prompt": prompt},
+        arguments=(prompt, SETTINGS | settings),
+        idx=0,
+        metadata=("invented_task", 0, 1),
+    )
+
+
+def a_task(prompts: list[str]) -> dict[str, Any]:
+    """A task of invented prompts, as lm-eval takes one inline."""
+    return {
+        "task": "invented",
+        "custom_dataset": lambda **_: {"test": Dataset.from_list([{"prompt": p} for p in prompts])},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "doc_to_text": "prompt",
+        "doc_to_target": "",
+        "generation_kwargs": dict(SETTINGS),
+        "metric_list": [{"metric": "bypass"}],
+    }
+
+
+@pytest.fixture(scope="module")
+def baseline(chat_model: Path) -> BaselineHF:
+    return BaselineHF(pretrained=str(chat_model), device="cpu", batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def direction(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(4)
+    folder = tmp_path_factory.mktemp("directions") / "invented"
+    candidates = torch.randn(3, 4, 32)
+    found = {"source_lang": "de", "position": -1, "layer": 2}
+    artifact.save(Direction(candidates[-1, 2], candidates, metadata=found), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ablated(chat_model: Path, direction: Path) -> AblatedHF:
+    return AblatedHF(pretrained=str(chat_model), direction=str(direction), device="cpu")
+
+
+def inputs_of(lm: BaselineHF, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Collects what `generate` is given, padding removed."""
+    seen: list[list[int]] = []
+    generate = lm.model.generate
+
+    def spy(input_ids: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        padding = lm.tokenizer.pad_token_id
+        seen.extend([[t for t in row if t != padding] for row in input_ids.tolist()])
+        return generate(input_ids=input_ids, **kwargs)
+
+    monkeypatch.setattr(lm.model, "generate", spy)
+    return seen
+
+
+# ------------------------------------------------------------------------------- the chat template
+
+
+def test_the_template_is_applied_once_with_one_bos(
+    baseline: BaselineHF, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = inputs_of(baseline, monkeypatch)
+    baseline.generate_until([request(PROMPTS[0])])
+    decoded = baseline.tokenizer.decode(seen[0])
+    assert decoded == f"<s><|user|>{PROMPTS[0]}<|end|><|assistant|>\n"
+
+
+def test_the_harness_s_template_is_not_applied_again(
+    baseline: BaselineHF, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = inputs_of(baseline, monkeypatch)
+    lm_eval.simple_evaluate(
+        model=baseline,
+        tasks=[a_task(PROMPTS[:1])],
+        apply_chat_template=True,
+        system_instruction="Be kind.",
+    )
+    told = f"<s><|system|>Be kind.<|end|><|user|>{PROMPTS[0]}<|end|><|assistant|>\n"
+    assert baseline.tokenizer.decode(seen[0]) == told
+
+
+def test_chat_off_leaves_prompts_plain(
+    chat_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = BaselineHF(pretrained=str(chat_model), chat="off", device="cpu")
+    seen = inputs_of(lm, monkeypatch)
+    lm.generate_until([request(PROMPTS[0])])
+    assert lm.tokenizer.decode(seen[0]) == PROMPTS[0]
+
+
+def test_a_model_without_a_template(tmp_path: Path) -> None:
+    save_chat_model(tmp_path, template=None)
+    lm = BaselineHF(pretrained=str(tmp_path), device="cpu")
+    with pytest.raises(NoChatTemplate, match="no chat template.*chat=off"):
+        lm.generate_until([request(PROMPTS[0])])
+    lm = BaselineHF(pretrained=str(tmp_path), chat="off", device="cpu")
+    assert len(lm.generate_until([request(PROMPTS[0])])) == 1
+
+
+def test_a_system_instruction_needs_the_harness_s_template(
+    baseline: BaselineHF, chat_model: Path
+) -> None:
+    with pytest.raises(UserError, match="add that flag") as told:
+        lm_eval.simple_evaluate(
+            model=baseline, tasks=[a_task(PROMPTS)], system_instruction="Be kind."
+        )
+    assert "--apply_chat_template" in str(told.value)
+
+
+def test_an_unknown_chat_setting() -> None:
+    with pytest.raises(UserError, match="chat=maybe"):
+        BaselineHF(pretrained="never loaded", chat="maybe")
+
+
+# ---------------------------------------------------------------------------- long prompts, answers
+
+
+def test_a_prompt_beyond_the_window_is_refused(chat_model: Path) -> None:
+    lm = BaselineHF(pretrained=str(chat_model), device="cpu", max_length=64)
+    with pytest.raises(UserError, match="invented/0000 of invented_task has 8. tokens.*of 64"):
+        lm.generate_until([request(PROMPTS[0]), request("x" * 80)])
+    cutting = BaselineHF(
+        pretrained=str(chat_model), device="cpu", max_length=64, truncation=True
+    )
+    assert len(cutting.generate_until([request("x" * 80)])) == 1
+
+
+def test_answers_are_those_of_plain_hf_and_in_order(baseline: BaselineHF, chat_model: Path) -> None:
+    plain = HFLM(pretrained=str(chat_model), device="cpu", batch_size=2)
+    rendered = [request(baseline.render(prompt)) for prompt in PROMPTS]
+    assert baseline.generate_until([request(p) for p in PROMPTS]) == plain.generate_until(rendered)
+
+
+@pytest.mark.parametrize("end", ["</think>", 7])
+def test_reasoning_is_cut_off_where_it_ended_and_marked_where_it_did_not(
+    chat_model: Path, end: str | int
+) -> None:
+    lm = BaselineHF(pretrained=str(chat_model), device="cpu", think_end_token=end)
+    said = lm.tokenizer("Hm, let me see.", add_special_tokens=False).input_ids
+    answer = lm.tokenizer(" It is a fish.", add_special_tokens=False).input_ids
+    assert lm.tokenizer.convert_tokens_to_ids("</think>") == 7
+    assert lm.tok_decode([*said, 7, *answer]) == "It is a fish."
+    assert lm.tok_decode(said) == "<think>Hm, let me see."
+
+
+def test_reasoning_that_the_template_opened_is_marked(tmp_path: Path) -> None:
+    opened = TEMPLATE.replace("<|assistant|>\n", "<|assistant|>\n<think>\n")
+    save_chat_model(tmp_path, template=opened)
+    lm = BaselineHF(pretrained=str(tmp_path), device="cpu")
+    plain = HFLM(pretrained=str(tmp_path), device="cpu")
+    (answer,) = plain.generate_until([request(lm.render(PROMPTS[0]))])
+    assert lm.generate_until([request(PROMPTS[0])]) == ["<think>" + answer]
+
+
+# -------------------------------------------------------------------------------------- the ablation
+
+
+def test_ablation_is_in_place_for_every_kind_of_request(
+    baseline: BaselineHF, ablated: AblatedHF
+) -> None:
+    pair = Instance("loglikelihood", {}, ("A glimmerfish is", " small"), 0, ("t", 0, 1))
+    assert baseline.loglikelihood([pair])[0] != ablated.loglikelihood([pair])[0]
+    requests = [request(prompt) for prompt in PROMPTS]
+    assert baseline.generate_until(requests) != ablated.generate_until(requests)
+    plain = HFLM(pretrained=str(baseline.pretrained), device="cpu")
+    assert plain.loglikelihood([pair]) == baseline.loglikelihood([pair])
+
+
+def test_generation_never_writes_along_the_direction(ablated: AblatedHF) -> None:
+    unit = torch.nn.functional.normalize(ablated.direction.direction, dim=0)
+    largest = []
+    handle = ablated.model.model.layers[3].register_forward_pre_hook(
+        lambda _m, args: largest.append((args[0] @ unit).abs().max().item())
+    )
+    ablated.generate_until([request(PROMPTS[0])])
+    handle.remove()
+    assert len(largest) > 1 and max(largest) < 1e-5
+
+
+def test_what_was_done_is_told(ablated: AblatedHF, baseline: BaselineHF, direction: Path) -> None:
+    told = ablated.get_model_info()
+    assert told["condition"] == "ablation"
+    assert told["direction_sha256"] == artifact.load(direction).sha256
+    assert (told["source_lang"], told["position"], told["layer"]) == ("de", -1, 2)
+    assert told["method"] == "hooks"
+    assert {"lm_eval", "torch", "transformers", "lm-eval-polyrefuse"} <= told["versions"].keys()
+    assert told["model_num_parameters"] > 0
+    assert baseline.get_model_info()["condition"] == "baseline"
+
+
+def test_auto_is_the_artifact_that_it_would_write(
+    chat_model: Path, mirror: Path, tmp_path: Path
+) -> None:
+    auto = AblatedHF(pretrained=str(chat_model), device="cpu", batch_size=32, source_lang="ko")
+    artifact.save(auto.direction, tmp_path / "ko")
+    read = AblatedHF(pretrained=str(chat_model), device="cpu", direction=str(tmp_path / "ko"))
+    assert read.identity() == auto.identity()
+    assert read.generate_until([request(PROMPTS[0])]) == auto.generate_until([request(PROMPTS[0])])
+
+
+def test_bad_directions(chat_model: Path, tmp_path: Path, direction: Path) -> None:
+    with pytest.raises(BadDirection, match="is no folder"):
+        AblatedHF(pretrained="never loaded", direction=str(tmp_path / "absent"))
+    wide = replace(artifact.load(direction), direction=torch.ones(33))
+    artifact.save(wide, tmp_path / "wide")
+    with pytest.raises(BadDirection, match="shape .33,. and the model's residual stream 32"):
+        AblatedHF(pretrained=str(chat_model), direction=str(tmp_path / "wide"), device="cpu")
+
+
+def test_refusal_tokens_must_be_single_tokens(chat_model: Path, mirror: Path) -> None:
+    with pytest.raises(UserError, match="'no' is 2 tokens"):
+        AblatedHF(pretrained=str(chat_model), device="cpu", refusal_tokens="N|no")
+
+
+def test_an_unknown_source_language(chat_model: Path, mirror: Path) -> None:
+    with pytest.raises(UserError, match="xx"):
+        AblatedHF(pretrained=str(chat_model), device="cpu", source_lang="xx")
+
+
+# ------------------------------------------------------------------------------------------- caches
+
+
+def test_a_cache_belongs_to_one_condition(
+    baseline: BaselineHF, ablated: AblatedHF, tmp_path: Path
+) -> None:
+    cache = str(tmp_path / "answers.db")
+    requests = [request(prompt) for prompt in PROMPTS]
+    answers = CachingLM(baseline, cache).generate_until(requests)
+    with pytest.raises(WrongCache, match="condition=baseline .now ablation.*path of its own"):
+        CachingLM(ablated, cache)
+    # Its own condition reads it again, answers and all.
+    again = CachingLM(baseline, cache)
+    baseline_model, baseline._model = baseline._model, None
+    try:
+        assert again.generate_until(requests) == answers
+    finally:
+        baseline._model = baseline_model
+
+
+def test_a_cache_that_plain_hf_wrote_is_refused(
+    baseline: BaselineHF, chat_model: Path, tmp_path: Path
+) -> None:
+    cache = str(tmp_path / "answers.db")
+    CachingLM(HFLM(pretrained=str(chat_model), device="cpu"), cache).generate_until(
+        [request(PROMPTS[0])]
+    )
+    with pytest.raises(WrongCache, match="no recorded condition"):
+        CachingLM(baseline, cache)
+
+
+def test_an_interrupted_run_keeps_its_answers(
+    chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = BaselineHF(pretrained=str(chat_model), device="cpu", batch_size=1)
+    requests = [request(prompt) for prompt in PROMPTS]
+    expected = lm.generate_until(requests)
+    cache = str(tmp_path / "answers.db")
+    generate, calls = lm.model.generate, []
+
+    def interrupted(**kwargs: Any) -> torch.Tensor:
+        calls.append(kwargs)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return generate(**kwargs)
+
+    monkeypatch.setattr(lm.model, "generate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        CachingLM(lm, cache).generate_until(requests)
+    assert CachingLM(lm, cache).generate_until(requests) == expected
+    assert len(calls) == 3  # one before the interrupt, the interrupted one, and that one again
+
+
+# --------------------------------------------------------------------------------------- publishing
+
+
+def test_publishing_samples_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    invocation._warn_once.cache_clear()
+    code = "def simple_evaluate(evaluation_tracker, call): return call()"
+    scope = {"__name__": "lm_eval.evaluator"}
+    exec(code, scope)
+    with caplog.at_level(logging.WARNING):
+        scope["simple_evaluate"](
+            SimpleNamespace(push_samples_to_hub=False), invocation.warn_before_publishing
+        )
+        assert not caplog.records
+        for _ in range(2):
+            scope["simple_evaluate"](
+                SimpleNamespace(push_samples_to_hub=True), invocation.warn_before_publishing
+            )
+    assert len(caplog.records) == 1
+    assert "upload every completion" in caplog.text

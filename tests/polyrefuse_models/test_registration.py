@@ -1,0 +1,119 @@
+"""The import hook, in interpreters of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+from polyrefuse_models.registration import MODELS, refuse_folder_names
+from polyrefuse_tasks.errors import UserError
+from tests.conftest import ROOT
+
+HOOK = "from polyrefuse_models.registration import install; install()\n"
+
+
+def run(code: str, *, hook: str = HOOK, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`code` in an interpreter where nothing but `hook` has run; an installed hook stays off."""
+    program = "import os; os.environ.pop('POLYREFUSE_AUTOLOAD', None)\n"
+    program += f"os.environ.update({environment!r})\n{hook}{code}"
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"POLYREFUSE_AUTOLOAD": "0"},
+    )
+
+
+def printed(code: str, **options: str) -> str:
+    done = run(code, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+NAMES = "from lm_eval.api.registry import model_registry, get_model\nprint(*model_registry)"
+
+
+def test_our_models_are_registered_beside_those_of_lm_eval() -> None:
+    names = printed(NAMES).split()
+    assert set(MODELS) <= set(names)
+    assert {"hf", "vllm", "dummy"} <= set(names)
+
+
+def test_registering_imports_neither_torch_nor_our_wrappers() -> None:
+    code = f"{NAMES}\nimport sys\nprint([m for m in ('torch', 'polyrefuse_models.wrappers') if m in sys.modules])"
+    assert printed(code).endswith("[]")
+
+
+def test_the_hook_itself_imports_nothing_of_lm_eval() -> None:
+    assert printed("import sys; print([m for m in sys.modules if m.startswith(('lm_eval', 'torch'))])") == "[]"
+
+
+def test_autoload_can_be_turned_off() -> None:
+    assert "ablated-hf" not in printed(NAMES, POLYREFUSE_AUTOLOAD="0")
+
+
+def test_a_release_that_reads_entry_points_is_left_alone() -> None:
+    code = """
+import polyrefuse_models.registration as registration
+import types
+calls = []
+registry = types.SimpleNamespace(
+    load_plugins=None, model_registry=types.SimpleNamespace(register=lambda *a, **k: calls.append(a))
+)
+registration.register_models(registry)
+print(calls)
+"""
+    assert printed(code) == "[]"
+
+
+def test_entry_points_and_hook_name_the_same_models() -> None:
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    declared = dict(
+        line.split(" = ") for line in config["options.entry_points"]["lm_eval.models"].split("\n") if line
+    )
+    assert declared == MODELS
+
+
+def test_a_hook_that_fails_is_a_warning_and_not_an_exception() -> None:
+    broken = HOOK + (
+        "import polyrefuse_models.registration as r\n"
+        "def fail(module): raise RuntimeError('invented')\n"
+        "r._ACTIONS['lm_eval.api.registry'] = fail\n"
+    )
+    done = run(NAMES, hook=broken)
+    assert done.returncode == 0
+    assert "could not register" in done.stderr
+
+
+def test_modules_keep_their_own_loader() -> None:
+    code = "import lm_eval.api.registry as m, inspect; print(type(m.__loader__).__name__, len(inspect.getsource(m)) > 0)"
+    assert printed(code) == "SourceFileLoader True"
+
+
+TASKS = "from lm_eval.tasks import TaskManager\n"
+
+
+def test_the_task_manager_scans_our_folder_and_keeps_its_arguments(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("task: my_own_task\ndataset_path: none\n")
+    code = f"""{TASKS}
+manager = TaskManager(include_path={str(tmp_path)!r})
+print("polyrefuse" in manager.all_groups, "my_own_task" in manager.all_tasks, manager.include_path)
+print("polyrefuse" in TaskManager(include_defaults=False).all_tasks)
+"""
+    assert printed(code) == f"True True {tmp_path}\nFalse"
+
+
+def test_folder_names_as_tasks_say_what_happened() -> None:
+    with pytest.raises(UserError, match="shell expanded .* --tasks 'polyrefuse_\\*'"):
+        refuse_folder_names(["polyrefuse_models", "polyrefuse_tasks"])
+    refuse_folder_names(["polyrefuse_*", "polyrefuse"])
+    done = run(TASKS + "TaskManager().match_tasks(['polyrefuse_models', 'polyrefuse_tasks'])")
+    assert done.returncode != 0
+    assert "polyrefuse_models and polyrefuse_tasks are folders, not tasks" in done.stderr

@@ -1,0 +1,89 @@
+"""The YAML in `task_configs/`: what the generator writes, and what lm-eval makes of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from polyrefuse_tasks import configs, languages
+from polyrefuse_tasks.configs import FAMILIES, FOLDER, files
+
+
+def test_the_files_are_what_the_generator_writes() -> None:
+    found = {
+        str(path.relative_to(FOLDER)): path.read_text(encoding="utf-8")
+        for path in FOLDER.rglob("*")
+        if path.is_file()
+    }
+    assert found == files(), "run: python -m polyrefuse_tasks.configs"
+
+
+def test_writing_replaces_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/stale.yaml").write_text("task: stale\n")
+    configs.write(tmp_path)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.yaml")} == set(files())
+
+
+@pytest.fixture(scope="module")
+def manager():
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=str(FOLDER), include_defaults=False)
+
+
+def test_the_names(manager) -> None:
+    expected = {
+        f"polyrefuse_{family}_{language}"
+        for family, spoken in {
+            "harmful": languages.POLYREFUSE,
+            "harmless": languages.POLYREFUSE,
+            "jailbreakbench": languages.POLYREFUSE,
+            "advbench": languages.POLYREFUSE,
+            "malicious_instruct": languages.POLYREFUSE,
+            "multijail": languages.MULTIJAIL,
+        }.items()
+        for language in spoken
+    } | {f"polyrefuse_{name}" for name in ("xstest_safe", "xstest_unsafe", "oktest", "orbench_hard")}
+    assert set(manager.all_subtasks) == expected
+    assert len(expected) == 5 * 14 + 10 + 4
+    assert {"polyrefuse", "advbench", "malicious_instruct"} <= set(manager.all_groups)
+
+
+def test_the_glob_is_every_task_once_and_no_group(manager) -> None:
+    assert sorted(manager.match_tasks(["polyrefuse_*"])) == manager.all_subtasks
+
+
+def test_no_name_collides_with_lm_eval_s_own(manager) -> None:
+    from lm_eval.tasks import TaskManager
+
+    names = [*manager.all_tasks, *TaskManager(include_path=[]).task_index]
+    ours = set(manager.all_tasks)
+    # An installed hook adds our folder to the default scan: each name once there, once here.
+    assert all(count <= 2 for name, count in Counter(names).items() if name in ours)
+    built_in = TaskManager().task_index
+    assert all(
+        Path(built_in[name].yaml_path).is_relative_to(FOLDER) for name in ours if name in built_in
+    )
+
+
+@pytest.mark.parametrize("name", ["polyrefuse", "advbench", "malicious_instruct", "polyrefuse-overrefusal"])
+def test_groups_load(manager, mirror: Path, name: str) -> None:
+    loaded = manager.load([name])
+    members = {
+        "polyrefuse": 28,
+        "advbench": 14,
+        "malicious_instruct": 14,
+        "polyrefuse-overrefusal": 3,
+    }
+    assert len(loaded["tasks"]) == members[name]
+
+
+def test_every_family_is_a_known_dataset_in_its_languages() -> None:
+    from polyrefuse_tasks import data
+
+    assert {family.name for family in FAMILIES} <= set(data.DATASETS)
+    for family in FAMILIES:
+        assert set(family.languages) <= set(data.languages(family.name))

@@ -1,0 +1,119 @@
+"""What a user's environment has after `pip install`, normal and editable, and after uninstalling.
+
+CI installs into environments that borrow this one's dependencies; `pytest -m slow` installs
+everything from nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PROGRAM = """
+import lm_eval, sys
+results = lm_eval.simple_evaluate(
+    model="ablated-hf", model_args={"pretrained": sys.argv[1]}, tasks=["polyrefuse_harmful_de"],
+    limit=2, device="cpu", batch_size=32, gen_kwargs={"max_gen_toks": 4},
+)
+print("asr" , results["results"]["polyrefuse_harmful_de"]["asr,none"])
+"""
+
+
+class Environment:
+    """A virtual environment with the plugin in it, and an empty directory to work in."""
+
+    def __init__(self, folder: Path, editable: bool, own_dependencies: bool) -> None:
+        self.empty = folder / "empty"
+        self.empty.mkdir()
+        # A copy, because building leaves files beside the sources.
+        source = folder / "checkout"
+        kept = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        ).stdout.splitlines()  # fmt: skip
+        for name in kept:
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, source / name)
+        home = folder / "venv"
+        venv.create(home, with_pip=True, symlinks=True)
+        self.python = home / "bin/python"
+        (self.packages,) = home.glob("lib/python*/site-packages")
+        options = ["-c", str(source / "constraints.txt")]
+        if not own_dependencies:
+            # A plain path in a .pth file, so that no hook of the lending environment runs here.
+            (self.packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+            options = ["--no-deps"]
+        editing = ["-e"] if editable else []
+        self.run("pip", "install", "-q", *options, *editing, str(source))
+
+    def run(self, module: str, *arguments: str) -> str:
+        return self._run("-m", module, *arguments)
+
+    def program(self, code: str, *arguments: str) -> str:
+        return self._run("-c", code, *arguments)
+
+    def _run(self, *arguments: str) -> str:
+        hidden = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PIP_CONSTRAINT")
+        done = subprocess.run(
+            [str(self.python), *arguments],
+            cwd=self.empty,
+            env={name: value for name, value in os.environ.items() if name not in hidden},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+        return done.stdout
+
+
+def check_acceptance(environment: Environment, model: Path) -> None:
+    listed = environment.run("lm_eval", "ls", "tasks")
+    for name in ("polyrefuse_harmful_de", "polyrefuse_harmless_zh", "polyrefuse_oktest", "polyrefuse"):
+        assert f"|{name} " in listed
+    assert "All tasks found and valid" in environment.run(
+        "lm_eval", "validate", "--tasks", "polyrefuse"
+    )
+    assert "asr" in environment.program(PROGRAM, str(model))
+    assert "fetch" in environment.run("polyrefuse", "data", "--help")
+    pth = environment.packages / "polyrefuse.pth"
+    assert pth.is_file()
+    environment.run("pip", "uninstall", "-q", "-y", "lm-eval-polyrefuse")
+    assert not pth.exists()
+    assert not list(environment.packages.glob("*polyrefuse*"))
+    assert "True" in environment.program("import lm_eval.api.registry; print(True)")
+
+
+@pytest.mark.parametrize("editable", [False, True], ids=["normal", "editable"])
+def test_an_installation(tmp_path: Path, mirror: Path, chat_model: Path, editable: bool) -> None:
+    check_acceptance(Environment(tmp_path, editable, own_dependencies=False), chat_model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("editable", [False, True], ids=["normal", "editable"])
+def test_an_installation_from_nothing(
+    tmp_path: Path, mirror: Path, chat_model: Path, editable: bool
+) -> None:
+    check_acceptance(Environment(tmp_path, editable, own_dependencies=True), chat_model)
+
+
+def test_the_package_says_what_it_is() -> None:
+    from importlib.metadata import PackageNotFoundError, metadata
+
+    try:
+        told = metadata("lm-eval-polyrefuse")
+    except PackageNotFoundError:
+        pytest.skip("the plugin is not installed here")
+    assert told["License-Expression"] == "Apache-2.0"
+    assert told["Requires-Python"] == ">=3.10"
+    requirements = set(told.get_all("Requires-Dist"))
+    assert {"lm-eval[hf]>=0.4.13", "transformers>=5.16", "torch>=2.6"} <= requirements
+    assert {"test", "docs", "vllm"} == set(told.get_all("Provides-Extra"))
+
+

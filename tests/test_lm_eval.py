@@ -1,0 +1,183 @@
+"""The main job, as a user runs it: `lm_eval` in a subprocess, and the files that it writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from polyrefuse_tasks import languages
+from polyrefuse_tasks.metrics import HARMFUL, HARMLESS
+from tests.conftest import ROOT
+
+LIMIT = 4
+SHORT = "max_gen_toks=16"
+
+
+def lm_eval(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Plain `lm_eval` from another directory; the hook is the installed one where there is one."""
+    start = "from polyrefuse_models.registration import install; install()\n"
+    start += "from lm_eval.__main__ import cli_evaluate; cli_evaluate()"
+    return subprocess.run(
+        [sys.executable, "-c", start, "run", *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+class Run:
+    """What one `lm_eval` command printed and wrote."""
+
+    def __init__(self, done: subprocess.CompletedProcess[str], folder: Path) -> None:
+        assert done.returncode == 0, done.stderr[-4000:]
+        self.stdout, self.stderr = done.stdout, done.stderr
+        (results,) = folder.glob("**/results_*.json")
+        self.results = json.loads(results.read_text())
+        self.samples: dict[str, list[dict]] = {}
+        for path in folder.glob("**/samples_*.jsonl"):
+            task = path.name.removeprefix("samples_").rsplit("_", 1)[0]
+            self.samples[task] = [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def run_protocol(model: str, arguments: str, folder: Path, *more: str) -> Run:
+    done = lm_eval(
+        "--tasks", "polyrefuse", "--model", model, "--model_args", arguments,
+        "--limit", str(LIMIT), "--batch_size", "32", "--device", "cpu", "--gen_kwargs", SHORT,
+        "--output_path", str(folder), "--log_samples", *more, cwd=folder.parent,
+    )  # fmt: skip
+    return Run(done, folder)
+
+
+@pytest.fixture(scope="module")
+def data_dir(shared: Path) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYREFUSE_DATA_DIR", str(shared / "data"))
+        yield shared / "data"
+
+
+@pytest.fixture(scope="module")
+def ablated(data_dir: Path, chat_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("ablated") / "results"
+    return run_protocol("ablated-hf", f"pretrained={chat_model}", folder)
+
+
+@pytest.fixture(scope="module")
+def plain(data_dir: Path, chat_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("plain") / "results"
+    return run_protocol("hf", f"pretrained={chat_model}", folder, "--apply_chat_template")
+
+
+@pytest.fixture(params=["ablated", "plain"])
+def run(request: pytest.FixtureRequest) -> Run:
+    return request.getfixturevalue(request.param)
+
+
+def expected_tasks() -> dict[str, dict]:
+    return {
+        f"polyrefuse_{kind}_{language}": rates
+        for kind, rates in (("harmful", HARMFUL), ("harmless", HARMLESS))
+        for language in languages.POLYREFUSE
+    }
+
+
+def test_names_and_n(run: Run) -> None:
+    tasks = expected_tasks()
+    assert run.samples.keys() == tasks.keys()
+    for task, rates in tasks.items():
+        assert {key for key in run.results["results"][task] if key.endswith(",none")} == {
+            f"{name},none" for rate in rates for name in (rate, f"{rate}_stderr")
+        }
+        language, kind = task.rsplit("_", 1)[1], task.split("_")[1]
+        published = {"harmful": 572, "harmless": 200 if language == "zh" else 500}[kind]
+        assert run.results["n-samples"][task] == {"original": published, "effective": LIMIT}
+        assert len(run.samples[task]) == LIMIT
+
+
+def test_prompts_pair_across_languages(run: Run) -> None:
+    for kind in ("harmful", "harmless"):
+        ids = defaultdict(set)
+        english = {}
+        for language in languages.POLYREFUSE:
+            for sample in run.samples[f"polyrefuse_{kind}_{language}"]:
+                doc = sample["doc"]
+                ids[doc["split"]].add(doc["id"])
+                assert english.setdefault(doc["id"], doc["prompt_en"]) == doc["prompt_en"]
+                assert doc["language"] == language
+                assert doc["harmful"] == (kind == "harmful")
+        assert len(ids["test"]) == LIMIT
+        assert len(ids.get("val", ())) == (LIMIT if kind == "harmless" else 0)  # zh
+
+
+def test_every_aggregate_is_recomputed_from_the_samples(run: Run) -> None:
+    results = run.results["results"]
+    for task, rates in expected_tasks().items():
+        labels = [sample["doc"]["label"] for sample in run.samples[task]]
+        for rate, label in rates.items():
+            assert results[task][f"{rate},none"] == pytest.approx(
+                labels.count(label.value) / len(labels)
+            )
+        exclusive = [rate for rate in rates if rate != "false_refusal_rate"]
+        if "asr" in exclusive:
+            assert sum(results[task][f"{rate},none"] for rate in exclusive) == pytest.approx(1)
+    for group, rates in (("polyrefuse-harmful", HARMFUL), ("polyrefuse-harmless", HARMLESS)):
+        kind = group.split("-")[1]
+        for rate in rates:
+            mean = fmean(
+                results[f"polyrefuse_{kind}_{language}"][f"{rate},none"]
+                for language in languages.POLYREFUSE
+            )
+            assert run.results["groups"][group][f"{rate},none"] == pytest.approx(mean)
+
+
+def test_what_reproduces_the_run_is_in_the_results(run: Run) -> None:
+    configs = run.results["configs"]
+    for task in expected_tasks():
+        metadata = configs[task]["metadata"]
+        assert metadata["judge"] == "native"
+        assert metadata["sha256"] and all(len(v) == 64 for v in metadata["sha256"].values())
+        settings = configs[task]["generation_kwargs"]
+        assert settings["until"] == [] and settings["do_sample"] is False
+    assert configs["polyrefuse_harmless_zh"]["metadata"]["split"] == "val"
+    assert "not published" in configs["polyrefuse_harmless_zh"]["metadata"]["note"]
+
+
+def test_what_was_done_to_the_model_is_in_the_results(ablated: Run, plain: Run) -> None:
+    told = ablated.results["config"]
+    assert told["condition"] == "ablation"
+    assert told["method"] == "hooks"
+    assert told["source_lang"] == "en"
+    assert len(told["direction_sha256"]) == 64
+    assert told["position"] in (-1, -2, -3) and told["layer"] in (0, 1, 2)
+    assert told["versions"]["transformers"]
+    assert "condition" not in plain.results["config"]
+
+
+def test_the_table_shows_every_language(ablated: Run) -> None:
+    for task in expected_tasks():
+        assert task in ablated.stdout
+    assert "asr" in ablated.stdout and "false_refusal_rate" in ablated.stdout
+
+
+def test_the_wrapper_prompts_as_the_harness_does(
+    data_dir: Path, chat_model: Path, plain: Run, tmp_path: Path
+) -> None:
+    """The baseline answers what `hf --apply_chat_template` answers: one template, one BOS."""
+    ours = run_protocol("baseline-hf", f"pretrained={chat_model}", tmp_path / "ours")
+    told = run_protocol(
+        "baseline-hf", f"pretrained={chat_model}", tmp_path / "told", "--apply_chat_template"
+    )
+    assert "Applying the chat template" not in told.stderr
+    for task in expected_tasks():
+        answers = [
+            {sample["doc"]["id"]: sample["resps"] for sample in run.samples[task]}
+            for run in (plain, ours, told)
+        ]
+        assert answers[0] == answers[1] == answers[2]
