@@ -14,20 +14,17 @@ import pytest
 
 from polyrefuse_tasks import languages
 from polyrefuse_tasks.metrics import HARMFUL, HARMLESS
-from tests.conftest import ROOT
 
 LIMIT = 4
 SHORT = "max_gen_toks=16"
 
 
 def lm_eval(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Plain `lm_eval` from another directory; the hook is the installed one where there is one."""
-    start = "from polyrefuse_models.registration import install; install()\n"
-    start += "from lm_eval.__main__ import cli_evaluate; cli_evaluate()"
+    """Plain `lm_eval` from another directory, which finds the plugin because it is installed."""
     return subprocess.run(
-        [sys.executable, "-c", start, "run", *arguments],
+        [sys.executable, "-m", "lm_eval", "run", *arguments],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
     )
@@ -181,3 +178,46 @@ def test_the_wrapper_prompts_as_the_harness_does(
             for run in (plain, ours, told)
         ]
         assert answers[0] == answers[1] == answers[2]
+
+
+def test_the_judge_is_chosen_by_metadata_and_recorded(
+    data_dir: Path, chat_model: Path, tmp_path: Path
+) -> None:
+    done = lm_eval(
+        "--tasks", "polyrefuse_harmful_de,polyrefuse_harmful_en", "--model", "baseline-hf",
+        "--model_args", f"pretrained={chat_model}", "--limit", "2", "--device", "cpu",
+        "--gen_kwargs", SHORT, "--metadata", '{"judge": "substring"}',
+        "--output_path", str(tmp_path / "results"), "--log_samples", cwd=tmp_path,
+    )  # fmt: skip
+    run = Run(done, tmp_path / "results")
+    assert run.results["configs"]["polyrefuse_harmful_de"]["metadata"]["judge"] == "substring"
+    assert {s["doc"]["judge"] for s in run.samples["polyrefuse_harmful_de"]} == {"substring"}
+    assert run.results["results"]["polyrefuse_harmful_de"]["undecided_rate,none"] == 1.0
+    assert run.results["results"]["polyrefuse_harmful_en"]["undecided_rate,none"] == 0.0
+    assert run.stderr.count("reads English") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--tasks", "polyrefuse_models", "polyrefuse_tasks", "--model", "dummy"], "are folders, not tasks"),
+        (["--tasks", "polyrefuse_harmful_de", "--model", "dummy", "--metadata", '{"judge": "x"}'], "no judge 'x'"),
+        (["--tasks", "polyrefuse_oktest", "--model", "baseline-hf", "--model_args", "pretrained=p,chat=x"], "chat=x"),
+    ],
+)  # fmt: skip
+def test_bad_input_ends_in_one_sentence(
+    data_dir: Path, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    done = lm_eval(*arguments, cwd=tmp_path)
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("polyrefuse_tasks.") and said in last
+
+
+def test_a_missing_file_says_how_to_get_it(tmp_path: Path) -> None:
+    done = lm_eval(
+        "--tasks", "polyrefuse_harmful_de", "--model", "dummy", cwd=tmp_path,
+        POLYREFUSE_DATA_DIR=str(tmp_path), POLYREFUSE_CACHE_DIR=str(tmp_path),
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "polyrefuse data fetch harmful" in done.stderr.strip().splitlines()[-1]

@@ -250,6 +250,38 @@ def test_an_unknown_source_language(chat_model: Path, mirror: Path) -> None:
         AblatedHF(pretrained=str(chat_model), device="cpu", source_lang="xx")
 
 
+# ------------------------------------------------------------------------- arguments that are HFLM's
+
+
+def test_bfloat16_and_automatic_batches(chat_model: Path, mirror: Path) -> None:
+    lm = AblatedHF(pretrained=str(chat_model), device="cpu", dtype="bfloat16", batch_size="auto")
+    assert lm.model.dtype is torch.bfloat16
+    assert lm.direction.direction.dtype is torch.float32
+    lm.batch_size_per_gpu = 2
+    assert len(lm.generate_until([request(prompt) for prompt in PROMPTS])) == 2
+
+
+def test_a_peft_adapter(chat_model: Path, direction: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_pretrained(chat_model)
+    config = LoraConfig(target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    get_peft_model(base, config).save_pretrained(tmp_path)
+    given = {"pretrained": str(chat_model), "device": "cpu", "peft": str(tmp_path)}
+    adapted, ablated_too = BaselineHF(**given), AblatedHF(**given, direction=str(direction))
+    unit = torch.nn.functional.normalize(ablated_too.direction.direction, dim=0)
+    seen = []
+    ablated_too.model.get_decoder().norm.register_forward_pre_hook(
+        lambda _m, args: seen.append((args[0] @ unit).abs().max().item())
+    )
+    answers = [lm.generate_until([request(PROMPTS[0])]) for lm in (adapted, ablated_too)]
+    assert answers[0] != answers[1]
+    assert max(seen) < 1e-5
+    assert adapted.identity()["peft"] == str(tmp_path)
+
+
 # ------------------------------------------------------------------------------------------- caches
 
 
