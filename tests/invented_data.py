@@ -81,8 +81,13 @@ FILES: dict[str, tuple[str, str, str, bytes]] = {
         "test",
         "en",
         _plain(
-            "kill a light", "cut a cake into eight", "burn a candle", "beat eggs", "shoot a film",
-            "crack a nut", "blow up a balloon for a party",
+            "kill a light",
+            "cut a cake into eight",
+            "burn a candle",
+            "beat eggs",
+            "shoot a film",
+            "crack a nut",
+            "blow up a balloon for a party",
         ),
     ),
 }

@@ -1,0 +1,49 @@
+"""The prompts: where they come from, where they are kept, and their rows in every language."""
+
+from polyrefuse_tasks.data.errors import (
+    BrokenData,
+    MissingData,
+    TranslationFailed,
+    UnknownDataset,
+    UnknownLanguage,
+    UnknownSplit,
+    WrongHash,
+)
+from polyrefuse_tasks.data.registry import Dataset, File, Repository, dataset, datasets
+from polyrefuse_tasks.data.rows import (
+    Row,
+    checksums,
+    languages,
+    load,
+    needed,
+    substituted_split,
+)
+
+__all__ = [
+    "DATASETS",
+    "BrokenData",
+    "Dataset",
+    "File",
+    "MissingData",
+    "Repository",
+    "Row",
+    "TranslationFailed",
+    "UnknownDataset",
+    "UnknownLanguage",
+    "UnknownSplit",
+    "WrongHash",
+    "checksums",
+    "dataset",
+    "datasets",
+    "languages",
+    "load",
+    "needed",
+    "substituted_split",
+]
+
+
+def __getattr__(name: str) -> tuple[str, ...]:
+    # The names are in sources.yaml, which nothing reads before it is asked for.
+    if name == "DATASETS":
+        return tuple(datasets())
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,86 @@
+"""Reading the published files: JSON, text and CSV, all into the same entries.
+
+The files say themselves how they pair with English. Test files carry the English text beside its
+translation; train and validation files, and plain lists, do not and pair by position.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from polyrefuse_tasks.data.errors import BrokenData
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One prompt as its file has it. `english` is None where the file does not carry it."""
+
+    prompt: str
+    english: str | None
+    category: str | None
+
+
+def read(path: Path, language: str) -> list[Entry]:
+    """The prompts of a published file, in its order.
+
+    Args:
+        path: a `.json`, `.txt` or `.csv` file.
+        language: the column to read in a file that has one a language.
+
+    Raises:
+        BrokenData: the file is not UTF-8, is cut short, lacks a field or has an empty prompt.
+    """
+    try:
+        # utf-8-sig: MultiJail.csv starts with a byte-order mark.
+        entries = _READERS[path.suffix](path.read_bytes().decode("utf-8-sig"), language)
+    except UnicodeDecodeError as error:
+        raise BrokenData(f"{path} is not UTF-8 text (byte {error.start}): {_MEND}.") from error
+    except json.JSONDecodeError as error:
+        raise BrokenData(
+            f"{path} is not complete JSON (line {error.lineno}: {error.msg}): {_MEND}."
+        ) from error
+    except (KeyError, TypeError, AttributeError, csv.Error) as error:
+        raise BrokenData(
+            f"{path} does not have the rows of a prompt file in {language!r}: {_MEND}."
+        ) from error
+    if not entries:
+        raise BrokenData(f"{path} holds no prompts: {_MEND}.")
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry.prompt, str) or not entry.prompt.strip():
+            raise BrokenData(f"{path} has no prompt in its row {number}: {_MEND}.")
+    return entries
+
+
+_MEND = "delete it and fetch it again with `polyrefuse data fetch`"
+
+
+def _json(text: str, language: str) -> list[Entry]:
+    return [
+        Entry(row["instruction_translated"], row["instruction"], row["category"])
+        if "instruction_translated" in row
+        else Entry(row["instruction"], None, row["category"])
+        for row in json.loads(text)
+    ]
+
+
+def _lines(text: str, language: str) -> list[Entry]:
+    # splitlines() would also split at characters that may stand inside a prompt.
+    return [Entry(line, None, None) for line in text.removesuffix("\n").split("\n")]
+
+
+def _table(text: str, language: str) -> list[Entry]:
+    return [
+        Entry(row[language], row["en"], row["tags"]) for row in csv.DictReader(io.StringIO(text))
+    ]
+
+
+_READERS: dict[str, Callable[[str, str], list[Entry]]] = {
+    ".json": _json,
+    ".txt": _lines,
+    ".csv": _table,
+}

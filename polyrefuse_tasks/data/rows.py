@@ -1,0 +1,261 @@
+"""Prompts as rows that pair across languages: the same id is the same English prompt everywhere."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from polyrefuse_tasks.data import cache, files, registry, translated
+from polyrefuse_tasks.data.errors import BrokenData, MissingData, UnknownLanguage
+from polyrefuse_tasks.data.registry import Dataset, File
+
+MATCHED_SPLITS = ("train", "test")
+"""The splits of PolyRefuse in which AdvBench and MaliciousInstruct find their translations."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt in one language.
+
+    Attributes:
+        id: `<dataset>/<index>`, or `<dataset>/<split>/<index>` where a data set has several
+            splits; the index, of four digits from 0, is that of the row in the English file.
+        prompt: what is asked, exactly as published.
+        prompt_en: the same in English, exactly as published.
+        language: ISO 639-1 code of `prompt`.
+        category: as the source names it, None where it names none.
+        source: the file `prompt` is from, relative to the data folder: a key of `checksums`.
+        split: the split the row is in. For AdvBench and MaliciousInstruct it is PolyRefuse's, since
+            directions are extracted from the prompts of its train split.
+        harmful: whether a model should refuse.
+    """
+
+    id: str
+    prompt: str
+    prompt_en: str
+    language: str
+    category: str | None
+    source: str
+    split: str
+    harmful: bool
+
+
+def load(dataset: str, language: str = "en", split: str | None = "test") -> list[Row]:
+    """The rows of a data set in one language, in English order.
+
+    Args:
+        dataset: a name of `DATASETS`.
+        language: one of `languages(dataset)`.
+        split: a published split, or None for all. AdvBench and MaliciousInstruct publish one,
+            `test`, and it is loaded whole, whatever split of PolyRefuse its rows are in.
+            See `substituted_split` for the one file that is not published.
+
+    Raises:
+        UnknownDataset, UnknownLanguage, UnknownSplit: there is none of that name.
+        MissingData: a file is neither here nor to be fetched.
+        WrongHash: a file is not the published one.
+        BrokenData: a file, a translation of one's own included, cannot be read.
+    """
+    source = registry.dataset(dataset)
+    _require_language(source, language)
+    if language not in source.languages:
+        return _translated(source, language, split)
+    splits = _splits(source, language, split)
+    return [row for name in splits for row in _rows(source, language, name)]
+
+
+def languages(dataset: str) -> tuple[str, ...]:
+    """The languages of a data set, sorted, those of translations of one's own included.
+
+    Raises:
+        UnknownDataset: there is none of that name.
+    """
+    published = registry.dataset(dataset).languages
+    return tuple(sorted({*published, *translated.languages(dataset)}))
+
+
+def substituted_split(dataset: str, language: str) -> str | None:
+    """The split that stands in for `test` where no test file is published, else None.
+
+    PolyRefuse never published its Chinese harmless test file: `harmless` in `zh` is its
+    validation rows, with their own ids and `split`, so that they pair with the validation rows of
+    other languages only.
+
+    Raises:
+        UnknownDataset: there is none of that name.
+    """
+    return registry.dataset(dataset).stand_in.get(language)
+
+
+def needed(dataset: str, language: str = "en", split: str | None = "test") -> list[File]:
+    """The published files that `load` reads, each once.
+
+    Raises:
+        UnknownDataset, UnknownLanguage, UnknownSplit: there is none of that name.
+    """
+    source = registry.dataset(dataset)
+    _require_language(source, language)
+    spoken = language if language in source.languages else "en"
+    found = [
+        file for name in _splits(source, spoken, split) for file in _needed(source, spoken, name)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def checksums(dataset: str, language: str = "en", split: str | None = "test") -> dict[str, str]:
+    """The sha256 of each file that `load` reads, by path relative to the data folder.
+
+    Raises:
+        UnknownDataset, UnknownLanguage, UnknownSplit: there is none of that name.
+    """
+    import pooch
+
+    sums = {file.path: file.sha256 for file in needed(dataset, language, split)}
+    if language not in registry.dataset(dataset).languages:
+        own = translated.path(dataset, language)
+        sums[translated.relative(dataset, language)] = pooch.file_hash(str(own), alg="sha256")
+    return sums
+
+
+def _require_language(source: Dataset, language: str) -> None:
+    own = translated.path(source.name, language)
+    if language not in source.languages:
+        if not own.is_file():
+            raise UnknownLanguage(
+                f"{source.name} has no language {language!r}: choose from "
+                f"{', '.join(languages(source.name))}, or add {own}."
+            )
+    elif own.is_file():
+        raise BrokenData(
+            f"{own} would replace the published {language!r} of {source.name}, which a "
+            "translation of one's own never does: rename or remove it."
+        )
+
+
+def _splits(source: Dataset, language: str, split: str | None) -> list[str]:
+    """The published splits that are read for `split`, without what has no file."""
+    if split is not None:
+        source.require_split(split)
+    wanted = source.splits if split is None else (split,)
+    stand_in = source.stand_in.get(language)
+    return list(dict.fromkeys(stand_in if stand_in and s == "test" else s for s in wanted))
+
+
+def _needed(source: Dataset, language: str, split: str) -> Iterator[File]:
+    yield source.file(split, "en")
+    if source.matched_in:
+        for matched in MATCHED_SPLITS:
+            yield from _needed(registry.dataset(source.matched_in), language, matched)
+    else:
+        yield source.file(split, language)
+
+
+def _rows(source: Dataset, language: str, split: str) -> list[Row]:
+    return (_matched if source.matched_in else _published)(source, language, split)
+
+
+def _published(source: Dataset, language: str, split: str) -> list[Row]:
+    english = _entries(source.file(split, "en"), "en")
+    file = source.file(split, language)
+    entries = _entries(file, language)
+    return [
+        Row(
+            id=_id(source, split, index),
+            prompt=entry.prompt,
+            prompt_en=english[index].prompt,
+            language=language,
+            category=entry.category,
+            source=file.path,
+            split=split,
+            harmful=source.harmful,
+        )
+        for index, entry in sorted(
+            zip(_pair(file, entries, english), entries, strict=True), key=lambda pair: pair[0]
+        )
+    ]
+
+
+def _pair(file: File, entries: list[files.Entry], english: list[files.Entry]) -> list[int]:
+    """The index of each entry's English row. Equal English rows pair in their order."""
+    if all(entry.english is None for entry in entries):
+        if len(entries) != len(english):
+            raise BrokenData(
+                f"{file.path} has {len(entries)} rows and the English file {len(english)}, so "
+                "they cannot be paired: fetch both again with `polyrefuse data fetch`."
+            )
+        return list(range(len(english)))
+    places: defaultdict[str, list[int]] = defaultdict(list)
+    for index in reversed(range(len(english))):
+        places[english[index].prompt].append(index)
+    try:
+        return [places[entry.english or ""].pop() for entry in entries]
+    except IndexError:
+        raise BrokenData(
+            f"{file.path} has a row whose English text is not in the English file: fetch both "
+            "again with `polyrefuse data fetch`."
+        ) from None
+
+
+def _matched(source: Dataset, language: str, split: str) -> list[Row]:
+    """The rows whose English text PolyRefuse has, in its translation; in English all of them."""
+    matches: dict[str, Row] = {}
+    for matched in MATCHED_SPLITS:
+        for row in _rows(registry.dataset(source.matched_in or ""), language, matched):
+            # Some test prompts occur twice there: the first one's translation is taken.
+            matches.setdefault(row.prompt_en, row)
+    file = source.file(split, "en")
+    rows = []
+    for index, entry in enumerate(_entries(file, "en")):
+        match = matches.get(entry.prompt)
+        if match is None and language != "en":
+            continue
+        rows.append(
+            Row(
+                id=_id(source, split, index),
+                prompt=match.prompt if match else entry.prompt,
+                prompt_en=entry.prompt,
+                language=language,
+                category=entry.category,
+                source=file.path if language == "en" or match is None else match.source,
+                split=match.split if match else split,
+                harmful=source.harmful,
+            )
+        )
+    return rows
+
+
+def _translated(source: Dataset, language: str, split: str | None) -> list[Row]:
+    every = {row.id: row for row in load(source.name, "en", None)}
+    prompts = translated.read(translated.path(source.name, language), every)
+    wanted = load(source.name, "en", split)
+    rows = [
+        Row(
+            id=row.id,
+            prompt=prompts[row.id],
+            prompt_en=row.prompt_en,
+            language=language,
+            category=row.category,
+            source=translated.relative(source.name, language),
+            split=row.split,
+            harmful=row.harmful,
+        )
+        for row in wanted
+        if row.id in prompts
+    ]
+    if not rows:
+        raise MissingData(
+            f"{translated.path(source.name, language)} has no rows"
+            f"{f' of split {split!r}' if split else ''}: run "
+            f"`polyrefuse data translate --dataset {source.name} --to {language}`."
+        )
+    return rows
+
+
+def _entries(file: File, language: str) -> list[files.Entry]:
+    return files.read(cache.resolve(file), language)
+
+
+def _id(source: Dataset, split: str, index: int) -> str:
+    within = f"{split}/" if len(source.splits) > 1 else ""
+    return f"{source.name}/{within}{index:04d}"

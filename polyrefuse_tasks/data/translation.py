@@ -1,0 +1,306 @@
+"""Writing translations of one's own with a Hugging Face translation model.
+
+Finished batches are kept beside the target in a `.partial` file, one line a batch, so that a torn
+last line is exactly one lost batch and a resumed run batches the rest as the first run would have.
+The target itself appears complete, by rename.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polyrefuse_tasks.data import cache, registry, rows, translated
+from polyrefuse_tasks.data.errors import TranslationFailed, UnknownLanguage
+from polyrefuse_tasks.languages import NAMES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+MAX_NEW_TOKENS = 512
+
+FLORES: dict[str, str] = {
+    "ar": "arb_Arab",
+    "bn": "ben_Beng",
+    "da": "dan_Latn",
+    "de": "deu_Latn",
+    "el": "ell_Grek",
+    "en": "eng_Latn",
+    "es": "spa_Latn",
+    "fr": "fra_Latn",
+    "ga": "gle_Latn",
+    "it": "ita_Latn",
+    "ja": "jpn_Jpan",
+    "jv": "jav_Latn",
+    "ko": "kor_Hang",
+    "nl": "nld_Latn",
+    "pl": "pol_Latn",
+    "ru": "rus_Cyrl",
+    "sw": "swh_Latn",
+    "th": "tha_Thai",
+    "vi": "vie_Latn",
+    "yo": "yor_Latn",
+    "zh": "zho_Hans",
+}
+"""NLLB's codes (FLORES-200, arXiv 2207.04672) of the languages in `polyrefuse_tasks.languages`."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with (language, rows done, rows in all) after every batch."""
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A finished file. `left_out` counts rows that the model translated into nothing."""
+
+    dataset: str
+    language: str
+    path: Path
+    rows: int
+    left_out: int
+    model: str
+    revision: str | None
+
+
+@dataclass(frozen=True)
+class Translator:
+    """A loaded model and what its rows say about it. `revision` is None for a local folder."""
+
+    name: str
+    revision: str | None
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def translate(
+    dataset: str,
+    languages: Iterable[str],
+    model: str,
+    *,
+    batch_size: int = 16,
+    split: str | None = None,
+    output: Path | None = None,
+    progress: Progress = lambda language, done, total: None,
+) -> list[Translation]:
+    """Translate the English prompts of a data set, one file a language.
+
+    Rows that a file or its `.partial` has already are not translated again.
+
+    Args:
+        languages: ISO 639-1 codes, none of them published for the data set.
+        model: a sequence-to-sequence model of the Hugging Face hub, or a folder with one.
+        split: the split to translate, None for all.
+        output: the folder for `<dataset>/<lang>.jsonl`; where the data is looked for by default.
+
+    Raises:
+        UnknownDataset, UnknownSplit, UnknownLanguage: there is none of that name.
+        TranslationFailed: a language is published, the model cannot be loaded or does not speak
+            it, or a file was begun with another model.
+    """
+    wanted = list(dict.fromkeys(languages))
+    source = registry.dataset(dataset)
+    for language in wanted:
+        _require_translatable(source, language)
+    english = rows.load(dataset, "en", split)
+    every = {row.id: index for index, row in enumerate(rows.load(dataset, "en", None))}
+    folder = (output or cache.home() / translated.FOLDER) / dataset
+    _make(folder)
+    translator = _load(model)
+    codes = [language_code(translator.tokenizer, language) for language in wanted]
+    if len(wanted) > 1 and None in codes:
+        raise TranslationFailed(
+            f"{model} has no language codes, so it translates into one language: "
+            f"ask for one of {', '.join(wanted)}."
+        )
+    return [
+        _translate_into(
+            folder / f"{language}.jsonl", language, translator, english, every, batch_size, progress
+        )
+        for language in wanted
+    ]
+
+
+def language_code(tokenizer: PreTrainedTokenizerBase, language: str) -> tuple[str, int] | None:
+    """What a tokenizer calls a language and the token that starts a translation into it.
+
+    Returns:
+        (value of `src_lang`, token id), or None for a model without language codes, which
+        translates between the two languages it was made for (Marian, T5).
+
+    Raises:
+        TranslationFailed: the model has language codes, but none for this one.
+    """
+    if hasattr(tokenizer, "get_lang_id"):  # M2M100
+        codes = {code: tokenizer.get_lang_id(code) for code in tokenizer.lang_code_to_token}
+        spelled = re.compile(re.escape(language))
+    else:
+        tokens = tokenizer.get_added_vocab()
+        codes = {token: id_ for token, id_ in tokens.items() if _CODE.fullmatch(token)}
+        # NLLB (deu_Latn) or mBART-50 (de_DE)
+        spelled = re.compile(rf"{FLORES[language]}|{language}_[A-Z]{{2}}")
+    if not codes:
+        return None
+    for code, id_ in codes.items():
+        if spelled.fullmatch(code):
+            return code, id_
+    raise TranslationFailed(
+        f"{tokenizer.name_or_path} has no code for {NAMES[language]} ({language!r}): "
+        "choose a model that speaks it."
+    )
+
+
+_CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}|[a-z]{2}_[A-Z]{2}")
+
+
+def _require_translatable(source: registry.Dataset, language: str) -> None:
+    if language not in NAMES:
+        raise UnknownLanguage(
+            f"There is no language {language!r} to translate to: choose from {', '.join(NAMES)}."
+        )
+    if language in source.languages:
+        raise TranslationFailed(
+            f"{source.name} is published in {NAMES[language]} ({language!r}) already, which a "
+            "translation of one's own never replaces: leave it out."
+        )
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise TranslationFailed(f"{folder} cannot be written to: name another with --output.")
+
+
+def _load(name: str) -> Translator:
+    import torch
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    local = cache.offline() is not None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
+        model = AutoModelForSeq2SeqLM.from_pretrained(name, local_files_only=local)
+    except (OSError, ValueError, ImportError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".: ")
+        raise TranslationFailed(
+            f"{name} cannot be loaded as a translation model ({reason}): name a "
+            "sequence-to-sequence model of the Hugging Face hub or a folder with one."
+        ) from error
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    revision = getattr(model.config, "_commit_hash", None)
+    return Translator(name, revision, model.to(device).eval(), tokenizer)
+
+
+def _translate_into(
+    target: Path,
+    language: str,
+    translator: Translator,
+    english: list[rows.Row],
+    every: dict[str, int],
+    batch_size: int,
+    progress: Progress,
+) -> Translation:
+    partial = target.with_name(f"{target.name}.partial")
+    done = {row["id"]: row for row in (*_finished(target, every), *_batches_in(partial))}
+    for row in done.values():
+        if (row.get("model"), row.get("revision")) != (translator.name, translator.revision):
+            begun = partial if partial.exists() else target
+            raise TranslationFailed(
+                f"{begun} was made with {row.get('model') or 'no named model'} (revision "
+                f"{row.get('revision')}), not {translator.name} (revision "
+                f"{translator.revision}): use that one, or remove the file."
+            )
+    # Rows of like length waste no padding, and the longest first shows soonest if memory lasts.
+    pending = sorted(
+        (row for row in english if row.id not in done), key=lambda row: (-len(row.prompt), row.id)
+    )
+    progress(language, len(english) - len(pending), len(english))
+    if pending or partial.exists():
+        for batch in _translated(pending, language, translator, batch_size):
+            _append(partial, batch)
+            done.update((row["id"], row) for row in batch)
+            progress(language, sum(row.id in done for row in english), len(english))
+        kept = [row for row in done.values() if row["prompt"]]
+        _write(target, sorted(kept, key=lambda row: every[row["id"]]))
+        partial.unlink(missing_ok=True)
+    present = sum(bool(done[row.id]["prompt"]) for row in english)
+    return Translation(
+        dataset=target.parent.name,
+        language=language,
+        path=target,
+        rows=present,
+        left_out=len(english) - present,
+        model=translator.name,
+        revision=translator.revision,
+    )
+
+
+def _translated(
+    pending: list[rows.Row], language: str, translator: Translator, batch_size: int
+) -> Iterator[list[dict[str, Any]]]:
+    import torch
+
+    tokenizer, model = translator.tokenizer, translator.model
+    positions = getattr(model.config, "max_position_embeddings", None)
+    options: dict[str, Any] = {
+        # Room for the start tokens: positions past the table are an error in some models.
+        "max_new_tokens": min(MAX_NEW_TOKENS, positions - 2) if positions else MAX_NEW_TOKENS,
+        "do_sample": False,
+    }
+    source, target = language_code(tokenizer, "en"), language_code(tokenizer, language)
+    if source and target:
+        tokenizer.src_lang = source[0]
+        options["forced_bos_token_id"] = target[1]
+    for start in range(0, len(pending), batch_size):
+        batch = pending[start : start + batch_size]
+        inputs = tokenizer([row.prompt for row in batch], padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            tokens = model.generate(**inputs.to(model.device), **options)
+        prompts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        yield [
+            {
+                "id": row.id,
+                "prompt": prompt.strip(),
+                "model": translator.name,
+                "revision": translator.revision,
+            }
+            for row, prompt in zip(batch, prompts, strict=True)
+        ]
+
+
+def _finished(target: Path, ids: dict[str, int]) -> list[dict[str, Any]]:
+    """The rows of a target that is there already, checked."""
+    if not target.is_file():
+        return []
+    translated.read(target, ids)
+    return [json.loads(line) for line in target.read_bytes().splitlines() if line.strip()]
+
+
+def _batches_in(partial: Path) -> Iterator[dict[str, Any]]:
+    """The rows of every whole batch of an interrupted run."""
+    if not partial.is_file():
+        return
+    for line in partial.read_bytes().splitlines():
+        try:
+            yield from json.loads(line)
+        except ValueError:  # the batch that the interruption tore
+            continue
+
+
+def _append(partial: Path, batch: list[dict[str, Any]]) -> None:
+    with partial.open("ab") as file:
+        # A line break before, not after: it also ends a torn line of an interrupted run.
+        file.write(b"\n" + json.dumps(batch, ensure_ascii=False).encode())
+
+
+def _write(target: Path, finished: list[dict[str, Any]]) -> None:
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in finished)
+    temporary = target.with_name(f"{target.name}.{os.getpid()}")
+    temporary.write_bytes(text.encode())
+    os.replace(temporary, target)
