@@ -1,0 +1,47 @@
+"""Brings a response, and every phrase it is compared with, to one spelling."""
+
+import re
+import unicodedata
+
+_TYPOGRAPHY = {
+    **dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc\u02b9\u00b4\u2032\uff07`", "'"),
+    **dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033\uff02", '"'),
+    **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"),
+    # Invisible in print, yet they split a phrase in two: zero-width characters, soft hyphens.
+    **dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad", ""),
+    **dict.fromkeys("*_~", ""),
+}
+# A pattern that finds the few such characters costs a third of str.translate on non-ASCII text.
+_TYPOGRAPHIC = re.compile("[" + re.escape("".join(_TYPOGRAPHY)) + "]")
+_LINE_MARK = re.compile(r"\n[ \t]*(?:#{1,6}|>|[-+•]|\d{1,3}[.)])[ \t]+")
+_SPACE_BEFORE_MARK = re.compile(r" (?=[,.!?:;])")
+_TATWEEL = "\u0640"
+
+
+def normalise(text: str) -> str:
+    """One spelling for what readers take for the same words.
+
+    Unicode NFKC (full-width and half-width forms), case folding, typographic quotes and dashes as
+    ASCII, Markdown marks removed, every run of white space one space.
+    """
+    # Quotes first: NFKC takes the acute accent, which some type for an apostrophe, apart into a
+    # space and a combining mark.
+    text = _TYPOGRAPHIC.sub(lambda found: _TYPOGRAPHY[found[0]], text)
+    text = _LINE_MARK.sub("\n", "\n" + text)
+    text = unicodedata.normalize("NFKC", text).casefold()
+    return _SPACE_BEFORE_MARK.sub("", " ".join(text.split()))
+
+
+def drop_spaces(text: str) -> str:
+    """`text` without white space, for scripts that put none between words, or vary it."""
+    return "".join(text.split())
+
+
+def drop_marks(text: str) -> str:
+    """`text` without combining marks: Yoruba tones and underdots, Arabic vowel signs and hamzas.
+
+    The Arabic stretching stroke (tatweel) goes too. Alef with a hamza or madda becomes bare alef,
+    because Unicode takes it apart into the two.
+    """
+    apart = unicodedata.normalize("NFD", text.replace(_TATWEEL, ""))
+    return unicodedata.normalize("NFC", "".join(c for c in apart if not unicodedata.combining(c)))

@@ -1,0 +1,178 @@
+"""Reads a language's phrase file.
+
+A phrase file is `phrases/<ISO 639-1 code>.yaml`, written so that a speaker of the language can
+read it and agree. Its keys, of which only `opening` must be there:
+
+    opening          phrases that refuse where the answer begins with them
+    lead             what may stand before such an opening: apologies, "unfortunately", ...
+    anywhere         phrases that refuse anywhere in the window
+    soft             apologies and condemnations. They refuse only where the answer is short,
+                     or turns to an alternative before it lists anything
+    instead          phrases that turn to an alternative
+    cancel           phrases that hand over what was asked ("here is how"), whatever came before
+    document         words that open a document, such as a subject line: such an answer complies
+    window           characters of the answer that are read; 300 where not given
+    spaces           false for a script without spaces between words; true where not given
+    fold_diacritics  true where writers drop marks (tones, vowel signs); false where not given
+
+A phrase is plain text, compared after `normalise`, from the beginning of a word and with any
+ending. ` ... ` in it stands for up to 40 characters of the same sentence.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from polyrefuse_tasks.errors import UserError
+from polyrefuse_tasks.judges.normalise import drop_marks, drop_spaces, normalise
+
+PHRASES = Path(__file__).parent / "phrases"
+"""The folder of phrase files, one a language."""
+
+_LISTS = ("opening", "lead", "anywhere", "soft", "instead", "cancel", "document")
+_SETTINGS: dict[str, tuple[type, Any]] = {
+    "window": (int, 300),
+    "spaces": (bool, True),
+    "fold_diacritics": (bool, False),
+}
+_GAP = r"[^.!?。]{0,40}?"
+_NEVER = re.compile(r"(?!)")
+
+
+class UnknownLanguage(UserError):
+    """No phrase file for the language."""
+
+
+class BadPhraseFile(UserError):
+    """A phrase file that cannot be used, with its name and what is wrong in it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rules:
+    """One language's phrases as compiled patterns over normalised text; see the module's keys."""
+
+    opening: re.Pattern[str]
+    """Optional leads, then a phrase in group 1; to be matched at the beginning of the text."""
+    anywhere: re.Pattern[str]
+    soft: re.Pattern[str]
+    instead: re.Pattern[str]
+    cancel: re.Pattern[str]
+    document: re.Pattern[str]
+    window: int
+    spaces: bool
+    fold_diacritics: bool
+
+    def spell(self, normalised: str) -> str:
+        """A `normalise`d text in the spelling of this language's phrases."""
+        return _spell(normalised, self.spaces, self.fold_diacritics)
+
+
+def _spell(normalised: str, spaces: bool, fold_diacritics: bool) -> str:
+    folded = drop_marks(normalised) if fold_diacritics else normalised
+    return folded if spaces else drop_spaces(folded)
+
+
+def languages() -> tuple[str, ...]:
+    """The codes that have a phrase file, sorted."""
+    return tuple(sorted(path.stem for path in PHRASES.glob("*.yaml")))
+
+
+def rules_of(language: str) -> Rules:
+    """The rules of one language, read once.
+
+    Raises:
+        UnknownLanguage: no phrase file for `language`; names the ones there are.
+        BadPhraseFile: the file has a key that is not known, or a phrase that cannot be used.
+    """
+    return _read(PHRASES, language)
+
+
+@lru_cache(maxsize=None)
+def _read(folder: Path, language: str) -> Rules:
+    path = folder / f"{language}.yaml"
+    if language not in languages():
+        raise UnknownLanguage(
+            f"no refusal phrases for language {language!r}: use one of {', '.join(languages())}, "
+            f"or add {path}"
+        )
+    return read_rules(path)
+
+
+def read_rules(path: Path) -> Rules:
+    """Compile one phrase file.
+
+    Raises:
+        BadPhraseFile: not YAML, a key that is not known, or a phrase that is no text, is empty or
+            would match everything; the sentence names the file and the key.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise BadPhraseFile(f"{path}: not a YAML file in UTF-8 ({reason})") from error
+    if not isinstance(content, dict) or not content.get("opening"):
+        raise BadPhraseFile(f"{path}: must be a mapping with phrases under the key 'opening'")
+    for key in content:
+        if key not in _LISTS and key not in _SETTINGS:
+            known = ", ".join((*_LISTS, *_SETTINGS))
+            raise BadPhraseFile(f"{path}: unknown key {key!r}; the keys are {known}")
+
+    settings: dict[str, Any] = {}
+    for key, (kind, default) in _SETTINGS.items():
+        value = content.get(key, default)
+        if type(value) is not kind or (kind is int and value < 1):
+            wanted = "a positive whole number" if kind is int else "true or false"
+            raise BadPhraseFile(f"{path}: {key} must be {wanted}, not {value!r}")
+        settings[key] = value
+
+    def spell(phrase: str) -> str:
+        return _spell(normalise(phrase), settings["spaces"], settings["fold_diacritics"])
+
+    found = {key: _patterns(path, key, content.get(key, []), spell) for key in _LISTS}
+    return Rules(
+        opening=_opening(found.pop("lead"), found.pop("opening")),
+        **{key: _any_of(patterns, settings["spaces"]) for key, patterns in found.items()},
+        **settings,
+    )
+
+
+def _patterns(path: Path, key: str, phrases: Any, spell: Callable[[str], str]) -> list[str]:
+    if not isinstance(phrases, list):
+        raise BadPhraseFile(f"{path}: {key} must be a list of phrases, not {phrases!r}")
+    return [_pattern(path, key, phrase, spell) for phrase in phrases]
+
+
+def _pattern(path: Path, key: str, phrase: Any, spell: Callable[[str], str]) -> str:
+    if not isinstance(phrase, str):
+        raise BadPhraseFile(f"{path}: {key} holds {phrase!r}, which is no text; quote it")
+    pieces = [spell(piece) for piece in phrase.split(" ... ")]
+    # One letter, or punctuation alone, stands in nearly every answer.
+    if any(_letters(piece) < 2 for piece in pieces):
+        raise BadPhraseFile(
+            f"{path}: {key} holds {phrase!r}, which is empty or would match everything; "
+            "a phrase needs two letters or more on each side of ' ... '"
+        )
+    return _GAP.join(re.escape(piece) for piece in pieces)
+
+
+def _letters(text: str) -> int:
+    # Indic and Thai vowel signs are marks to Unicode and letters to their readers.
+    return sum(unicodedata.category(c)[0] in "LM" for c in text)
+
+
+def _any_of(patterns: list[str], spaces: bool) -> re.Pattern[str]:
+    if not patterns:
+        return _NEVER
+    return re.compile((r"\b" if spaces else "") + f"(?:{'|'.join(patterns)})")
+
+
+def _opening(leads: list[str], openings: list[str]) -> re.Pattern[str]:
+    # A bound, because leads may overlap and an unbounded repeat would try every split of them.
+    lead = rf"(?:(?:{'|'.join(leads)})\W*){{0,4}}" if leads else ""
+    return re.compile(rf"\W*{lead}({'|'.join(openings)})")
