@@ -59,7 +59,7 @@ def register_tasks(manager) -> None:
         paths = [path for path in paths if path]
         if include_defaults:
             # First, so that a user's own --include_path still wins.
-            paths = [task_folder(), *paths]
+            paths = [*task_folders(), *paths]
         original_init(self, verbosity, paths, include_defaults, metadata)
         self.include_path = include_path
 
@@ -72,9 +72,20 @@ def register_tasks(manager) -> None:
     manager.TaskManager.match_tasks = match_tasks
 
 
-def task_folder() -> str:
-    """The folder of our task YAML: beside this package in a normal and in an editable install."""
-    return os.path.join(os.path.dirname(os.path.dirname(__file__)), "task_configs")
+def task_folders() -> list[str]:
+    """Our task YAML, and that of translations of one's own where there are any.
+
+    The first is beside this package in a normal and in an editable install.
+    """
+    folders = [os.path.join(os.path.dirname(os.path.dirname(__file__)), "task_configs")]
+    try:
+        from polyrefuse_tasks.configs import write_translated
+
+        translated = write_translated()
+    except Exception:
+        _warn("found no tasks for translations of one's own")
+        translated = None
+    return [*folders, str(translated)] if translated else folders
 
 
 def refuse_folder_names(names: list[str]) -> None:
@@ -130,8 +141,11 @@ class _Loader:
         try:
             self._action(module)
         except Exception:
-            import logging
+            _warn("could not register with lm_eval")
 
-            logging.getLogger("polyrefuse").warning(
-                "lm-eval-polyrefuse could not register with lm_eval", exc_info=True
-            )
+
+def _warn(what: str) -> None:
+    """Log the exception being handled: the hook can never raise into the user's program."""
+    import logging
+
+    logging.getLogger("polyrefuse").warning("lm-eval-polyrefuse %s", what, exc_info=True)

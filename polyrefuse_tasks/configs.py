@@ -8,6 +8,7 @@ duplicate.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from polyrefuse_tasks import data, languages
+from polyrefuse_tasks.data import cache
 from polyrefuse_tasks.metrics import rates
 
 FOLDER = Path(__file__).parent.parent / "task_configs"
@@ -34,8 +36,8 @@ class Family:
     group: str | None = None
 
     def task(self, language: str) -> str:
-        monolingual = self.languages == ("en",)
-        return f"polyrefuse_{self.name}" if monolingual else f"polyrefuse_{self.name}_{language}"
+        only_english = self.languages == ("en",) and language == "en"
+        return f"polyrefuse_{self.name}" if only_english else f"polyrefuse_{self.name}_{language}"
 
     @property
     def tasks(self) -> list[str]:
@@ -104,9 +106,37 @@ def write(folder: Path = FOLDER) -> None:
         if old.is_dir():
             shutil.rmtree(old)
     for path, text in files().items():
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
+        _write(folder / path, text)
+
+
+def write_translated() -> Path | None:
+    """Write the tasks of translations of one's own, and say where; None where there are none.
+
+    They are made anew for every `TaskManager`, in the user's cache, since the checksum that a
+    result records has to be that of the translation as it is now.
+    """
+    tasks = {
+        f"{family.task(language)}.yaml": _dump(
+            _task(family, language) | {"include": str(FOLDER / family.name / "_template.yaml")}
+        )
+        for family in FAMILIES
+        for language in data.languages(family.name)
+        if language not in family.languages
+    }
+    folder = cache.cache() / "tasks"
+    for stale in folder.glob("*.yaml"):
+        if stale.name not in tasks:
+            stale.unlink(missing_ok=True)
+    for name, text in tasks.items():
+        _write(folder / name, text)
+    return folder if tasks else None
+
+
+def _write(target: Path, text: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f"{target.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(target)
 
 
 def _template(family: Family) -> dict:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -87,3 +89,35 @@ def test_every_family_is_a_known_dataset_in_its_languages() -> None:
     assert {family.name for family in FAMILIES} <= set(data.DATASETS)
     for family in FAMILIES:
         assert set(family.languages) <= set(data.languages(family.name))
+
+
+def test_a_translation_of_one_s_own_is_a_task(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval.tasks import TaskManager
+
+    from polyrefuse_models.registration import task_folders
+
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    for published in (shared / "data").iterdir():
+        (mirror / published.name).symlink_to(published)
+    monkeypatch.setenv("POLYREFUSE_DATA_DIR", str(mirror))
+    monkeypatch.setenv("POLYREFUSE_CACHE_DIR", str(tmp_path / "cache"))
+    assert task_folders() == [str(FOLDER)]
+
+    translated = mirror / "translated/oktest/da.jsonl"
+    translated.parent.mkdir(parents=True)
+    row = {"id": "oktest/0003", "prompt": "Hvad er en glimmerfisk?"}
+    translated.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    manager = TaskManager(include_path=task_folders(), include_defaults=False)
+    assert manager.match_tasks(["polyrefuse_oktest*"]) == ["polyrefuse_oktest", "polyrefuse_oktest_da"]
+    task = manager.load(["polyrefuse_oktest_da"])["tasks"]["polyrefuse_oktest_da"]
+    (doc,) = task.test_docs()
+    assert (doc["id"], doc["prompt"], doc["language"]) == (*row.values(), "da")
+    digest = hashlib.sha256(translated.read_bytes()).hexdigest()
+    assert task.config.metadata["sha256"]["translated/oktest/da.jsonl"] == digest
+
+    translated.unlink()
+    assert task_folders() == [str(FOLDER)]
+    assert not list((tmp_path / "cache/tasks").iterdir())
