@@ -67,7 +67,7 @@ def main() -> None:
             without.append(run(bare)[0])
             with_hook.append(run(hooked)[0])
             inside.append(1e3 * float(run(bare, timed)[1]))
-    differences = [b - a for a, b in zip(without, with_hook)]
+    differences = [b - a for a, b in zip(without, with_hook, strict=True)]
     print(f"{RUNS} runs each, median ms")
     print(f"interpreter without the hook   {statistics.median(without):8.3f}")
     print(f"interpreter with the hook      {statistics.median(with_hook):8.3f}")

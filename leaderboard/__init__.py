@@ -1,1 +1,1 @@
-"""Reads result files and turns them into tables, plots and a gate; imports neither torch nor lm_eval."""
+"""Reads result files into tables, plots and a gate; imports neither torch nor lm_eval."""

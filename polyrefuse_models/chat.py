@@ -1,4 +1,4 @@
-"""How a prompt reaches a chat model: the template's text around it and the tokens that follow it."""
+"""How a prompt reaches a chat model: the template around it, and the tokens that follow it."""
 
 from __future__ import annotations
 
@@ -46,9 +46,11 @@ class ChatModel:
         merges with the user's text is not among them. Empty without a template.
         """
         endings = ("a", "7", "!", "ß", "。")
-        ids = [self.tokenizer(self.render(end), add_special_tokens=False).input_ids for end in endings]
+        ids = [
+            self.tokenizer(self.render(end), add_special_tokens=False).input_ids for end in endings
+        ]
         shared = []
-        for column in zip(*(reversed(sequence) for sequence in ids)):
+        for column in zip(*(reversed(sequence) for sequence in ids), strict=False):
             if len(set(column)) > 1:
                 break
             shared.append(column[0])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def ablate(x: Float[Tensor, "... d"], r: Float[Tensor, "d"]) -> Float[Tensor, "... d"]:
+def ablate(x: Float[Tensor, "... d"], r: Float[Tensor, d]) -> Float[Tensor, "... d"]:
     """Remove the component of `x` along the unit vector `r` (2505.17306, eq. 3).
 
     The projection is taken in the finer of the two precisions: a dot product over thousands of
@@ -38,7 +38,7 @@ class Ablation:
         direction: [d], any scale.
     """
 
-    def __init__(self, model: PreTrainedModel, direction: Float[Tensor, "d"]) -> None:
+    def __init__(self, model: PreTrainedModel, direction: Float[Tensor, d]) -> None:
         self._unit = (direction.double() / direction.double().norm()).float()
         # One copy a device, since a model may be spread over several.
         self._unit_on: dict[torch.device, Tensor] = {}
@@ -56,14 +56,14 @@ class Ablation:
             return (ablate(output[0], self._on(output[0].device)), *output[1:])
         return ablate(output, self._on(output.device))
 
-    def _on(self, device: torch.device) -> Float[Tensor, "d"]:
+    def _on(self, device: torch.device) -> Float[Tensor, d]:
         if device not in self._unit_on:
             self._unit_on[device] = self._unit.to(device)
         return self._unit_on[device]
 
 
 @contextmanager
-def ablated(model: PreTrainedModel, direction: Float[Tensor, "d"]) -> Iterator[None]:
+def ablated(model: PreTrainedModel, direction: Float[Tensor, d]) -> Iterator[None]:
     """The model with `direction` ablated, for the length of a `with` block."""
     ablation = Ablation(model, direction)
     try:

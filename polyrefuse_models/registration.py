@@ -20,7 +20,7 @@ MODELS: dict[str, str] = {
     "baseline-hf": "polyrefuse_models.wrappers.hf:BaselineHF",
     "ablated-hf": "polyrefuse_models.wrappers.hf:AblatedHF",
 }
-"""lm-eval's name of each model and where its class is; the same as `lm_eval.models` in setup.cfg."""
+"""lm-eval's name of each model and where its class is, as `lm_eval.models` in setup.cfg."""
 
 FOLDERS = frozenset({"polyrefuse_models", "polyrefuse_tasks"})
 """What a shell in the repository's root makes of an unquoted `polyrefuse_*`."""

@@ -7,7 +7,7 @@ PACKAGES = ("lm-eval-polyrefuse", "lm_eval", "transformers", "torch", "datasets"
 
 
 def versions() -> dict[str, str]:
-    """Version of Python and of each package that can change a number; "unknown" where uninstalled."""
+    """Of Python and of each package that can change a number; "unknown" where not installed."""
     return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 

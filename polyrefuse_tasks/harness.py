@@ -1,4 +1,4 @@
-"""The functions that task YAML calls: one that loads a task's prompts, one that scores an answer."""
+"""The functions that task YAML calls: one loads a task's prompts, one scores an answer."""
 
 from __future__ import annotations
 

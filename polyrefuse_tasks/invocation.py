@@ -9,6 +9,7 @@ the calling frame: the only place where they are.
 import functools
 import logging
 import sys
+from types import FrameType
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ def asked_of_lm_eval(argument: str) -> Any | None:
     Returns:
         Its value; None outside an evaluation, or where lm-eval has no such argument.
     """
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_globals.get("__name__") == "lm_eval.evaluator" and argument in frame.f_locals:
             return frame.f_locals[argument]
@@ -37,7 +38,7 @@ def warn_before_publishing() -> None:
     if getattr(tracker, "push_samples_to_hub", False):
         _warn_once(
             "push_samples_to_hub is on: lm-eval will upload every completion, harmful ones "
-            "included, to the Hugging Face Hub. Remove it from --hf_hub_log_args to keep them local."
+            "included, to the Hugging Face Hub; remove it from --hf_hub_log_args to keep them here."
         )
 
 

@@ -75,7 +75,12 @@ class Environment:
 
 def check_acceptance(environment: Environment, model: Path) -> None:
     listed = environment.run("lm_eval", "ls", "tasks")
-    for name in ("polyrefuse_harmful_de", "polyrefuse_harmless_zh", "polyrefuse_oktest", "polyrefuse"):
+    for name in (
+        "polyrefuse_harmful_de",
+        "polyrefuse_harmless_zh",
+        "polyrefuse_oktest",
+        "polyrefuse",
+    ):
         assert f"|{name} " in listed
     assert "All tasks found and valid" in environment.run(
         "lm_eval", "validate", "--tasks", "polyrefuse"
@@ -115,5 +120,3 @@ def test_the_package_says_what_it_is() -> None:
     requirements = set(told.get_all("Requires-Dist"))
     assert {"lm-eval[hf]>=0.4.13", "transformers>=5.16", "torch>=2.6"} <= requirements
     assert {"test", "docs", "vllm"} == set(told.get_all("Provides-Extra"))
-
-

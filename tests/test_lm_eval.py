@@ -200,15 +200,23 @@ def test_the_judge_is_chosen_by_metadata_and_recorded(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--tasks", "polyrefuse_models", "polyrefuse_tasks", "--model", "dummy"], "are folders, not tasks"),
-        (["--tasks", "polyrefuse_harmful_de", "--model", "dummy", "--metadata", '{"judge": "x"}'], "no judge 'x'"),
-        (["--tasks", "polyrefuse_oktest", "--model", "baseline-hf", "--model_args", "pretrained=p,chat=x"], "chat=x"),
+        ("--tasks polyrefuse_models polyrefuse_tasks --model dummy", "are folders, not tasks"),
+        ("--tasks polyrefuse_oktest --model dummy --metadata judge=x", "no judge 'x'"),
+        (
+            "--tasks polyrefuse_oktest --model baseline-hf --model_args pretrained=p,chat=x",
+            "chat=x is not known",
+        ),
+        (
+            "--tasks polyrefuse_oktest --model baseline-hf --model_args pretrained=p"
+            " --system_instruction kind",
+            "add that flag",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_input_ends_in_one_sentence(
-    data_dir: Path, tmp_path: Path, arguments: list[str], said: str
+    data_dir: Path, tmp_path: Path, arguments: str, said: str
 ) -> None:
-    done = lm_eval(*arguments, cwd=tmp_path)
+    done = lm_eval(*arguments.split(), cwd=tmp_path)
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("polyrefuse_tasks.") and said in last

@@ -39,7 +39,7 @@ class Direction:
             suffix tokens, refusal tokens, versions.
     """
 
-    direction: Float[Tensor, "d"]
+    direction: Float[Tensor, d]
     candidates: Float[Tensor, "position layer d"]
     scores: list[Candidate] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -61,7 +61,9 @@ class Direction:
                 f"residual stream {width} dimensions; extract one from this model."
             )
         if not torch.isfinite(self.direction).all():
-            raise BadDirection(f"{origin}: the direction has NaN or infinite entries; extract it anew.")
+            raise BadDirection(
+                f"{origin}: the direction has NaN or infinite entries; extract it anew."
+            )
         if not self.direction.any():
             raise BadDirection(f"{origin}: the direction is the zero vector; extract it anew.")
 
@@ -123,7 +125,7 @@ def load(folder: str | Path) -> Direction:
         )
     except FileNotFoundError as missing:
         raise BadDirection(
-            f"{folder} is no direction artifact: {Path(missing.filename or TENSORS).name} is missing."
+            f"{folder} is no direction artifact: no {Path(missing.filename or TENSORS).name} in it."
         ) from None
     except (SafetensorError, KeyError, TypeError, ValueError) as broken:
         raise BadDirection(

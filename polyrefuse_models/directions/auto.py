@@ -122,7 +122,7 @@ def _sample(kind: str, language: str, split: str, seed: int) -> list[str]:
 def _filtered(
     which: str, observed: Observed, tokens: list[int], above: bool, warnings: list[str]
 ) -> list[int]:
-    """Indices of the prompts that the model refuses (`above`) or answers, by the sign of the score."""
+    """Indices of the prompts whose refusal score is above, or below, 0; all of them if too few."""
     scores = refusal_scores(observed.logits, tokens)
     kept = ((scores > 0) if above else (scores < 0)).nonzero().flatten().tolist()
     if len(kept) >= FEWEST:

@@ -107,7 +107,9 @@ def search(
     looked_at = [at for at in scored if at[1] < int(KEPT_LAYERS * n_layers)]
     for at in tqdm(looked_at, desc="Scoring candidate directions"):
         with ablated(chat.model, directions[at]):
-            scores = [refusal_scores(logits, tokens) for _, logits in chat.next_token_logits(harmful)]
+            scores = [
+                refusal_scores(logits, tokens) for _, logits in chat.next_token_logits(harmful)
+            ]
         scored[at] = replace(scored[at], refusal_score=torch.cat(scores).mean().item())
     for candidate in eligible(scored.values(), n_layers):
         at = (candidate.position, candidate.layer)

@@ -93,9 +93,7 @@ class BaselineHF(HFLM):
             tokenizer=self.tokenizer,
             render=self.render if self.chat else str,
             encode=self.tok_batch_encode,
-            batch_size=(
-                self.batch_size if isinstance(self.batch_size, int) else BATCH_WITHOUT_ONE
-            ),
+            batch_size=(self.batch_size if isinstance(self.batch_size, int) else BATCH_WITHOUT_ONE),
         )
 
     def render(self, prompt: str) -> str:
@@ -111,9 +109,7 @@ class BaselineHF(HFLM):
             )
         return self.apply_chat_template([{"role": "user", "content": prompt}])
 
-    def generate_until(
-        self, requests: list[Instance], disable_tqdm: bool = False
-    ) -> list[str]:
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """HFLM's, with the chat template applied where nobody has, and no prompt cut short."""
         rendering = self.chat and not asked_of_lm_eval("apply_chat_template")
         if rendering:
@@ -326,5 +322,7 @@ class _AnswersByRequest(CacheHook):
 def _difference(recorded: str, identity: dict[str, Any]) -> str:
     """What the recorded identity has otherwise, in words."""
     other = json.loads(recorded)
-    keys = [key for key in sorted(other.keys() | identity.keys()) if other.get(key) != identity.get(key)]
+    keys = [
+        key for key in sorted(other.keys() | identity.keys()) if other.get(key) != identity.get(key)
+    ]
     return ", ".join(f"{key}={other.get(key)} (now {identity.get(key)})" for key in keys)

@@ -79,7 +79,7 @@ class RefusalJudge(evaluate.Metric):
             )
         judgements = [
             judge_response(response, language, judge=judge, response_translated=english)
-            for response, language, english in zip(predictions, languages, translated)
+            for response, language, english in zip(predictions, languages, translated, strict=True)
         ]
         counts = Counter(judgement.label for judgement in judgements)
         result: dict[str, Any] = {"n": n}

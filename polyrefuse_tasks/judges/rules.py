@@ -23,7 +23,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def rules_of(language: str) -> Rules:
     return _read(PHRASES, language)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _read(folder: Path, language: str) -> Rules:
     path = folder / f"{language}.yaml"
     if language not in languages():

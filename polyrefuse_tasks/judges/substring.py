@@ -50,7 +50,7 @@ def judge_substring(response: str, language: str, response_translated: str | Non
     return Judgement(Label.COMPLIANCE)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _warn_once() -> None:
     _log.warning(
         "judge 'substring' reads English: answers in other languages without a "

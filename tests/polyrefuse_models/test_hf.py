@@ -86,7 +86,7 @@ def inputs_of(lm: BaselineHF, monkeypatch: pytest.MonkeyPatch) -> list[list[int]
     return seen
 
 
-# ------------------------------------------------------------------------------- the chat template
+# --- the chat template
 
 
 def test_the_template_is_applied_once_with_one_bos(
@@ -112,9 +112,7 @@ def test_the_harness_s_template_is_not_applied_again(
     assert baseline.tokenizer.decode(seen[0]) == told
 
 
-def test_chat_off_leaves_prompts_plain(
-    chat_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_chat_off_leaves_prompts_plain(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = BaselineHF(pretrained=str(chat_model), chat="off", device="cpu")
     seen = inputs_of(lm, monkeypatch)
     lm.generate_until([request(PROMPTS[0])])
@@ -145,16 +143,14 @@ def test_an_unknown_chat_setting() -> None:
         BaselineHF(pretrained="never loaded", chat="maybe")
 
 
-# ---------------------------------------------------------------------------- long prompts, answers
+# --- long prompts, answers
 
 
 def test_a_prompt_beyond_the_window_is_refused(chat_model: Path) -> None:
     lm = BaselineHF(pretrained=str(chat_model), device="cpu", max_length=64)
     with pytest.raises(UserError, match="invented/0000 of invented_task has 8. tokens.*of 64"):
         lm.generate_until([request(PROMPTS[0]), request("x" * 80)])
-    cutting = BaselineHF(
-        pretrained=str(chat_model), device="cpu", max_length=64, truncation=True
-    )
+    cutting = BaselineHF(pretrained=str(chat_model), device="cpu", max_length=64, truncation=True)
     assert len(cutting.generate_until([request("x" * 80)])) == 1
 
 
@@ -185,7 +181,7 @@ def test_reasoning_that_the_template_opened_is_marked(tmp_path: Path) -> None:
     assert lm.generate_until([request(PROMPTS[0])]) == ["<think>" + answer]
 
 
-# -------------------------------------------------------------------------------------- the ablation
+# --- the ablation
 
 
 def test_ablation_is_in_place_for_every_kind_of_request(
@@ -250,7 +246,7 @@ def test_an_unknown_source_language(chat_model: Path, mirror: Path) -> None:
         AblatedHF(pretrained=str(chat_model), device="cpu", source_lang="xx")
 
 
-# ------------------------------------------------------------------------- arguments that are HFLM's
+# --- arguments that are HFLM's
 
 
 def test_bfloat16_and_automatic_batches(chat_model: Path, mirror: Path) -> None:
@@ -282,7 +278,7 @@ def test_a_peft_adapter(chat_model: Path, direction: Path, tmp_path: Path) -> No
     assert adapted.identity()["peft"] == str(tmp_path)
 
 
-# ------------------------------------------------------------------------------------------- caches
+# --- caches
 
 
 def test_a_cache_belongs_to_one_condition(
@@ -335,7 +331,7 @@ def test_an_interrupted_run_keeps_its_answers(
     assert len(calls) == 3  # one before the interrupt, the interrupted one, and that one again
 
 
-# --------------------------------------------------------------------------------------- publishing
+# --- publishing
 
 
 def test_publishing_samples_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:

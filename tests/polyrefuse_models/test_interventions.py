@@ -153,7 +153,11 @@ def test_llama_like_models_are_clean(model_type: str) -> None:
 
 @pytest.mark.parametrize(
     ("model_type", "named"),
-    [("gemma2", "post_feedforward_layernorm"), ("olmo2", "post_feedforward_layernorm"), ("gpt2", "self_attn")],
+    [
+        ("gemma2", "post_feedforward_layernorm"),
+        ("olmo2", "post_feedforward_layernorm"),
+        ("gpt2", "self_attn"),
+    ],
 )
 def test_what_does_not_fit_is_named(model_type: str, named: str) -> None:
     with pytest.raises(UnknownArchitecture, match=named):

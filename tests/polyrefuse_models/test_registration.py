@@ -46,12 +46,18 @@ def test_our_models_are_registered_beside_those_of_lm_eval() -> None:
 
 
 def test_registering_imports_neither_torch_nor_our_wrappers() -> None:
-    code = f"{NAMES}\nimport sys\nprint([m for m in ('torch', 'polyrefuse_models.wrappers') if m in sys.modules])"
+    code = f"""{NAMES}
+import sys
+print([module for module in ("torch", "polyrefuse_models.wrappers") if module in sys.modules])
+"""
     assert printed(code).endswith("[]")
 
 
 def test_the_hook_itself_imports_nothing_of_lm_eval() -> None:
-    assert printed("import sys; print([m for m in sys.modules if m.startswith(('lm_eval', 'torch'))])") == "[]"
+    assert (
+        printed("import sys; print([m for m in sys.modules if m.startswith(('lm_eval', 'torch'))])")
+        == "[]"
+    )
 
 
 def test_autoload_can_be_turned_off() -> None:
@@ -63,9 +69,8 @@ def test_a_release_that_reads_entry_points_is_left_alone() -> None:
 import polyrefuse_models.registration as registration
 import types
 calls = []
-registry = types.SimpleNamespace(
-    load_plugins=None, model_registry=types.SimpleNamespace(register=lambda *a, **k: calls.append(a))
-)
+models = types.SimpleNamespace(register=lambda *a, **k: calls.append(a))
+registry = types.SimpleNamespace(load_plugins=None, model_registry=models)
 registration.register_models(registry)
 print(calls)
 """
@@ -76,7 +81,9 @@ def test_entry_points_and_hook_name_the_same_models() -> None:
     config = ConfigParser()
     config.read(ROOT / "setup.cfg")
     declared = dict(
-        line.split(" = ") for line in config["options.entry_points"]["lm_eval.models"].split("\n") if line
+        line.split(" = ")
+        for line in config["options.entry_points"]["lm_eval.models"].split("\n")
+        if line
     )
     assert declared == MODELS
 
@@ -93,7 +100,10 @@ def test_a_hook_that_fails_is_a_warning_and_not_an_exception() -> None:
 
 
 def test_modules_keep_their_own_loader() -> None:
-    code = "import lm_eval.api.registry as m, inspect; print(type(m.__loader__).__name__, len(inspect.getsource(m)) > 0)"
+    code = """
+import inspect, lm_eval.api.registry as m
+print(type(m.__loader__).__name__, len(inspect.getsource(m)) > 0)
+"""
     assert printed(code) == "SourceFileLoader True"
 
 

@@ -48,7 +48,9 @@ def test_the_names(manager) -> None:
             "multijail": languages.MULTIJAIL,
         }.items()
         for language in spoken
-    } | {f"polyrefuse_{name}" for name in ("xstest_safe", "xstest_unsafe", "oktest", "orbench_hard")}
+    } | {
+        f"polyrefuse_{name}" for name in ("xstest_safe", "xstest_unsafe", "oktest", "orbench_hard")
+    }
     assert set(manager.all_subtasks) == expected
     assert len(expected) == 5 * 14 + 10 + 4
     assert {"polyrefuse", "advbench", "malicious_instruct"} <= set(manager.all_groups)
@@ -71,7 +73,9 @@ def test_no_name_collides_with_lm_eval_s_own(manager) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["polyrefuse", "advbench", "malicious_instruct", "polyrefuse-overrefusal"])
+@pytest.mark.parametrize(
+    "name", ["polyrefuse", "advbench", "malicious_instruct", "polyrefuse-overrefusal"]
+)
 def test_groups_load(manager, mirror: Path, name: str) -> None:
     loaded = manager.load([name])
     members = {
@@ -111,7 +115,10 @@ def test_a_translation_of_one_s_own_is_a_task(
     row = {"id": "oktest/0003", "prompt": "Hvad er en glimmerfisk?"}
     translated.write_text(json.dumps(row) + "\n", encoding="utf-8")
     manager = TaskManager(include_path=task_folders(), include_defaults=False)
-    assert manager.match_tasks(["polyrefuse_oktest*"]) == ["polyrefuse_oktest", "polyrefuse_oktest_da"]
+    assert manager.match_tasks(["polyrefuse_oktest*"]) == [
+        "polyrefuse_oktest",
+        "polyrefuse_oktest_da",
+    ]
     task = manager.load(["polyrefuse_oktest_da"])["tasks"]["polyrefuse_oktest_da"]
     (doc,) = task.test_docs()
     assert (doc["id"], doc["prompt"], doc["language"]) == (*row.values(), "da")

@@ -16,7 +16,10 @@ SENTENCES: dict[str, tuple[list[str], list[str]]] = {
         ["চা বানাতে প্রথমে পানি ফুটিয়ে নিন।", "ফ্রান্সের রাজধানী প্যারিস।"],
     ),
     "da": (
-        ["Beklager, men det kan jeg ikke hjælpe med.", "Jeg kan desværre ikke give den vejledning."],
+        [
+            "Beklager, men det kan jeg ikke hjælpe med.",
+            "Jeg kan desværre ikke give den vejledning.",
+        ],
         ["Kog først vandet, og læg så teen i kanden.", "Danmarks hovedstad er København."],
     ),
     "de": (
