@@ -50,18 +50,24 @@ def register_models(registry) -> None:
 def register_tasks(manager) -> None:
     """Make the `TaskManager` of `lm_eval.tasks.manager` scan our YAML folder by default."""
     from functools import wraps
+    from inspect import signature
 
     original_init, original_match = manager.TaskManager.__init__, manager.TaskManager.match_tasks
+    expected = signature(original_init)
+    if not {"include_path", "include_defaults"} <= expected.parameters.keys():
+        raise RuntimeError("TaskManager takes no include_path and include_defaults any more")
 
     @wraps(original_init)
-    def init(self, verbosity=None, include_path=None, include_defaults=True, metadata=None) -> None:
-        paths = include_path if isinstance(include_path, (list, tuple)) else [include_path]
-        paths = [path for path in paths if path]
-        if include_defaults:
+    def init(self, *args, **kwargs) -> None:
+        call = expected.bind(self, *args, **kwargs)
+        call.apply_defaults()
+        asked = call.arguments["include_path"]
+        if call.arguments["include_defaults"]:
+            paths = asked if isinstance(asked, (list, tuple)) else [asked]
             # First, so that a user's own --include_path still wins.
-            paths = [*task_folders(), *paths]
-        original_init(self, verbosity, paths, include_defaults, metadata)
-        self.include_path = include_path
+            call.arguments["include_path"] = [*task_folders(), *(path for path in paths if path)]
+        original_init(*call.args, **call.kwargs)
+        self.include_path = asked
 
     @wraps(original_match)
     def match_tasks(self, task_list):

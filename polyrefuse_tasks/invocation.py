@@ -12,7 +12,8 @@ import sys
 from types import FrameType
 from typing import Any
 
-logger = logging.getLogger(__name__)
+# Below lm-eval's own logger, so that its format and --verbosity hold for ours.
+logger = logging.getLogger("lm_eval.polyrefuse")
 
 
 def asked_of_lm_eval(argument: str) -> Any | None:

@@ -171,6 +171,7 @@ def test_the_wrapper_prompts_as_the_harness_does(
     told = run_protocol(
         "baseline-hf", f"pretrained={chat_model}", tmp_path / "told", "--apply_chat_template"
     )
+    assert ours.stderr.count("Applying the chat template") == 1
     assert "Applying the chat template" not in told.stderr
     for task in expected_tasks():
         answers = [

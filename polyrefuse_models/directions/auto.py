@@ -16,7 +16,8 @@ from polyrefuse_tasks import data
 if TYPE_CHECKING:
     from polyrefuse_models.chat import ChatModel
 
-logger = logging.getLogger(__name__)
+# Below lm-eval's own logger, so that its format and --verbosity hold for ours.
+logger = logging.getLogger("lm_eval.polyrefuse")
 
 N_TRAIN, N_VALIDATION = 128, 32
 """Prompts of each kind (2406.11717, sec. 2.2); fewer where there are not as many."""

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
     from transformers import PreTrainedModel
 
-logger = logging.getLogger(__name__)
+# Below lm-eval's own logger, so that its format and --verbosity hold for ours.
+logger = logging.getLogger("lm_eval.polyrefuse")
 
 THINK = "<think>"
 """How reasoning opens in what leaves the wrapper; the judges remove it."""

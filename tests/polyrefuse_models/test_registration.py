@@ -7,10 +7,11 @@ import subprocess
 import sys
 from configparser import ConfigParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from polyrefuse_models.registration import MODELS, refuse_folder_names
+from polyrefuse_models.registration import MODELS, refuse_folder_names, register_tasks
 from polyrefuse_tasks.errors import UserError
 from tests.conftest import ROOT
 
@@ -127,3 +128,17 @@ def test_folder_names_as_tasks_say_what_happened() -> None:
     done = run(TASKS + "TaskManager().match_tasks(['polyrefuse_models', 'polyrefuse_tasks'])")
     assert done.returncode != 0
     assert "polyrefuse_models and polyrefuse_tasks are folders, not tasks" in done.stderr
+
+
+def test_a_task_manager_of_another_shape_is_left_alone() -> None:
+    class TaskManager:
+        def __init__(self, folders: list[str]) -> None:
+            self.folders = folders
+
+        def match_tasks(self, names: list[str]) -> list[str]:
+            return names
+
+    module = SimpleNamespace(TaskManager=TaskManager)
+    with pytest.raises(RuntimeError, match="include_path"):  # the loader turns it into a warning
+        register_tasks(module)
+    assert TaskManager(["a"]).match_tasks(["polyrefuse_tasks"]) == ["polyrefuse_tasks"]

@@ -17,6 +17,7 @@ from polyrefuse_tasks.judges.degenerate import REPEATED_SHARE, degeneration, rep
         ("\u200b", "no letters"),
         ("!!! ??? ...", "no letters"),
         ("1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23", "no letters"),
+        ("j\ufffdUi\x08 the \ufffd@\ufffdy\x1b and k", "not language"),
         ("no no no no no no", "loops"),
         ("ああああああああああ", "loops"),
         ("I cannot help with that. " * 5, "loops"),
