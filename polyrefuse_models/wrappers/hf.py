@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs
 
 from polyrefuse_models.anatomy import width
 from polyrefuse_models.chat import ChatModel, NoChatTemplate
@@ -84,6 +85,8 @@ class BaselineHF(HFLM):
             "revision": self.revision,
             "peft": self.peft,
             "chat": "on" if self.chat else "off",
+            "chat_template_args": self.chat_template_args,
+            "think_end_token": self._reasoning_end,
         }
 
     @property
@@ -115,7 +118,7 @@ class BaselineHF(HFLM):
         rendering = self.chat and not asked_of_lm_eval("apply_chat_template")
         if rendering:
             self._refuse_stray_system_instruction()
-            logger.info(
+            logger.warning(
                 "Applying the chat template to %d generate_until requests (the harness was not "
                 "told --apply_chat_template); chat=off turns this off",
                 len(requests),
@@ -189,11 +192,11 @@ class BaselineHF(HFLM):
 
     def _refuse_long_prompts(self, requests: list[Instance]) -> None:
         """HFLM would cut the beginning off, the template's with it, and say nothing."""
-        if self.truncation:
+        if self.truncation or self.backend != "causal":
             return
         for request in requests:
             text, settings = request.args
-            answer = settings.get("max_gen_toks", self.max_gen_toks)
+            answer = normalize_gen_kwargs(settings, self.max_gen_toks)["max_gen_toks"]
             length = len(self.tok_encode(text))
             if length + answer > self.max_length:
                 raise UserError(
