@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def ablate(x: Float[Tensor, "... d"], r: Float[Tensor, d]) -> Float[Tensor, "... d"]:
+def ablate(x: Float[Tensor, "... d"], r: Float[Tensor, "d"]) -> Float[Tensor, "... d"]:
     """Remove the component of `x` along the unit vector `r` (2505.17306, eq. 3).
 
     The projection is taken in the finer of the two precisions: a dot product over thousands of
@@ -27,6 +27,15 @@ def ablate(x: Float[Tensor, "... d"], r: Float[Tensor, d]) -> Float[Tensor, "...
     return x - ((x.to(wide) @ r).unsqueeze(-1) * r).to(x.dtype)
 
 
+def ablate_rows(
+    x: Float[Tensor, "row token d"], r: Float[Tensor, "row d"]
+) -> Float[Tensor, "row token d"]:
+    """`ablate` with a unit vector of its own for each row of a batch."""
+    wide = torch.promote_types(x.dtype, r.dtype)
+    r = r.to(wide)[:, None]
+    return x - ((x.to(wide) * r).sum(-1, keepdim=True) * r).to(x.dtype)
+
+
 class Ablation:
     """Hooks that ablate one direction at each of a model's writes to the residual stream.
 
@@ -35,11 +44,12 @@ class Ablation:
 
     Args:
         model: a decoder-only model whose writes `anatomy.residual_writes` finds.
-        direction: [d], any scale.
+        direction: any scale; one for all rows of a batch, or one a row.
     """
 
-    def __init__(self, model: PreTrainedModel, direction: Float[Tensor, d]) -> None:
-        self._unit = (direction.double() / direction.double().norm()).float()
+    def __init__(self, model: PreTrainedModel, direction: Float[Tensor, "*row d"]) -> None:
+        self._unit = torch.nn.functional.normalize(direction.double(), dim=-1).float()
+        self._ablate = ablate if direction.dim() == 1 else ablate_rows
         # One copy a device, since a model may be spread over several.
         self._unit_on: dict[torch.device, Tensor] = {}
         self._handles = [
@@ -53,18 +63,18 @@ class Ablation:
 
     def _hook(self, _module: nn.Module, _args: Any, output: Any) -> Any:
         if isinstance(output, tuple):
-            return (ablate(output[0], self._on(output[0].device)), *output[1:])
-        return ablate(output, self._on(output.device))
+            return (self._ablate(output[0], self._on(output[0].device)), *output[1:])
+        return self._ablate(output, self._on(output.device))
 
-    def _on(self, device: torch.device) -> Float[Tensor, d]:
+    def _on(self, device: torch.device) -> Float[Tensor, "*row d"]:
         if device not in self._unit_on:
             self._unit_on[device] = self._unit.to(device)
         return self._unit_on[device]
 
 
 @contextmanager
-def ablated(model: PreTrainedModel, direction: Float[Tensor, d]) -> Iterator[None]:
-    """The model with `direction` ablated, for the length of a `with` block."""
+def ablated(model: PreTrainedModel, direction: Float[Tensor, "*row d"]) -> Iterator[None]:
+    """The model with `direction` ablated, one or one a row, for the length of a `with` block."""
     ablation = Ablation(model, direction)
     try:
         yield

@@ -39,7 +39,7 @@ class Direction:
             suffix tokens, refusal tokens, versions.
     """
 
-    direction: Float[Tensor, d]
+    direction: Float[Tensor, "d"]
     candidates: Float[Tensor, "position layer d"]
     scores: list[Candidate] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)

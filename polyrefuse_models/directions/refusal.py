@@ -39,7 +39,7 @@ def refusal_tokens(
     return ids[:enough].tolist()
 
 
-def mean_probabilities(logits: Float[Tensor, "prompt vocabulary"]) -> Float[Tensor, vocabulary]:
+def mean_probabilities(logits: Float[Tensor, "prompt vocabulary"]) -> Float[Tensor, "vocabulary"]:
     """Mean over prompts of the next-token probabilities, accumulated in float64."""
     total = torch.zeros(logits.shape[-1], dtype=torch.float64)
     for row in logits:
@@ -49,7 +49,7 @@ def mean_probabilities(logits: Float[Tensor, "prompt vocabulary"]) -> Float[Tens
 
 def refusal_scores(
     logits: Float[Tensor, "prompt vocabulary"], tokens: list[int]
-) -> Float[Tensor, prompt]:
+) -> Float[Tensor, "prompt"]:
     """Log-odds that an answer opens with a refusal token (2406.11717, sec. 2.3).
 
     Returns:

@@ -122,6 +122,18 @@ def test_every_block_input_is_clean_and_removal_restores_the_model() -> None:
     assert max((x @ r).abs().max() for x in block_inputs(model, ids)) > 1e-2
 
 
+def test_rows_of_a_batch_may_have_directions_of_their_own() -> None:
+    model = make_llama(seed=1)
+    ids = torch.tensor([[0, 20, 99, 180], [0, 41, 77, 8]])
+    directions = torch.randn(2, model.config.hidden_size)
+    with ablated(model, directions):
+        together = model(input_ids=ids).logits
+    for row in range(2):
+        with ablated(model, directions[row]):
+            alone = model(input_ids=ids[row : row + 1]).logits[0]
+        torch.testing.assert_close(together[row], alone, atol=1e-5, rtol=1e-5)
+
+
 def test_writes_are_the_embedding_and_two_a_block() -> None:
     model = make_llama(layers=3)
     assert len(residual_writes(model)) == 2 * 3 + 1
