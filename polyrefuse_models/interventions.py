@@ -44,11 +44,13 @@ class Ablation:
 
     Args:
         model: a decoder-only model whose writes `anatomy.residual_writes` finds.
-        direction: any scale; one for all rows of a batch, or one a row.
+        direction: any scale; one for all rows of a batch, or one a row. The zero vector has no
+            direction and makes every output NaN, which selection drops.
     """
 
     def __init__(self, model: PreTrainedModel, direction: Float[Tensor, "*row d"]) -> None:
-        self._unit = torch.nn.functional.normalize(direction.double(), dim=-1).float()
+        wide = direction.double()
+        self._unit = (wide / wide.norm(dim=-1, keepdim=True)).float()
         self._ablate = ablate if direction.dim() == 1 else ablate_rows
         # One copy a device, since a model may be spread over several.
         self._unit_on: dict[torch.device, Tensor] = {}

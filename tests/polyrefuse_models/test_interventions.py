@@ -134,6 +134,16 @@ def test_rows_of_a_batch_may_have_directions_of_their_own() -> None:
         torch.testing.assert_close(together[row], alone, atol=1e-5, rtol=1e-5)
 
 
+def test_the_zero_vector_is_nan_and_spoils_no_other_row() -> None:
+    """At layer 0 a template's tokens are the same for every prompt, so candidates there are 0."""
+    model = make_llama(seed=1)
+    ids = torch.tensor([[0, 20, 99, 180], [0, 41, 77, 8]])
+    directions = torch.stack([torch.zeros(32), torch.randn(32)])
+    with ablated(model, directions):
+        logits = model(input_ids=ids).logits
+    assert logits[0].isnan().all() and logits[1].isfinite().all()
+
+
 def test_writes_are_the_embedding_and_two_a_block() -> None:
     model = make_llama(layers=3)
     assert len(residual_writes(model)) == 2 * 3 + 1
