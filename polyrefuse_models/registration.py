@@ -102,12 +102,12 @@ def refuse_folder_names(names: list[str]) -> None:
     """
     from polyrefuse_tasks.errors import UserError
 
-    found = sorted(FOLDERS.intersection(names))
-    if found:
-        raise UserError(
-            f"{' and '.join(found)} are folders, not tasks: your shell expanded an unquoted "
-            "polyrefuse_* in this directory; put it in quotes: --tasks 'polyrefuse_*'."
-        )
+    for name in names:
+        if name in FOLDERS:
+            raise UserError(
+                f"{name} is a folder here, not a task: your shell expanded an unquoted "
+                "polyrefuse_* in this directory; put it in quotes: --tasks 'polyrefuse_*'."
+            )
 
 
 _ACTIONS = {"lm_eval.api.registry": register_models, "lm_eval.tasks.manager": register_tasks}

@@ -201,7 +201,10 @@ def test_the_judge_is_chosen_by_metadata_and_recorded(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("--tasks polyrefuse_models polyrefuse_tasks --model dummy", "are folders, not tasks"),
+        (
+            "--tasks polyrefuse_models polyrefuse_tasks --model dummy",
+            "is a folder here, not a task",
+        ),
         ("--tasks polyrefuse_oktest --model dummy --metadata judge=x", "no judge 'x'"),
         (
             "--tasks polyrefuse_oktest --model baseline-hf --model_args pretrained=p,chat=x",

@@ -127,7 +127,7 @@ def test_folder_names_as_tasks_say_what_happened() -> None:
     refuse_folder_names(["polyrefuse_*", "polyrefuse"])
     done = run(TASKS + "TaskManager().match_tasks(['polyrefuse_models', 'polyrefuse_tasks'])")
     assert done.returncode != 0
-    assert "polyrefuse_models and polyrefuse_tasks are folders, not tasks" in done.stderr
+    assert "polyrefuse_models is a folder here, not a task" in done.stderr
 
 
 def test_a_task_manager_of_another_shape_is_left_alone() -> None:
