@@ -2,76 +2,170 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from polyrefuse_models.anatomy import residual_writes
+from polyrefuse_models.anatomy import dissect
+from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor, nn
+    from torch.utils.hooks import RemovableHandle
     from transformers import PreTrainedModel
 
 
-def ablate(x: Float[Tensor, "... d"], r: Float[Tensor, "d"]) -> Float[Tensor, "... d"]:
-    """Remove the component of `x` along the unit vector `r` (2505.17306, eq. 3).
+class LayerOutOfRange(UserError):
+    """A layer that the model does not have."""
+
+
+def ablate(
+    x: Float[Tensor, "... d"], r: Float[Tensor, "d"], coefficient: float = 1.0
+) -> Float[Tensor, "... d"]:
+    """Remove the component of `x` along the unit vector `r` (2505.17306, eq. 3), or a share of it.
 
     The projection is taken in the finer of the two precisions: a dot product over thousands of
     dimensions in bfloat16 would lose it.
     """
     wide = torch.promote_types(x.dtype, r.dtype)
-    r = r.to(wide)
-    return x - ((x.to(wide) @ r).unsqueeze(-1) * r).to(x.dtype)
+    rows, r = x.to(wide).flatten(0, -2), r.to(wide)
+    return torch.addr(rows, rows @ r, r, alpha=-coefficient).view(x.shape).to(x.dtype)
 
 
 def ablate_rows(
-    x: Float[Tensor, "row token d"], r: Float[Tensor, "row d"]
+    x: Float[Tensor, "row token d"], r: Float[Tensor, "row d"], coefficient: float = 1.0
 ) -> Float[Tensor, "row token d"]:
     """`ablate` with a unit vector of its own for each row of a batch."""
     wide = torch.promote_types(x.dtype, r.dtype)
-    r = r.to(wide)[:, None]
-    return x - ((x.to(wide) * r).sum(-1, keepdim=True) * r).to(x.dtype)
+    wide_x, r = x.to(wide), r.to(wide)[:, None]
+    return (wide_x - coefficient * (wide_x * r).sum(-1, keepdim=True) * r).to(x.dtype)
 
 
-class Ablation:
-    """Hooks that ablate one direction at each of a model's writes to the residual stream.
+def add(
+    x: Float[Tensor, "... d"], direction: Float[Tensor, "d"], coefficient: float = 1.0
+) -> Float[Tensor, "... d"]:
+    """Add the direction, not normalised (2505.17306, eq. 2; 2406.11717, sec. 2.4)."""
+    return x + (coefficient * direction).to(x.dtype)
 
-    One projection at each write, the embedding's and every attention's and MLP's (2 L + 1), leaves
-    every block's input clean: a sum of vectors without a component along r has none.
 
-    Args:
-        model: a decoder-only model whose writes `anatomy.residual_writes` finds.
-        direction: any scale; one for all rows of a batch, or one a row. The zero vector has no
-            direction and makes every output NaN, which selection drops.
-    """
+class Hooks:
+    """Hooks on a model's modules that change what they return or take; removed by `remove`."""
 
-    def __init__(self, model: PreTrainedModel, direction: Float[Tensor, "*row d"]) -> None:
-        wide = direction.double()
-        self._unit = (wide / wide.norm(dim=-1, keepdim=True)).float()
-        self._ablate = ablate if direction.dim() == 1 else ablate_rows
-        # One copy a device, since a model may be spread over several.
-        self._unit_on: dict[torch.device, Tensor] = {}
-        self._handles = [
-            module.register_forward_hook(self._hook) for module in residual_writes(model)
-        ]
+    def __init__(self) -> None:
+        self._handles: list[RemovableHandle] = []
 
     def remove(self) -> None:
         """Take the hooks out: the model computes what it did before."""
         for handle in self._handles:
             handle.remove()
 
-    def _hook(self, _module: nn.Module, _args: Any, output: Any) -> Any:
-        if isinstance(output, tuple):
-            return (self._ablate(output[0], self._on(output[0].device)), *output[1:])
-        return self._ablate(output, self._on(output.device))
+    def _on_output(self, module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+        def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
+            if isinstance(output, tuple):
+                return (change(output[0]), *output[1:])
+            return change(output)
 
-    def _on(self, device: torch.device) -> Float[Tensor, "*row d"]:
-        if device not in self._unit_on:
-            self._unit_on[device] = self._unit.to(device)
-        return self._unit_on[device]
+        self._handles.append(module.register_forward_hook(hook))
+
+    def _on_input(self, module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+        def hook(_module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
+            if args:
+                return (change(args[0]), *args[1:]), kwargs
+            return args, kwargs | {"hidden_states": change(kwargs["hidden_states"])}
+
+        self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+
+
+class Ablation(Hooks):
+    """Hooks that ablate one direction at each of a model's writes to the residual stream.
+
+    One projection at each write, the embedding's and every attention's and MLP's (2 L + 1), leaves
+    every block's input clean: a sum of vectors without a component along r has none. In a post-norm
+    block the write is the norm's output. The seeds project at block inputs and module outputs
+    (3 L), which in post-norm models leaves what the last MLP's norm writes.
+
+    Args:
+        model: a decoder-only model that `anatomy.dissect` knows its way around.
+        direction: any scale; one for all rows of a batch, or one a row. The zero vector has no
+            direction and makes every output NaN, which selection drops.
+        coefficient: share of the component that is removed.
+        layers: the blocks whose writes are ablated, and the input of the first of each run of
+            them; all blocks, and the embedding's write, where None.
+
+    Raises:
+        LayerOutOfRange: the model has no such block.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        direction: Float[Tensor, "*row d"],
+        *,
+        coefficient: float = 1.0,
+        layers: range | None = None,
+    ) -> None:
+        super().__init__()
+        wide = direction.double()
+        self._unit = (wide / wide.norm(dim=-1, keepdim=True)).float()
+        self._ablate = ablate if direction.dim() == 1 else ablate_rows
+        self._coefficient = coefficient
+        # One copy a device, since a model may be spread over several.
+        self._unit_on: dict[torch.device, Tensor] = {}
+
+        anatomy = dissect(model)
+        chosen = range(len(anatomy.blocks)) if layers is None else layers
+        check_layers(chosen, len(anatomy.blocks))
+        if chosen.start == 0:
+            self._on_output(anatomy.embedding, self._change)
+        else:
+            self._on_input(anatomy.blocks[chosen.start].module, self._change)
+        for block in anatomy.blocks[chosen.start : chosen.stop]:
+            self._on_output(block.attention.write, self._change)
+            self._on_output(block.mlp.write, self._change)
+
+    def _change(self, x: Tensor) -> Tensor:
+        if x.device not in self._unit_on:
+            self._unit_on[x.device] = self._unit.to(x.device)
+        return self._ablate(x, self._unit_on[x.device], self._coefficient)
+
+
+class Addition(Hooks):
+    """A hook that adds a direction at the input of one block, at every token.
+
+    Args:
+        model: a decoder-only model that `anatomy.dissect` knows its way around.
+        direction: as extracted: its length is what separates refusals from answers.
+        layer: the block.
+        coefficient: multiple of the direction that is added.
+
+    Raises:
+        LayerOutOfRange: the model has no such block.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        direction: Float[Tensor, "d"],
+        layer: int,
+        *,
+        coefficient: float = 1.0,
+    ) -> None:
+        super().__init__()
+        blocks = dissect(model).blocks
+        check_layers(range(layer, layer + 1), len(blocks))
+        self._on_input(blocks[layer].module, lambda x: add(x, direction.to(x.device), coefficient))
+
+
+def check_layers(layers: range, n_layers: int) -> None:
+    """Raises LayerOutOfRange unless `layers` is a run of blocks of a model with `n_layers`."""
+    if not 0 <= layers.start < layers.stop <= n_layers:
+        wanted = f"{layers.start}-{layers.stop - 1}" if len(layers) > 1 else f"{layers.start}"
+        raise LayerOutOfRange(
+            f"layer {wanted} is not in the model, whose layers are 0-{n_layers - 1}."
+        )
 
 
 @contextmanager

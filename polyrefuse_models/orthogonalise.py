@@ -1,0 +1,135 @@
+"""Ablation by weights: the model's own matrices, made unable to write along a direction.
+
+W_out <- (I - r r^T) W_out for the embedding, every attention's output projection and every MLP's or
+expert's, biases too (2406.11717, sec. 4.1). It costs nothing at run time and is exact only where
+nothing lies between those projections and the residual stream. The change is made in memory and is
+never saved.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from polyrefuse_models.anatomy import Anatomy, Branch, dissect
+from polyrefuse_tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+
+class NotExact(UserError):
+    """Weights cannot do what hooks do here."""
+
+
+def obstacle(
+    model: PreTrainedModel, coefficient: float = 1.0, layers: range | None = None
+) -> str | None:
+    """Why ablation by weights would not be exact, as a clause; None where it is."""
+    if coefficient != 1.0:
+        return f"coefficient={coefficient} is not 1"
+    if layers is not None:
+        return "layers are chosen, and the embedding and attention of the others would be too"
+    if getattr(model, "is_quantized", False) or getattr(model, "quantization_method", None):
+        return "the model is quantised"
+    if getattr(model, "peft_config", None):
+        return "an adapter that is not merged writes beside the weights"
+    if any(parameter.is_meta for parameter in model.parameters()):
+        return "some weights are offloaded"
+    anatomy = dissect(model)
+    if anatomy.post_norm:
+        return "a norm lies between its modules and the residual stream (post-norm)"
+    for index, block in enumerate(anatomy.blocks):
+        for branch in (block.attention, block.mlp):
+            if branch.projection is None and not _only_experts(branch, anatomy):
+                return (
+                    f"block {index}'s {type(branch.module).__name__} returns what neither one "
+                    "linear layer nor stacked experts alone have written"
+                )
+    return None
+
+
+@torch.no_grad()
+def orthogonalise(model: PreTrainedModel, direction: Float[Tensor, "d"]) -> None:
+    """Make every write to the residual stream orthogonal to `direction`, in place.
+
+    A tied unembedding is untied first: the edit of the embedding would reach it too.
+
+    Raises:
+        NotExact: it would not be; the sentence says why.
+    """
+    reason = obstacle(model)
+    if reason:
+        raise NotExact(f"method=weights is not exact: {reason}; use method=hooks.")
+    unit = direction.double() / direction.double().norm()
+    anatomy = dissect(model)
+    _untie(model)
+    embedding = anatomy.embedding.weight
+    _project(embedding, unit, dim=1)
+    for block in anatomy.blocks:
+        for branch in (block.attention, block.mlp):
+            if branch.projection is not None:
+                _project_linear(branch.projection, unit)
+            for experts in _experts(branch):
+                _project_experts(experts, unit)
+
+
+def _untie(model: PreTrainedModel) -> None:
+    head = model.get_output_embeddings()
+    if head is not None and head.weight is model.get_input_embeddings().weight:
+        head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
+        model.config.get_text_config().tie_word_embeddings = False
+
+
+def _project_linear(linear: nn.Linear, unit: Float[Tensor, "d"]) -> None:
+    _project(linear.weight, unit, dim=0)
+    if linear.bias is not None:
+        _project(linear.bias, unit, dim=0)
+
+
+def _only_experts(branch: Branch, anatomy: Anatomy) -> bool:
+    """Whether stacked experts are all that writes: a shared expert beside them would be missed."""
+    d = anatomy.embedding.weight.shape[1]
+    linears = (module for module in branch.module.modules() if isinstance(module, nn.Linear))
+    return bool(_experts(branch)) and all(linear.out_features != d for linear in linears)
+
+
+def _experts(branch: Branch) -> list[nn.Module]:
+    """The modules with stacked expert matrices in a mixture of experts; [] in a plain MLP."""
+    if branch.projection is not None:
+        return []
+    return [
+        module
+        for module in branch.module.modules()
+        if getattr(module, "down_proj", None) is not None
+        and isinstance(module.down_proj, nn.Parameter)
+        and module.down_proj.dim() == 3
+    ]
+
+
+def _project_experts(experts: nn.Module, unit: Float[Tensor, "d"]) -> None:
+    """Stacked matrices in either orientation: [expert, d, inner] or [expert, inner, d].
+
+    Where d is also the inner width, the input projection tells which one it is:
+    [expert, 2 inner, d] or [expert, d, 2 inner].
+    """
+    d = len(unit)
+    _, rows, columns = experts.down_proj.shape
+    outputs_first = rows == d if rows != columns else experts.gate_up_proj.shape[-1] == d
+    _project(experts.down_proj, unit, dim=1 if outputs_first else 2)
+    bias = getattr(experts, "down_proj_bias", None)
+    if bias is not None:
+        _project(bias, unit, dim=1)
+
+
+def _project(weights: Tensor, unit: Float[Tensor, "d"], dim: int) -> None:
+    """w <- (I - r r^T) w along one dimension, a slice of a stack at a time, in float64."""
+    for part in weights if weights.dim() == 3 else [weights]:
+        across = dim - 1 if weights.dim() == 3 else dim
+        wide = part.double().movedim(across, -1)
+        r = unit.to(wide.device)
+        part.copy_((wide - (wide @ r).unsqueeze(-1) * r).movedim(-1, across))
