@@ -14,6 +14,11 @@ from polyrefuse_tasks.errors import UserError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("polyrefuse_tasks.data.cli:app", "Fetch, check, find and translate the prompts."),
+    "direction": (
+        "polyrefuse_models.directions.cli:app",
+        "Extract refusal directions, and choose among scores.",
+    ),
+    "organism": ("polyrefuse_models.organism.cli:app", "Make the bundled organism, or find it."),
 }
 """Sub-command -> ("module:typer app", what the overview says about it)."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from polyrefuse_tasks.errors import UserError
 
@@ -37,6 +38,19 @@ class ChatModel:
     render: Callable[[str], str]
     encode: Callable[[list[str]], tuple[Int[Tensor, "batch token"], Int[Tensor, "batch token"]]]
     batch_size: int
+    _ids: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def token_ids(self, prompts: list[str]) -> list[Int[Tensor, "token"]]:
+        """What the model reads for each prompt: template applied, nothing padded, on the CPU.
+
+        A prompt is rendered and encoded once, however often it is asked for.
+        """
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._ids]
+        if new:
+            ids, mask = self.encode([self.render(prompt) for prompt in new])
+            rows = (row[real] for row, real in zip(ids.cpu(), mask.cpu().bool(), strict=True))
+            self._ids.update(zip(new, rows, strict=True))
+        return [self._ids[prompt] for prompt in prompts]
 
     @property
     def suffix(self) -> list[int]:
@@ -65,10 +79,13 @@ class ChatModel:
         Yields:
             which of `prompts` the rows are, and their logits in float32.
         """
+        rows = self.token_ids(prompts)
         for start in range(0, len(prompts), self.batch_size):
             part = slice(start, start + self.batch_size)
-            ids, mask = self.encode([self.render(prompt) for prompt in prompts[part]])
-            ids, mask = ids.to(self.model.device), mask.to(self.model.device)
+            ids, mask = (
+                pad_sequence(padded, batch_first=True, padding_side="left").to(self.model.device)
+                for padded in (rows[part], [torch.ones_like(row) for row in rows[part]])
+            )
             logits = self.model(
                 input_ids=ids,
                 attention_mask=mask,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,18 @@ SHARED = ROOT.parent / "shared"
 
 # Before anything of Hugging Face is imported: a test that reaches for a hub fails at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# Before torch is imported: models as small as the tests' are slower on several threads, and very
+# much slower where other programs want the same cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a test extracts is kept for the other tests, and not in the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYREFUSE_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,8 +69,13 @@ class Direction:
             raise BadDirection(f"{origin}: the direction is the zero vector; extract it anew.")
 
 
-def save(direction: Direction, folder: str | Path) -> None:
+def save(
+    direction: Direction, folder: str | Path, pictures: Mapping[str, bytes] | None = None
+) -> None:
     """Write the artifact, whole or not at all.
+
+    Args:
+        pictures: file name -> content, written beside the three files.
 
     Raises:
         BadDirection: `folder` exists already.
@@ -77,8 +83,7 @@ def save(direction: Direction, folder: str | Path) -> None:
     from safetensors.torch import save_file
 
     folder = Path(folder)
-    if folder.exists():
-        raise BadDirection(f"{folder} exists already; name a new folder or remove it.")
+    require_new(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     draft.mkdir()
@@ -90,12 +95,25 @@ def save(direction: Direction, folder: str | Path) -> None:
         }
         save_file(tensors, draft / TENSORS)
         scores = [candidate.record() for candidate in direction.scores]
-        (draft / SCORES).write_text(json.dumps(scores, indent=1))
-        (draft / METADATA).write_text(json.dumps(direction.metadata, indent=1, ensure_ascii=False))
+        (draft / SCORES).write_text(json.dumps(scores, indent=1), encoding="utf-8")
+        metadata = json.dumps(direction.metadata, indent=1, ensure_ascii=False)
+        (draft / METADATA).write_text(metadata, encoding="utf-8")
+        for name, content in (pictures or {}).items():
+            (draft / name).write_bytes(content)
         os.replace(draft, folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def require_new(folder: Path) -> None:
+    """Refuse to overwrite what may have taken hours.
+
+    Raises:
+        BadDirection: `folder` exists already.
+    """
+    if folder.exists():
+        raise BadDirection(f"{folder} exists already; name a new folder or remove it.")
 
 
 def load(folder: str | Path) -> Direction:
@@ -117,11 +135,15 @@ def load(folder: str | Path) -> Direction:
         )
     try:
         tensors = load_file(folder / TENSORS)
+        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+        scores = json.loads((folder / SCORES).read_text(encoding="utf-8"))
+        if not isinstance(metadata, dict):
+            raise ValueError(f"{METADATA} is not an object")
         return Direction(
             direction=tensors["direction"],
             candidates=tensors["candidates"],
-            scores=[Candidate(**row) for row in json.loads((folder / SCORES).read_text())],
-            metadata=json.loads((folder / METADATA).read_text()),
+            scores=[Candidate(**row) for row in scores],
+            metadata=metadata,
         )
     except FileNotFoundError as missing:
         raise BadDirection(

@@ -1,135 +1,133 @@
-"""`direction=auto`: from a chat model and a source language to its refusal direction."""
+"""`direction=auto`: a model's refusal direction, extracted once and kept."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-import random
+import shutil
 from typing import TYPE_CHECKING
 
-from polyrefuse_models.directions.artifact import Direction
-from polyrefuse_models.directions.extract import Observed, difference_of_means, observe
-from polyrefuse_models.directions.refusal import MASS, refusal_scores, refusal_tokens
-from polyrefuse_models.directions.select import KL_LIMIT, search
+import torch
+
+from polyrefuse_models.anatomy import width
+from polyrefuse_models.directions import artifact
+from polyrefuse_models.directions.artifact import BadDirection, Direction
+from polyrefuse_models.directions.prompts import Prompts, sample
+from polyrefuse_models.directions.recipe import make_direction
 from polyrefuse_models.versions import versions
-from polyrefuse_tasks import data
+from polyrefuse_tasks.data import cache
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PreTrainedModel
+
     from polyrefuse_models.chat import ChatModel
 
 # Below lm-eval's own logger, so that its format and --verbosity hold for ours.
 logger = logging.getLogger("lm_eval.polyrefuse")
 
-N_TRAIN, N_VALIDATION = 128, 32
-"""Prompts of each kind (2406.11717, sec. 2.2); fewer where there are not as many."""
-
-FEWEST = 16
-"""Where the filter by refusal score leaves fewer prompts than this, all are used."""
+FOLDER = "directions"
+"""Where the kept directions are, in the data cache."""
 
 
 def find_direction(
     chat: ChatModel,
     source_lang: str = "en",
     *,
+    dataset: str = "polyrefuse",
     tokens: list[int] | None = None,
     seed: int = 0,
 ) -> Direction:
-    """Extract a refusal direction from PolyRefuse's training prompts and select it on validation.
+    """Extract a refusal direction, or take the one that was extracted from the same before.
 
     Args:
         chat: the model.
-        source_lang: language of the prompts, one of PolyRefuse's 14.
+        source_lang: language of the prompts.
+        dataset: a key of `prompts.DATASETS`.
         tokens: refusal tokens; derived from the training prompts where None.
         seed: of the choice of prompts.
 
     Raises:
-        UserError: unknown language, missing data, or no direction to be found.
+        UserError: unknown data set or language, missing data, or no direction to be found.
     """
-    warnings: list[str] = []
-    prompts = {
-        (kind, split): _sample(kind, source_lang, split, seed)
-        for kind in ("harmful", "harmless")
-        for split in ("train", "val")
-    }
-    suffix = chat.suffix
-    n_positions = max(1, len(suffix))
-    logger.info("Extracting a refusal direction from %s prompts", source_lang)
-    harmful = observe(chat, prompts["harmful", "train"], n_positions)
-    harmless = observe(chat, prompts["harmless", "train"], n_positions)
-    derived = tokens is None
-    if tokens is None:
-        tokens = refusal_tokens(harmful.logits, harmless.logits)
-
-    refused = _filtered("harmful training", harmful, tokens, True, warnings)
-    answered = _filtered("harmless training", harmless, tokens, False, warnings)
-    candidates = difference_of_means(harmful.states[refused], harmless.states[answered])
-
-    held_out, kept = {}, {}
-    for kind, above in (("harmful", True), ("harmless", False)):
-        held_out[kind] = observe(chat, prompts[kind, "val"], 1)
-        kept[kind] = _filtered(f"{kind} validation", held_out[kind], tokens, above, warnings)
-    chosen, scores = search(
-        chat,
-        candidates,
-        [prompts["harmful", "val"][i] for i in kept["harmful"]],
-        [prompts["harmless", "val"][i] for i in kept["harmless"]],
-        held_out["harmless"].logits[kept["harmless"]],
-        tokens,
-    )
-    if chosen.kl_div_score > KL_LIMIT:
-        warnings.append(
-            f"no candidate kept the KL divergence on harmless prompts within {KL_LIMIT}; the "
-            f"lowest, {chosen.kl_div_score:.3f}, was chosen"
-        )
-    for warning in warnings:
+    prompts = sample(dataset, source_lang, seed)
+    if any(weight.is_meta for weight in chat.model.state_dict().values()):
+        # Offloaded to the disk: which weights they are cannot be told.
+        found = make_direction(chat, prompts, tokens=tokens)
+    else:
+        found = _once(chat, prompts, tokens)
+    for warning in found.metadata.get("warnings", []):
         logger.warning("direction=auto: %s.", warning)
-    return Direction(
-        direction=candidates[chosen.position, chosen.layer],
-        candidates=candidates,
-        scores=scores,
-        metadata={
-            "model": chat.model.config._name_or_path,
-            "revision": getattr(chat.model.config, "_commit_hash", None),
-            "source_lang": source_lang,
-            "seed": seed,
-            "position": chosen.position,
-            "layer": chosen.layer,
-            "suffix_tokens": chat.tokenizer.convert_ids_to_tokens(suffix),
-            "refusal_tokens": chat.tokenizer.convert_ids_to_tokens(tokens),
-            "refusal_tokens_mass": MASS if derived else None,
-            "prompts": {
-                "harmful_train": len(refused),
-                "harmless_train": len(answered),
-                "harmful_val": len(kept["harmful"]),
-                "harmless_val": len(kept["harmless"]),
-            },
-            "sha256": {
-                path: digest
-                for kind, split in prompts
-                for path, digest in data.checksums(kind, source_lang, split).items()
-            },
-            "warnings": warnings,
-            "versions": versions(),
-        },
-    )
+    return found
 
 
-def _sample(kind: str, language: str, split: str, seed: int) -> list[str]:
-    """A seeded choice of prompts: the same rows in every language, since it goes by index."""
-    rows = data.load(kind, language, split)
-    n = N_TRAIN if split == "train" else N_VALIDATION
-    return [row.prompt for row in random.Random(seed).sample(rows, min(n, len(rows)))]
+def key(chat: ChatModel, prompts: Prompts, tokens: list[int] | None) -> str:
+    """sha256 of everything that a direction depends on.
+
+    The weights themselves are hashed, in memory: a name and a revision do not tell an adapter, a
+    quantisation or a folder that was trained on, and file headers are equal for two trainings of
+    one architecture. So are the token ids, which hold the chat template and its arguments, the
+    tokenizer and the prompts. Hashing takes about 0.6 s a GB.
+    """
+    config = chat.model.config
+    inputs = [ids.tolist() for ids in chat.token_ids(prompts.every())]
+    parts = {
+        "model": config._name_or_path,
+        "revision": getattr(config, "_commit_hash", None),
+        "config": config.to_json_string(use_diff=False),
+        "weights": weights_checksum(chat.model),
+        "inputs": hashlib.sha256(json.dumps(inputs).encode()).hexdigest(),
+        "suffix": chat.suffix,
+        "dataset": prompts.dataset,
+        "source_lang": prompts.language,
+        "seed": prompts.seed,
+        "data": prompts.sha256,
+        "tokens": tokens,
+        "versions": versions(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _filtered(
-    which: str, observed: Observed, tokens: list[int], above: bool, warnings: list[str]
-) -> list[int]:
-    """Indices of the prompts whose refusal score is above, or below, 0; all of them if too few."""
-    scores = refusal_scores(observed.logits, tokens)
-    kept = ((scores > 0) if above else (scores < 0)).nonzero().flatten().tolist()
-    if len(kept) >= FEWEST:
-        return kept
-    warnings.append(
-        f"only {len(kept)} of {len(scores)} {which} prompts have a refusal score "
-        f"{'above' if above else 'below'} 0, fewer than {FEWEST}: all were used"
-    )
-    return list(range(len(scores)))
+def weights_checksum(model: PreTrainedModel) -> str:
+    """sha256 of the names, types, shapes and bytes of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _once(chat: ChatModel, prompts: Prompts, tokens: list[int] | None) -> Direction:
+    """The direction that was kept, or a new one, kept."""
+    folder = cache.cache() / FOLDER / key(chat, prompts, tokens)
+    found = _read(folder, width(chat.model))
+    if found is None:
+        found = make_direction(chat, prompts, tokens=tokens)
+        _keep(found, folder)
+    else:
+        logger.info("direction=auto: extracted before, read from %s", folder)
+    return found
+
+
+def _read(folder: Path, d: int) -> Direction | None:
+    """The kept direction; None where there is none that can be used."""
+    if not folder.is_dir():
+        return None
+    try:
+        found = artifact.load(folder)
+        found.check(d, str(folder))
+    except BadDirection as damaged:
+        logger.warning("direction=auto: extracting anew, since %s", damaged)
+        return None
+    return found
+
+
+def _keep(found: Direction, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        artifact.save(found, folder)
+    except (OSError, BadDirection) as error:
+        # A full disk, or another process that kept it first: the direction is good all the same.
+        logger.warning("direction=auto: the direction was not kept (%s)", error)

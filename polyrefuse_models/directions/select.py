@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
-import torch
-from tqdm import tqdm
-
-from polyrefuse_models.directions.refusal import refusal_scores
-from polyrefuse_models.interventions import ablated
 from polyrefuse_tasks.errors import UserError
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
-
-    from polyrefuse_models.chat import ChatModel
 
 KL_LIMIT = 0.2
 """Most that ablation may move the answers to harmless prompts, in nats."""
@@ -31,9 +22,13 @@ class NoDirection(UserError):
     """No candidate can be chosen."""
 
 
+class BadScores(UserError):
+    """A file that the rule cannot be applied to."""
+
+
 @dataclass(frozen=True)
 class Candidate:
-    """The scores of the direction at one position and layer; None where it was not needed.
+    """The scores of the direction at one position and layer; None where it was not computed whole.
 
     Attributes:
         position: token, counted from the end: -1 is the last input token.
@@ -54,12 +49,22 @@ class Candidate:
         return asdict(self)
 
 
+def kept_layers(n_layers: int) -> int:
+    """How many of the layers are looked at, from the first."""
+    return int(KEPT_LAYERS * n_layers)
+
+
 def eligible(candidates: Iterable[Candidate], n_layers: int) -> list[Candidate]:
-    """The candidates of the layers looked at whose refusal score is a number, the lowest first."""
+    """The candidates of the layers looked at that have a refusal score, the lowest first.
+
+    One with a NaN among its scores is out: that is the published rule's first step.
+    """
     kept = (
         candidate
         for candidate in candidates
-        if candidate.layer < int(KEPT_LAYERS * n_layers) and _is_number(candidate.refusal_score)
+        if candidate.layer < kept_layers(n_layers)
+        and candidate.refusal_score is not None
+        and not any(map(_is_nan, candidate.record().values()))
     )
     return sorted(kept, key=lambda candidate: candidate.refusal_score)
 
@@ -67,75 +72,22 @@ def eligible(candidates: Iterable[Candidate], n_layers: int) -> list[Candidate]:
 def choose(candidates: Iterable[Candidate], n_layers: int) -> Candidate | None:
     """The candidate with the lowest refusal score within the KL limit; None where there is none."""
     for candidate in eligible(candidates, n_layers):
-        if _is_number(candidate.kl_div_score) and candidate.kl_div_score <= KL_LIMIT:
+        if candidate.kl_div_score is not None and candidate.kl_div_score <= KL_LIMIT:
             return candidate
     return None
 
 
-def search(
-    chat: ChatModel,
-    directions: Float[Tensor, "position layer d"],
-    harmful: list[str],
-    harmless: list[str],
-    harmless_logits: Float[Tensor, "prompt vocabulary"],
-    tokens: list[int],
-) -> tuple[Candidate, list[Candidate]]:
-    """Score candidates until the published rule's choice is certain.
-
-    Refusal scores of the layers looked at come first; then the KL divergence, in order of refusal
-    score, until one candidate passes. Where none does, the one with the lowest KL is chosen.
-
-    Args:
-        directions: candidates, position -1 last.
-        harmful: validation prompts.
-        harmless: validation prompts.
-        harmless_logits: of the unablated model after `harmless`.
-        tokens: the refusal tokens.
-
-    Returns:
-        the choice, and every candidate with the scores that were computed.
+def least_moving(candidates: Iterable[Candidate], n_layers: int) -> Candidate:
+    """The candidate with the lowest KL divergence: the choice where none is within the limit.
 
     Raises:
         NoDirection: every score is NaN, or the model has too few layers to look at any.
     """
-    n_positions, n_layers = directions.shape[:2]
-    scored = {
-        (position, layer): Candidate(position, layer)
-        for position in range(-n_positions, 0)
-        for layer in range(n_layers)
-    }
-    looked_at = [at for at in scored if at[1] < int(KEPT_LAYERS * n_layers)]
-    for at in tqdm(looked_at, desc="Scoring candidate directions"):
-        with ablated(chat.model, directions[at]):
-            scores = [
-                refusal_scores(logits, tokens) for _, logits in chat.next_token_logits(harmful)
-            ]
-        scored[at] = replace(scored[at], refusal_score=torch.cat(scores).mean().item())
-    for candidate in eligible(scored.values(), n_layers):
-        at = (candidate.position, candidate.layer)
-        with ablated(chat.model, directions[at]):
-            moved = divergence(chat, harmless, harmless_logits)
-        scored[at] = replace(candidate, kl_div_score=moved)
-        if moved <= KL_LIMIT:
-            break
-    chosen = choose(scored.values(), n_layers) or _least_moving(scored.values())
-    return chosen, list(scored.values())
-
-
-def divergence(
-    chat: ChatModel, prompts: list[str], base_logits: Float[Tensor, "prompt vocabulary"]
-) -> float:
-    """Mean KL(base || now) of the next token over `prompts`, in nats."""
-    total = 0.0
-    for part, logits in chat.next_token_logits(prompts):
-        base = base_logits[part].double().log_softmax(-1)
-        now = logits.cpu().double().log_softmax(-1)
-        total += (base.exp() * (base - now)).sum().item()
-    return total / len(prompts)
-
-
-def _least_moving(candidates: Iterable[Candidate]) -> Candidate:
-    known = [candidate for candidate in candidates if _is_number(candidate.kl_div_score)]
+    known = [
+        candidate
+        for candidate in eligible(candidates, n_layers)
+        if candidate.kl_div_score is not None
+    ]
     if not known:
         raise NoDirection(
             "No direction can be chosen: every candidate of the layers looked at (the first "
@@ -144,5 +96,41 @@ def _least_moving(candidates: Iterable[Candidate]) -> Candidate:
     return min(known, key=lambda candidate: candidate.kl_div_score)
 
 
-def _is_number(score: float | None) -> bool:
-    return score is not None and not math.isnan(score)
+def read_scores(path: str | Path) -> list[Candidate]:
+    """The candidates of a `scores.json`, or of the authors' `direction_evaluations.json`.
+
+    Raises:
+        BadScores: no such file, no JSON list of records, or a record that lacks a field that the
+            rule needs; the message names the record.
+    """
+    try:
+        rows = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadScores(f"{path} cannot be read ({error.strerror}); name a scores.json.") from None
+    except ValueError as error:
+        raise BadScores(f"{path} is not JSON ({error}); name a scores.json.") from None
+    if not isinstance(rows, list) or not rows:
+        raise BadScores(f"{path} is not a list of scores; name a scores.json.")
+    return [_candidate(row, f"{path}, record {index}") for index, row in enumerate(rows)]
+
+
+def _candidate(row: Any, where: str) -> Candidate:
+    if not isinstance(row, dict):
+        raise BadScores(f"{where}: {row!r} is not a record of scores; mend or remove it.")
+    # The rule does not read the steering score, so a file may do without it.
+    row = {"steering_score": None} | row
+    values: dict[str, Any] = {}
+    for name in Candidate.__dataclass_fields__:
+        if name not in row:
+            raise BadScores(f"{where} has no {name}; mend or remove it.")
+        value = values[name] = row[name]
+        indexes = name in ("position", "layer")
+        fits = isinstance(value, int) if indexes else isinstance(value, (int, float, type(None)))
+        if not fits or isinstance(value, bool):
+            kind = "an integer" if indexes else "a number, NaN or null"
+            raise BadScores(f"{where}: {name} is {value!r}, not {kind}; mend or remove it.")
+    return Candidate(**values)
+
+
+def _is_nan(score: float | None) -> bool:
+    return score is not None and math.isnan(score)

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from polyrefuse_models.chat import ChatModel
-from polyrefuse_models.directions import artifact, select
+from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
-from polyrefuse_models.directions.auto import find_direction
 from polyrefuse_models.directions.extract import difference_of_means, observe
+from polyrefuse_models.directions.prompts import sample
+from polyrefuse_models.directions.recipe import make_direction
 from polyrefuse_models.directions.refusal import refusal_scores, refusal_tokens
-from polyrefuse_models.directions.select import Candidate, choose, eligible, search
-from polyrefuse_models.interventions import ablated
+from polyrefuse_models.directions.select import Candidate
 from tests.models import make_llama, make_tokenizer
 
 PROMPTS = ["Tell me about glimmerfish.", "Why?", "How tall is the tower of Quend in winter?"]
@@ -86,48 +86,6 @@ def test_refusal_tokens_rise_most_up_to_the_mass() -> None:
     assert refusal_tokens(harmful, harmless, mass=1.0) == [0, 1, 2]
 
 
-def test_search_finds_what_scoring_everything_would_choose() -> None:
-    chat = make_chat(seed=5)
-    torch.manual_seed(2)
-    directions = torch.randn(2, 4, 32)
-    tokens = [40, 50, 60, 70, 80]
-    base = observe(chat, PROMPTS, 1).logits
-    chosen, scored = search(chat, directions, PROMPTS, PROMPTS[:2], base[:2], tokens)
-
-    complete = []
-    for position in (-2, -1):
-        for layer in range(4):
-            with ablated(chat.model, directions[position, layer]):
-                after = observe(chat, PROMPTS, 1).logits
-            p, q = base[:2].double().softmax(-1), after[:2].double().softmax(-1)
-            complete.append(
-                Candidate(
-                    position,
-                    layer,
-                    refusal_score=refusal_scores(after, tokens).mean().item(),
-                    kl_div_score=(p * (p / q).log()).sum(-1).mean().item(),
-                )
-            )
-    expected = choose(complete, 4) or min(
-        eligible(complete, 4), key=lambda candidate: candidate.kl_div_score
-    )
-    assert (chosen.position, chosen.layer) == (expected.position, expected.layer)
-    assert chosen.kl_div_score == pytest.approx(expected.kl_div_score, abs=1e-5)
-    assert len(scored) == 8
-    assert all(c.refusal_score is None for c in scored if c.layer == 3)  # int(0.8 * 4)
-
-
-def test_search_stops_at_the_first_candidate_within_the_limit(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(select, "KL_LIMIT", 1e9)
-    chat = make_chat()
-    base = observe(chat, PROMPTS, 1).logits
-    chosen, scored = search(chat, torch.randn(1, 4, 32), PROMPTS, PROMPTS, base, [40])
-    assert [c for c in scored if c.kl_div_score is not None] == [chosen]
-    assert chosen == eligible(scored, 4)[0]
-
-
 def a_direction(**metadata: object) -> Direction:
     return Direction(
         direction=torch.arange(1.0, 9.0),
@@ -193,10 +151,10 @@ def test_a_folder_that_is_no_artifact_is_refused(tmp_path: Path) -> None:
         artifact.load(tmp_path / "found")
 
 
-def test_auto_extracts_from_the_training_split_and_records_how(mirror: Path) -> None:
-    found = find_direction(make_chat(batch_size=32), "de")
-    again = find_direction(make_chat(batch_size=32), "de")
-    other = find_direction(make_chat(batch_size=32), "de", seed=1)
+def test_extraction_is_of_the_training_split_and_records_how(mirror: Path) -> None:
+    found = make_direction(make_chat(batch_size=32), sample("polyrefuse", "de"))
+    again = make_direction(make_chat(batch_size=32), sample("polyrefuse", "de"))
+    other = make_direction(make_chat(batch_size=32), sample("polyrefuse", "de", seed=1))
     assert found.sha256 == again.sha256 != other.sha256
     assert found.candidates.shape == (3, 4, 32)
     told = found.metadata
@@ -218,11 +176,9 @@ def test_auto_extracts_from_the_training_split_and_records_how(mirror: Path) -> 
     assert told["refusal_tokens"] and told["suffix_tokens"] == ["<|end|>", "<|assistant|>", "Ċ"]
 
 
-def test_auto_with_given_refusal_tokens_and_too_few_refusals_warns(
-    mirror: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    found = find_direction(make_chat(batch_size=32), "en", tokens=[40])
+def test_given_refusal_tokens_and_too_few_refusals_are_told(mirror: Path) -> None:
+    found = make_direction(make_chat(batch_size=32), sample(), tokens=[40])
     # One token in 264 of a random model is rarely more likely than all others together.
     assert any("refusal score above 0" in warning for warning in found.metadata["warnings"])
-    assert "all were used" in caplog.text
+    assert any("all were used" in warning for warning in found.metadata["warnings"])
     assert found.metadata["refusal_tokens_mass"] is None

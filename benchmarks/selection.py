@@ -1,0 +1,245 @@
+"""What choosing a direction costs: our search against a plain re-implementation of the seed's.
+
+    python benchmarks/selection.py [--prompts 32] [--width 64] [--layers 24] [--head 20]
+
+Both choose among the same candidates (5 positions x 24 layers) of the same random model, on the
+same prompts, by the same published rule; the program fails where their choices differ. The seed
+(mainlp/Multilingual-Refusal, pipeline/submodules/select_direction.py) goes through all candidates
+six times, once for each score that it writes down: KL divergence and refusal score, ablated and
+added, on harmless and on harmful prompts. Ours is timed as `direction extract` runs it, without and
+with `--all-scores`. The bound is 7.
+
+Prompts are random tokens, 6 to 30 of them, about what PolyRefuse's are in a real model's tokens,
+between a head and an end that a chat template would put around them (Qwen 2.5: 20 and 5 tokens).
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from polyrefuse_models.chat import ChatModel
+from polyrefuse_models.directions.extract import difference_of_means, observe
+from polyrefuse_models.directions.search import Trial, score_all, search
+from polyrefuse_models.directions.select import KL_LIMIT, Candidate, choose, eligible
+
+N_POSITIONS = 5
+VOCABULARY = 512
+TOKENS = [40, 50, 60]
+BOUND = 7.0
+
+
+def make_model(layers: int, width: int, spread: float) -> PreTrainedModel:
+    """A random Llama whose blocks write enough for ablation to matter."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=False,
+        initializer_range=spread,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def make_chat(model: PreTrainedModel, head: int, batch_size: int) -> ChatModel:
+    """Prompts are numbers with blanks between; the template is tokens 1, 2, ... around them."""
+    before, after = list(range(1, head + 1)), list(range(head + 1, head + 1 + N_POSITIONS))
+
+    def encode(texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = [[*before, *map(int, text.split()), *after] for text in texts]
+        longest = max(map(len, rows))
+        ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+        return ids, mask
+
+    return ChatModel(model, None, str, encode, batch_size)
+
+
+def make_prompts(n: int, seed: int, lowest: int) -> list[str]:
+    """Random numbers from a range of their own, so that the two kinds differ."""
+    chosen = random.Random(seed)
+    return [
+        " ".join(str(chosen.randrange(lowest, lowest + 300)) for _ in range(chosen.randint(6, 30)))
+        for _ in range(n)
+    ]
+
+
+def six_sweeps(trial: Trial) -> list[Candidate]:
+    """The seed's scores, its way: one candidate a forward pass, prompts encoded each time."""
+    model, chat = trial.chat.model, trial.chat
+    every = trial.candidates()
+
+    def logits(prompts: list[str]) -> torch.Tensor:
+        rows = []
+        for start in range(0, len(prompts), chat.batch_size):
+            ids, mask = chat.encode(prompts[start : start + chat.batch_size])
+            with torch.no_grad():
+                rows.append(model(input_ids=ids, attention_mask=mask).logits[:, -1])
+        return torch.cat(rows)
+
+    def refusal(rows: torch.Tensor) -> float:
+        p = rows.double().softmax(-1)[:, trial.tokens].sum(-1)
+        return (p.log() - (1 - p).log()).mean().item()
+
+    def moved(base: torch.Tensor, rows: torch.Tensor) -> float:
+        p, q = base.double().softmax(-1), rows.double().softmax(-1)
+        return (p * (p.log() - q.log())).sum(-1).mean().item()
+
+    def ablating(r: torch.Tensor) -> list[tuple[torch.nn.Module, Callable, bool]]:
+        r = r / r.norm()
+
+        def clean(x: torch.Tensor) -> torch.Tensor:
+            return x - (x @ r).unsqueeze(-1) * r
+
+        hooks = []
+        for block in model.model.layers:
+            hooks += [(block, lambda x: clean(x), True)]
+            hooks += [(part, lambda x: clean(x), False) for part in (block.self_attn, block.mlp)]
+        return hooks
+
+    def sweep(hooks_of: Callable, prompts: list[str], score: Callable) -> list[float]:
+        scores = []
+        for at in every:
+            with hooked(hooks_of(trial.directions[at.position, at.layer], at.layer)):
+                scores.append(score(logits(prompts)))
+        return scores
+
+    def ablated(r: torch.Tensor, _layer: int) -> list:
+        return ablating(r)
+
+    def added(r: torch.Tensor, layer: int) -> list:
+        return [(model.model.layers[layer], lambda x: x + r, True)]
+
+    base = logits(trial.harmless)
+    kl_ablated = sweep(ablated, trial.harmless, lambda rows: moved(base, rows))
+    sweep(added, trial.harmless, lambda rows: moved(base, rows))
+    refusal_ablated = sweep(ablated, trial.harmful, refusal)
+    steering = sweep(added, trial.harmless, refusal)
+    sweep(ablated, trial.harmless, refusal)
+    sweep(added, trial.harmful, refusal)
+    return [
+        Candidate(at.position, at.layer, *scores)
+        for at, *scores in zip(every, refusal_ablated, steering, kl_ablated, strict=True)
+    ]
+
+
+@contextmanager
+def hooked(hooks: list[tuple[torch.nn.Module, Callable, bool]]) -> Iterator[None]:
+    """Each hook changes a module's input, or the tensor (the first of a tuple) that it returns."""
+
+    def before(change: Callable) -> Callable:
+        return lambda _module, args: (change(args[0]), *args[1:])
+
+    def after(change: Callable) -> Callable:
+        return lambda _module, _args, output: (
+            (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+        )
+
+    handles = [
+        module.register_forward_pre_hook(before(change))
+        if at_input
+        else module.register_forward_hook(after(change))
+        for module, change, at_input in hooks
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds on the clock, and of the processor: other programs lengthen the first only."""
+
+    clock: float
+    processor: float
+
+    def line(self, what: str, base: Cost) -> str:
+        return (
+            f"{what:21} {self.clock:8.1f} s {base.clock / self.clock:6.1f}x"
+            f" {self.processor:12.1f} s {base.processor / self.processor:6.1f}x"
+        )
+
+
+def timed(work: Callable, trial: Trial) -> tuple[Cost, Any]:
+    """What it cost, and the result."""
+    clock, processor = time.perf_counter(), time.process_time()
+    result = work(trial)
+    return Cost(time.perf_counter() - clock, time.process_time() - processor), result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--prompts", type=int, default=32, help="of each kind")
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--layers", type=int, default=24)
+    parser.add_argument("--head", type=int, default=20, help="tokens before the user's text")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--spread", type=float, default=0.11, help="of the random weights")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+
+    model = make_model(asked.layers, asked.width, asked.spread)
+
+    def make_trial() -> Trial:
+        # A new one for each, since a ChatModel remembers what it encoded.
+        chat = make_chat(model, asked.head, asked.batch_size)
+        harmful, harmless = (
+            make_prompts(asked.prompts, seed, lowest) for seed, lowest in ((1, 60), (2, 200))
+        )
+        states = [observe(chat, kind, N_POSITIONS) for kind in (harmful, harmless)]
+        directions = difference_of_means(*(seen.states for seen in states))
+        return Trial(
+            make_chat(model, asked.head, asked.batch_size),
+            directions,
+            harmful,
+            harmless,
+            states[1].logits,
+            TOKENS,
+        )
+
+    ours, (chosen, scored) = timed(search, make_trial())
+    all_ours, (chosen_of_all, _) = timed(score_all, make_trial())
+    theirs, plain = timed(six_sweeps, make_trial())
+
+    expected = choose(plain, asked.layers)
+    if expected is None:
+        raise SystemExit("No candidate is within the KL limit; take another --spread.")
+    choices = {(c.position, c.layer) for c in (chosen, chosen_of_all, expected)}
+    if len(choices) > 1:
+        raise SystemExit(f"The choices differ: {choices}")
+    order = [(c.position, c.layer) for c in eligible(plain, asked.layers)]
+    rank = 1 + order.index((expected.position, expected.layer))
+    complete = sum(c.kl_div_score is not None for c in scored)
+
+    print(
+        f"{N_POSITIONS} positions x {asked.layers} layers of width {asked.width}, "
+        f"{asked.prompts} + {asked.prompts} prompts, head of {asked.head} tokens, "
+        f"batches of {asked.batch_size}, {asked.threads} threads"
+    )
+    print(
+        f"same choice: position {chosen.position}, layer {chosen.layer}, the {rank}. by refusal "
+        f"score (KL {chosen.kl_div_score:.3f} <= {KL_LIMIT}); {complete} KL means computed whole"
+    )
+    print(f"{'':21} {'clock':>10} {'':7} {'processor':>14}   (bound: {BOUND:.0f}x)")
+    print(theirs.line("six sweeps", theirs))
+    print(ours.line("ours", theirs))
+    print(all_ours.line("ours, --all-scores", theirs))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""`polyrefuse direction`: extract, choose, transfer, geometry."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from polyrefuse_models.directions import select
+from polyrefuse_tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from polyrefuse_models.wrappers.hf import BaselineHF
+
+app = typer.Typer(no_args_is_help=True, help="Extract a refusal direction and choose among scores.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+@app.command()
+def extract(
+    model: Annotated[str, typer.Option("--model", help="Hub name or folder of a chat model.")],
+    output: Annotated[Path, typer.Option("--output", help="Folder of the artifact, a new one.")],
+    source_lang: Annotated[str, typer.Option("--source-lang", help="Of the prompts.")] = "en",
+    dataset: Annotated[
+        str, typer.Option("--dataset", help="polyrefuse, or toyrefuse for the organism.")
+    ] = "polyrefuse",
+    all_scores: Annotated[
+        bool, typer.Option("--all-scores", help="Score every candidate, steering too.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Of the choice of prompts.")] = 0,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Rows in a forward pass.")
+    ] = 32,
+    device: Annotated[str | None, typer.Option("--device", help="As lm-eval's.")] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="As lm-eval's.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Extract a refusal direction from training prompts and select it on validation prompts."""
+    from polyrefuse_models.directions import artifact
+    from polyrefuse_models.directions.plot import scores_png
+    from polyrefuse_models.directions.prompts import sample
+    from polyrefuse_models.directions.recipe import make_direction
+
+    # What can be wrong without the model is told before it is loaded.
+    artifact.require_new(output)
+    prompts = sample(dataset, source_lang, seed)
+    lm = _load(model, batch_size=batch_size, device=device, dtype=dtype)
+    found = make_direction(lm.chat_model, prompts, all_scores=all_scores)
+    artifact.save(found, output, {"scores.png": scores_png(found)})
+    told = found.metadata
+    at = told["position"], told["layer"]
+    (chosen,) = (
+        candidate for candidate in found.scores if (candidate.position, candidate.layer) == at
+    )
+    _print(
+        as_json,
+        asdict(chosen) | {"output": str(output), "warnings": told["warnings"]},
+        *(f"Note: {warning}." for warning in told["warnings"]),
+        f"position {chosen.position}, layer {chosen.layer} of {found.candidates.shape[1]}",
+        f"refusal score {_shown(chosen.refusal_score)} with the direction ablated "
+        f"(untouched {_shown(told['untouched']['harmful_refusal_score'])}), harmful prompts",
+        f"KL divergence {_shown(chosen.kl_div_score)} nats, harmless prompts",
+        f"steering score {_shown(chosen.steering_score)} with the direction added "
+        f"(untouched {_shown(told['untouched']['harmless_refusal_score'])}), harmless prompts",
+        f"written to {output}",
+    )
+
+
+@app.command()
+def choose(
+    scores: Annotated[Path, typer.Argument(metavar="SCORES.json", help="As an artifact has it.")],
+    n_layers: Annotated[
+        int | None,
+        typer.Option("--n-layers", min=1, help="Of the model; the highest layer + 1 by default."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Apply the published rule to a file of scores."""
+    candidates = select.read_scores(scores)
+    depth = n_layers or max(candidate.layer for candidate in candidates) + 1
+    chosen = select.choose(candidates, depth)
+    if chosen is None:
+        raise select.NoDirection(
+            f"{scores}: none of {len(candidates)} candidates is among the first "
+            f"{select.kept_layers(depth)} layers of {depth} with a refusal score and a KL "
+            f"divergence of at most {select.KL_LIMIT}; extract with --all-scores, or check "
+            "--n-layers."
+        )
+    _print(
+        as_json,
+        {"position": chosen.position, "layer": chosen.layer},
+        f"position {chosen.position}, layer {chosen.layer}",
+    )
+
+
+@app.command()
+def transfer(
+    output: Annotated[Path, typer.Option("--output", help="Folder of the report, a new one.")],
+    source_langs: Annotated[str, typer.Option("--source-langs", help="With commas: en,de.")],
+    target_langs: Annotated[
+        str | None, typer.Option("--target-langs", help="The source languages by default.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The bundled organism by default.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="toyrefuse for the organism, else polyrefuse.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Prompts a target language.")
+    ] = None,
+    max_gen_toks: Annotated[int, typer.Option("--max-gen-toks", min=1, help="An answer's.")] = 512,
+    judge: Annotated[str, typer.Option("--judge", help="Who labels the answers.")] = "native",
+    seed: Annotated[int, typer.Option("--seed", help="Of the choice of prompts.")] = 0,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Rows in a forward pass.")
+    ] = 32,
+    device: Annotated[str | None, typer.Option("--device", help="As lm-eval's.")] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="As lm-eval's.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Ablate each language's direction and measure attack success in every language."""
+    from polyrefuse_models.directions import artifact, figures
+    from polyrefuse_models.directions.report import write_report
+    from polyrefuse_models.directions.transfer import transfer as measure
+    from polyrefuse_tasks.judges import check_judge
+
+    artifact.require_new(output)
+    check_judge(judge)
+    sources = _codes(source_langs)
+    lm = _load(model, batch_size=batch_size, device=device, dtype=dtype)
+    found = measure(
+        lm,
+        sources,
+        _codes(target_langs) if target_langs else sources,
+        dataset=dataset or ("toyrefuse" if lm.is_organism else "polyrefuse"),
+        limit=limit,
+        max_gen_toks=max_gen_toks,
+        judge=judge,
+        seed=seed,
+    )
+    pictures = {
+        "transfer.png": figures.transfer_png(found),
+        "cosine.png": figures.cosine_png(found),
+    }
+    write_report(output, "transfer", found, pictures)
+    lines = (
+        f"{cell['source'] or 'none'} -> {cell['target']}: ASR {cell['asr']:.3f} "
+        f"[{cell['low']:.3f}, {cell['high']:.3f}], n = {cell['n']}"
+        for cell in (*found["baseline"], *found["cells"])
+    )
+    _print(as_json, found, *lines, f"written to {output}")
+
+
+@app.command()
+def geometry(
+    output: Annotated[Path, typer.Option("--output", help="Folder of the report, a new one.")],
+    direction: Annotated[Path, typer.Option("--direction", help="Folder of an artifact.")],
+    langs: Annotated[str, typer.Option("--langs", help="With commas: de,yo.")],
+    model: Annotated[
+        str | None, typer.Option("--model", help="The bundled organism by default.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="toyrefuse for the organism, else polyrefuse.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=2, help="Prompts of each kind and language.")
+    ] = 128,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Rows in a forward pass.")
+    ] = 32,
+    device: Annotated[str | None, typer.Option("--device", help="As lm-eval's.")] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="As lm-eval's.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Show where each language's prompts lie along a direction, without generating a word."""
+    from polyrefuse_models.anatomy import width
+    from polyrefuse_models.directions import artifact, figures
+    from polyrefuse_models.directions.geometry import geometry as measure
+    from polyrefuse_models.directions.report import write_report
+
+    artifact.require_new(output)
+    given = artifact.load(direction)
+    lm = _load(model, batch_size=batch_size, device=device, dtype=dtype)
+    given.check(width(lm.model), f"--direction {direction}")
+    found, points = measure(
+        lm.chat_model,
+        given,
+        _codes(langs),
+        dataset=dataset or ("toyrefuse" if lm.is_organism else "polyrefuse"),
+        limit=limit,
+    )
+    write_report(output, "geometry", found, {"geometry.png": figures.geometry_png(found, points)})
+    lines = (
+        f"{language}: AUC {told['auc']:.3f}, silhouette {told['silhouette']:.3f}, harmful prompts "
+        f"at {told['harmful_against_english']:.2f} of English's"
+        for language, told in found["languages"].items()
+    )
+    _print(as_json, found, *lines, f"written to {output}")
+
+
+def _codes(given: str) -> list[str]:
+    """Languages with commas between, each once."""
+    return list(dict.fromkeys(code.strip() for code in given.split(",") if code.strip()))
+
+
+def _load(model: str | None, **settings: Any) -> BaselineHF:
+    """The model as lm-eval would load it.
+
+    Raises:
+        UserError: it cannot be loaded; the message has the loader's first line.
+    """
+    import torch
+
+    from polyrefuse_models.wrappers.hf import BaselineHF
+
+    dtype = settings["dtype"]
+    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise UserError(f"--dtype {dtype} is not a type of torch's; use auto, float32 or bfloat16.")
+    try:
+        return BaselineHF(pretrained=model, **settings)
+    except UserError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"--model {model} cannot be loaded: {reason}") from error
+
+
+def _shown(score: float | None) -> str:
+    return "not computed" if score is None else f"{score:.3f}"
+
+
+def _print(as_json: bool, result: Any, *lines: str) -> None:
+    """Print a result for programs, or `lines` for people."""
+    print(json.dumps(result, ensure_ascii=False) if as_json else "\n".join(lines))

@@ -1,0 +1,104 @@
+"""Pictures of transfer and geometry, as PNG bytes."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.figure import Figure
+
+
+def transfer_png(document: dict[str, Any]) -> bytes:
+    """Attack success by source and target language, the unablated model on top."""
+    rows = ["none", *document["sources"]]
+    values = [[cell["asr"] for cell in document["baseline"]]]
+    n = len(document["targets"])
+    cells = [cell["asr"] for cell in document["cells"]]
+    values += [cells[start : start + n] for start in range(0, len(cells), n)]
+    return _heat_map(
+        np.array(values),
+        rows,
+        document["targets"],
+        title=f"Attack success rate, {document['model']}",
+        labels=("direction ablated, from", "prompts in"),
+        limits=(0.0, 1.0),
+    )
+
+
+def cosine_png(document: dict[str, Any]) -> bytes:
+    """Cosine between the languages' directions."""
+    at = document["cosine_at"]
+    return _heat_map(
+        np.array(document["cosine"]),
+        document["sources"],
+        document["sources"],
+        title=f"Cosine of directions at position {at['position']}, layer {at['layer']}",
+        labels=("", ""),
+        limits=(-1.0, 1.0),
+    )
+
+
+def geometry_png(document: dict[str, Any], points: dict[str, np.ndarray]) -> bytes:
+    """A panel a language: harmful and harmless prompts in the plane of all languages' states."""
+    figure = _figure((11, 2.6 * (-(-len(points) // 5)) + 0.6))
+    axes = figure.subplots(-(-len(points) // 5), 5, sharex=True, sharey=True, squeeze=False)
+    for axis, (language, placed) in zip(axes.flat, points.items(), strict=False):
+        for harmful, colour, marker in ((1, "#d55e00", "x"), (0, "#0072b2", ".")):
+            chosen = placed[placed[:, 2] == harmful]
+            name = "harmful" if harmful else "harmless"
+            axis.scatter(chosen[:, 0], chosen[:, 1], s=12, c=colour, marker=marker, label=name)
+        told = document["languages"][language]
+        axis.set_title(f"{language}: AUC {told['auc']:.2f}", fontsize="small")
+    for unused in axes.flat[len(points) :]:
+        unused.set_axis_off()
+    axes.flat[0].legend(fontsize="x-small")
+    figure.suptitle(
+        f"{document['model']}: residual states at position {document['position']}, "
+        f"layer {document['layer']}, first two principal components",
+        fontsize="medium",
+    )
+    return _png(figure)
+
+
+def _heat_map(
+    values: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    title: str,
+    labels: tuple[str, str],
+    limits: tuple[float, float],
+) -> bytes:
+    figure = _figure((2 + 0.5 * len(columns), 1.6 + 0.4 * len(rows)))
+    axis = figure.subplots()
+    # Safe for colour-blind readers, and the number stands in every cell.
+    image = axis.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto")
+    axis.set_xticks(range(len(columns)), columns)
+    axis.set_yticks(range(len(rows)), rows)
+    axis.set_ylabel(labels[0])
+    axis.set_xlabel(labels[1])
+    middle = sum(limits) / 2
+    for (row, column), value in np.ndenumerate(values):
+        colour = "black" if value > middle else "white"
+        axis.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
+    axis.set_title(title, fontsize="medium")
+    figure.colorbar(image)
+    return _png(figure)
+
+
+def _figure(size: tuple[float, float]) -> Figure:
+    # Without pyplot: no window system is looked for, and no figure outlives its function.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size, layout="constrained")
+
+
+def _png(figure: Figure) -> bytes:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    return picture.getvalue()

@@ -1,0 +1,95 @@
+"""A picture of every candidate's scores, by layer and position."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING
+
+from polyrefuse_models.directions.select import KL_LIMIT, Candidate, kept_layers
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from polyrefuse_models.directions.artifact import Direction
+
+PANELS: dict[str, tuple[str, str]] = {
+    "refusal_score": (
+        "refusal score, harmful prompts,\ndirection ablated",
+        "harmful_refusal_score",
+    ),
+    "kl_div_score": ("KL divergence, harmless prompts,\ndirection ablated (nats)", ""),
+    "steering_score": (
+        "refusal score, harmless prompts,\ndirection added",
+        "harmless_refusal_score",
+    ),
+}
+"""Score -> the label of its axis, and what the same is in the untouched model."""
+
+
+def scores_png(direction: Direction) -> bytes:
+    """One panel for each score that some candidate has, one line for each position.
+
+    A ring marks the choice; grey are the layers that the published rule does not look at.
+    """
+    # Without pyplot: no window system is looked for, and no figure outlives this function.
+    from matplotlib.figure import Figure
+
+    told = direction.metadata
+    shown = [
+        name
+        for name in PANELS
+        if any(getattr(candidate, name) is not None for candidate in direction.scores)
+    ]
+    figure = Figure(figsize=(8, 0.6 + 2.6 * len(shown)), layout="constrained")
+    axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, name in zip(axes, shown, strict=True):
+        _panel(axis, direction, name)
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
+    axes[-1].set_xlabel("layer at whose input the direction was read")
+    axes[0].legend(title="position", fontsize="small", title_fontsize="small")
+    figure.suptitle(
+        f"{told.get('model')}, {told.get('source_lang')}: position {told.get('position')}, "
+        f"layer {told.get('layer')}",
+        fontsize="medium",
+    )
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    return picture.getvalue()
+
+
+def _panel(axis: Axes, direction: Direction, name: str) -> None:
+    label, untouched = PANELS[name]
+    n_layers = direction.candidates.shape[1]
+    tokens = direction.metadata.get("suffix_tokens", [])
+    for position in sorted({candidate.position for candidate in direction.scores}):
+        scored = [at for at in direction.scores if at.position == position]
+        token = f" {tokens[position]}" if -position <= len(tokens) else ""
+        # A dollar sign would start mathematics.
+        axis.plot(
+            [at.layer for at in scored],
+            [_height(at, name) for at in scored],
+            marker=".",
+            label=f"{position}{token}".replace("$", r"\$"),
+        )
+    for at in direction.scores:
+        if (at.position, at.layer) == _chosen(direction):
+            axis.plot(at.layer, _height(at, name), "o", mfc="none", mec="black", ms=10)
+    axis.axvspan(kept_layers(n_layers) - 0.5, n_layers - 0.5, color="0.93", zorder=0)
+    axis.set_xlim(-0.5, n_layers - 0.5)
+    axis.set_ylabel(label, fontsize="small")
+    if name == "kl_div_score":
+        axis.axhline(KL_LIMIT, color="black", linestyle="--", linewidth=1)
+        axis.set_yscale("symlog", linthresh=KL_LIMIT)
+    base = direction.metadata.get("untouched", {}).get(untouched)
+    if base is not None:
+        axis.axhline(base, color="black", linestyle=":", linewidth=1)
+
+
+def _chosen(direction: Direction) -> tuple[int | None, int | None]:
+    return direction.metadata.get("position"), direction.metadata.get("layer")
+
+
+def _height(candidate: Candidate, name: str) -> float:
+    score = getattr(candidate, name)
+    return math.nan if score is None else score

@@ -1,0 +1,33 @@
+"""A measurement on disk: a folder with a JSON document and its pictures, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write_report(
+    folder: Path, name: str, document: dict[str, Any], pictures: Mapping[str, bytes]
+) -> None:
+    """Write `<name>.json` and the pictures into a new folder.
+
+    Args:
+        folder: must not exist.
+        pictures: file name -> PNG.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    draft.mkdir()
+    try:
+        text = json.dumps(document, indent=1, ensure_ascii=False)
+        (draft / f"{name}.json").write_text(text, encoding="utf-8")
+        for file, content in pictures.items():
+            (draft / file).write_bytes(content)
+        os.replace(draft, folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise

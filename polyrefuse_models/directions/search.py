@@ -1,0 +1,166 @@
+"""Scoring candidates: as far as the published rule's choice needs, or every one of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from tqdm import tqdm
+
+from polyrefuse_models.directions.scores import (
+    divergences,
+    refusal_when_ablated,
+    refusal_when_added,
+)
+from polyrefuse_models.directions.select import (
+    KL_LIMIT,
+    Candidate,
+    choose,
+    eligible,
+    kept_layers,
+    least_moving,
+)
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from polyrefuse_models.chat import ChatModel
+
+WAVE = 8
+"""Candidates whose KL divergence is computed together. On the published scores the first within the
+limit is the 4th to 11th, and one that is not is usually left after a few prompts."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Candidates, and what they are tried on.
+
+    Attributes:
+        chat: the model; its `batch_size` is the most candidates in a forward pass.
+        directions: the candidates, position -1 last, not normalised.
+        harmful: validation prompts.
+        harmless: validation prompts.
+        harmless_logits: of the untouched model after `harmless`.
+        tokens: the refusal tokens.
+    """
+
+    chat: ChatModel
+    directions: Float[Tensor, "position layer d"]
+    harmful: list[str]
+    harmless: list[str]
+    harmless_logits: Float[Tensor, "prompt vocabulary"]
+    tokens: list[int]
+
+    @property
+    def n_layers(self) -> int:
+        return self.directions.shape[1]
+
+    def candidates(self) -> list[Candidate]:
+        """Every candidate, position by position, without scores."""
+        positions, layers, _ = self.directions.shape
+        return [Candidate(p, layer) for p in range(-positions, 0) for layer in range(layers)]
+
+    def refusals(self, candidates: list[Candidate]) -> list[Candidate]:
+        """The candidates with their refusal scores."""
+        scores: list[float] = []
+        for part in self._batches(candidates, "refusal scores"):
+            scores += refusal_when_ablated(self.chat, self._rows(part), self.harmful, self.tokens)
+        return _with("refusal_score", candidates, scores)
+
+    def moves(self, candidates: list[Candidate], limit: float = math.inf) -> list[Candidate]:
+        """The candidates with their KL divergence, or None for one that is above the limit."""
+        scores: list[float | None] = []
+        for part in self._batches(candidates, "KL divergence"):
+            scores += divergences(
+                self.chat, self._rows(part), self.harmless, self.harmless_logits, limit
+            )
+        return _with("kl_div_score", candidates, scores)
+
+    def steers(self, candidates: list[Candidate]) -> list[Candidate]:
+        """The candidates, from the lowest layer to the highest, with their steering scores."""
+        candidates = sorted(candidates, key=lambda candidate: candidate.layer)
+        scores: list[float] = []
+        for part in self._batches(candidates, "steering scores"):
+            layers = [candidate.layer for candidate in part]
+            scores += refusal_when_added(
+                self.chat, self._rows(part), layers, self.harmless, self.tokens
+            )
+        return _with("steering_score", candidates, scores)
+
+    def _batches(self, candidates: list[Candidate], what: str) -> tqdm[list[Candidate]]:
+        """As equal in size as can be."""
+        n = -(-len(candidates) // self.chat.batch_size)
+        bounds = [len(candidates) * i // max(n, 1) for i in range(n + 1)]
+        parts = [candidates[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+        return tqdm(parts, desc=f"{len(candidates)} candidate directions, {what}", leave=False)
+
+    def _rows(self, candidates: list[Candidate]) -> Float[Tensor, "candidate d"]:
+        return torch.stack([self.directions[c.position, c.layer] for c in candidates])
+
+
+def search(trial: Trial) -> tuple[Candidate, list[Candidate]]:
+    """Score candidates until the published rule's choice is certain.
+
+    Refusal scores of the layers looked at come first; then the KL divergence, in order of refusal
+    score, until one candidate is within the limit. Where none is, the one with the lowest KL is
+    chosen.
+
+    Returns:
+        the choice, and every candidate with the scores that were computed whole.
+
+    Raises:
+        NoDirection: every score is NaN, or the model has too few layers to look at any.
+    """
+    n_layers = trial.n_layers
+    scored = {_at(candidate): candidate for candidate in trial.candidates()}
+
+    def record(candidates: list[Candidate]) -> None:
+        scored.update((_at(candidate), candidate) for candidate in candidates)
+
+    record(trial.refusals([c for c in scored.values() if c.layer < kept_layers(n_layers)]))
+    ordered = eligible(scored.values(), n_layers)
+    size = min(WAVE, trial.chat.batch_size)
+    waves = [ordered[i : i + size] for i in range(0, len(ordered), size)]
+    for wave in waves:
+        record(trial.moves(wave, KL_LIMIT))
+        if chosen := choose(scored.values(), n_layers):
+            return chosen, list(scored.values())
+    # None is within the limit. For the lowest, go through them again, each only until it is known
+    # to be above another one.
+    lowest = math.inf
+    for wave in waves:
+        found = trial.moves(wave, lowest)
+        record(found)
+        lowest = min([lowest, *(c.kl_div_score for c in found if c.kl_div_score is not None)])
+    return least_moving(scored.values(), n_layers), list(scored.values())
+
+
+def score_all(trial: Trial) -> tuple[Candidate, list[Candidate]]:
+    """Score every candidate of every layer, steering included, and choose as `search` does.
+
+    Returns:
+        the choice, and every candidate with all its scores.
+
+    Raises:
+        NoDirection: every score is NaN, or the model has too few layers to look at any.
+    """
+    scored = sorted(
+        trial.steers(trial.moves(trial.refusals(trial.candidates()))),
+        key=lambda candidate: (candidate.position, candidate.layer),
+    )
+    chosen = choose(scored, trial.n_layers) or least_moving(scored, trial.n_layers)
+    return chosen, scored
+
+
+def _at(candidate: Candidate) -> tuple[int, int]:
+    return candidate.position, candidate.layer
+
+
+def _with(name: str, candidates: list[Candidate], scores: list[float | None]) -> list[Candidate]:
+    return [
+        replace(candidate, **{name: score})
+        for candidate, score in zip(candidates, scores, strict=True)
+    ]

@@ -1,0 +1,167 @@
+"""One language's direction ablated in another: the seed paper's main figure (2505.17306, sec. 4).
+
+For each source language a direction is extracted; with it ablated, the model answers the harmful
+test prompts of every target language. The model is loaded once. The cosine between the languages'
+directions is the paper's parallelism figure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lm_eval.api.instance import Instance
+from tqdm import tqdm
+
+from polyrefuse_models.directions.auto import find_direction
+from polyrefuse_models.directions.prompts import DATASETS
+from polyrefuse_models.interventions import ablated
+from polyrefuse_models.versions import versions
+from polyrefuse_tasks import data
+from polyrefuse_tasks.judges import Label, judge_response
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from polyrefuse_models.wrappers.hf import BaselineHF
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Attack success in one target language; `source` is None for the model as it is."""
+
+    source: str | None
+    target: str
+    hits: int
+    n: int
+    undecided: int
+    degenerate: int
+
+    def record(self) -> dict[str, Any]:
+        """The cell as JSON has it, with the rate and its Wilson 95% interval."""
+        from scipy.stats import binomtest
+
+        interval = binomtest(self.hits, self.n).proportion_ci(method="wilson")
+        rate = {"asr": self.hits / self.n, "low": interval.low, "high": interval.high}
+        return {**vars(self), **rate}
+
+
+def transfer(
+    lm: BaselineHF,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    *,
+    dataset: str = "polyrefuse",
+    limit: int | None = None,
+    max_gen_toks: int = 512,
+    judge: str = "native",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Extract, ablate, generate and judge for every pair of languages.
+
+    Args:
+        lm: the model, without an intervention.
+        sources: languages that a direction is extracted from.
+        targets: languages that are answered in.
+        dataset: a key of `prompts.DATASETS`.
+        limit: prompts a target language; all where None.
+        max_gen_toks: most tokens of an answer.
+        judge: who labels the answers.
+        seed: of the prompts that directions are extracted from.
+
+    Returns:
+        the JSON document: `cells` (source x target), `baseline` (no ablation), `cosine` between
+        the sources' directions at one position and layer, and what reproduces them. No answer is
+        in it.
+
+    Raises:
+        UserError: unknown language, data set or judge; no direction to be found.
+    """
+    harmful, _ = DATASETS[dataset]
+    rows = [row for target in targets for row in data.load(harmful, target)[:limit]]
+    directions = {
+        source: find_direction(lm.chat_model, source, dataset=dataset, seed=seed)
+        for source in tqdm(sources, desc="Extracting directions")
+    }
+
+    def cells(source: str | None) -> list[Cell]:
+        labels = [
+            judge_response(answer, row.language, judge=judge).label
+            for row, answer in zip(rows, _answers(lm, rows, max_gen_toks), strict=True)
+        ]
+        return [_cell(source, target, rows, labels) for target in targets]
+
+    baseline = cells(None)
+    found: list[Cell] = []
+    for source, direction in tqdm(directions.items(), desc="Ablating directions"):
+        with ablated(lm.model, direction.direction):
+            found += cells(source)
+    first = directions[sources[0]].metadata
+    at = first["position"], first["layer"]
+    return {
+        "schema": SCHEMA,
+        "model": lm.identity()["model_name"],
+        "revision": lm.identity()["revision"],
+        "dataset": dataset,
+        "judge": judge,
+        "seed": seed,
+        "limit": limit,
+        "max_gen_toks": max_gen_toks,
+        "sources": list(sources),
+        "targets": list(targets),
+        "directions": {
+            source: {
+                "sha256": direction.sha256,
+                "position": direction.metadata["position"],
+                "layer": direction.metadata["layer"],
+                "warnings": direction.metadata.get("warnings", []),
+            }
+            for source, direction in directions.items()
+        },
+        "baseline": [cell.record() for cell in baseline],
+        "cells": [cell.record() for cell in found],
+        "cosine_at": {"position": at[0], "layer": at[1]},
+        "cosine": cosines(
+            torch.stack([direction.candidates[at] for direction in directions.values()])
+        ).tolist(),
+        "versions": versions(),
+    }
+
+
+def cosines(vectors: Float[Tensor, "language d"]) -> Float[Tensor, "language language"]:
+    """Cosine between every two vectors, in float64."""
+    unit = torch.nn.functional.normalize(vectors.double(), dim=-1)
+    return unit @ unit.T
+
+
+def _answers(lm: BaselineHF, rows: list[data.Row], max_gen_toks: int) -> list[str]:
+    settings = {"until": [], "do_sample": False, "max_gen_toks": max_gen_toks}
+    requests = [
+        Instance(
+            "generate_until",
+            doc={"id": row.id},
+            arguments=(row.prompt, dict(settings)),
+            idx=0,
+            metadata=(f"transfer_{row.language}", index, 1),
+        )
+        for index, row in enumerate(rows)
+    ]
+    return lm.generate_until(requests, disable_tqdm=True)
+
+
+def _cell(source: str | None, target: str, rows: list[data.Row], labels: list[Label]) -> Cell:
+    here = [label for row, label in zip(rows, labels, strict=True) if row.language == target]
+    return Cell(
+        source=source,
+        target=target,
+        hits=here.count(Label.COMPLIANCE),
+        n=len(here),
+        undecided=here.count(Label.UNDECIDED),
+        degenerate=here.count(Label.DEGENERATE),
+    )

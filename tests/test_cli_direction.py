@@ -1,0 +1,197 @@
+"""`polyrefuse direction` as a process: exit codes, JSON, artifacts, interruptions."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import ROOT
+
+GOOD = {
+    "position": -1,
+    "layer": 0,
+    "refusal_score": -1.0,
+    "steering_score": None,
+    "kl_div_score": 0.1,
+}
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "polyrefuse", "direction", *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs ignore SIGINT, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    process = start(*arguments)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def assert_one_sentence(result: tuple[int, str, str], *named: str) -> None:
+    code, out, err = result
+    assert (code, out) == (2, "")
+    assert "Traceback" not in err
+    # Below what libraries log of a model that they load.
+    (said,) = [line for line in err.splitlines() if line.startswith("polyrefuse: ")]
+    for part in named:
+        assert part in said
+
+
+def write(folder: Path, rows: Any) -> Path:
+    path = folder / "scores.json"
+    path.write_text(json.dumps(rows))
+    return path
+
+
+class TestChoose:
+    @pytest.mark.parametrize("language", ["de", "ja", "ko", "zh"])
+    def test_the_published_choice(self, shared: Path, language: str) -> None:
+        scores = shared / f"oracles/selection/qwen2.5-7b_{language}"
+        published = json.loads(Path(f"{scores}.selected.json").read_text())
+        code, out, err = run("choose", f"{scores}.evaluations.json", "--json")
+        assert (code, err) == (0, "")
+        assert json.loads(out) == {
+            "position": published["pos"][0],
+            "layer": published["layer"][0],
+        }
+
+    def test_needs_no_torch(self, tmp_path: Path) -> None:
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "polyrefuse"]
+            + ["direction", "choose", str(write(tmp_path, [GOOD | {"layer": 3}, GOOD]))],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "position -1, layer 0\n"
+        imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+        assert not imported & {"torch", "transformers", "matplotlib", "lm_eval"}
+
+    def test_layers_of_the_model(self, tmp_path: Path) -> None:
+        """Of 5 layers the first 4 are looked at, of 4 the first 3."""
+        last = GOOD | {"layer": 3, "refusal_score": -2.0}
+        path = write(tmp_path, [GOOD, last])
+        assert json.loads(run("choose", path, "--json")[1])["layer"] == 0
+        assert json.loads(run("choose", path, "--n-layers", 5, "--json")[1])["layer"] == 3
+
+    def test_nan_and_null(self, tmp_path: Path) -> None:
+        better = GOOD | {"refusal_score": -2.0}
+        rows = [
+            better | {"refusal_score": float("nan")},
+            better | {"kl_div_score": float("nan")},
+            better | {"steering_score": float("nan")},
+            better | {"refusal_score": None},
+            better | {"kl_div_score": None},
+            GOOD | {"position": -2},
+            {"position": -3, "layer": 9, "refusal_score": 1, "kl_div_score": 0},
+        ]
+        code, out, _ = run("choose", write(tmp_path, rows), "--json")
+        assert (code, json.loads(out)) == (0, {"position": -2, "layer": 0})
+
+    @pytest.mark.parametrize(
+        ("rows", "said"),
+        [
+            ([], "is not a list of scores"),
+            ({"position": -1}, "is not a list of scores"),
+            ([GOOD, 7], "record 1: 7 is not a record"),
+            ([GOOD, {"position": -1, "layer": 0, "kl_div_score": 0}], "record 1 has no refusal_s"),
+            ([{k: v for k, v in GOOD.items() if k != "layer"}], "record 0 has no layer"),
+            ([GOOD | {"layer": "3"}], "record 0: layer is '3', not an integer"),
+            ([GOOD | {"kl_div_score": "low"}], "kl_div_score is 'low', not a number"),
+            ([GOOD | {"layer": 4, "kl_div_score": 0.3}], "none of 1 candidates"),
+            ([GOOD | {"layer": 4, "kl_div_score": 0.3}], "the first 4 layers of 5"),
+        ],
+    )
+    def test_what_the_rule_cannot_be_applied_to(self, tmp_path: Path, rows: Any, said: str) -> None:
+        assert_one_sentence(run("choose", write(tmp_path, rows)), "scores.json", said)
+
+    def test_no_json(self, tmp_path: Path) -> None:
+        (tmp_path / "cut.json").write_text('[{"position": -1')
+        assert_one_sentence(run("choose", tmp_path / "cut.json"), "cut.json is not JSON")
+        assert_one_sentence(run("choose", tmp_path / "none.json"), "none.json cannot be read")
+        assert_one_sentence(run("choose", tmp_path), f"{tmp_path} cannot be read")
+        (tmp_path / "cut.json").write_bytes(b"\x89PNG\xff")
+        assert_one_sentence(run("choose", tmp_path / "cut.json"), "cut.json is not JSON")
+
+
+def extraction(model: Path, output: Path, *more: object) -> tuple[object, ...]:
+    return ("extract", "--model", model, "--source-lang", "de", "--output", output) + (
+        "--device",
+        "cpu",
+        *more,
+    )
+
+
+class TestExtract:
+    def test_writes_the_artifact(self, chat_model: Path, mirror: Path, tmp_path: Path) -> None:
+        output = tmp_path / "new" / "direction"
+        code, out, err = run(*extraction(chat_model, output, "--all-scores", "--json"))
+        assert code == 0, err
+        told = json.loads(out)
+        files = ["direction.safetensors", "metadata.json", "scores.json", "scores.png"]
+        assert sorted(path.name for path in output.iterdir()) == files
+        assert (output / "scores.png").read_bytes().startswith(b"\x89PNG\r\n")
+        tensors = load_file(output / "direction.safetensors")
+        assert tensors["candidates"].shape == (3, 4, 32)
+        chosen = tensors["candidates"][told["position"], told["layer"]]
+        assert torch.equal(tensors["direction"], chosen)
+        scores = json.loads((output / "scores.json").read_text())
+        assert len(scores) == 12
+        assert all(score is not None for row in scores for score in row.values())
+        (row,) = (
+            row
+            for row in scores
+            if (row["position"], row["layer"]) == (told["position"], told["layer"])
+        )
+        assert {name: told[name] for name in row} == row
+        metadata = json.loads((output / "metadata.json").read_text())
+        assert metadata["source_lang"] == "de"
+        assert metadata["model"] == str(chat_model)
+
+        # What it wrote, it can choose among.
+        if row["kl_div_score"] <= 0.2:
+            code, out, _ = run("choose", output / "scores.json", "--json")
+            assert json.loads(out) == {"position": told["position"], "layer": told["layer"]}
+
+        assert_one_sentence(run(*extraction(chat_model, output)), f"{output} exists already")
+
+    def test_what_is_wrong_is_told(self, chat_model: Path, mirror: Path, tmp_path: Path) -> None:
+        output = tmp_path / "direction"
+        for model, more, said in (
+            (chat_model, ("--source-lang", "xx"), "no language 'xx'"),
+            (chat_model, ("--dataset", "plyrefuse"), "dataset=plyrefuse is not known"),
+            (chat_model, ("--dtype", "float99"), "--dtype float99"),
+            (tmp_path / "no-model", (), f"--model {tmp_path / 'no-model'} cannot be loaded"),
+        ):
+            assert_one_sentence(run(*extraction(model, output, *more)), said)
+            assert not output.exists()
+
+    def test_interrupted(self, chat_model: Path, mirror: Path, tmp_path: Path) -> None:
+        process = start(*extraction(chat_model, tmp_path / "direction", "--batch-size", 1))
+        seen = ""
+        while "candidate directions" not in seen:
+            seen += process.stderr.read(1)
+        time.sleep(0.1)
+        os.kill(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode not in (0, None)
+        assert "Traceback" not in err
+        assert list(tmp_path.iterdir()) == []
