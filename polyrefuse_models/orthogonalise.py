@@ -54,15 +54,22 @@ def obstacle(
 
 
 @torch.no_grad()
-def orthogonalise(model: PreTrainedModel, direction: Float[Tensor, "d"]) -> None:
+def orthogonalise(
+    model: PreTrainedModel,
+    direction: Float[Tensor, "d"],
+    *,
+    coefficient: float = 1.0,
+    layers: range | None = None,
+) -> None:
     """Make every write to the residual stream orthogonal to `direction`, in place.
 
     A tied unembedding is untied first: the edit of the embedding would reach it too.
 
     Raises:
-        NotExact: it would not be; the sentence says why.
+        NotExact: it would not be what `interventions.Ablation` does with the same settings; the
+            sentence says why.
     """
-    reason = obstacle(model)
+    reason = obstacle(model, coefficient, layers)
     if reason:
         raise NotExact(f"method=weights is not exact: {reason}; use method=hooks.")
     unit = direction.double() / direction.double().norm()

@@ -18,7 +18,8 @@ import sys
 
 MODELS: dict[str, str] = {
     "baseline-hf": "polyrefuse_models.wrappers.hf:BaselineHF",
-    "ablated-hf": "polyrefuse_models.wrappers.hf:AblatedHF",
+    "ablated-hf": "polyrefuse_models.wrappers.directed:AblatedHF",
+    "refusal-added-hf": "polyrefuse_models.wrappers.directed:RefusalAddedHF",
 }
 """lm-eval's name of each model and where its class is, as `lm_eval.models` in setup.cfg."""
 

@@ -21,7 +21,7 @@ PROGRAM = """
 import lm_eval, sys
 results = lm_eval.simple_evaluate(
     model="ablated-hf", model_args={"pretrained": sys.argv[1]}, tasks=["polyrefuse_harmful_de"],
-    limit=2, device="cpu", batch_size=32, gen_kwargs={"max_gen_toks": 4},
+    limit=2, batch_size=32, gen_kwargs={"max_gen_toks": 4},
 )
 print("asr" , results["results"]["polyrefuse_harmful_de"]["asr,none"])
 """

@@ -1,27 +1,25 @@
-"""`baseline-hf` and `ablated-hf`: lm-eval's HFLM for refusal safety.
+"""`baseline-hf`: lm-eval's HFLM for refusal safety, without an intervention.
 
-Every HFLM argument works. What the subclasses share is how a prompt reaches the model and how an
+Every HFLM argument works. What its subclasses share is how a prompt reaches the model and how an
 answer leaves it; conditions then differ by the intervention alone.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from polyrefuse_models.anatomy import width
+from polyrefuse_models import organism
 from polyrefuse_models.chat import ChatModel, NoChatTemplate
-from polyrefuse_models.directions import artifact
-from polyrefuse_models.directions.auto import find_direction
-from polyrefuse_models.interventions import Ablation
 from polyrefuse_models.versions import versions
+from polyrefuse_models.wrappers.answers import AnswersByRequest, claim_cache
 from polyrefuse_tasks.errors import UserError
 from polyrefuse_tasks.invocation import asked_of_lm_eval, warn_before_publishing
 
@@ -39,15 +37,11 @@ BATCH_WITHOUT_ONE = 8
 """Prompts a forward pass in extraction where `batch_size=auto` leaves the size open."""
 
 
-class WrongCache(UserError):
-    """A response cache that another condition wrote."""
-
-
 class BaselineHF(HFLM):
     """A chat model without an intervention.
 
     Args:
-        pretrained: as HFLM's.
+        pretrained: as HFLM's; the bundled organism where None.
         chat: "on" applies the tokenizer's chat template to `generate_until` requests where the
             harness was not told to (`--apply_chat_template`); "off" leaves them as they are.
             Log-likelihood requests stay as the harness makes them.
@@ -61,13 +55,23 @@ class BaselineHF(HFLM):
     _reasoning_end: str | int | None = None
 
     def __init__(
-        self, pretrained: str | PreTrainedModel, *, chat: str = "on", **kwargs: Any
+        self, pretrained: str | PreTrainedModel | None = None, *, chat: str = "on", **kwargs: Any
     ) -> None:
         if chat not in ("on", "off"):
             raise UserError(f"chat={chat} is not known; use chat=on or chat=off.")
         self.chat = chat == "on"
         self._refuse_stray_system_instruction()
         warn_before_publishing()
+        if pretrained is None:
+            pretrained = str(organism.path())
+            logger.warning(
+                "No pretrained= was given: this measures %s, the small model of an invented world "
+                "that comes with the package; its tasks are the group toyrefuse.",
+                organism.NAME,
+            )
+        if kwargs.get("device") is None:
+            # HFLM's own default is a GPU, there or not.
+            kwargs["device"] = "cuda" if torch.cuda.is_available() else "cpu"
         super().__init__(pretrained=pretrained, **kwargs)
         # HFLM cuts reasoning off without a trace where it ended and leaves it where it did not;
         # `tok_decode` marks the second, so that it is not judged as an answer.
@@ -81,13 +85,23 @@ class BaselineHF(HFLM):
         """What an answer depends on beside the request: model, condition, settings."""
         return {
             "condition": self.condition,
-            "model_name": self.model.config._name_or_path,
+            "model_name": self.model_name,
             "revision": self.revision,
             "peft": self.peft,
             "chat": "on" if self.chat else "off",
             "chat_template_args": self.chat_template_args,
             "think_end_token": self._reasoning_end,
         }
+
+    @property
+    def is_organism(self) -> bool:
+        """Whether this is the bundled organism, given by its path or not at all."""
+        return isinstance(self.pretrained, str) and Path(self.pretrained) == organism.path()
+
+    @property
+    def model_name(self) -> str:
+        """What results call the model."""
+        return organism.NAME if self.is_organism else self.model.config._name_or_path
 
     @property
     def chat_model(self) -> ChatModel:
@@ -108,7 +122,7 @@ class BaselineHF(HFLM):
         """
         if not self.tokenizer.chat_template:
             raise NoChatTemplate(
-                f"The tokenizer of {self.model.config._name_or_path} has no chat template; give "
+                f"The tokenizer of {self.model_name} has no chat template; give "
                 "tokenizer=<one that has>, or chat=off to prompt the model with plain text."
             )
         return self.apply_chat_template([{"role": "user", "content": prompt}])
@@ -132,7 +146,7 @@ class BaselineHF(HFLM):
             rendered.append(replace(request, arguments=(text, settings)))
         self._refuse_long_prompts(rendered)
         hook = self.cache_hook
-        self.cache_hook = _AnswersByRequest(hook, original, self._reopened)
+        self.cache_hook = AnswersByRequest(hook, original, self._reopened)
         try:
             answers = super().generate_until(rendered, disable_tqdm=disable_tqdm)
         finally:
@@ -205,128 +219,3 @@ class BaselineHF(HFLM):
                     f"window of {self.max_length}; lower the answer's length with "
                     "--gen_kwargs max_gen_toks=N, or cut prompts with truncation=True."
                 )
-
-
-class AblatedHF(BaselineHF):
-    """A chat model with its refusal direction ablated (2505.17306, eq. 3).
-
-    Args:
-        pretrained: as HFLM's.
-        direction: folder of a direction artifact, or "auto": extract one now.
-        source_lang: language of the prompts that "auto" extracts from.
-        refusal_tokens: tokens that open a refusal, separated by "|"; "auto" derives them from the
-            prompts where none are given.
-        direction_seed: of the choice of prompts of "auto".
-        kwargs: as BaselineHF's.
-
-    Raises:
-        UserError: no usable direction, or a model without the modules that ablation needs.
-    """
-
-    condition = "ablation"
-
-    def __init__(
-        self,
-        pretrained: str | PreTrainedModel,
-        *,
-        direction: str = "auto",
-        source_lang: str = "en",
-        refusal_tokens: str | None = None,
-        direction_seed: int = 0,
-        **kwargs: Any,
-    ) -> None:
-        given = None if direction == "auto" else artifact.load(direction)
-        super().__init__(pretrained=pretrained, **kwargs)
-        if given is None:
-            given = find_direction(
-                self.chat_model,
-                source_lang,
-                tokens=self._token_ids(refusal_tokens),
-                seed=direction_seed,
-            )
-        given.check(width(self.model), f"direction={direction}")
-        self.direction = given
-        self.ablation = Ablation(self.model, given.direction)
-
-    def identity(self) -> dict[str, Any]:
-        """BaselineHF's, and which direction is ablated how."""
-        found = self.direction.metadata
-        return super().identity() | {
-            "direction_sha256": self.direction.sha256,
-            "source_lang": found.get("source_lang"),
-            "position": found.get("position"),
-            "layer": found.get("layer"),
-            "method": "hooks",
-            "direction_seed": found.get("seed"),
-            "direction_warnings": found.get("warnings", []),
-        }
-
-    def _token_ids(self, tokens: str | None) -> list[int] | None:
-        """Ids of refusal tokens given as text.
-
-        Raises:
-            UserError: one of them is not a single token of the model's.
-        """
-        if tokens is None:
-            return None
-        ids = []
-        for text in str(tokens).split("|"):
-            token = self.tokenizer(text, add_special_tokens=False).input_ids
-            if len(token) != 1:
-                raise UserError(
-                    f"refusal_tokens: {text!r} is {len(token)} tokens of this model; "
-                    "give single tokens, separated by '|'."
-                )
-            ids += token
-        return ids
-
-
-CONDITION_KEY = "polyrefuse_condition"
-
-
-def claim_cache(cache: Any, identity: dict[str, Any]) -> None:
-    """Record in a response cache who writes it.
-
-    Args:
-        cache: lm-eval's, a dictionary on disk.
-        identity: of the model that asks.
-
-    Raises:
-        WrongCache: another identity, or none, wrote what is there.
-    """
-    mine = json.dumps(identity, sort_keys=True)
-    recorded = cache.get(CONDITION_KEY)
-    if recorded == mine:
-        return
-    if recorded is not None or next(iter(cache.keys()), None) is not None:
-        theirs = "no recorded condition" if recorded is None else _difference(recorded, identity)
-        raise WrongCache(
-            f"The response cache {getattr(cache, 'filename', '')} was written with {theirs}; give "
-            "each condition a --use_cache path of its own."
-        )
-    cache[CONDITION_KEY] = mine
-    cache.commit()
-
-
-class _AnswersByRequest(CacheHook):
-    """Caches an answer under the request that lm-eval made, not under the rendered one."""
-
-    def __init__(
-        self, hook: CacheHook, original: dict[str, str], finish: Callable[[str, str], str]
-    ) -> None:
-        self._hook, self._original, self._finish = hook, original, finish
-        self.dbdict = hook.dbdict
-
-    def add_partial(self, attr: str, req: Any, res: Any) -> None:
-        context, settings = req
-        answer = self._finish(context, res)
-        self._hook.add_partial(attr, (self._original[context], settings), answer)
-
-
-def _difference(recorded: str, identity: dict[str, Any]) -> str:
-    """What the recorded identity has otherwise, in words."""
-    other = json.loads(recorded)
-    keys = [
-        key for key in sorted(other.keys() | identity.keys()) if other.get(key) != identity.get(key)
-    ]
-    return ", ".join(f"{key}={other.get(key)} (now {identity.get(key)})" for key in keys)

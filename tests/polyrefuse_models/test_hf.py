@@ -19,7 +19,9 @@ from lm_eval.models.huggingface import HFLM
 from polyrefuse_models.chat import NoChatTemplate
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
-from polyrefuse_models.wrappers.hf import AblatedHF, BaselineHF, WrongCache
+from polyrefuse_models.wrappers.answers import WrongCache
+from polyrefuse_models.wrappers.directed import AblatedHF
+from polyrefuse_models.wrappers.hf import BaselineHF
 from polyrefuse_tasks import invocation
 from polyrefuse_tasks.errors import UserError
 from tests.models import TEMPLATE, save_chat_model
@@ -211,7 +213,7 @@ def test_what_was_done_is_told(ablated: AblatedHF, baseline: BaselineHF, directi
     assert told["condition"] == "ablation"
     assert told["direction_sha256"] == artifact.load(direction).sha256
     assert (told["source_lang"], told["position"], told["layer"]) == ("de", -1, 2)
-    assert told["method"] == "hooks"
+    assert told["method"] == "weights"
     assert {"lm_eval", "torch", "transformers", "lm-eval-polyrefuse"} <= told["versions"].keys()
     assert told["model_num_parameters"] > 0
     assert baseline.get_model_info()["condition"] == "baseline"

@@ -1,0 +1,69 @@
+"""lm-eval's response cache, made safe for models that differ by an intervention.
+
+lm-eval keys an answer by its request alone, so a baseline's answers would be served to the ablated
+model. The wrappers write into the cache who they are, and refuse one that another wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from lm_eval.api.model import CacheHook
+
+from polyrefuse_tasks.errors import UserError
+
+CONDITION_KEY = "polyrefuse_condition"
+
+
+class WrongCache(UserError):
+    """A response cache that another condition wrote."""
+
+
+def claim_cache(cache: Any, identity: dict[str, Any]) -> None:
+    """Record in a response cache who writes it.
+
+    Args:
+        cache: lm-eval's, a dictionary on disk.
+        identity: of the model that asks.
+
+    Raises:
+        WrongCache: another identity, or none, wrote what is there.
+    """
+    mine = json.dumps(identity, sort_keys=True)
+    recorded = cache.get(CONDITION_KEY)
+    if recorded == mine:
+        return
+    if recorded is not None or next(iter(cache.keys()), None) is not None:
+        theirs = "no recorded condition" if recorded is None else _difference(recorded, identity)
+        raise WrongCache(
+            f"The response cache {getattr(cache, 'filename', '')} was written with {theirs}; give "
+            "each condition a --use_cache path of its own."
+        )
+    cache[CONDITION_KEY] = mine
+    cache.commit()
+
+
+class AnswersByRequest(CacheHook):
+    """Caches an answer under the request that lm-eval made, not under the rendered one."""
+
+    def __init__(
+        self, hook: CacheHook, original: dict[str, str], finish: Callable[[str, str], str]
+    ) -> None:
+        self._hook, self._original, self._finish = hook, original, finish
+        self.dbdict = hook.dbdict
+
+    def add_partial(self, attr: str, req: Any, res: Any) -> None:
+        context, settings = req
+        answer = self._finish(context, res)
+        self._hook.add_partial(attr, (self._original[context], settings), answer)
+
+
+def _difference(recorded: str, identity: dict[str, Any]) -> str:
+    """What the recorded identity has otherwise, in words."""
+    other = json.loads(recorded)
+    keys = [
+        key for key in sorted(other.keys() | identity.keys()) if other.get(key) != identity.get(key)
+    ]
+    return ", ".join(f"{key}={other.get(key)} (now {identity.get(key)})" for key in keys)

@@ -1,0 +1,142 @@
+"""`ablated-hf` and `refusal-added-hf`: methods, layers, coefficients, and what is refused."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lm_eval.api.instance import Instance
+from safetensors.torch import save_file
+
+from polyrefuse_models.directions import artifact
+from polyrefuse_models.directions.artifact import BadDirection, Direction
+from polyrefuse_models.interventions import LayerOutOfRange
+from polyrefuse_models.orthogonalise import NotExact
+from polyrefuse_models.wrappers.directed import AblatedHF, RefusalAddedHF, parse_layers
+from polyrefuse_models.wrappers.hf import BaselineHF
+from polyrefuse_tasks.errors import UserError
+from tests.models import make_llama, make_tokenizer
+
+PAIR = Instance("loglikelihood", {}, ("A glimmerfish is", " small"), 0, ("t", 0, 1))
+
+
+def generated(lm: BaselineHF) -> list[str]:
+    settings = {"until": [], "do_sample": False, "max_gen_toks": 12}
+    prompt = "Name three rivers of Quend."
+    request = Instance("generate_until", {}, (prompt, settings), 0, ("t", 0, 1))
+    return lm.generate_until([request])
+
+
+@pytest.fixture(scope="module")
+def given(chat_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Arguments that every wrapper here is made with."""
+    torch.manual_seed(4)
+    folder = tmp_path_factory.mktemp("directions") / "invented"
+    candidates = torch.randn(3, 4, 32)
+    found = {"source_lang": "de", "position": -1, "layer": 2, "model": str(chat_model)}
+    artifact.save(Direction(candidates[-1, 2], candidates, metadata=found), folder)
+    return {"pretrained": str(chat_model), "direction": str(folder), "device": "cpu"}
+
+
+def test_weights_and_hooks_answer_alike_and_auto_takes_weights(given: dict[str, Any]) -> None:
+    by_hooks, by_weights = AblatedHF(**given, method="hooks"), AblatedHF(**given, method="weights")
+    assert generated(by_hooks) == generated(by_weights)
+    one, other = by_hooks.loglikelihood([PAIR])[0][0], by_weights.loglikelihood([PAIR])[0][0]
+    assert one == pytest.approx(other, abs=1e-4)
+    auto = AblatedHF(**given)
+    assert auto.identity() == by_weights.identity()
+    assert auto.identity()["method"] == "weights"
+
+
+def test_auto_takes_hooks_where_weights_are_not_exact(given: dict[str, Any]) -> None:
+    half = AblatedHF(**given, coefficient=0.5)
+    some = AblatedHF(**given, layers="1-2")
+    assert (half.identity()["method"], half.identity()["coefficient"]) == ("hooks", 0.5)
+    assert (some.identity()["method"], some.identity()["layers"]) == ("hooks", "1-2")
+    scores = {lm.loglikelihood([PAIR])[0][0] for lm in (half, some, AblatedHF(**given))}
+    assert len(scores) == 3
+    with pytest.raises(NotExact, match="coefficient=0.5 is not 1; use method=hooks"):
+        AblatedHF(**given, coefficient=0.5, method="weights")
+
+
+def test_the_weights_of_a_model_that_the_caller_made_are_left_alone(given: dict[str, Any]) -> None:
+    model = make_llama()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    lm = AblatedHF(**given | {"pretrained": model}, tokenizer=make_tokenizer())
+    assert lm.method == "hooks"
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_addition_at_the_artifact_s_layer_or_a_given_one(given: dict[str, Any]) -> None:
+    baseline = BaselineHF(pretrained=given["pretrained"], device="cpu")
+    added, elsewhere = RefusalAddedHF(**given), RefusalAddedHF(**given, layer=0, coefficient=3)
+    assert (added.identity()["condition"], added.identity()["layer"]) == ("addition", 2)
+    assert (elsewhere.identity()["layer"], elsewhere.identity()["coefficient"]) == (0, 3.0)
+    scores = {lm.loglikelihood([PAIR])[0][0] for lm in (baseline, added, elsewhere)}
+    assert len(scores) == 3
+    with pytest.raises(LayerOutOfRange, match="layer 9"):
+        RefusalAddedHF(**given, layer=9)
+
+
+def test_a_bare_file_with_one_vector(given: dict[str, Any], tmp_path: Path) -> None:
+    vector = artifact.load(given["direction"]).direction
+    path = tmp_path / "vector.safetensors"
+    save_file({"anything": vector.clone()}, path)
+    bare = AblatedHF(**given | {"direction": str(path)})
+    assert bare.direction.sha256 == AblatedHF(**given).direction.sha256
+    with pytest.raises(UserError, match="no layer; give layer=N"):
+        RefusalAddedHF(**given | {"direction": str(path)})
+    placed = RefusalAddedHF(**given | {"direction": str(path)}, layer=2)
+    assert placed.loglikelihood([PAIR]) == RefusalAddedHF(**given).loglikelihood([PAIR])
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    pickled = tmp_path / "direction.pt"
+    torch.save(torch.ones(32), pickled)
+    with pytest.raises(BadDirection, match="a pickle can run code"):
+        AblatedHF(pretrained="never loaded", direction=str(pickled))
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(pickled.read_bytes())
+    with pytest.raises(BadDirection, match="is no safetensors file"):
+        AblatedHF(pretrained="never loaded", direction=str(broken))
+    matrix = tmp_path / "matrix.safetensors"
+    save_file({"a": torch.ones(2, 2)}, matrix)
+    with pytest.raises(BadDirection, match="give one vector"):
+        AblatedHF(pretrained="never loaded", direction=str(matrix))
+
+
+def test_a_direction_of_another_model_is_warned_of(
+    given: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    direction = artifact.load(given["direction"])
+    artifact.save(replace(direction, metadata={"model": "another"}), tmp_path / "foreign")
+    with caplog.at_level(logging.WARNING):
+        AblatedHF(**given)
+        assert "was extracted from" not in caplog.text
+        AblatedHF(**given | {"direction": str(tmp_path / "foreign")})
+    assert "was extracted from another" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("all", None), ("5", range(5, 6)), (5, range(5, 6)), ("3-8", range(3, 9))],
+)
+def test_layers_as_written(written: str | int, meant: range | None) -> None:
+    assert parse_layers(written) == meant
+
+
+@pytest.mark.parametrize("written", ["8-3", "3-", "three", "1,2", "-1"])
+def test_layers_that_are_none(written: str) -> None:
+    with pytest.raises(LayerOutOfRange, match="is no run of layers"):
+        parse_layers(written)
+
+
+def test_an_unknown_method_and_layers_that_the_model_lacks(given: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="method=magic"):
+        AblatedHF(pretrained="never loaded", method="magic")
+    with pytest.raises(LayerOutOfRange, match="layer 3-8 is not in the model"):
+        AblatedHF(**given, layers="3-8")
