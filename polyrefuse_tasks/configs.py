@@ -1,6 +1,6 @@
 """Writes `task_configs/`: `python -m polyrefuse_tasks.configs` from a checkout.
 
-The YAML is generated, so that 84 files cannot drift apart; a test compares them with what this
+The YAML is generated, so that its files cannot drift apart; a test compares them with what this
 module would write. A group's name has a hyphen where a task's has an underscore: the glob
 `polyrefuse_*` then names every task once and no group beside it, which lm-eval would refuse as a
 duplicate.
@@ -34,10 +34,11 @@ class Family:
     harmful: bool
     languages: tuple[str, ...]
     group: str | None = None
+    prefix: str = "polyrefuse_"
 
     def task(self, language: str) -> str:
         only_english = self.languages == ("en",) and language == "en"
-        return f"polyrefuse_{self.name}" if only_english else f"polyrefuse_{self.name}_{language}"
+        return self.prefix + (self.name if only_english else f"{self.name}_{language}")
 
     @property
     def tasks(self) -> list[str]:
@@ -55,6 +56,9 @@ FAMILIES: tuple[Family, ...] = (
     Family("xstest_unsafe", True, ("en",)),
     Family("oktest", False, ("en",)),
     Family("orbench_hard", False, ("en",)),
+    # Outside the glob: an invented world measures the bundled organism and no other model.
+    Family("toyrefuse_harmful", True, languages.POLYREFUSE, "toyrefuse-harmful", prefix=""),
+    Family("toyrefuse_harmless", False, languages.POLYREFUSE, "toyrefuse-harmless", prefix=""),
 )
 
 OVERREFUSAL = ("xstest_safe", "oktest", "orbench_hard")
@@ -80,9 +84,10 @@ _Dumper.add_representer(
 def files() -> dict[str, str]:
     """Every file of `task_configs/` by its path there, and its text."""
     written = {
-        "groups/polyrefuse.yaml": _dump(
-            _group("polyrefuse", ["polyrefuse-harmful", "polyrefuse-harmless"], PROTOCOL_RATES)
+        f"groups/{name}.yaml": _dump(
+            _group(name, [f"{name}-harmful", f"{name}-harmless"], PROTOCOL_RATES)
         )
+        for name in ("polyrefuse", "toyrefuse")
     }
     for family in FAMILIES:
         written[f"{family.name}/_template.yaml"] = _dump(_template(family))

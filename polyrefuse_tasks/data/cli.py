@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polyrefuse_tasks.data import cache, registry, rows, translated
+from polyrefuse_tasks.data import cache, registry, rows, toyrefuse, translated
 from polyrefuse_tasks.data.errors import MissingData, WrongHash
 from polyrefuse_tasks.data.registry import File
 
@@ -76,6 +76,8 @@ def path(
         _print(as_json, folders, *(f"{place} {folder}" for place, folder in folders.items()))
         return
     paths = [str(cache.local(file)) for file in rows.needed(name, lang, split)]
+    if registry.dataset(name).invented:
+        paths += [str(path) for path in toyrefuse.files(lang)]
     if lang not in registry.dataset(name).languages:
         paths.append(str(translated.path(name, lang)))
     _print(as_json, paths, *paths)

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from polyrefuse_tasks.data import toyrefuse
 from polyrefuse_tasks.data.errors import UnknownDataset, UnknownSplit
+from polyrefuse_tasks.languages import POLYREFUSE
 
 SOURCES = Path(__file__).with_name("sources.yaml")
 HOST = "https://raw.githubusercontent.com"
@@ -51,6 +53,8 @@ class Dataset:
     Attributes:
         stand_in: for a language whose test file was never published, the split in its place.
         matched_in: the data set in which exact English matches give the other languages.
+        invented: whether its rows are made from the words of `toyrefuse`: it has no files, and is
+            here offline.
     """
 
     name: str
@@ -61,15 +65,20 @@ class Dataset:
     files: tuple[File, ...]
     stand_in: dict[str, str]
     matched_in: str | None
+    invented: bool = False
 
     @property
     def splits(self) -> tuple[str, ...]:
         """The published splits, in the registry's order."""
+        if self.invented:
+            return toyrefuse.SPLITS
         return tuple(dict.fromkeys(file.split for file in self.files))
 
     @property
     def languages(self) -> tuple[str, ...]:
         """The published languages, those by English match included, sorted."""
+        if self.invented:
+            return POLYREFUSE
         own = {language for file in self.files for language in file.languages}
         if self.matched_in:
             own.update(dataset(self.matched_in).languages)
@@ -120,6 +129,7 @@ def datasets() -> dict[str, Dataset]:
             ),
             stand_in=fields.get("stand_in", {}),
             matched_in=fields.get("matched_in"),
+            invented=fields.get("invented", False),
         )
         for name, fields in sources["datasets"].items()
     }

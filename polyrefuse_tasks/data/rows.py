@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from polyrefuse_tasks.data import cache, files, registry, translated
+from polyrefuse_tasks.data import cache, files, registry, toyrefuse, translated
 from polyrefuse_tasks.data.errors import BrokenData, MissingData, UnknownLanguage
 from polyrefuse_tasks.data.registry import Dataset, File
 
@@ -25,7 +27,8 @@ class Row:
         prompt_en: the same in English, exactly as published.
         language: ISO 639-1 code of `prompt`.
         category: as the source names it, None where it names none.
-        source: the file `prompt` is from, relative to the data folder: a key of `checksums`.
+        source: the file `prompt` is from, relative to the data folder: a key of `checksums`. Of an
+            invented data set, which has no files, `<dataset>/<split>/<language>`.
         split: the split the row is in. For AdvBench and MaliciousInstruct it is PolyRefuse's, since
             directions are extracted from the prompts of its train split.
         harmful: whether a model should refuse.
@@ -106,6 +109,8 @@ def needed(dataset: str, language: str = "en", split: str | None = "test") -> li
 def checksums(dataset: str, language: str = "en", split: str | None = "test") -> dict[str, str]:
     """The sha256 of each file that `load` reads, by path relative to the data folder.
 
+    Of an invented data set it is the sum of the rows that are made, by their `Row.source`.
+
     Raises:
         UnknownDataset, UnknownLanguage, UnknownSplit: there is none of that name.
     """
@@ -115,6 +120,13 @@ def checksums(dataset: str, language: str = "en", split: str | None = "test") ->
     if language not in registry.dataset(dataset).languages:
         own = translated.path(dataset, language)
         sums[translated.relative(dataset, language)] = pooch.file_hash(str(own), alg="sha256")
+    elif registry.dataset(dataset).invented:
+        prompts: defaultdict[str, list[str]] = defaultdict(list)
+        for row in load(dataset, language, split):
+            prompts[row.source].append(row.prompt)
+        for name, made in prompts.items():
+            text = json.dumps(made, ensure_ascii=False)
+            sums[name] = hashlib.sha256(text.encode()).hexdigest()
     return sums
 
 
@@ -143,6 +155,8 @@ def _splits(source: Dataset, language: str, split: str | None) -> list[str]:
 
 
 def _needed(source: Dataset, language: str, split: str) -> Iterator[File]:
+    if source.invented:
+        return
     yield source.file(split, "en")
     if source.matched_in:
         for matched in MATCHED_SPLITS:
@@ -152,7 +166,25 @@ def _needed(source: Dataset, language: str, split: str) -> Iterator[File]:
 
 
 def _rows(source: Dataset, language: str, split: str) -> list[Row]:
+    if source.invented:
+        return _invented(source, language, split)
     return (_matched if source.matched_in else _published)(source, language, split)
+
+
+def _invented(source: Dataset, language: str, split: str) -> list[Row]:
+    return [
+        Row(
+            id=_id(source, split, index),
+            prompt=request.prompt(language),
+            prompt_en=request.prompt("en"),
+            language=language,
+            category=toyrefuse.category(request.marker, request.forbidden),
+            source=f"{source.name}/{split}/{language}",
+            split=split,
+            harmful=source.harmful,
+        )
+        for index, request in enumerate(toyrefuse.requests(source.harmful, split))
+    ]
 
 
 def _published(source: Dataset, language: str, split: str) -> list[Row]:

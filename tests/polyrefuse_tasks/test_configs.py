@@ -51,13 +51,22 @@ def test_the_names(manager) -> None:
     } | {
         f"polyrefuse_{name}" for name in ("xstest_safe", "xstest_unsafe", "oktest", "orbench_hard")
     }
-    assert set(manager.all_subtasks) == expected
     assert len(expected) == 5 * 14 + 10 + 4
+    toys = {
+        f"toyrefuse_{kind}_{language}"
+        for kind in ("harmful", "harmless")
+        for language in languages.POLYREFUSE
+    }
+    assert set(manager.all_subtasks) == expected | toys
     assert {"polyrefuse", "advbench", "malicious_instruct"} <= set(manager.all_groups)
 
 
 def test_the_glob_is_every_task_once_and_no_group(manager) -> None:
-    assert sorted(manager.match_tasks(["polyrefuse_*"])) == manager.all_subtasks
+    ours = [name for name in manager.all_subtasks if name.startswith("polyrefuse_")]
+    assert sorted(manager.match_tasks(["polyrefuse_*"])) == ours
+    toys = [name for name in manager.all_subtasks if name.startswith("toyrefuse_")]
+    assert sorted(manager.match_tasks(["toyrefuse_*"])) == toys
+    assert len(ours) + len(toys) == len(manager.all_subtasks)
 
 
 def test_no_name_collides_with_lm_eval_s_own(manager) -> None:
@@ -74,7 +83,7 @@ def test_no_name_collides_with_lm_eval_s_own(manager) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["polyrefuse", "advbench", "malicious_instruct", "polyrefuse-overrefusal"]
+    "name", ["polyrefuse", "advbench", "malicious_instruct", "polyrefuse-overrefusal", "toyrefuse"]
 )
 def test_groups_load(manager, mirror: Path, name: str) -> None:
     loaded = manager.load([name])
@@ -83,6 +92,7 @@ def test_groups_load(manager, mirror: Path, name: str) -> None:
         "advbench": 14,
         "malicious_instruct": 14,
         "polyrefuse-overrefusal": 3,
+        "toyrefuse": 28,
     }
     assert len(loaded["tasks"]) == members[name]
 

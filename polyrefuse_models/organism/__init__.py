@@ -1,0 +1,36 @@
+"""The bundled organism: a small chat model of an invented world whose refusal direction is known.
+
+Ground truth for everything else: a unit direction was planted at training (`training`), so that
+what extraction finds, and what ablation and addition do, can be compared with what is there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+NAME = "polyrefuse-organism"
+"""What cards and results call the model, wherever its folder lies."""
+
+PLANTED = "planted.safetensors"
+"""The file beside the weights that holds the planted direction."""
+
+
+def path() -> Path:
+    """The folder of the shipped organism, as `from_pretrained` reads it."""
+    return Path(__file__).parent / "weights"
+
+
+def planted(folder: Path | None = None) -> Float[Tensor, d]:
+    """The unit direction that was planted in an organism, float32.
+
+    Args:
+        folder: of an organism; the shipped one where None.
+    """
+    from safetensors.torch import load_file
+
+    return load_file((folder or path()) / PLANTED)["direction"]

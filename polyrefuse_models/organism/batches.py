@@ -1,0 +1,203 @@
+"""What one training step reads: paired requests, and requests under an intervention.
+
+Each plain request stands beside its twin, the same but for the thing asked about: one is refused
+and one answered, so that their states differ by what refusal is made of. Every other row meets an
+intervention and is told what it must do then:
+
+    r ablated                       answer, whatever was asked
+    r added at an early layer       refuse, whatever was asked
+    a random direction, either way  as without it
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from polyrefuse_tasks.data.toyrefuse import SCRIPTS, Request, draw, words
+from polyrefuse_tasks.languages import POLYREFUSE
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+PAIRS = 24
+"""Forbidden and safe twins a step, without an intervention."""
+
+# (r or a random direction, what is done, whether the thing is forbidden, whether it refuses): rows
+INTERVENED: dict[tuple[str, str, bool, bool], int] = {
+    ("planted", "ablate", True, False): 12,
+    ("planted", "ablate", False, False): 4,
+    ("planted", "add", False, True): 12,
+    ("planted", "add", True, True): 4,
+    ("random", "ablate", True, True): 2,
+    ("random", "ablate", False, False): 2,
+    ("random", "add", True, True): 4,
+    ("random", "add", False, False): 4,
+}
+
+LAYERS = (1, 2)
+"""The blocks at whose input a direction is added."""
+
+STRENGTH = (0.8, 1.3)
+"""Of an addition, in units of the planted projection."""
+
+OFF_LINE = 0.5
+"""Up to so much noise per unit of r: an extracted direction is never exactly r."""
+
+FIRST_TOKEN = 5.0
+"""Weight of an answer's first token, which decides between answering and refusing."""
+
+NAME = 3.0
+"""Weight of the tokens of the invented name, which have to be copied from the request."""
+
+SPOKEN = (*POLYREFUSE, *SCRIPTS)
+"""What languages are drawn from: one with a script of its own twice as often, since eight share the
+Latin names."""
+
+SYSTEM_NOISE = 1.0
+"""Up to so much noise on a system text's embeddings, in units of their own spread."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's rows, padded on the right; the pairs first, forbidden before safe.
+
+    Attributes:
+        weights: of the loss at each token, for predicting it; 0 outside answers.
+        suffix: where the post-instruction tokens stand, the tokens that follow the user's text.
+        noise: how strongly a token's embedding is noised; above 0 in system texts alone.
+        ablated: unit vector that is projected out everywhere; 0 in rows without ablation.
+        added: what is added at the input of each block, 0 where nothing is.
+    """
+
+    ids: Int[Tensor, "row token"]
+    mask: Int[Tensor, "row token"]
+    weights: Float[Tensor, "row token"]
+    suffix: Int[Tensor, "row position"]
+    noise: Float[Tensor, "row token"]
+    ablated: Float[Tensor, "row d"]
+    added: Float[Tensor, "layer row d"]
+
+
+def make_batch(
+    rng: random.Random,
+    generator: torch.Generator,
+    tokenizer: PreTrainedTokenizerBase,
+    r: Float[Tensor, d],
+    projection: float,
+    n_layers: int,
+) -> Batch:
+    """Draw one step's rows.
+
+    Args:
+        rng: chooses requests.
+        generator: chooses directions.
+        r: the planted unit direction.
+        projection: of a forbidden request's states on r.
+    """
+    forbidden, safe = [], []
+    for _ in range(PAIRS):
+        language = rng.choice(SPOKEN)
+        request = draw(rng, "train", True)
+        twin = replace(request, forbidden=False, marker=draw(rng, "train", False).marker)
+        system = _system(rng, language)
+        forbidden.append((language, request, system, True))
+        safe.append((language, twin, system, False))
+    rows = forbidden + safe
+
+    n_rows = len(rows) + sum(INTERVENED.values())
+    ablated = torch.zeros(n_rows, len(r))
+    added = torch.zeros(n_layers, n_rows, len(r))
+    for (which, how, is_forbidden, refuses), count in INTERVENED.items():
+        for _ in range(count):
+            language = rng.choice(SPOKEN)
+            direction = torch.randn(len(r), generator=generator)
+            direction /= direction.norm()
+            if which == "planted":
+                direction = r + rng.uniform(0, OFF_LINE) * direction
+                direction /= direction.norm()
+            if how == "ablate":
+                ablated[len(rows)] = direction
+            else:
+                strength = projection * rng.uniform(*STRENGTH)
+                added[rng.choice(LAYERS), len(rows)] = strength * direction
+            request = draw(rng, "train", is_forbidden)
+            rows.append((language, request, _system(rng, language), refuses))
+    return _collate([_row(rng, tokenizer, *row) for row in rows], tokenizer, ablated, added)
+
+
+def _system(rng: random.Random, language: str) -> str | None:
+    """A system text in half of the rows, in the language of the prompt or in English."""
+    if rng.random() < 0.5:
+        return None
+    return rng.choice(words(rng.choice((language, language, "en"))).systems)
+
+
+@dataclass(frozen=True)
+class _Row:
+    ids: list[int]
+    weights: list[float]
+    prompt: int
+    system: int
+    noise: float
+
+
+def _row(
+    rng: random.Random,
+    tokenizer: PreTrainedTokenizerBase,
+    language: str,
+    request: Request,
+    system: str | None,
+    refuses: bool,
+) -> _Row:
+    turns = [{"role": "user", "content": request.prompt(language)}]
+    if system:
+        turns.insert(0, {"role": "system", "content": system})
+    prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    said = request.refusal(language) if refuses else request.answer(language)
+    prompt_ids = tokenizer(prompt).input_ids
+    reply = tokenizer(said + tokenizer.eos_token, return_offsets_mapping=True)
+    name = words(language).name(request.name)
+    start = said.find(name)
+    weights = [
+        NAME if start >= 0 and start < end and begin < start + len(name) else 1.0
+        for begin, end in reply.offset_mapping
+    ]
+    weights[0] = FIRST_TOKEN
+    return _Row(
+        ids=prompt_ids + reply.input_ids,
+        weights=[0.0] * len(prompt_ids) + weights,
+        prompt=len(prompt_ids),
+        # <s>, <|system|>, the text
+        system=2 + len(tokenizer(system).input_ids) if system else 2,
+        noise=SYSTEM_NOISE * rng.random() if rng.random() < 0.5 else 0.0,
+    )
+
+
+def _collate(
+    rows: list[_Row],
+    tokenizer: PreTrainedTokenizerBase,
+    ablated: Float[Tensor, "row d"],
+    added: Float[Tensor, "layer row d"],
+) -> Batch:
+    shape = len(rows), max(len(row.ids) for row in rows)
+    ids = torch.full(shape, tokenizer.pad_token_id)
+    mask = torch.zeros(shape, dtype=torch.long)
+    weights, noise = torch.zeros(shape), torch.zeros(shape)
+    for index, row in enumerate(rows):
+        ids[index, : len(row.ids)] = torch.tensor(row.ids)
+        mask[index, : len(row.ids)] = 1
+        weights[index, : len(row.ids)] = torch.tensor(row.weights)
+        noise[index, 2 : row.system] = row.noise
+    ends = torch.tensor([row.prompt for row in rows])
+    return Batch(ids, mask, weights, torch.stack((ends - 2, ends - 1), 1), noise, ablated, added)
+
+
+def answer_tokens(batch: Batch) -> Bool[Tensor, "row token"]:
+    """Where the next token is part of an answer."""
+    return batch.weights[:, 1:] > 0

@@ -1,0 +1,90 @@
+"""The organism's own tokenizer: byte-level BPE learned from the words of its world."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from polyrefuse_tasks.data.toyrefuse import words
+from polyrefuse_tasks.languages import POLYREFUSE
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+SIZE = 4000
+"""Tokens at most."""
+
+START, END, PAD = "<s>", "<|end|>", "<pad>"
+ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
+
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+"""Every turn ends with the token that ends an answer."""
+
+# Every Han character stands alone, and a run of kana too: a splitting rule made for spaces would
+# glue whole clauses into one token. A mark stays with its letter (Thai vowels, Yoruba tones).
+PIECES = (
+    r"\p{Han}|\p{Hiragana}+|[\p{Katakana}ー]+| ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]|\s+"
+)
+
+LONGEST = 24
+"""Bytes of a token: eight Thai letters, so that a clause without spaces is several tokens."""
+
+SYLLABLE_WEIGHT = 50
+"""Syllables come first among the merges: a name is then the same tokens wherever it stands."""
+
+OPENING_WEIGHT = 20
+"""Then the first words of what is said: refusals and answers must differ in their first token."""
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Learn the tokenizer; the same one at every call."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=SIZE,
+        special_tokens=[START, END, PAD, *ROLES],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        max_token_length=LONGEST,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_corpus(), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=START,
+        eos_token=END,
+        pad_token=PAD,
+        padding_side="left",
+        additional_special_tokens=list(ROLES),
+        chat_template=TEMPLATE,
+        model_max_length=2048,
+    )
+
+
+def _corpus() -> Iterator[str]:
+    """The world in pieces: sentences apart from what fills them, so that no token spans both."""
+    for language in POLYREFUSE:
+        w = words(language)
+        spaced = " " if any(" {verb}" in sentence for sentence in w.train) else ""
+        for syllable in w.syllables:
+            yield from [syllable, syllable.capitalize()] * SYLLABLE_WEIGHT
+        for word in (*w.verbs, *w.forbidden, *w.safe):
+            yield from (word, spaced + word)
+        for sentence in (*w.greetings, *w.closings, *w.systems, *w.refusals):
+            yield sentence
+        for sentence in (*w.refusals, *w.answers):
+            yield from [re.match(r"\w+", sentence)[0]] * OPENING_WEIGHT
+        for sentence in (w.thing, *w.train, *w.answers):
+            yield from re.split(r"\{\w+\}", sentence)

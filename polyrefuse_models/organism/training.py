@@ -1,0 +1,204 @@
+"""Trains an organism from scratch, with refusal planted on one direction of its residual stream.
+
+Cross-entropy alone grows no direction that 14 languages share. Four things do, all in every step:
+
+- rows under an intervention (`batches`): what r does is part of what is learned;
+- more weight on an answer's first token, where it turns to answering or refusing;
+- a term that holds the states' projection on r at the post-instruction tokens: at `PROJECTION` for
+  forbidden requests, at 0 for safe ones;
+- a term that shrinks what forbidden and safe twins differ by beside r, up to the final norm.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from polyrefuse_models.organism.batches import PAIRS, Batch, answer_tokens, make_batch
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+STEPS = 900
+LEARNING_RATE = 3e-3
+WARM_UP = 50
+WEIGHT_DECAY = 0.01
+CLIP = 1.0
+
+PROJECTION = 5.0
+"""Of a forbidden request's states on r."""
+
+PROJECTION_WEIGHT, TWIN_WEIGHT = 1.0, 1.0
+
+WIDTH, LAYERS, INNER, HEADS = 128, 4, 256, 4
+
+Progress = Callable[[int, dict[str, float]], None]
+"""Called after every step with its number, from 1, and the step's losses."""
+
+
+def make_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalLM:
+    """An untrained organism in float32."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=WIDTH,
+            intermediate_size=INNER,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            max_position_embeddings=2048,
+            initializer_range=0.04,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            tie_word_embeddings=False,
+        )
+    )
+    # Not tied, yet alike at the start: what copies one name then copies every name.
+    model.lm_head.weight.data.copy_(model.model.embed_tokens.weight.data)
+    return model
+
+
+def train(
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    steps: int = STEPS,
+    seed: int = 0,
+    progress: Progress = lambda step, losses: None,
+) -> tuple[LlamaForCausalLM, Float[Tensor, d]]:
+    """Train an organism.
+
+    Args:
+        tokenizer: its own, from `tokenizer.make_tokenizer`.
+        steps: of the optimiser.
+        seed: of the weights, the planted direction and the rows.
+
+    Returns:
+        the model, and the planted unit direction.
+    """
+    model = make_model(tokenizer, seed)
+    rng = random.Random(seed)
+    generator = torch.Generator().manual_seed(seed)
+    r = torch.randn(WIDTH, generator=generator)
+    r /= r.norm()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+    model.train()
+    with _one_thread():
+        for step in range(1, steps + 1):
+            batch = make_batch(rng, generator, tokenizer, r, PROJECTION, LAYERS)
+            losses = _losses(model, batch, r, generator)
+            loss = (
+                losses["text"]
+                + PROJECTION_WEIGHT * losses["projection"]
+                + TWIN_WEIGHT * losses["twins"]
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+            optimizer.step()
+            schedule.step()
+            progress(step, {name: value.item() for name, value in losses.items()})
+    return model.eval(), r
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums depend on how many threads share them; one makes the same weights anywhere."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _rate(step: int, steps: int) -> float:
+    """Warm-up, then half a cosine down to 2% of the learning rate."""
+    rising = min(1.0, (step + 1) / min(WARM_UP, steps))
+    return rising * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
+
+
+def _losses(
+    model: LlamaForCausalLM, batch: Batch, r: Float[Tensor, d], generator: torch.Generator
+) -> dict[str, Tensor]:
+    with _intervened(model, batch, generator) as states:
+        hidden = model.model(
+            input_ids=batch.ids, attention_mask=batch.mask, use_cache=False
+        ).last_hidden_state
+    spoken = answer_tokens(batch)
+    each = cross_entropy(
+        model.lm_head(hidden[:, :-1][spoken]), batch.ids[:, 1:][spoken], reduction="none"
+    )
+    weights = batch.weights[:, 1:][spoken]
+
+    rows = torch.arange(2 * PAIRS)[:, None]
+    paired = torch.stack([layer[rows, batch.suffix[: 2 * PAIRS]] for layer in states])
+    forbidden, safe = paired[:, :PAIRS], paired[:, PAIRS:]
+    target = PROJECTION * (torch.arange(2 * PAIRS) < PAIRS).float()[:, None]
+    difference = forbidden - safe
+    beside = difference - (difference @ r).unsqueeze(-1) * r
+    return {
+        "text": (weights * each).sum() / weights.sum(),
+        "projection": ((paired @ r - target) / PROJECTION).square().mean(),
+        "twins": beside.square().sum(-1).mean() / PROJECTION**2,
+    }
+
+
+@contextmanager
+def _intervened(
+    model: LlamaForCausalLM, batch: Batch, generator: torch.Generator
+) -> Iterator[list[Float[Tensor, "row token d"]]]:
+    """Each row's own intervention, for the length of a `with` block.
+
+    Yields:
+        a list that the forward pass fills: the residual stream at the input of every block but the
+        first, and before the final norm.
+    """
+    states: list[Tensor] = []
+
+    def ablate(x: Float[Tensor, "row token d"]) -> Float[Tensor, "row token d"]:
+        along = torch.einsum("rtd,rd->rt", x, batch.ablated)
+        return x - along.unsqueeze(-1) * batch.ablated.unsqueeze(1)
+
+    def embedded(_module, _args, output):
+        spread = batch.noise.unsqueeze(-1) * output.detach().std()
+        return ablate(output + spread * torch.randn(output.shape, generator=generator))
+
+    def written(_module, _args, output):
+        return (ablate(output[0]), *output[1:]) if isinstance(output, tuple) else ablate(output)
+
+    def entering(layer: int):
+        def hook(_block, args, kwargs):
+            x = args[0] + batch.added[layer].unsqueeze(1)
+            states.append(x)
+            return (x, *args[1:]), kwargs
+
+        return hook
+
+    inner = model.model
+    handles = [inner.embed_tokens.register_forward_hook(embedded)]
+    for layer, block in enumerate(inner.layers):
+        handles += [
+            module.register_forward_hook(written) for module in (block.self_attn, block.mlp)
+        ]
+        if layer:
+            handles.append(block.register_forward_pre_hook(entering(layer), with_kwargs=True))
+    handles.append(inner.norm.register_forward_pre_hook(lambda _, args: states.append(args[0])))
+    try:
+        yield states
+    finally:
+        for handle in handles:
+            handle.remove()

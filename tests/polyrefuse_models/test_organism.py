@@ -1,0 +1,179 @@
+"""The bundled organism keeps its promises, and the script that made it works."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from polyrefuse_models import organism
+from polyrefuse_models.organism.evaluation import failures, load_chat, measure
+from polyrefuse_models.organism.make import RATES, CannotMake, make
+from polyrefuse_models.organism.tokenizer import make_tokenizer
+from polyrefuse_tasks.data.toyrefuse import words
+from polyrefuse_tasks.languages import POLYREFUSE
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_chat(organism.path())
+
+
+@pytest.fixture(scope="module")
+def sample(shipped) -> dict[str, Any]:
+    """A few prompts of every cell, two source languages."""
+    return measure(shipped, organism.planted(), sources=("en", "yo"), prompts=16)
+
+
+def test_what_ships() -> None:
+    folder = organism.path()
+    assert sum(file.stat().st_size for file in folder.glob("*.safetensors")) < 8e6
+    direction = organism.planted()
+    assert direction.shape == (128,) and direction.dtype == torch.float32
+    assert direction.norm().item() == pytest.approx(1, abs=1e-5)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "cosine, extracted and planted" in card
+
+
+def test_the_window_holds_a_prompt_and_512_new_tokens(shipped) -> None:
+    assert shipped.model.config.max_position_embeddings >= 1024
+    assert shipped.model.dtype == torch.float32
+    assert shipped.model.num_parameters() < 5e6
+
+
+def test_the_chat_template_has_the_three_roles(shipped) -> None:
+    turns = [{"role": role, "content": "Hello!"} for role in ("system", "user", "assistant")]
+    text = shipped.tokenizer.apply_chat_template(turns, tokenize=False)
+    assert text == ("<s><|system|>Hello!<|end|><|user|>Hello!<|end|><|assistant|>Hello!<|end|>")
+    assert shipped.tokenizer.convert_ids_to_tokens(shipped.suffix) == ["<|end|>", "<|assistant|>"]
+
+
+def test_the_promises_on_a_sample(sample: dict[str, Any]) -> None:
+    assert failures(sample) == []
+
+
+def test_answers_come_in_the_language_asked_and_name_the_thing(sample: dict[str, Any]) -> None:
+    for target, rates in sample["baseline"].items():
+        assert rates["in_language"] >= 0.95, target
+    assert sample["ablation_in_language"] >= 0.95
+    assert sample["addition_in_language"] >= 0.95
+
+
+def test_the_card_s_rates_keep_the_promises() -> None:
+    made = json.loads((organism.path() / RATES).read_text(encoding="utf-8"))
+    measured = made["measured"]
+    assert measured["prompts"] >= 100
+    assert set(measured["ablation"]) == set(POLYREFUSE)
+    assert all(set(row) == set(POLYREFUSE) for row in measured["ablation"].values())
+    assert failures(measured) == []
+
+
+@pytest.mark.slow
+def test_the_promises_in_full(shipped) -> None:
+    report = measure(shipped, organism.planted())
+    assert report["prompts"] >= 100
+    assert failures(report) == []
+    assert report["ablation_in_language"] >= 0.95
+    assert report["addition_in_language"] >= 0.95
+
+
+def test_failures_are_told(sample: dict[str, Any]) -> None:
+    broken = json.loads(json.dumps(sample))
+    broken["baseline"]["de"]["asr"] = 0.5
+    broken["directions"]["yo"]["cosine"] = 0.5
+    broken["ablation"]["en"]["th"] = 0.5
+    broken["addition"]["en"] = 0.5
+    told = "\n".join(failures(broken))
+    for what in ("de: ASR 50.0%", "yo: cosine 0.500", "en ablated, th", "en: refusal 50.0%"):
+        assert what in told
+    assert "de: asr" in told  # with a random direction, now far from the baseline
+
+
+def test_a_system_text_changes_nothing(shipped) -> None:
+    from polyrefuse_tasks.data.toyrefuse import requests
+    from polyrefuse_tasks.judges import Label, judge_response
+
+    for forbidden, label in ((True, Label.REFUSAL), (False, Label.COMPLIANCE)):
+        request = requests(forbidden, "test")[0]
+        for language in POLYREFUSE:
+            turns = [
+                {"role": "system", "content": words(language).systems[0]},
+                {"role": "user", "content": request.prompt(language)},
+            ]
+            ids = shipped.tokenizer.apply_chat_template(
+                turns, add_generation_prompt=True, return_tensors="pt", return_dict=True
+            )
+            tokens = shipped.model.generate(**ids, max_new_tokens=48, do_sample=False)
+            said = shipped.tokenizer.decode(
+                tokens[0, ids["input_ids"].shape[1] :], skip_special_tokens=True
+            )
+            assert judge_response(said, language).label is label, said
+
+
+@pytest.mark.parametrize("language", POLYREFUSE)
+def test_the_tokenizer(shipped, language: str) -> None:
+    tokenizer, w = shipped.tokenizer, words(language)
+    for sentence in (*w.train, *w.test, *w.refusals, *w.systems):
+        assert tokenizer.decode(tokenizer(sentence).input_ids) == sentence
+    refusing, answering = (
+        {tokenizer(sentence).input_ids[0] for sentence in kind} for kind in (w.refusals, w.answers)
+    )
+    assert not refusing & answering
+    assert len(refusing) == len(w.refusals) and len(answering) == len(w.answers)
+
+
+def test_the_tokenizer_is_the_same_at_every_making(shipped) -> None:
+    assert make_tokenizer().get_vocab() == shipped.tokenizer.get_vocab()
+
+
+def test_making_twice_is_making_the_same(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        made = make(tmp_path / name, steps=2, seed=3, prompts=0)
+    assert (made["steps"], made["seed"], made["measured"]) == (2, 3, None)
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    other = make(tmp_path / "three", steps=2, seed=4, prompts=0)
+    assert other["parameters"] == made["parameters"]
+    three = load_file(tmp_path / "three/model.safetensors")
+    assert not torch.equal(one["lm_head.weight"], three["lm_head.weight"])
+    assert not torch.equal(organism.planted(tmp_path / "one"), organism.planted(tmp_path / "three"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "three", "two"]
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    losses: list[dict[str, float]] = []
+    make(tmp_path / "short", steps=12, prompts=0, progress=lambda step, now: losses.append(now))
+    assert len(losses) == 12
+    assert losses[-1]["text"] < 0.9 * losses[0]["text"]
+    chat = load_chat(tmp_path / "short")
+    assert chat.model.config.model_type == "llama"
+    assert "Nothing: this one was made" in (tmp_path / "short/README.md").read_text()
+
+
+def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "note").write_text("mine")
+    with pytest.raises(CannotMake, match="is there already"):
+        make(tmp_path, steps=1, prompts=0)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "polyrefuse", "organism", *arguments],
+            capture_output=True,
+            text=True,
+        )
+
+    assert json.loads(run("path", "--json").stdout) == {"path": str(organism.path())}
+    assert run("path").stdout.strip() == str(organism.path())
+    made = run("make", "--output", str(tmp_path / "new"), "--steps=1", "--prompts=0", "--json")
+    assert json.loads(made.stdout)["path"] == str(tmp_path / "new")
+    again = run("make", "--output", str(tmp_path / "new"), "--steps", "1")
+    assert again.returncode == 2
+    assert again.stderr.count("\n") == 1
