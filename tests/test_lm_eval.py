@@ -149,7 +149,7 @@ def test_what_reproduces_the_run_is_in_the_results(run: Run) -> None:
 def test_what_was_done_to_the_model_is_in_the_results(ablated: Run, plain: Run) -> None:
     told = ablated.results["config"]
     assert told["condition"] == "ablation"
-    assert told["method"] == "hooks"
+    assert told["method"] == "weights"
     assert told["source_lang"] == "en"
     assert len(told["direction_sha256"]) == 64
     assert told["position"] in (-1, -2, -3) and told["layer"] in (0, 1, 2)
