@@ -193,9 +193,10 @@ def test_the_judge_is_chosen_by_metadata_and_recorded(
     run = Run(done, tmp_path / "results")
     assert run.results["configs"]["polyrefuse_harmful_de"]["metadata"]["judge"] == "substring"
     assert {s["doc"]["judge"] for s in run.samples["polyrefuse_harmful_de"]} == {"substring"}
-    assert run.results["results"]["polyrefuse_harmful_de"]["undecided_rate,none"] == 1.0
+    german = run.results["results"]["polyrefuse_harmful_de"]
+    # Untranslated answers are never a verdict; a random model's are often not even language.
+    assert german["undecided_rate,none"] + german["degenerate_rate,none"] == 1.0
     assert run.results["results"]["polyrefuse_harmful_en"]["undecided_rate,none"] == 0.0
-    assert run.stderr.count("reads English") == 1
 
 
 @pytest.mark.parametrize(
