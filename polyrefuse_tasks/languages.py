@@ -8,9 +8,6 @@ POLYREFUSE: tuple[str, ...] = (
 MULTIJAIL: tuple[str, ...] = ("en", "zh", "it", "vi", "ar", "ko", "th", "bn", "sw", "jv")
 """The 10 languages of MultiJail (arXiv 2310.06474), in the order of its columns."""
 
-MCD: tuple[str, ...] = ("en", "da", "ko", "el", "ga")
-"""The languages that MCD trains on (arXiv 2505.11835)."""
-
 NAMES: dict[str, str] = {
     "ar": "Arabic",
     "bn": "Bengali",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from polyrefuse_models.directions.folder import whole_folder
 from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,10 +83,7 @@ def save(
 
     folder = Path(folder)
     require_new(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    draft.mkdir()
-    try:
+    with whole_folder(folder) as draft:
         # Cloned, because the direction is usually a view of its candidate.
         tensors = {
             "direction": direction.direction.float().clone(),
@@ -100,10 +96,6 @@ def save(
         (draft / METADATA).write_text(metadata, encoding="utf-8")
         for name, content in (pictures or {}).items():
             (draft / name).write_bytes(content)
-        os.replace(draft, folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
 
 
 def require_new(folder: Path) -> None:

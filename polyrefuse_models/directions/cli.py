@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Extract a refusal direction and choose among scores.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Report = Annotated[Path, typer.Option("--output", help="Folder of the report, a new one.")]
+AnyModel = Annotated[str | None, typer.Option("--model", help="The bundled organism by default.")]
+AnyDataset = Annotated[
+    str | None, typer.Option("--dataset", help="toyrefuse for the organism, else polyrefuse.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of the choice of prompts.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Rows in a forward pass.")]
+Device = Annotated[str | None, typer.Option("--device", help="As lm-eval's.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="As lm-eval's.")]
 
 
 @app.command()
@@ -31,12 +40,10 @@ def extract(
     all_scores: Annotated[
         bool, typer.Option("--all-scores", help="Score every candidate, steering too.")
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Of the choice of prompts.")] = 0,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="Rows in a forward pass.")
-    ] = 32,
-    device: Annotated[str | None, typer.Option("--device", help="As lm-eval's.")] = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="As lm-eval's.")] = "auto",
+    seed: Seed = 0,
+    batch_size: BatchSize = 32,
+    device: Device = None,
+    dtype: Dtype = "auto",
     as_json: Json = False,
 ) -> None:
     """Extract a refusal direction from training prompts and select it on validation prompts."""
@@ -99,28 +106,22 @@ def choose(
 
 @app.command()
 def transfer(
-    output: Annotated[Path, typer.Option("--output", help="Folder of the report, a new one.")],
+    output: Report,
     source_langs: Annotated[str, typer.Option("--source-langs", help="With commas: en,de.")],
     target_langs: Annotated[
         str | None, typer.Option("--target-langs", help="The source languages by default.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="The bundled organism by default.")
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", help="toyrefuse for the organism, else polyrefuse.")
-    ] = None,
+    model: AnyModel = None,
+    dataset: AnyDataset = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Prompts a target language.")
     ] = None,
     max_gen_toks: Annotated[int, typer.Option("--max-gen-toks", min=1, help="An answer's.")] = 512,
     judge: Annotated[str, typer.Option("--judge", help="Who labels the answers.")] = "native",
-    seed: Annotated[int, typer.Option("--seed", help="Of the choice of prompts.")] = 0,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="Rows in a forward pass.")
-    ] = 32,
-    device: Annotated[str | None, typer.Option("--device", help="As lm-eval's.")] = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="As lm-eval's.")] = "auto",
+    seed: Seed = 0,
+    batch_size: BatchSize = 32,
+    device: Device = None,
+    dtype: Dtype = "auto",
     as_json: Json = False,
 ) -> None:
     """Ablate each language's direction and measure attack success in every language."""
@@ -137,7 +138,7 @@ def transfer(
         lm,
         sources,
         _codes(target_langs) if target_langs else sources,
-        dataset=dataset or ("toyrefuse" if lm.is_organism else "polyrefuse"),
+        dataset=dataset or lm.own_dataset,
         limit=limit,
         max_gen_toks=max_gen_toks,
         judge=judge,
@@ -158,23 +159,17 @@ def transfer(
 
 @app.command()
 def geometry(
-    output: Annotated[Path, typer.Option("--output", help="Folder of the report, a new one.")],
+    output: Report,
     direction: Annotated[Path, typer.Option("--direction", help="Folder of an artifact.")],
     langs: Annotated[str, typer.Option("--langs", help="With commas: de,yo.")],
-    model: Annotated[
-        str | None, typer.Option("--model", help="The bundled organism by default.")
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", help="toyrefuse for the organism, else polyrefuse.")
-    ] = None,
+    model: AnyModel = None,
+    dataset: AnyDataset = None,
     limit: Annotated[
         int, typer.Option("--limit", min=2, help="Prompts of each kind and language.")
     ] = 128,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="Rows in a forward pass.")
-    ] = 32,
-    device: Annotated[str | None, typer.Option("--device", help="As lm-eval's.")] = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="As lm-eval's.")] = "auto",
+    batch_size: BatchSize = 32,
+    device: Device = None,
+    dtype: Dtype = "auto",
     as_json: Json = False,
 ) -> None:
     """Show where each language's prompts lie along a direction, without generating a word."""
@@ -191,7 +186,7 @@ def geometry(
         lm.chat_model,
         given,
         _codes(langs),
-        dataset=dataset or ("toyrefuse" if lm.is_organism else "polyrefuse"),
+        dataset=dataset or lm.own_dataset,
         limit=limit,
     )
     write_report(output, "geometry", found, {"geometry.png": figures.geometry_png(found, points)})

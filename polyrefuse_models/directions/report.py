@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from polyrefuse_models.directions.folder import whole_folder
 
 
 def write_report(
@@ -19,15 +19,8 @@ def write_report(
         folder: must not exist.
         pictures: file name -> PNG.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    draft.mkdir()
-    try:
+    with whole_folder(folder) as draft:
         text = json.dumps(document, indent=1, ensure_ascii=False)
         (draft / f"{name}.json").write_text(text, encoding="utf-8")
         for file, content in pictures.items():
             (draft / file).write_bytes(content)
-        os.replace(draft, folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise

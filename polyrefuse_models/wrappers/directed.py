@@ -62,7 +62,7 @@ class DirectedHF(BaselineHF):
             given = find_direction(
                 self.chat_model,
                 source_lang,
-                dataset=dataset or ("toyrefuse" if self.is_organism else "polyrefuse"),
+                dataset=dataset or self.own_dataset,
                 tokens=self._token_ids(refusal_tokens),
                 seed=direction_seed,
             )

@@ -99,6 +99,11 @@ class BaselineHF(HFLM):
         return isinstance(self.pretrained, str) and Path(self.pretrained) == organism.path()
 
     @property
+    def own_dataset(self) -> str:
+        """Whose prompts are used where nobody says: the organism's own world, or PolyRefuse."""
+        return "toyrefuse" if self.is_organism else "polyrefuse"
+
+    @property
     def model_name(self) -> str:
         """What results call the model."""
         return organism.NAME if self.is_organism else self.model.config._name_or_path
