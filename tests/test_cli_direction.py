@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from polyrefuse_models.organism import planted
 from tests.conftest import ROOT
 
 GOOD = {
@@ -172,6 +173,18 @@ class TestExtract:
             assert json.loads(out) == {"position": told["position"], "layer": told["layer"]}
 
         assert_one_sentence(run(*extraction(chat_model, output)), f"{output} exists already")
+
+    def test_the_organism_is_the_default_and_gives_its_planted_direction(
+        self, tmp_path: Path
+    ) -> None:
+        code, out, err = run("extract", "--source-lang=th", "--output", tmp_path / "new", "--json")
+        assert code == 0, err
+        assert json.loads(out)["warnings"] == []
+        metadata = json.loads((tmp_path / "new/metadata.json").read_text())
+        assert (metadata["dataset"], metadata["source_lang"]) == ("toyrefuse", "th")
+        found = load_file(tmp_path / "new/direction.safetensors")["direction"]
+        cosine = torch.nn.functional.cosine_similarity(found, planted(), dim=0)
+        assert cosine.item() >= 0.95
 
     def test_what_is_wrong_is_told(self, chat_model: Path, mirror: Path, tmp_path: Path) -> None:
         output = tmp_path / "direction"

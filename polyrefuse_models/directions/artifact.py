@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,12 @@ from polyrefuse_tasks.errors import UserError
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+    from transformers import PretrainedConfig
 
     from polyrefuse_models.directions.select import Candidate
+
+# Below lm-eval's own logger, so that its format and --verbosity hold for ours.
+logger = logging.getLogger("lm_eval.polyrefuse")
 
 TENSORS, SCORES, METADATA = "direction.safetensors", "scores.json", "metadata.json"
 
@@ -66,6 +71,17 @@ class Direction:
             )
         if not self.direction.any():
             raise BadDirection(f"{origin}: the direction is the zero vector; extract it anew.")
+
+    def warn_of_another_model(self, config: PretrainedConfig) -> None:
+        """Say so where the metadata names another model or revision than `config` does."""
+        mine = (config._name_or_path, getattr(config, "_commit_hash", None))
+        theirs = (self.metadata.get("model", mine[0]), self.metadata.get("revision", mine[1]))
+        if mine != theirs:
+            logger.warning(
+                "The direction was extracted from %s (revision %s) and this is %s (revision %s).",
+                *theirs,
+                *mine,
+            )
 
 
 def save(

@@ -13,7 +13,6 @@ import torch
 from polyrefuse_models.anatomy import width
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
-from polyrefuse_models.directions.prompts import Prompts, sample
 from polyrefuse_models.directions.recipe import make_direction
 from polyrefuse_models.versions import versions
 from polyrefuse_tasks.data import cache
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from polyrefuse_models.chat import ChatModel
+    from polyrefuse_models.directions.prompts import Prompts
 
 # Below lm-eval's own logger, so that its format and --verbosity hold for ours.
 logger = logging.getLogger("lm_eval.polyrefuse")
@@ -33,26 +33,18 @@ FOLDER = "directions"
 
 
 def find_direction(
-    chat: ChatModel,
-    source_lang: str = "en",
-    *,
-    dataset: str = "polyrefuse",
-    tokens: list[int] | None = None,
-    seed: int = 0,
+    chat: ChatModel, prompts: Prompts, *, tokens: list[int] | None = None
 ) -> Direction:
     """Extract a refusal direction, or take the one that was extracted from the same before.
 
     Args:
         chat: the model.
-        source_lang: language of the prompts.
-        dataset: a key of `prompts.DATASETS`.
+        prompts: what `prompts.sample` chose.
         tokens: refusal tokens; derived from the training prompts where None.
-        seed: of the choice of prompts.
 
     Raises:
-        UserError: unknown data set or language, missing data, or no direction to be found.
+        NoDirection: every candidate scored NaN.
     """
-    prompts = sample(dataset, source_lang, seed)
     if any(weight.is_meta for weight in chat.model.state_dict().values()):
         # Offloaded to the disk: which weights they are cannot be told.
         found = make_direction(chat, prompts, tokens=tokens)

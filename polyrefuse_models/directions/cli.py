@@ -31,12 +31,10 @@ Dtype = Annotated[str, typer.Option("--dtype", help="As lm-eval's.")]
 
 @app.command()
 def extract(
-    model: Annotated[str, typer.Option("--model", help="Hub name or folder of a chat model.")],
     output: Annotated[Path, typer.Option("--output", help="Folder of the artifact, a new one.")],
     source_lang: Annotated[str, typer.Option("--source-lang", help="Of the prompts.")] = "en",
-    dataset: Annotated[
-        str, typer.Option("--dataset", help="polyrefuse, or toyrefuse for the organism.")
-    ] = "polyrefuse",
+    model: AnyModel = None,
+    dataset: AnyDataset = None,
     all_scores: Annotated[
         bool, typer.Option("--all-scores", help="Score every candidate, steering too.")
     ] = False,
@@ -51,10 +49,11 @@ def extract(
     from polyrefuse_models.directions.plot import scores_png
     from polyrefuse_models.directions.prompts import sample
     from polyrefuse_models.directions.recipe import make_direction
+    from polyrefuse_models.organism import own_dataset
 
     # What can be wrong without the model is told before it is loaded.
     artifact.require_new(output)
-    prompts = sample(dataset, source_lang, seed)
+    prompts = sample(dataset or own_dataset(model), source_lang, seed)
     lm = _load(model, batch_size=batch_size, device=device, dtype=dtype)
     found = make_direction(lm.chat_model, prompts, all_scores=all_scores)
     artifact.save(found, output, {"scores.png": scores_png(found)})
@@ -182,6 +181,7 @@ def geometry(
     given = artifact.load(direction)
     lm = _load(model, batch_size=batch_size, device=device, dtype=dtype)
     given.check(width(lm.model), f"--direction {direction}")
+    given.warn_of_another_model(lm.model.config)
     found, points = measure(
         lm.chat_model,
         given,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polyrefuse_models.directions.artifact import BadDirection
 from polyrefuse_models.directions.extract import observe
 from polyrefuse_models.directions.prompts import DATASETS
 from polyrefuse_models.versions import versions
@@ -49,12 +50,19 @@ def geometry(
         principal components (of all languages' states together) and whether they are harmful.
 
     Raises:
-        UserError: unknown language or data set, or a direction without position and layer.
+        UserError: unknown language or data set.
+        BadDirection: its metadata have no position or layer.
     """
     from sklearn.decomposition import PCA
     from sklearn.metrics import roc_auc_score, silhouette_score
 
-    position, layer = direction.metadata["position"], direction.metadata["layer"]
+    try:
+        position, layer = direction.metadata["position"], direction.metadata["layer"]
+    except KeyError as missing:
+        raise BadDirection(
+            f"The direction's metadata have no {missing}: give an artifact that `polyrefuse "
+            "direction extract` wrote."
+        ) from None
     unit = (direction.direction.double() / direction.direction.double().norm()).numpy()
     asked = list(dict.fromkeys(["en", *languages]))
     states: dict[str, np.ndarray] = {}

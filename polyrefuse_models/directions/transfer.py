@@ -15,7 +15,7 @@ from lm_eval.api.instance import Instance
 from tqdm import tqdm
 
 from polyrefuse_models.directions.auto import find_direction
-from polyrefuse_models.directions.prompts import DATASETS
+from polyrefuse_models.directions.prompts import DATASETS, sample
 from polyrefuse_models.interventions import ablated
 from polyrefuse_models.versions import versions
 from polyrefuse_tasks import data
@@ -85,9 +85,11 @@ def transfer(
     """
     harmful, _ = DATASETS[dataset]
     rows = [row for target in targets for row in data.load(harmful, target)[:limit]]
+    # All of them before the first extraction, which may take long: a language may be unknown.
+    prompts = {source: sample(dataset, source, seed) for source in sources}
     directions = {
-        source: find_direction(lm.chat_model, source, dataset=dataset, seed=seed)
-        for source in tqdm(sources, desc="Extracting directions")
+        source: find_direction(lm.chat_model, chosen)
+        for source, chosen in tqdm(prompts.items(), desc="Extracting directions")
     }
 
     def cells(source: str | None) -> list[Cell]:

@@ -25,6 +25,16 @@ def path() -> Path:
     return Path(__file__).parent / "weights"
 
 
+def is_shipped(pretrained: object) -> bool:
+    """Whether that is the shipped organism, given by its path or not at all (None)."""
+    return pretrained is None or (isinstance(pretrained, str) and Path(pretrained) == path())
+
+
+def own_dataset(pretrained: object) -> str:
+    """Whose prompts a model is asked where nobody says: the organism its own world's."""
+    return "toyrefuse" if is_shipped(pretrained) else "polyrefuse"
+
+
 def planted(folder: Path | None = None) -> Float[Tensor, d]:
     """The unit direction that was planted in an organism, float32.
 

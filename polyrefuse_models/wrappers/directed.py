@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from polyrefuse_models.anatomy import width
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.directions.auto import find_direction
+from polyrefuse_models.directions.prompts import sample
 from polyrefuse_models.interventions import Ablation, Addition, LayerOutOfRange
 from polyrefuse_models.orthogonalise import obstacle, orthogonalise
 from polyrefuse_models.wrappers.hf import BaselineHF
@@ -18,8 +18,6 @@ from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-logger = logging.getLogger("lm_eval.polyrefuse")
 
 METHODS = ("auto", "hooks", "weights")
 
@@ -61,15 +59,13 @@ class DirectedHF(BaselineHF):
         if given is None:
             given = find_direction(
                 self.chat_model,
-                source_lang,
-                dataset=dataset or self.own_dataset,
+                sample(dataset or self.own_dataset, source_lang, direction_seed),
                 tokens=self._token_ids(refusal_tokens),
-                seed=direction_seed,
             )
         given.check(width(self.model), f"direction={direction}")
         self.direction = given
+        given.warn_of_another_model(self.model.config)
         self.coefficient = float(coefficient)
-        self._warn_of_another_model()
 
     def identity(self) -> dict[str, Any]:
         """BaselineHF's, and which direction it is."""
@@ -84,17 +80,6 @@ class DirectedHF(BaselineHF):
             "direction_seed": found.get("seed"),
             "direction_warnings": found.get("warnings", []),
         }
-
-    def _warn_of_another_model(self) -> None:
-        mine = (self.model.config._name_or_path, getattr(self.model.config, "_commit_hash", None))
-        found = self.direction.metadata
-        theirs = (found.get("model", mine[0]), found.get("revision", mine[1]))
-        if mine != theirs:
-            logger.warning(
-                "The direction was extracted from %s (revision %s) and this is %s (revision %s).",
-                *theirs,
-                *mine,
-            )
 
     def _token_ids(self, tokens: str | None) -> list[int] | None:
         """Ids of refusal tokens given as text.

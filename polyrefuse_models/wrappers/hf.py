@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -95,13 +94,13 @@ class BaselineHF(HFLM):
 
     @property
     def is_organism(self) -> bool:
-        """Whether this is the bundled organism, given by its path or not at all."""
-        return isinstance(self.pretrained, str) and Path(self.pretrained) == organism.path()
+        """Whether this is the bundled organism."""
+        return organism.is_shipped(self.pretrained)
 
     @property
     def own_dataset(self) -> str:
         """Whose prompts are used where nobody says: the organism's own world, or PolyRefuse."""
-        return "toyrefuse" if self.is_organism else "polyrefuse"
+        return organism.own_dataset(self.pretrained)
 
     @property
     def model_name(self) -> str:

@@ -42,8 +42,8 @@ def unable(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
-def find(chat: ChatModel, **settings: Any) -> artifact.Direction:
-    return find_direction(chat, "en", **{"tokens": TOKENS} | settings)
+def find(chat: ChatModel) -> artifact.Direction:
+    return find_direction(chat, sample(), tokens=TOKENS)
 
 
 def test_a_direction_is_found_again_without_running_the_model(kept: Path) -> None:
@@ -158,9 +158,9 @@ def test_warnings_are_repeated(kept: Path, caplog: pytest.LogCaptureFixture) -> 
         assert "all were used" in caplog.text
 
 
-def test_an_unknown_data_set(kept: Path) -> None:
+def test_an_unknown_data_set() -> None:
     with pytest.raises(UserError, match="dataset=plyrefuse is not known; use one of polyrefuse"):
-        find(make_chat(), dataset="plyrefuse")
+        sample("plyrefuse")
 
 
 def test_toyrefuse_has_its_own_prompts() -> None:

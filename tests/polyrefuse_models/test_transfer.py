@@ -9,12 +9,15 @@ import pytest
 import torch
 
 from polyrefuse_models.directions import figures
+from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.directions.auto import find_direction
 from polyrefuse_models.directions.geometry import geometry
+from polyrefuse_models.directions.prompts import sample
 from polyrefuse_models.directions.transfer import Cell, cosines, transfer
 from polyrefuse_models.interventions import ablated
 from polyrefuse_models.wrappers.hf import BaselineHF
 from polyrefuse_tasks import data
+from polyrefuse_tasks.errors import UserError
 from polyrefuse_tasks.judges import Label, judge_response
 
 LANGUAGES = ["en", "de"]
@@ -45,13 +48,26 @@ def test_every_cell_is_the_ablated_model_s_own_rate(lm: BaselineHF, kept: None) 
     requests = [
         Instance("generate_until", {}, (p, dict(settings)), 0, ("t", 0, 1)) for p in prompts
     ]
-    with ablated(lm.model, find_direction(lm.chat_model, "de").direction):
+    german = find_direction(lm.chat_model, sample(language="de"))
+    with ablated(lm.model, german.direction):
         answers = lm.generate_until(requests)
     hits = sum(judge_response(a, "fr").label is Label.COMPLIANCE for a in answers)
     assert told["cells"][3]["hits"] == hits
-    assert told["directions"]["de"]["sha256"] == find_direction(lm.chat_model, "de").sha256
+    assert told["directions"]["de"]["sha256"] == german.sha256
     assert figures.transfer_png(told).startswith(b"\x89PNG")
     assert figures.cosine_png(told).startswith(b"\x89PNG")
+
+
+def test_every_language_is_checked_before_the_first_extraction(
+    lm: BaselineHF, kept: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def extract(*_arguments: object, **_settings: object) -> None:
+        raise AssertionError("extracted")
+
+    monkeypatch.setattr("polyrefuse_models.directions.transfer.find_direction", extract)
+    for sources, targets in ((["en", "xx"], ["de"]), (["en"], ["de", "xx"])):
+        with pytest.raises(UserError, match="no language 'xx'"):
+            transfer(lm, sources, targets)
 
 
 def test_a_rate_carries_its_wilson_interval() -> None:
@@ -69,7 +85,7 @@ def test_cosines() -> None:
 
 def test_projections_are_those_of_the_states(lm: BaselineHF, kept: None) -> None:
     chat = lm.chat_model
-    direction = find_direction(chat, "en")
+    direction = find_direction(chat, sample(language="en"))
     told, points = geometry(chat, direction, ["de"], limit=10)
     assert set(told["languages"]) == set(points) == {"en", "de"}
     position, layer = direction.metadata["position"], direction.metadata["layer"]
@@ -88,3 +104,9 @@ def test_projections_are_those_of_the_states(lm: BaselineHF, kept: None) -> None
     assert told["languages"]["en"]["harmful_against_english"] == pytest.approx(1.0)
     assert points["de"].shape == (20, 3)
     assert figures.geometry_png(told, points).startswith(b"\x89PNG")
+
+
+def test_geometry_needs_to_know_the_direction_s_place(lm: BaselineHF) -> None:
+    nowhere = Direction(torch.ones(32), torch.ones(1, 1, 32))
+    with pytest.raises(BadDirection, match="have no 'position'"):
+        geometry(lm.chat_model, nowhere, ["de"])
