@@ -52,6 +52,7 @@ class BaselineHF(HFLM):
 
     condition = "baseline"
     _reasoning_end: str | int | None = None
+    _told_of_rendering = False
 
     def __init__(
         self, pretrained: str | PreTrainedModel | None = None, *, chat: str = "on", **kwargs: Any
@@ -136,11 +137,7 @@ class BaselineHF(HFLM):
         rendering = self.chat and not asked_of_lm_eval("apply_chat_template")
         if rendering:
             self._refuse_stray_system_instruction()
-            logger.warning(
-                "Applying the chat template to %d generate_until requests (the harness was not "
-                "told --apply_chat_template); chat=off turns this off",
-                len(requests),
-            )
+            self._tell_of_rendering()
         original = {}
         rendered = []
         for request in requests:
@@ -195,6 +192,14 @@ class BaselineHF(HFLM):
         if cache_hook.dbdict is not None:
             claim_cache(cache_hook.dbdict, self.identity())
         super().set_cache_hook(cache_hook)
+
+    def _tell_of_rendering(self) -> None:
+        if not self._told_of_rendering:
+            logger.warning(
+                "Applying the chat template to generate_until requests (the harness was not told "
+                "--apply_chat_template); chat=off turns this off"
+            )
+        self._told_of_rendering = True
 
     def _refuse_stray_system_instruction(self) -> None:
         """Without a template the harness would glue the system text to the user's."""
