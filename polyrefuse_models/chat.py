@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from polyrefuse_models.anatomy import input_device
 from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
@@ -83,7 +84,9 @@ class ChatModel:
         for start in range(0, len(prompts), self.batch_size):
             part = slice(start, start + self.batch_size)
             ids, mask = (
-                pad_sequence(padded, batch_first=True, padding_side="left").to(self.model.device)
+                pad_sequence(padded, batch_first=True, padding_side="left").to(
+                    input_device(self.model)
+                )
                 for padded in (rows[part], [torch.ones_like(row) for row in rows[part]])
             )
             logits = self.model(

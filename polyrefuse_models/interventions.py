@@ -36,12 +36,17 @@ def ablate(
 
 
 def ablate_rows(
-    x: Float[Tensor, "row token d"], r: Float[Tensor, "row d"], coefficient: float = 1.0
-) -> Float[Tensor, "row token d"]:
-    """`ablate` with a unit vector of its own for each row of a batch."""
+    x: Float[Tensor, "... d"], r: Float[Tensor, "row d"], coefficient: float = 1.0
+) -> Float[Tensor, "... d"]:
+    """`ablate` with a unit vector of its own for each row of a batch.
+
+    Args:
+        x: [row, token, d], or [row * token, d] as some mixtures of experts return it.
+    """
     wide = torch.promote_types(x.dtype, r.dtype)
-    wide_x, r = x.to(wide), r.to(wide)[:, None]
-    return (wide_x - coefficient * (wide_x * r).sum(-1, keepdim=True) * r).to(x.dtype)
+    rows, r = x.to(wide).reshape(len(r), -1, r.shape[-1]), r.to(wide)[:, None]
+    cleaned = rows - coefficient * (rows * r).sum(-1, keepdim=True) * r
+    return cleaned.view(x.shape).to(x.dtype)
 
 
 def add(
@@ -82,21 +87,22 @@ class Hooks:
 class Ablation(Hooks):
     """Hooks that ablate one direction at each of a model's writes to the residual stream.
 
-    One projection at each write, the embedding's and every attention's and MLP's (2 L + 1), leaves
-    every block's input clean: a sum of vectors without a component along r has none. In a post-norm
-    block the write is the norm's output. The seeds project at block inputs and module outputs
-    (3 L), which in post-norm models leaves what the last MLP's norm writes.
+    One projection of what the first block reads and of every attention's and MLP's output (2 L + 1)
+    leaves every block's input clean: a sum of vectors without a component along r has none. In a
+    post-norm block the write is the norm's output. The seeds project at block inputs and module
+    outputs (3 L), which in post-norm models leaves what the last MLP's norm writes.
 
     Args:
-        model: a decoder-only model that `anatomy.dissect` knows its way around.
+        model: a decoder-only model in evaluation mode.
         direction: any scale; one for all rows of a batch, or one a row. The zero vector has no
             direction and makes every output NaN, which selection drops.
         coefficient: share of the component that is removed.
-        layers: the blocks whose writes are ablated, and the input of the first of each run of
-            them; all blocks, and the embedding's write, where None.
+        layers: the blocks whose writes are ablated, and the input of the first of them; all where
+            None.
 
     Raises:
         LayerOutOfRange: the model has no such block.
+        UnknownArchitecture: `anatomy.dissect` does not know its way around the model.
     """
 
     def __init__(
@@ -108,21 +114,18 @@ class Ablation(Hooks):
         layers: range | None = None,
     ) -> None:
         super().__init__()
-        wide = direction.double()
+        wide = direction.cpu().double()
         self._unit = (wide / wide.norm(dim=-1, keepdim=True)).float()
         self._ablate = ablate if direction.dim() == 1 else ablate_rows
         self._coefficient = coefficient
         # One copy a device, since a model may be spread over several.
         self._unit_on: dict[torch.device, Tensor] = {}
 
-        anatomy = dissect(model)
-        chosen = range(len(anatomy.blocks)) if layers is None else layers
-        check_layers(chosen, len(anatomy.blocks))
-        if chosen.start == 0:
-            self._on_output(anatomy.embedding, self._change)
-        else:
-            self._on_input(anatomy.blocks[chosen.start].module, self._change)
-        for block in anatomy.blocks[chosen.start : chosen.stop]:
+        blocks = dissect(model).blocks
+        chosen = range(len(blocks)) if layers is None else layers
+        check_layers(chosen, len(blocks))
+        self._on_input(blocks[chosen.start].module, self._change)
+        for block in blocks[chosen.start : chosen.stop]:
             self._on_output(block.attention.write, self._change)
             self._on_output(block.mlp.write, self._change)
 
@@ -136,13 +139,14 @@ class Addition(Hooks):
     """A hook that adds a direction at the input of one block, at every token.
 
     Args:
-        model: a decoder-only model that `anatomy.dissect` knows its way around.
+        model: a decoder-only model in evaluation mode.
         direction: as extracted: its length is what separates refusals from answers.
         layer: the block.
         coefficient: multiple of the direction that is added.
 
     Raises:
         LayerOutOfRange: the model has no such block.
+        UnknownArchitecture: `anatomy.dissect` does not know its way around the model.
     """
 
     def __init__(

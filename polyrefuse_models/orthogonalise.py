@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from polyrefuse_models.anatomy import Anatomy, Branch, dissect
+from polyrefuse_models.anatomy import Anatomy, Branch, decoder_blocks, dissect
 from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
     from transformers import PreTrainedModel
+
+
+# Elements that are projected at once: 8 MiB in float64.
+_AT_ONCE = 2**20
 
 
 class NotExact(UserError):
@@ -32,8 +36,8 @@ def obstacle(
     """Why ablation by weights would not be exact, as a clause; None where it is."""
     if coefficient != 1.0:
         return f"coefficient={coefficient} is not 1"
-    if layers is not None:
-        return "layers are chosen, and the embedding and attention of the others would be too"
+    if layers is not None and len(layers) < len(decoder_blocks(model)):
+        return "a part of the layers is chosen, and the embedding writes for all of them"
     if getattr(model, "is_quantized", False) or getattr(model, "quantization_method", None):
         return "the model is quantised"
     if getattr(model, "peft_config", None):
@@ -43,6 +47,8 @@ def obstacle(
     anatomy = dissect(model)
     if anatomy.post_norm:
         return "a norm lies between its modules and the residual stream (post-norm)"
+    if not anatomy.alone:
+        return "what the first block reads is not the embedding alone (learned positions, a norm)"
     for index, block in enumerate(anatomy.blocks):
         for branch in (block.attention, block.mlp):
             if branch.projection is None and not _only_experts(branch, anatomy):
@@ -72,7 +78,8 @@ def orthogonalise(
     reason = obstacle(model, coefficient, layers)
     if reason:
         raise NotExact(f"method=weights is not exact: {reason}; use method=hooks.")
-    unit = direction.double() / direction.double().norm()
+    wide = direction.cpu().double()
+    unit = wide / wide.norm()
     anatomy = dissect(model)
     _untie(model)
     embedding = anatomy.embedding.weight
@@ -134,9 +141,11 @@ def _project_experts(experts: nn.Module, unit: Float[Tensor, "d"]) -> None:
 
 
 def _project(weights: Tensor, unit: Float[Tensor, "d"], dim: int) -> None:
-    """w <- (I - r r^T) w along one dimension, a slice of a stack at a time, in float64."""
-    for part in weights if weights.dim() == 3 else [weights]:
-        across = dim - 1 if weights.dim() == 3 else dim
-        wide = part.double().movedim(across, -1)
-        r = unit.to(wide.device)
-        part.copy_((wide - (wide @ r).unsqueeze(-1) * r).movedim(-1, across))
+    """w <- (I - r r^T) w along one dimension, in float64, a few thousand vectors at a time: an
+    embedding in float64 is several times what the model has left of its memory."""
+    r = unit.to(weights.device)
+    vectors = torch.atleast_2d(weights.movedim(dim, -1))
+    for matrix in vectors if vectors.dim() == 3 else [vectors]:
+        for part in matrix.split(max(1, _AT_ONCE // len(r))):
+            wide = part.double()
+            part.copy_(torch.addr(wide, wide @ r, r, alpha=-1))

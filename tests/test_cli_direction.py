@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,6 +93,7 @@ class TestChoose:
         path = write(tmp_path, [GOOD, last])
         assert json.loads(run("choose", path, "--json")[1])["layer"] == 0
         assert json.loads(run("choose", path, "--n-layers", 5, "--json")[1])["layer"] == 3
+        assert_one_sentence(run("choose", path, "--n-layers", 3), "a layer 3, and --n-layers 3")
 
     def test_nan_and_null(self, tmp_path: Path) -> None:
         better = GOOD | {"refusal_score": -2.0}
@@ -117,6 +119,9 @@ class TestChoose:
             ([{k: v for k, v in GOOD.items() if k != "layer"}], "record 0 has no layer"),
             ([GOOD | {"layer": "3"}], "record 0: layer is '3', not an integer"),
             ([GOOD | {"kl_div_score": "low"}], "kl_div_score is 'low', not a number"),
+            ([GOOD | {"layer": -7}], "record 0: layer is -7, not an integer from 0 on"),
+            ([GOOD | {"layer": 10**400}], "record 0: layer is inf, not an integer"),
+            ([GOOD | {"position": 3}], "record 0: position is 3, not an integer below 0"),
             ([GOOD | {"layer": 4, "kl_div_score": 0.3}], "none of 1 candidates"),
             ([GOOD | {"layer": 4, "kl_div_score": 0.3}], "the first 4 layers of 5"),
         ],
@@ -129,8 +134,18 @@ class TestChoose:
         assert_one_sentence(run("choose", tmp_path / "cut.json"), "cut.json is not JSON")
         assert_one_sentence(run("choose", tmp_path / "none.json"), "none.json cannot be read")
         assert_one_sentence(run("choose", tmp_path), f"{tmp_path} cannot be read")
+        (tmp_path / "cut.json").write_text("[" * 200_000)
+        assert_one_sentence(run("choose", tmp_path / "cut.json"), "cut.json is not JSON")
         (tmp_path / "cut.json").write_bytes(b"\x89PNG\xff")
         assert_one_sentence(run("choose", tmp_path / "cut.json"), "cut.json is not JSON")
+
+
+def truncated(model: Path, folder: Path) -> Path:
+    """A copy of a model whose weights end in the middle."""
+    shutil.copytree(model, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    return folder
 
 
 def extraction(model: Path, output: Path, *more: object) -> tuple[object, ...]:
@@ -165,7 +180,7 @@ class TestExtract:
         assert {name: told[name] for name in row} == row
         metadata = json.loads((output / "metadata.json").read_text())
         assert metadata["source_lang"] == "de"
-        assert metadata["model"] == str(chat_model)
+        assert metadata["model"] == str(chat_model.resolve())
 
         # What it wrote, it can choose among.
         if row["kl_div_score"] <= 0.2:
@@ -182,6 +197,7 @@ class TestExtract:
         assert json.loads(out)["warnings"] == []
         metadata = json.loads((tmp_path / "new/metadata.json").read_text())
         assert (metadata["dataset"], metadata["source_lang"]) == ("toyrefuse", "th")
+        assert metadata["model"] == "polyrefuse-organism"
         found = load_file(tmp_path / "new/direction.safetensors")["direction"]
         cosine = torch.nn.functional.cosine_similarity(found, planted(), dim=0)
         assert cosine.item() >= 0.95
@@ -193,9 +209,16 @@ class TestExtract:
             (chat_model, ("--dataset", "plyrefuse"), "dataset=plyrefuse is not known"),
             (chat_model, ("--dtype", "float99"), "--dtype float99"),
             (tmp_path / "no-model", (), f"--model {tmp_path / 'no-model'} cannot be loaded"),
+            (truncated(chat_model, tmp_path / "cut"), (), "cut cannot be loaded: "),
         ):
             assert_one_sentence(run(*extraction(model, output, *more)), said)
             assert not output.exists()
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+    def test_a_device_that_is_not_there(self, chat_model: Path, tmp_path: Path) -> None:
+        cuda = ("--dataset", "toyrefuse", "--device", "cuda")
+        result = run(*extraction(chat_model, tmp_path / "direction", *cuda))
+        assert_one_sentence(result, f"--model {chat_model} cannot be loaded: ")
 
     def test_interrupted(self, chat_model: Path, mirror: Path, tmp_path: Path) -> None:
         process = start(*extraction(chat_model, tmp_path / "direction", "--batch-size", 1))
@@ -208,3 +231,97 @@ class TestExtract:
         assert process.returncode not in (0, None)
         assert "Traceback" not in err
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def german(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifact of the organism's."""
+    folder = tmp_path_factory.mktemp("directions") / "de"
+    code, _, err = run("extract", "--source-lang=de", "--output", folder)
+    assert code == 0, err
+    return folder
+
+
+class TestTransfer:
+    def test_writes_rates_and_no_answers(self, tmp_path: Path) -> None:
+        output = tmp_path / "found"
+        code, out, err = run(
+            "transfer", "--source-langs=en,de", "--target-langs=de,th", "--limit=2",
+            "--max-gen-toks=16", "--output", output, "--json",
+        )  # fmt: skip
+        assert code == 0, err
+        told = json.loads(out)
+        files = ["cosine.png", "transfer.json", "transfer.png"]
+        assert sorted(path.name for path in output.iterdir()) == files
+        assert json.loads((output / "transfer.json").read_text()) == told
+        assert told["model"] == "polyrefuse-organism"
+        assert [cell["n"] for cell in told["cells"]] == [2, 2, 2, 2]
+        # The organism refuses, and no longer where a direction is ablated.
+        assert [cell["asr"] for cell in told["baseline"]] == [0, 0]
+        assert [cell["asr"] for cell in told["cells"]] == [1, 1, 1, 1]
+        assert max(map(len, strings(told))) <= 64  # a checksum
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            (("--source-langs", ""), "--source-langs '' names no language"),
+            (("--source-langs", ","), "--source-langs ',' names no language"),
+            (("--source-langs=en", "--target-langs=,"), "--target-langs ',' names no language"),
+            (("--source-langs=en", "--dataset=foo"), "dataset=foo is not known"),
+            (("--source-langs=en", "--output=/proc/x"), "/proc/x cannot be written"),
+        ],
+    )
+    def test_what_is_wrong_is_told(self, tmp_path: Path, more: tuple[str, ...], said: str) -> None:
+        assert_one_sentence(run("transfer", "--output", tmp_path / "new", *more), said)
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestGeometry:
+    def test_writes_where_the_prompts_lie(self, german: Path, tmp_path: Path) -> None:
+        output = tmp_path / "found"
+        code, out, err = run(
+            "geometry", "--direction", german, "--langs=th", "--limit=2", "--output", output,
+            "--json",
+        )  # fmt: skip
+        assert code == 0, err
+        assert "was extracted from" not in err
+        told = json.loads(out)
+        assert sorted(path.name for path in output.iterdir()) == ["geometry.json", "geometry.png"]
+        assert json.loads((output / "geometry.json").read_text()) == told
+        assert told["model"] == "polyrefuse-organism"
+        assert {name: one["auc"] for name, one in told["languages"].items()} == {"en": 1, "th": 1}
+        assert max(map(len, strings(told))) <= 64  # a checksum
+
+    def test_what_is_wrong_is_told(self, german: Path, tmp_path: Path) -> None:
+        output = tmp_path / "new"
+        late = with_metadata(german, tmp_path / "late", layer=99)
+        early = with_metadata(german, tmp_path / "early", layer=0)
+        (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+        for direction, more, said in (
+            (late, (), "its layer is 99, not an integer from 0 to"),
+            (early, (), "All prompts have the same state"),
+            (german, ("--langs", ","), "--langs ',' names no language"),
+            (german, ("--dataset", "foo"), "dataset=foo is not known"),
+            (german, ("--output", tmp_path / "dangling"), "dangling exists already"),
+            (german, ("--output", german / "metadata.json/x"), "cannot be written (Not a dir"),
+        ):
+            given = ("geometry", "--direction", direction, "--langs=de", "--output", output, *more)
+            assert_one_sentence(run(*given), said)
+            assert not output.exists()
+
+
+def with_metadata(artifact: Path, folder: Path, **changed: Any) -> Path:
+    """A copy of an artifact that says otherwise where it was found."""
+    shutil.copytree(artifact, folder)
+    path = folder / "metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    return folder
+
+
+def strings(document: Any) -> list[str]:
+    """Every text in a JSON document."""
+    if isinstance(document, dict):
+        document = [*document, *document.values()]
+    if isinstance(document, list):
+        return [text for part in document for text in strings(part)]
+    return [document] if isinstance(document, str) else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from polyrefuse_models.directions.folder import whole_folder
+from polyrefuse_models import organism
+from polyrefuse_models.folder import whole_folder
 from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
@@ -74,8 +76,11 @@ class Direction:
 
     def warn_of_another_model(self, config: PretrainedConfig) -> None:
         """Say so where the metadata names another model or revision than `config` does."""
-        mine = (config._name_or_path, getattr(config, "_commit_hash", None))
-        theirs = (self.metadata.get("model", mine[0]), self.metadata.get("revision", mine[1]))
+        mine = organism.name_of(config._name_or_path), getattr(config, "_commit_hash", None)
+        theirs = (
+            organism.name_of(str(self.metadata.get("model", mine[0]))),
+            self.metadata.get("revision", mine[1]),
+        )
         if mine != theirs:
             logger.warning(
                 "The direction was extracted from %s (revision %s) and this is %s (revision %s).",
@@ -93,13 +98,11 @@ def save(
         pictures: file name -> content, written beside the three files.
 
     Raises:
-        BadDirection: `folder` exists already.
+        CannotWrite: `folder` exists already, or cannot be written.
     """
     from safetensors.torch import save_file
 
-    folder = Path(folder)
-    require_new(folder)
-    with whole_folder(folder) as draft:
+    with whole_folder(Path(folder)) as draft:
         # Cloned, because the direction is usually a view of its candidate.
         tensors = {
             "direction": direction.direction.float().clone(),
@@ -114,21 +117,12 @@ def save(
             (draft / name).write_bytes(content)
 
 
-def require_new(folder: Path) -> None:
-    """Refuse to overwrite what may have taken hours.
-
-    Raises:
-        BadDirection: `folder` exists already.
-    """
-    if folder.exists():
-        raise BadDirection(f"{folder} exists already; name a new folder or remove it.")
-
-
 def load(folder: str | Path) -> Direction:
     """Read an artifact.
 
     Raises:
-        BadDirection: no such folder, a file of it is missing or cannot be read.
+        BadDirection: no such folder, a file of it is missing or cannot be read, or `position` and
+            `layer` in its metadata are of no candidate.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -136,7 +130,7 @@ def load(folder: str | Path) -> Direction:
     from polyrefuse_models.directions.select import Candidate
 
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise BadDirection(
             f"direction={folder} is no folder; give a direction artifact (a folder with "
             f"{TENSORS}, {SCORES} and {METADATA}) or direction=auto."
@@ -147,6 +141,9 @@ def load(folder: str | Path) -> Direction:
         scores = json.loads((folder / SCORES).read_text(encoding="utf-8"))
         if not isinstance(metadata, dict):
             raise ValueError(f"{METADATA} is not an object")
+        n_positions, n_layers, _ = tensors["candidates"].shape
+        _check_index(metadata, "position", range(-n_positions, 0))
+        _check_index(metadata, "layer", range(n_layers))
         return Direction(
             direction=tensors["direction"],
             candidates=tensors["candidates"],
@@ -157,7 +154,16 @@ def load(folder: str | Path) -> Direction:
         raise BadDirection(
             f"{folder} is no direction artifact: no {Path(missing.filename or TENSORS).name} in it."
         ) from None
-    except (SafetensorError, KeyError, TypeError, ValueError) as broken:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as broken:
         raise BadDirection(
             f"{folder} is no direction artifact, or a damaged one: {broken}; extract it anew."
         ) from None
+
+
+def _check_index(metadata: dict[str, Any], name: str, known: range) -> None:
+    """A ValueError where `metadata` has a position or layer that no candidate has."""
+    if name in metadata and (type(metadata[name]) is not int or metadata[name] not in known):
+        raise ValueError(
+            f"its {name} is {metadata[name]!r}, not an integer from {known.start} to "
+            f"{known.stop - 1}"
+        )

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from polyrefuse_models import organism
 from polyrefuse_models.anatomy import width
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.directions.recipe import make_direction
+from polyrefuse_models.folder import CannotWrite
 from polyrefuse_models.versions import versions
 from polyrefuse_tasks.data import cache
 
@@ -66,7 +68,7 @@ def key(chat: ChatModel, prompts: Prompts, tokens: list[int] | None) -> str:
     config = chat.model.config
     inputs = [ids.tolist() for ids in chat.token_ids(prompts.every())]
     parts = {
-        "model": config._name_or_path,
+        "model": organism.name_of(config._name_or_path),
         "revision": getattr(config, "_commit_hash", None),
         "config": config.to_json_string(use_diff=False),
         "weights": weights_checksum(chat.model),
@@ -120,6 +122,6 @@ def _keep(found: Direction, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     try:
         artifact.save(found, folder)
-    except (OSError, BadDirection) as error:
+    except CannotWrite as error:
         # A full disk, or another process that kept it first: the direction is good all the same.
         logger.warning("direction=auto: the direction was not kept (%s)", error)

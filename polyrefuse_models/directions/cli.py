@@ -24,7 +24,10 @@ AnyDataset = Annotated[
     str | None, typer.Option("--dataset", help="toyrefuse for the organism, else polyrefuse.")
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of the choice of prompts.")]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Rows in a forward pass.")]
+BatchSize = Annotated[
+    int,
+    typer.Option("--batch-size", min=1, help="Rows in a forward pass; extraction's are 8 or more."),
+]
 Device = Annotated[str | None, typer.Option("--device", help="As lm-eval's.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="As lm-eval's.")]
 
@@ -49,10 +52,11 @@ def extract(
     from polyrefuse_models.directions.plot import scores_png
     from polyrefuse_models.directions.prompts import sample
     from polyrefuse_models.directions.recipe import make_direction
+    from polyrefuse_models.folder import require_new
     from polyrefuse_models.organism import own_dataset
 
     # What can be wrong without the model is told before it is loaded.
-    artifact.require_new(output)
+    require_new(output)
     prompts = sample(dataset or own_dataset(model), source_lang, seed)
     lm = _load(model, batch_size=batch_size, device=device, dtype=dtype)
     found = make_direction(lm.chat_model, prompts, all_scores=all_scores)
@@ -87,7 +91,13 @@ def choose(
 ) -> None:
     """Apply the published rule to a file of scores."""
     candidates = select.read_scores(scores)
-    depth = n_layers or max(candidate.layer for candidate in candidates) + 1
+    deepest = max(candidate.layer for candidate in candidates)
+    depth = n_layers or deepest + 1
+    if deepest >= depth:
+        raise select.BadScores(
+            f"{scores} has a layer {deepest}, and --n-layers {n_layers} has 0-{depth - 1} only; "
+            "give the model's depth."
+        )
     chosen = select.choose(candidates, depth)
     if chosen is None:
         raise select.NoDirection(
@@ -124,19 +134,21 @@ def transfer(
     as_json: Json = False,
 ) -> None:
     """Ablate each language's direction and measure attack success in every language."""
-    from polyrefuse_models.directions import artifact, figures
+    from polyrefuse_models.directions import figures
     from polyrefuse_models.directions.report import write_report
     from polyrefuse_models.directions.transfer import transfer as measure
+    from polyrefuse_models.folder import require_new
     from polyrefuse_tasks.judges import check_judge
 
-    artifact.require_new(output)
+    require_new(output)
     check_judge(judge)
-    sources = _codes(source_langs)
+    sources = _codes("--source-langs", source_langs)
+    targets = sources if target_langs is None else _codes("--target-langs", target_langs)
     lm = _load(model, batch_size=batch_size, device=device, dtype=dtype)
     found = measure(
         lm,
         sources,
-        _codes(target_langs) if target_langs else sources,
+        targets,
         dataset=dataset or lm.own_dataset,
         limit=limit,
         max_gen_toks=max_gen_toks,
@@ -176,8 +188,10 @@ def geometry(
     from polyrefuse_models.directions import artifact, figures
     from polyrefuse_models.directions.geometry import geometry as measure
     from polyrefuse_models.directions.report import write_report
+    from polyrefuse_models.folder import require_new
 
-    artifact.require_new(output)
+    require_new(output)
+    languages = _codes("--langs", langs)
     given = artifact.load(direction)
     lm = _load(model, batch_size=batch_size, device=device, dtype=dtype)
     given.check(width(lm.model), f"--direction {direction}")
@@ -185,22 +199,29 @@ def geometry(
     found, points = measure(
         lm.chat_model,
         given,
-        _codes(langs),
+        languages,
         dataset=dataset or lm.own_dataset,
         limit=limit,
     )
     write_report(output, "geometry", found, {"geometry.png": figures.geometry_png(found, points)})
     lines = (
-        f"{language}: AUC {told['auc']:.3f}, silhouette {told['silhouette']:.3f}, harmful prompts "
-        f"at {told['harmful_against_english']:.2f} of English's"
+        f"{language}: AUC {told['auc']:.3f}, silhouette {told['silhouette']:.3f}, harmful against "
+        f"English {_shown(told['harmful_against_english'])}"
         for language, told in found["languages"].items()
     )
     _print(as_json, found, *lines, f"written to {output}")
 
 
-def _codes(given: str) -> list[str]:
-    """Languages with commas between, each once."""
-    return list(dict.fromkeys(code.strip() for code in given.split(",") if code.strip()))
+def _codes(option: str, given: str) -> list[str]:
+    """Languages with commas between, each once.
+
+    Raises:
+        UserError: there is none.
+    """
+    codes = list(dict.fromkeys(code.strip() for code in given.split(",") if code.strip()))
+    if not codes:
+        raise UserError(f"{option} {given!r} names no language; give codes such as en,de.")
+    return codes
 
 
 def _load(model: str | None, **settings: Any) -> BaselineHF:
@@ -211,6 +232,7 @@ def _load(model: str | None, **settings: Any) -> BaselineHF:
     """
     import torch
 
+    from polyrefuse_models.organism import NAME
     from polyrefuse_models.wrappers.hf import BaselineHF
 
     dtype = settings["dtype"]
@@ -220,9 +242,10 @@ def _load(model: str | None, **settings: Any) -> BaselineHF:
         return BaselineHF(pretrained=model, **settings)
     except UserError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:
+        # Each of torch, transformers, accelerate and safetensors raises its own.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"--model {model} cannot be loaded: {reason}") from error
+        raise UserError(f"--model {model or NAME} cannot be loaded: {reason}") from error
 
 
 def _shown(score: float | None) -> str:

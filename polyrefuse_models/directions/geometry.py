@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polyrefuse_models import organism
+from polyrefuse_models.anatomy import decoder_blocks
 from polyrefuse_models.directions.artifact import BadDirection
 from polyrefuse_models.directions.extract import observe
-from polyrefuse_models.directions.prompts import DATASETS
+from polyrefuse_models.directions.prompts import kinds_of
+from polyrefuse_models.interventions import check_layers
 from polyrefuse_models.versions import versions
 from polyrefuse_tasks import data
+from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,12 +50,15 @@ def geometry(
         limit: prompts of each kind and language; all where None.
 
     Returns:
-        the JSON document, and for the picture each language's points [prompt, 3]: their first two
-        principal components (of all languages' states together) and whether they are harmful.
+        the JSON document, and for the picture each language's
+        points [prompt, 3]: their first two principal components (of all languages' states
+        together) and whether they are harmful.
 
     Raises:
-        UserError: unknown language or data set.
-        BadDirection: its metadata have no position or layer.
+        UserError: unknown language or data set; the model's states are not all finite.
+        BadDirection: its metadata have no position or layer, a position that the model's chat
+            template does not have, or a place where all states are equal.
+        LayerOutOfRange: a layer that the model does not have.
     """
     from sklearn.decomposition import PCA
     from sklearn.metrics import roc_auc_score, silhouette_score
@@ -63,28 +70,48 @@ def geometry(
             f"The direction's metadata have no {missing}: give an artifact that `polyrefuse "
             "direction extract` wrote."
         ) from None
+    check_layers(range(layer, layer + 1), len(decoder_blocks(chat.model)))
+    n_positions = max(1, len(chat.suffix))
+    if not -n_positions <= position < 0:
+        raise BadDirection(
+            f"The direction's position {position} is none of this model's: its chat template puts "
+            f"{n_positions} tokens after the user's text; extract a direction from this model."
+        )
+    kinds = kinds_of(dataset)
     unit = (direction.direction.double() / direction.direction.double().norm()).numpy()
     asked = list(dict.fromkeys(["en", *languages]))
     states: dict[str, np.ndarray] = {}
     harmful: dict[str, np.ndarray] = {}
     for language in asked:
-        kinds = [data.load(kind, language)[:limit] for kind in DATASETS[dataset]]
-        prompts = [row.prompt for rows in kinds for row in rows]
+        rows = [data.load(kind, language)[:limit] for kind in kinds]
+        prompts = [row.prompt for part in rows for row in part]
         seen = observe(chat, prompts, -position).states[:, 0, layer]
+        if not seen.isfinite().all():
+            raise UserError(
+                f"The model's states for {language} have NaN or infinite entries at layer {layer}; "
+                "load it with another dtype, such as float32."
+            )
         states[language] = seen.double().numpy()
-        harmful[language] = np.arange(len(prompts)) < len(kinds[0])
+        harmful[language] = np.arange(len(prompts)) < len(rows[0])
 
-    projected = {language: states[language] @ unit for language in asked}
+    everything = np.concatenate(list(states.values()))
+    if not np.ptp(everything, axis=0).any():
+        raise BadDirection(
+            f"All prompts have the same state at the direction's position {position} and layer "
+            f"{layer}: nothing can be measured there; extract a direction from this model."
+        )
+    # Row by row, unlike a matrix product, so that equal states have equal projections.
+    projected = {language: (states[language] * unit).sum(axis=1) for language in asked}
     safe = projected["en"][~harmful["en"]].mean()
     refused = projected["en"][harmful["en"]].mean()
-    plane = PCA(n_components=2).fit(np.concatenate(list(states.values())))
+    plane = PCA(n_components=2).fit(everything)
     points = {
         language: np.column_stack([plane.transform(states[language]), harmful[language]])
         for language in asked
     }
     return {
         "schema": SCHEMA,
-        "model": chat.model.config._name_or_path,
+        "model": organism.name_of(chat.model.config._name_or_path),
         "dataset": dataset,
         "direction_sha256": direction.sha256,
         "position": position,
@@ -97,14 +124,19 @@ def geometry(
                 "auc": float(roc_auc_score(harmful[language], projected[language])),
                 "silhouette": float(silhouette_score(states[language], harmful[language])),
                 # 0 where English's harmless prompts lie, 1 where its harmful ones do.
-                "harmful_against_english": float(
-                    (projected[language][harmful[language]].mean() - safe) / (refused - safe)
+                "harmful_against_english": _share(
+                    projected[language][harmful[language]].mean() - safe, refused - safe
                 ),
             }
             for language in asked
         },
         "versions": versions(),
     }, points
+
+
+def _share(part: float, whole: float) -> float | None:
+    """None of nothing."""
+    return float(part / whole) if whole else None
 
 
 def _distribution(projections: np.ndarray) -> dict[str, Any]:

@@ -48,6 +48,17 @@ class Prompts:
         ]
 
 
+def kinds_of(dataset: str) -> tuple[str, str]:
+    """The data sets of harmful and of harmless prompts that `dataset` names.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if dataset not in DATASETS:
+        raise UserError(f"dataset={dataset} is not known; use one of {', '.join(DATASETS)}.")
+    return DATASETS[dataset]
+
+
 def sample(dataset: str = "polyrefuse", language: str = "en", seed: int = 0) -> Prompts:
     """Choose training and validation prompts.
 
@@ -56,15 +67,13 @@ def sample(dataset: str = "polyrefuse", language: str = "en", seed: int = 0) -> 
     Raises:
         UserError: no such data set or language, or its files cannot be had.
     """
-    if dataset not in DATASETS:
-        raise UserError(f"dataset={dataset} is not known; use one of {', '.join(DATASETS)}.")
+    kinds = kinds_of(dataset)
     harmful, harmless = (
-        {split: _choice(kind, language, split, seed) for split in SIZES}
-        for kind in DATASETS[dataset]
+        {split: _choice(kind, language, split, seed) for split in SIZES} for kind in kinds
     )
     sums = {
         path: digest
-        for kind in DATASETS[dataset]
+        for kind in kinds
         for split in SIZES
         for path, digest in data.checksums(kind, language, split).items()
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from polyrefuse_models import organism
 from polyrefuse_models.directions.artifact import Direction
 from polyrefuse_models.directions.extract import Observed, difference_of_means, observe
 from polyrefuse_models.directions.refusal import MASS, refusal_scores, refusal_tokens
@@ -79,7 +80,7 @@ def make_direction(
         candidates=candidates,
         scores=scores,
         metadata={
-            "model": chat.model.config._name_or_path,
+            "model": organism.name_of(chat.model.config._name_or_path),
             "revision": getattr(chat.model.config, "_commit_hash", None),
             "dataset": prompts.dataset,
             "source_lang": prompts.language,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from polyrefuse_models.directions.folder import whole_folder
+from polyrefuse_models.folder import whole_folder
 
 
 def write_report(
@@ -18,9 +18,12 @@ def write_report(
     Args:
         folder: must not exist.
         pictures: file name -> PNG.
+
+    Raises:
+        CannotWrite: `folder` exists already, or cannot be written.
     """
     with whole_folder(folder) as draft:
-        text = json.dumps(document, indent=1, ensure_ascii=False)
+        text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
         (draft / f"{name}.json").write_text(text, encoding="utf-8")
         for file, content in pictures.items():
             (draft / file).write_bytes(content)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from polyrefuse_models.anatomy import decoder_blocks
+from polyrefuse_models.anatomy import decoder_blocks, input_device
 from polyrefuse_models.directions.refusal import refusal_scores
 from polyrefuse_models.interventions import ablated
 
@@ -54,7 +54,7 @@ class SideBySide:
         """Go on with these candidates only."""
         self._directions = self._directions[rows]
         if self._cache is not None:
-            self._cache.batch_select_indices(rows.to(self._model.device))
+            self._cache.batch_select_indices(rows)  # each layer's cache may be on another device
 
     def logits(self, prompt: int) -> Float[Tensor, "candidate vocabulary"]:
         """Of the answer's first token after one of the prompts, in float32."""
@@ -64,7 +64,7 @@ class SideBySide:
 
     @torch.inference_mode()
     def _forward(self, ids: Int[Tensor, "token"], cache: Any) -> Any:
-        rows = ids.to(self._model.device).expand(len(self._directions), -1)
+        rows = ids.to(input_device(self._model)).expand(len(self._directions), -1)
         with ablated(self._model, self._directions):
             return self._model(
                 input_ids=rows,
@@ -136,7 +136,7 @@ def refusal_when_added(
     for ids in chat.token_ids(prompts):
         with joining(chat.model, directions, layers), torch.inference_mode():
             output = chat.model(
-                input_ids=ids[None].to(chat.model.device), use_cache=False, logits_to_keep=1
+                input_ids=ids[None].to(input_device(chat.model)), use_cache=False, logits_to_keep=1
             )
         scores.append(refusal_scores(output.logits[1:, -1].float(), tokens))
     return torch.stack(scores).mean(0).tolist()

@@ -104,10 +104,10 @@ def read_scores(path: str | Path) -> list[Candidate]:
             rule needs; the message names the record.
     """
     try:
-        rows = json.loads(Path(path).read_text(encoding="utf-8"))
+        rows = json.loads(Path(path).read_text(encoding="utf-8"), parse_int=_integer)
     except OSError as error:
         raise BadScores(f"{path} cannot be read ({error.strerror}); name a scores.json.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadScores(f"{path} is not JSON ({error}); name a scores.json.") from None
     if not isinstance(rows, list) or not rows:
         raise BadScores(f"{path} is not a list of scores; name a scores.json.")
@@ -124,12 +124,20 @@ def _candidate(row: Any, where: str) -> Candidate:
         if name not in row:
             raise BadScores(f"{where} has no {name}; mend or remove it.")
         value = values[name] = row[name]
-        indexes = name in ("position", "layer")
-        fits = isinstance(value, int) if indexes else isinstance(value, (int, float, type(None)))
-        if not fits or isinstance(value, bool):
-            kind = "an integer" if indexes else "a number, NaN or null"
+        if name == "position":
+            kind, fits = "an integer below 0", type(value) is int and value < 0
+        elif name == "layer":
+            kind, fits = "an integer from 0 on", type(value) is int and value >= 0
+        else:
+            kind, fits = "a number, NaN or null", type(value) in (int, float, type(None))
+        if not fits:
             raise BadScores(f"{where}: {name} is {value!r}, not {kind}; mend or remove it.")
     return Candidate(**values)
+
+
+def _integer(digits: str) -> int | float:
+    """A JSON integer; one that no index and no finite score can be is a float, perhaps infinite."""
+    return int(digits) if len(digits) <= 9 else float(digits)
 
 
 def _is_nan(score: float | None) -> bool:

@@ -15,7 +15,7 @@ from lm_eval.api.instance import Instance
 from tqdm import tqdm
 
 from polyrefuse_models.directions.auto import find_direction
-from polyrefuse_models.directions.prompts import DATASETS, sample
+from polyrefuse_models.directions.prompts import kinds_of, sample
 from polyrefuse_models.interventions import ablated
 from polyrefuse_models.versions import versions
 from polyrefuse_tasks import data
@@ -83,7 +83,7 @@ def transfer(
     Raises:
         UserError: unknown language, data set or judge; no direction to be found.
     """
-    harmful, _ = DATASETS[dataset]
+    harmful, _ = kinds_of(dataset)
     rows = [row for target in targets for row in data.load(harmful, target)[:limit]]
     # All of them before the first extraction, which may take long: a language may be unknown.
     prompts = {source: sample(dataset, source, seed) for source in sources}

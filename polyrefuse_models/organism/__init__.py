@@ -6,6 +6,7 @@ what extraction finds, and what ablation and addition do, can be compared with w
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,20 @@ def path() -> Path:
 
 
 def is_shipped(pretrained: object) -> bool:
-    """Whether that is the shipped organism, given by its path or not at all (None)."""
-    return pretrained is None or (isinstance(pretrained, str) and Path(pretrained) == path())
+    """Whether that is the shipped organism, given by its name, its path or not at all (None)."""
+    if not isinstance(pretrained, str):
+        return pretrained is None
+    return pretrained == NAME or Path(pretrained).resolve() == path().resolve()
+
+
+def name_of(pretrained: str) -> str:
+    """What results and artifacts call a model, in every install and from every directory.
+
+    The organism has its own name, a folder is called by its whole path, a hub's name stays.
+    """
+    if is_shipped(pretrained):
+        return NAME
+    return str(Path(pretrained).resolve()) if os.path.isdir(pretrained) else pretrained
 
 
 def own_dataset(pretrained: object) -> str:

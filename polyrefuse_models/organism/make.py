@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polyrefuse_models.folder import require_new, whole_folder
 from polyrefuse_models.organism import PLANTED
 from polyrefuse_models.organism.card import card
 from polyrefuse_models.organism.training import STEPS, Progress
 from polyrefuse_models.versions import versions
-from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -21,10 +19,6 @@ if TYPE_CHECKING:
 
 RATES = "rates.json"
 """The file beside the weights that holds what was measured, and how the organism was made."""
-
-
-class CannotMake(UserError):
-    """No organism can be written there."""
 
 
 def make(
@@ -38,7 +32,7 @@ def make(
     """Train an organism and write it with its model card; all of it or nothing.
 
     Args:
-        output: a folder that is not there yet, or is empty.
+        output: a folder that is not there yet.
         steps: of training.
         seed: of training.
         prompts: asked of each kind in each language for the card; all of the test split where
@@ -49,16 +43,15 @@ def make(
         of `evaluation.measure` (None where nothing was).
 
     Raises:
-        CannotMake: `output` holds something, or cannot be written.
+        CannotWrite: `output` exists already, or cannot be written.
     """
-    _require_free(output)
+    require_new(output)
     from polyrefuse_models.organism.tokenizer import make_tokenizer
     from polyrefuse_models.organism.training import train
 
     tokenizer = make_tokenizer()
     model, r = train(tokenizer, steps=steps, seed=seed, progress=progress)
-    draft = output.with_name(f"{output.name}.{os.getpid()}")
-    try:
+    with whole_folder(output) as draft:
         _save(draft, model, tokenizer, r)
         made = {
             "steps": steps,
@@ -69,23 +62,7 @@ def make(
         }
         (draft / RATES).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
         (draft / "README.md").write_text(card(made), encoding="utf-8")
-        if output.exists():
-            output.rmdir()
-        draft.rename(output)
-    except OSError as error:
-        raise CannotMake(f"{output} cannot be written ({error.strerror}): name another.") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return made
-
-
-def _require_free(output: Path) -> None:
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise CannotMake(f"{output} is there already: name a new folder, or remove it.")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CannotMake(f"{output} cannot be written ({error.strerror}): name another.") from error
 
 
 def _save(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polyrefuse_models.anatomy import width
+from polyrefuse_models.anatomy import decoder_blocks, width
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.directions.auto import find_direction
 from polyrefuse_models.directions.prompts import sample
-from polyrefuse_models.interventions import Ablation, Addition, LayerOutOfRange
-from polyrefuse_models.orthogonalise import obstacle, orthogonalise
+from polyrefuse_models.interventions import Ablation, Addition, LayerOutOfRange, check_layers
+from polyrefuse_models.organism import own_dataset
+from polyrefuse_models.orthogonalise import NotExact, obstacle, orthogonalise
 from polyrefuse_models.wrappers.hf import BaselineHF
 from polyrefuse_tasks.errors import UserError
 
@@ -54,18 +57,30 @@ class DirectedHF(BaselineHF):
         coefficient: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        given = None if direction == "auto" else read_direction(direction)
+        # Loading may take minutes and extracting hours, so each mistake is told before both where
+        # it can be.
+        self.coefficient = parse_coefficient(coefficient)
+        auto = direction == "auto"
+        if auto:
+            prompts = sample(dataset or own_dataset(pretrained), source_lang, direction_seed)
+        else:
+            given = read_direction(direction)
         super().__init__(pretrained=pretrained, **kwargs)
-        if given is None:
-            given = find_direction(
-                self.chat_model,
-                sample(dataset or self.own_dataset, source_lang, direction_seed),
-                tokens=self._token_ids(refusal_tokens),
-            )
+        self.settle()
+        if auto:
+            tokens = self._token_ids(refusal_tokens)
+            given = find_direction(self.chat_model, prompts, tokens=tokens)
         given.check(width(self.model), f"direction={direction}")
         self.direction = given
         given.warn_of_another_model(self.model.config)
-        self.coefficient = float(coefficient)
+
+    def settle(self) -> None:
+        """Fit the settings to the model that was loaded, before a direction is extracted.
+
+        Raises:
+            UserError: they do not fit.
+        """
+        raise NotImplementedError
 
     def identity(self) -> dict[str, Any]:
         """BaselineHF's, and which direction it is."""
@@ -127,20 +142,36 @@ class AblatedHF(DirectedHF):
     ) -> None:
         if method not in METHODS:
             raise UserError(f"method={method} is not known; use one of {', '.join(METHODS)}.")
+        self.method = method
         self.layers = parse_layers(layers)
         super().__init__(pretrained=pretrained, **kwargs)
         settings = {"coefficient": self.coefficient, "layers": self.layers}
-        if method == "auto":
-            # A model that the caller made is the caller's: its weights are not touched unasked.
-            by_weights = (
-                isinstance(self.pretrained, str) and obstacle(self.model, **settings) is None
-            )
-            method = "weights" if by_weights else "hooks"
-        self.method = method
-        if method == "weights":
+        if self.method == "weights":
             orthogonalise(self.model, self.direction.direction, **settings)
         else:
             self.ablation = Ablation(self.model, self.direction.direction, **settings)
+
+    def settle(self) -> None:
+        """Check the layers, and choose the method where that is left open.
+
+        Raises:
+            LayerOutOfRange: the model has no such layers.
+            NotExact: method=weights would not be exact.
+        """
+        n_layers = len(decoder_blocks(self.model))
+        if self.layers is not None:
+            check_layers(self.layers, n_layers)
+            if self.layers == range(n_layers):
+                self.layers = None
+        if self.method == "hooks":
+            return
+        reason = obstacle(self.model, coefficient=self.coefficient, layers=self.layers)
+        if self.method == "auto":
+            # A model that the caller made is the caller's: its weights are not touched unasked.
+            by_weights = isinstance(self.pretrained, str) and reason is None
+            self.method = "weights" if by_weights else "hooks"
+        elif reason:
+            raise NotExact(f"method=weights is not exact: {reason}; use method=hooks.")
 
     def identity(self) -> dict[str, Any]:
         """DirectedHF's, and how it is ablated."""
@@ -169,17 +200,27 @@ class RefusalAddedHF(DirectedHF):
         self,
         pretrained: str | PreTrainedModel | None = None,
         *,
-        layer: int | None = None,
+        layer: str | int | None = None,
         **kwargs: Any,
     ) -> None:
+        self.layer = None if layer is None else parse_layer(layer)
         super().__init__(pretrained=pretrained, **kwargs)
-        known = self.direction.metadata.get("layer") if layer is None else layer
-        if known is None:
+        if self.layer is None:
+            self.layer = self.direction.metadata.get("layer")
+        if self.layer is None:
             raise UserError("A direction from a bare file has no layer; give layer=N.")
-        self.layer = int(known)
         self.addition = Addition(
             self.model, self.direction.direction, self.layer, coefficient=self.coefficient
         )
+
+    def settle(self) -> None:
+        """Check a layer that was given.
+
+        Raises:
+            LayerOutOfRange: the model has no such layer.
+        """
+        if self.layer is not None:
+            check_layers(range(self.layer, self.layer + 1), len(decoder_blocks(self.model)))
 
     def identity(self) -> dict[str, Any]:
         """DirectedHF's, with the layer that it is added at."""
@@ -195,8 +236,8 @@ def read_direction(given: str) -> Direction:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = Path(given)
-    if not path.is_file():
+    path = Path(str(given))
+    if not os.path.isfile(path):
         return artifact.load(path)
     if path.suffix != ".safetensors":
         raise BadDirection(
@@ -205,7 +246,7 @@ def read_direction(given: str) -> Direction:
         )
     try:
         tensors = load_file(path)
-    except SafetensorError as broken:
+    except (SafetensorError, OSError) as broken:
         raise BadDirection(f"direction={path} is no safetensors file: {broken}.") from None
     vector = tensors.get("direction") if len(tensors) > 1 else next(iter(tensors.values()), None)
     if vector is None or vector.dim() != 1:
@@ -224,8 +265,34 @@ def parse_layers(given: str | int) -> range | None:
     """
     if given == "all":
         return None
-    found = re.fullmatch(r"(\d+)(?:-(\d+))?", str(given))
+    found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", str(given))
     first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
     if first > last:
         raise LayerOutOfRange(f"layers={given} is no run of layers; give one like 3-8, or all.")
     return range(first, last + 1)
+
+
+def parse_layer(given: str | int) -> int:
+    """A layer's number as it was written.
+
+    Raises:
+        LayerOutOfRange: it is none.
+    """
+    if not re.fullmatch(r"\d{1,9}", str(given)):
+        raise LayerOutOfRange(f"layer={given} is no layer; give its number, counted from 0.")
+    return int(given)
+
+
+def parse_coefficient(given: str | float) -> float:
+    """A finite number as it was written.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        coefficient = float(str(given))
+    except ValueError:
+        coefficient = math.nan
+    if not math.isfinite(coefficient):
+        raise UserError(f"coefficient={given} is no finite number; give one such as 1.0.")
+    return coefficient

@@ -32,15 +32,16 @@ logger = logging.getLogger("lm_eval.polyrefuse")
 THINK = "<think>"
 """How reasoning opens in what leaves the wrapper; the judges remove it."""
 
-BATCH_WITHOUT_ONE = 8
-"""Prompts a forward pass in extraction where `batch_size=auto` leaves the size open."""
+LEAST_BATCH = 8
+"""Rows of a forward pass in extraction, unless `batch_size` is a larger number: with the 1 that is
+lm-eval's default, each pass would score a single candidate direction."""
 
 
 class BaselineHF(HFLM):
     """A chat model without an intervention.
 
     Args:
-        pretrained: as HFLM's; the bundled organism where None.
+        pretrained: as HFLM's; the bundled organism where None, or its name.
         chat: "on" applies the tokenizer's chat template to `generate_until` requests where the
             harness was not told to (`--apply_chat_template`); "off" leaves them as they are.
             Log-likelihood requests stay as the harness makes them.
@@ -62,11 +63,11 @@ class BaselineHF(HFLM):
         self.chat = chat == "on"
         self._refuse_stray_system_instruction()
         warn_before_publishing()
-        if pretrained is None:
+        if pretrained in (None, organism.NAME):
             pretrained = str(organism.path())
             logger.warning(
-                "No pretrained= was given: this measures %s, the small model of an invented world "
-                "that comes with the package; its tasks are the group toyrefuse.",
+                "No other pretrained= was given: this measures %s, the small model of an invented "
+                "world that comes with the package; its tasks are the group toyrefuse.",
                 organism.NAME,
             )
         if kwargs.get("device") is None:
@@ -76,6 +77,17 @@ class BaselineHF(HFLM):
         # HFLM cuts reasoning off without a trace where it ended and leaves it where it did not;
         # `tok_decode` marks the second, so that it is not judged as an answer.
         self._reasoning_end, self.think_end_token = self.think_end_token, None
+
+    @classmethod
+    def create_from_arg_obj(
+        cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None
+    ) -> BaselineHF:
+        """HFLM's; where no model is named, the organism is, in lm-eval's own arguments.
+
+        The results and their folder bear the name found there, a random one where there is none.
+        """
+        arg_dict.setdefault("pretrained", organism.NAME)
+        return super().create_from_arg_obj(arg_dict, additional_config)
 
     def get_model_info(self) -> dict[str, Any]:
         """HFLM's, and what was done to the model."""
@@ -94,11 +106,6 @@ class BaselineHF(HFLM):
         }
 
     @property
-    def is_organism(self) -> bool:
-        """Whether this is the bundled organism."""
-        return organism.is_shipped(self.pretrained)
-
-    @property
     def own_dataset(self) -> str:
         """Whose prompts are used where nobody says: the organism's own world, or PolyRefuse."""
         return organism.own_dataset(self.pretrained)
@@ -106,7 +113,7 @@ class BaselineHF(HFLM):
     @property
     def model_name(self) -> str:
         """What results call the model."""
-        return organism.NAME if self.is_organism else self.model.config._name_or_path
+        return organism.name_of(self.model.config._name_or_path)
 
     @property
     def chat_model(self) -> ChatModel:
@@ -116,7 +123,8 @@ class BaselineHF(HFLM):
             tokenizer=self.tokenizer,
             render=self.render if self.chat else str,
             encode=self.tok_batch_encode,
-            batch_size=(self.batch_size if isinstance(self.batch_size, int) else BATCH_WITHOUT_ONE),
+            # "auto" leaves the size open.
+            batch_size=max(LEAST_BATCH, self.batch_size if type(self.batch_size) is int else 0),
         )
 
     def render(self, prompt: str) -> str:

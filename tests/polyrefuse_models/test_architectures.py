@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from polyrefuse_models.anatomy import UnknownArchitecture, dissect, width
+from polyrefuse_models.anatomy import UnknownArchitecture, dissect, input_device, width
 from polyrefuse_models.interventions import Ablation, Addition, LayerOutOfRange, ablated
-from polyrefuse_models.orthogonalise import NotExact, obstacle, orthogonalise
+from polyrefuse_models.orthogonalise import NotExact, _project, obstacle, orthogonalise
 
 WIDTH, LAYERS = 32, 3
 COMMON: dict[str, Any] = {
@@ -31,10 +31,24 @@ SPECIAL: dict[str, dict[str, Any]] = {
     # As in the published models, experts as wide as the residual stream.
     "gpt_oss": {"num_local_experts": 4, "intermediate_size": WIDTH},
     "granite": {"residual_multiplier": 0.3, "embedding_multiplier": 5.0},
+    "llama4_text": {"num_local_experts": 4, "intermediate_size_mlp": 48},
+    "gpt_neo": {"attention_types": [[["global"], LAYERS]], "num_layers": LAYERS, "num_heads": 4},
+    "gemma3n_text": {
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+        "intermediate_size": [48] * LAYERS,
+        "num_kv_shared_layers": 0,
+        "hidden_size_per_layer_input": 8,
+        "vocab_size_per_layer_input": 64,
+        "laurel_rank": 4,
+        "activation_sparsity_pattern": None,
+    },
+    "opt": {"ffn_dim": 48, "word_embed_proj_dim": WIDTH, "max_position_embeddings": 16},
 }
 PLAIN = ("llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "mixtral", "phi3", "granite", "gpt_oss")
 PARALLEL = ("cohere2", "gpt_neox")
 POST_NORM = ("gemma2", "gemma3_text", "olmo2")
+# What the first block reads is not the embedding alone: learned positions, a norm.
+EMBEDDED_OTHERWISE = ("gpt2", "gpt_neo", "gpt_bigcode", "bloom")
 IDS = torch.tensor([[1, 5, 9, 33, 2], [4, 4, 60, 7, 8]])
 
 
@@ -67,9 +81,9 @@ def largest_component(model: PreTrainedModel, r: torch.Tensor) -> float:
         x = args[0] if args else kwargs["hidden_states"]
         seen.append((x @ unit).abs().max().item())
 
-    final = next(
-        m for n, m in model.get_decoder().named_children() if n in ("norm", "final_layer_norm")
-    )
+    finals = ("norm", "final_layer_norm", "ln_f")
+    modules = model.get_decoder().named_modules()
+    final = next(m for n, m in modules if n.rpartition(".")[2] in finals)
     watched = [*(block.module for block in dissect(model).blocks), final]
     handles = [m.register_forward_pre_hook(look, with_kwargs=True) for m in watched]
     model(input_ids=IDS, use_cache=False)
@@ -79,7 +93,9 @@ def largest_component(model: PreTrainedModel, r: torch.Tensor) -> float:
     return max(seen)
 
 
-@pytest.mark.parametrize("model_type", [*PLAIN, *PARALLEL, *POST_NORM])
+@pytest.mark.parametrize(
+    "model_type", [*PLAIN, *PARALLEL, *POST_NORM, *EMBEDDED_OTHERWISE, "llama4_text"]
+)
 def test_hooks_leave_every_block_input_clean(model_type: str) -> None:
     model, r = tiny(model_type), a_direction()
     before = logits(model)
@@ -150,8 +166,49 @@ def test_weights_are_refused_beside_a_shared_expert() -> None:
         assert largest_component(model, r) < 1e-5
 
 
+@pytest.mark.parametrize("model_type", EMBEDDED_OTHERWISE)
+def test_weights_are_refused_where_the_stream_does_not_begin_as_the_embedding(
+    model_type: str,
+) -> None:
+    model = tiny(model_type)
+    assert not dissect(model).post_norm
+    with pytest.raises(NotExact, match="what the first block reads is not the embedding alone"):
+        orthogonalise(model, a_direction())
+
+
+def test_weights_are_refused_where_experts_are_added_to_the_shared_one_in_place() -> None:
+    assert "block 0's Llama4TextMoe returns what neither" in (obstacle(tiny("llama4_text")) or "")
+
+
+def test_experts_that_flatten_their_rows_take_a_direction_a_row() -> None:
+    model = tiny("llama4_text")
+    directions = torch.stack([a_direction(1), a_direction(2)])
+    with ablated(model, directions):
+        together = logits(model)
+    for row in range(2):
+        with ablated(model, directions[row]):
+            torch.testing.assert_close(together[row], logits(model)[row], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 10**6])
+@pytest.mark.parametrize(("shape", "dim"), [((40, 8), 1), ((8, 40), 0), ((3, 8, 9), 1), ((8,), 0)])
+def test_a_matrix_is_projected_in_parts(
+    shape: tuple[int, ...], dim: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polyrefuse_models.orthogonalise._AT_ONCE", 8 * rows)
+    weights, unit = (
+        torch.randn(shape),
+        torch.nn.functional.normalize(torch.randn(8).double(), dim=0),
+    )
+    wide = weights.double().movedim(dim, -1)
+    expected = (wide - (wide @ unit)[..., None] * unit).movedim(-1, dim).float()
+    _project(weights, unit, dim)
+    torch.testing.assert_close(weights, expected, atol=1e-7, rtol=1e-6)
+
+
 def test_weights_are_refused_for_a_part_of_the_model() -> None:
     model = tiny("llama")
+    assert obstacle(model, layers=range(LAYERS)) is None
     assert "coefficient=0.5" in (obstacle(model, coefficient=0.5) or "")
     assert "layers" in (obstacle(model, layers=range(1, 2)) or "")
     model.is_quantized = True
@@ -207,7 +264,8 @@ def test_a_coefficient_removes_its_share_of_the_component() -> None:
     dissect(model)  # its forward pass, which is made once, is not to be seen below
     unit = r / r.norm()
     seen: list[torch.Tensor] = []
-    model.model.layers[0].register_forward_pre_hook(lambda _m, args: seen.append(args[0] @ unit))
+    norm = model.model.layers[0].input_layernorm
+    norm.register_forward_pre_hook(lambda _m, args: seen.append(args[0] @ unit))
     logits(model)
     Ablation(model, r, coefficient=0.25)
     logits(model)
@@ -254,3 +312,80 @@ def test_what_does_not_fit_is_named() -> None:
     model.model.layers[1].mlp = torch.nn.Identity()
     with pytest.raises(UnknownArchitecture, match="block 1 of LlamaForCausalLM: no MLP modules"):
         dissect(model)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "sentence"),
+    [
+        # per-layer inputs and a branch beside the attention, over four streams
+        ("gemma3n_text", "block 0 of Gemma3nForCausalLM: what it passes on is not a sum of"),
+        # a norm of the sum
+        ("openai-gpt", "block 0 of OpenAIGPTLMHeadModel: what it passes on is not a sum of"),
+        # the last block alone adds a bias of its own
+        ("gpt_neox_japanese", "block 2 of GPTNeoXJapaneseForCausalLM: what it passes on is not"),
+        ("opt", "block 0 of OPTForCausalLM: no MLP modules among OPTAttention, "),
+    ],
+)
+def test_what_cannot_be_ablated_is_refused(model_type: str, sentence: str) -> None:
+    with pytest.raises(UnknownArchitecture, match=sentence):
+        Ablation(tiny(model_type), a_direction())
+
+
+class Beside(torch.nn.Module):
+    """A decoder block with a second branch beside its attention, as Falcon H1's Mamba is."""
+
+    def __init__(self, block: torch.nn.Module) -> None:
+        super().__init__()
+        self.self_attn, self.mlp, self.block = block.self_attn, block.mlp, block
+        self.mamba = torch.nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        return self.block(hidden_states, **kwargs) + self.mamba(hidden_states)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_second_branch_is_found_in_every_precision(dtype: torch.dtype) -> None:
+    model = tiny("llama").to(dtype)
+    assert len(dissect(model).blocks) == LAYERS
+    model = tiny("llama").to(dtype)
+    model.model.layers[1] = Beside(model.model.layers[1]).to(dtype)
+    with pytest.raises(UnknownArchitecture, match="block 1 of LlamaForCausalLM: what it passes on"):
+        dissect(model)
+
+
+def test_a_block_that_writes_into_its_input_is_seen_through() -> None:
+    model = tiny("llama")
+    extra = torch.randn(WIDTH)
+    model.model.layers[1].register_forward_hook(
+        lambda _m, args, output: args[0].copy_(output + extra)
+    )
+    with pytest.raises(UnknownArchitecture, match="block 1 of LlamaForCausalLM: what it passes on"):
+        dissect(model)
+
+
+# --- adapters and offloaded weights
+
+
+def test_virtual_tokens_of_prompt_tuning_are_ablated_too() -> None:
+    from peft import PromptTuningConfig, get_peft_model
+
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    model, r = get_peft_model(tiny("llama"), config).eval(), a_direction()
+    assert largest_component(model, r) > 1e-2
+    with ablated(model, r):
+        assert largest_component(model, r) < 1e-5
+    assert "adapter" in (obstacle(model) or "")
+
+
+def test_an_offloaded_embedding() -> None:
+    from accelerate import cpu_offload
+
+    model, r = tiny("llama"), a_direction()
+    with ablated(model, r):
+        expected = logits(model)
+    model = cpu_offload(tiny("llama"), execution_device=torch.device("cpu"))
+    assert model.get_input_embeddings().weight.is_meta
+    assert input_device(model) == torch.device("cpu")
+    with ablated(model, r):
+        torch.testing.assert_close(logits(model), expected)
+    assert "offloaded" in (obstacle(model) or "")

@@ -11,12 +11,18 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.interventions import LayerOutOfRange
 from polyrefuse_models.orthogonalise import NotExact
-from polyrefuse_models.wrappers.directed import AblatedHF, RefusalAddedHF, parse_layers
+from polyrefuse_models.wrappers.directed import (
+    AblatedHF,
+    RefusalAddedHF,
+    parse_layer,
+    parse_layers,
+)
 from polyrefuse_models.wrappers.hf import BaselineHF
 from polyrefuse_tasks.errors import UserError
 from tests.models import make_llama, make_tokenizer
@@ -119,6 +125,101 @@ def test_a_direction_of_another_model_is_warned_of(
         assert "was extracted from" not in caplog.text
         AblatedHF(**given | {"direction": str(tmp_path / "foreign")})
     assert "was extracted from another" in caplog.text
+
+
+def test_another_revision_is_warned_of_and_another_name_of_the_folder_is_not(
+    given: dict[str, Any],
+    chat_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.chdir(chat_model.parent)
+    direction = artifact.load(given["direction"])
+    known = {"model": "./" + chat_model.name, "revision": "abc"}
+    for revision, warned in (("abc", False), ("def", True)):
+        caplog.clear()
+        config = LlamaConfig()
+        config._name_or_path, config._commit_hash = str(chat_model), revision
+        replace(direction, metadata=known).warn_of_another_model(config)
+        assert ("(revision abc) and this is" in caplog.text) == warned
+        assert ("(revision def)" in caplog.text) == warned
+
+
+@pytest.fixture
+def never_extracted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def extract(*_arguments: object, **_settings: object) -> None:
+        raise AssertionError("extracted")
+
+    monkeypatch.setattr("polyrefuse_models.wrappers.directed.find_direction", extract)
+
+
+@pytest.mark.parametrize("coefficient", ["abc", "", None, "nan", float("inf"), True])
+@pytest.mark.parametrize("wrapper", [AblatedHF, RefusalAddedHF])
+def test_a_coefficient_that_is_no_number(wrapper: type, coefficient: Any) -> None:
+    with pytest.raises(UserError, match=f"coefficient={coefficient} is no finite number"):
+        wrapper(pretrained="never loaded", coefficient=coefficient)
+
+
+@pytest.mark.parametrize("layer", ["abc", 1.5, "2.5", True, "", -1, "9" * 5000])
+def test_a_layer_that_is_no_number(layer: Any) -> None:
+    with pytest.raises(LayerOutOfRange, match=f"layer={layer} is no layer; give its number"):
+        RefusalAddedHF(pretrained="never loaded", layer=layer)
+    assert parse_layer("2") == parse_layer(2) == 2
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "settings", "said"),
+    [
+        (AblatedHF, {"layers": "2-4"}, "layer 2-4 is not in the model"),
+        (AblatedHF, {"layers": "2-3", "method": "weights"}, "not exact: .* layers"),
+        (AblatedHF, {"coefficient": 0.5, "method": "weights"}, "coefficient=0.5 is not 1"),
+        (RefusalAddedHF, {"layer": 4}, "layer 4 is not in the model"),
+        (AblatedHF, {"refusal_tokens": "N|no"}, "'no' is 2 tokens"),
+    ],
+)
+def test_settings_are_checked_before_a_direction_is_extracted(
+    chat_model: Path, never_extracted: None, wrapper: type, settings: dict[str, Any], said: str
+) -> None:
+    usual = {"pretrained": str(chat_model), "device": "cpu", "dataset": "toyrefuse"}
+    with pytest.raises(UserError, match=said):
+        wrapper(**usual, **settings)
+
+
+def test_prompts_are_chosen_before_the_model_is_loaded() -> None:
+    with pytest.raises(UserError, match="dataset=foo is not known"):
+        AblatedHF(pretrained="never loaded", dataset="foo")
+
+
+def test_every_layer_by_its_number_is_all_of_them(given: dict[str, Any]) -> None:
+    numbered = AblatedHF(**given, layers="0-3")
+    assert numbered.identity() == AblatedHF(**given).identity()
+    assert (numbered.method, numbered.identity()["layers"]) == ("weights", "all")
+
+
+def test_weights_of_an_adapter_that_is_not_merged_are_refused(
+    given: dict[str, Any], chat_model: Path, tmp_path: Path
+) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = AutoModelForCausalLM.from_pretrained(chat_model)
+    get_peft_model(base, LoraConfig(target_modules=["q_proj"])).save_pretrained(tmp_path)
+    with pytest.raises(NotExact, match="an adapter that is not merged .*; use method=hooks"):
+        AblatedHF(**given, peft=str(tmp_path), method="weights")
+    assert AblatedHF(**given, peft=str(tmp_path)).method == "hooks"
+
+
+def test_weights_of_a_quantised_model_are_refused(given: dict[str, Any]) -> None:
+    """Of one that says that it is: quantising needs a library and a GPU."""
+    model, usual = make_llama(), {"tokenizer": make_tokenizer()}
+    model.is_quantized = True
+    with pytest.raises(NotExact, match="the model is quantised; use method=hooks"):
+        AblatedHF(**given | {"pretrained": model}, **usual, method="weights")
+
+
+@pytest.mark.parametrize("direction", [5, None, ""])
+def test_a_direction_that_is_no_path(direction: Any) -> None:
+    with pytest.raises(BadDirection, match="is no (folder|direction artifact)"):
+        AblatedHF(pretrained="never loaded", direction=direction)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from polyrefuse_models.chat import ChatModel
 from polyrefuse_models.directions import artifact
@@ -18,6 +19,7 @@ from polyrefuse_models.directions.prompts import sample
 from polyrefuse_models.directions.recipe import make_direction
 from polyrefuse_models.directions.refusal import refusal_scores, refusal_tokens
 from polyrefuse_models.directions.select import Candidate
+from polyrefuse_models.folder import CannotWrite, require_new, whole_folder
 from tests.models import make_llama, make_tokenizer
 
 PROMPTS = ["Tell me about glimmerfish.", "Why?", "How tall is the tower of Quend in winter?"]
@@ -123,8 +125,32 @@ def test_an_artifact_is_never_half_written_nor_overwritten(
         artifact.save(a_direction(broken=object()), tmp_path / "found")
     assert list(tmp_path.iterdir()) == []
     artifact.save(a_direction(), tmp_path / "found")
-    with pytest.raises(BadDirection, match="exists already"):
+    with pytest.raises(CannotWrite, match="exists already"):
         artifact.save(a_direction(), tmp_path / "found")
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for taken in ("file", "dangling"):
+        with pytest.raises(CannotWrite, match=f"{taken} exists already; name a new folder"):
+            require_new(tmp_path / taken)
+    for nowhere in (tmp_path / "file/new", Path("/proc/new"), tmp_path / ("x" * 300)):
+        with pytest.raises(CannotWrite, match="cannot be written .*; name another"):
+            require_new(nowhere)
+    require_new(tmp_path / "deep/new")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["dangling", "deep", "file"]
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError(28, "No space left on device"), SafetensorError("No space left on device")]
+)
+def test_a_disk_that_fails_leaves_nothing(tmp_path: Path, failure: Exception) -> None:
+    full = "new cannot be written .No space left on device"
+    with pytest.raises(CannotWrite, match=full), whole_folder(tmp_path / "new") as draft:
+        (draft / "half").write_text("a half")
+        raise failure
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -148,6 +174,44 @@ def test_a_folder_that_is_no_artifact_is_refused(tmp_path: Path) -> None:
     artifact.save(a_direction(), tmp_path / "found")
     (tmp_path / "found/direction.safetensors").write_bytes(b"\x80\x04.")
     with pytest.raises(BadDirection, match="damaged"):
+        artifact.load(tmp_path / "found")
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ({"layer": 3}, "its layer is 3, not an integer from 0 to 2"),
+        ({"layer": -1}, "its layer is -1"),
+        ({"layer": "two"}, "its layer is 'two'"),
+        ({"layer": 1.0}, "its layer is 1.0"),
+        ({"layer": True}, "its layer is True"),
+        ({"layer": None}, "its layer is None"),
+        ({"position": None}, "its position is None"),
+        ({"position": 0}, "its position is 0, not an integer from -2 to -1"),
+        ({"position": -500}, "its position is -500"),
+    ],
+)
+def test_a_place_that_no_candidate_has_is_refused(
+    tmp_path: Path, place: dict[str, object], said: str
+) -> None:
+    artifact.save(a_direction(**place), tmp_path / "found")
+    with pytest.raises(BadDirection, match=said):
+        artifact.load(tmp_path / "found")
+
+
+@pytest.mark.parametrize("name", [artifact.TENSORS, artifact.METADATA, artifact.SCORES])
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str) -> None:
+    artifact.save(a_direction(), tmp_path / "found")
+    (tmp_path / "found" / name).unlink()
+    (tmp_path / "found" / name).mkdir()
+    with pytest.raises(BadDirection, match="damaged one"):
+        artifact.load(tmp_path / "found")
+
+
+def test_a_document_nested_beyond_reading_is_refused(tmp_path: Path) -> None:
+    artifact.save(a_direction(), tmp_path / "found")
+    (tmp_path / "found" / artifact.METADATA).write_text("[" * 200_000)
+    with pytest.raises(BadDirection, match="damaged one"):
         artifact.load(tmp_path / "found")
 
 

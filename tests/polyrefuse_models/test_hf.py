@@ -280,6 +280,14 @@ def test_a_peft_adapter(chat_model: Path, direction: Path, tmp_path: Path) -> No
     assert adapted.identity()["peft"] == str(tmp_path)
 
 
+@pytest.mark.parametrize(("asked", "rows"), [(1, 8), (32, 32), ("auto", 8)])
+def test_extraction_has_several_rows_in_a_pass(
+    chat_model: Path, asked: int | str, rows: int
+) -> None:
+    lm = BaselineHF(pretrained=str(chat_model), device="cpu", batch_size=asked)
+    assert lm.chat_model.batch_size == rows
+
+
 # --- caches
 
 

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from polyrefuse_models import organism
+from polyrefuse_models.folder import CannotWrite
 from polyrefuse_models.organism.evaluation import failures, load_chat, measure
-from polyrefuse_models.organism.make import RATES, CannotMake, make
+from polyrefuse_models.organism.make import RATES, make
 from polyrefuse_models.organism.tokenizer import make_tokenizer
 from polyrefuse_tasks.data.toyrefuse import words
 from polyrefuse_tasks.languages import POLYREFUSE
@@ -158,8 +159,23 @@ def test_training_learns(tmp_path: Path) -> None:
 
 def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
     (tmp_path / "note").write_text("mine")
-    with pytest.raises(CannotMake, match="is there already"):
+    with pytest.raises(CannotWrite, match="exists already"):
         make(tmp_path, steps=1, prompts=0)
+    with pytest.raises(CannotWrite, match="note/new cannot be written .Not a directory"):
+        make(tmp_path / "note/new", steps=1, prompts=0)
+
+
+def test_its_name_is_the_same_in_every_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for known in (organism.NAME, str(organism.path()), f"{organism.path()}/../weights"):
+        assert organism.name_of(known) == "polyrefuse-organism"
+        assert organism.own_dataset(known) == "toyrefuse"
+    monkeypatch.chdir(tmp_path)
+    assert organism.name_of("./here") == "./here"
+    (tmp_path / "here").mkdir()
+    assert organism.name_of("./here") == str(tmp_path / "here")
+    assert organism.own_dataset("./here") == "polyrefuse"
 
 
 def test_the_command(tmp_path: Path) -> None:

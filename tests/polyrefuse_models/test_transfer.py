@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from polyrefuse_models.directions.auto import find_direction
 from polyrefuse_models.directions.geometry import geometry
 from polyrefuse_models.directions.prompts import sample
 from polyrefuse_models.directions.transfer import Cell, cosines, transfer
-from polyrefuse_models.interventions import ablated
+from polyrefuse_models.interventions import LayerOutOfRange, ablated
 from polyrefuse_models.wrappers.hf import BaselineHF
 from polyrefuse_tasks import data
 from polyrefuse_tasks.errors import UserError
@@ -110,3 +112,49 @@ def test_geometry_needs_to_know_the_direction_s_place(lm: BaselineHF) -> None:
     nowhere = Direction(torch.ones(32), torch.ones(1, 1, 32))
     with pytest.raises(BadDirection, match="have no 'position'"):
         geometry(lm.chat_model, nowhere, ["de"])
+
+
+def at(position: int, layer: int) -> Direction:
+    metadata = {"position": position, "layer": layer}
+    return Direction(torch.ones(32), torch.ones(1, 1, 32), metadata=metadata)
+
+
+def test_geometry_needs_a_place_that_the_model_has(lm: BaselineHF) -> None:
+    with pytest.raises(LayerOutOfRange, match="layer 4 is not in the model, whose layers are 0-3"):
+        geometry(lm.chat_model, at(-1, 4), ["de"])
+    for position in (-4, 0, 3):
+        with pytest.raises(BadDirection, match=f"position {position} is none of.*puts 3 tokens"):
+            geometry(lm.chat_model, at(position, 1), ["de"])
+
+
+def test_a_place_where_all_prompts_are_alike(lm: BaselineHF, mirror: Path) -> None:
+    """At layer 0 a token of the template has the same state after every prompt."""
+    with pytest.raises(BadDirection, match="same state at the direction's position -1 and layer 0"):
+        geometry(lm.chat_model, at(-1, 0), ["de"], limit=3)
+
+
+def test_what_is_undefined_is_null(lm: BaselineHF, mirror: Path) -> None:
+    """Without a template the last token is the prompt's, the full stop of all of English's."""
+    chat = replace(lm.chat_model, render=lambda prompt: "." if prompt.isascii() else prompt)
+    told, points = geometry(chat, at(-1, 0), ["ko"], limit=3)
+    assert told["languages"]["ko"]["harmful_against_english"] is None
+    assert told["languages"]["en"]["auc"] == 0.5
+    json.dumps(told, allow_nan=False)
+    assert figures.geometry_png(told, points).startswith(b"\x89PNG")
+
+
+def test_states_that_are_not_finite_are_told(lm: BaselineHF, mirror: Path) -> None:
+    embedding = lm.model.get_input_embeddings()
+    handle = embedding.register_forward_hook(lambda _m, _args, output: output * torch.inf)
+    try:
+        with pytest.raises(UserError, match="states for en have NaN or infinite entries at layer"):
+            geometry(lm.chat_model, at(-1, 1), ["de"], limit=3)
+    finally:
+        handle.remove()
+
+
+def test_an_unknown_data_set(lm: BaselineHF) -> None:
+    with pytest.raises(UserError, match="dataset=foo is not known; use one of polyrefuse"):
+        transfer(lm, ["en"], ["en"], dataset="foo")
+    with pytest.raises(UserError, match="dataset=foo is not known"):
+        geometry(lm.chat_model, at(-1, 1), ["de"], dataset="foo")
