@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "polyrefuse_models.directions.cli:app",
         "Extract refusal directions, and choose among scores.",
     ),
+    "judge": ("polyrefuse_tasks.judges.cli:app", "Check a judge against labels of your own."),
     "organism": ("polyrefuse_models.organism.cli:app", "Make the bundled organism, or find it."),
 }
 """Sub-command -> ("module:typer app", what the overview says about it)."""
