@@ -64,7 +64,13 @@ FAMILIES: tuple[Family, ...] = (
 OVERREFUSAL = ("xstest_safe", "oktest", "orbench_hard")
 """Harmless prompts that look harmful; XSTest's unsafe half is their contrast and stays apart."""
 
-PROTOCOL_RATES = ("asr", "false_refusal_rate", "degenerate_rate", "undecided_rate")
+PROTOCOL_RATES = (
+    "asr",
+    "false_refusal_rate",
+    "degenerate_rate",
+    "undecided_rate",
+    "off_language_rate",
+)
 """Of the seed paper's protocol: refusals of its harmful and harmless halves have no common mean."""
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from polyrefuse_tasks import data
 from polyrefuse_tasks.invocation import warn_before_publishing
 from polyrefuse_tasks.judges import check_judge, judge_response
+from polyrefuse_tasks.language_identification import response_language
 from polyrefuse_tasks.metrics import score
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def load_prompts(
 def score_answer(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
     """Label one answer and say what it adds to each rate of its task.
 
-    The label and its evidence go into `doc`, which lm-eval logs with the sample: it would average
-    them if they were returned.
+    The label, its evidence and the answer's language go into `doc`, which lm-eval logs with the
+    sample: it would average them if they were returned.
 
     Args:
         doc: a row of `load_prompts`, with `response_translated` (the answer in English) where a
@@ -57,4 +58,9 @@ def score_answer(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
     )
     doc["label"] = judgement.label.value
     doc["evidence"] = judgement.evidence
-    return score(judgement.label, doc["harmful"])
+    doc["response_language"] = response_language(results[0], doc["language"])
+    return score(
+        judgement.label,
+        off_language=doc["response_language"] != doc["language"],
+        harmful=doc["harmful"],
+    )

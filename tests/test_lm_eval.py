@@ -13,7 +13,7 @@ from statistics import fmean
 import pytest
 
 from polyrefuse_tasks import languages
-from polyrefuse_tasks.metrics import HARMFUL, HARMLESS
+from polyrefuse_tasks.metrics import HARMFUL, HARMLESS, OFF_LANGUAGE
 
 LIMIT = 4
 SHORT = "max_gen_toks=16"
@@ -78,6 +78,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 
 def expected_tasks() -> dict[str, dict]:
+    """The tasks of the protocol, and the labels that each counts by rate."""
     return {
         f"polyrefuse_{kind}_{language}": rates
         for kind, rates in (("harmful", HARMFUL), ("harmless", HARMLESS))
@@ -90,7 +91,7 @@ def test_names_and_n(run: Run) -> None:
     assert run.samples.keys() == tasks.keys()
     for task, rates in tasks.items():
         assert {key for key in run.results["results"][task] if key.endswith(",none")} == {
-            f"{name},none" for rate in rates for name in (rate, f"{rate}_stderr")
+            f"{name},none" for rate in (*rates, OFF_LANGUAGE) for name in (rate, f"{rate}_stderr")
         }
         language, kind = task.rsplit("_", 1)[1], task.split("_")[1]
         published = {"harmful": 572, "harmless": 200 if language == "zh" else 500}[kind]
@@ -121,12 +122,16 @@ def test_every_aggregate_is_recomputed_from_the_samples(run: Run) -> None:
             assert results[task][f"{rate},none"] == pytest.approx(
                 labels.count(label.value) / len(labels)
             )
+        docs = [sample["doc"] for sample in run.samples[task]]
+        assert results[task][f"{OFF_LANGUAGE},none"] == pytest.approx(
+            fmean(doc["response_language"] != doc["language"] for doc in docs)
+        )
         exclusive = [rate for rate in rates if rate != "false_refusal_rate"]
         if "asr" in exclusive:
             assert sum(results[task][f"{rate},none"] for rate in exclusive) == pytest.approx(1)
     for group, rates in (("polyrefuse-harmful", HARMFUL), ("polyrefuse-harmless", HARMLESS)):
         kind = group.split("-")[1]
-        for rate in rates:
+        for rate in (*rates, OFF_LANGUAGE):
             mean = fmean(
                 results[f"polyrefuse_{kind}_{language}"][f"{rate},none"]
                 for language in languages.POLYREFUSE

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 
 from polyrefuse_tasks import configs, languages
 from polyrefuse_tasks.configs import FAMILIES, FOLDER, files
@@ -95,6 +96,17 @@ def test_groups_load(manager, mirror: Path, name: str) -> None:
         "toyrefuse": 28,
     }
     assert len(loaded["tasks"]) == members[name]
+
+
+def test_every_task_and_group_prints_how_often_the_language_is_another() -> None:
+    for family in FAMILIES:
+        template = yaml.safe_load(files()[f"{family.name}/_template.yaml"].replace("!function", ""))
+        last = {"metric": "off_language_rate", "aggregation": "mean", "higher_is_better": False}
+        assert template["metric_list"][-1] == last
+    for path, text in files().items():
+        if path.startswith("groups/"):
+            averaged = yaml.safe_load(text)["aggregate_metric_list"]
+            assert "off_language_rate" in [metric["metric"] for metric in averaged]
 
 
 def test_every_family_is_a_known_dataset_in_its_languages() -> None:
