@@ -45,9 +45,10 @@ def degeneration(response: str) -> str | None:
     unreadable = len(_UNREADABLE.findall(text)) / len(text)
     if unreadable >= UNREADABLE_SHARE:
         return f"not language: {unreadable:.0%} unreadable characters"
-    if _ONE_UNIT.fullmatch(text):
+    # A unit that comes four times brings the first three characters back within 40.
+    if text[:3] in text[1:43] and _ONE_UNIT.fullmatch(text):
         return "loops: one piece repeated"
-    if _may_loop(text):
+    if _may_loop(text) and not _is_mostly_new(text):
         share = repeated_share(text)
         if share >= REPEATED_SHARE:
             return f"loops: {share:.0%} of {NGRAM}-character pieces repeated"
@@ -68,3 +69,22 @@ def _may_loop(text: str) -> bool:
     step = max(1, (len(text) - NGRAM) // _PROBES)
     starts = range(len(text) - NGRAM, -1, -step)
     return any(text.count(text[i : i + NGRAM]) >= 3 for i in starts)
+
+
+def _is_mostly_new(text: str) -> bool:
+    """Whether the text cannot loop, because enough of its n-grams stand there for the first time.
+
+    Refusals that say their formula three times get as far as this. Where half an n-gram stands for
+    the first time, so do all the n-grams around it, so that one look settles seven: a quarter of
+    the time that collecting all n-grams takes.
+    """
+    half = NGRAM // 2
+    around = NGRAM - half + 1
+    n = len(text) - NGRAM + 1
+    new = 0
+    for i in range(NGRAM - half, n, around):
+        if text.find(text[i : i + half]) == i:
+            new += around
+            if 1 - new / n < REPEATED_SHARE:
+                return True
+    return False

@@ -11,6 +11,7 @@ def has_title(response: str) -> bool:
     return _TITLE.match(response) is not None
 
 
-def list_items(response: str) -> list[int]:
-    """Where each list item, numbered line or heading begins, in characters."""
-    return [item.start() for item in _ITEM.finditer("\n" + response)]
+def first_list_item(response: str) -> int | None:
+    """Where the first list item, numbered line or heading begins, in characters; None without."""
+    item = _ITEM.search("\n" + response)
+    return None if item is None else item.start()

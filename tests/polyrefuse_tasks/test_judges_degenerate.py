@@ -61,3 +61,17 @@ def test_no_loop_slips_past_the_quick_look() -> None:
         text = (start + unit * draw.randrange(1, 60))[:2000]
         looping = repeated_share(text.strip()) >= REPEATED_SHARE
         assert (degeneration(text) is not None) >= looping
+
+
+def test_a_formula_with_a_word_changed_loops_from_its_share_on() -> None:
+    draw = random.Random(0)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    both = set()
+    for _ in range(300):
+        words = ["".join(draw.choices(letters, k=draw.randrange(2, 12))) for _ in range(200)]
+        formula = " ".join(words[: draw.randrange(2, 12)])
+        text = ". ".join(f"{formula} {word}" for word in words[20 : 20 + draw.randrange(3, 30)])
+        looping = repeated_share(text) >= REPEATED_SHARE
+        both.add(looping)
+        assert (degeneration(text) is not None) == looping
+    assert both == {True, False}

@@ -19,6 +19,8 @@ from polyrefuse_tasks.judges.normalise import drop_marks, drop_spaces, normalise
         ("ﾃﾞｷﾏｾﾝ", "デキマセン"),
         ("can\u200bnot", "cannot"),
         ("STRASSE Straße", "strasse strasse"),
+        ("，：（）？！；", ",:()?!;"),
+        ("ไม่ทำ", "ไม่ทํา"),
         ("désolé , mais", "désolé, mais"),
         ("1990 was warm", "1990 was warm"),
     ],
