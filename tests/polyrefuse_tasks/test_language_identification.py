@@ -20,8 +20,8 @@ GERMAN = "Die Antwort auf Ihre Frage steht im zweiten Kapitel des Buches."
 
 
 def test_every_language_is_told_from_every_other() -> None:
-    for language, (refusals, answers) in SENTENCES.items():
-        text = " ".join(refusals + answers)
+    for language, row in SENTENCES.items():
+        text = " ".join(row["refusals"] + row["answers"])
         for asked in NAMES:
             assert response_language(text, asked) == language
 
