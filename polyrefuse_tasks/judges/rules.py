@@ -20,7 +20,9 @@ read it and agree. Its keys, of which only `opening` must be there:
     fold_diacritics  true where writers drop marks (tones, vowel signs); false where not given
 
 A phrase is plain text, compared after `normalise`, from the beginning of a word and with any
-ending. ` ... ` in it stands for up to 40 characters of the same sentence.
+ending. ` ... ` in it stands for up to 40 characters of the same sentence. `(a|b|c)` stands for any
+of these: `i (cannot|can't) (help|assist)` is four phrases. `(a|)` is `a` or nothing. Parentheses
+are not put inside parentheses, and those without a bar are text, as in `désolé(e)`.
 
 Phrases are compiled as a tree in which those that begin alike share their beginning. Where a word
 of the answer begins no phrase, one look at its first letters says so, however many phrases there
@@ -29,9 +31,10 @@ are; as plain alternatives every one of them would be tried at every word, for s
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +63,8 @@ _SETTINGS: dict[str, tuple[type, Any]] = {
     "fold_diacritics": (bool, False),
 }
 _GAP = r"[^.!?。]{0,40}?"
+_CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
+_PARENTHESES = re.compile(r"\([^()]*\)")
 _NEVER = re.compile(r"(?!)")
 _Phrase = list[str]
 """A phrase in steps: patterns of one character each, and gaps."""
@@ -175,12 +180,25 @@ def read_rules(path: Path) -> Rules:
 def _phrases(path: Path, key: str, phrases: Any, spell: Callable[[str], str]) -> list[_Phrase]:
     if not isinstance(phrases, list):
         raise BadPhraseFile(f"{path}: {key} must be a list of phrases, not {phrases!r}")
-    return [_phrase(path, key, phrase, spell) for phrase in phrases]
+    plain = (one for phrase in phrases for one in _plain(path, key, phrase))
+    return [_phrase(path, key, phrase, spell) for phrase in plain]
 
 
-def _phrase(path: Path, key: str, phrase: Any, spell: Callable[[str], str]) -> _Phrase:
+def _plain(path: Path, key: str, phrase: Any) -> Iterator[str]:
+    """The phrases that a phrase with alternatives stands for."""
     if not isinstance(phrase, str):
         raise BadPhraseFile(f"{path}: {key} holds {phrase!r}, which is no text; quote it")
+    if re.search(r"[()|]", _PARENTHESES.sub("", phrase)):
+        raise BadPhraseFile(
+            f"{path}: {key} holds {phrase!r}; alternatives are written (a|b), in parentheses that "
+            "are closed and hold no others"
+        )
+    # Text and alternatives take turns.
+    parts = enumerate(_CHOICE.split(phrase))
+    return map("".join, product(*(part.split("|") if i % 2 else [part] for i, part in parts)))
+
+
+def _phrase(path: Path, key: str, phrase: str, spell: Callable[[str], str]) -> _Phrase:
     pieces = [spell(piece) for piece in phrase.split(" ... ")]
     # One letter, or punctuation alone, stands in nearly every answer.
     if any(_letters(piece) < 2 for piece in pieces):

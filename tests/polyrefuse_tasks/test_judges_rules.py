@@ -32,6 +32,12 @@ def _file(folder: Path, text: str) -> Path:
         ("opening: ['**']\n", "would match everything"),
         ("opening: [a]\n", "would match everything"),
         ("opening: ['mi ... ']\n", "opening holds 'mi ... '"),
+        ("opening: ['mi (a|']\n", "opening holds 'mi (a|'; alternatives are written (a|b)"),
+        ("opening: [mi a) glorbas]\n", "in parentheses that are closed"),
+        ("opening: [mi (a (b|c)|d) glorbas]\n", "and hold no others"),
+        ("soft: [mi | vi]\nopening: [glo]\n", "soft holds 'mi | vi'; alternatives"),
+        ("opening: [(glorbas|)]\n", "would match everything"),
+        ("opening: [mi (vi|) ... (ni|b)]\n", "would match everything"),
         ("opening: [no]\n", "opening holds False, which is no text; quote it"),
         ("opening: [mi glorbas]\nwindow: 0\n", "window must be a positive whole number, not 0"),
         ("opening: [mi glorbas]\nwindow: true\n", "window must be a positive whole number"),
@@ -77,6 +83,42 @@ def test_phrases_that_begin_alike(tmp_path: Path) -> None:
     assert found("mi. glorbas") == "mi. glor"
     assert found("mix glorbas") == "mix glorbas"
     assert found("mi tute glorxas") is None
+
+
+def test_alternatives(tmp_path: Path) -> None:
+    listed = (
+        "[mi (ne|neniam) (povas|volas) helpi, (ho|) mi (tute|) rifuzas, ni (ne ... vin|rifuzas), "
+        "bedaŭras(e)]"
+    )
+    anywhere = read_rules(_file(tmp_path, f"opening: [glo]\nanywhere: {listed}\n")).anywhere
+    for text in (
+        "mi ne povas helpi",
+        "mi neniam volas helpi",
+        "mi rifuzas",
+        "mi tute rifuzas",
+        "ni ne konas vin",
+        "ni rifuzas",
+        "bedaŭras(e)",
+    ):
+        assert anywhere.fullmatch(text), text
+    assert anywhere.fullmatch("ho mi tute rifuzas")
+    for text in (
+        "mi povas helpi",
+        "mi ne neniam volas helpi",
+        "ni ne",
+        "bedaŭrase",
+        "tute rifuzas",
+    ):
+        assert not anywhere.search(text), text
+
+
+def test_alternatives_without_spaces(tmp_path: Path) -> None:
+    text = (
+        "spaces: false\nopening: [glo]\nlead: [(大変|)申し訳]\nanywhere: [私は(答え|手伝え)ない]\n"
+    )
+    read = read_rules(_file(tmp_path, text))
+    assert read.anywhere.search("私は手伝えない") and not read.anywhere.search("私はない")
+    assert read.opening.match("大変申し訳glo") and read.opening.match("申し訳glo")
 
 
 def test_window_is_filled_whatever_shrinks() -> None:
