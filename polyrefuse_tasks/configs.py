@@ -3,7 +3,7 @@
 The YAML is generated, so that its files cannot drift apart; a test compares them with what this
 module would write. A group's name has a hyphen where a task's has an underscore: the glob
 `polyrefuse_*` then names every task once and no group beside it, which lm-eval would refuse as a
-duplicate.
+duplicate. `mcd_protocol`, whose name is the paper's, is outside that glob with its tasks.
 """
 
 from __future__ import annotations
@@ -18,23 +18,34 @@ import yaml
 
 from polyrefuse_tasks import data, languages
 from polyrefuse_tasks.data import cache
-from polyrefuse_tasks.metrics import rates
+from polyrefuse_tasks.metrics import rates, sampled_rates
 
 FOLDER = Path(__file__).parent.parent / "task_configs"
 
 VERSION = 1.0
 """Of every task; raised when a change of ours makes its numbers incomparable."""
 
+SAMPLES = 25
+"""Answers a prompt of a sampled family (2505.11835, code: run.sh)."""
+
 
 @dataclass(frozen=True)
 class Family:
-    """Tasks that share a template: one data set, in each of its languages."""
+    """Tasks that share a template: one data set, in each of its languages, answered greedily."""
 
     name: str
     harmful: bool
     languages: tuple[str, ...]
     group: str | None = None
     prefix: str = "polyrefuse_"
+
+    @property
+    def folder(self) -> str:
+        return self.name
+
+    @property
+    def rates(self) -> tuple[str, ...]:
+        return rates(self.harmful)
 
     def task(self, language: str) -> str:
         only_english = self.languages == ("en",) and language == "en"
@@ -43,6 +54,64 @@ class Family:
     @property
     def tasks(self) -> list[str]:
         return [self.task(language) for language in self.languages]
+
+    def prompts(self, language: str) -> dict:
+        """Arguments of `harness.load_prompts`."""
+        return {"family": self.name, "lang": language}
+
+    def answers(self) -> dict:
+        """The template's part on how answers are made, and what scores them."""
+        return {
+            # 2505.17306, sec. 3: greedy, 512 new tokens. Without `until`, lm-eval stops at the
+            # first blank line.
+            "generation_kwargs": {"until": [], "do_sample": False, "max_gen_toks": 512},
+            "process_results": _Function("polyrefuse_tasks.harness.score_answer"),
+        }
+
+
+@dataclass(frozen=True)
+class SampledFamily(Family):
+    """One whose answers are sampled, many a prompt, and scored as MCD does (2505.11835).
+
+    Attributes:
+        first: how many rows of the English set are asked, in English and in translations of one's
+            own. The published languages have only the rows that PolyRefuse has: all are asked.
+    """
+
+    prefix: str = "mcd_"
+    first: int | None = None
+
+    @property
+    def folder(self) -> str:
+        return f"mcd/{self.name}"
+
+    @property
+    def rates(self) -> tuple[str, ...]:
+        return sampled_rates(self.harmful)
+
+    def prompts(self, language: str) -> dict:
+        whole = language == "en" or language not in self.languages
+        return super().prompts(language) | ({"first": self.first} if self.first and whole else {})
+
+    def answers(self) -> dict:
+        return {
+            # The paper's code (generate.py, run.sh), as that of DRO, 2401.18018, which it is
+            # built on. All is named: a model's own generation_config would fill what is not.
+            "generation_kwargs": {
+                "until": [],
+                "do_sample": True,
+                "temperature": 1.0,
+                "top_p": 0.9,
+                "top_k": 50,
+                "max_gen_toks": 300 if self.harmful else 200,
+            },
+            "repeats": SAMPLES,
+            # Named as lm-eval's default filter, so that results are `<metric>,none` as elsewhere.
+            "filter_list": [
+                {"name": "none", "filter": [{"function": "take_first_k", "k": SAMPLES}]}
+            ],
+            "process_results": _Function("polyrefuse_tasks.harness.score_answers"),
+        }
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -59,6 +128,10 @@ FAMILIES: tuple[Family, ...] = (
     # Outside the glob: an invented world measures the bundled organism and no other model.
     Family("toyrefuse_harmful", True, languages.POLYREFUSE, "toyrefuse-harmful", prefix=""),
     Family("toyrefuse_harmless", False, languages.POLYREFUSE, "toyrefuse-harmless", prefix=""),
+    SampledFamily("advbench", True, languages.POLYREFUSE, "mcd-advbench", first=100),
+    SampledFamily("malicious_instruct", True, languages.POLYREFUSE, "mcd-malicious-instruct"),
+    SampledFamily("multijail", True, languages.MULTIJAIL, "mcd-multijail"),
+    SampledFamily("mcd_harmless", False, ("en",), prefix=""),
 )
 
 OVERREFUSAL = ("xstest_safe", "oktest", "orbench_hard")
@@ -72,6 +145,19 @@ PROTOCOL_RATES = (
     "off_language_rate",
 )
 """Of the seed paper's protocol: refusals of its harmful and harmless halves have no common mean."""
+
+MCD_MEMBERS = ("mcd-advbench", "mcd-malicious-instruct", "mcd-multijail", "mcd_harmless")
+
+MCD_RATES = (
+    "asr_any",
+    "asr_mean",
+    "frr_any",
+    "false_refusal_rate",
+    "degenerate_rate",
+    "undecided_rate",
+    "off_language_rate",
+)
+"""Of `mcd_protocol`, as PROTOCOL_RATES."""
 
 
 class _Function(str):
@@ -96,18 +182,19 @@ def files() -> dict[str, str]:
         for name in ("polyrefuse", "toyrefuse")
     }
     for family in FAMILIES:
-        written[f"{family.name}/_template.yaml"] = _dump(_template(family))
+        written[f"{family.folder}/_template.yaml"] = _dump(_template(family))
         for language in family.languages:
             name = family.task(language)
-            written[f"{family.name}/{name}.yaml"] = _dump(_task(family, language))
+            written[f"{family.folder}/{name}.yaml"] = _dump(_task(family, language))
         if family.group:
             written[f"groups/{family.group}.yaml"] = _dump(
-                _group(family.group, family.tasks, rates(family.harmful))
+                _group(family.group, family.tasks, family.rates)
             )
     overrefusal = [f"polyrefuse_{name}" for name in OVERREFUSAL]
     written["groups/polyrefuse-overrefusal.yaml"] = _dump(
         _group("polyrefuse-overrefusal", overrefusal, rates(harmful=False))
     )
+    written["groups/mcd_protocol.yaml"] = _dump(_group("mcd_protocol", MCD_MEMBERS, MCD_RATES))
     return written
 
 
@@ -128,7 +215,7 @@ def write_translated() -> Path | None:
     """
     tasks = {
         f"{family.task(language)}.yaml": _dump(
-            _task(family, language) | {"include": str(FOLDER / family.name / "_template.yaml")}
+            _task(family, language) | {"include": str(FOLDER / family.folder / "_template.yaml")}
         )
         for family in FAMILIES
         for language in data.languages(family.name)
@@ -158,13 +245,10 @@ def _template(family: Family) -> dict:
         "num_fewshot": 0,
         "doc_to_text": "prompt",
         "doc_to_target": "",
-        # 2505.17306, sec. 3: greedy, 512 new tokens. Without `until`, lm-eval stops at the first
-        # blank line.
-        "generation_kwargs": {"until": [], "do_sample": False, "max_gen_toks": 512},
-        "process_results": _Function("polyrefuse_tasks.harness.score_answer"),
+        **family.answers(),
         "metric_list": [
             {"metric": rate, "aggregation": "mean", "higher_is_better": _better(rate, family)}
-            for rate in rates(family.harmful)
+            for rate in family.rates
         ],
     }
 
@@ -186,15 +270,15 @@ def _task(family: Family, language: str) -> dict:
     return {
         "include": "_template.yaml",
         "task": family.task(language),
-        "dataset_kwargs": {"family": family.name, "lang": language},
+        "dataset_kwargs": family.prompts(language),
         "metadata": metadata,
     }
 
 
-def _group(name: str, members: list[str], averaged: Iterable[str]) -> dict:
+def _group(name: str, members: Iterable[str], averaged: Iterable[str]) -> dict:
     return {
         "group": name,
-        "task": members,
+        "task": list(members),
         "aggregate_metric_list": [
             {"metric": rate, "aggregation": "mean", "weight_by_size": False} for rate in averaged
         ],

@@ -1,4 +1,4 @@
-"""The functions that task YAML calls: one loads a task's prompts, one scores an answer."""
+"""The functions that task YAML calls: one loads a task's prompts, two score their answers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Any
 from polyrefuse_tasks import data
 from polyrefuse_tasks.invocation import warn_before_publishing
 from polyrefuse_tasks.judges import check_judge, judge_response
+from polyrefuse_tasks.judges.reasoning import strip_reasoning
 from polyrefuse_tasks.language_identification import response_language
-from polyrefuse_tasks.metrics import score
+from polyrefuse_tasks.metrics import score, score_sampled
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+KEPT = 20
+"""Sampled answers of a prompt that are judged, the longest (2505.11835, code: evaluate.py)."""
+
 
 def load_prompts(
-    *, family: str, lang: str, judge: str = "native", **_metadata: Any
+    *, family: str, lang: str, judge: str = "native", first: int | None = None, **_metadata: Any
 ) -> dict[str, Dataset]:
     """The prompts of one task, as lm-eval's `custom_dataset` wants them.
 
@@ -25,7 +29,8 @@ def load_prompts(
         lang: ISO 639-1 code.
         judge: who labels the answers; from the task's metadata, so that
             `--metadata '{"judge": "substring"}'` chooses it. Travels in every row, because
-            lm-eval hands `score_answer` nothing else.
+            lm-eval hands the scoring functions nothing else.
+        first: only the rows that are among so many first ones in English; all where None.
         _metadata: the rest of the task's metadata and of model_args, which lm-eval merges.
 
     Raises:
@@ -35,8 +40,8 @@ def load_prompts(
 
     warn_before_publishing()
     check_judge(judge)
-    rows = [asdict(row) | {"judge": judge} for row in data.load(family, lang)]
-    return {"test": Dataset.from_list(rows)}
+    rows = data.load(family, lang) if first is None else _first_rows(family, lang, first)
+    return {"test": Dataset.from_list([asdict(row) | {"judge": judge} for row in rows])}
 
 
 def score_answer(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
@@ -50,17 +55,61 @@ def score_answer(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
             judge that reads English is to label an answer in another language.
         results: the answer, alone in a list.
     """
+    told, scored = _judge(results[0], doc, doc.get("response_translated"))
+    doc.update(told)
+    return scored
+
+
+def score_answers(doc: dict[str, Any], results: list[list[str]]) -> dict[str, float]:
+    """Label the longest of a prompt's sampled answers, and say what they add to each rate.
+
+    What is said of each goes into `doc` as `kept`, a list of {answer, label, evidence,
+    response_language}, where `answer` is the answer's place among the sampled ones.
+
+    Args:
+        doc: a row of `load_prompts`.
+        results: the list of all sampled answers, alone in a list.
+    """
+    (answers,) = results
+    kept = longest(answers)
+    judged = [_judge(answers[place], doc) for place in kept]
+    doc["kept"] = [{"answer": place} | told for place, (told, _) in zip(kept, judged, strict=True)]
+    return score_sampled([scored for _, scored in judged], harmful=doc["harmful"])
+
+
+def longest(answers: list[str], n: int = KEPT) -> list[int]:
+    """The places of the `n` longest answers, in the order of `answers`; of equals the first.
+
+    Length is in characters without reasoning: the paper's words between spaces do not exist in
+    Chinese, Japanese or Thai. Reasoning that never ended is no answer and has length 0.
+    """
+    lengths = [len(strip_reasoning(answer) or "") for answer in answers]
+    return sorted(sorted(range(len(answers)), key=lambda place: -lengths[place])[:n])
+
+
+def _judge(
+    answer: str, doc: dict[str, Any], response_translated: str | None = None
+) -> tuple[dict[str, str | None], dict[str, float]]:
+    """What is logged of one answer, and what it adds to each rate."""
+    language = doc["language"]
     judgement = judge_response(
-        results[0],
-        doc["language"],
-        judge=doc["judge"],
-        response_translated=doc.get("response_translated"),
+        answer, language, judge=doc["judge"], response_translated=response_translated
     )
-    doc["label"] = judgement.label.value
-    doc["evidence"] = judgement.evidence
-    doc["response_language"] = response_language(results[0], doc["language"])
-    return score(
-        judgement.label,
-        off_language=doc["response_language"] != doc["language"],
-        harmful=doc["harmful"],
-    )
+    found = response_language(answer, language)
+    told = {
+        "label": judgement.label.value,
+        "evidence": judgement.evidence,
+        "response_language": found,
+    }
+    return told, score(judgement.label, off_language=found != language, harmful=doc["harmful"])
+
+
+def _first_rows(family: str, lang: str, first: int) -> list[data.Row]:
+    places = {row.id for row in data.load(family, "en")[:first]}
+    rows = [row for row in data.load(family, lang) if row.id in places]
+    if not rows:
+        raise data.MissingData(
+            f"{family} has none of its first {first} rows in {lang!r}: translate them with "
+            f"`polyrefuse data translate --dataset {family} --to {lang}`."
+        )
+    return rows

@@ -12,6 +12,8 @@ import yaml
 
 from polyrefuse_tasks import configs, languages
 from polyrefuse_tasks.configs import FAMILIES, FOLDER, files
+from polyrefuse_tasks.data import MissingData
+from polyrefuse_tasks.harness import load_prompts
 
 
 def test_the_files_are_what_the_generator_writes() -> None:
@@ -58,8 +60,19 @@ def test_the_names(manager) -> None:
         for kind in ("harmful", "harmless")
         for language in languages.POLYREFUSE
     }
-    assert set(manager.all_subtasks) == expected | toys
-    assert {"polyrefuse", "advbench", "malicious_instruct"} <= set(manager.all_groups)
+    sampled = {
+        f"mcd_{family}_{language}"
+        for family, spoken in {
+            "advbench": languages.POLYREFUSE,
+            "malicious_instruct": languages.POLYREFUSE,
+            "multijail": languages.MULTIJAIL,
+        }.items()
+        for language in spoken
+    } | {"mcd_harmless"}
+    assert set(manager.all_subtasks) == expected | toys | sampled
+    assert {"polyrefuse", "advbench", "malicious_instruct", "mcd_protocol"} <= set(
+        manager.all_groups
+    )
 
 
 def test_the_glob_is_every_task_once_and_no_group(manager) -> None:
@@ -67,7 +80,12 @@ def test_the_glob_is_every_task_once_and_no_group(manager) -> None:
     assert sorted(manager.match_tasks(["polyrefuse_*"])) == ours
     toys = [name for name in manager.all_subtasks if name.startswith("toyrefuse_")]
     assert sorted(manager.match_tasks(["toyrefuse_*"])) == toys
-    assert len(ours) + len(toys) == len(manager.all_subtasks)
+    sampled = [name for name in manager.all_subtasks if name.startswith("mcd_")]
+    assert len(ours) + len(toys) + len(sampled) == len(manager.all_subtasks)
+    assert sorted(manager.match_tasks(["mcd_advbench_*"])) == [
+        f"mcd_advbench_{language}" for language in sorted(languages.POLYREFUSE)
+    ]
+    assert not [name for name in manager.match_tasks(["polyrefuse_*"]) if "mcd" in name]
 
 
 def test_no_name_collides_with_lm_eval_s_own(manager) -> None:
@@ -84,7 +102,15 @@ def test_no_name_collides_with_lm_eval_s_own(manager) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["polyrefuse", "advbench", "malicious_instruct", "polyrefuse-overrefusal", "toyrefuse"]
+    "name",
+    [
+        "polyrefuse",
+        "advbench",
+        "malicious_instruct",
+        "polyrefuse-overrefusal",
+        "toyrefuse",
+        "mcd_protocol",
+    ],
 )
 def test_groups_load(manager, mirror: Path, name: str) -> None:
     loaded = manager.load([name])
@@ -94,13 +120,16 @@ def test_groups_load(manager, mirror: Path, name: str) -> None:
         "malicious_instruct": 14,
         "polyrefuse-overrefusal": 3,
         "toyrefuse": 28,
+        "mcd_protocol": 14 + 14 + 10 + 1,
     }
     assert len(loaded["tasks"]) == members[name]
 
 
 def test_every_task_and_group_prints_how_often_the_language_is_another() -> None:
     for family in FAMILIES:
-        template = yaml.safe_load(files()[f"{family.name}/_template.yaml"].replace("!function", ""))
+        template = yaml.safe_load(
+            files()[f"{family.folder}/_template.yaml"].replace("!function", "")
+        )
         last = {"metric": "off_language_rate", "aggregation": "mean", "higher_is_better": False}
         assert template["metric_list"][-1] == last
     for path, text in files().items():
@@ -117,22 +146,99 @@ def test_every_family_is_a_known_dataset_in_its_languages() -> None:
         assert set(family.languages) <= set(data.languages(family.name))
 
 
-def test_a_translation_of_one_s_own_is_a_task(
-    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from lm_eval.tasks import TaskManager
+def test_a_sampled_task_asks_and_prints_what_the_paper_s_code_does() -> None:
+    asked = {}
+    for family in ("advbench", "malicious_instruct", "multijail", "mcd_harmless"):
+        template = yaml.safe_load(files()[f"mcd/{family}/_template.yaml"].replace("!function", ""))
+        assert template["repeats"] == 25
+        assert template["filter_list"] == [
+            {"name": "none", "filter": [{"function": "take_first_k", "k": 25}]}
+        ]
+        settings = template["generation_kwargs"]
+        asked[family] = settings.pop("max_gen_toks")
+        assert settings == {
+            "until": [], "do_sample": True, "temperature": 1.0, "top_p": 0.9, "top_k": 50,
+        }  # fmt: skip
+        assert template["metric_list"][0]["metric"] == (
+            "frr_any" if family == "mcd_harmless" else "asr_any"
+        )
+    assert asked == {
+        "advbench": 300, "malicious_instruct": 300, "multijail": 300, "mcd_harmless": 200,
+    }  # fmt: skip
 
-    from polyrefuse_models.registration import task_folders
 
+def test_greedy_tasks_ask_once() -> None:
+    template = yaml.safe_load(files()["advbench/_template.yaml"].replace("!function", ""))
+    assert not {"repeats", "filter_list"} & template.keys()
+    assert template["generation_kwargs"] == {"until": [], "do_sample": False, "max_gen_toks": 512}
+
+
+def test_the_paper_s_rows(manager, mirror: Path) -> None:
+    names = ["mcd_advbench_en", "mcd_advbench_de", "mcd_malicious_instruct_ko", "mcd_harmless"]
+    docs = {name: list(manager.load([name])["tasks"][name].test_docs()) for name in names}
+    assert [doc["id"] for doc in docs["mcd_advbench_en"]] == [
+        f"advbench/{place:04d}" for place in range(100)
+    ]
+    assert [len(docs[name]) for name in names[1:]] == [150, 100, 100]
+    assert {doc["split"] for doc in docs["mcd_harmless"]} == {"test"}
+    assert not any(doc["harmful"] for doc in docs["mcd_harmless"])
+
+
+@pytest.fixture
+def own_mirror(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The reference data, in a folder that a translation can be added to."""
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     for published in (shared / "data").iterdir():
         (mirror / published.name).symlink_to(published)
     monkeypatch.setenv("POLYREFUSE_DATA_DIR", str(mirror))
     monkeypatch.setenv("POLYREFUSE_CACHE_DIR", str(tmp_path / "cache"))
+    return mirror
+
+
+def translate(mirror: Path, dataset: str, *places: int) -> None:
+    """Write invented Danish for some rows of a data set."""
+    translated = mirror / "translated" / dataset / "da.jsonl"
+    translated.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"id": f"{dataset}/{place:04d}", "prompt": f"Glimmerfisk {place}?"} for place in places]
+    translated.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_of_one_s_own_translation_a_sampled_task_asks_the_first_rows(own_mirror: Path) -> None:
+    from lm_eval.tasks import TaskManager
+
+    from polyrefuse_models.registration import task_folders
+
+    translate(own_mirror, "advbench", 7, 99, 100, 519)
+    translate(own_mirror, "malicious_instruct", 0, 99)
+    manager = TaskManager(include_path=task_folders(), include_defaults=False)
+    asked = {
+        name: [doc["prompt"] for doc in manager.load([name])["tasks"][name].test_docs()]
+        for name in manager.match_tasks(["*_da"])
+    }
+    assert asked == {
+        "polyrefuse_advbench_da": [f"Glimmerfisk {place}?" for place in (7, 99, 100, 519)],
+        "mcd_advbench_da": ["Glimmerfisk 7?", "Glimmerfisk 99?"],
+        "polyrefuse_malicious_instruct_da": ["Glimmerfisk 0?", "Glimmerfisk 99?"],
+        "mcd_malicious_instruct_da": ["Glimmerfisk 0?", "Glimmerfisk 99?"],
+    }
+
+
+def test_a_translation_without_the_first_rows_is_one_sentence(own_mirror: Path) -> None:
+    translate(own_mirror, "advbench", 100, 101)
+    with pytest.raises(MissingData, match="none of its first 100 rows in 'da'") as told:
+        load_prompts(family="advbench", lang="da", first=100)
+    assert "polyrefuse data translate" in str(told.value) and "\n" not in str(told.value)
+
+
+def test_a_translation_of_one_s_own_is_a_task(own_mirror: Path, tmp_path: Path) -> None:
+    from lm_eval.tasks import TaskManager
+
+    from polyrefuse_models.registration import task_folders
+
     assert task_folders() == [str(FOLDER)]
 
-    translated = mirror / "translated/oktest/da.jsonl"
+    translated = own_mirror / "translated/oktest/da.jsonl"
     translated.parent.mkdir(parents=True)
     row = {"id": "oktest/0003", "prompt": "Hvad er en glimmerfisk?"}
     translated.write_text(json.dumps(row) + "\n", encoding="utf-8")
