@@ -16,7 +16,7 @@ from polyrefuse_models.directions.prompts import sample
 from polyrefuse_models.interventions import Ablation, Addition, LayerOutOfRange, check_layers
 from polyrefuse_models.organism import own_dataset
 from polyrefuse_models.orthogonalise import NotExact, obstacle, orthogonalise
-from polyrefuse_models.wrappers.hf import BaselineHF
+from polyrefuse_models.wrappers.prompted import PromptedHF
 from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 METHODS = ("auto", "hooks", "weights")
 
 
-class DirectedHF(BaselineHF):
+class DirectedHF(PromptedHF):
     """A chat model and a refusal direction, read or extracted.
 
     Args:
@@ -39,7 +39,7 @@ class DirectedHF(BaselineHF):
             prompts where none are given.
         direction_seed: of the choice of prompts of "auto".
         coefficient: how much of it is removed or added.
-        kwargs: as BaselineHF's.
+        kwargs: as PromptedHF's; with `prompt`, "auto" extracts from the model without it.
 
     Raises:
         UserError: no usable direction, or a model in which what it needs was not found.
@@ -83,7 +83,7 @@ class DirectedHF(BaselineHF):
         raise NotImplementedError
 
     def identity(self) -> dict[str, Any]:
-        """BaselineHF's, and which direction it is."""
+        """PromptedHF's, and which direction it is."""
         found = self.direction.metadata
         return super().identity() | {
             "direction_sha256": self.direction.sha256,
@@ -148,8 +148,11 @@ class AblatedHF(DirectedHF):
         settings = {"coefficient": self.coefficient, "layers": self.layers}
         if self.method == "weights":
             orthogonalise(self.model, self.direction.direction, **settings)
+            # The embedding's rows cannot write along it any more; a prompt's vectors still could.
+            self.place_prompt(without=self.direction.direction)
         else:
             self.ablation = Ablation(self.model, self.direction.direction, **settings)
+            self.place_prompt()
 
     def settle(self) -> None:
         """Check the layers, and choose the method where that is left open.
@@ -212,6 +215,7 @@ class RefusalAddedHF(DirectedHF):
         self.addition = Addition(
             self.model, self.direction.direction, self.layer, coefficient=self.coefficient
         )
+        self.place_prompt()
 
     def settle(self) -> None:
         """Check a layer that was given.

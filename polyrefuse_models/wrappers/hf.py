@@ -7,6 +7,7 @@ answer leaves it; conditions then differ by the intervention alone.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +122,7 @@ class BaselineHF(HFLM):
         return ChatModel(
             model=self.model,
             tokenizer=self.tokenizer,
-            render=self.render if self.chat else str,
+            render=self.render if self.chat else self.plain,
             encode=self.tok_batch_encode,
             # "auto" leaves the size open.
             batch_size=max(LEAST_BATCH, self.batch_size if type(self.batch_size) is int else 0),
@@ -140,17 +141,23 @@ class BaselineHF(HFLM):
             )
         return self.apply_chat_template([{"role": "user", "content": prompt}])
 
+    def plain(self, prompt: str) -> str:
+        """What the model reads of a prompt that gets no chat template."""
+        return prompt
+
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """HFLM's, with the chat template applied where nobody has, and no prompt cut short."""
-        rendering = self.chat and not asked_of_lm_eval("apply_chat_template")
-        if rendering:
+        read: Callable[[str], str] = self.render if self.chat else self.plain
+        if asked_of_lm_eval("apply_chat_template"):
+            read = str
+        elif self.chat:
             self._refuse_stray_system_instruction()
             self._tell_of_rendering()
         original = {}
         rendered = []
         for request in requests:
             context, settings = request.args
-            text = self.render(context) if rendering else context
+            text = read(context)
             original[text] = context
             rendered.append(replace(request, arguments=(text, settings)))
         self._refuse_long_prompts(rendered)
@@ -228,7 +235,7 @@ class BaselineHF(HFLM):
         for request in requests:
             text, settings = request.args
             answer = normalize_gen_kwargs(settings, self.max_gen_toks)["max_gen_toks"]
-            length = len(self.tok_encode(text))
+            length = self.tok_batch_encode([text])[0].shape[1]
             if length + answer > self.max_length:
                 raise UserError(
                     f"Prompt {request.doc.get('id', request.doc_id)} of {request.task_name} has "

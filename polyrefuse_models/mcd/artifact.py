@@ -1,0 +1,133 @@
+"""A soft prompt on disk: a folder with its vectors, and how they came about."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from polyrefuse_models import organism
+from polyrefuse_models.folder import whole_folder
+from polyrefuse_tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+    from transformers import PretrainedConfig
+
+# Below lm-eval's own logger, so that its format and --verbosity hold for ours.
+logger = logging.getLogger("lm_eval.polyrefuse")
+
+TENSOR, TENSORS, METADATA = "soft_prompt", "soft_prompt.safetensors", "metadata.json"
+
+
+class BadPrompt(UserError):
+    """A prompt that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A soft prompt and its provenance.
+
+    Attributes:
+        vectors: float32, in the units of what the model's embedding module returns.
+        metadata: model and revision, languages, the anchors' checksums, losses, versions.
+    """
+
+    vectors: Float[Tensor, "n d"]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of the vectors' numbers, wherever they are stored."""
+        numbers = self.vectors.detach().cpu().float().contiguous().numpy()
+        return hashlib.sha256(numbers.tobytes()).hexdigest()
+
+    def check(self, width: int, origin: str) -> None:
+        """Refuse vectors that a model of that width cannot read.
+
+        Raises:
+            BadPrompt: no vectors, another width, NaN or infinity.
+        """
+        shape = tuple(self.vectors.shape)
+        if len(shape) != 2 or shape[0] == 0 or shape[1] != width:
+            raise BadPrompt(
+                f"{origin}: the soft prompt has shape {shape} and the model's embedding {width} "
+                "dimensions; train one for this model."
+            )
+        if not torch.isfinite(self.vectors).all():
+            raise BadPrompt(
+                f"{origin}: the soft prompt has NaN or infinite entries; train it anew."
+            )
+
+    def warn_of_another_model(self, config: PretrainedConfig) -> None:
+        """Say so where the metadata names another model or revision than `config` does."""
+        mine = organism.name_of(config._name_or_path), getattr(config, "_commit_hash", None)
+        theirs = (
+            organism.name_of(str(self.metadata.get("model", mine[0]))),
+            self.metadata.get("revision", mine[1]),
+        )
+        if mine != theirs:
+            logger.warning(
+                "The soft prompt was trained for %s (revision %s) and this is %s (revision %s).",
+                *theirs,
+                *mine,
+            )
+
+
+def save(prompt: Prompt, folder: str | Path, pictures: Mapping[str, bytes] | None = None) -> None:
+    """Write the artifact, whole or not at all.
+
+    Args:
+        pictures: file name -> content, written beside the two files.
+
+    Raises:
+        CannotWrite: `folder` exists already, or cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    with whole_folder(Path(folder)) as draft:
+        vectors = prompt.vectors.detach().cpu().float().contiguous().clone()
+        save_file({TENSOR: vectors}, draft / TENSORS)
+        metadata = json.dumps(prompt.metadata, indent=1, ensure_ascii=False)
+        (draft / METADATA).write_text(metadata, encoding="utf-8")
+        for name, content in (pictures or {}).items():
+            (draft / name).write_bytes(content)
+
+
+def load(folder: str | Path) -> Prompt:
+    """Read an artifact.
+
+    Raises:
+        BadPrompt: no such folder, or a file of it is missing or cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    if not os.path.isdir(folder):
+        raise BadPrompt(
+            f"prompt={folder} is no folder; give a soft prompt's (with {TENSORS} and {METADATA})."
+        )
+    try:
+        vectors = load_file(folder / TENSORS)[TENSOR]
+        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+        if not isinstance(metadata, dict):
+            raise ValueError(f"{METADATA} is not an object")
+        return Prompt(vectors, metadata)
+    except FileNotFoundError as missing:
+        raise BadPrompt(
+            f"{folder} is no soft prompt's folder: no {Path(missing.filename or TENSORS).name} "
+            "in it."
+        ) from None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as broken:
+        raise BadPrompt(
+            f"{folder} is no soft prompt's folder, or a damaged one: {broken}; train it anew."
+        ) from None
