@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Extract refusal directions, and choose among scores.",
     ),
     "judge": ("polyrefuse_tasks.judges.cli:app", "Check a judge against labels of your own."),
+    "mcd": ("polyrefuse_models.mcd.cli:app", "Train a multilingual soft safety prompt."),
     "organism": ("polyrefuse_models.organism.cli:app", "Make the bundled organism, or find it."),
 }
 """Sub-command -> ("module:typer app", what the overview says about it)."""

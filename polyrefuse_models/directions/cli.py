@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from polyrefuse_models.command import AnyDataset, AnyModel, Device, Dtype, Json, codes, load, show
 from polyrefuse_models.directions import select
-from polyrefuse_tasks.errors import UserError
-
-if TYPE_CHECKING:
-    from polyrefuse_models.wrappers.hf import BaselineHF
 
 app = typer.Typer(no_args_is_help=True, help="Extract a refusal direction and choose among scores.")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Report = Annotated[Path, typer.Option("--output", help="Folder of the report, a new one.")]
-AnyModel = Annotated[str | None, typer.Option("--model", help="The bundled organism by default.")]
-AnyDataset = Annotated[
-    str | None, typer.Option("--dataset", help="toyrefuse for the organism, else polyrefuse.")
-]
 Seed = Annotated[int, typer.Option("--seed", help="Of the choice of prompts.")]
 BatchSize = Annotated[
     int,
     typer.Option("--batch-size", min=1, help="Rows in a forward pass; extraction's are 8 or more."),
 ]
-Device = Annotated[str | None, typer.Option("--device", help="As lm-eval's.")]
-Dtype = Annotated[str, typer.Option("--dtype", help="As lm-eval's.")]
 
 
 @app.command()
@@ -58,7 +47,7 @@ def extract(
     # What can be wrong without the model is told before it is loaded.
     require_new(output)
     prompts = sample(dataset or own_dataset(model), source_lang, seed)
-    lm = _load(model, batch_size=batch_size, device=device, dtype=dtype)
+    lm = load(model, batch_size=batch_size, device=device, dtype=dtype)
     found = make_direction(lm.chat_model, prompts, all_scores=all_scores)
     artifact.save(found, output, {"scores.png": scores_png(found)})
     told = found.metadata
@@ -66,7 +55,7 @@ def extract(
     (chosen,) = (
         candidate for candidate in found.scores if (candidate.position, candidate.layer) == at
     )
-    _print(
+    show(
         as_json,
         asdict(chosen) | {"output": str(output), "warnings": told["warnings"]},
         *(f"Note: {warning}." for warning in told["warnings"]),
@@ -106,7 +95,7 @@ def choose(
             f"divergence of at most {select.KL_LIMIT}; extract with --all-scores, or check "
             "--n-layers."
         )
-    _print(
+    show(
         as_json,
         {"position": chosen.position, "layer": chosen.layer},
         f"position {chosen.position}, layer {chosen.layer}",
@@ -142,9 +131,9 @@ def transfer(
 
     require_new(output)
     check_judge(judge)
-    sources = _codes("--source-langs", source_langs)
-    targets = sources if target_langs is None else _codes("--target-langs", target_langs)
-    lm = _load(model, batch_size=batch_size, device=device, dtype=dtype)
+    sources = codes("--source-langs", source_langs)
+    targets = sources if target_langs is None else codes("--target-langs", target_langs)
+    lm = load(model, batch_size=batch_size, device=device, dtype=dtype)
     found = measure(
         lm,
         sources,
@@ -165,7 +154,7 @@ def transfer(
         f"[{cell['low']:.3f}, {cell['high']:.3f}], n = {cell['n']}"
         for cell in (*found["baseline"], *found["cells"])
     )
-    _print(as_json, found, *lines, f"written to {output}")
+    show(as_json, found, *lines, f"written to {output}")
 
 
 @app.command()
@@ -191,9 +180,9 @@ def geometry(
     from polyrefuse_models.folder import require_new
 
     require_new(output)
-    languages = _codes("--langs", langs)
+    languages = codes("--langs", langs)
     given = artifact.load(direction)
-    lm = _load(model, batch_size=batch_size, device=device, dtype=dtype)
+    lm = load(model, batch_size=batch_size, device=device, dtype=dtype)
     given.check(width(lm.model), f"--direction {direction}")
     given.warn_of_another_model(lm.model.config)
     found, points = measure(
@@ -209,49 +198,8 @@ def geometry(
         f"English {_shown(told['harmful_against_english'])}"
         for language, told in found["languages"].items()
     )
-    _print(as_json, found, *lines, f"written to {output}")
-
-
-def _codes(option: str, given: str) -> list[str]:
-    """Languages with commas between, each once.
-
-    Raises:
-        UserError: there is none.
-    """
-    codes = list(dict.fromkeys(code.strip() for code in given.split(",") if code.strip()))
-    if not codes:
-        raise UserError(f"{option} {given!r} names no language; give codes such as en,de.")
-    return codes
-
-
-def _load(model: str | None, **settings: Any) -> BaselineHF:
-    """The model as lm-eval would load it.
-
-    Raises:
-        UserError: it cannot be loaded; the message has the loader's first line.
-    """
-    import torch
-
-    from polyrefuse_models.organism import NAME
-    from polyrefuse_models.wrappers.hf import BaselineHF
-
-    dtype = settings["dtype"]
-    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise UserError(f"--dtype {dtype} is not a type of torch's; use auto, float32 or bfloat16.")
-    try:
-        return BaselineHF(pretrained=model, **settings)
-    except UserError:
-        raise
-    except Exception as error:
-        # Each of torch, transformers, accelerate and safetensors raises its own.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"--model {model or NAME} cannot be loaded: {reason}") from error
+    show(as_json, found, *lines, f"written to {output}")
 
 
 def _shown(score: float | None) -> str:
     return "not computed" if score is None else f"{score:.3f}"
-
-
-def _print(as_json: bool, result: Any, *lines: str) -> None:
-    """Print a result for programs, or `lines` for people."""
-    print(json.dumps(result, ensure_ascii=False) if as_json else "\n".join(lines))

@@ -1,0 +1,62 @@
+"""What the sub-commands that run a model share: their options, loading it, printing a result."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from polyrefuse_tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from polyrefuse_models.wrappers.hf import BaselineHF
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+AnyModel = Annotated[str | None, typer.Option("--model", help="The bundled organism by default.")]
+AnyDataset = Annotated[
+    str | None, typer.Option("--dataset", help="toyrefuse for the organism, else polyrefuse.")
+]
+Device = Annotated[str | None, typer.Option("--device", help="As lm-eval's.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="As lm-eval's.")]
+
+
+def codes(option: str, given: str) -> list[str]:
+    """Languages with commas between, each once.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = list(dict.fromkeys(code.strip() for code in given.split(",") if code.strip()))
+    if not found:
+        raise UserError(f"{option} {given!r} names no language; give codes such as en,de.")
+    return found
+
+
+def load(model: str | None, **settings: Any) -> BaselineHF:
+    """The model as lm-eval would load it.
+
+    Raises:
+        UserError: it cannot be loaded; the message has the loader's first line.
+    """
+    import torch
+
+    from polyrefuse_models.organism import NAME
+    from polyrefuse_models.wrappers.hf import BaselineHF
+
+    dtype = settings["dtype"]
+    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise UserError(f"--dtype {dtype} is not a type of torch's; use auto, float32 or bfloat16.")
+    try:
+        return BaselineHF(pretrained=model, **settings)
+    except UserError:
+        raise
+    except Exception as error:
+        # Each of torch, transformers, accelerate and safetensors raises its own.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"--model {model or NAME} cannot be loaded: {reason}") from error
+
+
+def show(as_json: bool, result: Any, *lines: str) -> None:
+    """Print a result for programs, or `lines` for people."""
+    print(json.dumps(result, ensure_ascii=False) if as_json else "\n".join(lines))

@@ -1,0 +1,167 @@
+"""The anchor queries that a soft prompt is trained on: harmful and harmless, in parallel languages.
+
+Nothing that `mcd_protocol` tests is among PolyRefuse's: the harmful rows of its train and
+validation splits that are in neither AdvBench nor MaliciousInstruct. Where anchors nevertheless are
+rows of a test set, `Anchors.overlap` names these.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from polyrefuse_tasks import data
+from polyrefuse_tasks.data import Row
+from polyrefuse_tasks.errors import UserError
+
+HELD_OUT = ("advbench", "malicious_instruct")
+"""Whose prompts `mcd_protocol` asks: none of them is an anchor of PolyRefuse's."""
+
+DATASETS: dict[str, tuple[tuple[str, str], tuple[str, ...]]] = {
+    "polyrefuse": (("harmful", "harmless"), ("train", "val")),
+    "custom": (("mcd_harmful", "mcd_harmless"), ("train",)),
+    "toyrefuse": (("toyrefuse_harmful", "toyrefuse_harmless"), ("train",)),
+}
+"""What `--dataset` names -> its data sets of harmful and of harmless prompts, and their splits."""
+
+
+class NotParallel(UserError):
+    """Languages whose anchors are not translations of one another, row by row."""
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Anchor queries.
+
+    Attributes:
+        dataset: a key of `DATASETS`.
+        languages: ISO 639-1 codes, in the order of training.
+        harmful: language -> prompts; the same index is the same English prompt everywhere.
+        harmless: the same.
+        ids: of the rows, the harmful ones first.
+        sha256: of each file that was read, by path relative to the data folder.
+        overlap: test set -> ids of its rows that are anchors, by their English text; None where
+            the test set could not be read.
+    """
+
+    dataset: str
+    languages: tuple[str, ...]
+    harmful: dict[str, list[str]]
+    harmless: dict[str, list[str]]
+    ids: tuple[str, ...]
+    sha256: dict[str, str]
+    overlap: dict[str, list[str] | None]
+
+    @property
+    def labels(self) -> list[int]:
+        """0 for each harmful row and 1 for each harmless one, as `prompts` orders them."""
+        first = self.languages[0]
+        return [0] * len(self.harmful[first]) + [1] * len(self.harmless[first])
+
+    def prompts(self, language: str) -> list[str]:
+        """The harmful rows and then the harmless ones."""
+        return self.harmful[language] + self.harmless[language]
+
+
+def load_anchors(dataset: str, languages: Sequence[str]) -> Anchors:
+    """Read the anchors in each language.
+
+    Args:
+        dataset: a key of `DATASETS`.
+        languages: ISO 639-1 codes.
+
+    Raises:
+        UserError: no such data set or language, or its files cannot be had.
+        NotParallel: a language with other rows than the first.
+    """
+    if dataset not in DATASETS:
+        raise UserError(f"dataset={dataset} is not known; use one of {', '.join(DATASETS)}.")
+    kinds, splits = DATASETS[dataset]
+    languages = tuple(dict.fromkeys(languages))
+    rows = {
+        language: [
+            [row for split in splits for row in data.load(kind, language, split)] for kind in kinds
+        ]
+        for language in languages
+    }
+    first = rows[languages[0]]
+    for language in languages:
+        _require_parallel(kinds, languages[0], first, language, rows[language])
+    chosen = {
+        row.id for kind in (_unseen(first) if dataset == "polyrefuse" else first) for row in kind
+    }
+    harmful, harmless = (
+        {
+            language: [row.prompt for row in rows[language][kind] if row.id in chosen]
+            for language in languages
+        }
+        for kind in (0, 1)
+    )
+    anchors = [row for kind in first for row in kind if row.id in chosen]
+    return Anchors(
+        dataset=dataset,
+        languages=languages,
+        harmful=harmful,
+        harmless=harmless,
+        ids=tuple(row.id for row in anchors),
+        sha256={
+            path: digest
+            for language in languages
+            for kind in kinds
+            for split in splits
+            for path, digest in data.checksums(kind, language, split).items()
+        },
+        overlap=_overlap(anchors),
+    )
+
+
+def normalised(text: str) -> str:
+    """English text without case, punctuation and white space: what equal prompts have in common."""
+    return re.sub(r"[\W_]+", " ", text.casefold()).strip()
+
+
+def _unseen(rows: Sequence[list[Row]]) -> list[list[Row]]:
+    """The harmful rows that are no row of `HELD_OUT`, and as many harmless ones, the first."""
+    tested = {normalised(row.prompt_en) for name in HELD_OUT for row in data.load(name)}
+    harmful, harmless = (
+        [row for row in kind if normalised(row.prompt_en) not in tested] for kind in rows
+    )
+    return [harmful, harmless[: len(harmful)]]
+
+
+def _require_parallel(
+    kinds: tuple[str, str],
+    first: str,
+    expected: list[list[Row]],
+    language: str,
+    rows: list[list[Row]],
+) -> None:
+    """
+    Raises:
+        NotParallel: `language` lacks a row of `first`, or has one more.
+    """
+    for kind, there, here in zip(kinds, expected, rows, strict=True):
+        if [row.id for row in there] != [row.id for row in here]:
+            raise NotParallel(
+                f"{kind} has {len(there)} anchors in {first} and {len(here)} in {language}, which "
+                "are not the same rows: give languages that have all of them, or translate the "
+                f"rest with `polyrefuse data translate --dataset {kind} --to {language}`."
+            )
+
+
+def _overlap(anchors: list[Row]) -> dict[str, list[str] | None]:
+    """The test rows that are anchors, by data set; invented ones are compared with one another."""
+    english = {normalised(row.prompt_en) for row in anchors}
+    invented = any(data.dataset(row.id.split("/")[0]).invented for row in anchors)
+    found: dict[str, list[str] | None] = {}
+    for name, source in data.datasets().items():
+        if source.invented != invented or "test" not in source.splits:
+            continue
+        try:
+            rows = data.load(name)
+        except (data.MissingData, data.WrongHash):
+            found[name] = None
+            continue
+        found[name] = [row.id for row in rows if normalised(row.prompt_en) in english]
+    return found

@@ -1,0 +1,166 @@
+"""`polyrefuse mcd`: train a soft safety prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polyrefuse_models.command import AnyDataset, AnyModel, Device, Dtype, Json, codes, load, show
+from polyrefuse_tasks.errors import UserError
+
+app = typer.Typer(no_args_is_help=True, help="Multilingual collaborative defense (2505.11835).")
+
+
+@app.callback()
+def mcd() -> None:
+    """Multilingual collaborative defense (2505.11835)."""
+
+
+Weight = typer.Option(min=0.0, help="Of that term.", show_default="the preset's")
+
+
+@app.command()
+def train(
+    output: Annotated[Path, typer.Option("--output", help="Folder of the artifact, a new one.")],
+    langs: Annotated[str, typer.Option("--langs", help="To train on, with commas: en,da,ko.")],
+    model: AnyModel = None,
+    dataset: AnyDataset = None,
+    preset: Annotated[str, typer.Option("--preset", help="default or paper.")] = "default",
+    without: Annotated[
+        str | None,
+        typer.Option(
+            "--without",
+            help="Terms to leave out, with commas: refusal, harmfulness, norm, multilingual "
+            "(without which it is DRO).",
+        ),
+    ] = None,
+    init: Annotated[
+        str, typer.Option("--init", help="What it begins with: default, short or mistral.")
+    ] = "default",
+    mixed: Annotated[
+        bool,
+        typer.Option("--mixed", help="Languages in one batch instead of one after the other."),
+    ] = False,
+    pivot: Annotated[
+        bool | None,
+        typer.Option(
+            "--pivot/--no-pivot",
+            help="Probes of the first language alone, or of all.",
+            show_default="the preset's",
+        ),
+    ] = None,
+    refusal_weight: Annotated[float | None, Weight] = None,
+    harmfulness_weight: Annotated[float | None, Weight] = None,
+    norm_weight: Annotated[float | None, Weight] = None,
+    multilingual_weight: Annotated[float | None, Weight] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option("--learning-rate", min=1e-12, show_default="the preset's"),
+    ] = None,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Of each language.")] = 5,
+    step_size: Annotated[int, typer.Option("--step-size", min=1, help="Anchors a step.")] = 10,
+    answers: Annotated[
+        int, typer.Option("--answers", min=1, help="Sampled for a soft refusal label.")
+    ] = 20,
+    max_gen_toks: Annotated[
+        int | None,
+        typer.Option("--max-gen-toks", min=1, help="Of such an answer.", show_default="preset's"),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of all that is drawn.")] = 0,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Rows in a pass without a gradient.")
+    ] = 64,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train a soft safety prompt; after an interruption the same command goes on."""
+    from polyrefuse_models.folder import CannotWrite, require_new
+    from polyrefuse_models.mcd import artifact, figures
+    from polyrefuse_models.mcd import train as training
+    from polyrefuse_models.mcd.anchors import load_anchors
+    from polyrefuse_models.mcd.checkpoint import Checkpoint
+    from polyrefuse_models.mcd.loss import Terms
+    from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
+    from polyrefuse_models.organism import own_dataset
+    from polyrefuse_tasks.judges.rules import rules_of
+
+    # What can be wrong without the model is told before it is loaded.
+    require_new(output)
+    chosen = training.PRESETS[_known("--preset", preset, training.PRESETS)]
+    given = {
+        "refusal": refusal_weight,
+        "harmfulness": harmfulness_weight,
+        "norm": norm_weight,
+        "multilingual": multilingual_weight,
+    }
+    weights = {name: value for name, value in given.items() if value is not None}
+    for term in [] if without is None else without.split(","):
+        weights[_known("--without", term.strip(), Terms._fields)] = 0.0
+    settings = replace(
+        chosen,
+        weights=chosen.weights._replace(**weights),
+        learning_rate=learning_rate or chosen.learning_rate,
+        pivot=chosen.pivot if pivot is None else pivot,
+        mixed=mixed,
+        init=_known("--init", init, SAFETY_PROMPTS),
+        epochs=epochs,
+        batch_size=step_size,
+        answers=answers,
+        max_new_tokens=max_gen_toks or chosen.max_new_tokens,
+        seed=seed,
+    )
+    if not any(settings.weights):
+        raise UserError("Every term of the loss has weight 0: nothing would be trained.")
+    languages = codes("--langs", langs)
+    for language in settings.fitted(tuple(languages)):
+        rules_of(language)
+    anchors = load_anchors(dataset or own_dataset(model), languages)
+    chat = load(model, batch_size=batch_size, device=device, dtype=dtype).chat_model
+    checkpoint = Checkpoint(output, training.identity(chat, anchors, settings))
+    try:
+        trained = training.train(chat, anchors, settings, checkpoint)
+    except CannotWrite:
+        raise  # It can go on once there is room.
+    except UserError:
+        checkpoint.remove()
+        raise
+    pictures = {
+        "training.png": figures.training_png(trained),
+        "states.png": figures.states_png(trained),
+    }
+    artifact.save(trained.prompt, output, pictures)
+    checkpoint.remove()
+    told = trained.prompt.metadata
+    overlap = {name: len(ids) for name, ids in told["anchors"]["overlap"].items() if ids}
+    first, last = told["losses"]["first_epoch"], told["losses"]["last_epoch"]
+    show(
+        as_json,
+        {
+            "output": str(output),
+            "sha256": trained.prompt.sha256,
+            "tokens": len(trained.prompt.vectors),
+            "losses": told["losses"],
+            "overlap": told["anchors"]["overlap"],
+            "warnings": told["warnings"],
+        },
+        *(f"Note: {warning}." for warning in told["warnings"]),
+        *(f"Note: {n} rows of {name} are anchors." for name, n in overlap.items()),
+        *(f"{name} loss {first[name]:.4g} at first, {last[name]:.4g} at last" for name in first),
+        f"{len(trained.prompt.vectors)} vectors written to {output}",
+    )
+
+
+def _known(option: str, name: str, names: Collection[str]) -> str:
+    """`name`, if it is one of `names`.
+
+    Raises:
+        UserError: it is not; names the ones there are.
+    """
+    if name not in names:
+        raise UserError(f"{option} {name} is not known; use one of {', '.join(names)}.")
+    return name

@@ -1,0 +1,81 @@
+"""Soft refusal labels: how often a model does not refuse a query, by sampling its answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import GenerationConfig
+
+from polyrefuse_models.anatomy import input_device
+from polyrefuse_models.mcd.states import by_length, require_room
+from polyrefuse_tasks.judges import Label, judge_response
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from polyrefuse_models.chat import ChatModel
+
+SAMPLING = {"do_sample": True, "temperature": 1.0, "top_p": 0.9, "top_k": 50}
+"""As the paper's code samples."""
+
+
+def soft_labels(
+    chat: ChatModel,
+    prompts: list[str],
+    language: str,
+    *,
+    answers: int,
+    max_new_tokens: int,
+    seed: int,
+) -> Float[Tensor, "prompt"]:
+    """The share of non-refusals among sampled answers to each prompt, by the native judge.
+
+    Args:
+        language: of the prompts, ISO 639-1.
+        answers: sampled for each prompt.
+        max_new_tokens: most tokens of an answer.
+        seed: of the sampling; torch's own random state is left as it was.
+
+    Raises:
+        UnknownLanguage: the judge has no phrases for the language.
+        PromptTooLong: a prompt and its answer are longer than the model's window.
+    """
+    require_room(chat, max(map(len, chat.token_ids(prompts))) + max_new_tokens)
+    shares = torch.empty(len(prompts))
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        for batch in by_length(chat, prompts, max(1, chat.batch_size // answers)):
+            texts = _sampled(chat, [prompts[i] for i in batch], answers, max_new_tokens)
+            for place, index in enumerate(batch):
+                said = texts[place * answers : (place + 1) * answers]
+                labels = [judge_response(text, language).label for text in said]
+                shares[index] = 1 - labels.count(Label.REFUSAL) / answers
+    return shares
+
+
+@torch.inference_mode()
+def _sampled(chat: ChatModel, prompts: list[str], answers: int, max_new_tokens: int) -> list[str]:
+    """The answers to the first prompt, then those to the second, ..."""
+    tokenizer = chat.tokenizer
+    rows = chat.token_ids(prompts)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    ids = pad_sequence(rows, batch_first=True, padding_side="left", padding_value=pad)
+    mask = pad_sequence(
+        [torch.ones_like(row) for row in rows], batch_first=True, padding_side="left"
+    )
+    device = input_device(chat.model)
+    config = GenerationConfig(
+        **SAMPLING,
+        max_new_tokens=max_new_tokens,
+        num_return_sequences=answers,
+        pad_token_id=pad,
+        eos_token_id=chat.model.generation_config.eos_token_id or tokenizer.eos_token_id,
+    )
+    output = chat.model.generate(
+        ids.to(device), attention_mask=mask.to(device), generation_config=config
+    )
+    return tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)

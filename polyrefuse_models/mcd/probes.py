@@ -1,0 +1,176 @@
+"""What the loss measures with: four principal components, and two logistic probes on them.
+
+Both probes say how probable it is that all is well: `refusal` that a query is not refused,
+`harmfulness` that it is harmless (2401.18018, sec. 3).
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+DIMENSIONS = 4
+SPLITS = 10
+STRENGTHS = tuple(10.0**exponent for exponent in np.arange(-3, 3.01, 0.5))
+"""Inverse strengths of regularisation, from the strongest on: a probe is fitted with one after the
+other until it does worse on what was held out. That stops as early as stopping gradient descent
+would, whatever the scale of the states."""
+LEAST_GAIN = 1e-4
+"""Nats that the held-out loss has to fall by for the next strength to be tried, as in the paper's
+code."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A logistic probe on the first components.
+
+    Attributes:
+        weight: of each component.
+        bias: of the logit.
+        held_out_loss: binary cross-entropy in nats on the parts held out, the mean of the splits.
+    """
+
+    weight: Float[Tensor, "4"]
+    bias: float
+    held_out_loss: float
+
+    def __call__(self, coordinates: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
+        """Logits of states in the basis."""
+        return coordinates[:, : len(self.weight)] @ self.weight + self.bias
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A basis of the states' space whose first four dimensions are the probes'.
+
+    Attributes:
+        mean: of the states.
+        basis: orthonormal; its first `DIMENSIONS` columns are the principal components.
+        explained: the components' shares of the variance.
+        refusal: logit of not being refused.
+        harmfulness: logit of being harmless.
+    """
+
+    mean: Float[Tensor, "d"]
+    basis: Float[Tensor, "d d"]
+    explained: tuple[float, ...]
+    refusal: Probe
+    harmfulness: Probe
+
+    def coordinates(self, states: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """States in the basis."""
+        return (states - self.mean) @ self.basis
+
+    def to(self, device: torch.device) -> Measure:
+        """The same on a device."""
+        probes = [
+            Probe(probe.weight.to(device), probe.bias, probe.held_out_loss)
+            for probe in (self.refusal, self.harmfulness)
+        ]
+        return Measure(self.mean.to(device), self.basis.to(device), self.explained, *probes)
+
+
+def fit(
+    states: Float[Tensor, "n d"],
+    not_refused: Float[Tensor, "n"],
+    harmless: Float[Tensor, "n"],
+    seed: int,
+) -> Measure:
+    """Fit the basis and both probes.
+
+    Args:
+        states: under every condition.
+        not_refused: soft labels between 0 and 1.
+        harmless: 0 or 1.
+        seed: of the splits.
+    """
+    from sklearn.decomposition import PCA
+
+    points = states.double().numpy()
+    pca = PCA(DIMENSIONS, svd_solver="full").fit(points)
+    first = pca.components_.T
+    # QR keeps the span of the first columns, and their direction up to its sign.
+    basis, _ = np.linalg.qr(first, mode="complete")
+    basis[:, :DIMENSIONS] = first
+    coordinates = (points - pca.mean_) @ first
+    return Measure(
+        mean=torch.from_numpy(pca.mean_).float(),
+        basis=torch.from_numpy(basis).float(),
+        explained=tuple(pca.explained_variance_ratio_.tolist()),
+        refusal=fit_probe(coordinates, not_refused.double().numpy(), seed),
+        harmfulness=fit_probe(coordinates, harmless.double().numpy(), seed),
+    )
+
+
+def fit_probe(points: Float[np.ndarray, "n 4"], labels: Float[np.ndarray, "n"], seed: int) -> Probe:
+    """The mean of ten probes, each stopped by a tenth of the points that it was not fitted on.
+
+    A soft label is two rows, one of each class, with the label's two shares as their weights: the
+    exact cross-entropy with it.
+
+    Args:
+        points: in the basis.
+        labels: soft or hard, between 0 and 1.
+        seed: of the splits.
+    """
+    from sklearn.model_selection import KFold
+
+    scale = points.std()
+    folds = KFold(min(SPLITS, len(points)), shuffle=True, random_state=seed)
+    fitted = [
+        _stopped_early(points[kept] / scale, labels[kept], points[out] / scale, labels[out])
+        for kept, out in folds.split(points)
+    ]
+    weights, biases, losses = (np.array(part) for part in zip(*fitted, strict=True))
+    return Probe(
+        weight=torch.from_numpy(weights.mean(axis=0) / scale).float(),
+        bias=float(biases.mean()),
+        held_out_loss=float(losses.mean()),
+    )
+
+
+def cross_entropy(logits: Float[np.ndarray, "n"], labels: Float[np.ndarray, "n"]) -> float:
+    """Mean binary cross-entropy in nats with soft labels."""
+    return float(np.mean(np.logaddexp(0, logits) - labels * logits))
+
+
+def _stopped_early(
+    points: Float[np.ndarray, "n 4"],
+    labels: Float[np.ndarray, "n"],
+    held_points: Float[np.ndarray, "m 4"],
+    held_labels: Float[np.ndarray, "m"],
+) -> tuple[Float[np.ndarray, "4"], float, float]:
+    """Weight, bias and held-out loss of the best probe before the held-out loss rises."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    twice = np.concatenate([points, points])
+    classes = np.repeat([1, 0], len(points))
+    shares = np.concatenate([labels, 1 - labels])
+    share = labels.mean().clip(1 / (2 * len(labels)), 1 - 1 / (2 * len(labels)))
+    bias = float(np.log(share / (1 - share)))
+    best = (
+        np.zeros(points.shape[1]),
+        bias,
+        cross_entropy(np.full(len(held_labels), bias), held_labels),
+    )
+    if np.ptp(labels) == 0:
+        return best
+    for strength in STRENGTHS:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = LogisticRegression(C=strength, max_iter=1000).fit(twice, classes, shares)
+        weight, bias = model.coef_[0], float(model.intercept_[0])
+        loss = cross_entropy(held_points @ weight + bias, held_labels)
+        if loss > best[2] - LEAST_GAIN:
+            break
+        best = weight, bias, loss
+    return best

@@ -1,0 +1,114 @@
+"""The state that MCD looks at: the last layer's, behind the final norm, at the last input token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from polyrefuse_models.anatomy import input_device, width
+from polyrefuse_models.chat import NoChatTemplate
+from polyrefuse_models.mcd.soft_prompt import with_system
+from polyrefuse_tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from polyrefuse_models.chat import ChatModel
+
+
+class PromptTooLong(UserError):
+    """A prompt that does not fit into the model's window."""
+
+
+def under(chat: ChatModel, system: str | None) -> ChatModel:
+    """The model with a system text, or a soft prompt's placeholder, in front of every prompt.
+
+    Raises:
+        NoChatTemplate: the tokenizer has none.
+        NoPlace: the template has a place for it neither in a system turn nor in a user's.
+    """
+    tokenizer = chat.tokenizer
+    if not tokenizer.chat_template:
+        raise NoChatTemplate(
+            "The tokenizer has no chat template, in which a safety prompt would stand: give a chat "
+            "model."
+        )
+
+    def render(prompt: str) -> str:
+        turns = [{"role": "user", "content": prompt}]
+        if system is not None:
+            turns = with_system(turns, system, tokenizer)
+        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+
+    return replace(chat, render=render)
+
+
+def states(chat: ChatModel, prompts: list[str]) -> Float[Tensor, "prompt d"]:
+    """The states of many prompts in float32 on the CPU, in batches of prompts of like length.
+
+    Raises:
+        PromptTooLong: one is longer than the model's window.
+        UserError: a state is not finite.
+    """
+    found = torch.empty(len(prompts), width(chat.model))
+    with torch.inference_mode():
+        for batch in by_length(chat, prompts, chat.batch_size):
+            found[batch] = batch_states(chat, [prompts[i] for i in batch]).cpu()
+    if not found.isfinite().all():
+        raise UserError(
+            "The model's last states have NaN or infinite entries; load it with another dtype, "
+            "such as float32."
+        )
+    return found
+
+
+def batch_states(chat: ChatModel, prompts: list[str]) -> Float[Tensor, "prompt d"]:
+    """The states of a few prompts in one forward pass, in float32, with their gradient.
+
+    The unembedding is not computed.
+    """
+    rows = chat.token_ids(prompts)
+    ids, mask = (
+        pad_sequence(padded, batch_first=True, padding_side="left").to(input_device(chat.model))
+        for padded in (rows, [torch.ones_like(row) for row in rows])
+    )
+    output = chat.model.get_decoder()(
+        input_ids=ids,
+        attention_mask=mask,
+        # transformers counts positions from the padding otherwise, `generate` does not.
+        position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+        use_cache=False,
+    )
+    return output.last_hidden_state[:, -1].float()
+
+
+def by_length(chat: ChatModel, prompts: list[str], size: int) -> Iterator[list[int]]:
+    """Indices of `prompts`, the longest first, `size` at a time: little padding is computed.
+
+    Raises:
+        PromptTooLong: one is longer than the model's window.
+    """
+    lengths = [len(ids) for ids in chat.token_ids(prompts)]
+    require_room(chat, max(lengths))
+    order = sorted(range(len(prompts)), key=lambda i: -lengths[i])
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def require_room(chat: ChatModel, tokens: int) -> None:
+    """
+    Raises:
+        PromptTooLong: the model's window has fewer than `tokens` tokens.
+    """
+    window = getattr(chat.model.config.get_text_config(), "max_position_embeddings", None)
+    if window is not None and tokens > window:
+        raise PromptTooLong(
+            f"A prompt with the safety prompt in front of it needs {tokens} tokens and the model's "
+            f"window has {window}; take a shorter safety prompt (--init short) or shorter answers "
+            "(--max-gen-toks)."
+        )

@@ -1,0 +1,393 @@
+"""Train a soft safety prompt: multilingual collaborative defense (2505.11835) on DRO (2401.18018).
+
+The states of the anchors, under no system prompt and under three in words, give the basis and the
+probes; the prompt in words that training begins with gives the base. Both are computed once. Then
+the vectors alone are moved, so that the refusal probe says "refused" more of harmful queries and
+less of harmless ones, in every language, while the rest of the state stays what it was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from polyrefuse_models import organism
+from polyrefuse_models.anatomy import input_device
+from polyrefuse_models.directions.auto import weights_checksum
+from polyrefuse_models.mcd.artifact import Prompt
+from polyrefuse_models.mcd.labels import soft_labels
+from polyrefuse_models.mcd.loss import Base, Terms, terms, weighted
+from polyrefuse_models.mcd.probes import Measure, fit
+from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
+from polyrefuse_models.mcd.soft_prompt import SoftPrompt, embed_text
+from polyrefuse_models.mcd.states import batch_states, states, under
+from polyrefuse_models.versions import versions
+from polyrefuse_tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from polyrefuse_models.chat import ChatModel
+    from polyrefuse_models.mcd.anchors import Anchors
+    from polyrefuse_models.mcd.checkpoint import Checkpoint
+
+
+_SEEDS = 10_000
+"""More than there are pairs of a condition and a language: each has a seed of its own."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a soft prompt is trained. The defaults are this package's, `PRESETS` has the paper's.
+
+    Attributes:
+        weights: of the four terms.
+        learning_rate: AdamW's.
+        pivot: basis, probes and base logits are the first language's for all, as in the paper's
+            code; otherwise the first two are fitted on every language and each has its own base.
+        mixed: the languages in one batch, instead of one after the other.
+        init: the safety prompt in words that it begins with, a name of `SAFETY_PROMPTS`.
+        epochs: over each language's anchors.
+        batch_size: anchors a step.
+        clip: greatest norm of the gradient.
+        answers: sampled for a soft label.
+        max_new_tokens: of such an answer.
+        seed: of sampling, splits and order.
+    """
+
+    weights: Terms = Terms(refusal=1.0, harmfulness=1e-2, norm=1.0, multilingual=1e-3)
+    learning_rate: float = 3e-4
+    pivot: bool = False
+    mixed: bool = False
+    init: str = "default"
+    epochs: int = 5
+    batch_size: int = 10
+    clip: float = 1.0
+    answers: int = 20
+    max_new_tokens: int = 128
+    seed: int = 0
+
+    def fitted(self, languages: tuple[str, ...]) -> tuple[str, ...]:
+        """The languages that basis and probes are fitted on."""
+        return languages[:1] if self.pivot else languages
+
+
+PRESETS: dict[str, Settings] = {
+    "default": Settings(),
+    "paper": Settings(
+        weights=Terms(refusal=1.0, harmfulness=1e-2, norm=1e-3, multilingual=1e-3),
+        learning_rate=1e-3,
+        pivot=True,
+        max_new_tokens=300,
+    ),
+}
+
+
+class Diverged(UserError):
+    """A loss that is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is computed once, before the first step.
+
+    Attributes:
+        measure: basis and probes.
+        base: language -> what is known of its anchors.
+        not_refused: condition -> language -> mean soft label of harmful and of harmless anchors.
+        warnings: what makes the probes less than they should be.
+    """
+
+    measure: Measure
+    base: dict[str, Base]
+    not_refused: dict[str, dict[str, dict[str, float]]]
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A soft prompt, and what its pictures show.
+
+    Attributes:
+        prompt: the artifact.
+        measure: basis and probes.
+        losses: of every step.
+        labels: 0 harmful, 1 harmless.
+        before: language -> the anchors' states in the basis, under the initial text prompt.
+        after: the same under the soft prompt.
+    """
+
+    prompt: Prompt
+    measure: Measure
+    losses: list[Terms]
+    labels: Float[Tensor, "n"]
+    before: dict[str, Float[Tensor, "n d"]]
+    after: dict[str, Float[Tensor, "n d"]]
+
+
+def identity(chat: ChatModel, anchors: Anchors, settings: Settings) -> dict[str, Any]:
+    """All that training depends on, as JSON has it."""
+    return {
+        "model": organism.name_of(chat.model.config._name_or_path),
+        "revision": getattr(chat.model.config, "_commit_hash", None),
+        "weights": weights_checksum(chat.model),
+        "dataset": anchors.dataset,
+        "languages": list(anchors.languages),
+        "anchors": {"ids": list(anchors.ids), "sha256": anchors.sha256},
+        "settings": asdict(settings) | {"weights": settings.weights._asdict()},
+        "batch_size": chat.batch_size,
+        "versions": versions(),
+    }
+
+
+def train(chat: ChatModel, anchors: Anchors, settings: Settings, checkpoint: Checkpoint) -> Trained:
+    """Train a soft prompt, or go on where training was killed.
+
+    Args:
+        chat: the model; its weights are not touched.
+        checkpoint: of this training's `identity`.
+
+    Raises:
+        UserError: the prompt has no place in the template or in the window, the states or a loss
+            are not finite, the judge does not know a language, or the disk is full.
+    """
+    with _frozen(chat.model):
+        prepared = prepare(chat, anchors, settings, checkpoint)
+        device = input_device(chat.model)
+        words = embed_text(chat.model, chat.tokenizer, SAFETY_PROMPTS[settings.init])
+        vectors = nn.Parameter(words.to(device, torch.float32).clone())
+        with SoftPrompt(chat.model, chat.tokenizer, vectors) as soft:
+            prompted = under(chat, soft.text)
+            losses = _optimise(prompted, vectors, anchors, prepared, settings, checkpoint)
+            after = {
+                language: prepared.measure.coordinates(states(prompted, anchors.prompts(language)))
+                for language in anchors.languages
+            }
+    return Trained(
+        prompt=Prompt(
+            vectors.detach().cpu().clone(), _metadata(chat, anchors, settings, prepared, losses)
+        ),
+        measure=prepared.measure,
+        losses=losses,
+        labels=torch.tensor(anchors.labels).float(),
+        before={language: base.coordinates for language, base in prepared.base.items()},
+        after=after,
+    )
+
+
+def prepare(
+    chat: ChatModel, anchors: Anchors, settings: Settings, checkpoint: Checkpoint
+) -> Prepared:
+    """States and soft labels under each condition, the probes fitted on them, and the base.
+
+    Raises:
+        UserError: as `train`.
+    """
+    conditions: dict[str, str | None] = {"none": None, **SAFETY_PROMPTS}
+    fitted = settings.fitted(anchors.languages)
+    wanted = [(condition, lang) for condition in conditions for lang in fitted]
+    wanted += [(settings.init, lang) for lang in anchors.languages if lang not in fitted]
+    chats = {name: under(chat, text) for name, text in conditions.items()}
+
+    def observed(name: str, language: str) -> Float[Tensor, "n d"]:
+        return checkpoint.once(
+            f"states-{name}-{language}", lambda: states(chats[name], anchors.prompts(language))
+        )
+
+    def sampled(index: int, name: str, language: str) -> Float[Tensor, "n"]:
+        return checkpoint.once(
+            f"labels-{name}-{language}",
+            lambda: soft_labels(
+                chats[name],
+                anchors.prompts(language),
+                language,
+                answers=settings.answers,
+                max_new_tokens=settings.max_new_tokens,
+                seed=settings.seed * _SEEDS + index,
+            ),
+        )
+
+    seen = {key: observed(*key) for key in tqdm(wanted, desc="States of the anchors")}
+    labelled = tqdm(wanted[: len(conditions) * len(fitted)], desc="Soft refusal labels")
+    labels = {key: sampled(index, *key) for index, key in enumerate(labelled)}
+    harmless = torch.tensor(anchors.labels).float()
+    warnings = []
+    not_refused = torch.cat(list(labels.values()))
+    if not_refused.min() == not_refused.max():
+        warnings.append(
+            f"the refusal probe says nothing: under every condition the model refused "
+            f"{1 - not_refused[0]:.0%} of the answers to each anchor"
+        )
+    measure = fit(
+        torch.cat([seen[key] for key in labels]),
+        not_refused,
+        harmless.repeat(len(labels)),
+        settings.seed,
+    )
+    base_states = {lang: seen[settings.init, lang] for lang in anchors.languages}
+    return Prepared(
+        measure=measure,
+        base=_bases(base_states, harmless, measure, settings.pivot),
+        not_refused={
+            name: {
+                lang: {
+                    kind: labels[name, lang][harmless == label].mean().item()
+                    for kind, label in (("harmful", 0), ("harmless", 1))
+                }
+                for lang in fitted
+            }
+            for name in conditions
+        },
+        warnings=warnings,
+    )
+
+
+def _bases(
+    seen: dict[str, Float[Tensor, "n d"]],
+    labels: Float[Tensor, "n"],
+    measure: Measure,
+    pivot: bool,
+) -> dict[str, Base]:
+    """Of each language; the probes' logits are the first language's where `pivot`."""
+    coordinates = {language: measure.coordinates(found) for language, found in seen.items()}
+    first = next(iter(coordinates.values()))
+    found = {}
+    for language, own in coordinates.items():
+        others = [x for other, x in coordinates.items() if other != language]
+        probed = first if pivot else own
+        found[language] = Base(
+            labels=labels,
+            refusal=measure.refusal(probed),
+            harmfulness=measure.harmfulness(probed),
+            coordinates=own,
+            others=torch.stack(others).mean(dim=0) if others else None,
+        )
+    return found
+
+
+def _optimise(
+    prompted: ChatModel,
+    vectors: nn.Parameter,
+    anchors: Anchors,
+    prepared: Prepared,
+    settings: Settings,
+    checkpoint: Checkpoint,
+) -> list[Terms]:
+    """Move `vectors`, epoch by epoch; the losses of every step."""
+    device = vectors.device
+    measure = prepared.measure.to(device)
+    groups = [anchors.languages] if settings.mixed else [(lang,) for lang in anchors.languages]
+    epochs = [group for group in groups for _ in range(settings.epochs)]
+    optimizer = torch.optim.AdamW([vectors], lr=settings.learning_rate)
+    losses: list[Terms] = []
+    done = 0
+    if (left := checkpoint.read("epoch")) is not None:
+        vectors.data.copy_(left["vectors"])
+        optimizer.load_state_dict(left["optimizer"])
+        losses = [Terms(*step) for step in left["losses"]]
+        done = left["done"]
+    total = sum(math.ceil(len(anchors.ids) * len(group) / settings.batch_size) for group in epochs)
+    with tqdm(total=total, initial=len(losses), desc="Training") as bar:
+        for number, group in enumerate(epochs[done:], done):
+            prompts = [prompt for language in group for prompt in anchors.prompts(language)]
+            base = Base.join([prepared.base[language] for language in group]).to(device)
+            # By the epoch's number, so that an epoch is the same wherever training began.
+            order = np.random.default_rng([settings.seed, number]).permutation(len(prompts))
+            for start in range(0, len(order), settings.batch_size):
+                rows = order[start : start + settings.batch_size].tolist()
+                found = terms(
+                    batch_states(prompted, [prompts[i] for i in rows]), base[rows], measure
+                )
+                loss = weighted(found, settings.weights)
+                if not loss.isfinite():
+                    raise Diverged(
+                        "The loss is no longer a number: give a lower --learning-rate, or load the "
+                        "model with --dtype float32."
+                    )
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_([vectors], settings.clip)
+                optimizer.step()
+                losses.append(Terms(*(term.item() for term in found)))
+                shown = {name: f"{value:.3g}" for name, value in losses[-1]._asdict().items()}
+                bar.set_postfix(shown, refresh=False)
+                bar.update()
+            checkpoint.write(
+                "epoch",
+                {
+                    "done": number + 1,
+                    "vectors": vectors.detach().cpu(),
+                    "optimizer": optimizer.state_dict(),
+                    "losses": [list(step) for step in losses],
+                },
+            )
+    return losses
+
+
+@contextmanager
+def _frozen(model: PreTrainedModel) -> Iterator[None]:
+    """No gradient into the weights, and no dropout; as they were afterwards."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    training = model.training
+    model.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        model.train(training)
+        for weight in trained:
+            weight.requires_grad_(True)
+
+
+def _metadata(
+    chat: ChatModel,
+    anchors: Anchors,
+    settings: Settings,
+    prepared: Prepared,
+    losses: list[Terms],
+) -> dict[str, Any]:
+    told = identity(chat, anchors, settings)
+    measure = prepared.measure
+    return {
+        **{key: told[key] for key in ("model", "revision", "dataset", "languages", "settings")},
+        "anchors": {
+            **told["anchors"],
+            "harmful": anchors.labels.count(0),
+            "harmless": anchors.labels.count(1),
+            "overlap": anchors.overlap,
+        },
+        "losses": {
+            "first_epoch": _mean(losses[: len(losses) // _n_epochs(anchors, settings)]),
+            "last_epoch": _mean(losses[-(len(losses) // _n_epochs(anchors, settings)) :]),
+        },
+        "not_refused": prepared.not_refused,
+        "probes": {
+            "fitted_on": list(settings.fitted(anchors.languages)),
+            "explained_variance": list(measure.explained),
+            "refusal_held_out_loss": measure.refusal.held_out_loss,
+            "harmfulness_held_out_loss": measure.harmfulness.held_out_loss,
+        },
+        "warnings": prepared.warnings,
+        "versions": told["versions"],
+    }
+
+
+def _n_epochs(anchors: Anchors, settings: Settings) -> int:
+    return settings.epochs * (1 if settings.mixed else len(anchors.languages))
+
+
+def _mean(losses: list[Terms]) -> dict[str, float]:
+    """Of each term."""
+    return {
+        name: sum(column) / len(losses)
+        for name, column in zip(Terms._fields, zip(*losses, strict=True), strict=True)
+    }

@@ -1,0 +1,312 @@
+"""The loss against closed forms in float64, and training on small random models."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit
+
+from polyrefuse_models.chat import ChatModel
+from polyrefuse_models.mcd import artifact, figures
+from polyrefuse_models.mcd import train as training
+from polyrefuse_models.mcd.anchors import Anchors
+from polyrefuse_models.mcd.checkpoint import Checkpoint, OtherTraining
+from polyrefuse_models.mcd.labels import soft_labels
+from polyrefuse_models.mcd.loss import Base, Terms, terms, weighted
+from polyrefuse_models.mcd.probes import Measure, Probe
+from polyrefuse_models.mcd.states import PromptTooLong, states, under
+from polyrefuse_models.mcd.train import PRESETS, Settings, Trained, identity, train
+from polyrefuse_tasks.judges import Judgement, Label
+from tests.conftest import ROOT
+from tests.models import make_llama, make_tokenizer
+
+D = 9
+SETTINGS = Settings(init="short", epochs=2, batch_size=4, answers=2, max_new_tokens=4)
+
+
+def random_loss(seed: int = 0) -> tuple[torch.Tensor, Base, Measure]:
+    """Seven states, their base, and a basis with probes, all random."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    basis, _ = torch.linalg.qr(draw(D, D))
+    probes = [Probe(draw(4), draw(1).item(), 0.0) for _ in range(2)]
+    labels = torch.tensor([0.0, 1, 0, 1, 1, 0, 0])
+    base = Base(labels, draw(7), draw(7), draw(7, D), draw(7, D))
+    return 3 * draw(7, D), base, Measure(draw(D), basis, (), *probes)
+
+
+def entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    p = expit(logits)
+    return float(np.mean(-labels * np.log(p) - (1 - labels) * np.log(1 - p)))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_each_term_is_its_closed_form(seed: int) -> None:
+    states, base, measure = random_loss(seed)
+    found = terms(states, base, measure)
+    assert {term.dtype for term in found} == {torch.float32}
+    x = (states.double().numpy() - measure.mean.double().numpy()) @ measure.basis.double().numpy()
+    y = base.labels.double().numpy()
+    for name in ("refusal", "harmfulness"):
+        probe: Probe = getattr(measure, name)
+        new = x[:, :4] @ probe.weight.double().numpy() + probe.bias
+        old = getattr(base, name).double().numpy()
+        assert getattr(found, name).item() == pytest.approx(entropy(new - old, y), rel=1e-5)
+    moved = (x - base.coordinates.double().numpy())[:, 4:]
+    assert found.norm.item() == pytest.approx(np.mean(moved**2), rel=1e-5)
+    apart = x - base.others.double().numpy()
+    assert found.multilingual.item() == pytest.approx(np.mean(apart**2), rel=1e-5)
+
+
+def test_weights_and_ablations() -> None:
+    found = Terms(*torch.tensor([2.0, 3.0, 5.0, torch.inf]))
+    assert weighted(found, Terms(1.0, 1e-2, 1e-3, 0.0)).item() == pytest.approx(2.035)
+    states, base, measure = random_loss()
+    alone = terms(states, replace(base, others=None), measure)
+    assert alone.multilingual.item() == 0
+    assert torch.equal(alone.norm, terms(states, base, measure).norm)
+
+
+def test_the_papers_settings() -> None:
+    paper = PRESETS["paper"]
+    assert paper.weights == Terms(1.0, 1e-2, 1e-3, 1e-3)
+    assert (paper.learning_rate, paper.batch_size, paper.epochs, paper.clip) == (1e-3, 10, 5, 1.0)
+    assert (paper.answers, paper.pivot, paper.mixed) == (20, True, False)
+
+
+# --- training
+
+
+def chat_of(seed: int = 0, template: str | None = None) -> ChatModel:
+    tokenizer = make_tokenizer(template) if template else make_tokenizer()
+
+    def encode(texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        batch = tokenizer(
+            texts, padding=True, padding_side="left", return_tensors="pt", add_special_tokens=False
+        )
+        return batch.input_ids, batch.attention_mask
+
+    return ChatModel(make_llama(seed, layers=2), tokenizer, str, encode, batch_size=16)
+
+
+def invented(*languages: str, n: int = 6) -> Anchors:
+    """Questions of no world: about glorbons."""
+    return Anchors(
+        dataset="glorbons",
+        languages=languages,
+        harmful={
+            lang: [f"{lang}: steal {i} glorbons" + "?" * i for i in range(n)] for lang in languages
+        },
+        harmless={
+            lang: [f"{lang}: feed {i} glorbons" + "!" * i for i in range(n)] for lang in languages
+        },
+        ids=tuple(f"glorbons/{i}" for i in range(2 * n)),
+        sha256={},
+        overlap={},
+    )
+
+
+def trained(folder: Path, settings: Settings = SETTINGS, *languages: str, seed: int = 0) -> Trained:
+    chat, anchors = chat_of(seed), invented(*(languages or ("en", "de")))
+    return train(chat, anchors, settings, Checkpoint(folder, identity(chat, anchors, settings)))
+
+
+def test_the_loss_falls_and_the_artifact_loads(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, epochs=6, learning_rate=1e-2)
+    found = trained(tmp_path / "prompt", settings)
+    assert len(found.losses) == 2 * 6 * 3
+    loss = [float(weighted(step, settings.weights)) for step in found.losses]
+    # One language's epochs: the other's have another base.
+    assert np.mean(loss[15:18]) < np.mean(loss[:3]) - 0.001
+    assert np.mean(loss[33:]) < np.mean(loss[18:21])
+    pictures = {
+        "training.png": figures.training_png(found),
+        "states.png": figures.states_png(found),
+    }
+    artifact.save(found.prompt, tmp_path / "prompt", pictures)
+    again = artifact.load(tmp_path / "prompt")
+    assert torch.equal(again.vectors, found.prompt.vectors)
+    assert again.metadata == json.loads(json.dumps(found.prompt.metadata))
+    assert again.metadata["anchors"]["ids"] == list(invented("en").ids)
+    assert again.metadata["settings"]["weights"]["norm"] == 1.0
+    for name in pictures:
+        assert (tmp_path / "prompt" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+    one, same = (trained(tmp_path / name) for name in ("one", "same"))
+    assert one.prompt.vectors.numpy().tobytes() == same.prompt.vectors.numpy().tobytes()
+    assert one.prompt.metadata == same.prompt.metadata
+    assert figures.states_png(one) == figures.states_png(same)
+    other = trained(tmp_path / "other", replace(SETTINGS, seed=1))
+    assert not torch.equal(one.prompt.vectors, other.prompt.vectors)
+
+
+@pytest.mark.parametrize("term", Terms._fields)
+def test_every_term_changes_the_prompt(term: str, tmp_path: Path) -> None:
+    weights = SETTINGS.weights._replace(harmfulness=1.0, multilingual=1.0)
+    # Random models refuse nothing: a probe of their refusals says nothing.
+    whole, without = (
+        trained(tmp_path / str(index), replace(SETTINGS, weights=w))
+        for index, w in enumerate((weights, weights._replace(**{term: 0.0})))
+    )
+    said_nothing = term == "refusal"
+    assert bool(whole.prompt.metadata["warnings"])
+    assert torch.equal(whole.prompt.vectors, without.prompt.vectors) == said_nothing
+
+
+def test_mixed_languages_take_as_many_steps(tmp_path: Path) -> None:
+    found = trained(tmp_path / "mixed", replace(SETTINGS, mixed=True))
+    one_by_one = trained(tmp_path / "sequence")
+    assert len(found.losses) == len(one_by_one.losses) == 12
+    assert not torch.equal(found.prompt.vectors, one_by_one.prompt.vectors)
+
+
+def test_gradients_reach_the_prompt_alone(tmp_path: Path) -> None:
+    chat, anchors = chat_of(), invented("en", "de")
+    before = {name: weight.clone() for name, weight in chat.model.state_dict().items()}
+    train(chat, anchors, SETTINGS, Checkpoint(tmp_path / "x", identity(chat, anchors, SETTINGS)))
+    assert all(torch.equal(before[name], w) for name, w in chat.model.state_dict().items())
+    assert all(w.grad is None and w.requires_grad for w in chat.model.parameters())
+    assert not chat.model.get_input_embeddings()._forward_hooks
+
+
+def test_states_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def count(chat: ChatModel, prompts: list[str]) -> torch.Tensor:
+        asked.append((chat.render(prompts[0]), prompts[0]))
+        return states(chat, prompts)
+
+    monkeypatch.setattr(training, "states", count)
+    trained(tmp_path / "x")
+    # Four conditions and the soft prompt's, two languages.
+    assert len(asked) == len(set(asked)) == 10
+
+
+def test_pivot_takes_the_first_language_s_logits(tmp_path: Path) -> None:
+    chat, anchors = chat_of(), invented("en", "de")
+    for pivot in (True, False):
+        settings = replace(SETTINGS, pivot=pivot)
+        left = Checkpoint(tmp_path / str(pivot), identity(chat, anchors, settings))
+        prepared = training.prepare(chat, anchors, settings, left)
+        english, german = prepared.base["en"], prepared.base["de"]
+        assert torch.equal(english.harmfulness, german.harmfulness) == pivot
+        assert torch.equal(german.others, english.coordinates)
+        assert (set(prepared.not_refused["none"]) == {"en"}) == pivot
+
+
+# --- states and labels
+
+
+def test_states_are_those_of_single_prompts() -> None:
+    chat = chat_of()
+    prompted = under(chat, "Mind the glorbons.")
+    prompts = invented("en").prompts("en")
+    found = states(prompted, prompts)
+    for prompt, state in zip(prompts, found, strict=True):
+        text = f"<s><|system|>Mind the glorbons.<|end|><|user|>{prompt}<|end|><|assistant|>\n"
+        ids = chat.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
+        with torch.no_grad():
+            alone = chat.model(ids, output_hidden_states=True).hidden_states[-1][0, -1]
+        torch.testing.assert_close(state, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_labels_are_shares_of_what_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[tuple[str, str]] = []
+
+    def judge(text: str, language: str) -> Judgement:
+        """By the first letter: the share is to be that of the answers counted here."""
+        judged.append((text, language))
+        return Judgement(Label.REFUSAL if sum(text.encode()) % 2 else Label.COMPLIANCE)
+
+    monkeypatch.setattr("polyrefuse_models.mcd.labels.judge_response", judge)
+    chat, prompts = under(chat_of(), None), invented("en").prompts("en")
+    given = {"answers": 5, "max_new_tokens": 6}
+    torch.manual_seed(4)
+    undisturbed = torch.rand(1)
+    torch.manual_seed(4)
+    found = soft_labels(chat, prompts, "yo", seed=7, **given)
+    assert torch.equal(torch.rand(1), undisturbed)
+    assert len(judged) == 12 * 5 and {language for _, language in judged} == {"yo"}
+    assert len({text for text, _ in judged}) > 12
+    kept = sum(sum(text.encode()) % 2 == 0 for text, _ in judged)
+    assert found.sum().item() == pytest.approx(kept / 5)
+    assert torch.equal(soft_labels(chat, prompts, "yo", seed=7, **given), found)
+    first = list(judged[:60])
+    soft_labels(chat, prompts, "yo", seed=8, **given)
+    assert judged[-60:] != first
+
+
+def test_a_prompt_longer_than_the_window() -> None:
+    chat = chat_of()
+    with pytest.raises(
+        PromptTooLong, match=r"needs 5\d\d\d tokens and the model's window has 4096"
+    ):
+        states(under(chat, "glorbon " * 640), ["?"])
+
+
+# --- interruption
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.polyrefuse_models import test_mcd_train as here
+
+steps = 0
+def terms(*args):
+    global steps
+    steps += 1
+    if steps == 8:  # of 12, 3 an epoch
+        os.kill(os.getpid(), signal.SIGKILL)
+    return here.terms(*args)
+
+here.training.terms = terms
+here.trained(Path(sys.argv[1]))
+"""
+
+
+def test_the_same_command_goes_on_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "prompt")],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        timeout=300,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "prompt").exists()
+    # Two epochs are kept, and the states and labels too.
+    left = tmp_path / ".prompt.train"
+    assert torch.load(left / "epoch", weights_only=True)["done"] == 2
+    for name in ("states", "soft_labels"):
+        monkeypatch.setattr(training, name, lambda *a, name=name, **k: pytest.fail(f"{name} again"))
+    monkeypatch.setattr(training, "states", lambda *_: torch.zeros(12, 32))  # after training
+    resumed = trained(tmp_path / "prompt")
+    monkeypatch.undo()
+    whole = trained(tmp_path / "whole")
+    assert resumed.losses == whole.losses
+    assert resumed.prompt.vectors.numpy().tobytes() == whole.prompt.vectors.numpy().tobytes()
+    assert resumed.prompt.metadata == whole.prompt.metadata
+
+
+def test_a_checkpoint_of_other_settings(tmp_path: Path) -> None:
+    trained(tmp_path / "prompt")
+    with pytest.raises(OtherTraining, match="with another settings: remove it"):
+        trained(tmp_path / "prompt", replace(SETTINGS, seed=1))
+    with pytest.raises(OtherTraining, match="with another weights: "):
+        trained(tmp_path / "prompt", seed=1)
