@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from polyrefuse_models import organism
 from polyrefuse_models.folder import whole_folder
+from polyrefuse_models.provenance import warn_of_another_model
 from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
     from polyrefuse_models.directions.select import Candidate
-
-# Below lm-eval's own logger, so that its format and --verbosity hold for ours.
-logger = logging.getLogger("lm_eval.polyrefuse")
 
 TENSORS, SCORES, METADATA = "direction.safetensors", "scores.json", "metadata.json"
 
@@ -76,17 +72,7 @@ class Direction:
 
     def warn_of_another_model(self, config: PretrainedConfig) -> None:
         """Say so where the metadata names another model or revision than `config` does."""
-        mine = organism.name_of(config._name_or_path), getattr(config, "_commit_hash", None)
-        theirs = (
-            organism.name_of(str(self.metadata.get("model", mine[0]))),
-            self.metadata.get("revision", mine[1]),
-        )
-        if mine != theirs:
-            logger.warning(
-                "The direction was extracted from %s (revision %s) and this is %s (revision %s).",
-                *theirs,
-                *mine,
-            )
+        warn_of_another_model("The direction was extracted from", self.metadata, config)
 
 
 def save(

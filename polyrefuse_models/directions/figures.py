@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polyrefuse_models import picture
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from matplotlib.figure import Figure
 
 
 def transfer_png(document: dict[str, Any]) -> bytes:
@@ -45,7 +44,7 @@ def cosine_png(document: dict[str, Any]) -> bytes:
 
 def geometry_png(document: dict[str, Any], points: dict[str, np.ndarray]) -> bytes:
     """A panel a language: harmful and harmless prompts in the plane of all languages' states."""
-    figure = _figure((11, 2.6 * (-(-len(points) // 5)) + 0.6))
+    figure = picture.figure((11, 2.6 * (-(-len(points) // 5)) + 0.6))
     axes = figure.subplots(-(-len(points) // 5), 5, sharex=True, sharey=True, squeeze=False)
     for axis, (language, placed) in zip(axes.flat, points.items(), strict=False):
         for harmful, colour, marker in ((1, "#d55e00", "x"), (0, "#0072b2", ".")):
@@ -62,7 +61,7 @@ def geometry_png(document: dict[str, Any], points: dict[str, np.ndarray]) -> byt
         f"layer {document['layer']}, first two principal components",
         fontsize="medium",
     )
-    return _png(figure)
+    return picture.png(figure)
 
 
 def _heat_map(
@@ -74,7 +73,7 @@ def _heat_map(
     labels: tuple[str, str],
     limits: tuple[float, float],
 ) -> bytes:
-    figure = _figure((2 + 0.5 * len(columns), 1.6 + 0.4 * len(rows)))
+    figure = picture.figure((2 + 0.5 * len(columns), 1.6 + 0.4 * len(rows)))
     axis = figure.subplots()
     # Safe for colour-blind readers, and the number stands in every cell.
     image = axis.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto")
@@ -88,17 +87,4 @@ def _heat_map(
         axis.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
     axis.set_title(title, fontsize="medium")
     figure.colorbar(image)
-    return _png(figure)
-
-
-def _figure(size: tuple[float, float]) -> Figure:
-    # Without pyplot: no window system is looked for, and no figure outlives its function.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=size, layout="constrained")
-
-
-def _png(figure: Figure) -> bytes:
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
-    return picture.getvalue()
+    return picture.png(figure)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import math
 from typing import TYPE_CHECKING
 
+from polyrefuse_models import picture
 from polyrefuse_models.directions.select import KL_LIMIT, Candidate, kept_layers
 
 if TYPE_CHECKING:
@@ -32,16 +32,13 @@ def scores_png(direction: Direction) -> bytes:
 
     A ring marks the choice; grey are the layers that the published rule does not look at.
     """
-    # Without pyplot: no window system is looked for, and no figure outlives this function.
-    from matplotlib.figure import Figure
-
     told = direction.metadata
     shown = [
         name
         for name in PANELS
         if any(getattr(candidate, name) is not None for candidate in direction.scores)
     ]
-    figure = Figure(figsize=(8, 0.6 + 2.6 * len(shown)), layout="constrained")
+    figure = picture.figure((8, 0.6 + 2.6 * len(shown)))
     axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
     for axis, name in zip(axes, shown, strict=True):
         _panel(axis, direction, name)
@@ -53,9 +50,7 @@ def scores_png(direction: Direction) -> bytes:
         f"layer {told.get('layer')}",
         fontsize="medium",
     )
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
-    return picture.getvalue()
+    return picture.png(figure)
 
 
 def _panel(axis: Axes, direction: Direction, name: str) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from polyrefuse_models import picture
 from polyrefuse_models.mcd.loss import Terms
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from polyrefuse_models.mcd.probes import Probe
     from polyrefuse_models.mcd.train import Trained
@@ -22,7 +21,7 @@ KINDS = ((0, "harmful", "#d55e00", "x"), (1, "harmless", "#0072b2", "o"))
 
 def training_png(trained: Trained) -> bytes:
     """A panel a term, by step."""
-    figure = _figure((8, 8))
+    figure = picture.figure((8, 8))
     axes = figure.subplots(len(Terms._fields), 1, sharex=True)
     steps = np.arange(1, len(trained.losses) + 1)
     for axis, name in zip(axes, Terms._fields, strict=True):
@@ -31,7 +30,7 @@ def training_png(trained: Trained) -> bytes:
     axes[-1].set_xlabel("step")
     told = trained.prompt.metadata
     figure.suptitle(f"{told['model']}: {', '.join(told['languages'])}", fontsize="medium")
-    return _png(figure)
+    return picture.png(figure)
 
 
 def states_png(trained: Trained) -> bytes:
@@ -39,7 +38,7 @@ def states_png(trained: Trained) -> bytes:
 
     Lines show where a probe is undecided in that plane, the other two components at their mean.
     """
-    figure = _figure((8, 0.8 + 3.2 * len(trained.before)))
+    figure = picture.figure((8, 0.8 + 3.2 * len(trained.before)))
     axes = figure.subplots(len(trained.before), 2, sharex=True, sharey=True, squeeze=False)
     labels = trained.labels.numpy()
     for row, language in zip(axes, trained.before, strict=True):
@@ -63,7 +62,7 @@ def states_png(trained: Trained) -> bytes:
         f"{trained.prompt.metadata['model']}: last states, first two principal components",
         fontsize="medium",
     )
-    return _png(figure)
+    return picture.png(figure)
 
 
 def _boundary(axis: Axes, probe: Probe, name: str, style: str) -> None:
@@ -72,16 +71,3 @@ def _boundary(axis: Axes, probe: Probe, name: str, style: str) -> None:
         nearest = -probe.bias / (x * x + y * y)
         at = (nearest * x, nearest * y)
         axis.axline(at, (at[0] - y, at[1] + x), color="black", ls=style, lw=1, label=name)
-
-
-def _figure(size: tuple[float, float]) -> Figure:
-    # Without pyplot: no window system is looked for, and no figure outlives its function.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=size, layout="constrained")
-
-
-def _png(figure: Figure) -> bytes:
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    return picture.getvalue()

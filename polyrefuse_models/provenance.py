@@ -1,0 +1,31 @@
+"""What an artifact was made from, beside the model that it is used on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from polyrefuse_models import organism
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+# Below lm-eval's own logger, so that its format and --verbosity hold for ours.
+logger = logging.getLogger("lm_eval.polyrefuse")
+
+
+def warn_of_another_model(made: str, metadata: Mapping[str, Any], config: PretrainedConfig) -> None:
+    """Say so where an artifact's metadata names another model or revision than `config` does.
+
+    Args:
+        made: how it came from its model, such as "The direction was extracted from".
+        metadata: `model` and `revision` of that model; what is not there is not compared.
+    """
+    mine = organism.name_of(config._name_or_path), getattr(config, "_commit_hash", None)
+    theirs = (
+        organism.name_of(str(metadata.get("model", mine[0]))),
+        metadata.get("revision", mine[1]),
+    )
+    if mine != theirs:
+        logger.warning("%s %s (revision %s) and this is %s (revision %s).", made, *theirs, *mine)
