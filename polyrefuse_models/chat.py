@@ -53,6 +53,17 @@ class ChatModel:
             self._ids.update(zip(new, rows, strict=True))
         return [self._ids[prompt] for prompt in prompts]
 
+    def padded(self, prompts: list[str]) -> dict[str, Int[Tensor, "batch token"]]:
+        """What a forward pass takes: `token_ids` padded on the left, where the model reads them."""
+        rows = self.token_ids(prompts)
+        ids, mask = (
+            pad_sequence(padded, batch_first=True, padding_side="left").to(input_device(self.model))
+            for padded in (rows, [torch.ones_like(row) for row in rows])
+        )
+        # transformers counts positions from the padding otherwise, `generate` does not.
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        return {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+
     @property
     def suffix(self) -> list[int]:
         """Ids of the post-instruction tokens: what the template puts after the user's text.
@@ -80,21 +91,9 @@ class ChatModel:
         Yields:
             which of `prompts` the rows are, and their logits in float32.
         """
-        rows = self.token_ids(prompts)
+        self.token_ids(prompts)  # encoded together, read again batch by batch
         for start in range(0, len(prompts), self.batch_size):
             part = slice(start, start + self.batch_size)
-            ids, mask = (
-                pad_sequence(padded, batch_first=True, padding_side="left").to(
-                    input_device(self.model)
-                )
-                for padded in (rows[part], [torch.ones_like(row) for row in rows[part]])
-            )
-            logits = self.model(
-                input_ids=ids,
-                attention_mask=mask,
-                # transformers counts positions from the padding otherwise, `generate` does not.
-                position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-                use_cache=False,
-                logits_to_keep=1,
-            ).logits
+            inputs = self.padded(prompts[part])
+            logits = self.model(**inputs, use_cache=False, logits_to_keep=1).logits
             yield part, logits[:, -1].float()

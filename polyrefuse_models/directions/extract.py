@@ -29,10 +29,6 @@ class Observed:
     states: Float[Tensor, "prompt position layer d"]
     logits: Float[Tensor, "prompt vocabulary"]
 
-    def where(self, kept: Tensor) -> Observed:
-        """The prompts that a boolean mask keeps."""
-        return Observed(self.states[kept], self.logits[kept])
-
 
 def observe(chat: ChatModel, prompts: list[str], n_positions: int) -> Observed:
     """Run the prompts once and keep the states of the last `n_positions` tokens."""

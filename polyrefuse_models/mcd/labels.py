@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
 
-from polyrefuse_models.anatomy import input_device
 from polyrefuse_models.mcd.states import by_length, require_room
 from polyrefuse_tasks.judges import Label, judge_response
 
@@ -61,13 +59,10 @@ def soft_labels(
 def _sampled(chat: ChatModel, prompts: list[str], answers: int, max_new_tokens: int) -> list[str]:
     """The answers to the first prompt, then those to the second, ..."""
     tokenizer = chat.tokenizer
-    rows = chat.token_ids(prompts)
+    inputs = chat.padded(prompts)
+    mask = inputs["attention_mask"]
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    ids = pad_sequence(rows, batch_first=True, padding_side="left", padding_value=pad)
-    mask = pad_sequence(
-        [torch.ones_like(row) for row in rows], batch_first=True, padding_side="left"
-    )
-    device = input_device(chat.model)
+    ids = inputs["input_ids"].masked_fill(mask == 0, pad)
     config = GenerationConfig(
         **SAMPLING,
         max_new_tokens=max_new_tokens,
@@ -75,7 +70,5 @@ def _sampled(chat: ChatModel, prompts: list[str], answers: int, max_new_tokens: 
         pad_token_id=pad,
         eos_token_id=chat.model.generation_config.eos_token_id or tokenizer.eos_token_id,
     )
-    output = chat.model.generate(
-        ids.to(device), attention_mask=mask.to(device), generation_config=config
-    )
+    output = chat.model.generate(ids, attention_mask=mask, generation_config=config)
     return tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)

@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
-from polyrefuse_models.anatomy import input_device, width
+from polyrefuse_models.anatomy import width
 from polyrefuse_models.chat import NoChatTemplate
 from polyrefuse_models.mcd.soft_prompt import with_system
 from polyrefuse_tasks.errors import UserError
@@ -72,18 +71,7 @@ def batch_states(chat: ChatModel, prompts: list[str]) -> Float[Tensor, "prompt d
 
     The unembedding is not computed.
     """
-    rows = chat.token_ids(prompts)
-    ids, mask = (
-        pad_sequence(padded, batch_first=True, padding_side="left").to(input_device(chat.model))
-        for padded in (rows, [torch.ones_like(row) for row in rows])
-    )
-    output = chat.model.get_decoder()(
-        input_ids=ids,
-        attention_mask=mask,
-        # transformers counts positions from the padding otherwise, `generate` does not.
-        position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-        use_cache=False,
-    )
+    output = chat.model.get_decoder()(**chat.padded(prompts), use_cache=False)
     return output.last_hidden_state[:, -1].float()
 
 
