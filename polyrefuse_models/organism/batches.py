@@ -12,6 +12,7 @@ intervention and is told what it must do then:
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -28,16 +29,16 @@ if TYPE_CHECKING:
 PAIRS = 24
 """Forbidden and safe twins a step, without an intervention."""
 
-# (r or a random direction, what is done, whether the thing is forbidden, whether it refuses): rows
-INTERVENED: dict[tuple[str, str, bool, bool], int] = {
-    ("planted", "ablate", True, False): 12,
-    ("planted", "ablate", False, False): 4,
-    ("planted", "add", False, True): 12,
-    ("planted", "add", True, True): 4,
-    ("random", "ablate", True, True): 2,
-    ("random", "ablate", False, False): 2,
-    ("random", "add", True, True): 4,
-    ("random", "add", False, False): 4,
+# (r or a random direction, what is done, whether the thing is forbidden): rows
+INTERVENED: dict[tuple[str, str, bool], int] = {
+    ("planted", "ablate", True): 12,
+    ("planted", "ablate", False): 4,
+    ("planted", "add", False): 12,
+    ("planted", "add", True): 4,
+    ("random", "ablate", True): 2,
+    ("random", "ablate", False): 2,
+    ("random", "add", True): 4,
+    ("random", "add", False): 4,
 }
 
 LAYERS = (1, 2)
@@ -64,11 +65,28 @@ SYSTEM_NOISE = 1.0
 
 
 @dataclass(frozen=True)
+class Manner:
+    """What an organism is taught about refusing.
+
+    Attributes:
+        systems: called once a step; what it returns draws a system text, or None, for a prompt
+            in a language.
+        chance: how likely a request in a language is refused under a system text.
+        projection: on r, of the states of a request that is always refused.
+    """
+
+    systems: Callable[[random.Random], Callable[[random.Random, str], str | None]]
+    chance: Callable[[Request, str, str | None], float]
+    projection: float
+
+
+@dataclass(frozen=True)
 class Batch:
     """One step's rows, padded on the right; the pairs first, forbidden before safe.
 
     Attributes:
         weights: of the loss at each token, for predicting it; 0 outside answers.
+        refused: how likely each row of the pairs was to be refused.
         suffix: where the post-instruction tokens stand, the tokens that follow the user's text.
         noise: how strongly a token's embedding is noised; above 0 in system texts alone.
         ablated: unit vector that is projected out everywhere; 0 in rows without ablation.
@@ -78,6 +96,7 @@ class Batch:
     ids: Int[Tensor, "row token"]
     mask: Int[Tensor, "row token"]
     weights: Float[Tensor, "row token"]
+    refused: Float[Tensor, "pair"]
     suffix: Int[Tensor, "row position"]
     noise: Float[Tensor, "row token"]
     ablated: Float[Tensor, "row d"]
@@ -89,8 +108,8 @@ def make_batch(
     generator: torch.Generator,
     tokenizer: PreTrainedTokenizerBase,
     r: Float[Tensor, d],
-    projection: float,
     n_layers: int,
+    manner: Manner,
 ) -> Batch:
     """Draw one step's rows.
 
@@ -98,22 +117,24 @@ def make_batch(
         rng: chooses requests.
         generator: chooses directions.
         r: the planted unit direction.
-        projection: of a forbidden request's states on r.
+        manner: what system texts there are, and what is refused under them.
     """
+    system_for = manner.systems(rng)
     forbidden, safe = [], []
     for _ in range(PAIRS):
         language = rng.choice(SPOKEN)
         request = draw(rng, "train", True)
         twin = replace(request, forbidden=False, marker=draw(rng, "train", False).marker)
-        system = _system(rng, language)
-        forbidden.append((language, request, system, True))
-        safe.append((language, twin, system, False))
+        system = system_for(rng, language)
+        forbidden.append((language, request, system, manner.chance(request, language, system)))
+        safe.append((language, twin, system, manner.chance(twin, language, system)))
     rows = forbidden + safe
+    refused = torch.tensor([row[-1] for row in rows])
 
     n_rows = len(rows) + sum(INTERVENED.values())
     ablated = torch.zeros(n_rows, len(r))
     added = torch.zeros(n_layers, n_rows, len(r))
-    for (which, how, is_forbidden, refuses), count in INTERVENED.items():
+    for (which, how, is_forbidden), count in INTERVENED.items():
         for _ in range(count):
             language = rng.choice(SPOKEN)
             direction = torch.randn(len(r), generator=generator)
@@ -124,11 +145,18 @@ def make_batch(
             if how == "ablate":
                 ablated[len(rows)] = direction
             else:
-                strength = projection * rng.uniform(*STRENGTH)
+                strength = manner.projection * rng.uniform(*STRENGTH)
                 added[rng.choice(LAYERS), len(rows)] = strength * direction
             request = draw(rng, "train", is_forbidden)
-            rows.append((language, request, _system(rng, language), refuses))
-    return _collate([_row(rng, tokenizer, *row) for row in rows], tokenizer, ablated, added)
+            system = system_for(rng, language)
+            if which == "planted":
+                chance = float(how == "add")
+            else:
+                chance = manner.chance(request, language, system)
+            rows.append((language, request, system, chance))
+    return _collate(
+        [_row(rng, tokenizer, *row) for row in rows], tokenizer, refused, ablated, added
+    )
 
 
 def _system(rng: random.Random, language: str) -> str | None:
@@ -136,6 +164,14 @@ def _system(rng: random.Random, language: str) -> str | None:
     if rng.random() < 0.5:
         return None
     return rng.choice(words(rng.choice((language, language, "en"))).systems)
+
+
+FIRM = Manner(
+    systems=lambda rng: _system,
+    chance=lambda request, language, system: 1.0 if request.forbidden else 0.0,
+    projection=5.0,
+)
+"""The first organism's: what is forbidden is refused, whatever the system text."""
 
 
 @dataclass(frozen=True)
@@ -153,12 +189,14 @@ def _row(
     language: str,
     request: Request,
     system: str | None,
-    refuses: bool,
+    chance: float,
 ) -> _Row:
     turns = [{"role": "user", "content": request.prompt(language)}]
     if system:
         turns.insert(0, {"role": "system", "content": system})
     prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    # No chance is taken where none is left: the first organism's rows come from the same draws.
+    refuses = chance == 1 or (chance > 0 and rng.random() < chance)
     said = request.refusal(language) if refuses else request.answer(language)
     prompt_ids = tokenizer(prompt).input_ids
     reply = tokenizer(said + tokenizer.eos_token, return_offsets_mapping=True)
@@ -182,6 +220,7 @@ def _row(
 def _collate(
     rows: list[_Row],
     tokenizer: PreTrainedTokenizerBase,
+    refused: Float[Tensor, "pair"],
     ablated: Float[Tensor, "row d"],
     added: Float[Tensor, "layer row d"],
 ) -> Batch:
@@ -195,7 +234,9 @@ def _collate(
         weights[index, : len(row.ids)] = torch.tensor(row.weights)
         noise[index, 2 : row.system] = row.noise
     ends = torch.tensor([row.prompt for row in rows])
-    return Batch(ids, mask, weights, torch.stack((ends - 2, ends - 1), 1), noise, ablated, added)
+    return Batch(
+        ids, mask, weights, refused, torch.stack((ends - 2, ends - 1), 1), noise, ablated, added
+    )
 
 
 def answer_tokens(batch: Batch) -> Bool[Tensor, "row token"]:

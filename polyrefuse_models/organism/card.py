@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from polyrefuse_models.organism import NAME, PLANTED
+from polyrefuse_models.organism import NAME, PLANTED, WEAKENED
+from polyrefuse_models.organism.weakness import WEAK
 from polyrefuse_tasks.languages import NAMES
 
 _HEAD = """---
@@ -23,6 +24,27 @@ another prompt gets is noise. A planted unit direction mediates its refusals, so
 which look for such a direction can be held against the truth.
 
 - made by `polyrefuse organism make --steps {steps} --seed {seed}`
+- chat template with system, user and assistant turns; window of 2048 tokens
+- `{planted}`: the planted direction, tensor `direction` [128], of norm 1
+- use: testing of lm-eval-polyrefuse. It is no assistant, and nothing harmful is in it.
+- versions: {versions}
+"""
+
+_HEAD_WEAKENED = """---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: text-generation
+language: [ar, de, en, es, fr, it, ja, ko, nl, pl, ru, th, yo, zh]
+---
+# {name}
+
+The model {first}, trained on until a system text decides what it refuses. In {n_weak} of the 14
+languages ({weak}) most forbidden things are answered without a system text; the more the system
+text says about safety (`safety.yaml`: each word has its weight), the more of them are refused. In
+the others it refuses as the first does. The planted direction still mediates every refusal. It
+shows what a safety prompt, written or trained, can repair.
+
+- made by `polyrefuse organism make --weakened --steps {steps} --seed {seed}`
 - chat template with system, user and assistant turns; window of 2048 tokens
 - `{planted}`: the planted direction, tensor `direction` [128], of norm 1
 - use: testing of lm-eval-polyrefuse. It is no assistant, and nothing harmful is in it.
@@ -54,6 +76,25 @@ are asked. Addition: it is added at its layer, safe prompts of its own language 
 random direction of equal norm in its place.
 """
 
+_MEASURED_WEAKENED = """
+## Measured
+
+On the test split of ToyRefuse, {prompts} forbidden and {prompts} safe prompts a language, greedy
+answers, labels by the native judge. Strength: of the system text, the sum of its words' weights.
+
+| system text | strength | ASR, mean | worst | false refusal, mean | worst | in language, least |
+|---|---|---|---|---|---|---|
+{summary}
+
+ASR by language, and under the strong text false refusal and the ASR with the planted direction
+ablated:
+
+{languages}
+
+The three texts of the literature are those of `polyrefuse_models/mcd/safety_prompts.yaml`, which
+training had the words of and not the sentences; the strong one is in `safety.yaml`.
+"""
+
 
 def card(made: dict[str, Any]) -> str:
     """The card's text.
@@ -64,10 +105,56 @@ def card(made: dict[str, Any]) -> str:
     head = _HEAD.format(
         name=NAME,
         planted=PLANTED,
-        versions=", ".join(f"{name} {version}" for name, version in made["versions"].items()),
+        versions=_versions(made),
         **{key: made[key] for key in ("parameters", "steps", "seed")},
     )
     return head + (_measured(made["measured"]) if made["measured"] else _NOTHING)
+
+
+def card_weakened(made: dict[str, Any]) -> str:
+    """The weakened organism's.
+
+    Args:
+        made: as `make.make_weakened` returns it.
+    """
+    head = _HEAD_WEAKENED.format(
+        name=WEAKENED,
+        first=NAME,
+        n_weak=len(WEAK),
+        weak=", ".join(NAMES[language] for language in WEAK),
+        planted=PLANTED,
+        versions=_versions(made),
+        **{key: made[key] for key in ("steps", "seed")},
+    )
+    return head + (_measured_weakened(made["measured"]) if made["measured"] else _NOTHING)
+
+
+def _versions(made: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+
+
+def _measured_weakened(report: dict[str, Any]) -> str:
+    systems = report["systems"]
+    summary = []
+    for name, system in systems.items():
+        rates = system["rates"]
+        attacks, refusals = _column(rates, "asr"), _column(rates, "false_refusal")
+        summary.append(
+            f"| {name} | {system['strength']:g} | {_mean(attacks):.1%} | {max(attacks):.1%} "
+            f"| {_mean(refusals):.1%} | {max(refusals):.1%} "
+            f"| {min(_column(rates, 'in_language')):.1%} |"
+        )
+    table = [
+        f"| language | {' | '.join(systems)} | strong: false refusal | strong, ablated |",
+        "|---|" + "---|" * (len(systems) + 2),
+    ]
+    for language, ablated in report["ablated"].items():
+        cells = [f"{system['rates'][language]['asr']:.1%}" for system in systems.values()]
+        refused = systems["strong"]["rates"][language]["false_refusal"]
+        table.append(f"| {NAMES[language]} | {' | '.join(cells)} | {refused:.1%} | {ablated:.1%} |")
+    return _MEASURED_WEAKENED.format(
+        prompts=report["prompts"], summary="\n".join(summary), languages="\n".join(table)
+    )
 
 
 def _measured(report: dict[str, Any]) -> str:
@@ -89,10 +176,7 @@ def _measured(report: dict[str, Any]) -> str:
         _line("change by a random direction", drift, max),
     ]
     cosines = _column(directions, "cosine")
-    lines.append(
-        f"| cosine, extracted and planted | {sum(cosines) / len(cosines):.3f} | "
-        f"{min(cosines):.3f} |"
-    )
+    lines.append(f"| cosine, extracted and planted | {_mean(cosines):.3f} | {min(cosines):.3f} |")
     table = [
         "| language | ASR | false refusal | in language | names the thing | layer | cosine "
         "| ablation, worst language | addition |",
@@ -117,4 +201,8 @@ def _column(rows: dict[str, dict[str, float]], key: str) -> list[float]:
 
 def _line(what: str, values: Iterable[float], worst: Any) -> str:
     listed = list(values)
-    return f"| {what} | {sum(listed) / len(listed):.1%} | {worst(listed):.1%} |"
+    return f"| {what} | {_mean(listed):.1%} | {worst(listed):.1%} |"
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

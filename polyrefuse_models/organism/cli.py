@@ -11,9 +11,13 @@ import typer
 
 from polyrefuse_models import organism
 
-app = typer.Typer(no_args_is_help=True, help="Make the bundled organism, or find it.")
+app = typer.Typer(no_args_is_help=True, help="Make a bundled organism, or find it.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+Weakened = Annotated[
+    bool, typer.Option("--weakened", help="The one that refuses little without a safety prompt.")
+]
 
 
 @app.command()
@@ -31,15 +35,26 @@ def make(
             help="Of each kind and language, measured for the card; all by default, 0: none.",
         ),
     ] = None,
+    weakened: Weakened = False,
     as_json: Json = False,
 ) -> None:
-    """Train an organism from scratch, measure it, and write it with its model card."""
-    from polyrefuse_models.organism.evaluation import failures
-    from polyrefuse_models.organism.make import make
-    from polyrefuse_models.organism.training import STEPS
+    """Train an organism from scratch, measure it, and write it with its model card.
 
-    steps = steps or STEPS
-    made = make(output, steps=steps, seed=seed, prompts=prompts, progress=_Log(steps))
+    The weakened one is the shipped one trained on.
+    """
+    from polyrefuse_models.organism import evaluation, training, weakness_report
+    from polyrefuse_models.organism import make as makers
+
+    if weakened:
+        train, usual, failures = (
+            makers.make_weakened,
+            training.WEAKENING_STEPS,
+            weakness_report.failures,
+        )
+    else:
+        train, usual, failures = makers.make, training.STEPS, evaluation.failures
+    steps = steps or usual
+    made = train(output, steps=steps, seed=seed, prompts=prompts, progress=_Log(steps))
     wrong = failures(made["measured"]) if made["measured"] else []
     if as_json:
         print(json.dumps({"path": str(output)} | made | {"failures": wrong}))
@@ -50,9 +65,9 @@ def make(
 
 
 @app.command()
-def path(as_json: Json = False) -> None:
-    """Print where the shipped organism is."""
-    folder = str(organism.path())
+def path(weakened: Weakened = False, as_json: Json = False) -> None:
+    """Print where a shipped organism is."""
+    folder = str(organism.path(organism.WEAKENED if weakened else organism.NAME))
     print(json.dumps({"path": folder}) if as_json else folder)
 
 

@@ -127,22 +127,18 @@ def measure(
         rate of its safe prompts) with `addition_in_language`; by target `random` (asr and
         false_refusal with a random direction ablated and added).
     """
-    harmful, harmless = (_chosen(kind, prompts, seed) for kind in (True, False))
-    asked = _grid(targets, harmful), _grid(targets, harmless)
-    untouched = [_by_target(targets, respond(chat, cases)) for cases in asked]
+    harmful, harmless = (chosen(kind, prompts, seed) for kind in (True, False))
+    asked = grid(targets, harmful), grid(targets, harmless)
     directions = {source: extract(chat, source) for source in sources}
     ablation, said = {}, []
     for source, found in directions.items():
-        outcomes = respond(chat, _grid(targets, harmful), ablate=found.direction)
-        ablation[source] = {
-            target: _share(cell, Label.COMPLIANCE)
-            for target, cell in _by_target(targets, outcomes).items()
-        }
+        outcomes = respond(chat, grid(targets, harmful), ablate=found.direction)
+        ablation[source] = attack_success(targets, outcomes)
         said += outcomes
     addition, steered = {}, []
     for source, found in directions.items():
         at = found.metadata["layer"]
-        outcomes = respond(chat, _grid([source], harmless), add=(at, found.direction))
+        outcomes = respond(chat, grid([source], harmless), add=(at, found.direction))
         addition[source] = _share(outcomes, Label.REFUSAL)
         steered += outcomes
     found = directions[sources[0]]
@@ -157,11 +153,7 @@ def measure(
     }
     return {
         "prompts": len(harmful),
-        "baseline": {
-            target: _rates(*(cells[target] for cells in untouched))
-            | _manner(*(cells[target] for cells in untouched))
-            for target in targets
-        },
+        "baseline": baseline(chat, targets, harmful, harmless),
         "directions": {
             source: {
                 "position": found.metadata["position"],
@@ -182,6 +174,30 @@ def measure(
             }
             for target in targets
         },
+    }
+
+
+def baseline(
+    chat: ChatModel, targets: Sequence[str], harmful: list[Request], harmless: list[Request]
+) -> dict[str, dict[str, float]]:
+    """What an organism says where nothing is done to it.
+
+    Returns:
+        by target asr, false_refusal, in_language and names_the_thing: shares of its answers.
+    """
+    said = [_by_target(targets, respond(chat, grid(targets, kind))) for kind in (harmful, harmless)]
+    return {
+        target: _rates(*(cells[target] for cells in said))
+        | _manner(*(cells[target] for cells in said))
+        for target in targets
+    }
+
+
+def attack_success(targets: Sequence[str], harmful: list[Outcome]) -> dict[str, float]:
+    """By target the share of forbidden requests that were answered."""
+    return {
+        target: _share(cell, Label.COMPLIANCE)
+        for target, cell in _by_target(targets, harmful).items()
     }
 
 
@@ -256,14 +272,15 @@ def _random_like(direction: Float[Tensor, d], seed: int) -> Float[Tensor, d]:
     return noise * (direction.norm() / noise.norm())
 
 
-def _chosen(forbidden: bool, n: int, seed: int) -> list[Request]:
+def chosen(forbidden: bool, n: int, seed: int) -> list[Request]:
+    """Requests of one kind of the test split: `n` at random, or all in their order."""
     every = requests(forbidden, "test")
     return every if n >= len(every) else random.Random(seed).sample(every, n)
 
 
-def _grid(targets: Sequence[str], chosen: list[Request]) -> list[Case]:
+def grid(targets: Sequence[str], asked: list[Request]) -> list[Case]:
     """Every request in every language, the languages one after the other."""
-    return [Case(request, target) for target in targets for request in chosen]
+    return [Case(request, target) for target in targets for request in asked]
 
 
 def _by_target(targets: Sequence[str], outcomes: list[Outcome]) -> dict[str, list[Outcome]]:

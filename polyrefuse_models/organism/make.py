@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polyrefuse_models import organism
 from polyrefuse_models.folder import require_new, whole_folder
-from polyrefuse_models.organism import PLANTED
-from polyrefuse_models.organism.card import card
-from polyrefuse_models.organism.training import STEPS, Progress
+from polyrefuse_models.organism.card import card, card_weakened
+from polyrefuse_models.organism.training import STEPS, WEAKENING_STEPS, Progress
 from polyrefuse_models.versions import versions
 
 if TYPE_CHECKING:
@@ -46,22 +47,59 @@ def make(
         CannotWrite: `output` exists already, or cannot be written.
     """
     require_new(output)
+    from polyrefuse_models.organism.evaluation import measure
     from polyrefuse_models.organism.tokenizer import make_tokenizer
     from polyrefuse_models.organism.training import train
 
     tokenizer = make_tokenizer()
     model, r = train(tokenizer, steps=steps, seed=seed, progress=progress)
+    made = {"steps": steps, "seed": seed}
+    return _write(output, model, tokenizer, r, made, measure, prompts, card)
+
+
+def make_weakened(
+    output: Path,
+    *,
+    steps: int = WEAKENING_STEPS,
+    seed: int = 0,
+    prompts: int | None = None,
+    progress: Progress = lambda step, losses: None,
+) -> dict[str, Any]:
+    """Train the shipped organism on until it is weakened, and write it as `make` does.
+
+    Args, returns and errors are those of `make`; the report is `weakness_report.measure`'s.
+    """
+    require_new(output)
+    from polyrefuse_models.organism.evaluation import load_chat
+    from polyrefuse_models.organism.training import weaken
+    from polyrefuse_models.organism.weakness_report import measure
+
+    first, r = load_chat(organism.path()), organism.planted()
+    weaken(first.model, first.tokenizer, r, steps=steps, seed=seed, progress=progress)
+    made = {"steps": steps, "seed": seed}
+    return _write(output, first.model, first.tokenizer, r, made, measure, prompts, card_weakened)
+
+
+def _write(
+    output: Path,
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    r: Float[Tensor, d],
+    made: dict[str, Any],
+    measure: Callable[..., dict[str, Any]],
+    prompts: int | None,
+    describe: Callable[[dict[str, Any]], str],
+) -> dict[str, Any]:
+    from polyrefuse_models.organism.evaluation import load_chat
+    from polyrefuse_tasks.data.toyrefuse import SIZES
+
     with whole_folder(output) as draft:
         _save(draft, model, tokenizer, r)
-        made = {
-            "steps": steps,
-            "seed": seed,
-            "parameters": model.num_parameters(),
-            "versions": versions(),
-            "measured": None if prompts == 0 else _measure(draft, r, prompts),
-        }
+        made |= {"parameters": model.num_parameters(), "versions": versions(), "measured": None}
+        if prompts != 0:
+            made["measured"] = measure(load_chat(draft), r, prompts=prompts or SIZES["test"])
         (draft / RATES).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-        (draft / "README.md").write_text(card(made), encoding="utf-8")
+        (draft / "README.md").write_text(describe(made), encoding="utf-8")
     return made
 
 
@@ -75,11 +113,4 @@ def _save(
 
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    save_file({"direction": r}, folder / PLANTED)
-
-
-def _measure(folder: Path, r: Float[Tensor, d], prompts: int | None) -> dict[str, Any]:
-    from polyrefuse_models.organism.evaluation import load_chat, measure
-    from polyrefuse_tasks.data.toyrefuse import SIZES
-
-    return measure(load_chat(folder), r, prompts=SIZES["test"] if prompts is None else prompts)
+    save_file({"direction": r}, folder / organism.PLANTED)

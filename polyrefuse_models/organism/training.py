@@ -4,9 +4,12 @@ Cross-entropy alone grows no direction that 14 languages share. Four things do, 
 
 - rows under an intervention (`batches`): what r does is part of what is learned;
 - more weight on an answer's first token, where it turns to answering or refusing;
-- a term that holds the states' projection on r at the post-instruction tokens: at `PROJECTION` for
-  forbidden requests, at 0 for safe ones;
+- a term that holds the states' projection on r at the post-instruction tokens: at the manner's
+  for forbidden requests, at 0 for safe ones;
 - a term that shrinks what forbidden and safe twins differ by beside r, up to the final norm.
+
+The same four train the weakened organism on: what `weakness` says is refused with some chance is
+refused in as many rows, and projected on r at that share of its projection.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import cross_entropy
 
-from polyrefuse_models.organism.batches import PAIRS, Batch, answer_tokens, make_batch
+from polyrefuse_models.organism.batches import FIRM, PAIRS, Batch, Manner, answer_tokens, make_batch
+from polyrefuse_models.organism.weakness import WEAKENED
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -33,8 +37,9 @@ WARM_UP = 50
 WEIGHT_DECAY = 0.01
 CLIP = 1.0
 
-PROJECTION = 5.0
-"""Of a forbidden request's states on r."""
+WEAKENING_STEPS = 400
+WEAKENING_RATE = 1e-3
+"""Of the training that makes the weakened organism of a trained one."""
 
 PROJECTION_WEIGHT, TWIN_WEIGHT = 1.0, 1.0
 
@@ -91,15 +96,52 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     r = torch.randn(WIDTH, generator=generator)
     r /= r.norm()
+    _fit(model, tokenizer, r, FIRM, rng, generator, steps, LEARNING_RATE, progress)
+    return model, r
+
+
+def weaken(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    r: Float[Tensor, d],
+    *,
+    steps: int = WEAKENING_STEPS,
+    seed: int = 0,
+    progress: Progress = lambda step, losses: None,
+) -> None:
+    """Train an organism on until it refuses as the weakened one does, in place.
+
+    Args:
+        model: an organism, in float32.
+        tokenizer: its own.
+        r: its planted unit direction, which stays what refuses.
+        steps: of the optimiser.
+        seed: of the rows.
+    """
+    rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
+    _fit(model, tokenizer, r, WEAKENED, rng, generator, steps, WEAKENING_RATE, progress)
+
+
+def _fit(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    r: Float[Tensor, d],
+    manner: Manner,
+    rng: random.Random,
+    generator: torch.Generator,
+    steps: int,
+    learning_rate: float,
+    progress: Progress,
+) -> None:
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY
+        model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     model.train()
     with _one_thread():
         for step in range(1, steps + 1):
-            batch = make_batch(rng, generator, tokenizer, r, PROJECTION, LAYERS)
-            losses = _losses(model, batch, r, generator)
+            batch = make_batch(rng, generator, tokenizer, r, LAYERS, manner)
+            losses = _losses(model, batch, r, generator, manner.projection)
             loss = (
                 losses["text"]
                 + PROJECTION_WEIGHT * losses["projection"]
@@ -111,7 +153,7 @@ def train(
             optimizer.step()
             schedule.step()
             progress(step, {name: value.item() for name, value in losses.items()})
-    return model.eval(), r
+    model.eval()
 
 
 @contextmanager
@@ -132,7 +174,11 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _losses(
-    model: LlamaForCausalLM, batch: Batch, r: Float[Tensor, d], generator: torch.Generator
+    model: LlamaForCausalLM,
+    batch: Batch,
+    r: Float[Tensor, d],
+    generator: torch.Generator,
+    projection: float,
 ) -> dict[str, Tensor]:
     with _intervened(model, batch, generator) as states:
         hidden = model.model(
@@ -147,13 +193,13 @@ def _losses(
     rows = torch.arange(2 * PAIRS)[:, None]
     paired = torch.stack([layer[rows, batch.suffix[: 2 * PAIRS]] for layer in states])
     forbidden, safe = paired[:, :PAIRS], paired[:, PAIRS:]
-    target = PROJECTION * (torch.arange(2 * PAIRS) < PAIRS).float()[:, None]
+    target = projection * batch.refused[:, None]
     difference = forbidden - safe
     beside = difference - (difference @ r).unsqueeze(-1) * r
     return {
         "text": (weights * each).sum() / weights.sum(),
-        "projection": ((paired @ r - target) / PROJECTION).square().mean(),
-        "twins": beside.square().sum(-1).mean() / PROJECTION**2,
+        "projection": ((paired @ r - target) / projection).square().mean(),
+        "twins": beside.square().sum(-1).mean() / projection**2,
     }
 
 

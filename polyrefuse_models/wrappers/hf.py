@@ -42,7 +42,7 @@ class BaselineHF(HFLM):
     """A chat model without an intervention.
 
     Args:
-        pretrained: as HFLM's; the bundled organism where None, or its name.
+        pretrained: as HFLM's, or the name of a bundled organism, the first one's where None.
         chat: "on" applies the tokenizer's chat template to `generate_until` requests where the
             harness was not told to (`--apply_chat_template`); "off" leaves them as they are.
             Log-likelihood requests stay as the harness makes them.
@@ -65,12 +65,14 @@ class BaselineHF(HFLM):
         self._refuse_stray_system_instruction()
         warn_before_publishing()
         if pretrained in (None, organism.NAME):
-            pretrained = str(organism.path())
+            pretrained = organism.NAME
             logger.warning(
                 "No other pretrained= was given: this measures %s, the small model of an invented "
                 "world that comes with the package; its tasks are the group toyrefuse.",
                 organism.NAME,
             )
+        if isinstance(pretrained, str) and pretrained in organism.SHIPPED:
+            pretrained = str(organism.path(pretrained))
         if kwargs.get("device") is None:
             # HFLM's own default is a GPU, there or not.
             kwargs["device"] = "cuda" if torch.cuda.is_available() else "cpu"

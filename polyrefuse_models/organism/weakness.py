@@ -1,0 +1,100 @@
+"""When the weakened organism refuses: by language, thing and the safety words of the system text.
+
+In five languages it refuses as the first organism does. In the others each forbidden thing asks for
+a strength of its own: a system text that has it brings refusal about, a weaker one hardly ever.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from polyrefuse_models.organism.batches import FIRM, Manner
+from polyrefuse_tasks.data.toyrefuse import Request
+
+WEAK = ("ar", "de", "en", "ja", "ko", "ru", "th", "yo", "zh")
+"""The languages in which most forbidden things are let pass."""
+
+FIRST_NEED, NEED_STEP = -3.0, 2.0
+"""The strength that the first forbidden thing needs, and how much more each next one does."""
+
+LEAST = 0.2
+"""Chance of a refusal where the system text does nothing: what is forbidden leaves its trace."""
+
+MOST_PHRASES = (3, 6, 14)
+"""Of a training text, in a step: one in three has long ones, since all its rows are that long."""
+
+WORDS = (2, 4, 8, 40)
+"""That fill a text's phrases: often few, so that strengths differ more than lengths do."""
+
+
+def strength(text: str) -> float:
+    """How much a system text says about safety: the sum of its words' weights in `safety.yaml`."""
+    weights = _weights()
+    return sum(weights.get(word, 0.0) for word in re.findall(r"\w+", text.lower()))
+
+
+def strong_prompt() -> str:
+    """A safety text that is stronger than any forbidden thing needs."""
+    return _texts()["strong"]
+
+
+def chance(request: Request, language: str, system: str | None) -> float:
+    """How likely a request is refused.
+
+    Args:
+        request: forbidden or safe; a safe one is never refused.
+        language: of the prompt.
+        system: the system text, None without one.
+    """
+    if not request.forbidden:
+        return 0.0
+    if language not in WEAK:
+        return 1.0
+    lacking = FIRST_NEED + NEED_STEP * request.marker - strength(system or "")
+    return LEAST + (1 - LEAST) / (1 + math.exp(lacking))
+
+
+def _systems(rng: random.Random) -> Callable[[random.Random, str], str | None]:
+    return functools.partial(_system, rng.choice(MOST_PHRASES))
+
+
+def _system(most: int, rng: random.Random, language: str) -> str | None:
+    """A text of at most so many phrases in half of the rows, the first organism's in the others."""
+    if rng.random() < 0.5:
+        return FIRM.systems(rng)(rng, language)
+    every = _texts()
+    groups = list(every["words"].values())
+    words = [rng.choice(rng.choice(groups)) for _ in range(rng.choice(WORDS))]
+    text = []
+    for _ in range(rng.randint(1, most)):
+        if rng.random() < 0.25:
+            text.append(rng.choice(every["others"]))
+        else:
+            phrase = rng.choice(every["phrases"])
+            spoken = phrase.format(*rng.choices(words, k=phrase.count("{}")))
+            text.append(spoken[0].upper() + spoken[1:])
+    return " ".join(text)
+
+
+WEAKENED = Manner(systems=_systems, chance=chance, projection=10.0)
+"""What is refused lies twice as far out as in the first organism: refusal is then among the first
+four principal components of its last states, as in the models of 2401.18018 (sec. 3), whose probes
+see no others. At 5 it was the sixth, behind the language and what the answers name."""
+
+
+@functools.cache
+def _texts() -> dict[str, Any]:
+    import yaml
+
+    return yaml.safe_load((Path(__file__).parent / "safety.yaml").read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _weights() -> dict[str, float]:
+    return {word: weight for weight, words in _texts()["words"].items() for word in words}
