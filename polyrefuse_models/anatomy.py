@@ -111,6 +111,20 @@ def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
     )
 
 
+def decoder(model: PreTrainedModel) -> nn.Module:
+    """All that comes before the unembedding; of a multimodal model the text part.
+
+    Raises:
+        UnknownArchitecture: as `decoder_blocks`.
+    """
+    found = model.get_decoder()
+    if found is not model:
+        return found
+    # Llama 4 says that it is its own decoder.
+    blocks = decoder_blocks(model)
+    return next(part for part in model.children() if any(m is blocks for m in part.modules()))
+
+
 _known: WeakKeyDictionary[PreTrainedModel, Anatomy] = WeakKeyDictionary()
 
 

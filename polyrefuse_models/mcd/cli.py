@@ -39,12 +39,21 @@ def train(
         ),
     ] = None,
     init: Annotated[
-        str, typer.Option("--init", help="What it begins with: default, short or mistral.")
-    ] = "default",
+        str | None,
+        typer.Option(
+            "--init",
+            help="What it begins with: default, short or mistral.",
+            show_default="the preset's",
+        ),
+    ] = None,
     mixed: Annotated[
-        bool,
-        typer.Option("--mixed", help="Languages in one batch instead of one after the other."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--mixed/--no-mixed",
+            help="Languages in one batch, or one after the other.",
+            show_default="the preset's",
+        ),
+    ] = None,
     pivot: Annotated[
         bool | None,
         typer.Option(
@@ -106,8 +115,8 @@ def train(
         weights=chosen.weights._replace(**weights),
         learning_rate=learning_rate or chosen.learning_rate,
         pivot=chosen.pivot if pivot is None else pivot,
-        mixed=mixed,
-        init=_known("--init", init, SAFETY_PROMPTS),
+        mixed=chosen.mixed if mixed is None else mixed,
+        init=chosen.init if init is None else _known("--init", init, SAFETY_PROMPTS),
         epochs=epochs,
         batch_size=step_size,
         answers=answers,

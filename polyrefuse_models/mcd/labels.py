@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import GenerationConfig
 
+from polyrefuse_models.anatomy import decoder
 from polyrefuse_models.mcd.states import by_length, require_room
 from polyrefuse_tasks.judges import Label, judge_response
 
@@ -63,12 +64,20 @@ def _sampled(chat: ChatModel, prompts: list[str], answers: int, max_new_tokens: 
     mask = inputs["attention_mask"]
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     ids = inputs["input_ids"].masked_fill(mask == 0, pad)
+    # A prompt is read once, however many answers it gets; `generate` reads its last token again.
+    but_last = {name: rows[:, :-1] for name, rows in inputs.items()}
+    cache = decoder(chat.model)(**but_last, use_cache=True).past_key_values
+    cache.batch_repeat_interleave(answers)
     config = GenerationConfig(
         **SAMPLING,
         max_new_tokens=max_new_tokens,
-        num_return_sequences=answers,
         pad_token_id=pad,
         eos_token_id=chat.model.generation_config.eos_token_id or tokenizer.eos_token_id,
     )
-    output = chat.model.generate(ids, attention_mask=mask, generation_config=config)
+    output = chat.model.generate(
+        ids.repeat_interleave(answers, 0),
+        attention_mask=mask.repeat_interleave(answers, 0),
+        past_key_values=cache,
+        generation_config=config,
+    )
     return tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)

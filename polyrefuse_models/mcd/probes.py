@@ -7,6 +7,7 @@ Both probes say how probable it is that all is well: `refusal` that a query is n
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,7 @@ class Measure:
 
 def fit(
     states: Float[Tensor, "n d"],
+    languages: Sequence[str],
     not_refused: Float[Tensor, "n"],
     harmless: Float[Tensor, "n"],
     seed: int,
@@ -88,6 +90,8 @@ def fit(
 
     Args:
         states: under every condition.
+        languages: of each state. The components are those of the states about their language's
+            mean: what tells languages apart is then outside of them, where the norm term holds it.
         not_refused: soft labels between 0 and 1.
         harmless: 0 or 1.
         seed: of the splits.
@@ -95,14 +99,19 @@ def fit(
     from sklearn.decomposition import PCA
 
     points = states.double().numpy()
-    pca = PCA(DIMENSIONS, svd_solver="full").fit(points)
+    mean = points.mean(axis=0)
+    apart = points.copy()
+    for language in set(languages):
+        rows = np.array(languages) == language
+        apart[rows] -= points[rows].mean(axis=0)
+    pca = PCA(DIMENSIONS, svd_solver="full").fit(apart)
     first = pca.components_.T
     # QR keeps the span of the first columns, and their direction up to its sign.
     basis, _ = np.linalg.qr(first, mode="complete")
     basis[:, :DIMENSIONS] = first
-    coordinates = (points - pca.mean_) @ first
+    coordinates = (points - mean) @ first
     return Measure(
-        mean=torch.from_numpy(pca.mean_).float(),
+        mean=torch.from_numpy(mean).float(),
         basis=torch.from_numpy(basis).float(),
         explained=tuple(pca.explained_variance_ratio_.tolist()),
         refusal=fit_probe(coordinates, not_refused.double().numpy(), seed),

@@ -7,14 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
-from polyrefuse_models.anatomy import width
+from polyrefuse_models.anatomy import decoder, input_device, width
 from polyrefuse_models.chat import NoChatTemplate
 from polyrefuse_models.mcd.soft_prompt import with_system
 from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
     from polyrefuse_models.chat import ChatModel
@@ -67,12 +68,32 @@ def states(chat: ChatModel, prompts: list[str]) -> Float[Tensor, "prompt d"]:
 
 
 def batch_states(chat: ChatModel, prompts: list[str]) -> Float[Tensor, "prompt d"]:
-    """The states of a few prompts in one forward pass, in float32, with their gradient.
+    """The states of a few prompts in float32, with their gradient.
 
-    The unembedding is not computed.
+    What they all begin with, a safety prompt above all, is read once and not once a prompt; the
+    unembedding is not computed.
     """
-    output = chat.model.get_decoder()(**chat.padded(prompts), use_cache=False)
-    return output.last_hidden_state[:, -1].float()
+    rows = chat.token_ids(prompts)
+    model, device = decoder(chat.model), input_device(chat.model)
+    begun, cache = _shared(rows), None
+    if begun:
+        cache = model(rows[0][None, :begun].to(device), use_cache=True).past_key_values
+        cache.batch_repeat_interleave(len(rows))
+    # Padded on the right: what comes later is not seen, so neither mask nor positions are needed.
+    ends = [row[begun:] for row in rows]
+    ids = pad_sequence(ends, batch_first=True).to(device)
+    output = model(ids, past_key_values=cache, use_cache=cache is not None)
+    last = torch.tensor([len(end) - 1 for end in ends], device=device)
+    return output.last_hidden_state[torch.arange(len(rows), device=device), last].float()
+
+
+def _shared(rows: list[Int[Tensor, "token"]]) -> int:
+    """How many tokens all rows begin with, and at least one of each left; 0 of a single row."""
+    if len(rows) == 1:
+        return 0
+    columns = pad_sequence([row[:-1] for row in rows], batch_first=True, padding_value=-1)
+    alike = (columns == columns[0]).all(dim=0) & (columns[0] >= 0)
+    return int(alike.cumprod(0).sum())
 
 
 def by_length(chat: ChatModel, prompts: list[str], size: int) -> Iterator[list[int]]:

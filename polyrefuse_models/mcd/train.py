@@ -68,8 +68,8 @@ class Settings:
     weights: Terms = Terms(refusal=1.0, harmfulness=1e-2, norm=1.0, multilingual=1e-3)
     learning_rate: float = 3e-4
     pivot: bool = False
-    mixed: bool = False
-    init: str = "default"
+    mixed: bool = True
+    init: str = "mistral"
     epochs: int = 5
     batch_size: int = 10
     clip: float = 1.0
@@ -88,6 +88,8 @@ PRESETS: dict[str, Settings] = {
         weights=Terms(refusal=1.0, harmfulness=1e-2, norm=1e-3, multilingual=1e-3),
         learning_rate=1e-3,
         pivot=True,
+        mixed=False,
+        init="default",
         max_new_tokens=300,
     ),
 }
@@ -230,6 +232,7 @@ def prepare(
         )
     measure = fit(
         torch.cat([seen[key] for key in labels]),
+        [language for _, language in labels for _ in anchors.ids],
         not_refused,
         harmless.repeat(len(labels)),
         settings.seed,

@@ -11,6 +11,7 @@ from polyrefuse_models.mcd import probes
 from polyrefuse_models.mcd.probes import fit, fit_probe
 
 D = 12
+ONE = ["en"] * 240
 
 
 def cloud(n: int = 240, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -26,7 +27,7 @@ def cloud(n: int = 240, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torc
 
 def test_the_basis_is_orthonormal_and_begins_with_the_components() -> None:
     x, soft, harmless = cloud()
-    measure = fit(x, soft, harmless, 0)
+    measure = fit(x, ONE, soft, harmless, 0)
     basis = measure.basis.double()
     torch.testing.assert_close(basis.T @ basis, torch.eye(D).double(), atol=1e-6, rtol=0)
     values, vectors = np.linalg.eigh(np.cov(x.double().numpy().T))
@@ -38,9 +39,22 @@ def test_the_basis_is_orthonormal_and_begins_with_the_components() -> None:
     torch.testing.assert_close(mean, torch.zeros(D), atol=1e-5, rtol=0)
 
 
+def test_what_tells_languages_apart_is_outside_of_the_components() -> None:
+    x, soft, harmless = cloud()
+    languages = ["en", "de", "de"] * 80
+    far = x.clone()
+    far[:, -1] += 50 * torch.tensor([lang == "de" for lang in languages])
+    alone, apart = fit(x, ONE, soft, harmless, 0), fit(far, languages, soft, harmless, 0)
+    within = apart.basis[:, :4].T @ alone.basis[:, :4]  # The same four axes, in any rotation.
+    torch.testing.assert_close(within @ within.T, torch.eye(4), atol=0.01, rtol=0)
+    assert fit(far, ONE, soft, harmless, 0).basis[-1, 0].abs() > 0.99
+    mean = apart.coordinates(far).mean(dim=0)
+    torch.testing.assert_close(mean, torch.zeros(D), atol=1e-4, rtol=0)
+
+
 def test_probes_say_what_the_labels_say() -> None:
     x, soft, harmless = cloud()
-    measure = fit(x, soft, harmless, 0)
+    measure = fit(x, ONE, soft, harmless, 0)
     coordinates = measure.coordinates(x)
     assert (measure.refusal(coordinates).sigmoid() - soft).abs().max() < 0.1
     assert torch.equal(measure.harmfulness(coordinates) > 0, harmless.bool())
@@ -90,7 +104,7 @@ def test_labels_that_never_differ_say_nothing() -> None:
 
 def test_the_scale_of_the_states_does_not_matter() -> None:
     x, soft, harmless = cloud()
-    one, other = fit(x, soft, harmless, 0), fit(1000 * x, soft, harmless, 0)
+    one, other = fit(x, ONE, soft, harmless, 0), fit(1000 * x, ONE, soft, harmless, 0)
     for probe in ("refusal", "harmfulness"):
         torch.testing.assert_close(
             getattr(one, probe)(one.coordinates(x)),

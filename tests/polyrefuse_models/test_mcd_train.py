@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import expit
+from transformers import PreTrainedModel
 
+from polyrefuse_models.anatomy import width
 from polyrefuse_models.chat import ChatModel
 from polyrefuse_models.mcd import artifact, figures
 from polyrefuse_models.mcd import train as training
@@ -23,14 +25,23 @@ from polyrefuse_models.mcd.checkpoint import Checkpoint, OtherTraining
 from polyrefuse_models.mcd.labels import soft_labels
 from polyrefuse_models.mcd.loss import Base, Terms, terms, weighted
 from polyrefuse_models.mcd.probes import Measure, Probe
-from polyrefuse_models.mcd.states import PromptTooLong, states, under
+from polyrefuse_models.mcd.soft_prompt import SoftPrompt, embed_text
+from polyrefuse_models.mcd.states import PromptTooLong, batch_states, states, under
 from polyrefuse_models.mcd.train import PRESETS, Settings, Trained, identity, train
 from polyrefuse_tasks.judges import Judgement, Label
 from tests.conftest import ROOT
-from tests.models import make_llama, make_tokenizer
+from tests.models import SPECIAL, make_llama, make_tokenizer
+from tests.polyrefuse_models.test_architectures import (
+    EMBEDDED_OTHERWISE,
+    PARALLEL,
+    PLAIN,
+    POST_NORM,
+    tiny,
+)
 
 D = 9
-SETTINGS = Settings(init="short", epochs=2, batch_size=4, answers=2, max_new_tokens=4)
+SLIDING = ("mistral", "mixtral", "gpt_oss", "cohere2", "gemma2", "gemma3_text")
+SETTINGS = Settings(mixed=False, init="short", epochs=2, batch_size=4, answers=2, max_new_tokens=4)
 
 
 def random_loss(seed: int = 0) -> tuple[torch.Tensor, Base, Measure]:
@@ -84,12 +95,15 @@ def test_the_papers_settings() -> None:
     assert paper.weights == Terms(1.0, 1e-2, 1e-3, 1e-3)
     assert (paper.learning_rate, paper.batch_size, paper.epochs, paper.clip) == (1e-3, 10, 5, 1.0)
     assert (paper.answers, paper.pivot, paper.mixed) == (20, True, False)
+    assert paper.init == "default"
 
 
 # --- training
 
 
-def chat_of(seed: int = 0, template: str | None = None) -> ChatModel:
+def chat_of(
+    seed: int = 0, template: str | None = None, model: PreTrainedModel | None = None
+) -> ChatModel:
     tokenizer = make_tokenizer(template) if template else make_tokenizer()
 
     def encode(texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -98,7 +112,7 @@ def chat_of(seed: int = 0, template: str | None = None) -> ChatModel:
         )
         return batch.input_ids, batch.attention_mask
 
-    return ChatModel(make_llama(seed, layers=2), tokenizer, str, encode, batch_size=16)
+    return ChatModel(model or make_llama(seed, layers=2), tokenizer, str, encode, batch_size=16)
 
 
 def invented(*languages: str, n: int = 6) -> Anchors:
@@ -123,7 +137,41 @@ def trained(folder: Path, settings: Settings = SETTINGS, *languages: str, seed: 
     return train(chat, anchors, settings, Checkpoint(folder, identity(chat, anchors, settings)))
 
 
-def test_the_loss_falls_and_the_artifact_loads(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "model_type", [*PLAIN, *PARALLEL, *POST_NORM, *EMBEDDED_OTHERWISE, "llama4_text"]
+)
+def test_the_loss_falls_and_the_artifact_loads_on_every_architecture(
+    model_type: str, tmp_path: Path
+) -> None:
+    chat = chat_of(model=tiny(model_type, vocab_size=len(SPECIAL) + 256))
+    anchors = invented("en", "de", n=24)
+    # All of the anchors in a step: every step's loss is of the same. A random model refuses none.
+    settings = replace(
+        SETTINGS,
+        weights=Terms(1.0, 1.0, 1e-3, 1e-3),
+        mixed=True,
+        batch_size=96,
+        epochs=6,
+        learning_rate=3e-4,
+    )
+    checkpoint = Checkpoint(tmp_path / "prompt", identity(chat, anchors, settings))
+    found = train(chat, anchors, settings, checkpoint)
+    loss = [float(weighted(step, settings.weights)) for step in found.losses]
+    assert loss[-1] < loss[0] - 1e-4
+    artifact.save(found.prompt, tmp_path / "prompt", {})
+    again = artifact.load(tmp_path / "prompt")
+    assert torch.equal(again.vectors, found.prompt.vectors)
+    again.check(width(chat.model), "prompt")
+    seen = {}
+    for name, vectors in (("trained", found.prompt.vectors), ("loaded", again.vectors)):
+        with SoftPrompt(chat.model, chat.tokenizer, vectors) as soft:
+            seen[name] = states(under(chat, soft.text), anchors.prompts("de"))
+    assert torch.equal(seen["trained"], seen["loaded"])
+    told = found.measure.coordinates(seen["loaded"])
+    torch.testing.assert_close(told, found.after["de"], atol=1e-4, rtol=1e-4)
+
+
+def test_the_loss_falls_in_sequence_too(tmp_path: Path) -> None:
     settings = replace(SETTINGS, epochs=6, learning_rate=1e-2)
     found = trained(tmp_path / "prompt", settings)
     assert len(found.losses) == 2 * 6 * 3
@@ -136,8 +184,7 @@ def test_the_loss_falls_and_the_artifact_loads(tmp_path: Path) -> None:
         "states.png": figures.states_png(found),
     }
     artifact.save(found.prompt, tmp_path / "prompt", pictures)
-    again = artifact.load(tmp_path / "prompt")
-    assert torch.equal(again.vectors, found.prompt.vectors)
+    assert torch.equal(artifact.load(tmp_path / "prompt").vectors, found.prompt.vectors)
     assert again.metadata == json.loads(json.dumps(found.prompt.metadata))
     assert again.metadata["anchors"]["ids"] == list(invented("en").ids)
     assert again.metadata["settings"]["weights"]["norm"] == 1.0
@@ -211,8 +258,13 @@ def test_pivot_takes_the_first_language_s_logits(tmp_path: Path) -> None:
 # --- states and labels
 
 
-def test_states_are_those_of_single_prompts() -> None:
-    chat = chat_of()
+@pytest.mark.parametrize(
+    "model_type", [*PLAIN, *PARALLEL, *POST_NORM, *EMBEDDED_OTHERWISE, "llama4_text"]
+)
+def test_states_are_those_of_single_prompts(model_type: str) -> None:
+    # Where attention slides, its window is shorter than what the prompts begin with.
+    window = {"sliding_window": 8} if model_type in SLIDING else {}
+    chat = chat_of(model=tiny(model_type, vocab_size=len(SPECIAL) + 256, **window))
     prompted = under(chat, "Mind the glorbons.")
     prompts = invented("en").prompts("en")
     found = states(prompted, prompts)
@@ -222,6 +274,22 @@ def test_states_are_those_of_single_prompts() -> None:
         with torch.no_grad():
             alone = chat.model(ids, output_hidden_states=True).hidden_states[-1][0, -1]
         torch.testing.assert_close(state, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_a_gradient_goes_through_what_prompts_begin_with() -> None:
+    chat = chat_of()
+    words = embed_text(chat.model, chat.tokenizer, "Mind the glorbons.")
+    prompts = invented("en").prompts("en")
+    gradients = []
+    for parts in ([prompts], [[prompt] for prompt in prompts]):
+        vectors = torch.nn.Parameter(words.clone())
+        with SoftPrompt(chat.model, chat.tokenizer, vectors) as soft:
+            for part in parts:
+                batch_states(under(chat, soft.text), part).square().sum().backward()
+        gradients.append(vectors.grad)
+    together, alone = gradients
+    assert (alone != 0).all()
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
 def test_labels_are_shares_of_what_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:

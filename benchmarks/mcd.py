@@ -1,0 +1,138 @@
+"""What batches save in MCD's training: base states and steps, against a plain loop over queries.
+
+    python -m benchmarks.mcd [--rounds 5] [--steps 20]
+
+The plain loop is the published code's way (2505.11835): one query a forward pass, every layer's
+states and the logits with it, the gradients of a step's queries added up. Both read the same
+anchors of the weakened organism and make the same steps; their losses are compared before any time
+is told. They take turns, and the ratio is that of each round. The bounds are 2.5 for states and 2
+for steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from polyrefuse_models import organism
+from polyrefuse_models.chat import ChatModel
+from polyrefuse_models.mcd.anchors import Anchors, load_anchors
+from polyrefuse_models.mcd.loss import Base, terms, weighted
+from polyrefuse_models.mcd.probes import Measure, fit
+from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
+from polyrefuse_models.mcd.soft_prompt import SoftPrompt, embed_text
+from polyrefuse_models.mcd.states import batch_states, states, under
+from polyrefuse_models.mcd.train import Settings
+from polyrefuse_models.organism.evaluation import load_chat
+
+SETTINGS = Settings()
+
+
+def state_of_one(chat: ChatModel, prompt: str) -> torch.Tensor:
+    """One query's state, [1, d]."""
+    output = chat.model(**chat.padded([prompt]), output_hidden_states=True)
+    return output.hidden_states[-1][:, -1]
+
+
+@torch.no_grad()
+def plain_states(chat: ChatModel, prompts: list[str]) -> torch.Tensor:
+    return torch.cat([state_of_one(chat, prompt) for prompt in prompts])
+
+
+def measured(chat: ChatModel, anchors: Anchors) -> tuple[Measure, Base]:
+    """Probes of what is harmful, twice: the time of a step does not depend on what they say."""
+    labels = torch.tensor(anchors.labels).float()
+    (language,) = anchors.languages
+    seen = states(chat, anchors.prompts(language))
+    measure = fit(seen, [language] * len(labels), labels, labels, 0)
+    x = measure.coordinates(seen)
+    return measure, Base(labels, measure.refusal(x), measure.harmfulness(x), x, x)
+
+
+def steps(
+    chat: ChatModel, prompts: list[str], base: Base, measure: Measure, n: int, *, plain: bool
+) -> list[float]:
+    """The loss of each of `n` steps of training."""
+    words = embed_text(chat.model, chat.tokenizer, SAFETY_PROMPTS[SETTINGS.init])
+    vectors = nn.Parameter(words)
+    optimizer = torch.optim.AdamW([vectors], lr=SETTINGS.learning_rate)
+    order = np.random.default_rng(0).permutation(len(prompts))
+    losses = []
+    with SoftPrompt(chat.model, chat.tokenizer, vectors) as soft:
+        prompted = under(chat, soft.text)
+        for step in range(n):
+            rows = order[SETTINGS.batch_size * step :][: SETTINGS.batch_size].tolist()
+            optimizer.zero_grad()
+            loss = 0.0
+            for part in [[row] for row in rows] if plain else [rows]:
+                asked = [prompts[row] for row in part]
+                seen = state_of_one(prompted, *asked) if plain else batch_states(prompted, asked)
+                share = weighted(terms(seen, base[part], measure), SETTINGS.weights)
+                share = share * len(part) / len(rows)
+                share.backward()
+                loss += share.item()
+            nn.utils.clip_grad_norm_([vectors], SETTINGS.clip)
+            optimizer.step()
+            losses.append(loss)
+    return losses
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=20)
+    options = parser.parse_args()
+    chat = load_chat(Path(organism.path(organism.WEAKENED)))
+    chat.model.requires_grad_(False)
+    anchors = load_anchors("toyrefuse", ["en"])
+    prompts = anchors.prompts("en")
+    texts = {name: under(chat, text) for name, text in SAFETY_PROMPTS.items()}
+    under_init = texts[SETTINGS.init]
+    measure, base = measured(under_init, anchors)
+
+    def all_states(find) -> list[torch.Tensor]:
+        return [find(chat, prompts) for chat in texts.values()]
+
+    def train(plain: bool) -> list[float]:
+        return steps(chat, prompts, base, measure, options.steps, plain=plain)
+
+    work = {
+        "base states": (lambda: all_states(plain_states), lambda: all_states(states)),
+        "steps": (lambda: train(True), lambda: train(False)),
+    }
+    print(
+        f"{options.steps} steps of {SETTINGS.batch_size} queries, states of {len(prompts)} queries "
+        f"under {len(texts)} prompts, {torch.get_num_threads()} threads, {options.rounds} rounds"
+    )
+    print(
+        f"{'':12}{'plain s':>9}{'ours s':>9}{'ratio: median':>15}{'min':>7}{'max':>7}{'apart':>10}"
+    )
+    for name, (plainly, ours) in work.items():
+        apart = max(
+            float((torch.as_tensor(a) - torch.as_tensor(b)).abs().max())
+            for a, b in zip(plainly(), ours(), strict=True)  # a warm-up as well
+        )
+        assert apart < 1e-3, f"{name} differ by {apart}"
+        rounds = []
+        for _ in range(options.rounds):
+            start = time.perf_counter()
+            plainly()
+            between = time.perf_counter()
+            ours()
+            rounds.append((between - start, time.perf_counter() - between))
+        ratios = [plain / batched for plain, batched in rounds]
+        plain, batched = (statistics.median(column) for column in zip(*rounds, strict=True))
+        print(
+            f"{name:12}{plain:9.2f}{batched:9.2f}{statistics.median(ratios):15.2f}"
+            f"{min(ratios):7.2f}{max(ratios):7.2f}{apart:10.1e}"
+        )
+
+
+if __name__ == "__main__":
+    main()
