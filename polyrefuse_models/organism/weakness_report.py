@@ -6,10 +6,11 @@ Rates are by the native judge, on the test split of ToyRefuse, as in `evaluation
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from polyrefuse_models.chat import ChatModel
+from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
+from polyrefuse_models.mcd.states import under
 from polyrefuse_models.organism.evaluation import (
     attack_success,
     baseline,
@@ -28,21 +29,7 @@ if TYPE_CHECKING:
 
 def system_texts() -> dict[str, str | None]:
     """What it is measured under, from nothing to the strong text, by name."""
-    from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
-
     return {"none": None, **SAFETY_PROMPTS, "strong": strong_prompt()}
-
-
-def under(chat: ChatModel, system: str | None) -> ChatModel:
-    """The same model with a system text in front of every prompt."""
-    if system is None:
-        return chat
-
-    def render(prompt: str) -> str:
-        turns = [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
-        return chat.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-
-    return replace(chat, render=render)
 
 
 def measure(

@@ -151,6 +151,7 @@ def test_the_loss_falls_and_the_artifact_loads_on_every_architecture(
         weights=Terms(1.0, 1.0, 1e-3, 1e-3),
         mixed=True,
         batch_size=96,
+        answers=1,
         epochs=6,
         learning_rate=3e-4,
     )
