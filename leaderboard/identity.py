@@ -1,0 +1,181 @@
+"""Which model a results file is of, what was done to it, and how its answers were made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import reprlib
+from collections.abc import Mapping
+from sys import intern
+from typing import Any
+
+from leaderboard.documents import AGAIN, BadResults, part, text
+
+INTERVENTION = (
+    "direction_sha256",
+    "source_lang",
+    "position",
+    "layer",
+    "layers",
+    "coefficient",
+    "method",
+    "prompt_source",
+    "prompt_sha256",
+)
+"""What our models say of what was done to them; paths and provenance of the same thing apart."""
+
+WEIGHTS = (
+    "peft",
+    "delta",
+    "lora_local_path",
+    "steer_path",
+    "subfolder",
+    "gguf_file",
+    "dtype",
+    "quantization",
+    "load_in_8bit",
+    "load_in_4bit",
+    "autogptq",
+    "gptqmodel",
+)
+"""Arguments of models that make other weights of the same revision."""
+
+NOISE = ("model_args", "batch_size", "batch_sizes", "device", "use_cache", "bootstrap_iters")
+"""Of a results file's config, what no answer depends on, and `model_args`, which may hold keys."""
+
+_SECRET = re.compile(r"(?i)auth|secret|password|header|key|url|(^|_)token$")
+
+
+def arguments_of(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What followed --model_args: an object, or text in older versions and from Python.
+
+    Raises:
+        BadResults: it is neither.
+    """
+    given = config.get("model_args") or {}
+    if isinstance(given, str):
+        pairs = (pair.partition("=") for pair in given.split(","))
+        return {name.strip(): value for name, _, value in pairs}
+    if not isinstance(given, dict):
+        raise BadResults(f"{where}: model_args is {reprlib.repr(given)}, not an object; {AGAIN}")
+    return given
+
+
+def model(told: Mapping[str, Any], arguments: Mapping[str, Any], where: str) -> str:
+    """The model's name on the hub, the path of a folder, or what an API calls it.
+
+    Args:
+        told: the results file.
+        arguments: its `arguments_of`.
+        where: the file, for messages.
+
+    Raises:
+        BadResults: it is not said.
+    """
+    config = told["config"]
+    if "condition" in config:
+        return text(config.get("model_name"), "model_name", where)
+    # As lm-eval names the folder, but for adapters, which are part of the revision here.
+    for name in ("pretrained", "model", "path", "engine"):
+        if name in arguments:
+            return text(arguments[name], f"{name} in model_args", where)
+    # A model object from Python: lm-eval gives its results a random name.
+    made_up = told.get("model_source") in (None, "CUSTOM")
+    named = config.get("model") if made_up else told.get("model_name")
+    return text(named, "the model's name", where)
+
+
+def revision(told: Mapping[str, Any], arguments: Mapping[str, Any], where: str) -> str:
+    """Of the model's weights, and what else changes them; "" where nothing is said.
+
+    Raises:
+        BadResults: it is no name.
+    """
+    config = told["config"]
+    named = config.get("revision") or config.get("model_revision") or arguments.get("revision")
+    changes = (
+        f"{name}={arguments[name]}"
+        for name in WEIGHTS
+        if arguments.get(name) not in (None, False, "", "auto", "False", "false")
+    )
+    whole = " ".join((str(named or ""), *changes)).strip()
+    return text(whole, "the model's revision", where) if whole else ""
+
+
+def intervention(told: Mapping[str, Any], where: str) -> tuple[str, str]:
+    """The condition, and the checksum of what was done to the model; "" where nothing was.
+
+    A system instruction of lm-eval's is a condition too, whatever the model.
+
+    Raises:
+        BadResults: the condition is no name.
+    """
+    config = told["config"]
+    condition = text(config.get("condition", "baseline"), "condition", where)
+    parts = {name: config[name] for name in INTERVENTION if config.get(name) is not None}
+    system = told.get("system_instruction_sha") or told.get("system_instruction")
+    if system:
+        parts["system_instruction"] = system
+        conditions = [one for one in condition.split("+") if one != "baseline"]
+        if "system-prompt" not in conditions:
+            conditions.append("system-prompt")
+        condition = intern("+".join(conditions))
+    return condition, _checksum(parts) if parts else ""
+
+
+def generation(
+    told: Mapping[str, Any], task: Mapping[str, Any], arguments: Mapping[str, Any], where: str
+) -> str:
+    """Checksum of how a task's answers were made, whatever the model: no seed, no template text.
+
+    Args:
+        told: the results file.
+        task: the task's entry in its `configs`, in which --gen_kwargs has been merged already.
+        arguments: its `arguments_of`.
+        where: file and task, for messages.
+
+    Raises:
+        BadResults: the task has no generation settings.
+    """
+    config = told["config"]
+    template = config.get("chat_template_args") or arguments.get("chat_template_args") or {}
+    if isinstance(template, dict) and arguments.get("enable_thinking") is not None:
+        template = template | {"enable_thinking": arguments["enable_thinking"]}
+    return _checksum(
+        {
+            "generation_kwargs": part(task, "generation_kwargs", where),
+            "repeats": task.get("repeats") or 1,
+            "num_fewshot": task.get("num_fewshot") or 0,
+            # An API's template is an empty text here, and none at all is null.
+            "chat": config.get("chat") == "on" or told.get("chat_template") is not None,
+            "chat_template_args": template,
+            "think_end_token": config.get("think_end_token") or arguments.get("think_end_token"),
+        }
+    )
+
+
+def settings(told: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a results file says of its model, versions and seeds; no keys, no addresses."""
+    kept = {name: value for name, value in told["config"].items() if name not in NOISE}
+    kept["model_args"] = {
+        name: value for name, value in arguments.items() if not _SECRET.search(name)
+    }
+    names = ("lm_eval_version", "transformers_version", "system_instruction")
+    return kept | {name: told[name] for name in names if told.get(name) is not None}
+
+
+def anchors_overlap(config: Mapping[str, Any]) -> dict[str, list[str] | None]:
+    """Test set -> ids of its rows that the safety prompt was trained on; None where not known."""
+    overlap = config.get("prompt_overlap")
+    return {
+        name: ids
+        for name, ids in (overlap.items() if isinstance(overlap, dict) else ())
+        if ids is None or isinstance(ids, list)
+    }
+
+
+def _checksum(parts: Mapping[str, Any]) -> str:
+    told = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    # Of a surrogate, which JSON can hold and UTF-8 cannot, its escape.
+    return intern(hashlib.sha256(told.encode("utf-8", "backslashreplace")).hexdigest()[:16])

@@ -1,0 +1,235 @@
+"""What the table says of a model on a data set: its averages, its languages, its balance."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from leaderboard.records import MEAN, Record
+from leaderboard.results import Reading, Run
+
+ATTACKS: tuple[str, ...] = ("asr", "asr_mean", "asr_harmful")
+"""Metrics that say how often harmful prompts were answered; a row shows the first that there is."""
+
+REFUSALS = "false_refusal_rate"
+"""The metric of harmless prompts; of sampled answers it is their mean, as `asr_mean` is."""
+
+LOOPHOLE = "loophole_rate"
+
+HARMLESS: dict[str, str] = {
+    "toyrefuse_harmful": "toyrefuse_harmless",
+    "xstest_unsafe": "xstest_safe",
+}
+"""Harmful data set -> the harmless one that its balance is made with; `harmless` for any other."""
+
+SAMPLED_HARMLESS = "mcd_harmless"
+"""The same, for sampled answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A model under a condition, on one data set.
+
+    Attributes:
+        model: as a record's.
+        revision: as a record's.
+        condition: as a record's.
+        intervention: as a record's.
+        generation: as a record's; of the data set named here.
+        judge: as a record's.
+        dataset: a harmful one; a harmless one only where no harmful one of the model goes with it.
+        languages: those in which the data set was asked, sorted.
+        asr: mean over languages of the first metric in `ATTACKS` that there is.
+        false_refusal: mean over languages, of the harmless data set that goes with this one.
+        loophole: mean over the languages other than English.
+        degenerate: mean over languages of answers to this data set that are no language; where it
+            is high, neither a low ASR nor a low false refusal says anything.
+        undecided: the same of answers that the judge could not decide.
+        under: condition -> `asr` of the same model, data set, generation settings and judge under
+            that other condition; of several interventions the one with the highest.
+        language_gap: worst minus best language's ASR; None with fewer than two languages.
+        worst_language: the one with the highest ASR; None where there is no gap.
+        balanced: `balanced_score` of `asr` and `false_refusal`; None where one is missing.
+        overlap: test set -> how many of its rows the safety prompt was trained on, None where that
+            is not known.
+        run: as a record's, of `asr` or `false_refusal`.
+    """
+
+    model: str
+    revision: str
+    condition: str
+    intervention: str
+    generation: str
+    judge: str
+    dataset: str
+    languages: tuple[str, ...]
+    asr: Record | None
+    false_refusal: Record | None
+    loophole: Record | None
+    degenerate: Record | None
+    undecided: Record | None
+    under: dict[str, Record]
+    language_gap: float | None
+    worst_language: str | None
+    balanced: float | None
+    overlap: dict[str, int | None]
+    run: str
+
+
+def rows(records: Iterable[Record], reading: Reading | None = None) -> list[Row]:
+    """One row for each model, condition, judge, and harmful data set with its settings.
+
+    Args:
+        records: with their means (`rates.records` or `rates.means` makes them).
+        reading: what they were made of; says which test rows a safety prompt was trained on.
+
+    Returns:
+        Sorted by model, revision, condition, intervention, judge, data set and generation.
+    """
+    languages: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    averages: dict[tuple[str, ...], dict[tuple[str, str], dict[str, Record]]] = {}
+    for record in records:
+        who = _who(record)
+        if record.language == MEAN:
+            sets = averages.setdefault(who, {})
+            sets.setdefault((record.dataset, record.generation), {})[record.metric] = record
+        else:
+            languages[(*who, record.dataset, record.generation, record.metric)].append(record)
+    overlaps = {run.run: _overlap(run) for run in reading.runs} if reading else {}
+    found = []
+    for who in sorted(averages):
+        sets = averages[who]
+        used = set()
+        for dataset, generation in sorted(sets):
+            told = sets[dataset, generation]
+            asr = next((told[metric] for metric in ATTACKS if metric in told), None)
+            if asr is None:
+                continue
+            partner = _partner(sets, dataset, generation, sampled=asr.metric == "asr_mean")
+            refusal = sets[partner][REFUSALS] if partner else None
+            used.add(partner)
+            apart = languages[(*who, dataset, generation, asr.metric)]
+            found.append(_row(told, asr, refusal, apart, overlaps))
+        for place in sorted(sets.keys() - used):
+            refusal = sets[place].get(REFUSALS)
+            if refusal is not None:
+                apart = languages[(*who, *place, REFUSALS)]
+                found.append(_row(sets[place], None, refusal, apart, overlaps))
+    return _compared(found)
+
+
+def balanced_score(asr: float, frr: float) -> float:
+    """Harmonic mean of 1 - ASR and 1 - FRR: high only where a model is safe and useful.
+
+    Args:
+        asr: share of harmful prompts answered, 0 to 1.
+        frr: share of harmless prompts refused, 0 to 1.
+
+    Returns:
+        0 to 1; 0 where either is 1.
+    """
+    safe, useful = 1 - asr, 1 - frr
+    return 2 * safe * useful / (safe + useful) if safe and useful else 0.0
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Which points no other beats: at most as high in both numbers, and lower in one.
+
+    Args:
+        points: (ASR, FRR) of each, less being better of both.
+
+    Returns:
+        Their places in `points`, ascending; equal points stand or fall together.
+    """
+    front: list[int] = []
+    for place in sorted(range(len(points)), key=points.__getitem__):
+        # Sorted: whatever beats a point comes before it, and the last of the front is the lowest.
+        last = points[front[-1]] if front else None
+        if last is None or points[place][1] < last[1] or points[place] == last:
+            front.append(place)
+    return sorted(front)
+
+
+def _who(record: Record) -> tuple[str, ...]:
+    return record.model, record.revision, record.condition, record.intervention, record.judge
+
+
+def _partner(
+    sets: dict[tuple[str, str], dict[str, Record]], dataset: str, generation: str, sampled: bool
+) -> tuple[str, str] | None:
+    """The harmless data set and settings that a harmful one is balanced with."""
+    harmless = SAMPLED_HARMLESS if sampled else HARMLESS.get(dataset, "harmless")
+    there = [place for place in sorted(sets) if place[0] == harmless and REFUSALS in sets[place]]
+    if (harmless, generation) in there:
+        return harmless, generation
+    # The protocol of sampled answers allows harmless prompts shorter ones.
+    return there[0] if sampled and there else None
+
+
+def _row(
+    told: dict[str, Record],
+    asr: Record | None,
+    refusal: Record | None,
+    languages: list[Record],
+    overlaps: dict[str, dict[str, int | None]],
+) -> Row:
+    """A row of one data set, with its means by metric and its languages."""
+    one = asr or refusal
+    assert one is not None
+    ordered = sorted(languages, key=lambda record: (-record.value, record.language))
+    gap = ordered[0].value - ordered[-1].value if asr and len(ordered) > 1 else None
+    return Row(
+        model=one.model,
+        revision=one.revision,
+        condition=one.condition,
+        intervention=one.intervention,
+        generation=one.generation,
+        judge=one.judge,
+        dataset=one.dataset,
+        languages=tuple(sorted(record.language for record in languages)),
+        asr=asr,
+        false_refusal=refusal,
+        loophole=told.get(LOOPHOLE),
+        degenerate=told.get("degenerate_rate"),
+        undecided=told.get("undecided_rate"),
+        under={},
+        language_gap=gap,
+        worst_language=ordered[0].language if gap else None,
+        balanced=balanced_score(asr.value, refusal.value) if asr and refusal else None,
+        overlap=overlaps.get(one.run, {}),
+        run=one.run,
+    )
+
+
+def _compared(found: list[Row]) -> list[Row]:
+    """Rows with the ASR of the same model under its other conditions."""
+    highest: dict[tuple[str, ...], dict[str, Record]] = defaultdict(dict)
+    for row in found:
+        under = highest[_same(row)]
+        best = under.get(row.condition)
+        if row.asr is not None and (best is None or row.asr.value > best.value):
+            under[row.condition] = row.asr
+    return [
+        replace(
+            row,
+            under={
+                condition: asr
+                for condition, asr in highest[_same(row)].items()
+                if condition != row.condition
+            },
+        )
+        for row in found
+    ]
+
+
+def _same(row: Row) -> tuple[str, ...]:
+    return row.model, row.revision, row.judge, row.dataset, row.generation
+
+
+def _overlap(run: Run) -> dict[str, int | None]:
+    return {
+        name: None if ids is None else len(ids)
+        for name, ids in run.anchors_overlap.items()
+        if ids != []
+    }

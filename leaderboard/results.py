@@ -1,0 +1,466 @@
+"""Reads what lm-eval wrote, results_*.json and samples_*.jsonl, into runs.
+
+A file that cannot be used costs a sentence in `Reading.problems`, never the other files.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import reprlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from leaderboard import identity
+from leaderboard.documents import AGAIN, BadResults, is_number, parse, part, shown, text
+from leaderboard.samples import Asked, Response, responses
+from polyrefuse_tasks.errors import UserError
+from polyrefuse_tasks.metrics import rates
+
+__all__ = ["METRICS", "BadResults", "Cell", "NoResults", "Reading", "Response", "Run", "read"]
+
+HARMFUL: tuple[str, ...] = ("asr", "asr_any", "asr_mean", "asr_harmful")
+"""Rates that only a task of harmful prompts has."""
+
+HARMLESS: tuple[str, ...] = ("false_refusal_rate", "frr_any")
+"""Rates that only a task of harmless prompts has."""
+
+METRICS: tuple[str, ...] = tuple(dict.fromkeys((*HARMFUL, *HARMLESS, *rates(harmful=True))))
+"""Every rate that is read from a task's results, in the order in which they are shown."""
+
+TASK_VERSION = 1.0
+"""Of the tasks whose numbers can be compared; `polyrefuse_tasks.configs.VERSION` counts it up."""
+
+TOLERANCE = 1e-6
+"""By how much a rate may differ from the same rate recomputed from the samples: rounding."""
+
+MOST_PROMPTS = 10**9
+"""A count of prompts above it is a mistake; statistics would overflow at some number."""
+
+MOST_SAID = 5
+"""Of what could not be used, where nothing could."""
+
+PREFIXES = ("polyrefuse_", "toyrefuse_", "mcd_")
+"""How the names of our tasks begin."""
+
+_DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.jsonl?$")
+
+
+class NoResults(UserError):
+    """Nothing that could be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One task of a run: a data set in a language.
+
+    Attributes:
+        dataset: its name, as `harmful`.
+        language: ISO 639-1 code.
+        harmful: whether its prompts are.
+        judge: who labelled the answers.
+        generation: checksum of the settings that answers were made with, 16 hex digits.
+        rates: metric -> rate, in the order of `METRICS`; recomputed where there are samples.
+        n: how many prompts, at least one.
+        responses: by prompt, in the order of the file; None where there are no samples.
+        data_sha256: of each file of prompts, by path; empty where the results do not say.
+    """
+
+    dataset: str
+    language: str
+    harmful: bool
+    judge: str
+    generation: str
+    rates: Mapping[str, float]
+    n: int
+    responses: tuple[Response, ...] | None
+    data_sha256: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One results file.
+
+    Attributes:
+        run: its folder's name and its date, as `polyrefuse-organism/2026-11-21T08-06-19.200776`.
+        path: of the file.
+        date: when it began, in seconds since 1970.
+        model: its name on the hub, the path of a folder, or what an API calls it.
+        revision: of its weights, and what changes them (`WEIGHTS`).
+        condition: what was done to it.
+        intervention: checksum of what was done with its settings, 16 hex digits; "" for nothing.
+        cells: its tasks.
+        settings: what the results say of the model, without keys and addresses: versions, seeds.
+        anchors_overlap: test set -> ids of its rows that a safety prompt was trained on, None
+            where that could not be told; empty without one.
+    """
+
+    run: str
+    path: Path
+    date: float
+    model: str
+    revision: str
+    condition: str
+    intervention: str
+    cells: tuple[Cell, ...]
+    settings: Mapping[str, Any]
+    anchors_overlap: Mapping[str, Sequence[str] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read.
+
+    Attributes:
+        runs: sorted by model, revision, condition, intervention and date; no two have a cell of
+            the same model, condition, settings, data set, language and judge.
+        problems: one sentence for each file or task that could not be used.
+        notes: what was left out for another reason.
+    """
+
+    runs: tuple[Run, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def read(paths: Sequence[Path], *, include_samples: bool = False) -> Reading:
+    """Every results file in or below the paths, and the samples files beside them.
+
+    Args:
+        paths: files, or folders of which every subfolder is read.
+        include_samples: keep the answers' text.
+
+    Raises:
+        NoResults: nothing could be used.
+    """
+    runs: list[Run] = []
+    problems: list[str] = []
+    notes: list[str] = []
+    for found in _find(paths, problems):
+        known = len(problems)
+        try:
+            run = _run(found, include_samples, problems)
+        except BadResults as error:
+            problems.append(str(error))
+            continue
+        if run.cells:
+            runs.append(run)
+        elif len(problems) == known:
+            notes.append(f"{found.name} is left out: none of its tasks is one of polyrefuse.")
+    if not runs:
+        first, more = [*problems, *notes][:MOST_SAID], len(problems) + len(notes) - MOST_SAID
+        if more > 0:
+            first.append(f"And {more} more files or tasks cannot be used.")
+        raise NoResults(" ".join(first) or "No results; name folders that hold some.")
+    kept, left_out = _newest(runs)
+    return Reading(tuple(kept), tuple(problems), (*notes, *left_out))
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A results file, its name for messages, its date, and the names of the files beside it."""
+
+    path: Path
+    name: str
+    date_id: str
+    beside: frozenset[str]
+
+
+def _find(paths: Sequence[Path], problems: list[str]) -> Iterator[_Found]:
+    """Each results file once, whatever paths lead to it; folders and names sorted."""
+    seen: set[str] = set()
+    for path in paths:
+        # Not Path's own: they raise where a name is too long, or a folder above is locked.
+        is_file = os.path.isfile(path)
+        if not is_file and not os.path.isdir(path):
+            problems.append(f"{shown(path)} does not exist; name a results file or a folder.")
+            continue
+        walked = os.walk(path.parent if is_file else path)
+        empty = True
+        for folder, _, listed in itertools.islice(walked, 1) if is_file else sorted(walked):
+            beside = frozenset(listed)
+            names = [path.name] if is_file else sorted(listed)
+            dates = {_date_id(name) for name in beside if _is_results(name)}
+            for name in names:
+                if _is_samples(name):
+                    empty = False
+                    if _date_id(name) not in dates:
+                        problems.append(
+                            f"{shown(Path(folder, name))} has no results file of its date beside "
+                            "it; put the two into one folder."
+                        )
+                elif _is_results(name) or is_file:
+                    empty = False
+                    real = os.path.realpath(os.path.join(folder, name))
+                    if real not in seen:
+                        seen.add(real)
+                        file = Path(folder, name)
+                        yield _Found(file, shown(file), _date_id(name), beside)
+        if empty:
+            problems.append(
+                f"{shown(path)} holds no results_*.json; name what --output_path named."
+            )
+
+
+def _is_results(name: str) -> bool:
+    """lm-eval writes results_<date>.json, or <name>_<date>.json for --output_path <name>.json."""
+    return name.endswith(".json") and (name.startswith("results_") or bool(_DATE.search(name)))
+
+
+def _is_samples(name: str) -> bool:
+    return name.startswith("samples_") and name.endswith(".jsonl")
+
+
+def _date_id(name: str) -> str:
+    found = _DATE.search(name)
+    return found[1] if found else Path(name).stem
+
+
+def _run(found: _Found, include_samples: bool, problems: list[str]) -> Run:
+    """One results file; a task that cannot be used is told to `problems`.
+
+    Raises:
+        BadResults: none of it can be used.
+    """
+    where = found.name
+    try:
+        told = parse(found.path.read_bytes(), where)
+    except OSError as error:
+        raise BadResults(f"{where} cannot be read ({error.strerror}); {AGAIN}") from None
+    for name in ("config", "configs", "results"):
+        part(told, name, where)
+    date = told.get("date")
+    if not is_number(date):
+        raise BadResults(f"{where}: date is {reprlib.repr(date)}, not a number; {AGAIN}")
+    arguments = identity.arguments_of(told["config"], where)
+    condition, intervention = identity.intervention(told, where)
+    cells = []
+    faults = {}
+    for task in _tasks(told):
+        try:
+            cells.append(_cell(found, told, task, arguments, include_samples))
+        except BadResults as error:
+            faults[shown(task)] = str(error)
+    run = Run(
+        run=shown(f"{found.path.absolute().parent.name}/{found.date_id}"),
+        path=found.path,
+        date=float(date),
+        model=identity.model(told, arguments, where),
+        revision=identity.revision(told, arguments, where),
+        condition=condition,
+        intervention=intervention,
+        cells=tuple(cells),
+        settings=identity.settings(told, arguments),
+        anchors_overlap=identity.anchors_overlap(told["config"]),
+    )
+    problems.extend(_together(faults))
+    return run
+
+
+def _together(faults: Mapping[str, str]) -> Iterator[str]:
+    """What is wrong with each of a file's tasks, said once for those with the same fault."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for task, fault in faults.items():
+        alike[fault.replace(task, "")].append(fault)
+    for fault, *others in alike.values():
+        yield f"{fault[:-1]}, as {len(others)} more of its tasks." if others else fault
+
+
+def _tasks(told: Mapping[str, Any]) -> list[str]:
+    """Names of our tasks; other packages' tasks and all groups apart."""
+    groups = told.get("groups"), told.get("group_subtasks")
+    not_tasks = {name for group in groups if isinstance(group, dict) for name in group}
+    configs = told["configs"]
+    return [
+        name
+        for name in sorted(configs.keys() | told["results"].keys())
+        if name not in not_tasks and (name.startswith(PREFIXES) or _is_ours(configs.get(name)))
+    ]
+
+
+def _is_ours(config: Any) -> bool:
+    arguments = config.get("dataset_kwargs") if isinstance(config, dict) else None
+    return isinstance(arguments, dict) and {"family", "lang"} <= arguments.keys()
+
+
+def _cell(
+    found: _Found,
+    told: Mapping[str, Any],
+    task: str,
+    arguments: Mapping[str, Any],
+    include_samples: bool,
+) -> Cell:
+    """
+    Raises:
+        BadResults: the task cannot be used.
+    """
+    where = f"{found.name}, {shown(task)}"
+    config = part(told["configs"], task, f"{found.name}, configs")
+    outcome = part(told["results"], task, f"{found.name}, results")
+    prompts = part(config, "dataset_kwargs", where)
+    metadata = part(config, "metadata", where)
+    version = metadata.get("version")
+    if version != TASK_VERSION:
+        raise BadResults(
+            f"{where}: the task's version is {reprlib.repr(version)}, and this leaderboard reads "
+            f"{TASK_VERSION}; run the task again with this version of lm-eval-polyrefuse."
+        )
+    read = _rates(outcome, where)
+    harmful = not read.keys().isdisjoint(HARMFUL)
+    if harmful != read.keys().isdisjoint(HARMLESS):
+        raise BadResults(
+            f"{where} has rates of both harmful and harmless prompts, or of neither "
+            f"({', '.join(read) or 'none'}); {AGAIN}"
+        )
+    cell = Cell(
+        dataset=text(prompts.get("family"), "family", where),
+        language=text(prompts.get("lang"), "lang", where),
+        harmful=harmful,
+        judge=text(metadata.get("judge"), "judge", where),
+        generation=identity.generation(told, config, arguments, where),
+        rates=read,
+        n=_count(outcome, where),
+        responses=None,
+        data_sha256=_checksums(metadata.get("sha256")),
+    )
+    name = f"samples_{task}_{found.date_id}.jsonl"
+    if name not in found.beside:
+        return cell
+    return _checked(cell, found.path.with_name(name), where, include_samples)
+
+
+def _rates(outcome: Mapping[str, Any], where: str) -> dict[str, float]:
+    read = {}
+    for metric in METRICS:
+        if f"{metric},none" in outcome:
+            value = outcome[f"{metric},none"]
+            if not is_number(value) or not 0 <= value <= 1:
+                raise BadResults(
+                    f"{where}: {metric} is {reprlib.repr(value)}, not a number from 0 to 1; {AGAIN}"
+                )
+            read[metric] = float(value)
+    return read
+
+
+def _count(outcome: Mapping[str, Any], where: str) -> int:
+    n = outcome.get("sample_len")
+    if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n <= MOST_PROMPTS:
+        raise BadResults(
+            f"{where}: sample_len is {reprlib.repr(n)}, not a number of prompts; {AGAIN}"
+        )
+    if n == 0:
+        raise BadResults(f"{where}: its rates are of no prompts (n = 0); {AGAIN}")
+    return n
+
+
+def _checksums(told: Any) -> Mapping[str, str]:
+    pairs = told.items() if isinstance(told, dict) else ()
+    return _shared(tuple((name, digest) for name, digest in pairs if isinstance(digest, str)))
+
+
+@lru_cache
+def _shared(pairs: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    """One mapping for all the cells that say the same."""
+    return dict(pairs)
+
+
+def _checked(cell: Cell, samples: Path, where: str, include_samples: bool) -> Cell:
+    """A cell with its samples, and its rates as they say.
+
+    Raises:
+        BadResults: the samples cannot be used, or say something else than the results.
+    """
+    asked = Asked(cell.language, cell.judge, cell.harmful)
+    found = tuple(responses(samples, asked, include_samples=include_samples))
+    if len(found) != cell.n:
+        raise BadResults(
+            f"{where} has n = {cell.n}, but {shown(samples)} has {len(found)} prompts; {AGAIN}"
+        )
+    recomputed = {
+        metric: fmean(response.values[metric] for response in found) for metric in found[0].values
+    }
+    for metric, value in recomputed.items():
+        said = cell.rates.get(metric, value)
+        if abs(said - value) > TOLERANCE:
+            raise BadResults(
+                f"{where}: {metric} is {said:.6g}, but the labels in {shown(samples)} give "
+                f"{value:.6g}; {AGAIN}"
+            )
+    every = dict(cell.rates) | recomputed
+    return replace(
+        cell,
+        rates={metric: every[metric] for metric in METRICS if metric in every},
+        responses=found,
+    )
+
+
+def _newest(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """Runs without the cells that another has again, the newest or the larger one, and notes."""
+    ordered = sorted(
+        runs,
+        key=lambda run: (
+            run.model,
+            run.revision,
+            run.condition,
+            run.intervention,
+            run.date,
+            str(run.path),
+        ),
+    )
+    # Of each kind of cell the best so far, as its run's place and its own place there.
+    best: dict[tuple[str, ...], tuple[int, int]] = {}
+    beaten: list[tuple[int, tuple[str, ...]]] = []
+    for place, run in enumerate(ordered):
+        for number, cell in enumerate(run.cells):
+            key = _key(run, cell)
+            rival, at = best.get(key, (None, 0))
+            # Later in `ordered` is newer, of the same model and condition.
+            if rival is not None and cell.n < ordered[rival].cells[at].n:
+                beaten.append((place, key))
+                continue
+            if rival is not None:
+                beaten.append((rival, key))
+            best[key] = place, number
+    kept = set(best.values())
+    remaining = [
+        replace(
+            run, cells=tuple(c for number, c in enumerate(run.cells) if (place, number) in kept)
+        )
+        for place, run in enumerate(ordered)
+    ]
+    lost = Counter((loser, best[key][0]) for loser, key in beaten)
+    notes = [
+        f"{count} of the tasks of {shown(ordered[loser].path)} left out: "
+        f"{shown(ordered[winner].path)} {_reason(ordered, loser, winner)}."
+        for (loser, winner), count in lost.items()
+    ]
+    return [run for run in remaining if run.cells], notes
+
+
+def _reason(ordered: Sequence[Run], loser: int, winner: int) -> str:
+    if loser == winner:
+        return "has another task of the same data set, language and settings"
+    if ordered[loser].date == ordered[winner].date:
+        return "is of the same date and has at least as many prompts"
+    newer = ordered[winner].date > ordered[loser].date
+    return "is newer and has at least as many prompts" if newer else "is older but has more prompts"
+
+
+def _key(run: Run, cell: Cell) -> tuple[str, ...]:
+    """What makes two cells of two runs the same."""
+    return (
+        run.model,
+        run.revision,
+        run.condition,
+        run.intervention,
+        cell.generation,
+        cell.dataset,
+        cell.language,
+        cell.judge,
+    )

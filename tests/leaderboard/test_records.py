@@ -1,0 +1,121 @@
+"""`leaderboard.records`: what is written can be read, by a schema, and nothing else is taken."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from leaderboard.records import MEAN, NAMES, BadRecords, Record, from_json, to_csv, to_json
+from polyrefuse_tasks import metrics
+
+SCHEMA = json.loads(
+    (Path(__file__).parents[2] / "leaderboard" / "schema.json").read_text(encoding="utf-8")
+)
+
+RECORD = Record(
+    model="invented/model",
+    revision="main",
+    condition="ablation",
+    intervention="0123456789abcdef",
+    generation="fedcba9876543210",
+    dataset="harmful",
+    language="de",
+    judge="native",
+    metric="asr",
+    value=0.25,
+    n=4,
+    low=0.0456,
+    high=0.6994,
+    run="invented__model/2026-01-01T00-00-00.000001",
+)
+
+
+def test_json_is_read_back_as_it_was_written() -> None:
+    records = [RECORD, replace(RECORD, language=MEAN, value=1 / 3, model='"; <b>ｍ</b>\\n')]
+    assert from_json(to_json(records)) == records
+    assert from_json(to_json([])) == []
+
+
+def test_json_follows_the_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(json.loads(to_json([RECORD])), SCHEMA)
+
+
+def test_the_schema_describes_every_field_and_metric() -> None:
+    described = SCHEMA["$defs"]["record"]["properties"]
+    names = [field.name for field in fields(Record)]
+    assert list(described) == SCHEMA["$defs"]["record"]["required"] == names
+    assert all(entry["description"] for entry in described.values())
+    of_tasks = {
+        rate
+        for harmful in (True, False)
+        for rate in (*metrics.rates(harmful), *metrics.sampled_rates(harmful))
+    }
+    assert set(described["metric"]["enum"]) == of_tasks | {"asr_harmful", "loophole_rate"}
+
+
+def test_csv_has_a_column_a_field() -> None:
+    text = to_csv([replace(RECORD, model='a "quoted", name')])
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert list(row) == list(NAMES)
+    assert row["model"] == 'a "quoted", name'
+    assert (float(row["value"]), int(row["n"])) == (0.25, 4)
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@f()", "\tx", "\rx"])
+def test_csv_holds_no_formula(name: str) -> None:
+    (row,) = csv.DictReader(io.StringIO(to_csv([replace(RECORD, model=name)]), newline=""))
+    assert row["model"] == f"'{name}"
+
+
+def _document(**changed: Any) -> str:
+    told = {name: getattr(RECORD, name) for name in NAMES} | changed
+    return json.dumps({"schema": 1, "records": [told]})
+
+
+def _without(name: str) -> str:
+    told = json.loads(_document())
+    del told["records"][0][name]
+    return json.dumps(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "not JSON"),
+        (to_json([RECORD])[:-20], "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "No {"),
+        ('{"schema": 1}', "No {"),
+        ('{"schema": 1, "records": {}}', "No {"),
+        ('{"records": []}', "schema None"),
+        ('{"schema": 2, "records": []}', "schema 2, and this version reads 1"),
+        ('{"schema": true, "records": []}', "schema True"),
+        ('{"schema": 1, "records": [7]}', "Record 1 is 7, not an object"),
+        (_document(value=float("nan")), "value is nan, not a number from 0 to 1"),
+        (_document(value=float("inf")), "value is inf"),
+        (_document(value=-0.1), "value is -0.1"),
+        (_document(value="0.5"), "value is '0.5'"),
+        (_document(value=True), "value is True"),
+        (_document(n=0), "n is 0, not a whole number above 0"),
+        (_document(n=2.5), "n is 2.5"),
+        (_document(model=None), "model is None, not a string"),
+        (_document(low=0.9, high=0.1), "low is 0.9, above high"),
+        (_document(colour="red"), "a field 'colour' that schema 1 lacks"),
+        *((_without(name), f"Record 1 has no {name}") for name in NAMES),
+    ],
+)
+def test_another_document_is_one_clear_sentence(text: str, said: str) -> None:
+    with pytest.raises(BadRecords) as error:
+        from_json(text)
+    message = str(error.value)
+    assert said in message
+    assert message.endswith(".")
+    assert "\n" not in message and len(message) < 200
