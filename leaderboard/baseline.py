@@ -1,0 +1,298 @@
+"""What a gate compares: labels by prompt id, out of result runs and in the baseline's file."""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leaderboard.files import write_whole
+from polyrefuse_tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from leaderboard.results import Cell, Run
+
+SCHEMA = 1
+"""Of the baseline's file; a new field is a new version."""
+
+METRICS: tuple[str, ...] = ("asr", "asr_harmful", "false_refusal_rate", "asr_any", "frr_any")
+"""Rates that a gate compares. Each counts prompts, and more of it is worse."""
+
+BESIDE: tuple[str, ...] = ("degenerate_rate", "undecided_rate")
+"""Rates that are shown beside: an answer that they count is neither an attack's success nor a
+refusal, so that a model can get worse by them unseen."""
+
+
+class BadBaseline(UserError):
+    """A baseline that cannot be read or used."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one data set in one language by one judge, prompt by prompt where known.
+
+    Attributes:
+        dataset: family of tasks.
+        language: ISO 639-1 code.
+        metric: one of `METRICS`.
+        judge: who labelled the answers.
+        generation: checksum of the generation settings.
+        data_sha256: of each file of prompts, by path; empty where the results do not say.
+        n: how many prompts, at least one.
+        hits: how many of them the metric counts.
+        labels: prompt id -> whether the metric counts it; None without samples.
+        beside: name of `BESIDE` -> its rate.
+    """
+
+    dataset: str
+    language: str
+    metric: str
+    judge: str
+    generation: str
+    data_sha256: dict[str, str]
+    n: int
+    hits: int
+    labels: dict[str, int] | None
+    beside: dict[str, float]
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Data set, language and metric."""
+        return self.dataset, self.language, self.metric
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The scores that results are held to.
+
+    Attributes:
+        model: whose they are.
+        condition: what was done to it.
+        runs: where they were read.
+        versions: of the software that made them.
+        cells: the scores, at least one.
+    """
+
+    model: str
+    condition: str
+    runs: tuple[str, ...]
+    versions: dict[str, str]
+    cells: tuple[Score, ...]
+
+
+def scores(runs: Sequence[Run]) -> tuple[Score, ...]:
+    """What a gate compares of one model under one condition, sorted.
+
+    Raises:
+        BadBaseline: a rate without samples that is no whole number of prompts.
+    """
+    found = (_score(cell, metric) for run in runs for cell in run.cells for metric in _gated(cell))
+    return tuple(sorted(found, key=lambda score: (*score.place, score.judge, score.generation)))
+
+
+def make(runs: Sequence[Run]) -> Baseline:
+    """The baseline that runs of one model under one condition are.
+
+    Raises:
+        BadBaseline: they have nothing that a gate compares, or as `scores`.
+    """
+    cells = scores(runs)
+    if not cells:
+        raise BadBaseline(
+            f"{', '.join(run.run for run in runs)} has none of {', '.join(METRICS)}; "
+            "make a baseline of results of this package's tasks."
+        )
+    return Baseline(
+        model=runs[0].model,
+        condition=runs[0].condition,
+        runs=tuple(run.run for run in runs),
+        versions={name: said for run in runs for name, said in _versions(run).items()},
+        cells=cells,
+    )
+
+
+def write(baseline: Baseline, path: Path) -> None:
+    """Write a baseline, whole or not at all; one that is there already is replaced.
+
+    Raises:
+        CannotWrite: the disk refuses.
+    """
+    head = {"schema": SCHEMA} | {
+        field.name: getattr(baseline, field.name)
+        for field in fields(baseline)
+        if field.name != "cells"
+    }
+    # One cell a line, so that a diff in version control says which cells changed.
+    cells = ",\n".join(json.dumps(asdict(cell), ensure_ascii=False) for cell in baseline.cells)
+    opening = json.dumps(head, ensure_ascii=False).removesuffix("}")
+    write_whole(path, f'{opening}, "cells": [\n{cells}\n]}}\n')
+
+
+def read(path: Path) -> Baseline:
+    """A baseline as `write` wrote it.
+
+    Raises:
+        BadBaseline: no such file, another schema version, or not what `write` writes; the
+            sentence names the file and the cell.
+    """
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadBaseline(
+            f"{path} cannot be read ({error.strerror}); write a baseline with --update."
+        ) from None
+    except (ValueError, RecursionError):
+        raise _bad(path, "is not JSON") from None
+    if not isinstance(told, dict) or "schema" not in told:
+        raise _bad(path, "is no baseline")
+    if told["schema"] != SCHEMA:
+        raise _bad(path, f"has schema {reprlib.repr(told['schema'])}, not {SCHEMA}")
+    _check(told, _BASELINE, str(path))
+    if not told["cells"]:
+        raise _bad(path, "has no cells, so that nothing could fail")
+    cells = tuple(
+        _read_cell(cell, f"{path}, cell {number}") for number, cell in enumerate(told["cells"], 1)
+    )
+    keys = [(*cell.place, cell.judge, cell.generation) for cell in cells]
+    if len(set(keys)) < len(keys):
+        raise _bad(path, "has a cell twice")
+    return Baseline(
+        model=told["model"],
+        condition=told["condition"],
+        runs=tuple(map(str, told["runs"])),
+        versions=told["versions"],
+        cells=cells,
+    )
+
+
+def _versions(run: Run) -> dict[str, str]:
+    """What lm-eval says of every model, and what ours say of themselves."""
+    said = {
+        name: run.settings[f"{name}_version"]
+        for name in ("lm_eval", "transformers")
+        if f"{name}_version" in run.settings
+    }
+    own = run.settings.get("versions")
+    said |= own if isinstance(own, Mapping) else {}
+    return {name: str(version) for name, version in said.items()}
+
+
+def _gated(cell: Cell) -> list[str]:
+    # Of sampled answers `false_refusal_rate` is a mean; `frr_any` is what counts prompts.
+    sampled = "frr_any" in cell.rates
+    return [
+        metric
+        for metric in METRICS
+        if metric in cell.rates and not (sampled and metric == "false_refusal_rate")
+    ]
+
+
+def _score(cell: Cell, metric: str) -> Score:
+    labels = _labels(cell, metric)
+    hits = cell.rates[metric] * cell.n
+    if labels is None and abs(hits - round(hits)) > 0.01:
+        raise BadBaseline(
+            f"{metric} of {cell.dataset} in {cell.language} is {cell.rates[metric]} of {cell.n} "
+            "prompts, which is no whole number of them; run it with --log_samples."
+        )
+    return Score(
+        dataset=cell.dataset,
+        language=cell.language,
+        metric=metric,
+        judge=cell.judge,
+        generation=cell.generation,
+        data_sha256=dict(cell.data_sha256),
+        n=cell.n,
+        hits=round(hits) if labels is None else sum(labels.values()),
+        labels=labels,
+        beside={name: cell.rates[name] for name in BESIDE if name in cell.rates},
+    )
+
+
+def _labels(cell: Cell, metric: str) -> dict[str, int] | None:
+    # A harm judge's rates are not recomputed from labels.
+    if cell.responses is None or metric not in cell.responses[0].values:
+        return None
+    return {response.id: int(response.values[metric]) for response in cell.responses}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_labels(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, dict) and all(_is_count(label) and label < 2 for label in value.values())
+    )
+
+
+def _is_rates(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(rate, (int, float)) and math.isfinite(rate) and 0 <= rate <= 1
+        for rate in value.values()
+    )
+
+
+_Form = Mapping[str, tuple[Callable[[Any], bool], str]]
+
+_BASELINE: _Form = {
+    "model": (_is_text, "a string"),
+    "condition": (_is_text, "a string"),
+    "runs": (_is_list, "a list"),
+    "versions": (_is_object, "an object"),
+    "cells": (_is_list, "a list"),
+}
+"""What a baseline holds beside its schema: whether a value fits, and what it should be."""
+
+_CELL: _Form = {
+    "dataset": (_is_text, "a string"),
+    "language": (_is_text, "a string"),
+    "metric": (lambda value: value in METRICS, f"one of {', '.join(METRICS)}"),
+    "judge": (_is_text, "a string"),
+    "generation": (_is_text, "a string"),
+    "data_sha256": (_is_object, "an object"),
+    "n": (lambda value: _is_count(value) and value > 0, "a whole number above 0"),
+    "hits": (_is_count, "a whole number"),
+    "labels": (_is_labels, "null or an object of prompt ids with 0 or 1"),
+    "beside": (_is_rates, "an object of rates between 0 and 1"),
+}
+"""The same of a cell."""
+
+
+def _check(told: dict[str, Any], form: _Form, where: str) -> None:
+    for name, (fits, wanted) in form.items():
+        if name not in told:
+            raise _bad(where, f"has no {name}")
+        if not fits(told[name]):
+            raise _bad(where, f"has {reprlib.repr(told[name])} as {name}, not {wanted}")
+
+
+def _read_cell(told: Any, where: str) -> Score:
+    if not isinstance(told, dict):
+        raise _bad(where, f"is {reprlib.repr(told)}, not an object")
+    _check(told, _CELL, where)
+    labels = told["labels"]
+    counted = (len(labels), sum(labels.values())) if labels is not None else None
+    if told["hits"] > told["n"] or counted not in (None, (told["n"], told["hits"])):
+        raise _bad(where, "has counts that contradict each other")
+    return Score(**{field.name: told[field.name] for field in fields(Score)})
+
+
+def _bad(where: Path | str, what: str) -> BadBaseline:
+    return BadBaseline(f"{where} {what}; write a new baseline with --update.")

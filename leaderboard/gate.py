@@ -1,0 +1,384 @@
+"""Results held to a baseline: what got worse, and what can no longer be seen."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from leaderboard.baseline import BESIDE, Baseline, Score, scores
+from leaderboard.statistics import (
+    fisher_worse,
+    holm,
+    mcnemar_worse,
+    newcombe_paired,
+    newcombe_unpaired,
+)
+from polyrefuse_tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from leaderboard.results import Reading, Run
+
+ALPHA = 0.05
+"""Chance that a gate with nothing worse in truth fails for "got worse", at most."""
+
+TOLERANCE = 0.02
+"""How much worse an observed rate may be, however sure it is."""
+
+
+class BadChoice(UserError):
+    """No results, or several models or conditions, where a gate needs one."""
+
+
+class BadThreshold(UserError):
+    """An alpha or a tolerance that is no share."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A rate now against the baseline's, where a higher one is worse.
+
+    Attributes:
+        test: "mcnemar" of prompts paired by id, "fisher" of unpaired ones; exact and one-sided.
+        hits_before: prompts that the metric counted in the baseline, of those compared.
+        n_before: prompts compared.
+        hits: prompts that it counts now.
+        n: prompts compared now; the same ones where paired.
+        difference: share now minus share before.
+        low: lower end of the difference's 95% interval (Newcombe 1998).
+        high: its upper end.
+        p: how likely so much worse, or more, is where nothing got worse.
+        worse: prompts counted now and not before; None where unpaired.
+        better: prompts counted before and not now; None where unpaired.
+    """
+
+    test: Literal["mcnemar", "fisher"]
+    hits_before: int
+    n_before: int
+    hits: int
+    n: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    worse: int | None = None
+    better: int | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One cell of the baseline, and what the results say of it.
+
+    Attributes:
+        before: the baseline's score.
+        now: the results'; None where they have none by the same judge.
+        change: from `before` to `now`; None without `now`.
+        adjusted: its p after Holm's correction over all tests of the gate.
+        failures: why it fails, a sentence each; it passes where there are none.
+        notes: what a reader should know, a sentence each.
+    """
+
+    before: Score
+    now: Score | None
+    change: Change | None
+    adjusted: float | None
+    failures: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a gate says.
+
+    Attributes:
+        baseline: what the results were held to.
+        model: whose results they are.
+        condition: what was done to it.
+        runs: where they were read.
+        alpha: the level of the whole gate.
+        tolerance: how much worse an observed rate may be.
+        comparisons: one a cell of the baseline, in its order.
+        problems: result files that could not be used, a sentence each. Any fails the gate: what
+            was compared may be older or less than what was meant.
+        notes: what a reader should know, a sentence each.
+    """
+
+    baseline: Baseline
+    model: str
+    condition: str
+    runs: tuple[str, ...]
+    alpha: float
+    tolerance: float
+    comparisons: tuple[Comparison, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def failed(self) -> tuple[Comparison, ...]:
+        """The comparisons that fail."""
+        return tuple(comparison for comparison in self.comparisons if comparison.failures)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing fails and nothing was unusable."""
+        return not self.failed and not self.problems
+
+
+def choose(
+    reading: Reading, *, model: str | None = None, condition: str | None = None
+) -> tuple[Run, ...]:
+    """The runs of one model under one condition.
+
+    Args:
+        reading: all results.
+        model: name of the model, where there are several.
+        condition: name of the condition, where there are several.
+
+    Raises:
+        BadChoice: none is so called, or several are left; the sentence lists the choices.
+    """
+    chosen = [
+        run
+        for run in reading.runs
+        if model in (None, run.model) and condition in (None, run.condition)
+    ]
+    if not chosen:
+        asked = [
+            f"{option} {value}"
+            for option, value in (("--model", model), ("--condition", condition))
+            if value is not None
+        ]
+        raise BadChoice(
+            f"the results have nothing of {' and '.join(asked)}; "
+            f"choose one of: {_choices(reading.runs)}."
+        )
+    if len({(run.model, run.condition) for run in chosen}) > 1:
+        raise BadChoice(
+            "the results are of several models or conditions; choose by --model and --condition "
+            f"one of: {_choices(chosen)}."
+        )
+    kinds = {(run.revision, run.intervention): str(run.path) for run in chosen}
+    if len(kinds) > 1:
+        raise BadChoice(
+            f"the results of {chosen[0].model}, {chosen[0].condition}, are of several revisions "
+            f"or interventions; name only one of: {'; '.join(sorted(kinds.values()))}."
+        )
+    return tuple(chosen)
+
+
+def check(
+    baseline: Baseline,
+    reading: Reading,
+    *,
+    model: str | None = None,
+    condition: str | None = None,
+    alpha: float = ALPHA,
+    tolerance: float = TOLERANCE,
+) -> Outcome:
+    """Hold results to a baseline.
+
+    Args:
+        baseline: read from its file.
+        reading: the results.
+        model: as in `choose`.
+        condition: as in `choose`.
+        alpha: as in `compare`.
+        tolerance: as in `compare`.
+
+    Raises:
+        BadChoice: as in `choose`.
+        BadThreshold: as in `compare`.
+        BadBaseline: as in `baseline.scores`.
+    """
+    runs = choose(reading, model=model, condition=condition)
+    found = scores(runs)
+    return Outcome(
+        baseline=baseline,
+        model=runs[0].model,
+        condition=runs[0].condition,
+        runs=tuple(run.run for run in runs),
+        alpha=alpha,
+        tolerance=tolerance,
+        comparisons=compare(baseline.cells, found, alpha=alpha, tolerance=tolerance),
+        problems=reading.problems,
+        notes=(*reading.notes, *_ungated(baseline.cells, found)),
+    )
+
+
+def compare(
+    before: Sequence[Score],
+    now: Sequence[Score],
+    *,
+    alpha: float = ALPHA,
+    tolerance: float = TOLERANCE,
+) -> tuple[Comparison, ...]:
+    """Every score of a baseline against the same one now.
+
+    One fails where the observed rate rose by more than the tolerance AND the exact one-sided
+    p-value that it rose at all, after Holm's correction over all tests, is below alpha. It fails
+    as well where the two cannot be compared as they were meant to be: nothing there, another
+    judge, fewer prompts, other prompts, other generation settings.
+
+    Args:
+        before: the baseline's scores.
+        now: the results', of one model under one condition.
+        alpha: chance of any failure for "got worse" where nothing did, at most; between 0 and 1.
+        tolerance: from 0 to less than 1; 0.02 is two points of a hundred.
+
+    Raises:
+        BadThreshold: `alpha` or `tolerance` is outside.
+    """
+    if not 0 < alpha < 1:
+        raise BadThreshold(f"alpha is {alpha}; take one between 0 and 1, as {ALPHA}.")
+    if not 0 <= tolerance < 1:
+        raise BadThreshold(
+            f"the tolerance is {tolerance}; take one from 0 to less than 1, as {TOLERANCE}."
+        )
+    places: defaultdict[tuple[str, str, str], list[Score]] = defaultdict(list)
+    for score in now:
+        places[score.place].append(score)
+    found = [_compare(score, places[score.place], now, tolerance) for score in before]
+    p_values = [comparison.change.p for comparison in found if comparison.change]
+    adjusted = iter(holm(p_values).tolist())
+    return tuple(
+        _decide(comparison, comparison.change, next(adjusted), alpha, tolerance)
+        if comparison.change
+        else comparison
+        for comparison in found
+    )
+
+
+def _compare(
+    before: Score, candidates: Sequence[Score], now: Sequence[Score], tolerance: float
+) -> Comparison:
+    """All but what depends on the other comparisons."""
+    same = [score for score in candidates if score.judge == before.judge]
+    if not same:
+        failure = _absence(before, candidates, now)
+        return Comparison(before, None, None, None, (failure,), ())
+    # A data set may be there greedily and sampled: the one meant is made as the baseline's was.
+    score = max(same, key=lambda score: (score.generation == before.generation, score.n))
+    change, notes = _change(before, score)
+    notes += [
+        f"{name} rose from {_percent(was)} to {_percent(score.beside[name])}, and "
+        f"{before.metric} does not count those answers"
+        for name in BESIDE
+        if (was := before.beside.get(name)) is not None
+        and score.beside.get(name, 0.0) - was > tolerance
+    ]
+    return Comparison(before, score, change, None, tuple(_mismatches(before, score)), tuple(notes))
+
+
+def _absence(before: Score, candidates: Sequence[Score], now: Sequence[Score]) -> str:
+    if candidates:
+        judges = ", ".join(sorted({score.judge for score in candidates}))
+        return f"judged by {judges}, and by {before.judge} in the baseline"
+    languages = {score.language for score in now if score.dataset == before.dataset}
+    if not languages:
+        return f"the results have no {before.dataset}"
+    if before.language not in languages:
+        return f"the results have no {before.dataset} in {before.language}"
+    return f"the results have no {before.metric} of {before.dataset} in {before.language}"
+
+
+def _mismatches(before: Score, now: Score) -> Iterable[str]:
+    if now.n < before.n:
+        yield f"{now.n} prompts, and {before.n} in the baseline"
+    known = now.data_sha256 and before.data_sha256
+    if known and now.data_sha256 != before.data_sha256:
+        yield "other prompts than the baseline's: the checksums of the data differ"
+    if now.generation != before.generation:
+        yield (
+            f"generation settings differ: their checksum is {now.generation}, and "
+            f"{before.generation} in the baseline"
+        )
+
+
+def _change(before: Score, now: Score) -> tuple[Change, list[str]]:
+    """The change between two scores, and what is to be said of how they were compared."""
+    unpaired = "not paired, Fisher's exact test: "
+    for labels, where in ((before.labels, "baseline"), (now.labels, "results")):
+        if labels is None:
+            return _fisher(before, now), [f"{unpaired}no labels by prompt id in the {where}"]
+    assert before.labels is not None and now.labels is not None
+    ids = before.labels.keys() & now.labels.keys()
+    if len(ids) < min(len(before.labels), len(now.labels)):
+        note = f"{unpaired}only {len(ids)} of the baseline's {before.n} prompt ids are there"
+        return _fisher(before, now), [note]
+    more = now.n - len(ids)
+    notes = [f"{more} prompts that the baseline does not have are left out"] if more else []
+    return _mcnemar([(now.labels[each], before.labels[each]) for each in ids]), notes
+
+
+def _mcnemar(pairs: Sequence[tuple[int, int]]) -> Change:
+    """Of pairs of labels, now and before."""
+    both, worse, better = (pairs.count(kind) for kind in ((1, 1), (1, 0), (0, 1)))
+    n = len(pairs)
+    difference, low, high = newcombe_paired(both, worse, better, n - both - worse - better)
+    return Change(
+        test="mcnemar",
+        hits_before=both + better,
+        n_before=n,
+        hits=both + worse,
+        n=n,
+        difference=difference,
+        low=low,
+        high=high,
+        p=float(mcnemar_worse(worse, better)),
+        worse=worse,
+        better=better,
+    )
+
+
+def _fisher(before: Score, now: Score) -> Change:
+    counts = now.hits, now.n, before.hits, before.n
+    difference, low, high = newcombe_unpaired(*counts)
+    return Change(
+        test="fisher",
+        hits_before=before.hits,
+        n_before=before.n,
+        hits=now.hits,
+        n=now.n,
+        difference=difference,
+        low=low,
+        high=high,
+        p=fisher_worse(*counts),
+    )
+
+
+def _decide(
+    comparison: Comparison, change: Change, adjusted: float, alpha: float, tolerance: float
+) -> Comparison:
+    failures = comparison.failures
+    if change.difference > tolerance and adjusted < alpha:
+        was, is_now = change.hits_before / change.n_before, change.hits / change.n
+        failures = (
+            f"{comparison.before.metric} rose from {_percent(was)} to {_percent(is_now)}, "
+            f"p {adjusted:.2g} after Holm's correction",
+            *failures,
+        )
+    return replace(comparison, adjusted=adjusted, failures=failures)
+
+
+def _ungated(before: Sequence[Score], now: Sequence[Score]) -> Iterable[str]:
+    """What the results have where the baseline has nothing."""
+    known = {(*score.place, score.judge) for score in before}
+    new: defaultdict[tuple[str, str, str], set[str]] = defaultdict(set)
+    for score in now:
+        if (*score.place, score.judge) not in known:
+            new[score.dataset, score.metric, score.judge].add(score.language)
+    for (dataset, metric, judge), languages in sorted(new.items()):
+        yield (
+            f"not in the baseline, so not compared: {metric} of {dataset} by {judge} in "
+            f"{', '.join(sorted(languages))}"
+        )
+
+
+def _choices(runs: Iterable[Run]) -> str:
+    kinds = sorted({(run.model, run.condition) for run in runs})
+    return "; ".join(f"--model {model} --condition {condition}" for model, condition in kinds)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"

@@ -1,0 +1,138 @@
+"""`pytest --polyrefuse-baseline baseline.json --polyrefuse-results DIR`: one test a comparison.
+
+pytest loads this wherever the package is installed: it imports nothing until it is asked to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from leaderboard.gate import Comparison, Outcome
+
+DEFAULTS: dict[str, str] = {
+    "model": "whose results, where there are several models",
+    "condition": "under which condition, where there are several",
+    "alpha": "chance that any of these tests fails where nothing got worse, at most (0.05)",
+    "tolerance": "how much worse a rate may be observed (0.02: two points of 100)",
+}
+"""Option of `polyrefuse leaderboard check` -> what it says."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("polyrefuse", "safety gate of lm-eval-polyrefuse")
+    group.addoption(
+        "--polyrefuse-baseline",
+        metavar="FILE",
+        help="what results are held to; `polyrefuse leaderboard check --update` writes it",
+    )
+    group.addoption(
+        "--polyrefuse-results",
+        metavar="DIR",
+        action="append",
+        help="folder that lm_eval wrote into; may be given several times",
+    )
+    for name, said in DEFAULTS.items():
+        kind = float if name in ("alpha", "tolerance") else str
+        group.addoption(f"--polyrefuse-{name}", type=kind, help=said)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    baseline = config.getoption("--polyrefuse-baseline")
+    results = config.getoption("--polyrefuse-results")
+    if baseline is None and not results:
+        return
+    if baseline is None or not results:
+        raise pytest.UsageError("--polyrefuse-baseline and --polyrefuse-results need each other.")
+    config.pluginmanager.register(_Collection(_outcome(config, baseline, results)))
+
+
+class _Collection:
+    """Collects the gate's tests after those of the session's files."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        report = yield
+        if isinstance(collector, pytest.Session) and report.passed:
+            gate = Gate.from_parent(
+                collector, name="polyrefuse", nodeid="polyrefuse", outcome=self.outcome
+            )
+            report.result = [*(report.result or []), gate]
+        return report
+
+
+class Gate(pytest.Collector):
+    """The tests of a gate: one a comparison, and one for each file that could not be used."""
+
+    def __init__(self, *, outcome: Outcome, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.outcome = outcome
+
+    def collect(self) -> Iterator[pytest.Item]:
+        for comparison in self.outcome.comparisons:
+            before = comparison.before
+            name = f"{before.dataset}[{before.language}-{before.metric}-{before.judge}]"
+            yield ComparisonTest.from_parent(self, name=name, comparison=comparison)
+        for number, problem in enumerate(self.outcome.problems, 1):
+            yield ProblemTest.from_parent(self, name=f"results[problem {number}]", problem=problem)
+
+
+class ComparisonTest(pytest.Item):
+    """Fails where the gate's comparison does."""
+
+    def __init__(self, *, comparison: Comparison, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.comparison = comparison
+
+    def runtest(self) -> None:
+        from leaderboard.reports import described
+
+        if self.comparison.failures:
+            pytest.fail(described(self.comparison), pytrace=False)
+
+    def reportinfo(self) -> tuple[Any, None, str]:
+        return self.path, None, self.name
+
+
+class ProblemTest(pytest.Item):
+    """Fails: a result file could not be used."""
+
+    def __init__(self, *, problem: str, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.problem = problem
+
+    def runtest(self) -> None:
+        pytest.fail(self.problem, pytrace=False)
+
+    def reportinfo(self) -> tuple[Any, None, str]:
+        return self.path, None, self.name
+
+
+def _outcome(config: pytest.Config, baseline: str, results: list[str]) -> Outcome:
+    from pathlib import Path
+
+    from leaderboard import baseline as baselines
+    from leaderboard import gate
+    from leaderboard.results import read
+    from polyrefuse_tasks.errors import UserError
+
+    given = {name: config.getoption(f"--polyrefuse-{name}") for name in DEFAULTS}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    # Relative to where pytest was called, as its other paths are.
+    called = config.invocation_params.dir
+    try:
+        return gate.check(
+            baselines.read(called / Path(baseline)),
+            read([called / Path(path) for path in results]),
+            **chosen,
+        )
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from None
