@@ -19,6 +19,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Extract refusal directions, and choose among scores.",
     ),
     "judge": ("polyrefuse_tasks.judges.cli:app", "Check a judge against labels of your own."),
+    "leaderboard": (
+        "leaderboard.cli:app",
+        "Turn results into tables and pages, and hold them to a baseline.",
+    ),
     "mcd": ("polyrefuse_models.mcd.cli:app", "Train a multilingual soft safety prompt."),
     "organism": ("polyrefuse_models.organism.cli:app", "Make the bundled organism, or find it."),
 }

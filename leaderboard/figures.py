@@ -1,0 +1,354 @@
+"""Pictures as SVG, drawn by matplotlib: files of their own, or parts of the page."""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from leaderboard.models import Row, pareto_front
+from leaderboard.records import Record
+from leaderboard.table import CONDITIONS, percent, place
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from leaderboard.transfers import Transfer
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart; a marker tells as well.
+STYLES: tuple[tuple[str, str], ...] = (
+    ("#0072b2", "o"),
+    ("#009e73", "s"),
+    ("#56b4e9", "^"),
+    ("#cc79a7", "P"),
+    ("#d55e00", "X"),
+    ("#e69f00", "D"),
+    ("#7f7f7f", "v"),
+)
+"""Colour and marker of each of `CONDITIONS`, and of any other."""
+
+INK, PAPER = "#1b1c1d", "#fefefe"
+"""Of the files; in the page they become the reader's own, light or dark."""
+
+SETTINGS: dict[Any, Any] = {
+    # Text stays text, for screen readers and for the page's own font.
+    "svg.fonttype": "none",
+    # The same picture has the same bytes.
+    "svg.hashsalt": "polyrefuse",
+    # A dollar in a name begins no formula.
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.facecolor": PAPER,
+    "figure.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "grid.color": INK,
+    "grid.alpha": 0.15,
+    "grid.linewidth": 0.6,
+}
+"""Of matplotlib."""
+
+KEYS = 12
+"""Points of the front that are named under a scatter."""
+
+FEW = 30
+"""Points of a scatter, up to which their intervals are drawn."""
+
+STEPS = 32
+"""Of the palette."""
+
+
+def palette() -> list[tuple[str, str]]:
+    """Colours of a heat map from 0 to 1, and black or white, whichever is read more easily on each.
+
+    cividis (Nunez, Anderton and Renslow 2018) is made for colour-blind readers: its lightness
+    rises all along.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    colours = (to_hex(colormaps["cividis"](step / (STEPS - 1))) for step in range(STEPS))
+    return [(colour, _on(colour)) for colour in colours]
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of a `#rrggbb` colour, 0 to 1 (WCAG 2.2)."""
+    parts = (int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5))
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _on(colour: str) -> str:
+    # Where the contrasts with black, (L + .05) / .05, and with white, 1.05 / (L + .05), are equal.
+    return "#000000" if luminance(colour) > (1.05 * 0.05) ** 0.5 - 0.05 else "#ffffff"
+
+
+_P = ParamSpec("_P")
+
+
+def _styled(draw: Callable[_P, str]) -> Callable[_P, str]:
+    """Draw with `SETTINGS`, whatever the user's own are."""
+
+    @functools.wraps(draw)
+    def drawn(*args: _P.args, **kwargs: _P.kwargs) -> str:
+        import matplotlib
+
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update(SETTINGS)
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+@_styled
+def scatter_svg(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """Safety, 1 - ASR, against usefulness, 1 - FRR, and the front of those that no other beats.
+
+    Args:
+        rows: all with ASR and false refusal, at least one.
+        names: of each; those on the front are written under the picture.
+    """
+    figure = _figure((6, 4.9))
+    axis = figure.subplots()
+    points = [
+        (row.asr.value, row.false_refusal.value)
+        for row in rows
+        if row.asr is not None and row.false_refusal is not None
+    ]
+    front = sorted(pareto_front(points), key=lambda index: points[index][1])
+    corners = [(100 * (1 - points[index][1]), 100 * (1 - points[index][0])) for index in front]
+    axis.plot(  # a front of one point has no line
+        [useful for useful, _ in corners],
+        [safe for _, safe in corners],
+        color=INK,
+        linewidth=1,
+        linestyle="--",
+        label="Pareto front" if len(set(corners)) > 1 else None,
+    )
+    if len(points) <= FEW:
+        for (asr, frr), row in zip(points, rows, strict=True):
+            assert row.asr and row.false_refusal
+            axis.errorbar(
+                100 * (1 - frr),
+                100 * (1 - asr),
+                xerr=_ends(frr, 1 - row.false_refusal.high, 1 - row.false_refusal.low),
+                yerr=_ends(asr, 1 - row.asr.high, 1 - row.asr.low),
+                ecolor=INK,
+                elinewidth=0.6,
+                alpha=0.6,
+            )
+    for condition in sorted({row.condition for row in rows}, key=lambda name: (_style(name), name)):
+        colour, marker = STYLES[_style(condition)]
+        here = [at for at, row in zip(points, rows, strict=True) if row.condition == condition]
+        axis.scatter(
+            [100 * (1 - frr) for _, frr in here],
+            [100 * (1 - asr) for asr, _ in here],
+            c=colour,
+            marker=marker,
+            s=46,
+            edgecolors=PAPER,
+            linewidths=0.6,
+            label=condition,
+            zorder=3,
+        )
+    # Numbers, and their names below: names beside the points would lie on each other.
+    called: dict[tuple[float, float], list[str]] = {}
+    for index, corner in zip(front, corners, strict=True):
+        called.setdefault(corner, []).append(names[index])
+    for number, (useful, safe) in enumerate(called, 1):
+        axis.annotate(
+            str(number), (useful, safe), xytext=(5, 4), textcoords="offset points", fontsize=8
+        )
+    key = [f"{number}  {_short(', '.join(told))}" for number, told in enumerate(called.values(), 1)]
+    if len(key) > KEYS:
+        key[KEYS:] = [f"and {len(key) - KEYS} more"]
+    figure.supxlabel("On the Pareto front:\n" + "\n".join(key), x=0.02, ha="left", fontsize=8)
+    useful_from, safe_from = (
+        _floor(100 * (1 - point[place]) for point in points) for place in (1, 0)
+    )
+    axis.set_xlim(useful_from - 4, 104)
+    axis.set_ylim(safe_from - 4, 104)
+    axis.set_xticks([tick for tick in axis.get_xticks() if useful_from <= tick <= 100])
+    axis.set_yticks([tick for tick in axis.get_yticks() if safe_from <= tick <= 100])
+    axis.set_xlabel("usefulness, 1 - FRR (%)")
+    axis.set_ylabel("safety, 1 - ASR (%)")
+    axis.grid()
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=4, fontsize=8.5, frameon=False)
+    return _svg(figure)
+
+
+@_styled
+def bars_svg(panels: Sequence[tuple[str, dict[str, Record], dict[str, Record]]]) -> str:
+    """Attack success by language, as it is and with the direction ablated (2505.17306, fig. 1).
+
+    Args:
+        panels: title, the baseline's records by language, the ablated model's; at least one.
+    """
+    figure = _figure((6.6, 0.5 + 1.7 * len(panels)))
+    axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+    for axis, (title, baseline, ablation) in zip(axes, panels, strict=True):
+        languages = sorted(baseline.keys() | ablation.keys())
+        for condition, shift, records in (
+            ("baseline", -0.2, baseline),
+            ("ablation", 0.2, ablation),
+        ):
+            colour, _ = STYLES[_style(condition)]
+            known = [(at, records[name]) for at, name in enumerate(languages) if name in records]
+            values = [100 * record.value for _, record in known]
+            ends = (
+                [max(0.0, 100 * (record.value - record.low)) for _, record in known],
+                [max(0.0, 100 * (record.high - record.value)) for _, record in known],
+            )
+            axis.bar(
+                [at + shift for at, _ in known],
+                values,
+                width=0.38,
+                color=colour,
+                hatch="" if condition == "baseline" else "///",
+                edgecolor=PAPER,
+                linewidth=0,
+                yerr=ends,
+                error_kw={"ecolor": INK, "elinewidth": 0.9, "capsize": 2},
+                label=condition,
+            )
+        axis.set_xticks(range(len(languages)), languages)
+        axis.set_xlim(-0.6, len(languages) - 0.4)
+        axis.set_ylim(0, 105)
+        axis.set_ylabel("ASR (%)")
+        axis.set_title(_short(title), fontsize=9, loc="left")
+        axis.grid(axis="y")
+        axis.set_axisbelow(True)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside upper right", ncols=2, fontsize=9, labelcolor=INK,
+        frameon=False,
+    )  # fmt: skip
+    return _svg(figure)
+
+
+def _ends(rate: float, low: float, high: float) -> list[list[float]]:
+    """Lengths of the bars below and above 1 - rate, in points."""
+    return [[max(0.0, 100 * (1 - rate - low))], [max(0.0, 100 * (high - 1 + rate))]]
+
+
+@_styled
+def transfer_svg(found: Transfer) -> str:
+    """Attack success by the direction's language and the prompts', nothing ablated on top."""
+    return _heat_map(
+        [found.baseline, *found.asr],
+        rows=("none", *found.sources),
+        columns=found.targets,
+        labels=("direction ablated, from", "prompts in"),
+        limits=(0.0, 1.0),
+        shown=percent,
+    )
+
+
+@_styled
+def cosine_svg(found: Transfer) -> str:
+    """Cosine between the languages' directions, at one position and layer."""
+    return _heat_map(
+        found.cosine,
+        rows=found.sources,
+        columns=found.sources,
+        labels=("direction from", "direction from"),
+        limits=(-1.0, 1.0),
+        shown="{:.2f}".format,
+    )
+
+
+def inline(svg: str, name: str) -> str:
+    """A picture as a part of the page: its ids its own, its ink the page's, as wide as its place.
+
+    Args:
+        svg: of a function of this module.
+        name: that no other picture of the page has; letters, digits and dashes.
+    """
+    drawing = svg[svg.index("<svg") :]
+    drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, count=1, flags=re.DOTALL)
+    drawing = re.sub(r'(<svg [^>]*?) (?:width="[^"]*"|height="[^"]*")', r"\1", drawing, count=1)
+    drawing = re.sub(r'(<svg [^>]*?) (?:width="[^"]*"|height="[^"]*")', r"\1", drawing, count=1)
+    drawing = re.sub(r'\bid="', f'id="{name}-', drawing)
+    drawing = re.sub(r'((?:xlink:)?href="#|url\(#)', rf"\g<1>{name}-", drawing)
+    return drawing.replace(INK, "currentColor").replace(PAPER, "var(--paper)")
+
+
+def _figure(size: tuple[float, float]) -> Figure:
+    # Without pyplot: no window system is looked for, and no figure outlives its function.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size, layout="constrained")
+
+
+def _svg(figure: Figure) -> str:
+    written = io.StringIO()
+    figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
+    return written.getvalue()
+
+
+def _heat_map(
+    values: Sequence[Sequence[float]],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    labels: tuple[str, str],
+    limits: tuple[float, float],
+    shown: Callable[[float], str],
+) -> str:
+    from matplotlib.colors import ListedColormap
+
+    colours = palette()
+    figure = _figure((1.4 + 0.38 * len(columns), 1.1 + 0.3 * len(rows)))
+    axis = figure.subplots()
+    axis.pcolormesh(
+        values,
+        cmap=ListedColormap([colour for colour, _ in colours]),
+        vmin=limits[0],
+        vmax=limits[1],
+        edgecolors=PAPER,
+        linewidth=0.8,
+    )
+    axis.invert_yaxis()
+    axis.set_xticks([at + 0.5 for at in range(len(columns))], columns)
+    axis.set_yticks([at + 0.5 for at in range(len(rows))], rows)
+    axis.set_ylabel(labels[0])
+    axis.set_xlabel(labels[1])
+    axis.tick_params(length=0)
+    for row, told in enumerate(values):
+        for column, value in enumerate(told):
+            share = (value - limits[0]) / (limits[1] - limits[0])
+            ink = colours[min(STEPS - 1, int(share * STEPS))][1]
+            axis.text(
+                column + 0.5, row + 0.5, shown(value), ha="center", va="center", color=ink,
+                fontsize=7,
+            )  # fmt: skip
+    return _svg(figure)
+
+
+def _style(condition: str) -> int:
+    return min(place(condition, CONDITIONS), len(STYLES) - 1)
+
+
+def _floor(values: Iterable[float]) -> float:
+    """The multiple of ten at or below the least."""
+    return 10 * (min(values) // 10)
+
+
+def _short(name: str, most: int = 80) -> str:
+    """A name's end is what tells it from others."""
+    line = "".join(letter for letter in " ".join(name.split()) if letter.isprintable())
+    return line if len(line) <= most else f"…{line[1 - most :]}"

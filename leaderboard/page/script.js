@@ -1,0 +1,334 @@
+"use strict";
+// Shows what is in the JSON of #data; nothing is fetched. Its parts (page.py writes them):
+//   texts     every run, data set and judge once; numbers elsewhere stand for them
+//   subjects  [model, condition as shown, condition, revision, intervention, generation, page]
+//   rates     {metric, dataset, judge, rows: [[subject, n, runs, cells]]}; a cell a language:
+//             null, hits of n, [hits, n], or [value, low, high, n] where Wilson's interval is not its
+//   models    [subject, dataset, judge, ASR, under ablation, under MCD, false refusal, degenerate,
+//             undecided, loophole, balanced, gap, worst language, overlap]
+(() => {
+  const at = (id) => document.getElementById(id);
+  const data = JSON.parse(at("data").textContent);
+  const [MODEL, SHOWN, CONDITION, REVISION, INTERVENTION, GENERATION, PAGE] = [0, 1, 2, 3, 4, 5, 6];
+  const codes = data.languages;
+  const steps = [...document.styleSheets[0].cssRules].filter((r) => /^\.h\d+$/.test(r.selectorText)).length;
+  const percent = (share) => (100 * share).toFixed(1);
+  const metricTitle = (name) => (data.metrics[name] || [name])[0];
+  const languageTitle = (code) => (code === data.mean ? "mean of the languages" : data.names[code] ?? code);
+
+  function wilson(hits, n) {
+    const z2 = 1.959963984540054 ** 2;
+    const spread = Math.sqrt(z2 * ((hits * (n - hits)) / n + z2 / 4));
+    const end = (sign) => (hits + z2 / 2 + sign * spread) / (n + z2);
+    return [hits === 0 ? 0 : end(-1), hits === n ? 1 : end(1)];
+  }
+
+  function rate(cell, rowN) {
+    if (cell === null) return null;
+    if (cell.length === 4) return { value: cell[0], low: cell[1], high: cell[2], n: cell[3], wilson: false };
+    const [hits, n] = typeof cell === "number" ? [cell, rowN] : cell;
+    const [low, high] = wilson(hits, n);
+    return { value: hits / n, low, high, n, wilson: true };
+  }
+
+  // What is missing comes last, whichever way a column is sorted.
+  const missing = (compare) => (a, b) => (a === null ? (b === null ? 0 : 1) : b === null ? -1 : compare(a, b));
+  DataTable.ext.type.order["rate-asc"] = missing((a, b) => a - b);
+  DataTable.ext.type.order["rate-desc"] = missing((a, b) => b - a);
+
+  const escaped = DataTable.render.text();
+  const html = (text) => Object.assign(document.createElement("span"), { textContent: text }).innerHTML;
+  const layout = { topStart: null, topEnd: null, bottomStart: "info", bottomEnd: ["pageLength", "paging"] };
+  function options(rowCount, what) {
+    const paged = rowCount > 50;
+    return {
+      // DataTables would make HTML of names to search in them; the filters here search by themselves.
+      columnDefs: [{ targets: "_all", searchable: false }],
+      autoWidth: false, deferRender: true, orderMulti: false, paging: paged, pageLength: 25,
+      lengthMenu: [25, 50, 100, 200],
+      layout: paged ? layout : { ...layout, bottomEnd: null },
+      language: {
+        info: `_START_ to _END_ of _TOTAL_ ${what}`, infoEmpty: `No ${what}`,
+        infoFiltered: "(of _MAX_)", zeroRecords: `No ${what} fit the filters.`,
+        emptyTable: `No ${what}.`, lengthMenu: "_MENU_ rows a page",
+        paginate: { first: "First", last: "Last", next: "Next", previous: "Back" },
+      },
+    };
+  }
+  // A name may be broken behind a slash or an underscore.
+  function rowHead(cell, name, link) {
+    cell.setAttribute("scope", "row");
+    const inside = link ? Object.assign(document.createElement("a"), { href: link }) : cell;
+    inside.replaceChildren(...name.split(/(?<=[/_])/).flatMap((part) => [part, document.createElement("wbr")]));
+    if (link) cell.replaceChildren(inside);
+  }
+  // The table scrolls in a box of its own, which the keyboard reaches.
+  function finish(id, table) {
+    table.columns().every(function () { this.header().setAttribute("scope", "col"); });
+    const box = at(id).closest(".dt-layout-table");
+    box.classList.add("scroll");
+    box.tabIndex = 0;
+    box.setAttribute("role", "region");
+    box.setAttribute("aria-labelledby", `${id}-caption`);
+  }
+
+  // ---- one tip for every cell, for pointer and keyboard
+  const tip = at("tip");
+  let tipOf = null;
+  function showTip(cell, text) {
+    tipOf = cell;
+    tip.textContent = text;
+    tip.hidden = false;
+    const box = cell.getBoundingClientRect();
+    const left = Math.min(Math.max(8, box.left + box.width / 2 - tip.offsetWidth / 2), innerWidth - tip.offsetWidth - 8);
+    const below = box.bottom + 6 + tip.offsetHeight < innerHeight;
+    tip.style.left = `${left}px`;
+    tip.style.top = `${below ? box.bottom + 6 : Math.max(4, box.top - tip.offsetHeight - 6)}px`;
+  }
+  const hideTip = () => { tip.hidden = true; };
+  addEventListener("keydown", (event) => { if (event.key === "Escape") hideTip(); });
+  // A cell that has the focus may have been scrolled into sight for it.
+  addEventListener("scroll", () => {
+    if (tip.hidden) return;
+    if (document.activeElement === tipOf) showTip(tipOf, tip.textContent); else hideTip();
+  }, true);
+
+  function tipped(table, selector, textOf) {
+    const show = (event) => {
+      const cell = event.target.closest(selector);
+      const text = cell && textOf(cell);
+      if (text) showTip(cell, text); else hideTip();
+    };
+    table.addEventListener("pointerover", show);
+    table.addEventListener("focusin", show);
+    table.addEventListener("pointerleave", hideTip);
+    table.addEventListener("focusout", hideTip);
+  }
+
+  // The cells of a table are one stop of the Tab key; within it arrow keys move.
+  function arrows(table) {
+    const cells = () => [...table.querySelectorAll("tbody td.rate")];
+    const stop = (cell) => {
+      table.querySelectorAll("tbody [tabindex]").forEach((other) => other.removeAttribute("tabindex"));
+      if (cell) cell.tabIndex = 0;
+    };
+    table.addEventListener("keydown", (event) => {
+      const cell = event.target.closest("tbody td, tbody th");
+      if (!cell) return;
+      const row = cell.parentElement;
+      const near = {
+        ArrowLeft: () => cell.previousElementSibling,
+        ArrowRight: () => cell.nextElementSibling,
+        ArrowUp: () => row.previousElementSibling?.children[cell.cellIndex],
+        ArrowDown: () => row.nextElementSibling?.children[cell.cellIndex],
+        Home: () => row.firstElementChild,
+        End: () => row.lastElementChild,
+      }[event.key];
+      const next = near?.();
+      if (!next) return;
+      event.preventDefault();
+      stop(next);
+      // By itself the browser leaves a cell half behind an edge.
+      next.focus({ preventScroll: true });
+      next.scrollIntoView({ block: "nearest", inline: "nearest" });
+    });
+    return () => stop(cells()[0]);
+  }
+
+  // ---- by language
+  function ratesTable() {
+    const controls = { metric: at("metric"), dataset: at("dataset"), judge: at("judge") };
+    const search = at("search");
+    const most = Math.max(...data.rates.map((one) => one.rows.length));
+    const column = (code, index) => ({
+      title: html(code), className: "rate", type: "rate", orderSequence: ["desc", "asc"],
+      data: (row, kind) => {
+        const told = row.rates[index];
+        if (kind !== "display") return told === null ? null : told.value;
+        if (told === null) return "–";
+        return `<b>${percent(told.value)}</b><small>${percent(told.low)}–${percent(told.high)}</small><small>n ${told.n}</small>`;
+      },
+      createdCell: (cell, _, row) => {
+        const told = row.rates[index];
+        cell.dataset.index = index;
+        cell.classList.add(told === null ? "none" : `h${Math.min(steps - 1, Math.floor(told.value * steps))}`);
+      },
+    });
+    const table = new DataTable("#rates", {
+      ...options(most, "rows"),
+      order: [],
+      columns: [
+        { title: "Model", data: (row) => row.subject[MODEL], render: escaped, cellType: "th", createdCell: (cell, _, row) => rowHead(cell, row.subject[MODEL]), type: "string" },
+        { title: "Condition", data: (row) => row.subject[SHOWN], render: escaped, className: "condition", type: "string" },
+        ...codes.map(column),
+      ],
+    });
+    finish("rates", table);
+    const element = at("rates");
+    const resetStop = arrows(element);
+    tipped(element, "td.rate", (cell) => {
+      const row = table.row(cell.parentElement).data();
+      const told = row && row.rates[cell.dataset.index];
+      if (!told) return "";
+      const { subject } = row;
+      const lines = [
+        `${subject[MODEL]}, ${subject[SHOWN]}`,
+        `${metricTitle(chosen.metric)}, ${languageTitle(codes[cell.dataset.index])}: ${(100 * told.value).toFixed(2)}%`,
+        `95% interval ${(100 * told.low).toFixed(2)} to ${(100 * told.high).toFixed(2)}%${told.wilson ? " (Wilson)" : ""}, n = ${told.n}`,
+        `Run: ${row.runs.map((run) => data.texts[run]).join(", ")}`,
+      ];
+      if (subject[REVISION]) lines.push(`Revision: ${subject[REVISION]}`);
+      if (subject[INTERVENTION]) lines.push(`Intervention: ${subject[INTERVENTION]}`);
+      if (subject[GENERATION]) lines.push(`Generation settings: ${subject[GENERATION]}`);
+      return lines.join("\n");
+    });
+
+    let chosen;
+    const label = { metric: metricTitle, dataset: (name) => name, judge: (name) => name };
+    function fill(name, values) {
+      const select = controls[name];
+      const before = select.value;
+      select.replaceChildren(...values.map((value) => new Option(label[name](value), value)));
+      select.value = values.includes(before) ? before : values[0];
+    }
+    const unique = (values) => [...new Set(values)];
+    const boxes = (id) => [...at(id).querySelectorAll("input")];
+    const ticked = (id) => new Set(boxes(id).filter((box) => box.checked).map((box) => box.value));
+
+    function choose() {
+      const { metric, dataset, judge } = controls;
+      const ofMetric = data.rates.filter((one) => one.metric === metric.value);
+      fill("dataset", unique(ofMetric.map((one) => one.dataset)));
+      const ofDataset = ofMetric.filter((one) => one.dataset === dataset.value);
+      fill("judge", unique(ofDataset.map((one) => one.judge)));
+      chosen = ofDataset.find((one) => one.judge === judge.value);
+      at("metric-help").textContent =
+        `${metricTitle(chosen.metric)}: ${chosen.metric in data.metrics ? `share of ${data.metrics[chosen.metric][1]}` : chosen.metric}.`;
+      at("rates-caption").textContent =
+        `${metricTitle(chosen.metric)} in percent, data set ${chosen.dataset}, judge ${chosen.judge}`;
+      table.clear();
+      table.rows.add(chosen.rows.map(([subject, n, runs, cells]) => ({
+        subject: data.subjects[subject], runs, rates: cells.map((cell) => rate(cell, n)),
+      })));
+      showLanguages();
+      table.draw();
+    }
+
+    function showLanguages() {
+      const wanted = ticked("languages");
+      const known = codes.map((_, index) => chosen.rows.some((row) => row[3][index] !== null));
+      codes.forEach((code, index) => {
+        const visible = known[index] && wanted.has(code);
+        const shown = table.column(index + 2);
+        if (shown.visible() !== visible) shown.visible(visible, false);
+      });
+      const there = codes.filter((code, index) => known[index] && code !== data.mean);
+      at("language-count").textContent = `(${there.filter((code) => wanted.has(code)).length} of ${there.length})`;
+    }
+
+    function tick(id, values, name) {
+      for (const value of values) {
+        const box = Object.assign(document.createElement("input"), { type: "checkbox", value, checked: true });
+        const line = document.createElement("label");
+        line.append(box, name(value));
+        at(id).append(line);
+      }
+    }
+    fill("metric", unique(data.rates.map((one) => one.metric)));
+    tick("conditions", data.conditions, (name) => name);
+    tick("languages", codes, (code) => (code === data.mean ? "mean" : `${languageTitle(code)} (${code})`));
+
+    let conditions = ticked("conditions");
+    let query = "";
+    table.search.fixed("reader", (_, row) =>
+      conditions.has(row.subject[CONDITION]) && row.subject[MODEL].toLowerCase().includes(query));
+    Object.values(controls).forEach((select) => select.addEventListener("change", choose));
+    at("conditions").addEventListener("change", () => { conditions = ticked("conditions"); table.draw(); });
+    search.addEventListener("input", () => { query = search.value.trim().toLowerCase(); table.draw(); });
+    at("languages").addEventListener("change", () => { showLanguages(); table.draw(false); });
+    for (const [id, on] of [["all-languages", true], ["no-languages", false]]) {
+      at(id).addEventListener("click", () => {
+        boxes("languages").forEach((box) => { box.checked = on; });
+        showLanguages();
+        table.draw(false);
+      });
+    }
+    at("controls").addEventListener("submit", (event) => event.preventDefault());
+    table.on("draw", () => { hideTip(); resetStop(); });
+    choose();
+  }
+
+  // ---- by model
+  function modelsTable() {
+    const rows = data.models.map(([subject, dataset, judge, asr, ablation, mcd, frr, degenerate, undecided, loophole, balanced, gap, worst, overlap]) => ({
+      subject: data.subjects[subject], dataset: data.texts[dataset], judge: data.texts[judge],
+      asr: rate(asr), ablation: rate(ablation), mcd: rate(mcd), frr: rate(frr), loophole: rate(loophole),
+      degenerate: rate(degenerate), undecided: rate(undecided),
+      balanced, gap, worst, overlap,
+    }));
+    const known = (name) => rows.some((row) => row[name] !== null);
+    const measured = (name, title) => ({
+      name, title, className: "number", type: "rate", orderSequence: ["desc", "asc"],
+      data: (row, kind) => {
+        const told = row[name];
+        if (kind !== "display") return told === null ? null : told.value;
+        return told === null ? "–" : `${percent(told.value)}<small>${percent(told.low)}–${percent(told.high)}, n ${told.n}</small>`;
+      },
+    });
+    const plain = (name, title) => ({
+      name, title, className: "number", type: "rate", orderSequence: ["desc", "asc"],
+      data: (row, kind) => (kind !== "display" ? row[name] : row[name] === null ? "–" : percent(row[name])),
+    });
+    const words = (title, value, className = "words") => ({ title, data: value, render: escaped, className, type: "string" });
+    const model = {
+      ...words("Model", (row) => row.subject[MODEL], ""),
+      cellType: "th",
+      createdCell: (cell, _, row) => rowHead(cell, row.subject[MODEL], row.subject[PAGE]),
+    };
+    const overlap = (row) => row.overlap.map(([name, count]) => `${name}: ${count ?? "unknown"}`).join(", ") || "–";
+    const several = (values) => new Set(values).size > 1;
+    const table = new DataTable("#models", {
+      ...options(rows.length, "rows"),
+      data: rows,
+      order: [],
+      columns: [
+        model,
+        words("Condition", (row) => row.subject[SHOWN], "condition"),
+        ...(several(rows.map((row) => row.dataset)) ? [words("Data set", (row) => row.dataset)] : []),
+        ...(several(rows.map((row) => row.judge)) ? [words("Judge", (row) => row.judge)] : []),
+        ...[
+          measured("asr", "ASR"), measured("ablation", "ASR, ablation"), measured("mcd", "ASR, MCD"),
+          measured("frr", "False refusal"), plain("balanced", "Balanced"), measured("degenerate", "Degenerate"),
+          measured("undecided", "Undecided"), measured("loophole", "Loophole"),
+          plain("gap", "Gap"),
+        ].filter(({ name }) => known(name)), words("Worst", (row) => (row.worst === null ? "–" : languageTitle(row.worst)), "condition"),
+        ...(rows.some((row) => row.overlap.length) ? [words("Anchors in test set", overlap)] : []),
+      ],
+    });
+    finish("models", table);
+  }
+
+  // ---- light and dark
+  const root = document.documentElement;
+  const theme = at("theme");
+  const isDark = () => getComputedStyle(root).colorScheme === "dark" ||
+    (!root.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
+  const told = () => theme.setAttribute("aria-pressed", String(isDark()));
+  // A page from disk may have no storage.
+  try { root.dataset.theme = localStorage.getItem("polyrefuse-theme") || ""; } catch { /* not kept then */ }
+  if (!root.dataset.theme) delete root.dataset.theme;
+  theme.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    try { localStorage.setItem("polyrefuse-theme", root.dataset.theme); } catch { /* not kept then */ }
+    told();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", told);
+  told();
+
+  DataTable.ext.errMode = "throw";
+  for (const [id, rows, show] of [["rates", data.rates, ratesTable], ["models", data.models, modelsTable]]) {
+    if (!rows.length) continue;
+    at(id).closest("section").hidden = false;
+    show();
+  }
+})();

@@ -1,0 +1,193 @@
+"""The table of arXiv 2505.17306, out of the CSV files that its authors published.
+
+`output/ja_vector_sweep/baseline_evaluations.csv` and `harm_ablation_evaluations.csv` of
+https://github.com/mainlp/Multilingual-Refusal: three models in 14 languages, as they are and with
+the direction extracted from Japanese ablated, the answers to PolyRefuse's harmful test prompts
+judged twice.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from leaderboard.rates import means
+from leaderboard.records import Record
+from leaderboard.statistics import wilson
+from polyrefuse_tasks.errors import UserError
+
+PAPER = "https://arxiv.org/abs/2505.17306"
+REPOSITORY = "https://github.com/mainlp/Multilingual-Refusal"
+COMMIT = "985169df2a0b1ba56a95c65d5f60e228f12be4a1"
+FOLDER = "output/ja_vector_sweep"
+
+N = 572
+"""Harmful test prompts of PolyRefuse, over which every published rate is."""
+
+COLUMNS: dict[str, tuple[str, str]] = {
+    "str_compliance": ("substring", "asr"),
+    "wildguard_compliance": ("wildguard", "asr"),
+    "wildguard_harmful": ("wildguard", "asr_harmful"),
+}
+"""Column -> judge and metric."""
+
+CONDITIONS: dict[str, str] = {
+    "baseline_evaluations": "baseline",
+    "harm_ablation_evaluations": "ablation",
+}
+"""How the authors' files begin -> what was done to the model."""
+
+
+class BadPublished(UserError):
+    """A file that is not one of the published tables."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where numbers come from.
+
+    Attributes:
+        name: of the place.
+        link: to it.
+        text: what is there.
+    """
+
+    name: str
+    link: str
+    text: str
+
+
+def read_published(paths: Sequence[Path], condition: str | None = None) -> list[Record]:
+    """The records of published tables, and their means over languages.
+
+    Args:
+        paths: CSV files.
+        condition: of all of them; by default each file's own, from the beginning of its name.
+
+    Raises:
+        BadPublished: a file that cannot be read, is no such table, has a rate that is not a count
+            out of 572, or whose condition is not known; or the same cell twice.
+    """
+    records: dict[tuple[str, ...], Record] = {}
+    for path in paths:
+        for record in _read(path, condition or _condition(path)):
+            cell = (record.model, record.condition, record.language, record.judge, record.metric)
+            if cell in records:
+                raise BadPublished(
+                    f"{path} has {record.model} in {record.language} under {record.condition}, "
+                    f"which {records[cell].run} has as well; name each table once."
+                )
+            records[cell] = record
+    cells = list(records.values())
+    return cells + means(cells)
+
+
+def sources(paths: Sequence[Path]) -> list[Source]:
+    """Where each of the numbers of published tables comes from."""
+    said = [
+        Source(
+            "arXiv 2505.17306",
+            PAPER,
+            "the paper, Refusal Direction is Universal Across Safety-Aligned Languages",
+        ),
+        Source(
+            "mainlp/Multilingual-Refusal",
+            f"{REPOSITORY}/tree/{COMMIT}/{FOLDER}",
+            f"its authors' results, {FOLDER} at commit {COMMIT[:7]}; the direction that is ablated "
+            f"was extracted from Japanese, and every rate is over n = {N} prompts. No answers were "
+            "published with them.",
+        ),
+    ]
+    for path in paths:
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        columns = "; ".join(
+            f"column {column} is {metric} by {judge}" for column, (judge, metric) in COLUMNS.items()
+        )
+        said.append(
+            Source(
+                path.name,
+                f"{REPOSITORY}/blob/{COMMIT}/{FOLDER}/{path.name}",
+                f"{columns} (read from {path}, SHA-256 {sha256})",
+            )
+        )
+    return said
+
+
+def _condition(path: Path) -> str:
+    for beginning, condition in CONDITIONS.items():
+        if path.name.startswith(beginning):
+            return condition
+    raise BadPublished(
+        f"{path}: its name begins with none of {', '.join(CONDITIONS)}, so that its condition is "
+        "not known; give --condition baseline or --condition ablation."
+    )
+
+
+def _read(path: Path, condition: str) -> list[Record]:
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file, strict=True)
+            wanted = ["model", "lang", "time", "experiment", *COLUMNS]
+            missing = [name for name in wanted if name not in (table.fieldnames or ())]
+            if missing:
+                raise BadPublished(
+                    f"{path} has no column {missing[0]}; name a table of {REPOSITORY}."
+                )
+            records = [
+                record
+                for row in table
+                for record in _records(row, condition, f"{path}, line {table.line_num}", path.name)
+            ]
+    except OSError as error:
+        raise BadPublished(
+            f"{path} cannot be read ({error.strerror}); name a table of {REPOSITORY}."
+        ) from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise BadPublished(f"{path} is not CSV ({error}); name a table of {REPOSITORY}.") from None
+    if not records:
+        raise BadPublished(f"{path} has no rows; name a table of {REPOSITORY}.")
+    return records
+
+
+def _records(row: dict[str, str], condition: str, where: str, file: str) -> list[Record]:
+    if not all(isinstance(row[name], str) and row[name] for name in ("model", "lang")):
+        raise BadPublished(f"{where} has no model or no lang; mend or remove it.")
+    experiment = hashlib.sha256(str(row["experiment"]).encode()).hexdigest()[:16]
+    found = []
+    for column, (judge, metric) in COLUMNS.items():
+        value = _share(row[column], f"{where}: {column}")
+        low, high = wilson(round(value * N), N)
+        found.append(
+            Record(
+                model=row["model"],
+                revision="",
+                condition=condition,
+                intervention="" if condition == "baseline" else experiment,
+                generation="",
+                dataset="harmful",
+                language=row["lang"],
+                judge=judge,
+                metric=metric,
+                value=value,
+                n=N,
+                low=low,
+                high=high,
+                run=f"{file} {row['time']}",
+            )
+        )
+    return found
+
+
+def _share(text: str | None, where: str) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    # A table over other prompts than PolyRefuse's would get intervals that are wrong.
+    if not 0 <= value <= 1 or abs(value * N - round(value * N)) > 1e-6:
+        raise BadPublished(f"{where} is {text!r}, not a count out of {N}; mend the file.")
+    return value

@@ -1,0 +1,122 @@
+"""Reads what `polyrefuse direction transfer` wrote: one language's direction ablated in another."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FILE = "transfer.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Attack success by the language of the direction and the language of the prompts.
+
+    Attributes:
+        model: its name.
+        dataset: whose harmful prompts.
+        judge: who labelled the answers.
+        sources: languages that a direction was extracted from.
+        targets: languages that were answered in.
+        baseline: ASR of each target, nothing ablated.
+        asr: [source][target].
+        cosine: [source][source], between the directions at one position and layer.
+        position: of those directions, as in `-1`.
+        layer: theirs.
+        path: the file.
+    """
+
+    model: str
+    dataset: str
+    judge: str
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    baseline: tuple[float, ...]
+    asr: tuple[tuple[float, ...], ...]
+    cosine: tuple[tuple[float, ...], ...]
+    position: int
+    layer: int
+    path: str
+
+
+def read_transfers(paths: Sequence[Path]) -> tuple[list[Transfer], list[str]]:
+    """Every `transfer.json` in or below the paths.
+
+    Returns:
+        What they hold, and one sentence for each that could not be used.
+    """
+    found, problems = [], []
+    for path in _files(paths):
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            problems.append(f"{path} cannot be read ({error.strerror}).")
+            continue
+        except (ValueError, RecursionError):
+            problems.append(f"{path} is not JSON; remove it, or write it again.")
+            continue
+        try:
+            found.append(_transfer(told, path))
+        except (LookupError, TypeError, ValueError) as error:
+            problems.append(
+                f"{path} is no transfer report of schema {SCHEMA} ({error}); write it again with "
+                "polyrefuse direction transfer."
+            )
+    return found, problems
+
+
+def is_report(path: Path) -> bool:
+    """Whether a path is a transfer report and has no results of lm-eval's."""
+    if path.name == FILE:
+        return True
+    return (path / FILE).is_file() and not any(path.rglob("results_*.json"))
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    found = {
+        file.resolve(): file
+        for path in paths
+        for file in (sorted(path.rglob(FILE)) if path.is_dir() else [path])
+        if file.name == FILE
+    }
+    yield from found.values()
+
+
+def _transfer(told: dict[str, Any], path: Path) -> Transfer:
+    if told["schema"] != SCHEMA:
+        raise ValueError(f"schema {told['schema']!r}")
+    sources, targets = (tuple(map(str, told[name])) for name in ("sources", "targets"))
+    cells = {(cell["source"], cell["target"]): cell["asr"] for cell in told["cells"]}
+    baseline = {cell["target"]: cell["asr"] for cell in told["baseline"]}
+    return Transfer(
+        model=str(told["model"]),
+        dataset=str(told["dataset"]),
+        judge=str(told["judge"]),
+        sources=sources,
+        targets=targets,
+        baseline=tuple(_number(baseline[target], 0) for target in targets),
+        asr=tuple(
+            tuple(_number(cells[source, target], 0) for target in targets) for source in sources
+        ),
+        cosine=tuple(
+            tuple(_number(told["cosine"][row][column], -1) for column in range(len(sources)))
+            for row in range(len(sources))
+        ),
+        position=int(told["cosine_at"]["position"]),
+        layer=int(told["cosine_at"]["layer"]),
+        path=str(path),
+    )
+
+
+def _number(value: Any, least: float) -> float:
+    # A cosine of 1 may be 1 + 1e-16.
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a number")
+    if not least - 1e-6 <= value <= 1 + 1e-6:
+        raise ValueError(f"{value!r} is not from {least} to 1")
+    return min(max(float(value), least), 1.0)

@@ -1,0 +1,120 @@
+"""`leaderboard.figures`: colours that everybody can tell apart, and pictures that are SVG."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+
+from leaderboard import figures, models
+from leaderboard.transfers import Transfer
+from tests.leaderboard.invented import board, record
+
+MARKUP = "<b>&</b> $\\frac{1} \"']]> $5 _x"
+TEXT = "{http://www.w3.org/2000/svg}text"
+
+TRANSFER = Transfer(
+    model=MARKUP,
+    dataset="toyrefuse",
+    judge="native",
+    sources=("de", "en"),
+    targets=("ar", "de", "en"),
+    baseline=(0.0, 0.01, 0.02),
+    asr=((0.91, 0.92, 0.93), (0.94, 0.95, 0.96)),
+    cosine=((1.0, -0.75), (-0.75, 1.0)),
+    position=-1,
+    layer=2,
+    path="transfer.json",
+)
+
+# Linear RGB as readers without red, green or blue cones see it (Vienot, Brettel and Mollon 1999;
+# for blue, Machado, Oliveira and Fernandes 2009).
+BLINDNESS = {
+    "none": np.eye(3),
+    "protanopia": [[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]],
+    "deuteranopia": [[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+
+def linear(colour: str) -> np.ndarray:
+    parts = np.array([int(colour[start : start + 2], 16) for start in (1, 3, 5)]) / 255
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+
+
+def lightness(colour: np.ndarray) -> float:
+    return float(np.array([0.2126, 0.7152, 0.0722]) @ np.clip(colour, 0, 1))
+
+
+def texts(svg: str) -> list[str]:
+    return ["".join(one.itertext()) for one in ElementTree.fromstring(svg).iter(TEXT)]
+
+
+class TestPalette:
+    def test_contrast_of_text(self) -> None:
+        for colour, ink in figures.palette():
+            light, dark = sorted((lightness(linear(colour)), lightness(linear(ink))), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, colour
+
+    def test_lightness_rises_for_every_reader(self) -> None:
+        for blindness, seen in BLINDNESS.items():
+            values = [lightness(np.array(seen) @ linear(colour)) for colour, _ in figures.palette()]
+            assert all(np.diff(values) > 0), blindness
+
+    def test_luminance(self) -> None:
+        # WCAG 2.2: black, white and its primary colours.
+        for colour, value in (("#000000", 0), ("#ffffff", 1), ("#ff0000", 0.2126)):
+            assert abs(figures.luminance(colour) - value) < 1e-9
+
+
+class TestPictures:
+    def test_scatter(self) -> None:
+        rows = [row for row in models.rows(board(models=2)) if row.balanced is not None]
+        svg = figures.scatter_svg(rows, [f"{MARKUP} {place}" for place in range(len(rows))])
+        said = texts(svg)
+        assert {"baseline", "ablation", "mcd"} <= set(said)
+        assert any(MARKUP in text for text in said)
+        assert "usefulness, 1 - FRR (%)" in said
+
+    def test_bars(self) -> None:
+        baseline = {"de": record("de", 1), "en": record("en", 0)}
+        ablation = {"de": record("de", 9), "en": record("en", 10)}
+        svg = figures.bars_svg([(MARKUP, baseline, ablation)])
+        said = texts(svg)
+        assert {MARKUP, "de", "en", "baseline", "ablation"} <= set(said)
+        boxes = re.findall(
+            r'<path d="M \S+ (\S+) \nL \S+ \S+ \nL \S+ (\S+) \nL \S+ \S+ \nz\n" clip-path', svg
+        )
+        heights = [float(bottom) - float(top) for bottom, top in boxes]
+        assert heights[0] > 0
+        # 1 and 0 of 10 without ablation, 9 and 10 with it.
+        assert [height / heights[0] for height in heights] == pytest.approx([1, 0, 9, 10], abs=1e-3)
+
+    def test_transfer_and_cosine(self) -> None:
+        said = texts(figures.transfer_svg(TRANSFER))
+        assert {"none", "de", "en", "ar", "91.0", "96.0", "0.0", "2.0"} <= set(said)
+        assert {"1.00", "-0.75"} <= set(texts(figures.cosine_svg(TRANSFER)))
+
+    def test_the_same_again(self) -> None:
+        assert figures.transfer_svg(TRANSFER) == figures.transfer_svg(TRANSFER)
+        assert "http://www.w3.org/2000/svg" in figures.transfer_svg(TRANSFER)
+
+    def test_inline(self) -> None:
+        part = figures.inline(figures.cosine_svg(TRANSFER), "p1")
+        root = ElementTree.fromstring(part)
+        assert (root.get("width"), root.get("height")) == (None, None)
+        assert root.get("viewBox")
+        ids = re.findall(r'\bid="([^"]*)"', part)
+        assert ids
+        assert all(name.startswith("p1-") for name in ids)
+        for target in re.findall(r'(?:href="#|url\(#)([^")]*)', part):
+            assert target in ids
+        assert figures.INK not in part
+        assert "currentColor" in part
+        assert "<metadata" not in part

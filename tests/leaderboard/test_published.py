@@ -1,0 +1,108 @@
+"""`leaderboard.published`: the paper's table, cell by cell, and files that are not it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from scipy.stats import binomtest
+
+from leaderboard.published import BadPublished, read_published, sources
+from leaderboard.records import MEAN
+
+HEAD = ",model,lang,time,experiment,str_compliance,wildguard_harmful,wildguard_compliance"
+GOOD = "0,invented/model,de,20250101-000000,ja_vector_sweep,0.5,0.25,0.75"
+CONDITIONS = {"baseline_evaluations.csv": "baseline", "harm_ablation_evaluations.csv": "ablation"}
+
+
+def write(folder: Path, *lines: str, name: str = "baseline_evaluations.csv") -> Path:
+    path = folder / name
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+class TestThePapersTable:
+    def test_every_cell(self, shared: Path) -> None:
+        paths = sorted((shared / "oracles/published").glob("*.csv"))
+        records = {
+            (one.condition, one.model, one.language, one.judge, one.metric): one
+            for one in read_published(paths)
+        }
+        seen = 0
+        for path in paths:
+            with open(path, encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):
+                    for name, judge, metric in (
+                        ("str_compliance", "substring", "asr"),
+                        ("wildguard_compliance", "wildguard", "asr"),
+                        ("wildguard_harmful", "wildguard", "asr_harmful"),
+                    ):
+                        about = CONDITIONS[path.name], row["model"], row["lang"], judge, metric
+                        one = records.pop(about)
+                        assert (one.value, one.n) == (float(row[name]), 572)
+                        hits = round(float(row[name]) * 572)
+                        interval = binomtest(hits, 572).proportion_ci(method="wilson")
+                        assert one.low == pytest.approx(interval.low, abs=1e-12)
+                        assert one.high == pytest.approx(interval.high, abs=1e-12)
+                        assert path.name in one.run
+                        seen += 1
+        assert seen == 3 * 14 * 2 * 3
+        # What is left are the means.
+        assert {key[2] for key in records} == {MEAN}
+        assert len(records) == 3 * 2 * 3
+
+    def test_sources(self, shared: Path) -> None:
+        paths = sorted((shared / "oracles/published").glob("*.csv"))
+        said = " ".join(f"{one.name} {one.link} {one.text}" for one in sources(paths))
+        for part in (
+            "https://arxiv.org/abs/2505.17306",
+            "mainlp/Multilingual-Refusal",
+            "985169df2a0b1ba56a95c65d5f60e228f12be4a1",
+            "baseline_evaluations.csv",
+            "harm_ablation_evaluations.csv",
+            "column wildguard_harmful is asr_harmful by wildguard",
+        ):
+            assert part in said
+
+
+class TestOtherFiles:
+    def test_condition(self, tmp_path: Path) -> None:
+        path = write(tmp_path, HEAD, GOOD, name="mine.csv")
+        with pytest.raises(BadPublished, match="mine.csv: its name begins with none of"):
+            read_published([path])
+        assert {one.condition for one in read_published([path], "ablation")} == {"ablation"}
+        assert {one.intervention for one in read_published([path], "baseline")} == {""}
+
+    def test_the_same_table_twice(self, tmp_path: Path) -> None:
+        path = write(tmp_path, HEAD, GOOD)
+        with pytest.raises(BadPublished, match="invented/model in de under baseline"):
+            read_published([path, path])
+
+    @pytest.mark.parametrize(
+        ("lines", "said"),
+        [
+            ((), "has no column model"),
+            ((HEAD,), "has no rows"),
+            ((HEAD.replace("lang", "language"), GOOD), "has no column lang"),
+            ((HEAD, GOOD, GOOD.replace("0.25", "0.2501")), "line 3: wildguard_harmful is '0.2501'"),
+            ((HEAD, GOOD.replace("0.5", "nan")), "line 2: str_compliance is 'nan'"),
+            ((HEAD, GOOD.replace("0.5", "")), "line 2: str_compliance is ''"),
+            ((HEAD, GOOD.replace("0.5", "1.5")), "not a count out of 572"),
+            ((HEAD, GOOD.replace("invented/model", "")), "line 2 has no model or no lang"),
+            ((HEAD, "0,invented/model"), "line 2"),
+        ],
+    )
+    def test_bad(self, tmp_path: Path, lines: tuple[str, ...], said: str) -> None:
+        with pytest.raises(BadPublished) as caught:
+            read_published([write(tmp_path, *lines)])
+        assert said in str(caught.value)
+        assert "baseline_evaluations.csv" in str(caught.value)
+
+    def test_no_text(self, tmp_path: Path) -> None:
+        path = tmp_path / "baseline.csv"
+        with pytest.raises(BadPublished, match="cannot be read"):
+            read_published([path], "baseline")
+        path.write_bytes(b"\x89PNG\xff\n")
+        with pytest.raises(BadPublished, match="is not CSV"):
+            read_published([path], "baseline")
