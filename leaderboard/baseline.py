@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -127,8 +126,8 @@ def write(baseline: Baseline, path: Path) -> None:
         if field.name != "cells"
     }
     # One cell a line, so that a diff in version control says which cells changed.
-    cells = ",\n".join(json.dumps(asdict(cell), ensure_ascii=False) for cell in baseline.cells)
-    opening = json.dumps(head, ensure_ascii=False).removesuffix("}")
+    cells = ",\n".join(json.dumps(asdict(cell)) for cell in baseline.cells)
+    opening = json.dumps(head).removesuffix("}")
     write_whole(path, f'{opening}, "cells": [\n{cells}\n]}}\n')
 
 
@@ -163,7 +162,7 @@ def read(path: Path) -> Baseline:
     return Baseline(
         model=told["model"],
         condition=told["condition"],
-        runs=tuple(map(str, told["runs"])),
+        runs=tuple(told["runs"]),
         versions=told["versions"],
         cells=cells,
     )
@@ -221,11 +220,11 @@ def _labels(cell: Cell, metric: str) -> dict[str, int] | None:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+    return isinstance(value, str) and value.isprintable()
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
 
 
 def _is_object(value: Any) -> bool:
@@ -244,28 +243,27 @@ def _is_labels(value: Any) -> bool:
 
 def _is_rates(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        isinstance(rate, (int, float)) and math.isfinite(rate) and 0 <= rate <= 1
-        for rate in value.values()
+        isinstance(rate, (int, float)) and 0 <= rate <= 1 for rate in value.values()
     )
 
 
 _Form = Mapping[str, tuple[Callable[[Any], bool], str]]
 
 _BASELINE: _Form = {
-    "model": (_is_text, "a string"),
-    "condition": (_is_text, "a string"),
-    "runs": (_is_list, "a list"),
+    "model": (_is_text, "a printable string"),
+    "condition": (_is_text, "a printable string"),
+    "runs": (_is_texts, "a list of strings"),
     "versions": (_is_object, "an object"),
-    "cells": (_is_list, "a list"),
+    "cells": (lambda value: isinstance(value, list), "a list"),
 }
 """What a baseline holds beside its schema: whether a value fits, and what it should be."""
 
 _CELL: _Form = {
-    "dataset": (_is_text, "a string"),
-    "language": (_is_text, "a string"),
+    "dataset": (_is_text, "a printable string"),
+    "language": (_is_text, "a printable string"),
     "metric": (lambda value: value in METRICS, f"one of {', '.join(METRICS)}"),
-    "judge": (_is_text, "a string"),
-    "generation": (_is_text, "a string"),
+    "judge": (_is_text, "a printable string"),
+    "generation": (_is_text, "a printable string"),
     "data_sha256": (_is_object, "an object"),
     "n": (lambda value: _is_count(value) and value > 0, "a whole number above 0"),
     "hits": (_is_count, "a whole number"),

@@ -102,7 +102,7 @@ def published(
         title="Refusal Direction is Universal Across Safety-Aligned Languages: the published table",
         records=records,
         rows=models.rows(records),
-        sources=published.sources(tables),
+        sources=published.sources(tables, condition),
     )
     _write(shown, output, as_json)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from leaderboard.models import Row, pareto_front
@@ -121,7 +121,7 @@ def scatter_svg(rows: Sequence[Row], names: Sequence[str]) -> str:
         rows: all with ASR and false refusal, at least one.
         names: of each; those on the front are written under the picture.
     """
-    figure = _figure((6, 4.9))
+    figure = _figure((5, 4.6))
     axis = figure.subplots()
     points = [
         (row.asr.value, row.false_refusal.value)
@@ -138,7 +138,10 @@ def scatter_svg(rows: Sequence[Row], names: Sequence[str]) -> str:
         linestyle="--",
         label="Pareto front" if len(set(corners)) > 1 else None,
     )
+    left, bottom = (min(100 * (1 - point[place]) for point in points) for place in (1, 0))
     if len(points) <= FEW:
+        left = min(100 * (1 - row.false_refusal.high) for row in rows if row.false_refusal)
+        bottom = min(100 * (1 - row.asr.high) for row in rows if row.asr)
         for (asr, frr), row in zip(points, rows, strict=True):
             assert row.asr and row.false_refusal
             axis.errorbar(
@@ -175,30 +178,36 @@ def scatter_svg(rows: Sequence[Row], names: Sequence[str]) -> str:
     key = [f"{number}  {_short(', '.join(told))}" for number, told in enumerate(called.values(), 1)]
     if len(key) > KEYS:
         key[KEYS:] = [f"and {len(key) - KEYS} more"]
+    # The axes stay as high as they are, however many names there are.
+    figure.set_figheight(4.2 + 0.15 * len(key))
     figure.supxlabel("On the Pareto front:\n" + "\n".join(key), x=0.02, ha="left", fontsize=8)
-    useful_from, safe_from = (
-        _floor(100 * (1 - point[place]) for point in points) for place in (1, 0)
-    )
-    axis.set_xlim(useful_from - 4, 104)
-    axis.set_ylim(safe_from - 4, 104)
-    axis.set_xticks([tick for tick in axis.get_xticks() if useful_from <= tick <= 100])
-    axis.set_yticks([tick for tick in axis.get_yticks() if safe_from <= tick <= 100])
+    for limit, ticks, least in (
+        (axis.set_xlim, axis.xaxis, left),
+        (axis.set_ylim, axis.yaxis, bottom),
+    ):
+        lowest = _floor(least)
+        edge = 0.05 * (100 - lowest)
+        limit(lowest - edge, 100 + edge)
+        ticks.set_ticks([tick for tick in ticks.get_majorticklocs() if lowest <= tick <= 100])
     axis.set_xlabel("usefulness, 1 - FRR (%)")
     axis.set_ylabel("safety, 1 - ASR (%)")
     axis.grid()
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=4, fontsize=8.5, frameon=False)
+    figure.legend(handles, labels, loc="outside upper left", ncols=3, fontsize=8.5, frameon=False)
     return _svg(figure)
 
 
 @_styled
-def bars_svg(panels: Sequence[tuple[str, dict[str, Record], dict[str, Record]]]) -> str:
-    """Attack success by language, as it is and with the direction ablated (2505.17306, fig. 1).
+def bars_svg(
+    panels: Sequence[tuple[str, dict[str, Record], dict[str, Record]]], metric: str
+) -> str:
+    """A rate by language, as it is and with the direction ablated (2505.17306, fig. 1).
 
     Args:
         panels: title, the baseline's records by language, the ablated model's; at least one.
+        metric: what the rate is called.
     """
-    figure = _figure((6.6, 0.5 + 1.7 * len(panels)))
+    figure = _figure((5.2, 0.5 + 1.6 * len(panels)))
     axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axis, (title, baseline, ablation) in zip(axes, panels, strict=True):
         languages = sorted(baseline.keys() | ablation.keys())
@@ -228,7 +237,7 @@ def bars_svg(panels: Sequence[tuple[str, dict[str, Record], dict[str, Record]]])
         axis.set_xticks(range(len(languages)), languages)
         axis.set_xlim(-0.6, len(languages) - 0.4)
         axis.set_ylim(0, 105)
-        axis.set_ylabel("ASR (%)")
+        axis.set_ylabel(f"{metric} (%)")
         axis.set_title(_short(title), fontsize=9, loc="left")
         axis.grid(axis="y")
         axis.set_axisbelow(True)
@@ -343,12 +352,12 @@ def _style(condition: str) -> int:
     return min(place(condition, CONDITIONS), len(STYLES) - 1)
 
 
-def _floor(values: Iterable[float]) -> float:
-    """The multiple of ten at or below the least."""
-    return 10 * (min(values) // 10)
+def _floor(percentage: float) -> float:
+    """The multiple of ten at or below it, and below 100: an axis has a length."""
+    return min(90.0, 10 * (percentage // 10))
 
 
-def _short(name: str, most: int = 80) -> str:
+def _short(name: str, most: int = 64) -> str:
     """A name's end is what tells it from others."""
     line = "".join(letter for letter in " ".join(name.split()) if letter.isprintable())
     return line if len(line) <= most else f"…{line[1 - most :]}"

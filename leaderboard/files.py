@@ -18,14 +18,17 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         CannotWrite: the disk refuses.
     """
-    # Hidden, and of this process alone.
-    draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Hidden, of this process alone, and of a name that fits wherever the file's own does.
+    draft = path.parent / f".polyrefuse-{os.getpid()}.partial"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
+        try:
+            draft.write_text(text, encoding="utf-8")
+            os.replace(draft, path)
+        finally:
+            # Nothing to remove where it has become the file.
+            draft.unlink(missing_ok=True)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise _cannot(path, error) from None
 
 

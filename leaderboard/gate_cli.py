@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leaderboard.gate import ALPHA, TOLERANCE
+from leaderboard.thresholds import ALPHA, TOLERANCE
 from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def check(
             raise Unusable(f"no baseline of results with problems: {' '.join(reading.problems)}")
         made = baselines.make(gate.choose(reading, model=model, condition=condition))
         baselines.write(made, baseline)
+        for note in reading.notes:
+            print(f"polyrefuse: note: {note}", file=sys.stderr)
         _tell_update(made, baseline, as_json)
         return
     # The baseline first: a wrong name is told before many results are read.

@@ -34,6 +34,7 @@ WEIGHTS = (
     "gguf_file",
     "dtype",
     "quantization",
+    "quantization_config",
     "load_in_8bit",
     "load_in_4bit",
     "autogptq",
@@ -94,10 +95,12 @@ def revision(told: Mapping[str, Any], arguments: Mapping[str, Any], where: str) 
     """
     config = told["config"]
     named = config.get("revision") or config.get("model_revision") or arguments.get("revision")
+    # A model object from Python has no arguments; ours say their adapter themselves.
+    given = {"peft": config.get("peft")} | dict(arguments)
     changes = (
-        f"{name}={arguments[name]}"
+        f"{name}={given[name]}"
         for name in WEIGHTS
-        if arguments.get(name) not in (None, False, "", "auto", "False", "false")
+        if given.get(name) not in (None, False, "", "auto", "False", "false")
     )
     whole = " ".join((str(named or ""), *changes)).strip()
     return text(whole, "the model's revision", where) if whole else ""

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from leaderboard.records import MEAN, Record
+from leaderboard.records import LOOPHOLE, MEAN, Record
 from leaderboard.results import Reading, Run
 
 ATTACKS: tuple[str, ...] = ("asr", "asr_mean", "asr_harmful")
@@ -14,8 +14,6 @@ ATTACKS: tuple[str, ...] = ("asr", "asr_mean", "asr_harmful")
 
 REFUSALS = "false_refusal_rate"
 """The metric of harmless prompts; of sampled answers it is their mean, as `asr_mean` is."""
-
-LOOPHOLE = "loophole_rate"
 
 HARMLESS: dict[str, str] = {
     "toyrefuse_harmful": "toyrefuse_harmless",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from leaderboard.gate import ALPHA, TOLERANCE
+from leaderboard.thresholds import ALPHA, TOLERANCE, require
 from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ POWERS: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95, 0.99)
 
 RISES: tuple[float, ...] = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 """Rises whose chances of failing are told."""
+
+MOST_PROMPTS = 10**5
+"""The sums are over numbers of prompts: more would take minutes, and all memory."""
 
 
 class BadDesign(UserError):
@@ -80,13 +83,13 @@ def design(
 
     Raises:
         BadDesign: a number that is outside, or a discordance that the rate does not leave room for.
+        BadThreshold: as in `thresholds.require`.
     """
+    require(alpha, tolerance)
     for name, value, fits, wanted in (
-        ("n", n, n >= 1, "at least 1"),
+        ("n", n, 1 <= n <= MOST_PROMPTS, f"from 1 to {MOST_PROMPTS}"),
         ("the baseline rate", baseline_rate, 0 <= baseline_rate < 1, "from 0 to less than 1"),
         ("the number of comparisons", comparisons, comparisons >= 1, "at least 1"),
-        ("alpha", alpha, 0 < alpha < 1, "between 0 and 1"),
-        ("the tolerance", tolerance, 0 <= tolerance < 1, "from 0 to less than 1"),
     ):
         if not fits:
             raise BadDesign(f"{name} is {value}; it has to be {wanted}.")

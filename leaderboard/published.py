@@ -42,6 +42,15 @@ CONDITIONS: dict[str, str] = {
 """How the authors' files begin -> what was done to the model."""
 
 
+FILES: dict[str, str] = {
+    "8166befca0587c22f8a66e660b451316315fec1e513c6c3208062b6b2fe16177": "baseline_evaluations.csv",
+    "80bfe5c8e1b8aa0ebbe1fbb4fdbf81b5b014a0658e6cf0f766c15f1784c09b47": (
+        "harm_ablation_evaluations.csv"
+    ),
+}
+"""SHA-256 of each of the authors' files, at `COMMIT`, and its name."""
+
+
 class BadPublished(UserError):
     """A file that is not one of the published tables."""
 
@@ -69,9 +78,13 @@ def read_published(paths: Sequence[Path], condition: str | None = None) -> list[
         condition: of all of them; by default each file's own, from the beginning of its name.
 
     Raises:
-        BadPublished: a file that cannot be read, is no such table, has a rate that is not a count
-            out of 572, or whose condition is not known; or the same cell twice.
+        BadPublished: a condition that there is none of; a file that cannot be read, is no such
+            table, has a rate that is not a count out of 572, or whose condition is not known; or
+            the same cell twice.
     """
+    known = tuple(CONDITIONS.values())
+    if condition is not None and condition not in known:
+        raise BadPublished(f"--condition is {condition!r}; give {' or '.join(known)}.")
     records: dict[tuple[str, ...], Record] = {}
     for path in paths:
         for record in _read(path, condition or _condition(path)):
@@ -86,8 +99,13 @@ def read_published(paths: Sequence[Path], condition: str | None = None) -> list[
     return cells + means(cells)
 
 
-def sources(paths: Sequence[Path]) -> list[Source]:
-    """Where each of the numbers of published tables comes from."""
+def sources(paths: Sequence[Path], condition: str | None = None) -> list[Source]:
+    """Where each of the numbers of published tables comes from.
+
+    Args:
+        paths: as of `read_published`.
+        condition: as of `read_published`.
+    """
     said = [
         Source(
             "arXiv 2505.17306",
@@ -98,20 +116,28 @@ def sources(paths: Sequence[Path]) -> list[Source]:
             "mainlp/Multilingual-Refusal",
             f"{REPOSITORY}/tree/{COMMIT}/{FOLDER}",
             f"its authors' results, {FOLDER} at commit {COMMIT[:7]}; the direction that is ablated "
-            f"was extracted from Japanese, and every rate is over n = {N} prompts. No answers were "
-            "published with them.",
+            f"was extracted from Japanese, and every rate is over n = {N} prompts. No answers and "
+            "no rates of harmless prompts were published with them, so that there is no false "
+            "refusal, no loophole rate and no balanced score.",
         ),
     ]
+    columns = "; ".join(
+        f"column {column} is {metric} by {judge}" for column, (judge, metric) in COLUMNS.items()
+    )
     for path in paths:
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        columns = "; ".join(
-            f"column {column} is {metric} by {judge}" for column, (judge, metric) in COLUMNS.items()
+        theirs = FILES.get(sha256)
+        origin = (
+            f"byte for byte the authors' {theirs}"
+            if theirs
+            else "NOT a file that the authors published: its checksum is another"
         )
         said.append(
             Source(
                 path.name,
-                f"{REPOSITORY}/blob/{COMMIT}/{FOLDER}/{path.name}",
-                f"{columns} (read from {path}, SHA-256 {sha256})",
+                f"{REPOSITORY}/blob/{COMMIT}/{FOLDER}/{theirs}" if theirs else PAPER,
+                f"all rates under {condition or _condition(path)}; {columns} (read from {path}, "
+                f"SHA-256 {sha256}, {origin})",
             )
         )
     return said

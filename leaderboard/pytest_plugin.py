@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class _Collection:
-    """Collects the gate's tests after those of the session's files."""
+    """Collects the gate's tests after those of the session's files, and tells what to know."""
 
     def __init__(self, outcome: Outcome) -> None:
         self.outcome = outcome
@@ -67,6 +67,16 @@ class _Collection:
             )
             report.result = [*(report.result or []), gate]
         return report
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        # A test that passes says nothing, and that it compared little would not be seen.
+        from leaderboard.reports import sentences
+
+        told = list(sentences(self.outcome))
+        if told:
+            terminalreporter.section("polyrefuse")
+        for sentence in told:
+            terminalreporter.write_line(sentence)
 
 
 class Gate(pytest.Collector):

@@ -17,12 +17,9 @@ from statistics import fmean
 
 import numpy as np
 
-from leaderboard.records import MEAN, Record
+from leaderboard.records import LOOPHOLE, MEAN, Record
 from leaderboard.results import METRICS, Cell, Reading, Run
 from leaderboard.statistics import CONFIDENCE, bootstrap_draws, bootstrap_mean, wilson
-
-LOOPHOLE = "loophole_rate"
-"""Share of prompts that a model refuses in English and complies with in another language."""
 
 SOURCE = "en"
 """The language that loopholes are compared with."""

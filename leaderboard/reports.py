@@ -59,8 +59,8 @@ def show(outcome: Outcome) -> None:
             table.add_row(*(Text(_clean(cell), style=style) for cell in _row(comparison)))
         console.print(table)
         console.print()
-    for sentence in _sentences(outcome):
-        console.print(Text(_clean(sentence)), soft_wrap=True)
+    for sentence in sentences(outcome):
+        console.print(Text(sentence), soft_wrap=True)
     style = "bold green" if outcome.passed else "bold red"
     console.print(Text(_clean(verdict(outcome)), style=style), soft_wrap=True)
 
@@ -126,7 +126,7 @@ def junit(outcome: Outcome) -> str:
 def summary(outcome: Outcome) -> str:
     """Markdown for a GitHub step summary: the verdict, what fails, and all comparisons folded."""
     lines = ["## Safety gate", "", _markdown(verdict(outcome)), ""]
-    lines += [f"- {_markdown(sentence)}" for sentence in _sentences(outcome)]
+    lines += [f"- {_markdown(sentence)}" for sentence in sentences(outcome)]
     for (dataset, metric, judge), group in _groups(outcome.comparisons):
         title = _markdown(f"{dataset}: {metric} by {judge}, in percent")
         lines += ["", f"<details><summary>{title}</summary>", ""]
@@ -137,6 +137,21 @@ def summary(outcome: Outcome) -> str:
         ]
         lines += ["", "</details>"]
     return "\n".join(lines) + "\n\n"
+
+
+def sentences(outcome: Outcome) -> Iterator[str]:
+    """What fails and what is to be known, a line each; the same of several languages once."""
+    for (dataset, metric, _), group in _groups(outcome.comparisons):
+        said: dict[tuple[str, str], list[str]] = {}
+        for comparison in group:
+            sentences = [("FAIL", failure) for failure in comparison.failures]
+            sentences += [("note", note) for note in comparison.notes]
+            for each in sentences:
+                said.setdefault(each, []).append(comparison.before.language)
+        for (kind, sentence), languages in said.items():
+            yield _clean(f"{kind} {dataset} {metric} in {', '.join(languages)}: {sentence}")
+    yield from (_clean(f"FAIL {problem}") for problem in outcome.problems)
+    yield from (_clean(f"note {note}") for note in outcome.notes)
 
 
 def described(comparison: Comparison) -> str:
@@ -155,21 +170,6 @@ def _groups(
         before = comparison.before
         groups.setdefault((before.dataset, before.metric, before.judge), []).append(comparison)
     return groups.items()
-
-
-def _sentences(outcome: Outcome) -> Iterator[str]:
-    """What fails and what is to be known; the same of several languages once."""
-    for (dataset, metric, _), group in _groups(outcome.comparisons):
-        said: dict[tuple[str, str], list[str]] = {}
-        for comparison in group:
-            sentences = [("FAIL", failure) for failure in comparison.failures]
-            sentences += [("note", note) for note in comparison.notes]
-            for each in sentences:
-                said.setdefault(each, []).append(comparison.before.language)
-        for (kind, sentence), languages in said.items():
-            yield f"{kind} {dataset} {metric} in {', '.join(languages)}: {sentence}"
-    yield from (f"FAIL {problem}" for problem in outcome.problems)
-    yield from (f"note {note}" for note in outcome.notes)
 
 
 def _row(comparison: Comparison) -> tuple[str, ...]:

@@ -5,11 +5,8 @@ A file that cannot be used costs a sentence in `Reading.problems`, never the oth
 
 from __future__ import annotations
 
-import itertools
-import os
-import re
 import reprlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,6 +16,8 @@ from typing import Any
 
 from leaderboard import identity
 from leaderboard.documents import AGAIN, BadResults, is_number, parse, part, shown, text
+from leaderboard.duplicates import newest
+from leaderboard.folders import Found, find
 from leaderboard.samples import Asked, Response, responses
 from polyrefuse_tasks.errors import UserError
 from polyrefuse_tasks.metrics import rates
@@ -48,8 +47,6 @@ MOST_SAID = 5
 
 PREFIXES = ("polyrefuse_", "toyrefuse_", "mcd_")
 """How the names of our tasks begin."""
-
-_DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.jsonl?$")
 
 
 class NoResults(UserError):
@@ -142,7 +139,7 @@ def read(paths: Sequence[Path], *, include_samples: bool = False) -> Reading:
     runs: list[Run] = []
     problems: list[str] = []
     notes: list[str] = []
-    for found in _find(paths, problems):
+    for found in find(paths, problems):
         known = len(problems)
         try:
             run = _run(found, include_samples, problems)
@@ -158,71 +155,11 @@ def read(paths: Sequence[Path], *, include_samples: bool = False) -> Reading:
         if more > 0:
             first.append(f"And {more} more files or tasks cannot be used.")
         raise NoResults(" ".join(first) or "No results; name folders that hold some.")
-    kept, left_out = _newest(runs)
+    kept, left_out = newest(runs)
     return Reading(tuple(kept), tuple(problems), (*notes, *left_out))
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A results file, its name for messages, its date, and the names of the files beside it."""
-
-    path: Path
-    name: str
-    date_id: str
-    beside: frozenset[str]
-
-
-def _find(paths: Sequence[Path], problems: list[str]) -> Iterator[_Found]:
-    """Each results file once, whatever paths lead to it; folders and names sorted."""
-    seen: set[str] = set()
-    for path in paths:
-        # Not Path's own: they raise where a name is too long, or a folder above is locked.
-        is_file = os.path.isfile(path)
-        if not is_file and not os.path.isdir(path):
-            problems.append(f"{shown(path)} does not exist; name a results file or a folder.")
-            continue
-        walked = os.walk(path.parent if is_file else path)
-        empty = True
-        for folder, _, listed in itertools.islice(walked, 1) if is_file else sorted(walked):
-            beside = frozenset(listed)
-            names = [path.name] if is_file else sorted(listed)
-            dates = {_date_id(name) for name in beside if _is_results(name)}
-            for name in names:
-                if _is_samples(name):
-                    empty = False
-                    if _date_id(name) not in dates:
-                        problems.append(
-                            f"{shown(Path(folder, name))} has no results file of its date beside "
-                            "it; put the two into one folder."
-                        )
-                elif _is_results(name) or is_file:
-                    empty = False
-                    real = os.path.realpath(os.path.join(folder, name))
-                    if real not in seen:
-                        seen.add(real)
-                        file = Path(folder, name)
-                        yield _Found(file, shown(file), _date_id(name), beside)
-        if empty:
-            problems.append(
-                f"{shown(path)} holds no results_*.json; name what --output_path named."
-            )
-
-
-def _is_results(name: str) -> bool:
-    """lm-eval writes results_<date>.json, or <name>_<date>.json for --output_path <name>.json."""
-    return name.endswith(".json") and (name.startswith("results_") or bool(_DATE.search(name)))
-
-
-def _is_samples(name: str) -> bool:
-    return name.startswith("samples_") and name.endswith(".jsonl")
-
-
-def _date_id(name: str) -> str:
-    found = _DATE.search(name)
-    return found[1] if found else Path(name).stem
-
-
-def _run(found: _Found, include_samples: bool, problems: list[str]) -> Run:
+def _run(found: Found, include_samples: bool, problems: list[str]) -> Run:
     """One results file; a task that cannot be used is told to `problems`.
 
     Raises:
@@ -290,7 +227,7 @@ def _is_ours(config: Any) -> bool:
 
 
 def _cell(
-    found: _Found,
+    found: Found,
     told: Mapping[str, Any],
     task: str,
     arguments: Mapping[str, Any],
@@ -397,70 +334,4 @@ def _checked(cell: Cell, samples: Path, where: str, include_samples: bool) -> Ce
         cell,
         rates={metric: every[metric] for metric in METRICS if metric in every},
         responses=found,
-    )
-
-
-def _newest(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
-    """Runs without the cells that another has again, the newest or the larger one, and notes."""
-    ordered = sorted(
-        runs,
-        key=lambda run: (
-            run.model,
-            run.revision,
-            run.condition,
-            run.intervention,
-            run.date,
-            str(run.path),
-        ),
-    )
-    # Of each kind of cell the best so far, as its run's place and its own place there.
-    best: dict[tuple[str, ...], tuple[int, int]] = {}
-    beaten: list[tuple[int, tuple[str, ...]]] = []
-    for place, run in enumerate(ordered):
-        for number, cell in enumerate(run.cells):
-            key = _key(run, cell)
-            rival, at = best.get(key, (None, 0))
-            # Later in `ordered` is newer, of the same model and condition.
-            if rival is not None and cell.n < ordered[rival].cells[at].n:
-                beaten.append((place, key))
-                continue
-            if rival is not None:
-                beaten.append((rival, key))
-            best[key] = place, number
-    kept = set(best.values())
-    remaining = [
-        replace(
-            run, cells=tuple(c for number, c in enumerate(run.cells) if (place, number) in kept)
-        )
-        for place, run in enumerate(ordered)
-    ]
-    lost = Counter((loser, best[key][0]) for loser, key in beaten)
-    notes = [
-        f"{count} of the tasks of {shown(ordered[loser].path)} left out: "
-        f"{shown(ordered[winner].path)} {_reason(ordered, loser, winner)}."
-        for (loser, winner), count in lost.items()
-    ]
-    return [run for run in remaining if run.cells], notes
-
-
-def _reason(ordered: Sequence[Run], loser: int, winner: int) -> str:
-    if loser == winner:
-        return "has another task of the same data set, language and settings"
-    if ordered[loser].date == ordered[winner].date:
-        return "is of the same date and has at least as many prompts"
-    newer = ordered[winner].date > ordered[loser].date
-    return "is newer and has at least as many prompts" if newer else "is older but has more prompts"
-
-
-def _key(run: Run, cell: Cell) -> tuple[str, ...]:
-    """What makes two cells of two runs the same."""
-    return (
-        run.model,
-        run.revision,
-        run.condition,
-        run.intervention,
-        cell.generation,
-        cell.dataset,
-        cell.language,
-        cell.judge,
     )

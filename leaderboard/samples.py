@@ -13,6 +13,9 @@ from leaderboard.documents import AGAIN, BadResults, parse, part, shown, text
 from polyrefuse_tasks.judges.labels import Label
 from polyrefuse_tasks.metrics import OFF_LANGUAGE, score, score_sampled
 
+UNIDENTIFIED: dict[str, float] = {OFF_LANGUAGE: 0.0}
+"""What an answer adds where its language was not identified; the rate is left out then."""
+
 LABELS: dict[str, Label] = {label.value: label for label in Label}
 
 
@@ -85,15 +88,17 @@ def _response(told: Mapping[str, Any], asked: Asked, include_samples: bool, wher
     if "kept" not in row:
         values = _values(row, asked, where)
     elif isinstance(kept, list) and kept and all(isinstance(one, dict) for one in kept):
-        answers = [dict(_values(one, asked, where)) for one in kept]
-        values = score_sampled(answers, harmful=asked.harmful)
+        answers = [_values(one, asked, where) for one in kept]
+        values = score_sampled([UNIDENTIFIED | answer for answer in answers], harmful=asked.harmful)
+        if any(OFF_LANGUAGE not in answer for answer in answers):
+            del values[OFF_LANGUAGE]
     else:
         raise BadResults(f"{where}: kept is {reprlib.repr(kept)}, not a list of labels; {AGAIN}")
     answer = _answer(told, where) if include_samples else None
     return Response(text(row.get("id"), "id", where), values, answer)
 
 
-def _values(answer: Mapping[str, Any], asked: Asked, where: str) -> Mapping[str, float]:
+def _values(answer: Mapping[str, Any], asked: Asked, where: str) -> dict[str, float]:
     label, found = answer.get("label"), answer.get("response_language")
     if not isinstance(label, str) or label not in LABELS:
         raise BadResults(
@@ -104,7 +109,7 @@ def _values(answer: Mapping[str, Any], asked: Asked, where: str) -> Mapping[str,
 
 
 @lru_cache
-def _score(label: str, off_language: bool | None, harmful: bool) -> Mapping[str, float]:
+def _score(label: str, off_language: bool | None, harmful: bool) -> dict[str, float]:
     """What an answer adds to each rate; None where its language was not identified."""
     values = score(LABELS[label], off_language=bool(off_language), harmful=harmful)
     if off_language is None:

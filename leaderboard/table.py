@@ -1,13 +1,11 @@
-"""The table: models under conditions by languages, and as Markdown and LaTeX."""
+"""The table: models under conditions by languages, and what its rows and columns are called."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from leaderboard.models import Row
-from leaderboard.published import Source
 from leaderboard.records import MEAN, Record
 
 METRICS: dict[str, tuple[str, str]] = {
@@ -25,10 +23,15 @@ METRICS: dict[str, tuple[str, str]] = {
 }
 """Metric -> its title, and the share of what it is; in the order of tables."""
 
-CONDITIONS: tuple[str, ...] = (
-    "baseline", "system-prompt", "mcd", "addition", "ablation", "ablation+mcd",
-)  # fmt: skip
-"""In the order of rows; others come after them."""
+CONDITIONS: dict[str, str] = {
+    "baseline": "the model as it is",
+    "system-prompt": "with a system prompt, or a safety prompt in words",
+    "mcd": "with a trained soft safety prompt (multilingual collaborative defense)",
+    "addition": "with the refusal direction added to its activations, so that it refuses",
+    "ablation": "with the refusal direction removed from its activations, so that it complies",
+    "ablation+mcd": "with the refusal direction removed and the soft safety prompt",
+}
+"""Condition -> what was done to the model; in the order of rows, others after them."""
 
 FORMULA = "balanced score = 2 (1 - ASR) (1 - FRR) / ((1 - ASR) + (1 - FRR))"
 """How the balanced score is made: the harmonic mean of 1 - ASR and 1 - FRR."""
@@ -37,7 +40,7 @@ READING = (
     "Rates are percentages, with their 95% interval and the number of prompts n. Intervals are "
     "Wilson's; of means of sampled answers or languages a bootstrap over prompts, or, where the "
     "answers are not known, the mean of the languages' ends. The mean counts every language the "
-    "same."
+    "same, and its n is their sum."
 )
 
 
@@ -132,6 +135,32 @@ def together(found: Iterable[Table], rows: Iterable[Row]) -> Iterator[list[Subje
     yield from groups.values()
 
 
+def overlaps(rows: Iterable[Row]) -> dict[Subject, dict[str, int | None]]:
+    """By subject: test set -> how many of its rows its safety prompt was trained on.
+
+    None where that is not known. `trained` looks a subject up: it is without its generation
+    settings, because the prompt is the same whatever they are.
+    """
+    found: dict[Subject, dict[str, int | None]] = {}
+    for row in rows:
+        if row.overlap:
+            found.setdefault(replace(subject(row), generation=""), {}).update(row.overlap)
+    return found
+
+
+def trained(overlap: dict[Subject, dict[str, int | None]], about: Subject, dataset: str) -> str:
+    """What a subject's rates on a data set must not be read without; mostly nothing."""
+    sets = overlap.get(replace(about, generation=""), {})
+    if dataset not in sets:
+        return ""
+    count = sets[dataset]
+    return (
+        "perhaps trained on these prompts"
+        if count is None
+        else f"trained on {count} of these prompts"
+    )
+
+
 def percent(share: float) -> str:
     """A share as a percentage with one decimal, without the sign."""
     return f"{100 * share:.1f}"
@@ -193,144 +222,3 @@ def _differing(
     for one in subjects:
         values.setdefault(same(one), set()).add(value(one))
     return {one for one in subjects if len(values[same(one)]) > 1}
-
-
-MODEL_COLUMNS: tuple[str, ...] = (
-    "ASR", "ASR, ablation", "ASR, MCD", "false refusal", "balanced", "degenerate", "undecided",
-    "loophole", "gap", "worst language", "anchors in test set",
-)  # fmt: skip
-"""What `model_cells` says, beside model, condition, data set and judge."""
-
-
-def model_cells(row: Row, rate: Callable[[Record], str]) -> tuple[str, ...]:
-    """What is known of a model, in the order of `MODEL_COLUMNS`; a dash where nothing is."""
-    under = [row.under.get(condition) for condition in ("ablation", "mcd")]
-    overlap = ", ".join(
-        f"{name}: {'unknown' if count is None else count}" for name, count in row.overlap.items()
-    )
-    known = (row.asr, *under, row.false_refusal, row.degenerate, row.undecided, row.loophole)
-    rates = ["-" if record is None else rate(record) for record in known]
-    balanced, gap = (
-        "-" if share is None else percent(share) for share in (row.balanced, row.language_gap)
-    )
-    return (*rates[:4], balanced, *rates[4:], gap, row.worst_language or "-", overlap or "-")
-
-
-def to_markdown(
-    heading: str,
-    found: Sequence[Table],
-    rows: Sequence[Row],
-    *,
-    sources: Sequence[Source] = (),
-    said: Sequence[str] = (),
-) -> str:
-    """The tables as GitHub's Markdown.
-
-    Args:
-        heading: of the document.
-        found: what `tables` returned.
-        rows: of the table of models.
-        sources: where the numbers come from.
-        said: sentences at the end, as of what was left out.
-    """
-    return "\n".join((*_markdown(heading, found, rows), *_markdown_end(sources, said))) + "\n"
-
-
-def _markdown(heading: str, found: Sequence[Table], rows: Sequence[Row]) -> Iterator[str]:
-    names = names_of(together(found, rows))
-    yield from (f"# {_md(heading)}", "", READING)
-    if rows:
-        yield from ("", "## Models", "", f"Harmonic mean of 1 - ASR and 1 - FRR: `{FORMULA}`.", "")
-        yield from _md_head("model", "condition", "data set", "judge", *MODEL_COLUMNS)
-        for row in rows:
-            cells = (*names[subject(row)], row.dataset, row.judge, *model_cells(row, _md_rate))
-            yield _md_line(*map(_md, cells))
-    for table in found:
-        yield from ("", f"## {title(table.metric)}: {_md(table.dataset)}, judge {_md(table.judge)}")
-        yield from ("", *_md_head("model", "condition", *map(_md, table.languages)))
-        for about, by_language in table.rows.items():
-            rates = (
-                _md_rate(by_language[language]) if language in by_language else "-"
-                for language in table.languages
-            )
-            yield _md_line(*map(_md, names[about]), *rates)
-
-
-def _markdown_end(sources: Sequence[Source], said: Sequence[str]) -> Iterator[str]:
-    if sources:
-        yield from ("", "## Where the numbers come from", "")
-        yield from (f"- [{_md(one.name)}](<{one.link}>): {_md(one.text)}" for one in sources)
-    if said:
-        yield from ("", "## What was left out, and why", "")
-        yield from (f"- {_md(sentence)}" for sentence in said)
-
-
-def _md_head(*names: str) -> tuple[str, str]:
-    return _md_line(*names), _md_line(*("---" for _ in names))
-
-
-def _md_line(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _md_rate(record: Record) -> str:
-    low, high = percent(record.low), percent(record.high)
-    return f"{percent(record.value)} ({low} to {high}, n = {record.n})"
-
-
-def _md(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    inert = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    # A colon before slashes would make a link.
-    return re.sub(r"([\\`*_{}\[\]#+!|~$@]|:(?=//))", r"\\\1", inert)
-
-
-def to_latex(found: Sequence[Table]) -> str:
-    r"""The tables as LaTeX with booktabs and longtable; `\rate` can be defined otherwise."""
-    return "\n".join(_latex(found)) + "\n"
-
-
-def _latex(found: Sequence[Table]) -> Iterator[str]:
-    names = names_of(together(found, ()))
-    yield r"% \usepackage{booktabs,longtable} and, best, landscape pages."
-    yield f"% {READING}"
-    yield (
-        r"\providecommand{\rate}[4]{\begin{tabular}{@{}c@{}}#1\\[-.4ex]"
-        r"{\tiny #2--#3}\\[-.8ex]{\tiny $n=#4$}\end{tabular}}"
-    )
-    for table in found:
-        head = " & ".join(("model", "condition", *map(_tex, table.languages)))
-        yield ""
-        yield rf"\begin{{longtable}}{{ll*{{{len(table.languages)}}}{{c}}}}"
-        yield (
-            rf"\caption{{{_tex(title(table.metric))}, percent: {_tex(table.dataset)}, judge "
-            rf"{_tex(table.judge)}}}\\"
-        )
-        yield rf"\toprule {head} \\ \midrule \endhead"
-        yield r"\bottomrule \endfoot"
-        for about, row in table.rows.items():
-            rates = (
-                _tex_rate(row[language]) if language in row else "--"
-                for language in table.languages
-            )
-            yield " & ".join((*map(_tex, names[about]), *rates)) + r" \\"
-        yield r"\end{longtable}"
-
-
-def _tex_rate(record: Record) -> str:
-    shares = (percent(share) for share in (record.value, record.low, record.high))
-    return r"\rate" + "".join(f"{{{part}}}" for part in (*shares, str(record.n)))
-
-
-_TEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
-    "^": r"\textasciicircum{}", "_": r"\_", "~": r"\textasciitilde{}", "%": r"\%",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
-    "[": "{[}", "]": "{]}",
-}  # fmt: skip
-
-
-def _tex(text: str) -> str:
-    """Text that LaTeX shows as it is, on one line."""
-    line = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
-    return "".join(_TEX.get(letter, letter) for letter in line)

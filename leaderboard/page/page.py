@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 
+MOST = 100
+"""Problems of a page, and notes, at most: thousands would be more than a page may have."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """A picture of the page.
@@ -30,7 +34,7 @@ class Picture:
     Attributes:
         file: beside the page, as `figures/scatter.svg`.
         title: what it shows, for its caption and for those who cannot see it.
-        svg: as a function of `figures` drew it.
+        svg: as a function of `figures` drew it; "" where the page only has a link to it.
     """
 
     file: str
@@ -79,13 +83,15 @@ def render_page(
         formula=table.FORMULA,
         reading=table.READING,
         metrics=table.METRICS,
+        conditions=table.CONDITIONS,
         pictures=[
-            (picture, figures.inline(picture.svg, f"p{number}"))
+            (picture, figures.inline(picture.svg, f"p{number}") if picture.svg else "")
             for number, picture in enumerate(pictures)
         ],
         sources=sources,
-        problems=problems,
-        notes=notes,
+        problems=problems[:MOST],
+        notes=notes[:MOST],
+        unsaid=max(0, len(problems) - MOST) + max(0, len(notes) - MOST),
         files=files,
         pages=pages,
         palette=figures.palette(),
@@ -151,6 +157,7 @@ def _data(
 ) -> dict[str, Any]:
     """What script.js shows; the shapes of its parts are said there."""
     texts = _Texts()
+    overlap = table.overlaps(rows)
     subjects: dict[Subject, int] = {}
 
     def of(about: Subject) -> int:
@@ -188,7 +195,6 @@ def _data(
             _rounded(row.balanced),
             _rounded(row.language_gap),
             row.worst_language,
-            list(row.overlap.items()),
         ]
         for row in rows
     ]
@@ -209,6 +215,7 @@ def _data(
                 about.intervention,
                 about.generation,
                 page_of.get(about.model, ""),
+                list(overlap.get(replace(about, generation=""), {}).items()),
             ]
             for about in subjects
         ],

@@ -1,15 +1,16 @@
 "use strict";
 // Shows what is in the JSON of #data; nothing is fetched. Its parts (page.py writes them):
 //   texts     every run, data set and judge once; numbers elsewhere stand for them
-//   subjects  [model, condition as shown, condition, revision, intervention, generation, page]
+//   subjects  [model, condition as shown, condition, revision, intervention, generation, page,
+//             [[test set, rows of it that the safety prompt was trained on, null: not known]]]
 //   rates     {metric, dataset, judge, rows: [[subject, n, runs, cells]]}; a cell a language:
 //             null, hits of n, [hits, n], or [value, low, high, n] where Wilson's interval is not its
 //   models    [subject, dataset, judge, ASR, under ablation, under MCD, false refusal, degenerate,
-//             undecided, loophole, balanced, gap, worst language, overlap]
+//             undecided, loophole, balanced, gap, worst language]
 (() => {
   const at = (id) => document.getElementById(id);
   const data = JSON.parse(at("data").textContent);
-  const [MODEL, SHOWN, CONDITION, REVISION, INTERVENTION, GENERATION, PAGE] = [0, 1, 2, 3, 4, 5, 6];
+  const [MODEL, SHOWN, CONDITION, REVISION, INTERVENTION, GENERATION, PAGE, ANCHORS] = [0, 1, 2, 3, 4, 5, 6, 7];
   const codes = data.languages;
   const steps = [...document.styleSheets[0].cssRules].filter((r) => /^\.h\d+$/.test(r.selectorText)).length;
   const percent = (share) => (100 * share).toFixed(1);
@@ -62,9 +63,24 @@
     inside.replaceChildren(...name.split(/(?<=[/_])/).flatMap((part) => [part, document.createElement("wbr")]));
     if (link) cell.replaceChildren(inside);
   }
+  // What a rate of a safety prompt on rows that it was trained on must not be read without.
+  function trained(subject, dataset) {
+    const found = subject[ANCHORS].find(([name]) => name === dataset);
+    if (!found) return "";
+    return found[1] === null ? "perhaps trained on these prompts" : `trained on ${found[1]} of these prompts`;
+  }
+  function conditionCell(cell, text, seen) {
+    cell.textContent = text;
+    if (seen) cell.append(Object.assign(document.createElement("small"), { className: "seen", textContent: seen }));
+  }
   // The table scrolls in a box of its own, which the keyboard reaches.
   function finish(id, table) {
-    table.columns().every(function () { this.header().setAttribute("scope", "col"); });
+    table.columns().every(function () {
+      const head = this.header();
+      head.setAttribute("scope", "col");
+      const language = data.names[head.textContent.trim()];
+      if (language) head.title = language;
+    });
     const box = at(id).closest(".dt-layout-table");
     box.classList.add("scroll");
     box.tabIndex = 0;
@@ -159,7 +175,7 @@
       order: [],
       columns: [
         { title: "Model", data: (row) => row.subject[MODEL], render: escaped, cellType: "th", createdCell: (cell, _, row) => rowHead(cell, row.subject[MODEL]), type: "string" },
-        { title: "Condition", data: (row) => row.subject[SHOWN], render: escaped, className: "condition", type: "string" },
+        { title: "Condition", data: (row) => row.subject[SHOWN], render: escaped, className: "condition", createdCell: (cell, _, row) => conditionCell(cell, row.subject[SHOWN], row.seen), type: "string" },
         ...codes.map(column),
       ],
     });
@@ -175,8 +191,9 @@
         `${subject[MODEL]}, ${subject[SHOWN]}`,
         `${metricTitle(chosen.metric)}, ${languageTitle(codes[cell.dataset.index])}: ${(100 * told.value).toFixed(2)}%`,
         `95% interval ${(100 * told.low).toFixed(2)} to ${(100 * told.high).toFixed(2)}%${told.wilson ? " (Wilson)" : ""}, n = ${told.n}`,
-        `Run: ${row.runs.map((run) => data.texts[run]).join(", ")}`,
+        `${row.runs.length > 1 ? "Runs of this row" : "Run"}: ${row.runs.map((run) => data.texts[run]).join(", ")}`,
       ];
+      if (row.seen) lines.push(`Safety prompt: ${row.seen}`);
       if (subject[REVISION]) lines.push(`Revision: ${subject[REVISION]}`);
       if (subject[INTERVENTION]) lines.push(`Intervention: ${subject[INTERVENTION]}`);
       if (subject[GENERATION]) lines.push(`Generation settings: ${subject[GENERATION]}`);
@@ -208,7 +225,7 @@
         `${metricTitle(chosen.metric)} in percent, data set ${chosen.dataset}, judge ${chosen.judge}`;
       table.clear();
       table.rows.add(chosen.rows.map(([subject, n, runs, cells]) => ({
-        subject: data.subjects[subject], runs, rates: cells.map((cell) => rate(cell, n)),
+        subject: data.subjects[subject], seen: trained(data.subjects[subject], chosen.dataset), runs, rates: cells.map((cell) => rate(cell, n)),
       })));
       showLanguages();
       table.draw();
@@ -260,13 +277,16 @@
 
   // ---- by model
   function modelsTable() {
-    const rows = data.models.map(([subject, dataset, judge, asr, ablation, mcd, frr, degenerate, undecided, loophole, balanced, gap, worst, overlap]) => ({
+    const rows = data.models.map(([subject, dataset, judge, asr, ablation, mcd, frr, degenerate, undecided, loophole, balanced, gap, worst]) => ({
       subject: data.subjects[subject], dataset: data.texts[dataset], judge: data.texts[judge],
       asr: rate(asr), ablation: rate(ablation), mcd: rate(mcd), frr: rate(frr), loophole: rate(loophole),
       degenerate: rate(degenerate), undecided: rate(undecided),
-      balanced, gap, worst, overlap,
+      balanced, gap, worst, anchors: data.subjects[subject][ANCHORS].length ? data.subjects[subject][ANCHORS] : null,
     }));
     const known = (name) => rows.some((row) => row[name] !== null);
+    document.querySelectorAll("#columns [data-column]").forEach((said) => {
+      said.hidden = !said.dataset.column.split(" ").some(known);
+    });
     const measured = (name, title) => ({
       name, title, className: "number", type: "rate", orderSequence: ["desc", "asc"],
       data: (row, kind) => {
@@ -285,7 +305,7 @@
       cellType: "th",
       createdCell: (cell, _, row) => rowHead(cell, row.subject[MODEL], row.subject[PAGE]),
     };
-    const overlap = (row) => row.overlap.map(([name, count]) => `${name}: ${count ?? "unknown"}`).join(", ") || "–";
+    const anchors = (row) => (row.anchors ?? []).map(([name, count]) => `${name}: ${count ?? "not known"}`).join(", ") || "–";
     const several = (values) => new Set(values).size > 1;
     const table = new DataTable("#models", {
       ...options(rows.length, "rows"),
@@ -293,7 +313,10 @@
       order: [],
       columns: [
         model,
-        words("Condition", (row) => row.subject[SHOWN], "condition"),
+        {
+          ...words("Condition", (row) => row.subject[SHOWN], "condition"),
+          createdCell: (cell, _, row) => conditionCell(cell, row.subject[SHOWN], trained(row.subject, row.dataset)),
+        },
         ...(several(rows.map((row) => row.dataset)) ? [words("Data set", (row) => row.dataset)] : []),
         ...(several(rows.map((row) => row.judge)) ? [words("Judge", (row) => row.judge)] : []),
         ...[
@@ -301,11 +324,28 @@
           measured("frr", "False refusal"), plain("balanced", "Balanced"), measured("degenerate", "Degenerate"),
           measured("undecided", "Undecided"), measured("loophole", "Loophole"),
           plain("gap", "Gap"),
-        ].filter(({ name }) => known(name)), words("Worst", (row) => (row.worst === null ? "–" : languageTitle(row.worst)), "condition"),
-        ...(rows.some((row) => row.overlap.length) ? [words("Anchors in test set", overlap)] : []),
+        ].filter(({ name }) => known(name)),
+        ...(known("gap") ? [words("Worst", (row) => (row.worst === null ? "–" : languageTitle(row.worst)), "condition")] : []),
+        ...(known("anchors") ? [words("Anchors in test set", anchors)] : []),
       ],
     });
     finish("models", table);
+
+    // What all rows have in common is no column and no choice; the caption says it.
+    const search = at("model-search");
+    const filters = [["condition", (row) => row.subject[CONDITION]], ["dataset", (row) => row.dataset], ["judge", (row) => row.judge]]
+      .map(([name, of]) => {
+        const select = at(`model-${name}`);
+        const values = [...new Set(rows.map(of))];
+        select.append(new Option("any", ""), ...values.map((value) => new Option(value, value)));
+        select.closest("p").hidden = values.length < 2;
+        if (values.length === 1 && name !== "condition") at("models-caption").append(`, ${{ dataset: "data set", judge: "judge" }[name]} ${values[0]}`);
+        return (row) => !select.value || of(row) === select.value;
+      });
+    table.search.fixed("reader", (_, row) =>
+      row.subject[MODEL].toLowerCase().includes(search.value.trim().toLowerCase()) && filters.every((fits) => fits(row)));
+    at("model-controls").addEventListener("input", () => table.draw());
+    at("model-controls").addEventListener("submit", (event) => event.preventDefault());
   }
 
   // ---- light and dark

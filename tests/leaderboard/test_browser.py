@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from leaderboard import models
+from leaderboard.published import Source
 from leaderboard.records import MEAN, Record
 from leaderboard.site import Leaderboard, write_site
 from tests.leaderboard.invented import board, record, with_means
@@ -295,6 +296,83 @@ class TestModels:
             "2 (1 - ASR) (1 - FRR) / ((1 - ASR) + (1 - FRR))" in page.locator("main").inner_text()
         )
 
+    def test_filters(self, tmp_path: Path, open_page: Any) -> None:
+        more = with_means([record("de", 5, dataset="advbench", judge="wildguard", model="Other")])
+        site = written(tmp_path, [*board(models=2), *more])
+        page = open_page(site / "index.html").page
+
+        def models_shown() -> list[tuple[str, str]]:
+            return page.eval_on_selector_all(
+                "#models tbody tr",
+                "(rows) => rows.map((row) => [row.children[0].textContent, "
+                "row.children[1].textContent])",
+            )
+
+        assert len(models_shown()) == 7
+        page.get_by_label("Its condition").select_option("mcd")
+        assert models_shown() == [["invented/model-0", "mcd"], ["invented/model-1", "mcd"]]
+        page.get_by_label("Model name").fill("MODEL-1")
+        assert models_shown() == [["invented/model-1", "mcd"]]
+        page.get_by_label("Model name").fill("")
+        page.get_by_label("Its condition").select_option("any")
+        page.get_by_label("Its judge").select_option("wildguard")
+        assert models_shown() == [["Other", "baseline"]]
+        page.get_by_label("Its data set").select_option("harmful")
+        assert page.locator("#models tbody").inner_text().strip() == "No rows fit the filters."
+
+    def test_no_word_of_columns_that_are_not_there(self, tmp_path: Path, open_page: Any) -> None:
+        page = open_page(written(tmp_path, with_means([record("de", 5)])) / "index.html").page
+        assert page.locator("#columns dt:visible").all_inner_texts() == ["ASR"]
+        # What all rows have in common is said once.
+        assert (
+            page.locator("#models caption")
+            .inner_text()
+            .endswith(", data set harmful, judge native")
+        )
+        assert page.get_by_label("Its data set").is_hidden()
+
+    @pytest.mark.parametrize("width", [400, 1600])
+    def test_rows_that_a_prompt_was_trained_on(
+        self, tmp_path: Path, open_page: Any, width: int
+    ) -> None:
+        records = board(models=1)
+        overlap = {"harmful": 3, "multijail": None}
+        rows = [
+            replace(row, overlap=overlap if row.condition == "mcd" else {})
+            for row in models.rows(records)
+        ]
+        write_site(tmp_path / "site", Leaderboard("Invented", records, rows))
+        page = open_page(tmp_path / "site/index.html", width=width).page
+        for table in ("#rates", "#models"):
+            (said,) = page.locator(f"{table} .seen").all()
+            assert said.inner_text() == "trained on 3 of these prompts"
+            assert "mcd" in said.locator("xpath=../..").inner_text()
+            # In sight without scrolling sideways.
+            box = said.bounding_box()
+            assert 0 <= box["x"] <= box["x"] + box["width"] <= width
+        page.locator("#rates td.rate").nth(4).hover()
+        assert "Safety prompt: trained on 3 of these prompts" in page.locator("#tip").inner_text()
+        assert "harmful: 3, multijail: not known" in page.locator("#models").inner_text()
+        page.select_option("#metric", "false_refusal_rate")
+        assert page.locator("#rates .seen").count() == 0
+
+
+class TestPrint:
+    def test_all_columns_and_colours(self, tmp_path: Path, open_page: Any) -> None:
+        languages = ("ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "ru", "th", "yo")
+        site = written(tmp_path, board(models=2, languages=languages))
+        # A4 across, without its margins.
+        page = open_page(site / "index.html", width=1046, scheme="dark").page
+        page.emulate_media(media="print", color_scheme="dark")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1046
+        for table in ("#rates", "#models"):
+            assert page.locator(table).bounding_box()["width"] <= 1046
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == (
+            "rgb(255, 255, 255)"
+        )
+        cell = page.locator("#rates td.rate").first
+        assert cell.evaluate("(e) => getComputedStyle(e).printColorAdjust") == "exact"
+
 
 class TestLook:
     @pytest.mark.parametrize("width", [400, 1600])
@@ -369,6 +447,32 @@ class TestScreenReader:
             assert pictures.nth(place).get_attribute("aria-label")
         ids = page.eval_on_selector_all("[id]", "(all) => all.map((e) => e.id)")
         assert len(ids) == len(set(ids))
+
+
+class TestWords:
+    def test_a_newcomer_is_told(self, site: Path, tmp_path: Path, open_page: Any) -> None:
+        page = open_page(site / "index.html").page
+        words = page.locator("section[aria-labelledby=terms-heading]").inner_text()
+        for term in ("baseline", "ablation+mcd", "95% interval", "native", "substring"):
+            assert term in words
+        assert page.get_by_text("Measured with lm-eval-polyrefuse").is_visible()
+        assert page.locator("#rates thead th[title='German']").inner_text().strip() == "de"
+        assert "its n is their sum" in page.locator("main").inner_text()
+
+    def test_numbers_of_others_are_not_ours(self, tmp_path: Path, open_page: Any) -> None:
+        source = Source("a place", "https://example.org", "of numbers")
+        page = open_page(written(tmp_path, board(), sources=[source]) / "index.html").page
+        intro = page.locator("header").inner_text()
+        assert "Measured with" not in intro
+        assert "The numbers are others': where they come from." in intro
+
+
+class TestRuns:
+    def test_several_runs_are_of_the_row(self, tmp_path: Path, open_page: Any) -> None:
+        cells = with_means([record("de", 1, run="a/1"), record("en", 2, run="b/2")])
+        page = open_page(written(tmp_path, cells) / "index.html").page
+        page.locator("#rates td.rate").nth(1).hover()
+        assert "Runs of this row: a/1, b/2" in page.locator("#tip").inner_text()
 
 
 class TestMarkup:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from leaderboard import figures, models
 from leaderboard.transfers import Transfer
-from tests.leaderboard.invented import board, record
+from tests.leaderboard.invented import board, record, with_means
 
 MARKUP = "<b>&</b> $\\frac{1} \"']]> $5 _x"
 TEXT = "{http://www.w3.org/2000/svg}text"
@@ -82,10 +83,33 @@ class TestPictures:
         assert any(MARKUP in text for text in said)
         assert "usefulness, 1 - FRR (%)" in said
 
+    def test_no_interval_leaves_the_axes(self) -> None:
+        one, other = record("en", 1, 10), record("en", 0, 10, metric="false_refusal_rate")
+        rows = models.rows(
+            with_means([one, replace(other, dataset="harmless", value=0.1, low=0.02, high=0.4)])
+        )
+        svg = figures.scatter_svg(rows, ["a"])
+        box = re.search(
+            r'<g id="patch_2">\s*<path d="M ([\d.]+) ([\d.]+)\s+L ([\d.]+) [\d.]+\s+'
+            r"L [\d.]+ ([\d.]+)", svg,
+        )  # fmt: skip
+        assert box
+        left, bottom, right, top = map(float, box.groups())
+        lines = [
+            [tuple(map(float, end)) for end in re.findall(r"[ML] ([\d.]+) ([\d.]+)", group)]
+            for group in re.findall(r'<g id="LineCollection_\d+">(.*?)</g>', svg, re.DOTALL)
+        ]
+        assert len(lines) == 2
+        for ends in lines:
+            assert len(ends) == 2
+            for across, down in ends:
+                assert left < across < right
+                assert top < down < bottom
+
     def test_bars(self) -> None:
         baseline = {"de": record("de", 1), "en": record("en", 0)}
         ablation = {"de": record("de", 9), "en": record("en", 10)}
-        svg = figures.bars_svg([(MARKUP, baseline, ablation)])
+        svg = figures.bars_svg([(MARKUP, baseline, ablation)], "Harmful answers")
         said = texts(svg)
         assert {MARKUP, "de", "en", "baseline", "ablation"} <= set(said)
         boxes = re.findall(

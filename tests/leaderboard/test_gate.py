@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,6 @@ from leaderboard import baseline as baselines
 from leaderboard.baseline import BadBaseline
 from leaderboard.gate import (
     BadChoice,
-    BadThreshold,
     Change,
     Comparison,
     Outcome,
@@ -22,7 +23,9 @@ from leaderboard.gate import (
     choose,
 )
 from leaderboard.results import read
+from leaderboard.thresholds import BadThreshold
 from polyrefuse_tasks.errors import UserError
+from tests.conftest import ROOT
 from tests.leaderboard.result_files import DIRECTION, Task, task, write_run
 
 N = 40
@@ -175,6 +178,16 @@ class TestUnpaired:
         assert comparison.notes == (
             "not paired, Fisher's exact test: only 39 of the baseline's 40 prompt ids are there",
         )
+        assert comparison.failures == (
+            "other prompts than the baseline's: 1 of its 40 are missing",
+        )
+
+    def test_more_prompts_do_not_hide_that_others_are_missing(self, tmp_path: Path) -> None:
+        before = [task("harmful", "de", "r" * N)]
+        ids = [f"harmful/test/{place:04}" for place in range(N, 500)]
+        now = [task("harmful", "de", "r" * len(ids), ids=ids)]
+        (failed,) = gate(tmp_path, before, now).failed
+        assert failed.failures == ("other prompts than the baseline's: 40 of its 40 are missing",)
 
     def test_no_whole_number_of_prompts(self, tmp_path: Path) -> None:
         file = write_run(tmp_path / "now", self.NOW, samples=False)
@@ -233,7 +246,14 @@ class TestNeverASilentPass:
         )
         del metadata["sha256"]
         file.write_text(json.dumps(told), encoding="utf-8")
-        assert check(made, read([tmp_path / "now"])).passed
+        unknown = read([tmp_path / "now"])
+        (failed,) = check(made, unknown).failed
+        assert failed.failures == (
+            "the results do not say which prompts were asked: no checksums of the data",
+        )
+        # A baseline that does not say either, or first, is no worse off than before.
+        assert check(baselines.make(unknown.runs), unknown).passed
+        assert check(baselines.make(unknown.runs), read([tmp_path / "before"])).passed
 
     def test_a_file_that_cannot_be_used(self, tmp_path: Path) -> None:
         assert gate(tmp_path, SAFE, SAFE).passed
@@ -252,13 +272,53 @@ class TestNeverASilentPass:
             "degenerate_rate rose from 0.0% to 75.0%, and asr does not count those answers",
         )
 
+    def test_rates_of_no_answers_that_are_gone_are_told(self, tmp_path: Path) -> None:
+        write_run(tmp_path / "before", SAFE[:1])
+        file = write_run(tmp_path / "now", SAFE[:1], samples=False)
+        told = json.loads(file.read_text(encoding="utf-8"))
+        del told["results"]["polyrefuse_harmful_de"]["degenerate_rate,none"]
+        file.write_text(json.dumps(told), encoding="utf-8")
+        made = baselines.make(read([tmp_path / "before"]).runs)
+        comparison, _ = only(check(made, read([tmp_path / "now"])))
+        assert "the results do not say degenerate_rate" in comparison.notes
+
     def test_the_same_settings_are_chosen_of_two(self, tmp_path: Path) -> None:
         other = task("harmful", "de", "c" * (N + 5), generation={"max_gen_toks": 8})
         write_run(tmp_path / "before", SAFE)
         write_run(tmp_path / "now", SAFE)
         write_run(tmp_path / "now", [other], day=2)
         made = baselines.make(read([tmp_path / "before"]).runs)
-        assert check(made, read([tmp_path / "now"])).passed
+        outcome = check(made, read([tmp_path / "now"]))
+        assert outcome.passed
+        assert outcome.notes == (
+            "of other generation settings, so not compared: asr of harmful by native in de",
+        )
+
+    @pytest.mark.parametrize(
+        ("n", "samples", "p"),
+        [
+            # All worse: 2^-n of McNemar's test, 1 of all ways to choose n of 2 n of Fisher's;
+            # twice that after Holm's correction over two comparisons.
+            (5, True, "0.062"),
+            (6, True, None),
+            (2, False, "0.33"),
+            (4, False, None),
+        ],
+    )
+    def test_too_few_prompts_to_fail_are_told(
+        self, tmp_path: Path, n: int, samples: bool, p: str | None
+    ) -> None:
+        before = [task("harmful", lang, "r" * n) for lang in ("de", "en")]
+        now = [task("harmful", "de", "c" * n), before[1]]
+        outcome = gate(tmp_path, before, now, samples=samples)
+        assert outcome.passed is (p is not None)
+        for comparison in outcome.comparisons:
+            said = [note for note in comparison.notes if note.startswith("too few prompts")]
+            assert said == [] if p is None else f"all {n} counted, p would be {p} after" in said[0]
+
+    def test_what_can_hardly_rise_is_not_said_to_have_few_prompts(self, tmp_path: Path) -> None:
+        before = [task("harmful", "de", "c" * 99 + "r")]
+        assert only(gate(tmp_path, before, before))[0].notes == ()
 
 
 class TestMoreThanTheBaseline:
@@ -293,6 +353,35 @@ class TestSampled:
         assert [each.before.metric for each in outcome.failed] == ["asr_any", "frr_any"]
         assert len(outcome.comparisons) == 2
         assert all(each.change and each.change.worse == 9 for each in outcome.failed)
+
+
+class TestCommand:
+    def run(self, *arguments: object, python: tuple[str, ...] = ()) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, *python, "-m", "polyrefuse", "leaderboard", *map(str, arguments)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    def test_help_does_not_wait_for_numpy(self) -> None:
+        for command in ("check", "power"):
+            code, out, err = self.run(command, "--help", python=("-X", "importtime"))
+            assert code == 0
+            assert "--tolerance" in out
+            loaded = {line.rpartition("|")[2].strip() for line in err.splitlines()}
+            assert "leaderboard.gate_cli" in loaded
+            assert not loaded & {"numpy", "scipy", "leaderboard.gate"}
+
+    def test_an_update_says_what_it_left_out(self, tmp_path: Path) -> None:
+        write_run(tmp_path, SAFE)
+        write_run(tmp_path, SAFE[:1], day=2)
+        baseline = tmp_path / "baseline.json"
+        code, out, err = self.run("check", tmp_path, "--baseline", baseline, "--update", "--json")
+        assert (code, json.loads(out)["cells"]) == (0, 2)
+        assert err.startswith("polyrefuse: note: 1 of the tasks of ")
+        assert err.count("\n") == 1
 
 
 class TestChoose:
@@ -375,6 +464,33 @@ class TestBaselineFile:
         assert file.read_bytes() == old
         assert [path.name for path in file.parent.iterdir()] == [file.name]
 
+    @pytest.mark.parametrize("place", ["", "afile/baseline.json", "x" * 300, "folder", "."])
+    def test_places_that_cannot_be(
+        self, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made = baselines.read(self.made(tmp_path))
+        (tmp_path / "here" / "folder").mkdir(parents=True)
+        (tmp_path / "here" / "afile").touch()
+        monkeypatch.chdir(tmp_path / "here")
+        with pytest.raises(UserError, match="cannot be written"):
+            baselines.write(made, Path(place))
+        assert sorted(path.name for path in Path().iterdir()) == ["afile", "folder"]
+        assert not list(Path("folder").iterdir())
+
+    def test_a_file_name_as_long_as_can_be(self, tmp_path: Path) -> None:
+        made = baselines.read(self.made(tmp_path))
+        file = tmp_path / ("x" * 250 + ".json")
+        baselines.write(made, file)
+        assert baselines.read(file) == made
+
+    def test_half_a_letter_from_the_results(self, tmp_path: Path) -> None:
+        file = write_run(tmp_path / "results", SAFE, top={"lm_eval_version": "HALF"})
+        text = file.read_text(encoding="utf-8").replace("HALF", r"\ud800")
+        file.write_text(text, encoding="utf-8")
+        made = baselines.make(read([tmp_path / "results"]).runs)
+        baselines.write(made, tmp_path / "baseline.json")
+        assert baselines.read(tmp_path / "baseline.json") == made
+
     def test_nothing_to_gate(self, tmp_path: Path) -> None:
         file = write_run(tmp_path, SAFE[:1], samples=False)
         told = json.loads(file.read_text(encoding="utf-8"))
@@ -403,6 +519,10 @@ class TestBaselineFile:
             (lambda told: told["cells"][0]["labels"].popitem(), "has counts that contradict"),
             (lambda told: told["cells"][0].update(labels={"x": 2}), "as labels, not null or"),
             (lambda told: told["cells"][0].update(beside={"degenerate_rate": math.nan}), "beside"),
+            (lambda told: told["cells"][0].update(beside={"undecided_rate": 10**400}), "beside"),
+            (lambda told: told.update(model="\ud800"), "as model, not a printable string"),
+            (lambda told: told.update(runs=[1]), "has [1] as runs, not a list of strings"),
+            (lambda told: told["cells"][0].update(judge="a\nb"), "as judge, not a printable"),
         ],
     )
     def test_broken(self, tmp_path: Path, change: Any, said: str) -> None:

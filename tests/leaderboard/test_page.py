@@ -5,18 +5,22 @@ from __future__ import annotations
 import configparser
 import hashlib
 import json
+import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from leaderboard import models, site
+from leaderboard import models, pages, pictures
 from leaderboard.files import CannotWrite
 from leaderboard.page import page as page_module
+from leaderboard.pages import LIMIT
 from leaderboard.published import Source
 from leaderboard.records import from_json
-from leaderboard.site import LIMIT, Leaderboard, write_site
+from leaderboard.site import Leaderboard, write_site
+from leaderboard.table import names_of, tables
 from leaderboard.transfers import read_transfers
 from tests.conftest import ROOT
 from tests.leaderboard.invented import board, record, with_means
@@ -140,10 +144,10 @@ class TestPages:
             )
         )  # fmt: skip
         files = write_site(tmp_path / "site", leaderboard(records))
-        pages = [file for file in files if re.fullmatch(r"page-\d+\.html", file)]
-        assert pages == ["page-1.html", "page-2.html", "page-3.html"]
+        found = [file for file in files if re.fullmatch(r"page-\d+\.html", file)]
+        assert found == ["page-1.html", "page-2.html", "page-3.html"]
         seen = []
-        for file in ("index.html", *pages):
+        for file in ("index.html", *found):
             path = tmp_path / "site" / file
             assert path.stat().st_size < LIMIT == 2_000_000
             told = data(path.read_text(encoding="utf-8"))
@@ -162,21 +166,80 @@ class TestPages:
     def test_fewer_models_where_they_would_not_fit(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(site, "LIMIT", site.ROOM + 2_500)
+        monkeypatch.setattr(pages, "LIMIT", pages.ROOM + 2_500)
         records = with_means(
             record(language, number, 572, model=f"m-{number}")
             for number in range(8)
             for language in LANGUAGES
         )
         files = write_site(tmp_path / "site", leaderboard(records))
-        pages = [file for file in files if file.startswith("page-")]
-        assert len(pages) > 1
+        several = [file for file in files if file.startswith("page-")]
+        assert len(several) > 1
         found = []
-        for file in pages:
+        for file in several:
             html = (tmp_path / "site" / file).read_text(encoding="utf-8")
-            assert len(html.encode()) < site.LIMIT
+            assert len(html.encode()) < pages.LIMIT
             found += [one[0] for one in data(html)["subjects"]]
         assert found == [f"m-{number}" for number in range(8)]
+
+    def test_thousands_of_problems(self, tmp_path: Path) -> None:
+        said = [f"{'folder/' * 30}results-{number}.json is not JSON." for number in range(9_000)]
+        write_site(tmp_path / "site", leaderboard(board(), problems=said, notes=said))
+        html = (tmp_path / "site/index.html").read_text(encoding="utf-8")
+        assert len(html.encode()) < LIMIT
+        assert html.count("is not JSON.") == 200
+        assert "17800 more: leaderboard.md has all of them" in html
+        markdown = (tmp_path / "site/leaderboard.md").read_text(encoding="utf-8")
+        assert markdown.count("is not JSON.") == 18_000
+
+    def test_more_matrices_than_a_page_has_room_for(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "transfer.json").write_text(json.dumps(transfer_report()))
+        (one,), _ = read_transfers([tmp_path])
+        monkeypatch.setattr(pages, "LIMIT", 450_000)
+        files = write_site(tmp_path / "site", leaderboard(board(), transfers=[one] * 8))
+        html = (tmp_path / "site/index.html").read_text(encoding="utf-8")
+        assert len(html.encode()) < 450_000
+        assert 0 < html.count("<svg") < 18
+        for file in files:
+            assert not file.startswith("figures/") or f'<a href="{file}">SVG</a>' in html
+
+    def test_rows_are_in_one_order_everywhere(self, tmp_path: Path) -> None:
+        records = [
+            *board(models=2),
+            *with_means([record("de", 3, model="Zeta"), record("de", 3, model="alpha")]),
+        ]
+        write_site(tmp_path / "site", leaderboard(records))
+        told = data((tmp_path / "site/index.html").read_text(encoding="utf-8"))
+        page = [tuple(told["subjects"][row[0]][:2]) for row in told["models"]]
+        text = (tmp_path / "site/leaderboard.md").read_text(encoding="utf-8")
+        section = text.partition("## Models")[2].partition("\n## ")[0]
+        lines = [
+            tuple(line.strip("| ").split(" | ")[:2])
+            for line in section.splitlines()
+            if "| native |" in line
+        ]
+        assert lines == page
+        assert (page[0][0], page[-1][0]) == ("alpha", "Zeta")
+        assert [condition for _, condition in page][1:4] == ["baseline", "mcd", "ablation"]
+
+
+class TestPictures:
+    def test_rise_is_over_languages_that_both_have(self) -> None:
+        cells = with_means(
+            [
+                *(record(code, 5, model="a") for code in ("de", "en")),
+                *(record(code, 7, model="a", condition="ablation") for code in ("de", "en")),
+                record("de", 0, model="b"),
+                record("en", 8, model="b"),
+                record("en", 9, model="b", condition="ablation"),
+            ]
+        )
+        found = tables(cells)
+        # Of b the means are .4 and .9, but English alone rose, by .1.
+        titles = [title for title, _, _ in pictures._panels(found[0], names_of([found[0].rows]))]
+        assert titles == ["a", "b"]
 
 
 class TestFolder:
@@ -215,6 +278,45 @@ class TestFolder:
         with pytest.raises(CannotWrite, match="is not a folder"):
             write_site(folder / "thesis.tex", leaderboard(board()))
 
+    def test_pictures_of_others_are_kept(self, tmp_path: Path) -> None:
+        folder = tmp_path / "site"
+        write_site(folder, leaderboard(board()))
+        (folder / "figures/logo.png").write_bytes(b"mine")
+        (folder / "figures/bars-9.svg").write_text("of an older leaderboard")
+        for _ in range(2):
+            write_site(folder, leaderboard([record("de", 3)]))
+            assert [path.name for path in (folder / "figures").iterdir()] == ["logo.png"]
+        assert (folder / "figures/logo.png").read_bytes() == b"mine"
+
+    def test_a_leaderboard_of_another_program(self, tmp_path: Path) -> None:
+        for text in ('[{"player": 1}]', ""):
+            (tmp_path / "leaderboard.json").write_text(text)
+            (tmp_path / "index.html").write_text("mine")
+            with pytest.raises(CannotWrite, match="has other things in it"):
+                write_site(tmp_path, leaderboard(board()))
+            assert (tmp_path / "index.html").read_text() == "mine"
+
+    def test_the_older_one_comes_back(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = tmp_path / "site"
+        write_site(folder, leaderboard(board()))
+        (folder / "CNAME").write_text("example.org")
+        before = {path: path.read_bytes() for path in folder.rglob("*.*")}
+        rename = os.replace
+
+        def once(source: Path, target: Path) -> None:
+            if str(source).endswith(".new"):
+                raise OSError(16, "Device or resource busy")
+            rename(source, target)
+
+        monkeypatch.setattr(os, "replace", once)
+        with pytest.raises(CannotWrite, match="Device or resource busy"):
+            write_site(folder, leaderboard([record("de", 3)]))
+        assert [path.name for path in tmp_path.iterdir()] == ["site"]
+        assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
+        assert (folder / "CNAME").exists()
+
     def test_whole_or_not_at_all(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_site(tmp_path / "site", leaderboard(board()))
         before = {path: path.read_bytes() for path in (tmp_path / "site").rglob("*.*")}
@@ -222,7 +324,7 @@ class TestFolder:
         def full(*_: Any, **__: Any) -> str:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(site, "render_page", full)
+        monkeypatch.setattr(pages, "render_page", full)
         for name in ("site", "new"):
             with pytest.raises(CannotWrite, match="No space left on device"):
                 write_site(tmp_path / name, leaderboard([record("de", 3)]))
@@ -254,6 +356,63 @@ def transfer_report() -> dict[str, Any]:
         "cosine_at": {"position": -1, "layer": 2},
         "cosine": [[1.0000000000000002, 0.5], [0.5, 1.0]],
     }
+
+
+class TestAnchors:
+    """Rows of a test set that a safety prompt was trained on are said beside its rates."""
+
+    @pytest.fixture
+    def shown(self) -> Leaderboard:
+        prompt: dict[str, Any] = {"condition": "mcd", "intervention": "ab" * 8}
+        records = with_means(
+            record(language, 3, dataset=dataset, **about)
+            for dataset in ("harmful", "multijail", "advbench")
+            for language in ("de", "en")
+            for about in ({}, prompt)
+        )
+        records += with_means(
+            record(language, 2, dataset="harmless", metric="false_refusal_rate", **about)
+            for language in ("de", "en")
+            for about in ({}, prompt)
+        )
+        overlap = {"multijail": 2, "advbench": None}
+        rows = [
+            replace(row, overlap=overlap if row.condition == "mcd" else {})
+            for row in models.rows(records)
+        ]
+        return Leaderboard("Invented", records, rows)
+
+    def test_in_the_tables_of_that_test_set(self, shown: Leaderboard, tmp_path: Path) -> None:
+        write_site(tmp_path / "site", shown)
+        text = (tmp_path / "site/leaderboard.md").read_text(encoding="utf-8")
+        tables = re.split(r"^## ", text, flags=re.MULTILINE)
+        for dataset, said in (
+            ("multijail", "| mcd (trained on 2 of these prompts) |"),
+            ("advbench", "| mcd (perhaps trained on these prompts) |"),
+            ("harmful", "| mcd |"),
+        ):
+            (found,) = [one for one in tables if one.startswith(f"Attack success: {dataset},")]
+            assert said in found
+            assert found.count("trained on") == (dataset != "harmful")
+        tex = (tmp_path / "site/leaderboard.tex").read_text(encoding="utf-8")
+        assert "& mcd (trained on 2 of these prompts) &" in tex
+        assert tex.count("trained on") == 2
+
+    def test_under_the_scatter(self, shown: Leaderboard, tmp_path: Path) -> None:
+        files = write_site(tmp_path / "site", shown)
+        drawn = [
+            (tmp_path / "site" / file).read_text(encoding="utf-8")
+            for file in files
+            if "scatter" in file
+        ]
+        assert len(drawn) == 3
+        assert sum("mcd, trained on 2 of these prompts" in svg for svg in drawn) == 1
+
+    def test_in_the_data(self, shown: Leaderboard, tmp_path: Path) -> None:
+        write_site(tmp_path / "site", shown)
+        told = data((tmp_path / "site/index.html").read_text(encoding="utf-8"))
+        anchors = {subject[2]: subject[7] for subject in told["subjects"]}
+        assert anchors == {"baseline": [], "mcd": [["multijail", 2], ["advbench", None]]}
 
 
 class TestTransfers:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from leaderboard.baseline import Score
-from leaderboard.gate import ALPHA, TOLERANCE, compare
+from leaderboard.gate import compare
 from leaderboard.power import (
     BadDesign,
     design,
@@ -19,6 +19,7 @@ from leaderboard.power import (
     smallest_rise,
 )
 from leaderboard.statistics import mcnemar_worse, wilson
+from leaderboard.thresholds import ALPHA, TOLERANCE, BadThreshold
 
 LANGUAGES = ["ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "ru", "th", "yo", "zh"]
 
@@ -163,12 +164,11 @@ class TestPower:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            ({"n": 0}, "n is 0; it has to be at least 1"),
+            ({"n": 0}, "n is 0; it has to be from 1 to 100000"),
+            ({"n": 10**30}, "n is 1000000000000000000000000000000; it"),
             ({"baseline_rate": 1.0}, "the baseline rate is 1.0"),
             ({"baseline_rate": math.nan}, "the baseline rate is nan"),
             ({"comparisons": 0}, "the number of comparisons is 0"),
-            ({"alpha": 0.0}, "alpha is 0.0"),
-            ({"tolerance": 1.0}, "the tolerance is 1.0"),
             ({"discordance": 0.2}, "the discordance is 0.2; it has to be from 0 to 0.04"),
             ({"discordance": math.nan}, "the discordance is nan"),
         ],
@@ -177,3 +177,9 @@ class TestPower:
         usual = {"n": 572, "baseline_rate": 0.02, "comparisons": 28}
         with pytest.raises(BadDesign, match=said):
             design(**usual | arguments)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("threshold", [{"alpha": 0.0}, {"tolerance": 1.0}])
+    def test_bad_thresholds(self, threshold: dict[str, float]) -> None:
+        (name,) = threshold
+        with pytest.raises(BadThreshold, match=f"{name} is {threshold[name]}"):
+            design(572, 0.02, 28, **threshold)  # type: ignore[arg-type]

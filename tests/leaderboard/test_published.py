@@ -62,8 +62,12 @@ class TestThePapersTable:
             "baseline_evaluations.csv",
             "harm_ablation_evaluations.csv",
             "column wildguard_harmful is asr_harmful by wildguard",
+            "all rates under baseline",
+            "all rates under ablation",
+            "byte for byte the authors' harm_ablation_evaluations.csv",
         ):
             assert part in said
+        assert "NOT a file" not in said
 
 
 class TestOtherFiles:
@@ -73,6 +77,15 @@ class TestOtherFiles:
             read_published([path])
         assert {one.condition for one in read_published([path], "ablation")} == {"ablation"}
         assert {one.intervention for one in read_published([path], "baseline")} == {""}
+        with pytest.raises(BadPublished, match="is 'abliterated'; give baseline or ablation"):
+            read_published([path], "abliterated")
+
+    def test_numbers_of_another_are_not_the_authors(self, tmp_path: Path) -> None:
+        path = write(tmp_path, HEAD, GOOD)
+        *_, one = sources([path], "ablation")
+        assert one.text.startswith("all rates under ablation; ")
+        assert "NOT a file that the authors published" in one.text
+        assert "blob" not in one.link
 
     def test_the_same_table_twice(self, tmp_path: Path) -> None:
         path = write(tmp_path, HEAD, GOOD)

@@ -66,6 +66,20 @@ def test_passes_beside_other_tests(folder: Folder) -> None:
     done.assert_outcomes(passed=3)
 
 
+def test_what_passes_unpaired_is_told(folder: Folder) -> None:
+    safe = [task("harmful", lang, "r" * N) for lang in ("de", "en", "fr")]
+    write_run(folder.pytester.path / "unpaired", safe, samples=False)
+    done = folder.run(*against("unpaired"))
+    done.assert_outcomes(passed=3)
+    done.stdout.fnmatch_lines(
+        [
+            "*= polyrefuse =*",
+            "note harmful asr in de, en: not paired, Fisher's exact test: *",
+            "note not in the baseline, so not compared: asr of harmful by native in fr",
+        ]
+    )
+
+
 def test_one_test_a_comparison(folder: Folder) -> None:
     done = folder.run(*against("worse"), "-v", "--junitxml", "junit.xml")
     assert done.ret == 1

@@ -16,6 +16,7 @@ import yaml
 
 from leaderboard import baseline as baselines
 from leaderboard import gate, reports
+from leaderboard.thresholds import ALPHA, TOLERANCE
 from tests.conftest import ROOT
 from tests.leaderboard.result_files import DIRECTION, task, write_run
 
@@ -239,8 +240,8 @@ class TestMarkup:
             model="<i>|m",
             condition="baseline",
             runs=("r",),
-            alpha=gate.ALPHA,
-            tolerance=gate.TOLERANCE,
+            alpha=ALPHA,
+            tolerance=TOLERANCE,
             comparisons=gate.compare([before], [now]),
             problems=("<u>\x00 is not JSON",),
             notes=("[red]",),
@@ -291,7 +292,7 @@ class TestPower:
 
     def test_misuse(self) -> None:
         done = run("power", "--n", 0, "--baseline-rate", 0.02, "--comparisons", 28)
-        assert_one_sentence(done, "n is 0; it has to be at least 1")
+        assert_one_sentence(done, "n is 0; it has to be from 1 to 100000")
         done = run(
             "power", "--n", 9, "--baseline-rate", 0.02, "--comparisons", 1, "--discordance", 0.5
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -128,6 +129,20 @@ def test_samples_without_the_language_of_answers(tmp_path: Path) -> None:
     assert "off_language_rate" not in _cell(_only(_read(tmp_path)), "harmful", "en").rates
 
 
+def test_sampled_answers_without_their_languages(tmp_path: Path) -> None:
+    path = write_run(tmp_path, [task("advbench", "en", ["rc", "rr"], sampled=True)])
+    _edit(path, lambda told: told["results"]["mcd_advbench_en"].pop("off_language_rate,none"))
+
+    def forget(line: dict[str, Any]) -> None:
+        for answer in line["doc"]["kept"]:
+            del answer["response_language"]
+
+    _edit_samples(path, forget)
+    rates = _cell(_only(_read(tmp_path)), "advbench", "en").rates
+    assert (rates["asr_any"], rates["asr_mean"]) == (0.5, 0.25)
+    assert "off_language_rate" not in rates
+
+
 def test_lines_of_other_filters_are_skipped(tmp_path: Path) -> None:
     path = write_run(tmp_path, [ENGLISH])
     samples = _samples_of(path)
@@ -207,6 +222,13 @@ def test_a_model_object_from_python_has_its_own_name(tmp_path: Path) -> None:
     config = {"model": "a/model", "model_args": None}
     write_run(tmp_path, [ENGLISH], config=config, model="qdpv68r5", top={"model_source": "CUSTOM"})
     assert _only(_read(tmp_path)).model == "a/model"
+
+
+def test_an_adapter_of_a_model_object_of_ours_is_part_of_the_revision(tmp_path: Path) -> None:
+    info = {"model_args": None, "peft": "a/lora"}
+    write_run(tmp_path, [ENGLISH])
+    write_run(tmp_path, [ENGLISH], info=info, day=2)
+    assert [run.revision for run in _read(tmp_path).runs] == ["main", "main peft=a/lora"]
 
 
 def test_a_system_instruction_is_a_condition(tmp_path: Path) -> None:
@@ -600,6 +622,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         _row("kept", [{"label": "compliance", "response_language": "en"}]),
         "has other labels than the lines before",
     ),
+    "one answer without its language": (
+        lambda path: _edit_samples(path, lambda line: line["doc"].pop("response_language"), 2),
+        "has other labels than the lines before",
+    ),
     "no results of its date": (lambda path: path.unlink(), "has no results file of its date"),
 }
 
@@ -690,6 +716,26 @@ def test_folders_without_results_and_paths_that_do_not_exist(tmp_path: Path) -> 
         read([tmp_path / "empty"])
     with pytest.raises(NoResults, match="name folders"):
         read([])
+
+
+def test_a_folder_that_cannot_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path / "good", [ENGLISH])
+    locked = str(write_run(tmp_path / "locked", [ENGLISH], day=2).parent)
+    scandir = os.scandir
+
+    # Tests may run as root, who can read everything.
+    def refuse(path: str) -> Any:
+        if os.fspath(path) == locked:
+            raise PermissionError(13, "Permission denied", locked)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    reading = read([tmp_path])
+    assert len(reading.runs) == 1
+    (problem,) = reading.problems
+    assert problem.startswith(f"{locked} cannot be read (Permission denied); ")
 
 
 def test_a_file_name_that_is_no_text(tmp_path: Path) -> None:

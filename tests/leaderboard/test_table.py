@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 
 from leaderboard import models, table
+from leaderboard.latex import to_latex
+from leaderboard.markdown import to_markdown
 from leaderboard.records import MEAN
-from leaderboard.table import Subject, names_of, subject, tables, to_latex, to_markdown
+from leaderboard.table import Subject, names_of, subject, tables
 from tests.leaderboard.invented import record, with_means
 
 MARKUP = "<b>a|b</b> `c` *d* _e_ [f](g) #h $i$ \\j ~k~ {l} m^2 n%\n## o & p\\"
@@ -98,7 +100,7 @@ class TestMarkdown:
 
 class TestLatex:
     def test_a_cell_is_rate_interval_and_n(self) -> None:
-        text = to_latex(tables(CELLS))
+        text = to_latex(tables(CELLS), models.rows(CELLS))
         assert (
             r"invented/model-1 & baseline & \rate{55.0}{29.9}{77.3}{20} & "
             r"\rate{30.0}{10.8}{60.3}{10} & \rate{80.0}{49.0}{94.3}{10} \\" in text
@@ -108,7 +110,11 @@ class TestLatex:
 
     def test_names_are_text(self) -> None:
         cells = [record("de", 3, model=MARKUP, dataset=MARKUP, judge=MARKUP)]
-        (line,) = [line for line in to_latex(tables(cells)).splitlines() if "baseline" in line]
+        (line,) = [
+            line
+            for line in to_latex(tables(cells), models.rows(cells)).splitlines()
+            if "baseline" in line
+        ]
         name, _, _ = re.split(r"(?<!\\)&", line)
         bare = re.sub(r"\\text\w+\{\}|\{[\[\]]\}|\\[{}$&#_%]", "", name)
         assert not set(bare) & set('\\{}$&#^_~%<>|"')
@@ -117,7 +123,7 @@ class TestLatex:
 
     def test_braces_are_balanced(self) -> None:
         cells = [record(MARKUP, 3, model="}{" + MARKUP)]
-        text = re.sub(r"\\[{}]", "", to_latex(tables(cells)))
+        text = re.sub(r"\\[{}]", "", to_latex(tables(cells), models.rows(cells)))
         depth = 0
         for letter in text:
             depth += (letter == "{") - (letter == "}")

@@ -1,0 +1,82 @@
+"""Of cells that several runs have, the one that stays."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from leaderboard.documents import shown
+
+if TYPE_CHECKING:
+    from leaderboard.results import Cell, Run
+
+
+def newest(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """Runs without the cells that another has again, and a note for each run that lost some.
+
+    The newest stays, unless it has fewer prompts.
+    """
+    ordered = sorted(
+        runs,
+        key=lambda run: (
+            run.model,
+            run.revision,
+            run.condition,
+            run.intervention,
+            run.date,
+            str(run.path),
+        ),
+    )
+    # Of each kind of cell the best so far, as its run's place and its own place there.
+    best: dict[tuple[str, ...], tuple[int, int]] = {}
+    beaten: list[tuple[int, tuple[str, ...]]] = []
+    for place, run in enumerate(ordered):
+        for number, cell in enumerate(run.cells):
+            key = _key(run, cell)
+            rival, at = best.get(key, (None, 0))
+            # Later in `ordered` is newer, of the same model and condition.
+            if rival is not None and cell.n < ordered[rival].cells[at].n:
+                beaten.append((place, key))
+                continue
+            if rival is not None:
+                beaten.append((rival, key))
+            best[key] = place, number
+    kept = set(best.values())
+    remaining = [
+        replace(
+            run, cells=tuple(c for number, c in enumerate(run.cells) if (place, number) in kept)
+        )
+        for place, run in enumerate(ordered)
+    ]
+    lost = Counter((loser, best[key][0]) for loser, key in beaten)
+    notes = [
+        f"{count} of the tasks of {shown(ordered[loser].path)} left out: "
+        f"{shown(ordered[winner].path)} {_reason(ordered, loser, winner)}."
+        for (loser, winner), count in lost.items()
+    ]
+    return [run for run in remaining if run.cells], notes
+
+
+def _reason(ordered: Sequence[Run], loser: int, winner: int) -> str:
+    if loser == winner:
+        return "has another task of the same data set, language and settings"
+    if ordered[loser].date == ordered[winner].date:
+        return "is of the same date and has at least as many prompts"
+    newer = ordered[winner].date > ordered[loser].date
+    return "is newer and has at least as many prompts" if newer else "is older but has more prompts"
+
+
+def _key(run: Run, cell: Cell) -> tuple[str, ...]:
+    """What makes two cells of two runs the same."""
+    return (
+        run.model,
+        run.revision,
+        run.condition,
+        run.intervention,
+        cell.generation,
+        cell.dataset,
+        cell.language,
+        cell.judge,
+    )

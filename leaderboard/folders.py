@@ -1,0 +1,85 @@
+"""Which files of a folder hold results, and which lie beside them, by the names lm-eval gives."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from leaderboard.documents import shown
+
+_DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.jsonl?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A results file, its name for messages, its date, and the names of the files beside it."""
+
+    path: Path
+    name: str
+    date_id: str
+    beside: frozenset[str]
+
+
+def find(paths: Sequence[Path], problems: list[str]) -> Iterator[Found]:
+    """Each results file once, whatever paths lead to it; folders and names sorted.
+
+    Args:
+        paths: files, or folders of which every subfolder is looked into.
+        problems: is added a sentence for each path or folder that holds nothing that can be used,
+            and for each samples file without results.
+    """
+    seen: set[str] = set()
+    for path in paths:
+        # Not Path's own: they raise where a name is too long, or a folder above is locked.
+        is_file = os.path.isfile(path)
+        if not is_file and not os.path.isdir(path):
+            problems.append(f"{shown(path)} does not exist; name a results file or a folder.")
+            continue
+        locked: list[OSError] = []
+        walked = os.walk(path.parent if is_file else path, onerror=locked.append)
+        empty = True
+        for folder, _, listed in itertools.islice(walked, 1) if is_file else sorted(walked):
+            beside = frozenset(listed)
+            names = [path.name] if is_file else sorted(listed)
+            dates = {_date_id(name) for name in beside if _is_results(name)}
+            for name in names:
+                if _is_samples(name):
+                    empty = False
+                    if _date_id(name) not in dates:
+                        problems.append(
+                            f"{shown(Path(folder, name))} has no results file of its date beside "
+                            "it; put the two into one folder."
+                        )
+                elif _is_results(name) or is_file:
+                    empty = False
+                    real = os.path.realpath(os.path.join(folder, name))
+                    if real not in seen:
+                        seen.add(real)
+                        file = Path(folder, name)
+                        yield Found(file, shown(file), _date_id(name), beside)
+        problems += [
+            f"{shown(error.filename)} cannot be read ({error.strerror}); allow it or move it away."
+            for error in locked
+        ]
+        if empty and not locked:
+            problems.append(
+                f"{shown(path)} holds no results_*.json; name what --output_path named."
+            )
+
+
+def _is_results(name: str) -> bool:
+    """lm-eval writes results_<date>.json, or <name>_<date>.json for --output_path <name>.json."""
+    return name.endswith(".json") and (name.startswith("results_") or bool(_DATE.search(name)))
+
+
+def _is_samples(name: str) -> bool:
+    return name.startswith("samples_") and name.endswith(".jsonl")
+
+
+def _date_id(name: str) -> str:
+    found = _DATE.search(name)
+    return found[1] if found else Path(name).stem

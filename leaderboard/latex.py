@@ -1,0 +1,78 @@
+"""The tables as LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from leaderboard.models import Row
+from leaderboard.records import Record
+from leaderboard.table import (
+    READING,
+    Subject,
+    Table,
+    names_of,
+    overlaps,
+    percent,
+    title,
+    together,
+    trained,
+)
+
+
+def to_latex(found: Sequence[Table], rows: Sequence[Row]) -> str:
+    r"""The tables as LaTeX with booktabs and longtable; `\rate` can be defined otherwise.
+
+    Args:
+        found: what `tables` returned.
+        rows: of the table of models; they know what a safety prompt was trained on.
+    """
+    return "\n".join(_latex(found, overlaps(rows))) + "\n"
+
+
+def _latex(found: Sequence[Table], overlap: dict[Subject, dict[str, int | None]]) -> Iterator[str]:
+    names = names_of(together(found, ()))
+    yield r"% \usepackage{booktabs,longtable} and, best, landscape pages."
+    yield f"% {READING}"
+    yield (
+        r"\providecommand{\rate}[4]{\begin{tabular}{@{}c@{}}#1\\[-.4ex]"
+        r"{\tiny #2--#3}\\[-.8ex]{\tiny $n=#4$}\end{tabular}}"
+    )
+    for table in found:
+        head = " & ".join(("model", "condition", *map(_tex, table.languages)))
+        yield ""
+        yield rf"\begin{{longtable}}{{ll*{{{len(table.languages)}}}{{c}}}}"
+        yield (
+            rf"\caption{{{_tex(title(table.metric))}, percent: {_tex(table.dataset)}, judge "
+            rf"{_tex(table.judge)}}}\\"
+        )
+        yield rf"\toprule {head} \\ \midrule \endhead"
+        yield r"\bottomrule \endfoot"
+        for about, row in table.rows.items():
+            rates = (
+                _tex_rate(row[language]) if language in row else "--"
+                for language in table.languages
+            )
+            model, condition = names[about]
+            seen = trained(overlap, about, table.dataset)
+            condition += f" ({seen})" if seen else ""
+            yield " & ".join((_tex(model), _tex(condition), *rates)) + r" \\"
+        yield r"\end{longtable}"
+
+
+def _tex_rate(record: Record) -> str:
+    shares = (percent(share) for share in (record.value, record.low, record.high))
+    return r"\rate" + "".join(f"{{{part}}}" for part in (*shares, str(record.n)))
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
+    "^": r"\textasciicircum{}", "_": r"\_", "~": r"\textasciitilde{}", "%": r"\%",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+    "[": "{[}", "]": "{]}",
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    """Text that LaTeX shows as it is, on one line."""
+    line = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
+    return "".join(_TEX.get(letter, letter) for letter in line)

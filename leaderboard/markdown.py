@@ -1,0 +1,115 @@
+"""The tables as GitHub's Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from leaderboard.models import Row
+from leaderboard.published import Source
+from leaderboard.records import Record
+from leaderboard.table import (
+    FORMULA,
+    READING,
+    Table,
+    names_of,
+    overlaps,
+    percent,
+    subject,
+    title,
+    together,
+    trained,
+)
+
+MODEL_COLUMNS: tuple[str, ...] = (
+    "ASR", "ASR, ablation", "ASR, MCD", "false refusal", "balanced", "degenerate", "undecided",
+    "loophole", "gap", "worst language", "anchors in test set",
+)  # fmt: skip
+"""What `model_cells` says, beside model, condition, data set and judge."""
+
+
+def model_cells(row: Row, rate: Callable[[Record], str]) -> tuple[str, ...]:
+    """What is known of a model, in the order of `MODEL_COLUMNS`; a dash where nothing is."""
+    under = [row.under.get(condition) for condition in ("ablation", "mcd")]
+    overlap = ", ".join(
+        f"{name}: {'not known' if count is None else count}" for name, count in row.overlap.items()
+    )
+    known = (row.asr, *under, row.false_refusal, row.degenerate, row.undecided, row.loophole)
+    rates = ["-" if record is None else rate(record) for record in known]
+    balanced, gap = (
+        "-" if share is None else percent(share) for share in (row.balanced, row.language_gap)
+    )
+    return (*rates[:4], balanced, *rates[4:], gap, row.worst_language or "-", overlap or "-")
+
+
+def to_markdown(
+    heading: str,
+    found: Sequence[Table],
+    rows: Sequence[Row],
+    *,
+    sources: Sequence[Source] = (),
+    said: Sequence[str] = (),
+) -> str:
+    """The tables as GitHub's Markdown.
+
+    Args:
+        heading: of the document.
+        found: what `tables` returned.
+        rows: of the table of models.
+        sources: where the numbers come from.
+        said: sentences at the end, as of what was left out.
+    """
+    return "\n".join((*_markdown(heading, found, rows), *_markdown_end(sources, said))) + "\n"
+
+
+def _markdown(heading: str, found: Sequence[Table], rows: Sequence[Row]) -> Iterator[str]:
+    names = names_of(together(found, rows))
+    overlap = overlaps(rows)
+    yield from (f"# {_md(heading)}", "", READING)
+    if rows:
+        yield from ("", "## Models", "", f"Harmonic mean of 1 - ASR and 1 - FRR: `{FORMULA}`.", "")
+        yield from _md_head("model", "condition", "data set", "judge", *MODEL_COLUMNS)
+        for row in rows:
+            cells = (*names[subject(row)], row.dataset, row.judge, *model_cells(row, _md_rate))
+            yield _md_line(*map(_md, cells))
+    for table in found:
+        yield from ("", f"## {title(table.metric)}: {_md(table.dataset)}, judge {_md(table.judge)}")
+        yield from ("", *_md_head("model", "condition", *map(_md, table.languages)))
+        for about, by_language in table.rows.items():
+            rates = (
+                _md_rate(by_language[language]) if language in by_language else "-"
+                for language in table.languages
+            )
+            model, condition = names[about]
+            seen = trained(overlap, about, table.dataset)
+            condition += f" ({seen})" if seen else ""
+            yield _md_line(_md(model), _md(condition), *rates)
+
+
+def _markdown_end(sources: Sequence[Source], said: Sequence[str]) -> Iterator[str]:
+    if sources:
+        yield from ("", "## Where the numbers come from", "")
+        yield from (f"- [{_md(one.name)}](<{one.link}>): {_md(one.text)}" for one in sources)
+    if said:
+        yield from ("", "## What was left out, and why", "")
+        yield from (f"- {_md(sentence)}" for sentence in said)
+
+
+def _md_head(*names: str) -> tuple[str, str]:
+    return _md_line(*names), _md_line(*("---" for _ in names))
+
+
+def _md_line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _md_rate(record: Record) -> str:
+    low, high = percent(record.low), percent(record.high)
+    return f"{percent(record.value)} ({low} to {high}, n = {record.n})"
+
+
+def _md(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    inert = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # A colon before slashes would make a link, and so would www and a dot.
+    return re.sub(r"([\\`*_{}\[\]#+!|~$@]|:(?=//)|(?<=www)\.)", r"\\\1", inert)

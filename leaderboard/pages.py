@@ -1,0 +1,168 @@
+"""Which models are on which page: one page, or an index and pages of 200 models at most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from leaderboard import pictures, table
+from leaderboard.models import Row
+from leaderboard.page.page import Link, Picture, embed, render_page
+from leaderboard.table import Table
+
+if TYPE_CHECKING:
+    from leaderboard.site import Leaderboard
+
+PAGE = 200
+"""Models on a page, at most."""
+
+LIMIT = 2_000_000
+"""Bytes of a page, at most; where so many models would need more, a page has fewer."""
+
+ROOM = 350_000
+"""Bytes of a page that are neither its data nor its pictures: the library, notes, links."""
+
+PICTURES = 4
+"""Data sets and judges with a picture of a kind, at most; one where there are several pages."""
+
+
+def write_pages(
+    folder: Path, shown: Leaderboard, found: Sequence[Table], links: Sequence[Link]
+) -> None:
+    """Write `index.html`, the pages beside it where there are any, and their pictures.
+
+    Args:
+        folder: where to.
+        shown: what is to be shown.
+        found: its tables.
+        links: files of the same leaderboard in other forms.
+    """
+    _Pages(folder, shown, found, links).write()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a page shows: its models, the data of its tables, its pictures."""
+
+    models: list[str]
+    data: str
+    pictures: list[Picture]
+
+
+@dataclass
+class _Pages:
+    """The HTML of a leaderboard: one page, or an index and the pages of its models."""
+
+    folder: Path
+    shown: Leaderboard
+    found: Sequence[Table]
+    links: Sequence[Link]
+
+    def __post_init__(self) -> None:
+        self.names = table.names_of(table.together(self.found, self.shown.rows))
+        self.models = sorted(
+            {about.model for one in self.found for about in one.rows},
+            key=lambda name: (name.casefold(), name),
+        )
+
+    def write(self) -> None:
+        parts = list(self._parts())
+        if len(parts) == 1:
+            self._save("index.html", parts[0], extra=pictures.matrices(self.shown.transfers))
+            return
+        pages = [
+            Link(f"page-{number}.html", f"{part.models[0]} to {part.models[-1]}")
+            for number, part in enumerate(parts, 1)
+        ]
+        for link, part in zip(pages, parts, strict=True):
+            self._save(link.file, part, [Link("index.html", "All models"), *pages])
+        page_of = {
+            model: link.file
+            for link, part in zip(pages, parts, strict=True)
+            for model in part.models
+        }
+        data = embed((), self.shown.rows, self.names, page_of)
+        scatters = pictures.scatters(self.shown.rows, self.names, 1)
+        if len(data.encode()) > LIMIT - ROOM:
+            # So many models that their table is left to their pages.
+            data = embed((), (), self.names, {})
+        index = _Part(self.models, data, scatters)
+        self._save("index.html", index, pages, pictures.matrices(self.shown.transfers))
+
+    def _parts(self) -> Iterator[_Part]:
+        """Models by page: so many that the page stays below the limit."""
+        if len(self.models) <= PAGE:
+            whole = self._part(self.models, PICTURES)
+            if self._fits(whole):
+                yield whole
+                return
+        todo = [self.models[start : start + PAGE] for start in range(0, len(self.models), PAGE)]
+        while todo:
+            models = todo.pop(0)
+            part = self._part(models, 1)
+            if self._fits(part) or len(models) == 1:
+                yield part
+            else:
+                todo[:0] = _halves(models)
+
+    def _part(self, models: list[str], most: int) -> _Part:
+        found, rows = self._of(models)
+        drawn = [
+            *pictures.scatters(rows, self.names, most),
+            *pictures.bars(found, self.names, most),
+        ]
+        return _Part(models, embed(found, rows, self.names, {}), drawn)
+
+    def _fits(self, part: _Part) -> bool:
+        drawn = sum(len(picture.svg.encode()) for picture in part.pictures)
+        return len(part.data.encode()) + drawn <= LIMIT - ROOM
+
+    def _of(self, models: Sequence[str]) -> tuple[list[Table], list[Row]]:
+        chosen = set(models)
+        parts = (
+            replace(
+                one, rows={about: row for about, row in one.rows.items() if about.model in chosen}
+            )
+            for one in self.found
+        )
+        return (
+            [part for part in parts if part.rows],
+            [row for row in self.shown.rows if row.model in chosen],
+        )
+
+    def _save(
+        self,
+        file: str,
+        part: _Part,
+        pages: Sequence[Link] = (),
+        extra: Sequence[Picture] = (),
+    ) -> None:
+        prefix = "" if file == "index.html" else f"{file.removesuffix('.html')}-"
+        left = LIMIT - ROOM - len(part.data.encode())
+        shown = []
+        for picture in (*part.pictures, *extra):
+            path = self.folder / "figures" / f"{prefix}{picture.file}"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(picture.svg, encoding="utf-8")
+            left -= len(picture.svg.encode())
+            # Those that the page has no room for are behind their links alone.
+            svg = picture.svg if left >= 0 else ""
+            shown.append(replace(picture, file=f"figures/{path.name}", svg=svg))
+        page = render_page(
+            self.shown.title,
+            data=part.data,
+            pictures=shown,
+            sources=self.shown.sources,
+            problems=self.shown.problems,
+            notes=self.shown.notes,
+            files=self.links,
+            pages=pages,
+        )
+        (self.folder / file).write_text(page, encoding="utf-8")
+
+
+def _halves(models: list[str]) -> list[list[str]]:
+    middle = len(models) // 2
+    return [models[:middle], models[middle:]]
