@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leaderboard.rates import records
+from leaderboard.reading.results import read
 from leaderboard.records import MEAN, Record
-from leaderboard.results import read
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
 from polyrefuse_models.organism import WEAKENED
 from polyrefuse_tasks.languages import POLYREFUSE

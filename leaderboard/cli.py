@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leaderboard import gate_cli
+from leaderboard.gate import cli as gate_cli
 
 if TYPE_CHECKING:
-    from leaderboard.results import Reading
-    from leaderboard.site import Leaderboard
+    from leaderboard.page.pages import Leaderboard
+    from leaderboard.reading.runs import Reading
 
 app = typer.Typer(
     no_args_is_help=True, help="Turn results into tables and pages, and hold them to a baseline."
@@ -45,7 +45,8 @@ def build(
 ) -> None:
     """Write a leaderboard of results: HTML, Markdown, LaTeX, CSV, JSON, and pictures."""
     from leaderboard import models, rates, site, transfers
-    from leaderboard.results import read
+    from leaderboard.page.pages import Leaderboard
+    from leaderboard.reading.results import read
 
     # Everything that is read is kept until the end: looking for garbage would double the time.
     gc.disable()
@@ -62,7 +63,7 @@ def build(
             "not publish it.",
             file=sys.stderr,
         )
-    shown = site.Leaderboard(
+    shown = Leaderboard(
         title="Refusal safety by language",
         records=records,
         rows=models.rows(records, reading),
@@ -95,10 +96,11 @@ def published(
 ) -> None:
     """Write the leaderboard of arXiv 2505.17306 from its published tables."""
     from leaderboard import models, published, site
+    from leaderboard.page.pages import Leaderboard
 
     site.require_writable(output)
     records = published.read_published(tables, condition)
-    shown = site.Leaderboard(
+    shown = Leaderboard(
         title="Refusal Direction is Universal Across Safety-Aligned Languages: the published table",
         records=records,
         rows=models.rows(records),

@@ -17,8 +17,9 @@ from statistics import fmean
 
 import numpy as np
 
+from leaderboard.reading.results import METRICS
+from leaderboard.reading.runs import Cell, Reading, Run
 from leaderboard.records import LOOPHOLE, MEAN, Record
-from leaderboard.results import METRICS, Cell, Reading, Run
 from leaderboard.statistics import CONFIDENCE, bootstrap_draws, bootstrap_mean, wilson
 
 SOURCE = "en"

@@ -6,21 +6,16 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from leaderboard import table
 from leaderboard.files import CannotWrite
 from leaderboard.latex import to_latex
 from leaderboard.markdown import to_markdown
-from leaderboard.models import Row
 from leaderboard.page.page import Link
-from leaderboard.pages import write_pages
-from leaderboard.published import Source
-from leaderboard.records import Record, to_csv, to_json
-from leaderboard.transfers import Transfer
+from leaderboard.page.pages import Leaderboard, write_pages
+from leaderboard.records import to_csv, to_json
 
 MARK = "leaderboard.json"
 """The file by which a folder is known as one of ours."""
@@ -32,31 +27,6 @@ _OURS = re.compile(
     r"|figures/(page-\d+-)?(scatter|bars|transfer|cosine)-\d+\.svg"
 )
 """What is written, relative to the folder."""
-
-
-@dataclass(frozen=True)
-class Leaderboard:
-    """What is to be shown.
-
-    Attributes:
-        title: heading of the pages.
-        records: with their means.
-        rows: of the table of models, in any order.
-        transfers: of which there are pictures.
-        sources: where the numbers come from.
-        problems: what was left out, and why.
-        notes: what else is to be said.
-        samples: answers, for a file beside the pages; None where there is to be none.
-    """
-
-    title: str
-    records: Sequence[Record]
-    rows: Sequence[Row]
-    transfers: Sequence[Transfer] = ()
-    sources: Sequence[Source] = ()
-    problems: Sequence[str] = ()
-    notes: Sequence[str] = ()
-    samples: Iterable[dict[str, Any]] | None = None
 
 
 def require_writable(folder: Path) -> None:

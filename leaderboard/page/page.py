@@ -11,8 +11,9 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from leaderboard import figures, table
+from leaderboard import table
 from leaderboard.models import Row
+from leaderboard.page import figures
 from leaderboard.published import Source
 from leaderboard.records import MEAN, Record
 from leaderboard.statistics import wilson

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from leaderboard import models
+from leaderboard.page.pages import Leaderboard
 from leaderboard.published import Source
 from leaderboard.records import MEAN, Record
-from leaderboard.site import Leaderboard, write_site
+from leaderboard.site import write_site
 from tests.leaderboard.invented import board, record, with_means
 
 CHROMIUM = Path("/usr/bin/chromium")

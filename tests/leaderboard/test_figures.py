@@ -1,4 +1,4 @@
-"""`leaderboard.figures`: colours that everybody can tell apart, and pictures that are SVG."""
+"""`leaderboard.page.figures`: colours that everybody can tell apart, and pictures that are SVG."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from leaderboard import figures, models
+from leaderboard import models
+from leaderboard.page import figures
 from leaderboard.transfers import Transfer
 from tests.leaderboard.invented import board, record, with_means
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from leaderboard import baseline as baselines
-from leaderboard.baseline import BadBaseline
-from leaderboard.gate import (
+from leaderboard.gate import baseline as baselines
+from leaderboard.gate.baseline import BadBaseline
+from leaderboard.gate.comparison import (
     BadChoice,
     Change,
     Comparison,
@@ -22,8 +22,8 @@ from leaderboard.gate import (
     check,
     choose,
 )
-from leaderboard.results import read
-from leaderboard.thresholds import BadThreshold
+from leaderboard.gate.thresholds import BadThreshold
+from leaderboard.reading.results import read
 from polyrefuse_tasks.errors import UserError
 from tests.conftest import ROOT
 from tests.leaderboard.result_files import DIRECTION, Task, task, write_run
@@ -371,8 +371,8 @@ class TestCommand:
             assert code == 0
             assert "--tolerance" in out
             loaded = {line.rpartition("|")[2].strip() for line in err.splitlines()}
-            assert "leaderboard.gate_cli" in loaded
-            assert not loaded & {"numpy", "scipy", "leaderboard.gate"}
+            assert "leaderboard.gate.cli" in loaded
+            assert not loaded & {"numpy", "scipy", "leaderboard.gate.comparison"}
 
     def test_an_update_says_what_it_left_out(self, tmp_path: Path) -> None:
         write_run(tmp_path, SAFE)

@@ -9,7 +9,7 @@ import pytest
 
 from leaderboard import models, rates
 from leaderboard.models import balanced_score, pareto_front
-from leaderboard.results import read
+from leaderboard.reading.results import read
 from tests.leaderboard.result_files import DIRECTION, PROMPT, task, write_run
 
 

@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 
-from leaderboard import models, pages, pictures
+from leaderboard import models
 from leaderboard.files import CannotWrite
 from leaderboard.page import page as page_module
-from leaderboard.pages import LIMIT
+from leaderboard.page import pages, pictures
+from leaderboard.page.pages import LIMIT, Leaderboard
 from leaderboard.published import Source
 from leaderboard.records import from_json
-from leaderboard.site import Leaderboard, write_site
+from leaderboard.site import write_site
 from leaderboard.table import names_of, tables
 from leaderboard.transfers import read_transfers
 from tests.conftest import ROOT

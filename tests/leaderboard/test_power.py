@@ -9,17 +9,17 @@ from itertools import product
 import numpy as np
 import pytest
 
-from leaderboard.baseline import Score
-from leaderboard.gate import compare
-from leaderboard.power import (
+from leaderboard.gate.baseline import Score
+from leaderboard.gate.comparison import compare
+from leaderboard.gate.power import (
     BadDesign,
     design,
     power,
     smallest_observed,
     smallest_rise,
 )
+from leaderboard.gate.thresholds import ALPHA, TOLERANCE, BadThreshold
 from leaderboard.statistics import mcnemar_worse, wilson
-from leaderboard.thresholds import ALPHA, TOLERANCE, BadThreshold
 
 LANGUAGES = ["ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "ru", "th", "yo", "zh"]
 

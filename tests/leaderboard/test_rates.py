@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 from leaderboard import rates
+from leaderboard.reading.results import METRICS, read
 from leaderboard.records import MEAN, Record
-from leaderboard.results import METRICS, read
 from tests.leaderboard.result_files import Task, task, write_run
 
 

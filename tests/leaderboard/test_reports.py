@@ -14,9 +14,10 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from leaderboard import baseline as baselines
-from leaderboard import gate, reports
-from leaderboard.thresholds import ALPHA, TOLERANCE
+from leaderboard.gate import baseline as baselines
+from leaderboard.gate import comparison as gate
+from leaderboard.gate import reports
+from leaderboard.gate.thresholds import ALPHA, TOLERANCE
 from tests.conftest import ROOT
 from tests.leaderboard.result_files import DIRECTION, task, write_run
 
@@ -211,7 +212,7 @@ class TestCheck:
         assert not imported & heavy
         done = run("check", "--help", python=("-X", "importtime"))
         imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-        assert "leaderboard.gate_cli" in imported
+        assert "leaderboard.gate.cli" in imported
         assert not imported & (heavy | {"scipy", "pandas", "matplotlib", "jinja2"})
 
 

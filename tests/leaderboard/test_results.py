@@ -1,4 +1,4 @@
-"""`leaderboard.results`: who a run is of, its samples, its duplicates; and sixty damaged files."""
+"""`leaderboard.reading`: who a run is of, its samples, its duplicates; and sixty damaged files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from leaderboard.results import TASK_VERSION, Cell, NoResults, Reading, Run, read
+from leaderboard.reading.results import TASK_VERSION, NoResults, read
+from leaderboard.reading.runs import Cell, Reading, Run
 from polyrefuse_tasks import configs
 from tests.leaderboard.result_files import (
     DIRECTION,
@@ -751,7 +752,7 @@ def test_reading_imports_nothing_heavy() -> None:
     import sys
 
     script = (
-        "import sys, leaderboard.results, leaderboard.models, leaderboard.records;"
+        "import sys, leaderboard.reading.results, leaderboard.models, leaderboard.records;"
         "print(*{'torch', 'lm_eval', 'datasets', 'transformers', 'pandas'} & set(sys.modules))"
     )
     told = subprocess.run(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from sys import intern
 from typing import Any
 
-from leaderboard.documents import AGAIN, BadResults, part, text
+from leaderboard.reading.documents import AGAIN, BadResults, part, text
 
 INTERVENTION = (
     "direction_sha256",

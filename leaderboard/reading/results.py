@@ -8,21 +8,20 @@ from __future__ import annotations
 import reprlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from leaderboard import identity
-from leaderboard.documents import AGAIN, BadResults, is_number, parse, part, shown, text
-from leaderboard.duplicates import newest
-from leaderboard.folders import Found, find
-from leaderboard.samples import Asked, Response, responses
+from leaderboard.reading import identity
+from leaderboard.reading.documents import AGAIN, BadResults, is_number, parse, part, shown, text
+from leaderboard.reading.duplicates import newest
+from leaderboard.reading.folders import Found, find
+from leaderboard.reading.runs import Cell, Reading, Run
+from leaderboard.reading.samples import Asked, responses
 from polyrefuse_tasks.errors import UserError
 from polyrefuse_tasks.metrics import rates
-
-__all__ = ["METRICS", "BadResults", "Cell", "NoResults", "Reading", "Response", "Run", "read"]
 
 HARMFUL: tuple[str, ...] = ("asr", "asr_any", "asr_mean", "asr_harmful")
 """Rates that only a task of harmful prompts has."""
@@ -51,79 +50,6 @@ PREFIXES = ("polyrefuse_", "toyrefuse_", "mcd_")
 
 class NoResults(UserError):
     """Nothing that could be used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One task of a run: a data set in a language.
-
-    Attributes:
-        dataset: its name, as `harmful`.
-        language: ISO 639-1 code.
-        harmful: whether its prompts are.
-        judge: who labelled the answers.
-        generation: checksum of the settings that answers were made with, 16 hex digits.
-        rates: metric -> rate, in the order of `METRICS`; recomputed where there are samples.
-        n: how many prompts, at least one.
-        responses: by prompt, in the order of the file; None where there are no samples.
-        data_sha256: of each file of prompts, by path; empty where the results do not say.
-    """
-
-    dataset: str
-    language: str
-    harmful: bool
-    judge: str
-    generation: str
-    rates: Mapping[str, float]
-    n: int
-    responses: tuple[Response, ...] | None
-    data_sha256: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One results file.
-
-    Attributes:
-        run: its folder's name and its date, as `polyrefuse-organism/2026-11-21T08-06-19.200776`.
-        path: of the file.
-        date: when it began, in seconds since 1970.
-        model: its name on the hub, the path of a folder, or what an API calls it.
-        revision: of its weights, and what changes them (`WEIGHTS`).
-        condition: what was done to it.
-        intervention: checksum of what was done with its settings, 16 hex digits; "" for nothing.
-        cells: its tasks.
-        settings: what the results say of the model, without keys and addresses: versions, seeds.
-        anchors_overlap: test set -> ids of its rows that a safety prompt was trained on, None
-            where that could not be told; empty without one.
-    """
-
-    run: str
-    path: Path
-    date: float
-    model: str
-    revision: str
-    condition: str
-    intervention: str
-    cells: tuple[Cell, ...]
-    settings: Mapping[str, Any]
-    anchors_overlap: Mapping[str, Sequence[str] | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What was read.
-
-    Attributes:
-        runs: sorted by model, revision, condition, intervention and date; no two have a cell of
-            the same model, condition, settings, data set, language and judge.
-        problems: one sentence for each file or task that could not be used.
-        notes: what was left out for another reason.
-    """
-
-    runs: tuple[Run, ...]
-    problems: tuple[str, ...]
-    notes: tuple[str, ...]
 
 
 def read(paths: Sequence[Path], *, include_samples: bool = False) -> Reading:

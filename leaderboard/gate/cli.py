@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leaderboard.thresholds import ALPHA, TOLERANCE
+from leaderboard.gate.thresholds import ALPHA, TOLERANCE
 from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
-    from leaderboard.baseline import Baseline
+    from leaderboard.gate.baseline import Baseline
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Alpha = Annotated[
@@ -60,9 +60,11 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Hold results to a baseline: 0 where nothing got worse, 1 where something did, 2 on misuse."""
-    from leaderboard import baseline as baselines
-    from leaderboard import files, gate, reports
-    from leaderboard.results import read
+    from leaderboard import files
+    from leaderboard.gate import baseline as baselines
+    from leaderboard.gate import comparison as gate
+    from leaderboard.gate import reports
+    from leaderboard.reading.results import read
 
     if update:
         reading = read(results)
@@ -106,7 +108,7 @@ def power(
     as_json: Json = False,
 ) -> None:
     """Say what rise the gate can see, before anything is run."""
-    from leaderboard import power as powers
+    from leaderboard.gate import power as powers
 
     plan = powers.design(
         n,

@@ -9,7 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from leaderboard.documents import AGAIN, BadResults, parse, part, shown, text
+from leaderboard.reading.documents import AGAIN, BadResults, parse, part, shown, text
+from leaderboard.reading.runs import Response
 from polyrefuse_tasks.judges.labels import Label
 from polyrefuse_tasks.metrics import OFF_LANGUAGE, score, score_sampled
 
@@ -17,22 +18,6 @@ UNIDENTIFIED: dict[str, float] = {OFF_LANGUAGE: 0.0}
 """What an answer adds where its language was not identified; the rate is left out then."""
 
 LABELS: dict[str, Label] = {label.value: label for label in Label}
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What a run has of one prompt.
-
-    Attributes:
-        id: of the prompt's row, the same in every language.
-        values: metric -> what the prompt adds to it, from the logged labels: 0 or 1, or a mean
-            over sampled answers. Shared between responses: not to be changed.
-        text: the answer, several with a blank line between; None unless asked for.
-    """
-
-    id: str
-    values: Mapping[str, float]
-    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from leaderboard.baseline import Baseline, Score, scores
+from leaderboard.gate.baseline import Baseline, Score, scores
+from leaderboard.gate.thresholds import ALPHA, TOLERANCE, require
 from leaderboard.statistics import (
     fisher_worse,
     holm,
@@ -15,11 +16,10 @@ from leaderboard.statistics import (
     newcombe_paired,
     newcombe_unpaired,
 )
-from leaderboard.thresholds import ALPHA, TOLERANCE, require
 from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
-    from leaderboard.results import Reading, Run
+    from leaderboard.reading.runs import Reading, Run
 
 
 class BadChoice(UserError):

@@ -13,7 +13,7 @@ from leaderboard.files import write_whole
 from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
-    from leaderboard.results import Cell, Run
+    from leaderboard.reading.runs import Cell, Run
 
 SCHEMA = 1
 """Of the baseline's file; a new field is a new version."""

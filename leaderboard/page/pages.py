@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from leaderboard import pictures, table
+from leaderboard import table
 from leaderboard.models import Row
+from leaderboard.page import pictures
 from leaderboard.page.page import Link, Picture, embed, render_page
+from leaderboard.published import Source
+from leaderboard.records import Record
 from leaderboard.table import Table
-
-if TYPE_CHECKING:
-    from leaderboard.site import Leaderboard
+from leaderboard.transfers import Transfer
 
 PAGE = 200
 """Models on a page, at most."""
@@ -26,6 +27,31 @@ ROOM = 350_000
 
 PICTURES = 4
 """Data sets and judges with a picture of a kind, at most; one where there are several pages."""
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """What is to be shown.
+
+    Attributes:
+        title: heading of the pages.
+        records: with their means.
+        rows: of the table of models, in any order.
+        transfers: of which there are pictures.
+        sources: where the numbers come from.
+        problems: what was left out, and why.
+        notes: what else is to be said.
+        samples: answers, for a file beside the pages; None where there is to be none.
+    """
+
+    title: str
+    records: Sequence[Record]
+    rows: Sequence[Row]
+    transfers: Sequence[Transfer] = ()
+    sources: Sequence[Source] = ()
+    problems: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    samples: Iterable[dict[str, Any]] | None = None
 
 
 def write_pages(

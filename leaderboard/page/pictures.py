@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from statistics import fmean
 
-from leaderboard import figures, table
+from leaderboard import table
 from leaderboard.models import ATTACKS, Row
+from leaderboard.page import figures
 from leaderboard.page.page import Picture
 from leaderboard.records import MEAN, Record
 from leaderboard.table import Subject, Table

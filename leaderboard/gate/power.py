@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from leaderboard.thresholds import ALPHA, TOLERANCE, require
+from leaderboard.gate.thresholds import ALPHA, TOLERANCE, require
 from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:

@@ -1,0 +1,97 @@
+"""The words of reading: what a run is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a run has of one prompt.
+
+    Attributes:
+        id: of the prompt's row, the same in every language.
+        values: metric -> what the prompt adds to it, from the logged labels: 0 or 1, or a mean
+            over sampled answers. Shared between responses: not to be changed.
+        text: the answer, several with a blank line between; None unless asked for.
+    """
+
+    id: str
+    values: Mapping[str, float]
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One task of a run: a data set in a language.
+
+    Attributes:
+        dataset: its name, as `harmful`.
+        language: ISO 639-1 code.
+        harmful: whether its prompts are.
+        judge: who labelled the answers.
+        generation: checksum of the settings that answers were made with, 16 hex digits.
+        rates: metric -> rate, in the order of `METRICS`; recomputed where there are samples.
+        n: how many prompts, at least one.
+        responses: by prompt, in the order of the file; None where there are no samples.
+        data_sha256: of each file of prompts, by path; empty where the results do not say.
+    """
+
+    dataset: str
+    language: str
+    harmful: bool
+    judge: str
+    generation: str
+    rates: Mapping[str, float]
+    n: int
+    responses: tuple[Response, ...] | None
+    data_sha256: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One results file.
+
+    Attributes:
+        run: its folder's name and its date, as `polyrefuse-organism/2026-11-21T08-06-19.200776`.
+        path: of the file.
+        date: when it began, in seconds since 1970.
+        model: its name on the hub, the path of a folder, or what an API calls it.
+        revision: of its weights, and what changes them (`WEIGHTS`).
+        condition: what was done to it.
+        intervention: checksum of what was done with its settings, 16 hex digits; "" for nothing.
+        cells: its tasks.
+        settings: what the results say of the model, without keys and addresses: versions, seeds.
+        anchors_overlap: test set -> ids of its rows that a safety prompt was trained on, None
+            where that could not be told; empty without one.
+    """
+
+    run: str
+    path: Path
+    date: float
+    model: str
+    revision: str
+    condition: str
+    intervention: str
+    cells: tuple[Cell, ...]
+    settings: Mapping[str, Any]
+    anchors_overlap: Mapping[str, Sequence[str] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read.
+
+    Attributes:
+        runs: sorted by model, revision, condition, intervention and date; no two have a cell of
+            the same model, condition, settings, data set, language and judge.
+        problems: one sentence for each file or task that could not be used.
+        notes: what was left out for another reason.
+    """
+
+    runs: tuple[Run, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
