@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from leaderboard.gate import cli as gate_cli
+from leaderboard.gate.cli import Json
 
 if TYPE_CHECKING:
     from leaderboard.page.pages import Leaderboard
@@ -21,7 +22,6 @@ app = typer.Typer(
     no_args_is_help=True, help="Turn results into tables and pages, and hold them to a baseline."
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Site = Annotated[
     Path,
     typer.Option("--output", help="Folder of the pages: a new one, or an older leaderboard's."),
