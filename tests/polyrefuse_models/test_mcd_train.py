@@ -40,6 +40,8 @@ from tests.polyrefuse_models.test_architectures import (
 )
 
 D = 9
+SAMPLED = ("mixtral", "gpt_neox", "gemma3_text", "gpt2", "llama4_text")
+"""Architectures that are trained on in CI."""
 SLIDING = ("mistral", "mixtral", "gpt_oss", "cohere2", "gemma2", "gemma3_text")
 SETTINGS = Settings(mixed=False, init="short", epochs=2, batch_size=4, answers=2, max_new_tokens=4)
 
@@ -138,7 +140,11 @@ def trained(folder: Path, settings: Settings = SETTINGS, *languages: str, seed: 
 
 
 @pytest.mark.parametrize(
-    "model_type", [*PLAIN, *PARALLEL, *POST_NORM, *EMBEDDED_OTHERWISE, "llama4_text"]
+    "model_type",
+    [
+        pytest.param(model_type, marks=() if model_type in SAMPLED else pytest.mark.slow)
+        for model_type in (*PLAIN, *PARALLEL, *POST_NORM, *EMBEDDED_OTHERWISE, "llama4_text")
+    ],
 )
 def test_the_loss_falls_and_the_artifact_loads_on_every_architecture(
     model_type: str, tmp_path: Path
