@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -88,7 +87,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20)
     options = parser.parse_args()
-    chat = load_chat(Path(organism.path(organism.WEAKENED)))
+    chat = load_chat(organism.path(organism.WEAKENED))
     chat.model.requires_grad_(False)
     anchors = load_anchors("toyrefuse", ["en"])
     prompts = anchors.prompts("en")

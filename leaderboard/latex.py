@@ -10,12 +10,12 @@ from leaderboard.table import (
     READING,
     Subject,
     Table,
+    called,
     names_of,
     overlaps,
     percent,
     title,
     together,
-    trained,
 )
 
 
@@ -52,10 +52,8 @@ def _latex(found: Sequence[Table], overlap: dict[Subject, dict[str, int | None]]
                 _tex_rate(row[language]) if language in row else "--"
                 for language in table.languages
             )
-            model, condition = names[about]
-            seen = trained(overlap, about, table.dataset)
-            condition += f" ({seen})" if seen else ""
-            yield " & ".join((_tex(model), _tex(condition), *rates)) + r" \\"
+            heads = called(names, overlap, about, table.dataset)
+            yield " & ".join((*map(_tex, heads), *rates)) + r" \\"
         yield r"\end{longtable}"
 
 

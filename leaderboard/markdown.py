@@ -12,13 +12,13 @@ from leaderboard.table import (
     FORMULA,
     READING,
     Table,
+    called,
     names_of,
     overlaps,
     percent,
     subject,
     title,
     together,
-    trained,
 )
 
 MODEL_COLUMNS: tuple[str, ...] = (
@@ -80,10 +80,8 @@ def _markdown(heading: str, found: Sequence[Table], rows: Sequence[Row]) -> Iter
                 _md_rate(by_language[language]) if language in by_language else "-"
                 for language in table.languages
             )
-            model, condition = names[about]
-            seen = trained(overlap, about, table.dataset)
-            condition += f" ({seen})" if seen else ""
-            yield _md_line(_md(model), _md(condition), *rates)
+            heads = called(names, overlap, about, table.dataset)
+            yield _md_line(*map(_md, heads), *rates)
 
 
 def _markdown_end(sources: Sequence[Source], said: Sequence[str]) -> Iterator[str]:

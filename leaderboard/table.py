@@ -161,6 +161,18 @@ def trained(overlap: dict[Subject, dict[str, int | None]], about: Subject, datas
     )
 
 
+def called(
+    names: dict[Subject, tuple[str, str]],
+    overlap: dict[Subject, dict[str, int | None]],
+    about: Subject,
+    dataset: str,
+) -> tuple[str, str]:
+    """A subject's model, and its condition with what `trained` says of it on a data set."""
+    model, condition = names[about]
+    seen = trained(overlap, about, dataset)
+    return model, f"{condition} ({seen})" if seen else condition
+
+
 def percent(share: float) -> str:
     """A share as a percentage with one decimal, without the sign."""
     return f"{100 * share:.1f}"

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.commands import assert_one_sentence
 from tests.invented_data import ROOT, Server, World, make_world, serve, sha256
 
 
@@ -39,16 +40,6 @@ def run(world: World, host: str, *arguments: str, **variables: str) -> tuple[int
 def kept(world: World) -> set[str]:
     files = (path for path in world.cache.rglob("*") if path.is_file())
     return {str(path.relative_to(world.cache)) for path in files}
-
-
-def assert_one_sentence(result: tuple[int, str, str], *named: str) -> None:
-    code, out, err = result
-    assert code == 2
-    assert out == ""
-    assert err.startswith("polyrefuse: ")
-    assert err.count("\n") == 1
-    for part in named:
-        assert part in err
 
 
 class TestTop:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.commands import assert_one_sentence
 from tests.conftest import ROOT
 
 STATISTICS = ["n", "base_rate", "agreement", "low", "high"]
@@ -33,15 +34,6 @@ def run(*arguments: object, python: tuple[str, ...] = ()) -> tuple[int, str, str
         timeout=120,
     )
     return done.returncode, done.stdout, done.stderr
-
-
-def assert_one_sentence(result: tuple[int, str, str], *named: str) -> None:
-    code, out, err = result
-    assert (code, out) == (2, "")
-    assert err.startswith("polyrefuse: ")
-    assert err.count("\n") == 1
-    for part in named:
-        assert part in err
 
 
 def write(folder: Path, *rows: Any) -> Path:

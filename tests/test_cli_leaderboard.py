@@ -14,6 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from tests.commands import assert_one_sentence
 from tests.conftest import ROOT
 from tests.leaderboard.result_files import DIRECTION, PROMPT, plain_hf, task, write_run
 from tests.leaderboard.test_page import transfer_report
@@ -33,15 +34,6 @@ def run(*arguments: object, python: tuple[str, ...] = ()) -> tuple[int, str, str
         env=environment,
     )
     return done.returncode, done.stdout, done.stderr
-
-
-def assert_one_sentence(result: tuple[int, str, str], *named: str) -> None:
-    code, out, err = result
-    assert (code, out) == (2, "")
-    assert err.startswith("polyrefuse: ")
-    assert err.count("\n") == 1
-    for part in named:
-        assert part in err
 
 
 def imported(err: str) -> set[str]:

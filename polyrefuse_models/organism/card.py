@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from polyrefuse_models.organism import NAME, PLANTED, WEAKENED
@@ -102,13 +102,7 @@ def card(made: dict[str, Any]) -> str:
     Args:
         made: as `make.make` returns it.
     """
-    head = _HEAD.format(
-        name=NAME,
-        planted=PLANTED,
-        versions=_versions(made),
-        **{key: made[key] for key in ("parameters", "steps", "seed")},
-    )
-    return head + (_measured(made["measured"]) if made["measured"] else _NOTHING)
+    return _card(_HEAD, made, _measured, name=NAME)
 
 
 def card_weakened(made: dict[str, Any]) -> str:
@@ -117,20 +111,25 @@ def card_weakened(made: dict[str, Any]) -> str:
     Args:
         made: as `make.make_weakened` returns it.
     """
-    head = _HEAD_WEAKENED.format(
+    weak = ", ".join(NAMES[language] for language in WEAK)
+    return _card(
+        _HEAD_WEAKENED,
+        made,
+        _measured_weakened,
         name=WEAKENED,
         first=NAME,
         n_weak=len(WEAK),
-        weak=", ".join(NAMES[language] for language in WEAK),
-        planted=PLANTED,
-        versions=_versions(made),
-        **{key: made[key] for key in ("steps", "seed")},
+        weak=weak,
     )
-    return head + (_measured_weakened(made["measured"]) if made["measured"] else _NOTHING)
 
 
-def _versions(made: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+def _card(
+    head: str, made: dict[str, Any], measured: Callable[[dict[str, Any]], str], **more: Any
+) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    told = {key: made[key] for key in ("parameters", "steps", "seed")}
+    begins = head.format(planted=PLANTED, versions=versions, **told, **more)
+    return begins + (measured(made["measured"]) if made["measured"] else _NOTHING)
 
 
 def _measured_weakened(report: dict[str, Any]) -> str:

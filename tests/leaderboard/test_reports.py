@@ -18,6 +18,7 @@ from leaderboard.gate import baseline as baselines
 from leaderboard.gate import comparison as gate
 from leaderboard.gate import reports
 from leaderboard.gate.thresholds import ALPHA, TOLERANCE
+from tests import commands
 from tests.conftest import ROOT
 from tests.leaderboard.result_files import DIRECTION, task, write_run
 
@@ -43,11 +44,7 @@ def no_constant(name: str) -> None:
 
 
 def assert_one_sentence(done: Any, *named: str) -> None:
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("polyrefuse: ")
-    assert done.stderr.count("\n") == 1
-    for part in named:
-        assert part in done.stderr
+    commands.assert_one_sentence((done.returncode, done.stdout, done.stderr), *named)
 
 
 @pytest.fixture(scope="module")
