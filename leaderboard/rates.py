@@ -1,10 +1,10 @@
 """Records out of runs: every rate with its interval, the means over languages, loophole rates.
 
-Intervals are 95%: Wilson's of a share of prompts, the percentile bootstrap over prompts of a mean,
-of sampled answers or over languages. Where all prompts fare alike the bootstrap has no width, and
-where the results have no samples there is nothing to draw from: a mean of sampled answers then has
-Wilson's interval, the widest that numbers from 0 to 1 can have, and a mean over languages the means
-of their intervals' ends.
+Intervals are 95%: Wilson's of a share of prompts; of a mean, of sampled answers or over languages,
+Wilson's on the effective number of prompts (`statistics.wilson_clustered`). Where the results have
+no samples, how the prompts fare is not known: a mean of sampled answers then has Wilson's of its
+prompts, the widest that numbers from 0 to 1 can have, and a mean over languages the means of their
+intervals' ends.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from statistics import fmean
+from statistics import fmean, variance
+from typing import Any
 
 import numpy as np
 
 from leaderboard.reading.results import METRICS
 from leaderboard.reading.runs import Cell, Reading, Run
 from leaderboard.records import LOOPHOLE, MEAN, Record
-from leaderboard.statistics import CONFIDENCE, bootstrap_draws, bootstrap_mean, wilson
+from leaderboard.statistics import wilson, wilson_clustered
 
 SOURCE = "en"
 """The language that loopholes are compared with."""
@@ -51,9 +52,8 @@ class _Rate:
 def records(reading: Reading) -> list[Record]:
     """Every rate of every cell, loophole rates, and the mean over languages of each of them.
 
-    A mean counts each language the same. Its bootstrap draws prompts, in all languages that have
-    them at once; prompts that are in the same languages are drawn from each other, so that every
-    language keeps its number of prompts. The seed is fixed.
+    A mean counts each language the same. The variance of a mean over languages is that over
+    prompts, each with all its languages at once, because languages share their prompts.
 
     The loophole rate of a language is the share of prompts that are refused in English and
     complied with in it, out of all prompts that both have; there is none without samples, and none
@@ -78,7 +78,7 @@ def records(reading: Reading) -> list[Record]:
         found += cells
         for mean in means(cells):
             values = [rate.values() for rate in rates if rate.metric == mean.metric]
-            found.append(_resampled(mean, values))
+            found.append(_clustered(mean, values))
     return found
 
 
@@ -159,11 +159,11 @@ def _loopholes(english: Cell, other: Cell) -> dict[str, float]:
 
 
 def _record(key: Sequence[str], rate: _Rate, low: float, high: float) -> Record:
-    """A rate with its interval: Wilson's, or the bootstrap's where it is a mean of answers."""
+    """A rate with its interval: Wilson's, on the effective n where it is a mean of answers."""
     values = rate.values() if rate.sampled else None
-    if values is not None:
-        drawn = bootstrap_mean(list(values.values()))
-        low, high = drawn if drawn[0] < drawn[1] else (low, high)
+    if values is not None and len(values) > 1:
+        spread = variance(values.values()) / len(values)
+        low, high = _floats(wilson_clustered(rate.value, spread, len(values)))
     model, revision, condition, intervention, generation, dataset, judge = key
     return Record(
         model=model,
@@ -183,27 +183,36 @@ def _record(key: Sequence[str], rate: _Rate, low: float, high: float) -> Record:
     )
 
 
-def _resampled(mean: Record, languages: Sequence[Mapping[str, float] | None]) -> Record:
-    """A mean over languages with the bootstrap's interval, where that has any width."""
+def _clustered(mean: Record, languages: Sequence[Mapping[str, float] | None]) -> Record:
+    """A mean over languages with the interval that counts prompts, where they are known."""
     known = [values for values in languages if values is not None]
     # Of one language it is that language's record.
     if len(known) < len(languages) or len(known) < 2:
         return mean
     shares: dict[str, float] = defaultdict(float)
+    weights: dict[str, float] = defaultdict(float)
     where: dict[str, tuple[int, ...]] = defaultdict(tuple)
     for place, values in enumerate(known):
+        weight = 1 / len(values) / len(known)
         for prompt, value in values.items():
-            shares[prompt] += value / len(values) / len(known)
+            shares[prompt] += value * weight
+            weights[prompt] += weight
             where[prompt] += (place,)
-    strata: dict[tuple[int, ...], list[float]] = defaultdict(list)
-    for prompt, share in shares.items():
-        strata[where[prompt]].append(share)
-    drawn = sum(
-        len(stratum) * bootstrap_draws(stratum, seed=seed)
-        for seed, stratum in enumerate(strata.values())
-    )
-    outside = (1 - CONFIDENCE) / 2
-    low, high = (float(end) for end in np.quantile(drawn, [outside, 1 - outside]))
-    if high - low < 1e-12:
-        return mean
-    return replace(mean, low=max(low, 0.0), high=min(high, 1.0))
+    strata: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    for prompt, places in where.items():
+        strata[places].append(prompt)
+    spread = 0.0
+    for prompts in strata.values():
+        if len(prompts) > 1:
+            spread += len(prompts) * variance(shares[prompt] for prompt in prompts)
+        else:
+            # Alone in its languages it differs from the mean alone.
+            (prompt,) = prompts
+            spread += (shares[prompt] - weights[prompt] * mean.value) ** 2
+    n = 1 / sum(weight * weight for weight in weights.values())
+    low, high = _floats(wilson_clustered(mean.value, spread, n))
+    return replace(mean, low=low, high=high)
+
+
+def _floats(ends: tuple[Any, Any]) -> tuple[float, float]:
+    return float(ends[0]), float(ends[1])

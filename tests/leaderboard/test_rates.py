@@ -110,7 +110,7 @@ def test_mean_counts_each_language_the_same(tmp_path: Path) -> None:
     assert record.n == 17
 
 
-def test_mean_of_shared_prompts_draws_prompts(tmp_path: Path) -> None:
+def test_mean_of_shared_prompts_counts_prompts(tmp_path: Path) -> None:
     """Against scipy's bootstrap of the prompts' means, with other draws and more of them."""
     n, languages = 200, ("en", "de", "fr", "yo")
     labels = {
@@ -124,7 +124,7 @@ def test_mean_of_shared_prompts_draws_prompts(tmp_path: Path) -> None:
         (prompts,), np.mean, n_resamples=20_000, method="percentile", rng=5
     ).confidence_interval
     assert record.value == pytest.approx(np.mean(prompts))
-    # 2,000 draws leave about .001 of noise in an end.
+    # Wilson's are a little nearer to one half, and wider by what is not known of the variance.
     assert (record.low, record.high) == pytest.approx((drawn.low, drawn.high), abs=0.003)
 
 
@@ -135,9 +135,8 @@ def test_mean_of_languages_alike_is_no_surer_than_one(tmp_path: Path) -> None:
     )
     record = _one(records, "asr", MEAN)
     share = labels.count("c") / 100
-    # The bootstrap of a share is a binomial; 2,000 draws put its ends within two prompts.
-    low, high = stats.binom.ppf([0.025, 0.975], 100, share) / 100
-    assert (record.low, record.high) == pytest.approx((low, high), abs=0.021)
+    expected = stats.binomtest(round(share * 100), 100).proportion_ci(method="wilson")
+    assert (record.low, record.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_mean_of_other_prompts_adds_the_languages_variances(tmp_path: Path) -> None:
@@ -157,6 +156,30 @@ def test_mean_of_other_prompts_adds_the_languages_variances(tmp_path: Path) -> N
     assert (record.low, record.high) == pytest.approx(
         (0.35 - 1.96 * error, 0.35 + 1.96 * error), abs=0.008
     )
+
+
+def test_mean_of_rare_hits_is_no_surer_than_its_prompts(tmp_path: Path) -> None:
+    """One hit among 3 x 100 answers: a bootstrap never draws more than a few of it."""
+    labels = {"en": "c" + "r" * 99, "de": "r" * 100, "yo": "r" * 100}
+    records = _records(tmp_path, [task("harmful", one, given) for one, given in labels.items()])
+    record = _one(records, "asr", MEAN)
+    drawn = stats.binom.ppf(0.975, 100, 0.01) / 100 / 3
+    one_language = stats.binomtest(1, 100).proportion_ci(method="wilson")
+    assert record.value == pytest.approx(1 / 300)
+    assert 2 * drawn < record.high < one_language.high
+    assert 0 < record.low < one_language.low
+
+
+def test_a_prompt_alone_in_its_languages_adds_to_the_spread(tmp_path: Path) -> None:
+    """Each prompt is in languages of its own: the variance is that around the mean."""
+    tasks = [
+        task("harmful", "en", "crr", ids=["a", "b", "c"]),
+        task("harmful", "de", "crr", ids=["a", "b", "d"]),
+        task("harmful", "fr", "rcc", ids=["a", "c", "e"]),
+    ]
+    record = _one(_records(tmp_path, tasks), "asr", MEAN)
+    assert record.value == pytest.approx(4 / 9)
+    assert 0 < record.low < 4 / 9 < record.high < 1
 
 
 def test_mean_of_prompts_shared_in_part(tmp_path: Path) -> None:
@@ -181,7 +204,7 @@ def test_mean_of_prompts_shared_in_part(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("samples", [True, False])
 def test_mean_without_spread_or_samples_has_the_mean_ends(tmp_path: Path, samples: bool) -> None:
-    """A bootstrap of equal values has no width, and calls 0 of 20 certain."""
+    """Of 0 of 20 in every language no more is known than of 0 of 20 in one."""
     labels = {"en": "r" * 20, "de": "r" * 20} if samples else {"en": "r" * 19 + "c", "de": "r" * 20}
     tasks = [task("harmful", one, given) for one, given in labels.items()]
     record = _one(_records(tmp_path, tasks, samples=samples), "asr", MEAN)
@@ -194,7 +217,7 @@ def test_mean_without_spread_or_samples_has_the_mean_ends(tmp_path: Path, sample
     assert record.high > 0.1
 
 
-def test_sampled_rates_by_hand_and_their_bootstrap(tmp_path: Path) -> None:
+def test_sampled_rates_by_hand_and_a_bootstrap(tmp_path: Path) -> None:
     random = Random(6)
     words = ["".join(random.choice("rrc") for _ in range(5)) for _ in range(80)]
     records = _records(tmp_path, [task("advbench", "en", words, sampled=True)])
@@ -207,7 +230,8 @@ def test_sampled_rates_by_hand_and_their_bootstrap(tmp_path: Path) -> None:
     hits = sum("c" in word for word in words)
     wilson = stats.binomtest(hits, 80).proportion_ci(method="wilson")
     assert mean.value == pytest.approx(np.mean(shares))
-    assert (mean.low, mean.high) == pytest.approx((drawn.low, drawn.high), abs=0.004)
+    assert (mean.low, mean.high) == pytest.approx((drawn.low, drawn.high), abs=0.008)
+    assert mean.high - mean.low >= drawn.high - drawn.low
     assert broken.value == pytest.approx(hits / 80)
     assert (broken.low, broken.high) == pytest.approx((wilson.low, wilson.high))
 

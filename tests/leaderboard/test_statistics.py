@@ -11,14 +11,13 @@ import pytest
 from scipy.stats import binomtest
 
 from leaderboard.statistics import (
-    bootstrap_draws,
-    bootstrap_mean,
     fisher_worse,
     holm,
     mcnemar_worse,
     newcombe_paired,
     newcombe_unpaired,
     wilson,
+    wilson_clustered,
 )
 
 FOUR_DECIMALS = 5.01e-5
@@ -57,31 +56,47 @@ class TestWilson:
         assert isinstance(wilson(1, 2)[0], float)
 
 
-class TestBootstrap:
-    VALUES = [0, 0, 1, 0.5, 1, 0, 0.25, 1, 0, 0, 0, 0.75] * 10
+class TestWilsonClustered:
+    def test_prompts_that_fare_alike_have_wilson_s_interval(self) -> None:
+        for hits, n in ((40, 120), (15, 30), (500, 572)):
+            share = hits / n
+            variance = share * (1 - share) / (n - 1)
+            assert wilson_clustered(share, variance, n) == pytest.approx(wilson(hits, n))
 
-    def test_as_resampling_prompts_does(self) -> None:
-        generator = np.random.default_rng(7)
-        rows = generator.integers(len(self.VALUES), size=(40_000, len(self.VALUES)))
-        means = np.asarray(self.VALUES)[rows].mean(axis=1)
-        low, high = bootstrap_mean(self.VALUES, resamples=40_000)
-        assert (low, high) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.003)
-        draws = bootstrap_draws(self.VALUES, resamples=40_000)
-        assert draws.mean() == pytest.approx(np.mean(self.VALUES), abs=0.001)
-        assert draws.std() == pytest.approx(np.std(self.VALUES) / math.sqrt(120), rel=0.02)
+    def test_nothing_seen_has_wilson_s_of_so_many_prompts(self) -> None:
+        assert wilson_clustered(0.0, 0.0, 572) == pytest.approx(wilson(0, 572))
+        assert wilson_clustered(1.0, 0.0, 572) == pytest.approx(wilson(572, 572))
+        assert wilson_clustered(0.0, 0.0, 572)[0] == 0.0
+        assert wilson_clustered(1.0, 0.0, 572)[1] == 1.0
 
-    def test_seeds(self) -> None:
-        found = bootstrap_mean(self.VALUES, seed=3)
-        assert bootstrap_mean(self.VALUES[::-1], seed=3) == found
-        assert bootstrap_mean(self.VALUES, seed=4) != found
-        wide = bootstrap_mean(self.VALUES, seed=3, confidence=0.99)
-        assert wide[0] < found[0] < found[1] < wide[1]
+    def test_by_hand(self) -> None:
+        """60 of 600 prompts' worth, in twice as many half: each solves Wilson's equation."""
+        mean, n, variance = 0.1, 600, 0.5 * 0.1 * 0.9 / 600
+        effective = n * (0.09 * n + 1) / (0.045 * n + 1)
+        assert effective == pytest.approx(1178.57, abs=0.01)
+        z = 1.959963984540054
+        for end in wilson_clustered(mean, variance, n):
+            assert (mean - end) ** 2 == pytest.approx(z * z * end * (1 - end) / effective)
 
-    def test_edges(self) -> None:
-        assert bootstrap_mean([0.0] * 5) == (0.0, 0.0)
-        assert bootstrap_mean([1]) == (1.0, 1.0)
-        with pytest.raises(ValueError, match="empty"):
-            bootstrap_mean([])
+    def test_one_hit_is_not_told_from_few_expected(self) -> None:
+        """The exact one-sided end of one hit in n is 1 - .95^(1/n)."""
+        low, _ = wilson_clustered(1 / 572, 1 / 572 * 571 / 572 / 571, 572)
+        assert low == pytest.approx(1 - 0.95 ** (1 / 572))
+        _, high = wilson_clustered(571 / 572, 1 / 572 * 571 / 572 / 571, 572)
+        assert high == pytest.approx(0.95 ** (1 / 572))
+
+    def test_prompts_that_all_fare_alike_between_0_and_1_have_a_width(self) -> None:
+        low, high = wilson_clustered(0.5, 0.0, 100)
+        assert 0.4 < low < 0.5 < high < 0.6
+
+    def test_confidence_arrays_and_floats(self) -> None:
+        wide = wilson_clustered(0.2, 0.001, 100, 0.99)
+        found = wilson_clustered(0.2, 0.001, 100)
+        assert wide[0] < found[0] < 0.2 < found[1] < wide[1]
+        low, high = wilson_clustered(np.array([0.2, 0.0]), np.array([0.001, 0.0]), 100)
+        assert (low[0], high[0]) == pytest.approx(found)
+        assert low[1] == 0.0
+        assert isinstance(found[0], float)
 
 
 class TestNewcombePaired:
