@@ -44,7 +44,7 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Write a leaderboard of results: HTML, Markdown, LaTeX, CSV, JSON, and pictures."""
-    from leaderboard import models, rates, site, transfers
+    from leaderboard import models, rates, site, transfers, warnings
     from leaderboard.page.pages import Leaderboard
     from leaderboard.reading.results import read
 
@@ -68,6 +68,7 @@ def build(
         records=records,
         rows=models.rows(records, reading),
         transfers=matrices,
+        warnings=warnings.of(reading, records),
         problems=(*reading.problems, *unusable),
         notes=reading.notes,
         samples=_samples(reading) if include_samples else None,
@@ -114,6 +115,8 @@ def _write(shown: Leaderboard, output: Path, as_json: bool) -> None:
 
     for problem in shown.problems:
         print(f"polyrefuse: left out: {problem}", file=sys.stderr)
+    for warning in shown.warnings:
+        print(f"polyrefuse: warning: {warning.sentence}", file=sys.stderr)
     for note in shown.notes:
         print(f"polyrefuse: note: {note}", file=sys.stderr)
     files = write_site(output, shown)
@@ -122,6 +125,7 @@ def _write(shown: Leaderboard, output: Path, as_json: bool) -> None:
         "files": files,
         "records": len(shown.records),
         "models": len({record.model for record in shown.records}),
+        "warnings": [warning.sentence for warning in shown.warnings],
         "problems": list(shown.problems),
         "notes": list(shown.notes),
     }

@@ -17,19 +17,25 @@ from leaderboard.table import (
     title,
     together,
 )
+from leaderboard.warnings import Warned
 
 
-def to_latex(found: Sequence[Table], rows: Sequence[Row]) -> str:
+def to_latex(found: Sequence[Table], rows: Sequence[Row], warnings: Sequence[Warned] = ()) -> str:
     r"""The tables as LaTeX with booktabs and longtable; `\rate` can be defined otherwise.
 
     Args:
         found: what `tables` returned.
         rows: of the table of models; they know what a safety prompt was trained on.
+        warnings: what the numbers must not be read without; they stand below the tables.
     """
-    return "\n".join(_latex(found, overlaps(rows))) + "\n"
+    return "\n".join(_latex(found, overlaps(rows), warnings)) + "\n"
 
 
-def _latex(found: Sequence[Table], overlap: dict[Subject, dict[str, int | None]]) -> Iterator[str]:
+def _latex(
+    found: Sequence[Table],
+    overlap: dict[Subject, dict[str, int | None]],
+    warnings: Sequence[Warned],
+) -> Iterator[str]:
     names = names_of(together(found, ()))
     yield r"% \usepackage{booktabs,longtable} and, best, landscape pages."
     yield f"% {READING}"
@@ -52,9 +58,13 @@ def _latex(found: Sequence[Table], overlap: dict[Subject, dict[str, int | None]]
                 _tex_rate(row[language]) if language in row else "--"
                 for language in table.languages
             )
-            heads = called(names, overlap, about, table.dataset)
+            heads = called(names, overlap, warnings, about, table.dataset)
             yield " & ".join((*map(_tex, heads), *rates)) + r" \\"
         yield r"\end{longtable}"
+    if warnings:
+        yield from ("", r"\paragraph{Warnings}", r"\begin{itemize}")
+        yield from (rf"\item {_tex(one.sentence)}" for one in warnings)
+        yield r"\end{itemize}"
 
 
 def _tex_rate(record: Record) -> str:

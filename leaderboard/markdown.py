@@ -9,6 +9,7 @@ from leaderboard.models import Row
 from leaderboard.published import Source
 from leaderboard.records import Record
 from leaderboard.table import (
+    ATTACK,
     FORMULA,
     READING,
     Table,
@@ -20,6 +21,7 @@ from leaderboard.table import (
     title,
     together,
 )
+from leaderboard.warnings import Warned
 
 MODEL_COLUMNS: tuple[str, ...] = (
     "ASR", "ASR, ablation", "ASR, MCD", "false refusal", "balanced", "degenerate", "undecided",
@@ -47,6 +49,7 @@ def to_markdown(
     found: Sequence[Table],
     rows: Sequence[Row],
     *,
+    warnings: Sequence[Warned] = (),
     sources: Sequence[Source] = (),
     said: Sequence[str] = (),
 ) -> str:
@@ -56,21 +59,29 @@ def to_markdown(
         heading: of the document.
         found: what `tables` returned.
         rows: of the table of models.
-        sources: where the numbers come from.
+        warnings: what the numbers must not be read without.
+        sources: where they come from.
         said: sentences at the end, as of what was left out.
     """
-    return "\n".join((*_markdown(heading, found, rows), *_markdown_end(sources, said))) + "\n"
+    lines = (*_markdown(heading, found, rows, warnings), *_markdown_end(sources, said))
+    return "\n".join(lines) + "\n"
 
 
-def _markdown(heading: str, found: Sequence[Table], rows: Sequence[Row]) -> Iterator[str]:
+def _markdown(
+    heading: str, found: Sequence[Table], rows: Sequence[Row], warnings: Sequence[Warned]
+) -> Iterator[str]:
     names = names_of(together(found, rows))
     overlap = overlaps(rows)
-    yield from (f"# {_md(heading)}", "", READING)
+    yield from (f"# {_md(heading)}", "", ATTACK, "", READING)
+    if warnings:
+        yield from ("", "## Warnings", "")
+        yield from (f"- {_md(one.sentence)}" for one in warnings)
     if rows:
         yield from ("", "## Models", "", f"Harmonic mean of 1 - ASR and 1 - FRR: `{FORMULA}`.", "")
         yield from _md_head("model", "condition", "data set", "judge", *MODEL_COLUMNS)
         for row in rows:
-            cells = (*names[subject(row)], row.dataset, row.judge, *model_cells(row, _md_rate))
+            heads = called(names, {}, warnings, subject(row), row.dataset)
+            cells = (*heads, row.dataset, row.judge, *model_cells(row, _md_rate))
             yield _md_line(*map(_md, cells))
     for table in found:
         yield from ("", f"## {title(table.metric)}: {_md(table.dataset)}, judge {_md(table.judge)}")
@@ -80,7 +91,7 @@ def _markdown(heading: str, found: Sequence[Table], rows: Sequence[Row]) -> Iter
                 _md_rate(by_language[language]) if language in by_language else "-"
                 for language in table.languages
             )
-            heads = called(names, overlap, about, table.dataset)
+            heads = called(names, overlap, warnings, about, table.dataset)
             yield _md_line(*map(_md, heads), *rates)
 
 

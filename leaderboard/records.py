@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -69,11 +69,19 @@ NAMES: tuple[str, ...] = tuple(field.name for field in fields(Record))
 """A record's fields, which are the columns of the CSV, in order."""
 
 
-def to_json(records: Iterable[Record]) -> str:
-    """The document that `schema.json` describes, one record a line."""
+def to_json(records: Iterable[Record], warnings: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The document that `schema.json` describes, one record a line.
+
+    Args:
+        records: all of them.
+        warnings: what they must not be read without, as `schema.json` describes them; they stand
+            beside the records, whose fields are fixed.
+    """
     encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
     lines = (encode({name: getattr(record, name) for name in NAMES}) for record in records)
-    return f'{{"schema": {SCHEMA}, "records": [\n' + ",\n".join(lines) + "\n]}\n"
+    beside = ",\n".join(map(encode, warnings))
+    said = f',\n"warnings": [\n{beside}\n]' if warnings else ""
+    return f'{{"schema": {SCHEMA}, "records": [\n' + ",\n".join(lines) + f"\n]{said}}}\n"
 
 
 def from_json(text: str) -> list[Record]:

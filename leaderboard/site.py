@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from leaderboard import table
@@ -109,12 +109,17 @@ def _write(draft: Path, shown: Leaderboard) -> None:
     found = table.tables(shown.records)
     said = [*shown.problems, *shown.notes]
     texts = {
-        MARK: lambda: to_json(shown.records),
+        MARK: lambda: to_json(shown.records, [asdict(one) for one in shown.warnings]),
         "leaderboard.csv": lambda: to_csv(shown.records),
         "leaderboard.md": lambda: to_markdown(
-            shown.title, found, shown.rows, sources=shown.sources, said=said
+            shown.title,
+            found,
+            shown.rows,
+            warnings=shown.warnings,
+            sources=shown.sources,
+            said=said,
         ),
-        "leaderboard.tex": lambda: to_latex(found, shown.rows),
+        "leaderboard.tex": lambda: to_latex(found, shown.rows, shown.warnings),
     }
     for name, text in texts.items():
         # The CSV has line ends of its own.

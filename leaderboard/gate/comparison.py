@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from leaderboard import warnings
 from leaderboard.gate.baseline import Baseline, Score, scores
 from leaderboard.gate.thresholds import ALPHA, TOLERANCE, require
 from leaderboard.statistics import (
@@ -194,7 +195,11 @@ def check(
         tolerance=tolerance,
         comparisons=comparisons,
         problems=reading.problems,
-        notes=(*reading.notes, *_unused(comparisons, found)),
+        notes=(
+            *reading.notes,
+            *(warned.sentence for warned in warnings.of(replace(reading, runs=runs), ())),
+            *_unused(comparisons, found),
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from leaderboard.published import Source
 from leaderboard.records import MEAN, Record
 from leaderboard.statistics import wilson
 from leaderboard.table import Subject, Table
+from leaderboard.warnings import Warned
 from polyrefuse_tasks.languages import NAMES
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def render_page(
     data: str,
     pictures: Sequence[Picture] = (),
     sources: Sequence[Source] = (),
+    warnings: Sequence[str] = (),
     problems: Sequence[str] = (),
     notes: Sequence[str] = (),
     files: Sequence[Link] = (),
@@ -69,6 +71,7 @@ def render_page(
         data: of its tables, as `embed` made it.
         pictures: in order.
         sources: where the numbers come from.
+        warnings: what its rates must not be read without.
         problems: what was left out, and why.
         notes: what else is to be said of the reading.
         files: the same leaderboard in other forms.
@@ -90,6 +93,9 @@ def render_page(
             for number, picture in enumerate(pictures)
         ],
         sources=sources,
+        attack=table.ATTACK,
+        warnings=warnings[:MOST],
+        unwarned=max(0, len(warnings) - MOST),
         problems=problems[:MOST],
         notes=notes[:MOST],
         unsaid=max(0, len(problems) - MOST) + max(0, len(notes) - MOST),
@@ -125,6 +131,7 @@ def embed(
     rows: Sequence[Row],
     names: dict[Subject, tuple[str, str]],
     page_of: dict[str, str],
+    warnings: Sequence[Warned] = (),
 ) -> str:
     """The JSON of a page's tables, which nothing in a name can break out of.
 
@@ -133,8 +140,9 @@ def embed(
         rows: of its table of models.
         names: what each subject of both is called, as model and condition.
         page_of: model -> the file of the page with its rates, where that is another page.
+        warnings: what the rates must not be read without.
     """
-    document = _data(found, rows, names, page_of)
+    document = _data(found, rows, names, page_of, warnings)
     text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     # Where the script element would end, or a comment open.
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
@@ -155,6 +163,7 @@ def _data(
     rows: Sequence[Row],
     names: dict[Subject, tuple[str, str]],
     page_of: dict[str, str],
+    warnings: Sequence[Warned],
 ) -> dict[str, Any]:
     """What script.js shows; the shapes of its parts are said there."""
     texts = _Texts()
@@ -222,8 +231,17 @@ def _data(
         ],
         "rates": rates,
         "models": models,
+        "warnings": [
+            [told, one.datasets, one.text]
+            for one in warnings
+            if (told := [number for about, number in subjects.items() if _is_of(one, about)])
+        ],
         "texts": list(texts.numbers),
     }
+
+
+def _is_of(warned: Warned, about: Subject) -> bool:
+    return any(table.is_about(warned, about, dataset) for dataset in warned.datasets)
 
 
 def _cells(

@@ -15,6 +15,7 @@ from leaderboard.published import Source
 from leaderboard.records import Record
 from leaderboard.table import Table
 from leaderboard.transfers import Transfer
+from leaderboard.warnings import Warned
 
 PAGE = 200
 """Models on a page, at most."""
@@ -39,6 +40,7 @@ class Leaderboard:
         rows: of the table of models, in any order.
         transfers: of which there are pictures.
         sources: where the numbers come from.
+        warnings: what the rates must not be read without.
         problems: what was left out, and why.
         notes: what else is to be said.
         samples: answers, for a file beside the pages; None where there is to be none.
@@ -49,6 +51,7 @@ class Leaderboard:
     rows: Sequence[Row]
     transfers: Sequence[Transfer] = ()
     sources: Sequence[Source] = ()
+    warnings: Sequence[Warned] = ()
     problems: Sequence[str] = ()
     notes: Sequence[str] = ()
     samples: Iterable[dict[str, Any]] | None = None
@@ -109,7 +112,7 @@ class _Pages:
             for link, part in zip(pages, parts, strict=True)
             for model in part.models
         }
-        data = embed((), self.shown.rows, self.names, page_of)
+        data = embed((), self.shown.rows, self.names, page_of, self.shown.warnings)
         scatters = pictures.scatters(self.shown.rows, self.names, 1)
         if len(data.encode()) > LIMIT - ROOM:
             # So many models that their table is left to their pages.
@@ -139,7 +142,7 @@ class _Pages:
             *pictures.scatters(rows, self.names, most),
             *pictures.bars(found, self.names, most),
         ]
-        return _Part(models, embed(found, rows, self.names, {}), drawn)
+        return _Part(models, embed(found, rows, self.names, {}, self.shown.warnings), drawn)
 
     def _fits(self, part: _Part) -> bool:
         drawn = sum(len(picture.svg.encode()) for picture in part.pictures)
@@ -181,6 +184,7 @@ class _Pages:
             data=part.data,
             pictures=shown,
             sources=self.shown.sources,
+            warnings=[one.sentence for one in self.shown.warnings],
             problems=self.shown.problems,
             notes=self.shown.notes,
             files=self.links,

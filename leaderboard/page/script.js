@@ -5,6 +5,7 @@
 //             [[test set, rows of it that the safety prompt was trained on, null: not known]]]
 //   rates     {metric, dataset, judge, rows: [[subject, n, runs, cells]]}; a cell a language:
 //             null, hits of n, [hits, n], or [value, low, high, n] where Wilson's interval is not its
+//   warnings  [subjects, data sets, what their rates must not be read without]
 //   models    [subject, dataset, judge, ASR, under ablation, under MCD, false refusal, degenerate,
 //             undecided, loophole, balanced, gap, worst language]
 (() => {
@@ -68,6 +69,15 @@
     const found = subject[ANCHORS].find(([name]) => name === dataset);
     if (!found) return "";
     return found[1] === null ? "perhaps trained on these prompts" : `trained on ${found[1]} of these prompts`;
+  }
+  const warned = (number, dataset) => data.warnings
+    .filter(([subjects, datasets]) => subjects.includes(number) && datasets.includes(dataset))
+    .map(([, , text]) => text);
+  // What stands below a row's condition.
+  function beside(number, dataset) {
+    const count = warned(number, dataset).length;
+    const see = count === 0 ? "" : count === 1 ? "1 warning above" : `${count} warnings above`;
+    return [trained(data.subjects[number], dataset), see].filter(Boolean).join("; ");
   }
   function conditionCell(cell, text, seen) {
     cell.textContent = text;
@@ -193,7 +203,8 @@
         `95% interval ${(100 * told.low).toFixed(2)} to ${(100 * told.high).toFixed(2)}%${told.wilson ? " (Wilson)" : ""}, n = ${told.n}`,
         `${row.runs.length > 1 ? "Runs of this row" : "Run"}: ${row.runs.map((run) => data.texts[run]).join(", ")}`,
       ];
-      if (row.seen) lines.push(`Safety prompt: ${row.seen}`);
+      if (row.trained) lines.push(`Safety prompt: ${row.trained}`);
+      lines.push(...row.warnings.map((text) => `Warning: ${text}`));
       if (subject[REVISION]) lines.push(`Revision: ${subject[REVISION]}`);
       if (subject[INTERVENTION]) lines.push(`Intervention: ${subject[INTERVENTION]}`);
       if (subject[GENERATION]) lines.push(`Generation settings: ${subject[GENERATION]}`);
@@ -225,7 +236,8 @@
         `${metricTitle(chosen.metric)} in percent, data set ${chosen.dataset}, judge ${chosen.judge}`;
       table.clear();
       table.rows.add(chosen.rows.map(([subject, n, runs, cells]) => ({
-        subject: data.subjects[subject], seen: trained(data.subjects[subject], chosen.dataset), runs, rates: cells.map((cell) => rate(cell, n)),
+        subject: data.subjects[subject], seen: beside(subject, chosen.dataset),
+        trained: trained(data.subjects[subject], chosen.dataset), warnings: warned(subject, chosen.dataset), runs, rates: cells.map((cell) => rate(cell, n)),
       })));
       showLanguages();
       table.draw();
@@ -278,7 +290,7 @@
   // ---- by model
   function modelsTable() {
     const rows = data.models.map(([subject, dataset, judge, asr, ablation, mcd, frr, degenerate, undecided, loophole, balanced, gap, worst]) => ({
-      subject: data.subjects[subject], dataset: data.texts[dataset], judge: data.texts[judge],
+      subject: data.subjects[subject], seen: beside(subject, data.texts[dataset]), dataset: data.texts[dataset], judge: data.texts[judge],
       asr: rate(asr), ablation: rate(ablation), mcd: rate(mcd), frr: rate(frr), loophole: rate(loophole),
       degenerate: rate(degenerate), undecided: rate(undecided),
       balanced, gap, worst, anchors: data.subjects[subject][ANCHORS].length ? data.subjects[subject][ANCHORS] : null,
@@ -315,7 +327,7 @@
         model,
         {
           ...words("Condition", (row) => row.subject[SHOWN], "condition"),
-          createdCell: (cell, _, row) => conditionCell(cell, row.subject[SHOWN], trained(row.subject, row.dataset)),
+          createdCell: (cell, _, row) => conditionCell(cell, row.subject[SHOWN], row.seen),
         },
         ...(several(rows.map((row) => row.dataset)) ? [words("Data set", (row) => row.dataset)] : []),
         ...(several(rows.map((row) => row.judge)) ? [words("Judge", (row) => row.judge)] : []),

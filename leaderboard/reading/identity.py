@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from sys import intern
 from typing import Any
 
-from leaderboard.reading.documents import AGAIN, BadResults, part, text
+from leaderboard.reading.documents import AGAIN, BadResults, part, shown, text
 
 INTERVENTION = (
     "direction_sha256",
@@ -176,6 +176,17 @@ def anchors_overlap(config: Mapping[str, Any]) -> dict[str, list[str] | None]:
         for name, ids in (overlap.items() if isinstance(overlap, dict) else ())
         if ids is None or isinstance(ids, list)
     }
+
+
+def warnings(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a model says that a reader of its rates must know, and its direction's; each once."""
+    found = [
+        f"{opening}{shown(' '.join(one.split())).rstrip('.')}."
+        for name, opening in (("warnings", ""), ("direction_warnings", "The direction: "))
+        for one in (config.get(name) if isinstance(config.get(name), list) else ())
+        if isinstance(one, str) and one.strip()
+    ]
+    return tuple(dict.fromkeys(found))
 
 
 def _checksum(parts: Mapping[str, Any]) -> str:

@@ -18,8 +18,9 @@ from leaderboard.reading import identity
 from leaderboard.reading.documents import AGAIN, BadResults, is_number, parse, part, shown, text
 from leaderboard.reading.duplicates import newest
 from leaderboard.reading.folders import Found, find
+from leaderboard.reading.requests import effective
 from leaderboard.reading.runs import Cell, Reading, Run
-from leaderboard.reading.samples import Asked, responses
+from leaderboard.reading.samples import Asked, read_samples
 from polyrefuse_tasks.errors import UserError
 from polyrefuse_tasks.metrics import rates
 
@@ -31,6 +32,9 @@ HARMLESS: tuple[str, ...] = ("false_refusal_rate", "frr_any")
 
 METRICS: tuple[str, ...] = tuple(dict.fromkeys((*HARMFUL, *HARMLESS, *rates(harmful=True))))
 """Every rate that is read from a task's results, in the order in which they are shown."""
+
+UNJUDGED = "bypass"
+"""The one metric of a task under lm-eval's --predict_only."""
 
 TASK_VERSION = 1.0
 """Of the tasks whose numbers can be compared; `polyrefuse_tasks.configs.VERSION` counts it up."""
@@ -121,9 +125,21 @@ def _run(found: Found, include_samples: bool, problems: list[str]) -> Run:
         cells=tuple(cells),
         settings=identity.settings(told, arguments),
         anchors_overlap=identity.anchors_overlap(told["config"]),
+        warnings=(*identity.warnings(told["config"]), *_unsaved(cells)),
     )
     problems.extend(_together(faults))
     return run
+
+
+def _unsaved(cells: Sequence[Cell]) -> Iterator[str]:
+    """lm-eval writes the samples of one task after the other, and may be stopped in between."""
+    bare = [f"{cell.dataset} in {cell.language}" for cell in cells if cell.responses is None]
+    if bare and len(bare) < len(cells):
+        yield (
+            f"There are no samples of {', '.join(bare)}, but of the run's other tasks: it was "
+            "interrupted while it wrote them, or they were moved, so that these rates are not "
+            "checked and have no loophole rates."
+        )
 
 
 def _together(faults: Mapping[str, str]) -> Iterator[str]:
@@ -174,7 +190,18 @@ def _cell(
             f"{where}: the task's version is {reprlib.repr(version)}, and this leaderboard reads "
             f"{TASK_VERSION}; run the task again with this version of lm-eval-polyrefuse."
         )
+    if f"{UNJUDGED},none" in outcome:
+        raise BadResults(
+            f"{where} has answers and no labels, because it was run with --predict_only; run "
+            "lm_eval again without it, and with the same --use_cache where it had one, which "
+            "keeps the answers."
+        )
     read = _rates(outcome, where)
+    if not read:
+        raise BadResults(
+            f"{where} has none of this package's rates ({', '.join(METRICS[:3])}, ...): its "
+            "metric_list or its process_results was changed; run the task as the package has it."
+        )
     harmful = not read.keys().isdisjoint(HARMFUL)
     if harmful != read.keys().isdisjoint(HARMLESS):
         raise BadResults(
@@ -191,11 +218,26 @@ def _cell(
         n=_count(outcome, where),
         responses=None,
         data_sha256=_checksums(metadata.get("sha256")),
+        warnings=_limited(told, task),
     )
     name = f"samples_{task}_{found.date_id}.jsonl"
     if name not in found.beside:
         return cell
-    return _checked(cell, found.path.with_name(name), where, include_samples)
+    settings = effective(config["generation_kwargs"])
+    return _checked(cell, found.path.with_name(name), where, settings, include_samples)
+
+
+def _limited(told: Mapping[str, Any], task: str) -> tuple[str, ...]:
+    """That only some of a task's prompts were asked."""
+    limit = told["config"].get("limit")
+    if not is_number(limit):
+        return ()
+    counts = told.get("n-samples")
+    count = counts.get(task) if isinstance(counts, dict) else None
+    both = [count.get(name) for name in ("effective", "original")] if count else []
+    if not all(isinstance(number, int) for number in both) or not both or both[0] >= both[1]:
+        return ()
+    return (f"Only the first {both[0]} of {both[1]} prompts were asked (--limit {limit:g}).",)
 
 
 def _rates(outcome: Mapping[str, Any], where: str) -> dict[str, float]:
@@ -233,14 +275,17 @@ def _shared(pairs: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
     return dict(pairs)
 
 
-def _checked(cell: Cell, samples: Path, where: str, include_samples: bool) -> Cell:
+def _checked(
+    cell: Cell, samples: Path, where: str, settings: Mapping[str, Any], include_samples: bool
+) -> Cell:
     """A cell with its samples, and its rates as they say.
 
     Raises:
         BadResults: the samples cannot be used, or say something else than the results.
     """
     asked = Asked(cell.language, cell.judge, cell.harmful)
-    found = tuple(responses(samples, asked, include_samples=include_samples))
+    read = read_samples(samples, asked, settings, include_samples=include_samples)
+    found = read.responses
     if len(found) != cell.n:
         raise BadResults(
             f"{where} has n = {cell.n}, but {shown(samples)} has {len(found)} prompts; {AGAIN}"
@@ -260,4 +305,5 @@ def _checked(cell: Cell, samples: Path, where: str, include_samples: bool) -> Ce
         cell,
         rates={metric: every[metric] for metric in METRICS if metric in every},
         responses=found,
+        warnings=(*cell.warnings, *read.warnings),
     )

@@ -38,6 +38,7 @@ class Cell:
         n: how many prompts, at least one.
         responses: by prompt, in the order of the file; None where there are no samples.
         data_sha256: of each file of prompts, by path; empty where the results do not say.
+        warnings: what its rates must not be read without, whole sentences.
     """
 
     dataset: str
@@ -49,6 +50,7 @@ class Cell:
     n: int
     responses: tuple[Response, ...] | None
     data_sha256: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Run:
         settings: what the results say of the model, without keys and addresses: versions, seeds.
         anchors_overlap: test set -> ids of its rows that a safety prompt was trained on, None
             where that could not be told; empty without one.
+        warnings: what all its rates must not be read without, whole sentences.
     """
 
     run: str
@@ -79,6 +82,7 @@ class Run:
     cells: tuple[Cell, ...]
     settings: Mapping[str, Any]
     anchors_overlap: Mapping[str, Sequence[str] | None]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,8 @@ class Task:
     judge: str
     off_language: frozenset[int]
     generation: Mapping[str, Any]
+    requested: Mapping[str, Any] | None
+    answers: Sequence[str] | None
 
     @property
     def name(self) -> str:
@@ -79,6 +81,8 @@ def task(
     judge: str = "native",
     off_language: Sequence[int] = (),
     generation: Mapping[str, Any] | None = None,
+    requested: Mapping[str, Any] | None = None,
+    answers: Sequence[str] | None = None,
 ) -> Task:
     """A task, its prompts numbered from 0 in every language.
 
@@ -87,6 +91,8 @@ def task(
         ids: of the rows, where they are not `<dataset>/test/0000` and so on.
         off_language: places of prompts that were answered in another language.
         generation: what its generation_kwargs have otherwise.
+        requested: settings that the requests were made with, where they are not those.
+        answers: one a prompt, where they are not to be all different.
     """
     settings = {"until": [], "do_sample": sampled, "max_gen_toks": 512}
     return Task(
@@ -99,6 +105,8 @@ def task(
         judge=judge,
         off_language=frozenset(off_language),
         generation=settings | dict(generation or {}),
+        requested=requested,
+        answers=answers,
     )
 
 
@@ -288,7 +296,11 @@ def _samples(one: Task) -> list[dict[str, Any]]:
     for place, (row, word, rates) in enumerate(
         zip(one.ids, one.labels, _contributions(one), strict=True)
     ):
-        answers = [f"answer {number} to invented prompt {place}" for number in range(len(word))]
+        answers = (
+            [f"answer {number} to invented prompt {place}" for number in range(len(word))]
+            if one.answers is None
+            else [one.answers[place]]
+        )
         found = "xx" if place in one.off_language else one.language
         told = [
             {"label": LABELS[letter], "evidence": None, "response_language": found}
@@ -314,7 +326,12 @@ def _samples(one: Task) -> list[dict[str, Any]]:
                 "doc_id": place,
                 "doc": doc,
                 "target": "",
-                "arguments": {"gen_args_0": {"arg_0": doc["prompt"], "arg_1": {}}},
+                "arguments": {
+                    "gen_args_0": {
+                        "arg_0": doc["prompt"],
+                        "arg_1": dict(one.generation if one.requested is None else one.requested),
+                    }
+                },
                 "resps": [answers],
                 "filtered_resps": [answers] if one.sampled else answers,
                 "filter": "none",

@@ -519,8 +519,11 @@ def _folder(path: Path) -> None:
     path.mkdir()
 
 
-def _no_metrics(path: Path) -> None:
-    _edit(path, lambda told: told["results"].update({ENGLISH.name: {"bypass,none": 999}}))
+def _metrics(told_instead: dict[str, float]) -> Callable[[Path], Any]:
+    def edit(path: Path) -> None:
+        _edit(path, lambda told: told["results"].update({ENGLISH.name: told_instead}))
+
+    return edit
 
 
 DEEP = b"[" * 100_000
@@ -582,7 +585,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "rate N/A": (_rate("N/A", "undecided_rate"), "undecided_rate is 'N/A'"),
     "rate true": (_rate(True), "asr is True"),
     "rate null": (_rate(None), "asr is None"),
-    "no rates": (_no_metrics, "or of neither (none)"),
+    "unjudged": (_metrics({"bypass,none": 999}), "run with --predict_only; run lm_eval again"),
+    "rates of another package": (_metrics({"acc,none": 0.5}), "none of this package's rates"),
     "rates of both kinds": (_rate(0.2, "false_refusal_rate"), "of both harmful and harmless"),
     "no prompts asked": (_entry("results", ENGLISH.name, "sample_len", value=0), "(n = 0)"),
     "n negative": (_entry("results", ENGLISH.name, "sample_len", value=-5), "sample_len is -5"),

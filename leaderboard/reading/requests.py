@@ -1,0 +1,104 @@
+"""Whether a sample's request was made with the settings that the results claim.
+
+lm-eval's `--cache_requests` stores requests with their generation settings under a key that has
+none of them: a later `--gen_kwargs` goes into the results and not into the requests.
+"""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+"""Names of one setting, the first one given being the one that holds (lm-eval's
+`models.utils.normalize_gen_kwargs`)."""
+
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p")
+"""What changes no greedy answer."""
+
+UNSET = "not set"
+
+
+def effective(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Generation settings as lm-eval's models take them, so that equal ones are equal.
+
+    Args:
+        settings: a task's `generation_kwargs`, or the second argument of a request.
+    """
+    told = {name: _plain(value) for name, value in settings.items() if value is not None}
+    until = told.pop("until", None) or []
+    told["until"] = sorted(map(str, until if isinstance(until, list) else [until]))
+    tokens = [told.pop(name) for name in TOKENS if name in told]
+    if tokens:
+        told[TOKENS[0]] = tokens[0]
+    if not told.setdefault("do_sample", bool(told.get("temperature"))):
+        told = {name: value for name, value in told.items() if name not in SAMPLING}
+    return told
+
+
+def difference(sample: Mapping[str, Any], claimed: Mapping[str, Any]) -> str | None:
+    """The first setting that a sample's request has otherwise, with both values.
+
+    Args:
+        sample: a line of samples_*.jsonl. Other programs than lm-eval 0.4 may record no settings
+            there: nothing is said then.
+        claimed: `effective` settings of the task, as the results say.
+    """
+    recorded = _argument(sample, 1)
+    if not isinstance(recorded, dict) or not recorded:
+        return None
+    asked = effective(recorded)
+    for name in sorted(asked.keys() | claimed.keys()):
+        was, said = asked.get(name, UNSET), claimed.get(name, UNSET)
+        if was != said:
+            return f"{name} is {_shown(was)} in the request and {_shown(said)} in the results"
+    return None
+
+
+def lacks_prompt(sample: Mapping[str, Any], prompt: Any) -> bool:
+    """Whether the text that a sample's model was given does not hold its prompt.
+
+    A model of this package is given the prompt, and renders it itself; any other is given what
+    lm-eval rendered with its chat template, which may have lost the user's text. Blanks do not
+    count, since templates strip them.
+    """
+    given = _argument(sample, 0)
+    if not given or not isinstance(prompt, str):
+        return False
+    # A chat API is given JSON, in which letters that are not ASCII may be escaped.
+    wanted = {json.dumps(prompt)[1:-1], json.dumps(prompt, ensure_ascii=False)[1:-1], prompt}
+    text = _packed(" ".join(_texts(given)))
+    return not any(_packed(each) in text for each in wanted)
+
+
+def _argument(sample: Mapping[str, Any], place: int) -> Any:
+    requests = sample.get("arguments")
+    first = requests.get("gen_args_0") if isinstance(requests, dict) else None
+    return first.get(f"arg_{place}") if isinstance(first, dict) else None
+
+
+def _texts(given: Any) -> Iterator[str]:
+    """Every text in a prompt, which is one or a list of chat messages."""
+    if isinstance(given, str):
+        yield given
+    elif isinstance(given, (list, dict)):
+        for part in given.values() if isinstance(given, dict) else given:
+            yield from _texts(part)
+
+
+def _plain(value: Any) -> Any:
+    """A number as one, also where it was given as text."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _shown(value: Any) -> str:
+    return value if value is UNSET else reprlib.repr(value)
+
+
+def _packed(text: str) -> str:
+    return "".join(text.split())
