@@ -4,7 +4,8 @@ lm-eval 0.4.13 discovers no plugins. A `.pth` line beside the packages (see setu
 `install` in every interpreter of the environment; it puts one finder in front of `sys.meta_path`
 and nothing else. When the program imports `lm_eval.api.registry` and `lm_eval.tasks.manager`, the
 finder lets the usual import happen and then registers our models by name ("module:Class", so
-nothing of ours is imported yet) and adds our YAML folder to what `TaskManager` scans.
+nothing of ours is imported yet) and adds our YAML folder to what `TaskManager` scans. Of
+`lm_eval.utils` it has `make_table` say a line under a table of our groups.
 
 The release after 0.4.13 reads the entry-point group `lm_eval.models` itself: there the models are
 left to it. `POLYREFUSE_AUTOLOAD=0` turns the hook off.
@@ -80,6 +81,23 @@ def register_tasks(manager) -> None:
     manager.TaskManager.match_tasks = match_tasks
 
 
+def register_note(utils) -> None:
+    """Make `lm_eval.utils.make_table` say under a table of our groups what its errors leave out."""
+    from functools import wraps
+
+    original = utils.make_table
+
+    @wraps(original)
+    def make_table(result_dict, column="results", *args, **kwargs):
+        from polyrefuse_tasks.groups import note_on_groups
+
+        table = original(result_dict, column, *args, **kwargs)
+        note = note_on_groups(result_dict) if column == "groups" else None
+        return f"{table}\n{note}\n" if note else table
+
+    utils.make_table = make_table
+
+
 def task_folders() -> list[str]:
     """Our task YAML, and that of translations of one's own where there are any.
 
@@ -112,7 +130,11 @@ def refuse_folder_names(names: list[str]) -> None:
             )
 
 
-_ACTIONS = {"lm_eval.api.registry": register_models, "lm_eval.tasks.manager": register_tasks}
+_ACTIONS = {
+    "lm_eval.api.registry": register_models,
+    "lm_eval.tasks.manager": register_tasks,
+    "lm_eval.utils": register_note,
+}
 
 
 class _Finder:

@@ -8,11 +8,14 @@ few in all. `correlation` is that between two languages' labels of a prompt.
 
 from __future__ import annotations
 
+import csv
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from leaderboard.statistics import wilson_clustered
 
@@ -90,6 +93,43 @@ def test_the_interval_holds_the_rate_over_the_grid(kind: str, n: int) -> None:
         if found < AT_LEAST:
             missed[rate, correlation, languages] = found
     assert not missed
+
+
+@pytest.mark.parametrize("model", ["Qwen2.5-7B", "gemma-2-9b", "Llama-3.1-8B"])
+@pytest.mark.parametrize("correlation", [0.2, 0.8])
+def test_lm_eval_s_standard_error_of_a_group_is_too_small(
+    shared: Path, model: str, correlation: float
+) -> None:
+    """Of labels with the published rates, whose languages have one thing of a prompt in common.
+
+    `correlation` is that of what is behind the labels; theirs is .04 to .47.
+    """
+    from lm_eval.api.metrics import unweighted_mean_stderr
+
+    with open(shared / "oracles/published/baseline_evaluations.csv", encoding="utf-8") as file:
+        rates = np.array(
+            [
+                float(row["wildguard_compliance"])
+                for row in csv.DictReader(file)
+                if model in row["model"]
+            ]
+        )
+    random = np.random.default_rng(14)
+    simulations, n = 800, 572
+    truth, held, ours, ratios = rates.mean(), 0, 0, []
+    for _ in range(simulations):
+        shared_part = random.standard_normal((n, 1)) * np.sqrt(correlation)
+        own_part = random.standard_normal((n, len(rates))) * np.sqrt(1 - correlation)
+        labels = (shared_part + own_part < norm.ppf(rates)).astype(float)
+        theirs = unweighted_mean_stderr(list(labels.std(axis=0, ddof=1) / np.sqrt(n)))
+        shares = labels.mean(axis=1)
+        ratios.append(shares.std(ddof=1) / np.sqrt(n) / theirs)
+        held += abs(shares.mean() - truth) <= 1.96 * theirs
+        low, high = wilson_clustered(shares.mean(), shares.var(ddof=1) / n, n)
+        ours += low <= truth <= high
+    assert 1.15 < np.mean(ratios) < 2.75
+    assert held / simulations < 0.9
+    assert ours / simulations >= AT_LEAST
 
 
 def test_the_interval_is_no_wider_than_it_has_to_be() -> None:

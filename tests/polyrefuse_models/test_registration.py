@@ -142,3 +142,30 @@ def test_a_task_manager_of_another_shape_is_left_alone() -> None:
     with pytest.raises(RuntimeError, match="include_path"):  # the loader turns it into a warning
         register_tasks(module)
     assert TaskManager(["a"]).match_tasks(["polyrefuse_tasks"]) == ["polyrefuse_tasks"]
+
+
+TABLES = """
+from lm_eval.utils import make_table
+config = {"dataset_kwargs": {"family": "harmful", "lang": "en"}}
+told = {
+    "results": {"a": {"asr,none": .5, "asr_stderr,none": .1}, "g": {"asr,none": .5}},
+    "groups": {"g": {"asr,none": .5, "asr_stderr,none": .1}},
+    "group_subtasks": {"g": ["a", "b"]},
+    "configs": {"a": config, "b": config},
+    "versions": {},
+}
+print(make_table(told).count("languages share their prompts"))
+print(make_table(told, "groups").strip().splitlines()[-1])
+told["configs"] = {}
+print(make_table(told, column="groups").count("languages share their prompts"))
+"""
+
+
+def test_a_line_stands_under_our_groups_alone() -> None:
+    before, line, after = printed(TABLES).splitlines()
+    assert (before, after) == ("0", "0")
+    assert "languages share their prompts" in line
+    assert "`polyrefuse leaderboard build RESULTS --output FOLDER`" in line
+    unchanged = printed(TABLES, hook="").splitlines()
+    assert [unchanged[0], unchanged[2]] == ["0", "0"]
+    assert "languages share their prompts" not in unchanged[1]
