@@ -16,7 +16,7 @@ import pytest
 
 from tests.commands import assert_one_sentence
 from tests.conftest import ROOT
-from tests.leaderboard.result_files import DIRECTION, PROMPT, plain_hf, task, write_run
+from tests.leaderboard.result_files import DIRECTION, PROMPT, api, plain_hf, task, write_run
 from tests.leaderboard.test_page import transfer_report
 
 FILES = {"leaderboard.json", "leaderboard.csv", "leaderboard.md", "leaderboard.tex", "index.html"}
@@ -177,6 +177,117 @@ def damage(folder: Path) -> list[str]:
         file.write_bytes(content)
         names.append(file.parent.name)
     return names
+
+
+@pytest.fixture(scope="module")
+def suspect(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A baseline that refuses nothing, its ablation, and a model with one answer to all."""
+    folder = tmp_path_factory.mktemp("suspect")
+    complied = [task("harmful", language, "c" * 40) for language in ("en", "de")]
+    direction = DIRECTION | {"direction_warnings": ["73 tokens are needed for one half"]}
+    write_run(folder, complied, info={"warnings": ["The template <b>inserts</b> a prompt."]})
+    write_run(folder, complied, condition="ablation", info=direction, day=2)
+    same = task("harmful", "en", "c" * 40, answers=["One sealed archive."] * 40)
+    config = api("invented/api")
+    write_run(folder, [same], model="invented/api", config=config, day=3)
+    return folder
+
+
+class TestWarnings:
+    SAID = (
+        "invented/model-1, baseline (invented__model-1/2026-01-01T00-00-00.000001): The template "
+        "<b>inserts</b> a prompt.",
+        "invented/model-1, ablation (invented__model-1/2026-01-02T00-00-00.000001): The "
+        "direction: 73 tokens are needed for one half.",
+        "invented/model-1, ablation, harmful in de, en "
+        "(invented__model-1/2026-01-02T00-00-00.000001): The baseline refuses 0.0% of 80 harmful "
+        "prompts (95% interval 0.0 to 8.8): there is no refusal to ablate.",
+        "invented/api, baseline, harmful in en (invented__api/2026-01-03T00-00-00.000001): 40 of "
+        "the 40 answers that are no refusals are the same text",
+    )
+
+    def test_are_told_everywhere(self, suspect: Path, tmp_path: Path) -> None:
+        output = tmp_path / "site"
+        code, out, err = run("build", suspect, "--output", output, "--json")
+        assert code == 0
+        told = json.loads(out)
+        for said in self.SAID:
+            assert sum(warning.startswith(said) for warning in told["warnings"]) == 1
+            assert f"polyrefuse: warning: {said}" in err
+        assert len(told["warnings"]) == len(self.SAID)
+        document = json.loads((output / "leaderboard.json").read_text(encoding="utf-8"))
+        schema = json.loads((ROOT / "leaderboard/schema.json").read_text(encoding="utf-8"))
+        jsonschema.validate(document, schema)
+        assert document["schema"] == 1
+        assert {warning["condition"] for warning in document["warnings"]} == {
+            "baseline", "ablation"
+        }  # fmt: skip
+        markdown = (output / "leaderboard.md").read_text(encoding="utf-8")
+        assert "## Warnings" in markdown
+        assert "there is no refusal to ablate." in markdown
+        assert "| invented/model-1 | ablation (see the warnings) |" in markdown
+        latex = (output / "leaderboard.tex").read_text(encoding="utf-8")
+        assert "ablation (see the warnings)" in latex
+        assert "there is no refusal to ablate." in latex
+        html = (output / "index.html").read_text(encoding="utf-8")
+        assert '<h2 id="warnings-heading">Warnings</h2>' in html
+        assert "&lt;b&gt;inserts&lt;/b&gt;" in html
+        for file in output.rglob("*.*"):
+            assert "One sealed archive" not in file.read_text(encoding="utf-8")
+
+    def test_nothing_is_said_where_there_is_nothing(
+        self, built: tuple[Path, dict[str, Any]]
+    ) -> None:
+        output, told = built
+        assert told["warnings"] == []
+        assert "warnings-heading" not in (output / "index.html").read_text(encoding="utf-8")
+        assert "Warnings" not in (output / "leaderboard.md").read_text(encoding="utf-8")
+        document = json.loads((output / "leaderboard.json").read_text(encoding="utf-8"))
+        assert set(document) == {"schema", "records"}
+
+    def test_the_gate_tells_them_too(self, suspect: Path, tmp_path: Path) -> None:
+        baseline = tmp_path / "baseline.json"
+        options = ("--baseline", baseline, "--model", "invented/api")
+        assert run("check", suspect, *options, "--update")[0] == 0
+        code, out, _ = run("check", suspect, *options, "--json")
+        assert code == 0
+        assert any(self.SAID[3] in note for note in json.loads(out)["notes"])
+        assert not any("invented/model-1" in note for note in json.loads(out)["notes"])
+
+
+class TestUnusableRuns:
+    def test_cached_requests_of_other_settings_fail_the_gate(self, tmp_path: Path) -> None:
+        before = [task("harmful", language, "r" * 60) for language in ("de", "en")]
+        short = {"max_gen_toks": 64}
+        cached = [
+            task("harmful", "de", "r" * 60, generation=short, requested={"max_gen_toks": 512}),
+            task("harmful", "en", "r" * 60),
+        ]
+        write_run(tmp_path / "before", before)
+        write_run(tmp_path / "after", cached)
+        options = ("--baseline", tmp_path / "baseline.json")
+        assert run("check", tmp_path / "before", *options, "--update")[0] == 0
+        code, out, _ = run("check", tmp_path / "after", *options, "--json")
+        assert code == 1
+        (problem,) = json.loads(out)["problems"]
+        assert "samples_polyrefuse_harmful_de_" in problem
+        assert "is 512 in the request and 64 in the results" in problem
+        built = run("build", tmp_path / "after", "--output", tmp_path / "site")
+        assert built[0] == 0
+        assert f"polyrefuse: left out: {problem}" in built[2]
+        update = run("check", tmp_path / "after", *options, "--update")
+        assert_one_sentence(update, "no baseline of results with problems")
+
+    def test_unjudged_runs_say_what_to_do(self, tmp_path: Path) -> None:
+        path = write_run(tmp_path / "results", [task("harmful", "en", "rc")])
+        told = json.loads(path.read_text(encoding="utf-8"))
+        (outcome,) = told["results"].values()
+        kept = {name: outcome[name] for name in ("name", "alias", "sample_len")}
+        told["results"] = {kept["name"]: kept | {"bypass,none": 999, "bypass_stderr,none": "N/A"}}
+        path.write_text(json.dumps(told), encoding="utf-8")
+        done = run("build", tmp_path / "results", "--output", tmp_path / "site")
+        assert_one_sentence(done, "with --predict_only; run lm_eval again without it")
+        assert not (tmp_path / "site").exists()
 
 
 class TestBadInput:

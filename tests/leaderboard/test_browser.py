@@ -16,6 +16,7 @@ from leaderboard.page.pages import Leaderboard
 from leaderboard.published import Source
 from leaderboard.records import MEAN, Record
 from leaderboard.site import write_site
+from leaderboard.warnings import Warned
 from tests.leaderboard.invented import board, record, with_means
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -331,6 +332,24 @@ class TestModels:
             .endswith(", data set harmful, judge native")
         )
         assert page.get_by_label("Its data set").is_hidden()
+
+    def test_rows_with_warnings_say_so(self, tmp_path: Path, open_page: Any) -> None:
+        records = with_means([record("de", 3), record("de", 3, dataset="advbench")])
+        first = records[0]
+        warned = Warned(
+            first.model, first.revision, first.condition, first.intervention, (first.generation,),
+            ("harmful",), ("de",), (first.run,), "An <i>invented</i> reason to take care.",
+        )  # fmt: skip
+        page = open_page(written(tmp_path, records, warnings=[warned]) / "index.html").page
+        (said,) = page.locator("#warnings-heading ~ ul li").all_inner_texts()
+        assert said == warned.sentence
+        page.select_option("#dataset", "harmful")
+        assert page.locator("#rates .seen").all_inner_texts() == ["1 warning above"]
+        page.locator("#rates td.rate").first.hover()
+        assert f"Warning: {warned.text}" in page.locator("#tip").inner_text()
+        page.select_option("#dataset", "advbench")
+        assert page.locator("#rates .seen").count() == 0
+        assert page.locator("#models .seen").all_inner_texts() == ["1 warning above"]
 
     @pytest.mark.parametrize("width", [400, 1600])
     def test_rows_that_a_prompt_was_trained_on(

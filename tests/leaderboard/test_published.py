@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from scipy.stats import binomtest
 
 from leaderboard.published import BadPublished, read_published, sources
 from leaderboard.records import MEAN
+from leaderboard.table import ATTACK
 
 HEAD = ",model,lang,time,experiment,str_compliance,wildguard_harmful,wildguard_compliance"
 GOOD = "0,invented/model,de,20250101-000000,ja_vector_sweep,0.5,0.25,0.75"
@@ -119,3 +121,29 @@ class TestOtherFiles:
         path.write_bytes(b"\x89PNG\xff\n")
         with pytest.raises(BadPublished, match="is not CSV"):
             read_published([path], "baseline")
+
+
+def test_what_is_said_of_attack_success_is_in_the_published_table(shared: Path) -> None:
+    """WildGuard compliance minus WildGuard harmful, in points, by condition and model."""
+    for name, condition in CONDITIONS.items():
+        gaps: dict[str, list[float]] = {}
+        with open(shared / "oracles/published" / name, encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                gap = float(row["wildguard_compliance"]) - float(row["wildguard_harmful"])
+                gaps.setdefault(row["model"], []).append(100 * gap)
+        means = [
+            f"{fmean(gaps[model]):.1f}"
+            for part in ("Qwen2.5-7B", "gemma-2-9b", "Llama-3.1-8B")
+            for model in gaps
+            if part in model
+        ]
+        every = [gap for model in gaps.values() for gap in model]
+        ends = f"{min(every):.1f}", f"{max(every):.1f}"
+        qwen, gemma, llama = means
+        if condition == "baseline":
+            assert f"by {qwen} points of 100 (Qwen2.5-7B-Instruct), {gemma} (Gemma 2" in ATTACK
+            assert f"and {llama} (Llama 3.1 8B)" in ATTACK
+            assert f"go from {ends[0]} to {ends[1]} points" in ATTACK
+        else:
+            assert f"ablated by {qwen}, {gemma} and {llama} points" in ATTACK
+            assert f"ablated from {ends[0]} to {ends[1]}." in ATTACK
