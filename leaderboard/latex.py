@@ -10,6 +10,7 @@ from leaderboard.table import (
     READING,
     Subject,
     Table,
+    by_model,
     called,
     names_of,
     overlaps,
@@ -37,6 +38,7 @@ def _latex(
     warnings: Sequence[Warned],
 ) -> Iterator[str]:
     names = names_of(together(found, ()))
+    warned = by_model(warnings)
     yield r"% \usepackage{booktabs,longtable} and, best, landscape pages."
     yield f"% {READING}"
     yield (
@@ -58,7 +60,7 @@ def _latex(
                 _tex_rate(row[language]) if language in row else "--"
                 for language in table.languages
             )
-            heads = called(names, overlap, warnings, about, table.dataset)
+            heads = called(names, overlap, warned, about, table.dataset)
             yield " & ".join((*map(_tex, heads), *rates)) + r" \\"
         yield r"\end{longtable}"
     if warnings:

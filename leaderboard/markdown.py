@@ -13,6 +13,7 @@ from leaderboard.table import (
     FORMULA,
     READING,
     Table,
+    by_model,
     called,
     names_of,
     overlaps,
@@ -72,6 +73,7 @@ def _markdown(
 ) -> Iterator[str]:
     names = names_of(together(found, rows))
     overlap = overlaps(rows)
+    warned = by_model(warnings)
     yield from (f"# {_md(heading)}", "", ATTACK, "", READING)
     if warnings:
         yield from ("", "## Warnings", "")
@@ -80,7 +82,7 @@ def _markdown(
         yield from ("", "## Models", "", f"Harmonic mean of 1 - ASR and 1 - FRR: `{FORMULA}`.", "")
         yield from _md_head("model", "condition", "data set", "judge", *MODEL_COLUMNS)
         for row in rows:
-            heads = called(names, {}, warnings, subject(row), row.dataset)
+            heads = called(names, {}, warned, subject(row), row.dataset)
             cells = (*heads, row.dataset, row.judge, *model_cells(row, _md_rate))
             yield _md_line(*map(_md, cells))
     for table in found:
@@ -91,7 +93,7 @@ def _markdown(
                 _md_rate(by_language[language]) if language in by_language else "-"
                 for language in table.languages
             )
-            heads = called(names, overlap, warnings, about, table.dataset)
+            heads = called(names, overlap, warned, about, table.dataset)
             yield _md_line(*map(_md, heads), *rates)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from leaderboard.models import Row
@@ -180,20 +180,29 @@ def trained(overlap: dict[Subject, dict[str, int | None]], about: Subject, datas
     )
 
 
-def is_about(warned: Warned, about: Subject, dataset: str) -> bool:
-    """Whether a warning is about a subject's rates on a data set."""
-    return (
-        (warned.model, warned.revision, warned.condition, warned.intervention)
-        == (about.model, about.revision, about.condition, about.intervention)
-        and about.generation in warned.generations
-        and dataset in warned.datasets
-    )
+Warnings = Mapping[tuple[str, ...], Sequence[Warned]]
+"""Warnings by model, revision, condition and intervention."""
+
+
+def by_model(warnings: Iterable[Warned]) -> Warnings:
+    """Warnings as `warned` looks them up."""
+    found: dict[tuple[str, ...], list[Warned]] = {}
+    for one in warnings:
+        about = one.model, one.revision, one.condition, one.intervention
+        found.setdefault(about, []).append(one)
+    return found
+
+
+def warned(warnings: Warnings, about: Subject) -> list[Warned]:
+    """The warnings of a subject, each of some of its data sets."""
+    known = warnings.get((about.model, about.revision, about.condition, about.intervention), ())
+    return [one for one in known if about.generation in one.generations]
 
 
 def called(
     names: dict[Subject, tuple[str, str]],
     overlap: dict[Subject, dict[str, int | None]],
-    warnings: Iterable[Warned],
+    warnings: Warnings,
     about: Subject,
     dataset: str,
 ) -> tuple[str, str]:
@@ -201,7 +210,7 @@ def called(
     model, condition = names[about]
     said = [
         trained(overlap, about, dataset),
-        WARNED if any(is_about(each, about, dataset) for each in warnings) else "",
+        WARNED if any(dataset in one.datasets for one in warned(warnings, about)) else "",
     ]
     beside = "; ".join(filter(None, said))
     return model, f"{condition} ({beside})" if beside else condition

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 from leaderboard.reading.runs import Reading
@@ -62,7 +63,7 @@ def of(reading: Reading, records: Sequence[Record]) -> tuple[Warned, ...]:
         key = (*about, one.datasets if one.languages else (), one.text)
         known = together.get(key)
         together[key] = _joined(known, one) if known else one
-    return tuple(together.values())
+    return tuple(sorted(together.values(), key=lambda one: (one.model, one.revision, one.runs)))
 
 
 def _joined(one: Warned, other: Warned) -> Warned:
@@ -115,6 +116,10 @@ def _baselines(records: Sequence[Record]) -> Iterator[Warned]:
         for record in records
         if record.metric == "refusal_rate" and record.language == MEAN and _told(record) in harmful
     ]
+    languages: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for record in records:
+        if record.metric == "refusal_rate" and record.language != MEAN:
+            languages[_told(record)].append(record.language)
     baselines = {_told(record): record for record in refusals if record.condition == "baseline"}
     for ablated in refusals:
         baseline = baselines.get(_told(replace(ablated, condition="baseline", intervention="")))
@@ -128,7 +133,7 @@ def _baselines(records: Sequence[Record]) -> Iterator[Warned]:
                 intervention=ablated.intervention,
                 generations=(ablated.generation,),
                 datasets=(ablated.dataset,),
-                languages=_languages(records, ablated),
+                languages=tuple(languages[_told(ablated)]),
                 runs=(ablated.run,),
                 text=(
                     f"The baseline refuses {100 * baseline.value:.1f}% of {baseline.n} harmful "
@@ -142,13 +147,3 @@ def _told(record: Record) -> tuple[str, ...]:
     """What two rates of the same answers have in common."""
     about = record.model, record.revision, record.condition, record.intervention
     return (*about, record.generation, record.dataset, record.judge)
-
-
-def _languages(records: Iterable[Record], of_mean: Record) -> tuple[str, ...]:
-    return tuple(
-        record.language
-        for record in records
-        if record.metric == of_mean.metric
-        and record.language != MEAN
-        and _told(record) == _told(of_mean)
-    )

@@ -168,6 +168,7 @@ def _data(
     """What script.js shows; the shapes of its parts are said there."""
     texts = _Texts()
     overlap = table.overlaps(rows)
+    warned = table.by_model(warnings)
     subjects: dict[Subject, int] = {}
 
     def of(about: Subject) -> int:
@@ -232,16 +233,12 @@ def _data(
         "rates": rates,
         "models": models,
         "warnings": [
-            [told, one.datasets, one.text]
-            for one in warnings
-            if (told := [number for about, number in subjects.items() if _is_of(one, about)])
+            [number, [texts.number(name) for name in one.datasets], texts.number(one.text)]
+            for about, number in subjects.items()
+            for one in table.warned(warned, about)
         ],
         "texts": list(texts.numbers),
     }
-
-
-def _is_of(warned: Warned, about: Subject) -> bool:
-    return any(table.is_about(warned, about, dataset) for dataset in warned.datasets)
 
 
 def _cells(

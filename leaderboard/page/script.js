@@ -5,7 +5,7 @@
 //             [[test set, rows of it that the safety prompt was trained on, null: not known]]]
 //   rates     {metric, dataset, judge, rows: [[subject, n, runs, cells]]}; a cell a language:
 //             null, hits of n, [hits, n], or [value, low, high, n] where Wilson's interval is not its
-//   warnings  [subjects, data sets, what their rates must not be read without]
+//   warnings  [subject, data sets, what its rates there must not be read without]
 //   models    [subject, dataset, judge, ASR, under ablation, under MCD, false refusal, degenerate,
 //             undecided, loophole, balanced, gap, worst language]
 (() => {
@@ -70,9 +70,11 @@
     if (!found) return "";
     return found[1] === null ? "perhaps trained on these prompts" : `trained on ${found[1]} of these prompts`;
   }
-  const warned = (number, dataset) => data.warnings
-    .filter(([subjects, datasets]) => subjects.includes(number) && datasets.includes(dataset))
-    .map(([, , text]) => text);
+  const warnings = data.subjects.map(() => []);
+  for (const [subject, sets, text] of data.warnings) {
+    warnings[subject].push([sets.map((set) => data.texts[set]), data.texts[text]]);
+  }
+  const warned = (number, dataset) => warnings[number].filter(([sets]) => sets.includes(dataset)).map(([, text]) => text);
   // What stands below a row's condition.
   function beside(number, dataset) {
     const count = warned(number, dataset).length;
