@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
-from leaderboard.reading.runs import Reading
+from leaderboard.reading.runs import Cell, Reading, Run
 from leaderboard.records import MEAN, Record
 
 RARE = 0.05
@@ -58,7 +58,7 @@ def of(reading: Reading, records: Sequence[Record]) -> tuple[Warned, ...]:
         records: made of it, with their means.
     """
     together: dict[tuple[object, ...], Warned] = {}
-    for one in (*_runs(reading), *_cells(reading), *_baselines(records)):
+    for one in (*_own(reading), *_baselines(records)):
         about = one.model, one.revision, one.condition, one.intervention
         key = (*about, one.datasets if one.languages else (), one.text)
         known = together.get(key)
@@ -75,37 +75,28 @@ def _joined(one: Warned, other: Warned) -> Warned:
     return replace(one, **merged)
 
 
-def _runs(reading: Reading) -> Iterator[Warned]:
+def _own(reading: Reading) -> Iterator[Warned]:
+    """What runs say of themselves, and their tasks."""
     for run in reading.runs:
         for text in run.warnings:
-            yield Warned(
-                model=run.model,
-                revision=run.revision,
-                condition=run.condition,
-                intervention=run.intervention,
-                generations=tuple(dict.fromkeys(cell.generation for cell in run.cells)),
-                datasets=tuple(dict.fromkeys(cell.dataset for cell in run.cells)),
-                languages=(),
-                runs=(run.run,),
-                text=text,
-            )
-
-
-def _cells(reading: Reading) -> Iterator[Warned]:
-    for run in reading.runs:
+            yield _warned(run, run.cells, (), text)
         for cell in run.cells:
             for text in cell.warnings:
-                yield Warned(
-                    model=run.model,
-                    revision=run.revision,
-                    condition=run.condition,
-                    intervention=run.intervention,
-                    generations=(cell.generation,),
-                    datasets=(cell.dataset,),
-                    languages=(cell.language,),
-                    runs=(run.run,),
-                    text=text,
-                )
+                yield _warned(run, (cell,), (cell.language,), text)
+
+
+def _warned(run: Run, cells: Sequence[Cell], languages: tuple[str, ...], text: str) -> Warned:
+    return Warned(
+        model=run.model,
+        revision=run.revision,
+        condition=run.condition,
+        intervention=run.intervention,
+        generations=tuple(dict.fromkeys(cell.generation for cell in cells)),
+        datasets=tuple(dict.fromkeys(cell.dataset for cell in cells)),
+        languages=languages,
+        runs=(run.run,),
+        text=text,
+    )
 
 
 def _baselines(records: Sequence[Record]) -> Iterator[Warned]:
