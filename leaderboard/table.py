@@ -59,7 +59,7 @@ READING = (
     "prompts, because languages share their prompts, or, where the answers are not known, the mean "
     "of the languages' ends. The mean counts every language the same, and its n is their sum. The "
     "standard errors that lm-eval prints for groups take languages as independent and are too "
-    "small; these intervals are right."
+    "small; the intervals here do not."
 )
 
 
