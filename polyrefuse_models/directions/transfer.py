@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from polyrefuse_models.directions.auto import find_direction
 from polyrefuse_models.directions.prompts import kinds_of, sample
+from polyrefuse_models.directions.select import DEFAULT, Rule
 from polyrefuse_models.interventions import ablated
 from polyrefuse_models.versions import versions
 from polyrefuse_tasks import data
@@ -62,6 +63,7 @@ def transfer(
     max_gen_toks: int = 512,
     judge: str = "native",
     seed: int = 0,
+    rule: Rule = DEFAULT,
 ) -> dict[str, Any]:
     """Extract, ablate, generate and judge for every pair of languages.
 
@@ -74,6 +76,7 @@ def transfer(
         max_gen_toks: most tokens of an answer.
         judge: who labels the answers.
         seed: of the prompts that directions are extracted from.
+        rule: by which each direction is chosen.
 
     Returns:
         the JSON document: `cells` (source x target), `baseline` (no ablation), `cosine` between
@@ -88,7 +91,7 @@ def transfer(
     # All of them before the first extraction, which may take long: a language may be unknown.
     prompts = {source: sample(dataset, source, seed) for source in sources}
     directions = {
-        source: find_direction(lm.chat_model, chosen)
+        source: find_direction(lm.chat_model, chosen, rule=rule)
         for source, chosen in tqdm(prompts.items(), desc="Extracting directions")
     }
 
@@ -113,6 +116,7 @@ def transfer(
         "dataset": dataset,
         "judge": judge,
         "seed": seed,
+        "rule": rule.name,
         "limit": limit,
         "max_gen_toks": max_gen_toks,
         "sources": list(sources),
