@@ -74,6 +74,33 @@ class TestChoose:
             "layer": published["layer"][0],
         }
 
+    def test_the_rule_of_2406_11717(self, shared: Path) -> None:
+        """It takes another candidate of the published Chinese scores, and none of the Korean."""
+        scores = f"{shared}/oracles/selection/qwen2.5-7b_%s.evaluations.json"
+        code, out, err = run("choose", scores % "zh", "--rule", "2406.11717", "--json")
+        assert (code, err) == (0, "")
+        assert json.loads(out) == {"position": -4, "layer": 19}
+        none = run("choose", scores % "ko", "--rule=2406.11717")
+        assert_one_sentence(none, "by rule 2406.11717 none of 140", "among them is -0.508")
+        wrong = run("choose", scores % "ko", "--rule=2406")
+        assert_one_sentence(wrong, "rule=2406 is not known; use one of 2505.17306, 2406.11717")
+
+    def test_scores_of_an_extraction_by_another_rule(self, tmp_path: Path) -> None:
+        """What a rule's own search left out loses; another rule might have taken it."""
+        rows = [
+            GOOD | {"refusal_score": -2.0, "kl_div_score": None},
+            GOOD | {"position": -2, "steering_score": 1.0},
+        ]
+        path = write(tmp_path, rows)
+        told = {"position": -2, "layer": 0}
+        default = ("choose", path, "--n-layers=5", "--json")
+        assert json.loads(run(*default)[1]) == told
+        asked = (*default, "--rule=2406.11717")
+        assert_one_sentence(run(*asked), "chooses position -1, layer 0 cannot be told")
+        (tmp_path / "metadata.json").write_text(json.dumps({"rule": "2406.11717"}))
+        assert json.loads(run(*asked)[1]) == told
+        assert_one_sentence(run(*default), "rule 2505.17306 chooses position -1, layer 0")
+
     def test_needs_no_torch(self, tmp_path: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-X", "importtime", "-m", "polyrefuse"]

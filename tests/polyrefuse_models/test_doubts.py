@@ -70,30 +70,39 @@ def test_a_model_that_does_not_refuse(compliant: ChatModel) -> None:
     told = found.metadata
     tokens = compliant.tokenizer.convert_tokens_to_ids(told["refusal_tokens"])
     opened = first_token(compliant, prompts.harmful["train"])[:, tokens].sum(1)
-    low, passed, steered = (
+    low, passed = (
         [w for w in told["warnings"] if sign in w]
-        for sign in ("mean probability", "harmful training prompts have", "direction added")
+        for sign in ("mean probability", "harmful training prompts got")
     )
     assert f"with a mean probability of {opened.mean():.3f}, below 0.5" in low[0]
     assert told["refusal_tokens_probability"] == pytest.approx(opened.mean(), abs=1e-6)
     assert f"only {(opened > 0.5).sum()} of 128 harmful training prompts" in passed[0]
     assert "the model answers most of them" in passed[0]
+
+
+def test_a_random_model_gets_every_warning() -> None:
+    """No few first tokens tell its answers apart, and no direction decides them."""
+    found = make_direction(make_chat(seed=4, batch_size=32), sample("toyrefuse", "en"))
+    told = found.metadata
     at = told["position"], told["layer"]
     (chosen,) = (c for c in found.scores if (c.position, c.layer) == at)
     assert chosen.steering_score < 0
-    assert f"mean refusal score of {chosen.steering_score:.3f}, below 0" in steered[0]
-
-
-def test_many_tokens_and_a_direction_that_removes_nothing() -> None:
-    """A random model: no few tokens tell its answers apart, and no direction decides them."""
-    found = make_direction(make_chat(seed=3, batch_size=32), sample("toyrefuse", "en"))
-    told = found.metadata
+    untouched = told["untouched"]["harmful_refusal_score"]
+    assert chosen.refusal_score > untouched
     n = len(told["refusal_tokens"])
-    assert n > 10
-    text = "\n".join(told["warnings"])
-    assert f"{n} refusal tokens were derived, more than 10" in text
-    assert "only 0 of 128 harmful training prompts have a refusal score above 0" in text
-    assert "direction added, harmless validation prompts have a mean refusal score of -" in text
+    expected = [
+        f"{n} refusal tokens were derived, more than 10: ",
+        f"with a mean probability of {told['refusal_tokens_probability']:.3f}, below 0.5: ",
+        "only 3 of 128 harmful training prompts got a refusal score above 0, fewer than 16: all",
+        "only 0 of 32 harmful validation prompts got a refusal score above 0, fewer than 16: all",
+        f"within 0.2; the lowest, {chosen.kl_div_score:.3f}, was chosen",
+        f"of {chosen.refusal_score:.3f}, not below the untouched model's {untouched:.3f}: ablating",
+        f"mean refusal score of {chosen.steering_score:.3f}, below 0: adding it does not",
+    ]
+    assert len(told["warnings"]) == len(expected)
+    for warning, part in zip(told["warnings"], expected, strict=True):
+        assert part in warning
+        assert not warning.endswith(".")
 
 
 @pytest.mark.parametrize(
@@ -124,9 +133,10 @@ def test_what_ablation_has_to_do(
         assert re.search(said, warnings[0])
 
 
-def test_a_rule_without_a_choice_stops(compliant: ChatModel) -> None:
-    with pytest.raises(NoDirection, match="by rule 2406.11717 none of .* steering score of at lea"):
-        make_direction(compliant, sample("toyrefuse", "de"), rule=RULES["2406.11717"])
+def test_a_rule_without_a_choice_stops() -> None:
+    chat = make_chat(seed=4, batch_size=32)
+    with pytest.raises(NoDirection, match="by rule 2406.11717 none of 12 .* score of at least 0"):
+        make_direction(chat, sample("toyrefuse", "en"), rule=RULES["2406.11717"])
 
 
 def test_warnings_are_in_log_and_results(
@@ -181,5 +191,5 @@ def test_harmless_prompts_that_are_refused_are_told(organism: ChatModel) -> None
     )
     found = make_direction(organism, replace(prompts, harmless=harmless), tokens=tokens)
     (warning,) = (w for w in found.metadata["warnings"] if "harmless training" in w)
-    assert "only 20 of 128 harmless training prompts have a refusal score below 0" in warning
+    assert "only 20 of 128 harmless training prompts got a refusal score below 0" in warning
     assert "the model refuses most of them" in warning

@@ -38,6 +38,7 @@ def kept(mirror: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch) ->
 
 def test_every_cell_is_the_ablated_model_s_own_rate(lm: BaselineHF, kept: None) -> None:
     told = transfer(lm, LANGUAGES, ["de", "fr"], limit=5, max_gen_toks=8)
+    assert told["rule"] == "2505.17306"
     assert [(c["source"], c["target"]) for c in told["cells"]] == [
         ("en", "de"), ("en", "fr"), ("de", "de"), ("de", "fr"),
     ]  # fmt: skip
