@@ -313,11 +313,13 @@ class TestGeometry:
         assert code == 0, err
         assert "was extracted from" not in err
         told = json.loads(out)
-        assert sorted(path.name for path in output.iterdir()) == ["geometry.json", "geometry.png"]
+        files = ["geometry.json", "geometry.png", "geometry_layers.png"]
+        assert sorted(path.name for path in output.iterdir()) == files
         assert json.loads((output / "geometry.json").read_text()) == told
         assert told["model"] == "polyrefuse-organism"
         assert {name: one["auc"] for name, one in told["languages"].items()} == {"en": 1, "th": 1}
-        assert max(map(len, strings(told))) <= 64  # a checksum
+        assert len(told["layers"]) == 4
+        assert max(map(len, strings(told) - {told["meaning"]})) <= 64  # a checksum
 
     def test_what_is_wrong_is_told(self, german: Path, tmp_path: Path) -> None:
         output = tmp_path / "new"
@@ -345,10 +347,10 @@ def with_metadata(artifact: Path, folder: Path, **changed: Any) -> Path:
     return folder
 
 
-def strings(document: Any) -> list[str]:
+def strings(document: Any) -> set[str]:
     """Every text in a JSON document."""
     if isinstance(document, dict):
         document = [*document, *document.values()]
     if isinstance(document, list):
-        return [text for part in document for text in strings(part)]
-    return [document] if isinstance(document, str) else []
+        return {text for part in document for text in strings(part)}
+    return {document} if isinstance(document, str) else set()

@@ -209,13 +209,17 @@ def geometry(
         dataset=dataset or lm.own_dataset,
         limit=limit,
     )
-    write_report(output, "geometry", found, {"geometry.png": figures.geometry_png(found, points)})
+    pictures = {
+        "geometry.png": figures.geometry_png(found, points),
+        "geometry_layers.png": figures.geometry_layers_png(found),
+    }
+    write_report(output, "geometry", found, pictures)
     lines = (
         f"{language}: AUC {told['auc']:.3f}, silhouette {told['silhouette']:.3f}, harmful against "
         f"English {_shown(told['harmful_against_english'])}"
         for language, told in found["languages"].items()
     )
-    show(as_json, found, *lines, f"written to {output}")
+    show(as_json, found, *lines, f"Note: {found['meaning']}.", f"written to {output}")
 
 
 def _shown(score: float | None) -> str:

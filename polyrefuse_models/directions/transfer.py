@@ -15,6 +15,7 @@ from lm_eval.api.instance import Instance
 from tqdm import tqdm
 
 from polyrefuse_models.directions.auto import find_direction
+from polyrefuse_models.directions.extract import cosines
 from polyrefuse_models.directions.prompts import kinds_of, sample
 from polyrefuse_models.directions.select import DEFAULT, Rule
 from polyrefuse_models.interventions import ablated
@@ -24,9 +25,6 @@ from polyrefuse_tasks.judges import Label, judge_response
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from jaxtyping import Float
-    from torch import Tensor
 
     from polyrefuse_models.wrappers.hf import BaselineHF
 
@@ -138,12 +136,6 @@ def transfer(
         ).tolist(),
         "versions": versions(),
     }
-
-
-def cosines(vectors: Float[Tensor, "language d"]) -> Float[Tensor, "language language"]:
-    """Cosine between every two vectors, in float64."""
-    unit = torch.nn.functional.normalize(vectors.double(), dim=-1)
-    return unit @ unit.T
 
 
 def _answers(lm: BaselineHF, rows: list[data.Row], max_gen_toks: int) -> list[str]:
