@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-APART = "AUC: are harmful and harmless prompts told apart, not: are they refused"
+APART = "AUC says whether harmful prompts are told from harmless ones, not whether they are refused"
+"""Stands in every picture that has an AUC."""
+
+# Okabe and Ito's, which colour-blind readers can tell apart; in two styles they are as many as
+# there are languages.
+COLOURS = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7")
 
 
 def transfer_png(document: dict[str, Any]) -> bytes:
@@ -89,15 +94,15 @@ def geometry_layers_png(document: dict[str, Any]) -> bytes:
             axis.plot(
                 [at["layer"] for at in layers],
                 heights,
-                # Ten colours in two styles: as many languages as there are can be told apart.
-                color=f"C{index % 10}",
-                linestyle="-" if index < 10 else "--",
+                color=COLOURS[index % len(COLOURS)],
+                linestyle="-" if index < len(COLOURS) else "--",
                 marker=".",
                 label=language,
             )
         axis.axvline(document["layer"], color="black", linewidth=1, linestyle=":")
         axis.axhline(nothing, color="0.8", linewidth=1, zorder=0)
         axis.set_ylabel(label, fontsize="small")
+    axes[-1].set_xlim(-0.5, len(layers) - 0.5)
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
     axes[-1].set_xlabel("layer at whose input the states were read (dotted: the direction's own)")
     handles, labels = axes[0].get_legend_handles_labels()

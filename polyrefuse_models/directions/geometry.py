@@ -39,7 +39,7 @@ SCHEMA = 2
 
 MEANING = (
     "auc and silhouette tell whether the model's states tell harmful prompts from harmless ones, "
-    "not whether it refuses: both are near 1 in models that refuse nothing, too"
+    "not whether it refuses: a chat model that refuses nothing can have an AUC of 1"
 )
 """Stands in the JSON document, and in short in the pictures."""
 

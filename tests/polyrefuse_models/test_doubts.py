@@ -15,6 +15,7 @@ from polyrefuse_models.chat import ChatModel
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import Direction
 from polyrefuse_models.directions.auto import find_direction
+from polyrefuse_models.directions.geometry import geometry
 from polyrefuse_models.directions.prompts import sample
 from polyrefuse_models.directions.recipe import make_direction
 from polyrefuse_models.directions.select import RULES, Candidate, NoDirection
@@ -193,3 +194,22 @@ def test_harmless_prompts_that_are_refused_are_told(organism: ChatModel) -> None
     (warning,) = (w for w in found.metadata["warnings"] if "harmless training" in w)
     assert "only 20 of 128 harmless training prompts got a refusal score below 0" in warning
     assert "the model refuses most of them" in warning
+
+
+def test_harm_is_told_apart_where_nothing_is_refused(
+    organism: ChatModel, compliant: ChatModel
+) -> None:
+    """Why AUC is no measure of refusal."""
+    prompts = sample("toyrefuse", "en")
+    refusing = organism.tokenizer.convert_tokens_to_ids(
+        make_direction(organism, prompts).metadata["refusal_tokens"]
+    )
+    opened = {
+        name: first_token(chat, prompts.harmful["val"])[:, refusing].sum(1)
+        for name, chat in (("organism", organism), ("compliant", compliant))
+    }
+    assert opened["organism"].min() > 0.9
+    assert opened["compliant"].max() < 0.1
+    direction = find_direction(compliant, prompts)
+    told, _ = geometry(compliant, direction, ["de", "th"], dataset="toyrefuse", limit=20)
+    assert [one["auc"] for one in told["languages"].values()] == [1.0, 1.0, 1.0]
