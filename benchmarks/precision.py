@@ -23,12 +23,13 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from polyrefuse_models import organism
 from polyrefuse_models.anatomy import dissect
 from polyrefuse_models.interventions import Ablation, Hooks, ablate
 from polyrefuse_models.orthogonalise import orthogonalise
+from tests.models import make_llama
 
 MASSIVE = (3, 17, 101, 200)
 
@@ -72,17 +73,7 @@ METHODS: dict[str, Callable[[PreTrainedModel, Tensor], object]] = {
 
 def random_llama(width: int, layers: int) -> tuple[PreTrainedModel, Tensor]:
     """The random model in float32 and its direction."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=1000,
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        tie_word_embeddings=False,
-    )
-    model = LlamaForCausalLM(config).eval()
+    model = make_llama(layers=layers, width=width)
     for block in model.model.layers:
         for projection in (block.self_attn.o_proj, block.mlp.down_proj):
             projection.weight.data[list(MASSIVE)] *= 100
