@@ -7,7 +7,7 @@ four dimensions in which every block writes a hundred times as much as elsewhere
 activations" of published models do (arXiv 2402.17762), and the direction reaches into them: that is
 where rounding leaves most. For each method it prints the largest and the mean |x.r| / |x|, in
 percent, over the inputs of all blocks and of the final norm at every token, and the mean KL
-divergence of the next token from the same model with the same direction ablated in float32.
+divergence of the next token from the same model, ablated in the same way, in float32.
 
 `seeds` projects at every block's input and at every attention's and MLP's output (3 L), as the code
 of 2505.17306 does, in the model's own precision; `writes` at every write to the stream (2 L + 1).
@@ -64,6 +64,7 @@ class Writes(Hooks):
 
 
 METHODS: dict[str, Callable[[PreTrainedModel, Tensor], object]] = {
+    "nothing": lambda model, direction: None,
     "seeds": Seeds,
     "writes": Writes,
     "hooks": Ablation,
@@ -74,6 +75,9 @@ METHODS: dict[str, Callable[[PreTrainedModel, Tensor], object]] = {
 def random_llama(width: int, layers: int) -> tuple[PreTrainedModel, Tensor]:
     """The random model in float32 and its direction."""
     model = make_llama(layers=layers, width=width)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.data *= 0.1  # to 0.02, what models are initialised with
     for block in model.model.layers:
         for projection in (block.self_attn.o_proj, block.mlp.down_proj):
             projection.weight.data[list(MASSIVE)] *= 100
@@ -115,7 +119,7 @@ def main() -> None:
         torch.manual_seed(1)
         ids = torch.randint(3, model.config.vocab_size, (asked.prompts, 32))
         unit = (direction / direction.norm()).double()
-        reference: Tensor | None = None
+        exact: dict[str, Tensor] = {}
         for dtype in (torch.float32, torch.bfloat16):
             for method, ablating in METHODS.items():
                 tried = copy.deepcopy(model).to(dtype)
@@ -123,8 +127,8 @@ def main() -> None:
                 # Looked at behind the method's own hooks, which change a block's input first.
                 with torch.no_grad(), watched(tried, unit) as left:
                     logits = tried(input_ids=ids).logits[:, -1].double().log_softmax(-1)
-                reference = logits if reference is None else reference
-                kl = (reference.exp() * (reference - logits)).sum(-1).mean()
+                base = exact.setdefault(method, logits)
+                kl = (base.exp() * (base - logits)).sum(-1).mean()
                 rest = 100 * torch.cat(left)
                 print(
                     f"{name:10}{str(dtype)[6:]:10}{method:10}{rest.max():12.5f}{rest.mean():10.5f}"
