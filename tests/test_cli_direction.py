@@ -219,11 +219,15 @@ class TestExtract:
     def test_the_organism_is_the_default_and_gives_its_planted_direction(
         self, tmp_path: Path
     ) -> None:
-        code, out, err = run("extract", "--source-lang=th", "--output", tmp_path / "new", "--json")
+        code, out, err = run(
+            "extract", "--source-lang=th", "--rule=2406.11717", "--output", tmp_path / "new",
+            "--json",
+        )  # fmt: skip
         assert code == 0, err
         assert json.loads(out)["warnings"] == []
         metadata = json.loads((tmp_path / "new/metadata.json").read_text())
         assert (metadata["dataset"], metadata["source_lang"]) == ("toyrefuse", "th")
+        assert metadata["rule"] == json.loads(out)["rule"] == "2406.11717"
         assert metadata["model"] == "polyrefuse-organism"
         found = load_file(tmp_path / "new/direction.safetensors")["direction"]
         cosine = torch.nn.functional.cosine_similarity(found, planted(), dim=0)
@@ -234,6 +238,7 @@ class TestExtract:
         for model, more, said in (
             (chat_model, ("--source-lang", "xx"), "no language 'xx'"),
             (chat_model, ("--dataset", "plyrefuse"), "dataset=plyrefuse is not known"),
+            (chat_model, ("--rule", "lowest"), "rule=lowest is not known; use one of 2505.17306"),
             (chat_model, ("--dtype", "float99"), "--dtype float99"),
             (tmp_path / "no-model", (), f"--model {tmp_path / 'no-model'} cannot be loaded"),
             (truncated(chat_model, tmp_path / "cut"), (), "cut cannot be loaded: "),
