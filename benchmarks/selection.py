@@ -3,11 +3,11 @@
     python benchmarks/selection.py [--prompts 32] [--width 64] [--layers 24] [--head 20]
 
 Both choose among the same candidates (5 positions x 24 layers) of the same random model, on the
-same prompts, by the same published rule; the program fails where their choices differ. The seed
-(mainlp/Multilingual-Refusal, pipeline/submodules/select_direction.py) goes through all candidates
-six times, once for each score that it writes down: KL divergence and refusal score, ablated and
-added, on harmless and on harmful prompts. Ours is timed as `direction extract` runs it, without and
-with `--all-scores`. The bound is 7.
+same prompts, by the rule of 2505.17306's code; the program fails where their choices differ. The
+seed (mainlp/Multilingual-Refusal, pipeline/submodules/select_direction.py) goes through all
+candidates six times, once for each score that it writes down: KL divergence and refusal score,
+ablated and added, on harmless and on harmful prompts. Ours is timed as `direction extract` runs it,
+without and with `--all-scores`. The bound is 7.
 
 Prompts are random tokens, 6 to 30 of them, about what PolyRefuse's are in a real model's tokens,
 between a head and an end that a chat template would put around them (Qwen 2.5: 20 and 5 tokens).
@@ -29,7 +29,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from polyrefuse_models.chat import ChatModel
 from polyrefuse_models.directions.extract import difference_of_means, observe
 from polyrefuse_models.directions.search import Trial, score_all, search
-from polyrefuse_models.directions.select import KL_LIMIT, Candidate, choose, eligible
+from polyrefuse_models.directions.select import DEFAULT, Candidate, choose, eligible
 
 N_POSITIONS = 5
 VOCABULARY = 512
@@ -222,7 +222,7 @@ def main() -> None:
     choices = {(c.position, c.layer) for c in (chosen, chosen_of_all, expected)}
     if len(choices) > 1:
         raise SystemExit(f"The choices differ: {choices}")
-    order = [(c.position, c.layer) for c in eligible(plain, asked.layers)]
+    order = [(c.position, c.layer) for c in eligible(plain, asked.layers, DEFAULT)]
     rank = 1 + order.index((expected.position, expected.layer))
     complete = sum(c.kl_div_score is not None for c in scored)
 
@@ -233,7 +233,8 @@ def main() -> None:
     )
     print(
         f"same choice: position {chosen.position}, layer {chosen.layer}, the {rank}. by refusal "
-        f"score (KL {chosen.kl_div_score:.3f} <= {KL_LIMIT}); {complete} KL means computed whole"
+        f"score (KL {chosen.kl_div_score:.3f} <= {DEFAULT.kl_limit}); {complete} KL means computed "
+        "whole"
     )
     print(f"{'':21} {'clock':>10} {'':7} {'processor':>14}   (bound: {BOUND:.0f}x)")
     print(theirs.line("six sweeps", theirs))

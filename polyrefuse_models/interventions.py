@@ -85,12 +85,17 @@ class Hooks:
 
 
 class Ablation(Hooks):
-    """Hooks that ablate one direction at each of a model's writes to the residual stream.
+    """Hooks that keep one direction out of the residual stream: 2 L + 1 projections.
 
-    One projection of what the first block reads and of every attention's and MLP's output (2 L + 1)
-    leaves every block's input clean: a sum of vectors without a component along r has none. In a
-    post-norm block the write is the norm's output. The seeds project at block inputs and module
-    outputs (3 L), which in post-norm models leaves what the last MLP's norm writes.
+    They are at what the first block reads, at every attention's write, and at what every block
+    passes on. That is the same as projecting every write, since the sum of vectors without a
+    component along r has none, but for rounding: in bfloat16 each sum leaves a little along r,
+    which adds up from block to block unless the sum itself is projected. Where a share of the
+    component is to stay (`coefficient`), each MLP's write is projected instead, because the share
+    would be taken from the whole sum again in every block.
+
+    In a post-norm block the write is the norm's output. The seeds project at block inputs and
+    module outputs (3 L), which in post-norm models leaves what the last MLP's norm writes.
 
     Args:
         model: a decoder-only model in evaluation mode.
@@ -127,7 +132,7 @@ class Ablation(Hooks):
         self._on_input(blocks[chosen.start].module, self._change)
         for block in blocks[chosen.start : chosen.stop]:
             self._on_output(block.attention.write, self._change)
-            self._on_output(block.mlp.write, self._change)
+            self._on_output(block.module if coefficient == 1 else block.mlp.write, self._change)
 
     def _change(self, x: Tensor) -> Tensor:
         if x.device not in self._unit_on:

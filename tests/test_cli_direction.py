@@ -74,6 +74,33 @@ class TestChoose:
             "layer": published["layer"][0],
         }
 
+    def test_the_rule_of_2406_11717(self, shared: Path) -> None:
+        """It takes another candidate of the published Chinese scores, and none of the Korean."""
+        scores = f"{shared}/oracles/selection/qwen2.5-7b_%s.evaluations.json"
+        code, out, err = run("choose", scores % "zh", "--rule", "2406.11717", "--json")
+        assert (code, err) == (0, "")
+        assert json.loads(out) == {"position": -4, "layer": 19}
+        none = run("choose", scores % "ko", "--rule=2406.11717")
+        assert_one_sentence(none, "by rule 2406.11717 none of 140", "among them is -0.508")
+        wrong = run("choose", scores % "ko", "--rule=2406")
+        assert_one_sentence(wrong, "rule=2406 is not known; use one of 2505.17306, 2406.11717")
+
+    def test_scores_of_an_extraction_by_another_rule(self, tmp_path: Path) -> None:
+        """What a rule's own search left out loses; another rule might have taken it."""
+        rows = [
+            GOOD | {"refusal_score": -2.0, "kl_div_score": None},
+            GOOD | {"position": -2, "steering_score": 1.0},
+        ]
+        path = write(tmp_path, rows)
+        told = {"position": -2, "layer": 0}
+        default = ("choose", path, "--n-layers=5", "--json")
+        assert json.loads(run(*default)[1]) == told
+        asked = (*default, "--rule=2406.11717")
+        assert_one_sentence(run(*asked), "chooses position -1, layer 0 cannot be told")
+        (tmp_path / "metadata.json").write_text(json.dumps({"rule": "2406.11717"}))
+        assert json.loads(run(*asked)[1]) == told
+        assert_one_sentence(run(*default), "rule 2505.17306 chooses position -1, layer 0")
+
     def test_needs_no_torch(self, tmp_path: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-X", "importtime", "-m", "polyrefuse"]
@@ -192,11 +219,15 @@ class TestExtract:
     def test_the_organism_is_the_default_and_gives_its_planted_direction(
         self, tmp_path: Path
     ) -> None:
-        code, out, err = run("extract", "--source-lang=th", "--output", tmp_path / "new", "--json")
+        code, out, err = run(
+            "extract", "--source-lang=th", "--rule=2406.11717", "--output", tmp_path / "new",
+            "--json",
+        )  # fmt: skip
         assert code == 0, err
         assert json.loads(out)["warnings"] == []
         metadata = json.loads((tmp_path / "new/metadata.json").read_text())
         assert (metadata["dataset"], metadata["source_lang"]) == ("toyrefuse", "th")
+        assert metadata["rule"] == json.loads(out)["rule"] == "2406.11717"
         assert metadata["model"] == "polyrefuse-organism"
         found = load_file(tmp_path / "new/direction.safetensors")["direction"]
         cosine = torch.nn.functional.cosine_similarity(found, planted(), dim=0)
@@ -207,6 +238,7 @@ class TestExtract:
         for model, more, said in (
             (chat_model, ("--source-lang", "xx"), "no language 'xx'"),
             (chat_model, ("--dataset", "plyrefuse"), "dataset=plyrefuse is not known"),
+            (chat_model, ("--rule", "lowest"), "rule=lowest is not known; use one of 2505.17306"),
             (chat_model, ("--dtype", "float99"), "--dtype float99"),
             (tmp_path / "no-model", (), f"--model {tmp_path / 'no-model'} cannot be loaded"),
             (truncated(chat_model, tmp_path / "cut"), (), "cut cannot be loaded: "),
@@ -286,11 +318,13 @@ class TestGeometry:
         assert code == 0, err
         assert "was extracted from" not in err
         told = json.loads(out)
-        assert sorted(path.name for path in output.iterdir()) == ["geometry.json", "geometry.png"]
+        files = ["geometry.json", "geometry.png", "geometry_layers.png"]
+        assert sorted(path.name for path in output.iterdir()) == files
         assert json.loads((output / "geometry.json").read_text()) == told
         assert told["model"] == "polyrefuse-organism"
         assert {name: one["auc"] for name, one in told["languages"].items()} == {"en": 1, "th": 1}
-        assert max(map(len, strings(told))) <= 64  # a checksum
+        assert len(told["layers"]) == 4
+        assert max(map(len, strings(told) - {told["meaning"]})) <= 64  # a checksum
 
     def test_what_is_wrong_is_told(self, german: Path, tmp_path: Path) -> None:
         output = tmp_path / "new"
@@ -318,10 +352,10 @@ def with_metadata(artifact: Path, folder: Path, **changed: Any) -> Path:
     return folder
 
 
-def strings(document: Any) -> list[str]:
+def strings(document: Any) -> set[str]:
     """Every text in a JSON document."""
     if isinstance(document, dict):
         document = [*document, *document.values()]
     if isinstance(document, list):
-        return [text for part in document for text in strings(part)]
-    return [document] if isinstance(document, str) else []
+        return {text for part in document for text in strings(part)}
+    return {document} if isinstance(document, str) else set()

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,7 @@ from polyrefuse_models.anatomy import width
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.directions.recipe import make_direction
+from polyrefuse_models.directions.select import DEFAULT, Rule
 from polyrefuse_models.folder import CannotWrite
 from polyrefuse_models.versions import versions
 from polyrefuse_tasks.data import cache
@@ -35,7 +37,11 @@ FOLDER = "directions"
 
 
 def find_direction(
-    chat: ChatModel, prompts: Prompts, *, tokens: list[int] | None = None
+    chat: ChatModel,
+    prompts: Prompts,
+    *,
+    tokens: list[int] | None = None,
+    rule: Rule = DEFAULT,
 ) -> Direction:
     """Extract a refusal direction, or take the one that was extracted from the same before.
 
@@ -43,21 +49,22 @@ def find_direction(
         chat: the model.
         prompts: what `prompts.sample` chose.
         tokens: refusal tokens; derived from the training prompts where None.
+        rule: by which a candidate is chosen.
 
     Raises:
-        NoDirection: every candidate scored NaN.
+        NoDirection: the rule has no choice, or every candidate scored NaN.
     """
     if any(weight.is_meta for weight in chat.model.state_dict().values()):
         # Offloaded to the disk: which weights they are cannot be told.
-        found = make_direction(chat, prompts, tokens=tokens)
+        found = make_direction(chat, prompts, tokens=tokens, rule=rule)
     else:
-        found = _once(chat, prompts, tokens)
+        found = _once(chat, prompts, tokens, rule)
     for warning in found.metadata.get("warnings", []):
         logger.warning("direction=auto: %s.", warning)
     return found
 
 
-def key(chat: ChatModel, prompts: Prompts, tokens: list[int] | None) -> str:
+def key(chat: ChatModel, prompts: Prompts, tokens: list[int] | None, rule: Rule = DEFAULT) -> str:
     """sha256 of everything that a direction depends on.
 
     The weights themselves are hashed, in memory: a name and a revision do not tell an adapter, a
@@ -79,6 +86,7 @@ def key(chat: ChatModel, prompts: Prompts, tokens: list[int] | None) -> str:
         "seed": prompts.seed,
         "data": prompts.sha256,
         "tokens": tokens,
+        "rule": asdict(rule),
         "versions": versions(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -93,12 +101,12 @@ def weights_checksum(model: PreTrainedModel) -> str:
     return digest.hexdigest()
 
 
-def _once(chat: ChatModel, prompts: Prompts, tokens: list[int] | None) -> Direction:
+def _once(chat: ChatModel, prompts: Prompts, tokens: list[int] | None, rule: Rule) -> Direction:
     """The direction that was kept, or a new one, kept."""
-    folder = cache.cache() / FOLDER / key(chat, prompts, tokens)
+    folder = cache.cache() / FOLDER / key(chat, prompts, tokens, rule)
     found = _read(folder, width(chat.model))
     if found is None:
-        found = make_direction(chat, prompts, tokens=tokens)
+        found = make_direction(chat, prompts, tokens=tokens, rule=rule)
         _keep(found, folder)
     else:
         logger.info("direction=auto: extracted before, read from %s", folder)

@@ -19,6 +19,14 @@ BatchSize = Annotated[
     int,
     typer.Option("--batch-size", min=1, help="Rows in a forward pass; extraction's are 8 or more."),
 ]
+RuleName = Annotated[
+    str,
+    typer.Option(
+        "--rule",
+        help="2505.17306: KL divergence of at most 0.2; 2406.11717: at most 0.1, and a steering "
+        "score of at least 0.",
+    ),
+]
 
 
 @app.command()
@@ -27,6 +35,7 @@ def extract(
     source_lang: Annotated[str, typer.Option("--source-lang", help="Of the prompts.")] = "en",
     model: AnyModel = None,
     dataset: AnyDataset = None,
+    rule: RuleName = select.DEFAULT.name,
     all_scores: Annotated[
         bool, typer.Option("--all-scores", help="Score every candidate, steering too.")
     ] = False,
@@ -46,9 +55,10 @@ def extract(
 
     # What can be wrong without the model is told before it is loaded.
     require_new(output)
+    chosen_by = select.rule_named(rule)
     prompts = sample(dataset or own_dataset(model), source_lang, seed)
     lm = load(model, batch_size=batch_size, device=device, dtype=dtype)
-    found = make_direction(lm.chat_model, prompts, all_scores=all_scores)
+    found = make_direction(lm.chat_model, prompts, rule=chosen_by, all_scores=all_scores)
     artifact.save(found, output, {"scores.png": scores_png(found)})
     told = found.metadata
     at = told["position"], told["layer"]
@@ -57,9 +67,10 @@ def extract(
     )
     show(
         as_json,
-        asdict(chosen) | {"output": str(output), "warnings": told["warnings"]},
+        asdict(chosen) | {"rule": rule, "output": str(output), "warnings": told["warnings"]},
         *(f"Note: {warning}." for warning in told["warnings"]),
-        f"position {chosen.position}, layer {chosen.layer} of {found.candidates.shape[1]}",
+        f"position {chosen.position}, layer {chosen.layer} of {found.candidates.shape[1]}, by rule "
+        f"{rule}",
         f"refusal score {_shown(chosen.refusal_score)} with the direction ablated "
         f"(untouched {_shown(told['untouched']['harmful_refusal_score'])}), harmful prompts",
         f"KL divergence {_shown(chosen.kl_div_score)} nats, harmless prompts",
@@ -76,9 +87,11 @@ def choose(
         int | None,
         typer.Option("--n-layers", min=1, help="Of the model; the highest layer + 1 by default."),
     ] = None,
+    rule: RuleName = select.DEFAULT.name,
     as_json: Json = False,
 ) -> None:
-    """Apply the published rule to a file of scores."""
+    """Apply a published rule to a file of scores."""
+    chosen_by = select.rule_named(rule)
     candidates = select.read_scores(scores)
     deepest = max(candidate.layer for candidate in candidates)
     depth = n_layers or deepest + 1
@@ -87,13 +100,14 @@ def choose(
             f"{scores} has a layer {deepest}, and --n-layers {n_layers} has 0-{depth - 1} only; "
             "give the model's depth."
         )
-    chosen = select.choose(candidates, depth)
+    if select.rule_of(scores) != chosen_by:
+        # What the search under another rule left out may be what this one chooses.
+        select.check_complete(candidates, depth, chosen_by, scores)
+    chosen = select.choose(candidates, depth, chosen_by)
     if chosen is None:
         raise select.NoDirection(
-            f"{scores}: none of {len(candidates)} candidates is among the first "
-            f"{select.kept_layers(depth)} layers of {depth} with a refusal score and a KL "
-            f"divergence of at most {select.KL_LIMIT}; extract with --all-scores, or check "
-            "--n-layers."
+            f"{scores}: {select.nothing_within(candidates, depth, chosen_by)}; extract with "
+            "--all-scores, or check --n-layers."
         )
     show(
         as_json,
@@ -117,6 +131,7 @@ def transfer(
     max_gen_toks: Annotated[int, typer.Option("--max-gen-toks", min=1, help="An answer's.")] = 512,
     judge: Annotated[str, typer.Option("--judge", help="Who labels the answers.")] = "native",
     seed: Seed = 0,
+    rule: RuleName = select.DEFAULT.name,
     batch_size: BatchSize = 32,
     device: Device = None,
     dtype: Dtype = "auto",
@@ -131,6 +146,7 @@ def transfer(
 
     require_new(output)
     check_judge(judge)
+    chosen_by = select.rule_named(rule)
     sources = codes("--source-langs", source_langs)
     targets = sources if target_langs is None else codes("--target-langs", target_langs)
     lm = load(model, batch_size=batch_size, device=device, dtype=dtype)
@@ -143,6 +159,7 @@ def transfer(
         max_gen_toks=max_gen_toks,
         judge=judge,
         seed=seed,
+        rule=chosen_by,
     )
     pictures = {
         "transfer.png": figures.transfer_png(found),
@@ -192,13 +209,17 @@ def geometry(
         dataset=dataset or lm.own_dataset,
         limit=limit,
     )
-    write_report(output, "geometry", found, {"geometry.png": figures.geometry_png(found, points)})
+    pictures = {
+        "geometry.png": figures.geometry_png(found, points),
+        "geometry_layers.png": figures.geometry_layers_png(found),
+    }
+    write_report(output, "geometry", found, pictures)
     lines = (
         f"{language}: AUC {told['auc']:.3f}, silhouette {told['silhouette']:.3f}, harmful against "
         f"English {_shown(told['harmful_against_english'])}"
         for language, told in found["languages"].items()
     )
-    show(as_json, found, *lines, f"written to {output}")
+    show(as_json, found, *lines, f"Note: {found['meaning']}.", f"written to {output}")
 
 
 def _shown(score: float | None) -> str:

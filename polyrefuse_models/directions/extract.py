@@ -55,14 +55,19 @@ def observe(chat: ChatModel, prompts: list[str], n_positions: int) -> Observed:
 
 
 def difference_of_means(
-    harmful: Float[Tensor, "prompt position layer d"],
-    harmless: Float[Tensor, "prompt position layer d"],
-) -> Float[Tensor, "position layer d"]:
-    """One candidate a position and layer, not normalised; accumulated in float64."""
+    harmful: Float[Tensor, "prompt ... d"], harmless: Float[Tensor, "prompt ... d"]
+) -> Float[Tensor, "... d"]:
+    """One direction a place (position, layer), not normalised; accumulated in float64."""
     return (_mean(harmful) - _mean(harmless)).float()
 
 
-def _mean(states: Float[Tensor, "prompt position layer d"]) -> Float[Tensor, "position layer d"]:
+def cosines(vectors: Float[Tensor, "language d"]) -> Float[Tensor, "language language"]:
+    """Cosine between every two vectors, in float64."""
+    unit = torch.nn.functional.normalize(vectors.double(), dim=-1)
+    return unit @ unit.T
+
+
+def _mean(states: Float[Tensor, "prompt ... d"]) -> Float[Tensor, "... d"]:
     total = torch.zeros(states.shape[1:], dtype=torch.float64)
     for state in states:
         total += state.double()

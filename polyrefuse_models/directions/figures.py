@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,15 @@ import numpy as np
 from polyrefuse_models import picture
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+
+APART = "AUC says whether harmful prompts are told from harmless ones, not whether they are refused"
+"""Stands in every picture that has an AUC."""
+
+# Okabe and Ito's, which colour-blind readers can tell apart; in two styles they are as many as
+# there are languages.
+COLOURS = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7")
 
 
 def transfer_png(document: dict[str, Any]) -> bytes:
@@ -58,7 +67,48 @@ def geometry_png(document: dict[str, Any], points: dict[str, np.ndarray]) -> byt
     axes.flat[0].legend(fontsize="x-small")
     figure.suptitle(
         f"{document['model']}: residual states at position {document['position']}, "
-        f"layer {document['layer']}, first two principal components",
+        f"layer {document['layer']}, first two principal components\n{APART}",
+        fontsize="medium",
+    )
+    return picture.png(figure)
+
+
+def geometry_layers_png(document: dict[str, Any]) -> bytes:
+    """By layer, a line a language: AUC, silhouette, and the cosine between its difference of means
+    and English's; where a language's states are all the same the line has a gap."""
+    languages, layers = list(document["languages"]), document["layers"]
+    english = languages.index("en")
+    panels: dict[str, tuple[float, Callable[[dict[str, Any], str], float | None]]] = {
+        "AUC along the direction": (0.5, lambda at, name: at["languages"][name]["auc"]),
+        "silhouette of the two clouds": (0, lambda at, name: at["languages"][name]["silhouette"]),
+        "cosine of differences of\nmeans with English's": (
+            0,
+            lambda at, name: at["cosine"][english][languages.index(name)],
+        ),
+    }
+    figure = picture.figure((8, 8))
+    axes = figure.subplots(len(panels), 1, sharex=True)
+    for axis, (label, (nothing, value)) in zip(axes, panels.items(), strict=True):
+        for index, language in enumerate(languages):
+            heights = [math.nan if (y := value(at, language)) is None else y for at in layers]
+            axis.plot(
+                [at["layer"] for at in layers],
+                heights,
+                color=COLOURS[index % len(COLOURS)],
+                linestyle="-" if index < len(COLOURS) else "--",
+                marker=".",
+                label=language,
+            )
+        axis.axvline(document["layer"], color="black", linewidth=1, linestyle=":")
+        axis.axhline(nothing, color="0.8", linewidth=1, zorder=0)
+        axis.set_ylabel(label, fontsize="small")
+    axes[-1].set_xlim(-0.5, len(layers) - 0.5)
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
+    axes[-1].set_xlabel("layer at whose input the states were read (dotted: the direction's own)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize="small")
+    figure.suptitle(
+        f"{document['model']}: residual states at position {document['position']}\n{APART}",
         fontsize="medium",
     )
     return picture.png(figure)

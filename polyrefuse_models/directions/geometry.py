@@ -4,6 +4,9 @@ The paper's explanation of cross-lingual jailbreaks (2505.17306, sec. 5) without
 harmful and harmless prompts of each language are projected on the direction at its own position
 and layer. A language whose harmful prompts lie closer to English's harmless ones than English's
 harmful ones do is one that refuses less.
+
+What is labelled is the prompt, harmful or harmless, and not what the model does: AUC and silhouette
+say whether it tells the two apart. A chat model that refuses nothing had AUCs of .94 to 1.00.
 """
 
 from __future__ import annotations
@@ -11,11 +14,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from polyrefuse_models import organism
 from polyrefuse_models.anatomy import decoder_blocks
 from polyrefuse_models.directions.artifact import BadDirection
-from polyrefuse_models.directions.extract import observe
+from polyrefuse_models.directions.extract import cosines, difference_of_means, observe
 from polyrefuse_models.directions.prompts import kinds_of
 from polyrefuse_models.interventions import check_layers
 from polyrefuse_models.versions import versions
@@ -25,10 +29,20 @@ from polyrefuse_tasks.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from jaxtyping import Float
+    from torch import Tensor
+
     from polyrefuse_models.chat import ChatModel
     from polyrefuse_models.directions.artifact import Direction
 
-SCHEMA = 1
+SCHEMA = 2
+
+MEANING = (
+    "auc and silhouette tell whether the model's states tell harmful prompts from harmless ones, "
+    "not whether it refuses: a chat model that refuses nothing can have an AUC of 1"
+)
+"""Stands in the JSON document, and in short in the pictures."""
+
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -40,7 +54,7 @@ def geometry(
     dataset: str = "polyrefuse",
     limit: int | None = 128,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Project the test prompts of each language on the direction.
+    """Project the test prompts of each language on the direction, at its own layer and at each.
 
     Args:
         chat: the model, without an intervention.
@@ -52,7 +66,10 @@ def geometry(
     Returns:
         the JSON document, and for the picture each language's
         points [prompt, 3]: their first two principal components (of all languages' states
-        together) and whether they are harmful.
+        together) and whether they are harmful. `languages` is of the direction's own layer;
+        `layers` has, of each layer's input at the same position, each language's `auc` along the
+        same direction and `silhouette`, and `cosine` [language, language] between the languages'
+        differences of means, in the order of `languages`; null where all states are the same.
 
     Raises:
         UserError: unknown language or data set; the model's states are not all finite.
@@ -61,7 +78,6 @@ def geometry(
         LayerOutOfRange: a layer that the model does not have.
     """
     from sklearn.decomposition import PCA
-    from sklearn.metrics import roc_auc_score, silhouette_score
 
     try:
         position, layer = direction.metadata["position"], direction.metadata["layer"]
@@ -70,7 +86,8 @@ def geometry(
             f"The direction's metadata have no {missing}: give an artifact that `polyrefuse "
             "direction extract` wrote."
         ) from None
-    check_layers(range(layer, layer + 1), len(decoder_blocks(chat.model)))
+    n_layers = len(decoder_blocks(chat.model))
+    check_layers(range(layer, layer + 1), n_layers)
     n_positions = max(1, len(chat.suffix))
     if not -n_positions <= position < 0:
         raise BadDirection(
@@ -80,28 +97,28 @@ def geometry(
     kinds = kinds_of(dataset)
     unit = (direction.direction.double() / direction.direction.double().norm()).numpy()
     asked = list(dict.fromkeys(["en", *languages]))
-    states: dict[str, np.ndarray] = {}
+    seen: dict[str, Float[Tensor, "prompt layer d"]] = {}
     harmful: dict[str, np.ndarray] = {}
     for language in asked:
         rows = [data.load(kind, language)[:limit] for kind in kinds]
         prompts = [row.prompt for part in rows for row in part]
-        seen = observe(chat, prompts, -position).states[:, 0, layer]
-        if not seen.isfinite().all():
+        seen[language] = observe(chat, prompts, -position).states[:, 0].clone()
+        whole = seen[language].isfinite().all(dim=2).all(dim=0)
+        if not whole.all():
             raise UserError(
-                f"The model's states for {language} have NaN or infinite entries at layer {layer}; "
-                "load it with another dtype, such as float32."
+                f"The model's states for {language} have NaN or infinite entries at layer "
+                f"{whole.int().argmin().item()}; load it with another dtype, such as float32."
             )
-        states[language] = seen.double().numpy()
         harmful[language] = np.arange(len(prompts)) < len(rows[0])
 
+    states = {language: _at(seen[language], layer) for language in asked}
     everything = np.concatenate(list(states.values()))
     if not np.ptp(everything, axis=0).any():
         raise BadDirection(
             f"All prompts have the same state at the direction's position {position} and layer "
             f"{layer}: nothing can be measured there; extract a direction from this model."
         )
-    # Row by row, unlike a matrix product, so that equal states have equal projections.
-    projected = {language: (states[language] * unit).sum(axis=1) for language in asked}
+    projected = {language: _projected(states[language], unit) for language in asked}
     safe = projected["en"][~harmful["en"]].mean()
     refused = projected["en"][harmful["en"]].mean()
     plane = PCA(n_components=2).fit(everything)
@@ -116,13 +133,13 @@ def geometry(
         "direction_sha256": direction.sha256,
         "position": position,
         "layer": layer,
+        "meaning": MEANING,
         "explained_variance": plane.explained_variance_ratio_.tolist(),
         "languages": {
             language: {
                 "harmful": _distribution(projected[language][harmful[language]]),
                 "harmless": _distribution(projected[language][~harmful[language]]),
-                "auc": float(roc_auc_score(harmful[language], projected[language])),
-                "silhouette": float(silhouette_score(states[language], harmful[language])),
+                **_apart(states[language], harmful[language], unit),
                 # 0 where English's harmless prompts lie, 1 where its harmful ones do.
                 "harmful_against_english": _share(
                     projected[language][harmful[language]].mean() - safe, refused - safe
@@ -130,8 +147,56 @@ def geometry(
             }
             for language in asked
         },
+        "layers": [
+            _of_layer(at, {name: _at(seen[name], at) for name in asked}, harmful, unit)
+            for at in range(n_layers)
+        ],
         "versions": versions(),
     }, points
+
+
+def _at(states: Float[Tensor, "prompt layer d"], layer: int) -> np.ndarray:
+    return states[:, layer].double().numpy()
+
+
+def _of_layer(
+    layer: int, states: dict[str, np.ndarray], harmful: dict[str, np.ndarray], unit: np.ndarray
+) -> dict[str, Any]:
+    """What `layers` has of one of them."""
+    varied = {language: bool(np.ptp(x, axis=0).any()) for language, x in states.items()}
+    differences = [
+        difference_of_means(*(torch.from_numpy(x[of]) for of in (harmful[name], ~harmful[name])))
+        for name, x in states.items()
+    ]
+    cosine = cosines(torch.stack(differences)).tolist()
+    return {
+        "layer": layer,
+        "languages": {
+            name: _apart(x, harmful[name], unit)
+            if varied[name]
+            else {"auc": None, "silhouette": None}
+            for name, x in states.items()
+        },
+        "cosine": [
+            [value if a and b else None for value, b in zip(row, varied.values(), strict=True)]
+            for row, a in zip(cosine, varied.values(), strict=True)
+        ],
+    }
+
+
+def _apart(states: np.ndarray, harmful: np.ndarray, unit: np.ndarray) -> dict[str, float]:
+    """How well harmful and harmless prompts are told apart, along the direction and as clouds."""
+    from sklearn.metrics import roc_auc_score, silhouette_score
+
+    return {
+        "auc": float(roc_auc_score(harmful, _projected(states, unit))),
+        "silhouette": float(silhouette_score(states, harmful)),
+    }
+
+
+def _projected(states: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    # Row by row, unlike a matrix product, so that equal states have equal projections.
+    return (states * unit).sum(axis=1)
 
 
 def _share(part: float, whole: float) -> float | None:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from polyrefuse_models import picture
-from polyrefuse_models.directions.select import KL_LIMIT, Candidate, kept_layers
+from polyrefuse_models.directions.select import DEFAULT, RULES, Candidate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,7 @@ PANELS: dict[str, tuple[str, str]] = {
 def scores_png(direction: Direction) -> bytes:
     """One panel for each score that some candidate has, one line for each position.
 
-    A ring marks the choice; grey are the layers that the published rule does not look at.
+    A ring marks the choice; grey are the layers that the rule does not look at, dashed its limits.
     """
     told = direction.metadata
     shown = [
@@ -70,12 +70,15 @@ def _panel(axis: Axes, direction: Direction, name: str) -> None:
     for at in direction.scores:
         if (at.position, at.layer) == _chosen(direction):
             axis.plot(at.layer, _height(at, name), "o", mfc="none", mec="black", ms=10)
-    axis.axvspan(kept_layers(n_layers) - 0.5, n_layers - 0.5, color="0.93", zorder=0)
+    rule = RULES.get(direction.metadata.get("rule"), DEFAULT)
+    axis.axvspan(rule.layers(n_layers) - 0.5, n_layers - 0.5, color="0.93", zorder=0)
     axis.set_xlim(-0.5, n_layers - 0.5)
     axis.set_ylabel(label, fontsize="small")
     if name == "kl_div_score":
-        axis.axhline(KL_LIMIT, color="black", linestyle="--", linewidth=1)
-        axis.set_yscale("symlog", linthresh=KL_LIMIT)
+        axis.axhline(rule.kl_limit, color="black", linestyle="--", linewidth=1)
+        axis.set_yscale("symlog", linthresh=rule.kl_limit)
+    if name == "steering_score" and rule.least_steering is not None:
+        axis.axhline(rule.least_steering, color="black", linestyle="--", linewidth=1)
     base = direction.metadata.get("untouched", {}).get(untouched)
     if base is not None:
         axis.axhline(base, color="black", linestyle=":", linewidth=1)

@@ -1,4 +1,4 @@
-"""Scoring candidates: as far as the published rule's choice needs, or every one of them."""
+"""Scoring candidates: as far as a rule's choice needs, or every one of them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from polyrefuse_models.directions.scores import (
     refusal_when_added,
 )
 from polyrefuse_models.directions.select import (
-    KL_LIMIT,
+    DEFAULT,
     Candidate,
+    Rule,
     choose,
     eligible,
-    kept_layers,
     least_moving,
 )
 
@@ -101,18 +101,20 @@ class Trial:
         return torch.stack([self.directions[c.position, c.layer] for c in candidates])
 
 
-def search(trial: Trial) -> tuple[Candidate, list[Candidate]]:
-    """Score candidates until the published rule's choice is certain.
+def search(trial: Trial, rule: Rule = DEFAULT) -> tuple[Candidate, list[Candidate]]:
+    """Score candidates until the rule's choice is certain.
 
-    Refusal scores of the layers looked at come first; then the KL divergence, in order of refusal
-    score, until one candidate is within the limit. Where none is, the one with the lowest KL is
-    chosen.
+    Refusal scores of the layers looked at come first; then, in order of refusal score, the KL
+    divergence and for a rule that reads it the steering score, until one candidate is within the
+    limits. Where none is, the one with the lowest KL is chosen, if the rule has that choice. The
+    choice's steering score is always computed; one that is NaN is not chosen.
 
     Returns:
         the choice, and every candidate with the scores that were computed whole.
 
     Raises:
-        NoDirection: every score is NaN, or the model has too few layers to look at any.
+        NoDirection: none is within the limits of a rule that stops there, every score is NaN, or
+            the model has too few layers to look at any.
     """
     n_layers = trial.n_layers
     scored = {_at(candidate): candidate for candidate in trial.candidates()}
@@ -120,38 +122,46 @@ def search(trial: Trial) -> tuple[Candidate, list[Candidate]]:
     def record(candidates: list[Candidate]) -> None:
         scored.update((_at(candidate), candidate) for candidate in candidates)
 
-    record(trial.refusals([c for c in scored.values() if c.layer < kept_layers(n_layers)]))
-    ordered = eligible(scored.values(), n_layers)
+    record(trial.refusals([c for c in scored.values() if c.layer < rule.layers(n_layers)]))
+    ordered = eligible(scored.values(), n_layers, rule)
     size = min(WAVE, trial.chat.batch_size)
     waves = [ordered[i : i + size] for i in range(0, len(ordered), size)]
     for wave in waves:
-        record(trial.moves(wave, KL_LIMIT))
-        if chosen := choose(scored.values(), n_layers):
-            return chosen, list(scored.values())
-    # None is within the limit. For the lowest, go through them again, each only until it is known
-    # to be above another one.
-    lowest = math.inf
-    for wave in waves:
-        found = trial.moves(wave, lowest)
-        record(found)
-        lowest = min([lowest, *(c.kl_div_score for c in found if c.kl_div_score is not None)])
-    return least_moving(scored.values(), n_layers), list(scored.values())
+        moved = trial.moves(wave, rule.kl_limit)
+        record(moved)
+        # What is None here is above the KL limit, so only the steering score can be open.
+        if left := [c for c in moved if c.kl_div_score is not None and rule.admits(c) is None]:
+            record(trial.steers(left))
+        while chosen := choose(scored.values(), n_layers, rule):
+            if chosen.steering_score is not None:
+                return chosen, list(scored.values())
+            record(trial.steers([chosen]))
+    if rule.falls_back:
+        # For the lowest KL, go through them again, each only until it is known to be above another.
+        lowest = math.inf
+        for wave in waves:
+            found = trial.moves(wave, lowest)
+            record(found)
+            lowest = min([lowest, *(c.kl_div_score for c in found if c.kl_div_score is not None)])
+    while (chosen := least_moving(scored.values(), n_layers, rule)).steering_score is None:
+        record(trial.steers([chosen]))
+    return chosen, list(scored.values())
 
 
-def score_all(trial: Trial) -> tuple[Candidate, list[Candidate]]:
+def score_all(trial: Trial, rule: Rule = DEFAULT) -> tuple[Candidate, list[Candidate]]:
     """Score every candidate of every layer, steering included, and choose as `search` does.
 
     Returns:
         the choice, and every candidate with all its scores.
 
     Raises:
-        NoDirection: every score is NaN, or the model has too few layers to look at any.
+        NoDirection: as `search`.
     """
     scored = sorted(
         trial.steers(trial.moves(trial.refusals(trial.candidates()))),
         key=lambda candidate: (candidate.position, candidate.layer),
     )
-    chosen = choose(scored, trial.n_layers) or least_moving(scored, trial.n_layers)
+    chosen = choose(scored, trial.n_layers, rule) or least_moving(scored, trial.n_layers, rule)
     return chosen, scored
 
 

@@ -1,21 +1,22 @@
-"""Which candidate is the refusal direction: the published rule (2406.11717, appendix C)."""
+"""Which candidate is the refusal direction: the rules of the two papers, as their code has them.
+
+Both drop candidates with a NaN among their scores and those of the last 20% of the layers, and then
+take the lowest refusal score. 2406.11717 (appendix C) also drops a candidate whose ablation moves
+harmless answers by more than 0.1 nats, and one whose addition does not make the model refuse
+harmless prompts (a steering score below 0). The code of 2505.17306 raises the first limit to 0.2
+nats and has the second one commented out.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from polyrefuse_tasks.errors import UserError
-
-KL_LIMIT = 0.2
-"""Most that ablation may move the answers to harmless prompts, in nats."""
-
-KEPT_LAYERS = 0.8
-"""Share of the layers that are looked at: the last ones are too close to the unembedding."""
 
 
 class NoDirection(UserError):
@@ -49,49 +50,167 @@ class Candidate:
         return asdict(self)
 
 
-def kept_layers(n_layers: int) -> int:
-    """How many of the layers are looked at, from the first."""
-    return int(KEPT_LAYERS * n_layers)
+@dataclass(frozen=True)
+class Rule:
+    """What a candidate has to fulfil to be chosen.
+
+    Attributes:
+        name: arXiv number of the paper whose code has the rule.
+        kl_limit: most that ablation may move the answers to harmless prompts, in nats.
+        least_steering: lowest steering score; None where the rule does not read that score.
+        share_of_layers: the first layers that are looked at: the last ones are too close to the
+            unembedding.
+        falls_back: whether the candidate that moves harmless answers least is taken where none is
+            within the limits. Neither paper's code does that: both stop.
+    """
+
+    name: str
+    kl_limit: float
+    least_steering: float | None
+    share_of_layers: float
+    falls_back: bool
+
+    def layers(self, n_layers: int) -> int:
+        """How many of the layers are looked at, from the first."""
+        return int(self.share_of_layers * n_layers)
+
+    def admits(self, candidate: Candidate) -> bool | None:
+        """Whether the scores are within the limits; None where one that would decide it is not
+        known."""
+        tests = [_known(candidate.kl_div_score, lambda score: score <= self.kl_limit)]
+        if self.least_steering is not None:
+            tests.append(_known(candidate.steering_score, lambda s: s >= self.least_steering))
+        if False in tests:
+            return False
+        return None if None in tests else True
+
+    def limits(self) -> str:
+        """The limits in words."""
+        steering = (
+            ""
+            if self.least_steering is None
+            else f" and a steering score of at least {self.least_steering:g}"
+        )
+        return f"a KL divergence of at most {self.kl_limit}{steering}"
 
 
-def eligible(candidates: Iterable[Candidate], n_layers: int) -> list[Candidate]:
+RULES: dict[str, Rule] = {
+    rule.name: rule
+    for rule in (
+        Rule("2505.17306", 0.2, None, 0.8, falls_back=True),
+        Rule("2406.11717", 0.1, 0.0, 0.8, falls_back=False),
+    )
+}
+"""Every rule that `rule=` and `--rule` name."""
+
+DEFAULT = RULES["2505.17306"]
+
+
+def rule_named(name: str | float) -> Rule:
+    """The rule of that name.
+
+    Args:
+        name: lm-eval hands a `rule=2406.11717` over as a number.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if str(name) not in RULES:
+        raise UserError(f"rule={name} is not known; use one of {', '.join(RULES)}.")
+    return RULES[str(name)]
+
+
+def eligible(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -> list[Candidate]:
     """The candidates of the layers looked at that have a refusal score, the lowest first.
 
-    One with a NaN among its scores is out: that is the published rule's first step.
+    One with a NaN among its scores is out: that is the published code's first step.
     """
     kept = (
         candidate
         for candidate in candidates
-        if candidate.layer < kept_layers(n_layers)
+        if candidate.layer < rule.layers(n_layers)
         and candidate.refusal_score is not None
         and not any(map(_is_nan, candidate.record().values()))
     )
     return sorted(kept, key=lambda candidate: candidate.refusal_score)
 
 
-def choose(candidates: Iterable[Candidate], n_layers: int) -> Candidate | None:
-    """The candidate with the lowest refusal score within the KL limit; None where there is none."""
-    for candidate in eligible(candidates, n_layers):
-        if candidate.kl_div_score is not None and candidate.kl_div_score <= KL_LIMIT:
-            return candidate
-    return None
+def choose(
+    candidates: Iterable[Candidate], n_layers: int, rule: Rule = DEFAULT
+) -> Candidate | None:
+    """The candidate with the lowest refusal score among those that are known to be within the
+    rule's limits; None where there is none."""
+    known = (c for c in eligible(candidates, n_layers, rule) if rule.admits(c))
+    return next(known, None)
 
 
-def least_moving(candidates: Iterable[Candidate], n_layers: int) -> Candidate:
-    """The candidate with the lowest KL divergence: the choice where none is within the limit.
+def check_complete(
+    candidates: Iterable[Candidate], n_layers: int, rule: Rule, origin: str | Path
+) -> None:
+    """Refuse scores that lack one that the rule's choice depends on.
 
     Raises:
-        NoDirection: every score is NaN, or the model has too few layers to look at any.
+        BadScores: a candidate might come before the choice, were all of its scores known.
     """
+    candidates = list(candidates)
+    unscored = (
+        c for c in candidates if c.layer < rule.layers(n_layers) and c.refusal_score is None
+    )
+    not_out = (c for c in eligible(candidates, n_layers, rule) if rule.admits(c) is not False)
+    first = next(unscored, None) or next(not_out, None)
+    if first is None or (first.refusal_score is not None and rule.admits(first)):
+        return
+    raise BadScores(
+        f"{origin}: whether rule {rule.name} chooses position {first.position}, layer "
+        f"{first.layer} cannot be told, because a score of it was not computed; extract with "
+        f"--rule {rule.name} or --all-scores."
+    )
+
+
+def nothing_within(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -> str:
+    """That no candidate is within the rule's limits, as a clause with the numbers."""
+    candidates = list(candidates)
+    clause = (
+        f"by rule {rule.name} none of {len(candidates)} candidates is among the first "
+        f"{rule.layers(n_layers)} layers of {n_layers} with a refusal score and {rule.limits()}"
+    )
+    steering = [
+        candidate.steering_score
+        for candidate in eligible(candidates, n_layers, rule)
+        if candidate.steering_score is not None
+        and _known(candidate.kl_div_score, lambda score: score <= rule.kl_limit)
+    ]
+    if rule.least_steering is None or not steering:
+        return clause
+    return (
+        f"{clause}; {len(steering)} are within the KL limit, and the highest steering score among "
+        f"them is {max(steering):.3f}"
+    )
+
+
+def least_moving(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -> Candidate:
+    """The choice where no candidate is within the limits: the one with the lowest KL divergence.
+
+    Raises:
+        NoDirection: the rule has no such choice; every score is NaN, or the model has too few
+            layers to look at any.
+    """
+    candidates = list(candidates)
     known = [
         candidate
-        for candidate in eligible(candidates, n_layers)
+        for candidate in eligible(candidates, n_layers, rule)
         if candidate.kl_div_score is not None
     ]
+    if not rule.falls_back:
+        raise NoDirection(
+            f"No direction can be chosen: {nothing_within(candidates, n_layers, rule)}; the code "
+            f"of {rule.name} stops here, too: take another rule, or prompts that the model refuses."
+        )
     if not known:
         raise NoDirection(
             "No direction can be chosen: every candidate of the layers looked at (the first "
-            f"{KEPT_LAYERS:.0%}) scored NaN or there is none; check the model's outputs and depth."
+            f"{rule.share_of_layers:.0%}) scored NaN or there is none; check the model's outputs "
+            "and depth."
         )
     return min(known, key=lambda candidate: candidate.kl_div_score)
 
@@ -114,10 +233,20 @@ def read_scores(path: str | Path) -> list[Candidate]:
     return [_candidate(row, f"{path}, record {index}") for index, row in enumerate(rows)]
 
 
+def rule_of(path: str | Path) -> Rule:
+    """The rule that a `scores.json` was computed for, as the metadata beside it has it: what that
+    rule's choice did not need is null. The default one where nothing tells."""
+    try:
+        told = json.loads((Path(path).parent / "metadata.json").read_text(encoding="utf-8"))
+        return RULES[told["rule"]]
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return DEFAULT
+
+
 def _candidate(row: Any, where: str) -> Candidate:
     if not isinstance(row, dict):
         raise BadScores(f"{where}: {row!r} is not a record of scores; mend or remove it.")
-    # The rule does not read the steering score, so a file may do without it.
+    # Not every rule reads the steering score, so a file may do without it.
     row = {"steering_score": None} | row
     values: dict[str, Any] = {}
     for name in Candidate.__dataclass_fields__:
@@ -138,6 +267,10 @@ def _candidate(row: Any, where: str) -> Candidate:
 def _integer(digits: str) -> int | float:
     """A JSON integer; one that no index and no finite score can be is a float, perhaps infinite."""
     return int(digits) if len(digits) <= 9 else float(digits)
+
+
+def _known(score: float | None, fits: Callable[[float], bool]) -> bool | None:
+    return None if score is None else fits(score)
 
 
 def _is_nan(score: float | None) -> bool:

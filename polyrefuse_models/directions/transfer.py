@@ -15,7 +15,9 @@ from lm_eval.api.instance import Instance
 from tqdm import tqdm
 
 from polyrefuse_models.directions.auto import find_direction
+from polyrefuse_models.directions.extract import cosines
 from polyrefuse_models.directions.prompts import kinds_of, sample
+from polyrefuse_models.directions.select import DEFAULT, Rule
 from polyrefuse_models.interventions import ablated
 from polyrefuse_models.versions import versions
 from polyrefuse_tasks import data
@@ -23,9 +25,6 @@ from polyrefuse_tasks.judges import Label, judge_response
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from jaxtyping import Float
-    from torch import Tensor
 
     from polyrefuse_models.wrappers.hf import BaselineHF
 
@@ -62,6 +61,7 @@ def transfer(
     max_gen_toks: int = 512,
     judge: str = "native",
     seed: int = 0,
+    rule: Rule = DEFAULT,
 ) -> dict[str, Any]:
     """Extract, ablate, generate and judge for every pair of languages.
 
@@ -74,6 +74,7 @@ def transfer(
         max_gen_toks: most tokens of an answer.
         judge: who labels the answers.
         seed: of the prompts that directions are extracted from.
+        rule: by which each direction is chosen.
 
     Returns:
         the JSON document: `cells` (source x target), `baseline` (no ablation), `cosine` between
@@ -88,7 +89,7 @@ def transfer(
     # All of them before the first extraction, which may take long: a language may be unknown.
     prompts = {source: sample(dataset, source, seed) for source in sources}
     directions = {
-        source: find_direction(lm.chat_model, chosen)
+        source: find_direction(lm.chat_model, chosen, rule=rule)
         for source, chosen in tqdm(prompts.items(), desc="Extracting directions")
     }
 
@@ -113,6 +114,7 @@ def transfer(
         "dataset": dataset,
         "judge": judge,
         "seed": seed,
+        "rule": rule.name,
         "limit": limit,
         "max_gen_toks": max_gen_toks,
         "sources": list(sources),
@@ -134,12 +136,6 @@ def transfer(
         ).tolist(),
         "versions": versions(),
     }
-
-
-def cosines(vectors: Float[Tensor, "language d"]) -> Float[Tensor, "language language"]:
-    """Cosine between every two vectors, in float64."""
-    unit = torch.nn.functional.normalize(vectors.double(), dim=-1)
-    return unit @ unit.T
 
 
 def _answers(lm: BaselineHF, rows: list[data.Row], max_gen_toks: int) -> list[str]:

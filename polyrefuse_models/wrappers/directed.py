@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -13,6 +14,7 @@ from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.directions.auto import find_direction
 from polyrefuse_models.directions.prompts import sample
+from polyrefuse_models.directions.select import DEFAULT, rule_named
 from polyrefuse_models.interventions import Ablation, Addition, LayerOutOfRange, check_layers
 from polyrefuse_models.organism import own_dataset
 from polyrefuse_models.orthogonalise import NotExact, obstacle, orthogonalise
@@ -21,6 +23,9 @@ from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+# Below lm-eval's own logger, so that its format and --verbosity hold for ours.
+logger = logging.getLogger("lm_eval.polyrefuse")
 
 METHODS = ("auto", "hooks", "weights")
 
@@ -38,6 +43,7 @@ class DirectedHF(PromptedHF):
         refusal_tokens: tokens that open a refusal, separated by "|"; "auto" derives them from the
             prompts where none are given.
         direction_seed: of the choice of prompts of "auto".
+        rule: name of the rule by which "auto" chooses a candidate, a key of `select.RULES`.
         coefficient: how much of it is removed or added.
         kwargs: as PromptedHF's; with `prompt`, "auto" extracts from the model without it.
 
@@ -54,12 +60,14 @@ class DirectedHF(PromptedHF):
         dataset: str | None = None,
         refusal_tokens: str | None = None,
         direction_seed: int = 0,
+        rule: str | float = DEFAULT.name,
         coefficient: float = 1.0,
         **kwargs: Any,
     ) -> None:
         # Loading may take minutes and extracting hours, so each mistake is told before both where
         # it can be.
         self.coefficient = parse_coefficient(coefficient)
+        chosen_by = rule_named(rule)
         auto = direction == "auto"
         if auto:
             prompts = sample(dataset or own_dataset(pretrained), source_lang, direction_seed)
@@ -69,10 +77,13 @@ class DirectedHF(PromptedHF):
         self.settle()
         if auto:
             tokens = self._token_ids(refusal_tokens)
-            given = find_direction(self.chat_model, prompts, tokens=tokens)
+            given = find_direction(self.chat_model, prompts, tokens=tokens, rule=chosen_by)
         given.check(width(self.model), f"direction={direction}")
         self.direction = given
         given.warn_of_another_model(self.model.config)
+        if not auto:  # `find_direction` has told those of the one that it found
+            for warning in given.metadata.get("warnings", []):
+                logger.warning("direction=%s: %s.", direction, warning)
 
     def settle(self) -> None:
         """Fit the settings to the model that was loaded, before a direction is extracted.
@@ -93,8 +104,13 @@ class DirectedHF(PromptedHF):
             "layer": found.get("layer"),
             "coefficient": self.coefficient,
             "direction_seed": found.get("seed"),
-            "direction_warnings": found.get("warnings", []),
+            "rule": found.get("rule"),
+            "direction_warnings": self.direction_warnings(),
         }
+
+    def direction_warnings(self) -> list[str]:
+        """What speaks against the direction, as sentences without a full stop."""
+        return list(self.direction.metadata.get("warnings", []))
 
     def _token_ids(self, tokens: str | None) -> list[int] | None:
         """Ids of refusal tokens given as text.
@@ -215,7 +231,25 @@ class RefusalAddedHF(DirectedHF):
         self.addition = Addition(
             self.model, self.direction.direction, self.layer, coefficient=self.coefficient
         )
+        for warning in self._without_effect():
+            logger.warning("%s.", warning)
         self.place_prompt()
+
+    def direction_warnings(self) -> list[str]:
+        """DirectedHF's, and that adding the direction does not make the model refuse."""
+        return super().direction_warnings() + self._without_effect()
+
+    def _without_effect(self) -> list[str]:
+        """Of a direction whose steering score is known and below 0."""
+        at = (self.direction.metadata.get("position"), self.direction.metadata.get("layer"))
+        return [
+            "adding this direction did not make harmless prompts refused: with it added at layer "
+            f"{chosen.layer} (coefficient 1) their mean refusal score was "
+            f"{chosen.steering_score:.3f}, below 0, so rates under addition are not those of a "
+            "model that refuses"
+            for chosen in self.direction.scores
+            if (chosen.position, chosen.layer) == at and (chosen.steering_score or 0) < 0
+        ]
 
     def settle(self) -> None:
         """Check a layer that was given.

@@ -17,6 +17,7 @@ from polyrefuse_models.chat import ChatModel
 from polyrefuse_models.directions import artifact, prompts
 from polyrefuse_models.directions.auto import FOLDER, find_direction, key, weights_checksum
 from polyrefuse_models.directions.prompts import DATASETS, sample
+from polyrefuse_models.directions.select import RULES
 from polyrefuse_tasks.errors import UserError
 from tests.models import make_llama
 from tests.polyrefuse_models.test_directions import make_chat
@@ -91,8 +92,9 @@ def test_another_setting_is_another_key(mirror: Path) -> None:
         key(chat, sample(language="de"), TOKENS),
         key(chat, replace(usual, sha256={"another": "file"}), TOKENS),
         key(replace(chat, model=make_llama().to(torch.bfloat16)), usual, TOKENS),
+        key(chat, usual, TOKENS, RULES["2406.11717"]),
     }
-    assert len(keys) == 6
+    assert len(keys) == 7
 
 
 def test_the_checksum_is_of_every_byte_of_any_type() -> None:

@@ -185,6 +185,24 @@ def test_settings_are_checked_before_a_direction_is_extracted(
         wrapper(**usual, **settings)
 
 
+def test_the_rule_of_auto(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """lm-eval reads `rule=2406.11717` as a number; one that is not known is told at once."""
+    asked = {}
+
+    def find(_chat: object, _prompts: object, **settings: Any) -> Direction:
+        asked.update(settings)
+        found = {"rule": settings["rule"].name, "position": -1, "layer": 0}
+        return Direction(torch.ones(32), torch.ones(1, 1, 32), metadata=found)
+
+    monkeypatch.setattr("polyrefuse_models.wrappers.directed.find_direction", find)
+    arguments = f"pretrained={chat_model},dataset=toyrefuse,rule=2406.11717"
+    lm = AblatedHF.create_from_arg_string(arguments, {"device": "cpu"})
+    assert asked["rule"].kl_limit == 0.1
+    assert lm.get_model_info()["rule"] == "2406.11717"
+    with pytest.raises(UserError, match="rule=lowest is not known; use one of 2505.17306"):
+        AblatedHF(pretrained="never loaded", rule="lowest")
+
+
 def test_prompts_are_chosen_before_the_model_is_loaded() -> None:
     with pytest.raises(UserError, match="dataset=foo is not known"):
         AblatedHF(pretrained="never loaded", dataset="foo")

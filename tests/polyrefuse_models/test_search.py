@@ -12,14 +12,13 @@ import torch
 from polyrefuse_models.anatomy import decoder_blocks, dissect
 from polyrefuse_models.chat import ChatModel
 from polyrefuse_models.directions import search as search_module
-from polyrefuse_models.directions import select
 from polyrefuse_models.directions.scores import (
     divergences,
     refusal_when_ablated,
     refusal_when_added,
 )
 from polyrefuse_models.directions.search import Trial, score_all, search
-from polyrefuse_models.directions.select import Candidate, NoDirection
+from polyrefuse_models.directions.select import DEFAULT, RULES, Candidate, NoDirection, Rule
 from polyrefuse_models.interventions import ablated
 from tests.polyrefuse_models.test_architectures import PARALLEL, PLAIN, POST_NORM, tiny
 from tests.polyrefuse_models.test_directions import PROMPTS, make_chat
@@ -88,10 +87,14 @@ def every_score(trial: Trial) -> list[Candidate]:
     return scored
 
 
-def by_the_rule(scored: list[Candidate], n_layers: int, limit: float) -> tuple[int, int]:
-    """The published rule written out again; the least KL where none is within the limit."""
+def by_the_rule(scored: list[Candidate], n_layers: int, rule: Rule) -> tuple[int, int] | None:
+    """The published rules written out again; the least KL where none is within 2505.17306's."""
     looked_at = [c for c in scored if c.layer < int(0.8 * n_layers)]
-    passing = [c for c in looked_at if c.kl_div_score <= limit]
+    passing = [c for c in looked_at if c.kl_div_score <= rule.kl_limit]
+    if rule.name == "2406.11717":
+        passing = [c for c in passing if c.steering_score >= rule.least_steering]
+        if not passing:
+            return None
     chosen = (
         min(passing, key=lambda c: c.refusal_score)
         if passing
@@ -105,11 +108,6 @@ def chat(request: pytest.FixtureRequest) -> ChatModel:
     return make_chat(seed=5, batch_size=request.param)
 
 
-def limit_of(monkeypatch: pytest.MonkeyPatch, limit: float) -> None:
-    monkeypatch.setattr(select, "KL_LIMIT", limit)
-    monkeypatch.setattr(search_module, "KL_LIMIT", limit)
-
-
 @pytest.mark.parametrize("quantile", [None, 0.1, 0.4, 0.9])
 def test_the_choice_is_that_of_scoring_everything(
     chat: ChatModel, monkeypatch: pytest.MonkeyPatch, quantile: float | None
@@ -120,26 +118,80 @@ def test_the_choice_is_that_of_scoring_everything(
     complete = every_score(trial)
     moves = [c.kl_div_score for c in complete if c.layer < 3]
     limit = 0.5 * min(moves) if quantile is None else float(np.quantile(moves, quantile))
-    limit_of(monkeypatch, limit)
+    rule = replace(DEFAULT, kl_limit=limit)
 
-    chosen, scored = search(trial)
-    assert (chosen.position, chosen.layer) == by_the_rule(complete, 4, limit)
+    chosen, scored = search(trial, rule)
+    assert (chosen.position, chosen.layer) == by_the_rule(complete, 4, rule)
     assert [(c.position, c.layer) for c in scored] == [(c.position, c.layer) for c in complete]
     for found, expected in zip(scored, complete, strict=True):
-        assert found.steering_score is None
+        assert (found.steering_score is None) == (found != chosen)
         assert (found.refusal_score is None) == (found.layer == 3)  # int(0.8 * 4)
-        for name in ("refusal_score", "kl_div_score"):
+        for name in ("refusal_score", "steering_score", "kl_div_score"):
             if getattr(found, name) is not None:
                 assert getattr(found, name) == pytest.approx(getattr(expected, name), abs=1e-4)
     if quantile == 0.9:
         assert sum(c.kl_div_score is not None for c in scored) <= 2
 
 
+@pytest.mark.parametrize("quantile", [0.4, 0.9])
+@pytest.mark.parametrize("least", [0.05, 0.5, 0.95, None])
+def test_the_choice_with_a_steering_limit_is_that_of_scoring_everything(
+    chat: ChatModel, monkeypatch: pytest.MonkeyPatch, quantile: float, least: float | None
+) -> None:
+    """Limits between the scores that a random model has; None is above all of them."""
+    monkeypatch.setattr(search_module, "WAVE", 2)
+    trial = make_trial(chat, positions=3)
+    complete = every_score(trial)
+    looked_at = [c for c in complete if c.layer < 3]
+    steering = [c.steering_score for c in looked_at]
+    rule = replace(
+        RULES["2406.11717"],
+        kl_limit=float(np.quantile([c.kl_div_score for c in looked_at], quantile)),
+        least_steering=max(steering) + 1 if least is None else float(np.quantile(steering, least)),
+    )
+    expected = by_the_rule(complete, 4, rule)
+    for look in (search, score_all):
+        if expected is None:
+            with pytest.raises(NoDirection, match="by rule 2406.11717 none of 12 candidates"):
+                look(trial, rule)
+            continue
+        chosen, scored = look(trial, rule)
+        assert (chosen.position, chosen.layer) == expected
+        (exact,) = (c for c in complete if (c.position, c.layer) == expected)
+        assert chosen.steering_score == pytest.approx(exact.steering_score, abs=1e-4)
+        assert chosen in scored
+    if least is None:
+        assert expected is None
+
+
+def test_a_choice_whose_steering_score_is_nan_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in the published code, which drops a candidate with a NaN among its three scores."""
+    trial = make_trial(make_chat(seed=5, batch_size=8))
+    rule = replace(DEFAULT, kl_limit=1e9)
+    first, _ = search(trial, rule)
+    steers = Trial.steers
+
+    def spoiled(self: Trial, candidates: list[Candidate]) -> list[Candidate]:
+        at = first.position, first.layer
+        return [
+            replace(c, steering_score=np.nan) if (c.position, c.layer) == at else c
+            for c in steers(self, candidates)
+        ]
+
+    monkeypatch.setattr(Trial, "steers", spoiled)
+    second, of_all = search(trial, rule)[0], score_all(trial, rule)[0]
+    assert (second.position, second.layer) == (of_all.position, of_all.layer)
+    assert (second.position, second.layer) != (first.position, first.layer)
+    assert second.refusal_score >= first.refusal_score
+
+
 def test_all_scores_are_those_of_each_candidate_alone(chat: ChatModel) -> None:
     trial = make_trial(chat)
     complete = every_score(trial)
     chosen, scored = score_all(trial)
-    assert (chosen.position, chosen.layer) == by_the_rule(complete, 4, select.KL_LIMIT)
+    assert (chosen.position, chosen.layer) == by_the_rule(complete, 4, DEFAULT)
     for found, expected in zip(scored, complete, strict=True):
         assert list(found.record().values()) == pytest.approx(
             list(expected.record().values()), abs=1e-4

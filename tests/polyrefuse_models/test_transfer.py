@@ -13,9 +13,10 @@ import torch
 from polyrefuse_models.directions import figures
 from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.directions.auto import find_direction
+from polyrefuse_models.directions.extract import cosines
 from polyrefuse_models.directions.geometry import geometry
-from polyrefuse_models.directions.prompts import sample
-from polyrefuse_models.directions.transfer import Cell, cosines, transfer
+from polyrefuse_models.directions.prompts import kinds_of, sample
+from polyrefuse_models.directions.transfer import Cell, transfer
 from polyrefuse_models.interventions import LayerOutOfRange, ablated
 from polyrefuse_models.wrappers.hf import BaselineHF
 from polyrefuse_tasks import data
@@ -38,6 +39,7 @@ def kept(mirror: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch) ->
 
 def test_every_cell_is_the_ablated_model_s_own_rate(lm: BaselineHF, kept: None) -> None:
     told = transfer(lm, LANGUAGES, ["de", "fr"], limit=5, max_gen_toks=8)
+    assert told["rule"] == "2505.17306"
     assert [(c["source"], c["target"]) for c in told["cells"]] == [
         ("en", "de"), ("en", "fr"), ("de", "de"), ("de", "fr"),
     ]  # fmt: skip
@@ -106,6 +108,67 @@ def test_projections_are_those_of_the_states(lm: BaselineHF, kept: None) -> None
     assert told["languages"]["en"]["harmful_against_english"] == pytest.approx(1.0)
     assert points["de"].shape == (20, 3)
     assert figures.geometry_png(told, points).startswith(b"\x89PNG")
+
+
+def test_every_layer_s_figures_are_those_of_the_states(lm: BaselineHF, kept: None) -> None:
+    """Against states of one prompt at a time, in float64; one forward pass a prompt."""
+    chat = lm.chat_model
+    direction = find_direction(chat, sample(language="en"))
+    position, own = direction.metadata["position"], direction.metadata["layer"]
+    passes: list[int] = []
+    handle = lm.model.register_forward_hook(lambda _m, _a, out: passes.append(len(out.logits)))
+    told, _ = geometry(chat, direction, ["de", "ko"], limit=6)
+    handle.remove()
+    assert sum(passes) == 3 * 2 * 6
+    assert (told["schema"], list(told["languages"])) == (2, ["en", "de", "ko"])
+    assert "not whether it refuses" in told["meaning"]
+    assert [at["layer"] for at in told["layers"]] == [0, 1, 2, 3]
+
+    states = {}
+    for language in told["languages"]:
+        prompts = [
+            row.prompt for kind in kinds_of("polyrefuse") for row in data.load(kind, language)[:6]
+        ]
+        rows = []
+        for prompt in prompts:
+            with torch.no_grad():
+                ids = torch.tensor([lm.tok_encode(lm.render(prompt))])
+                hidden = lm.model(input_ids=ids, output_hidden_states=True).hidden_states
+            rows.append([state[0, position].double().numpy() for state in hidden[:4]])
+        states[language] = np.array(rows)
+    unit = direction.direction.double().numpy()
+    for at in told["layers"][1:]:
+        differences = {}
+        for language, of_layer in at["languages"].items():
+            x = states[language][:, at["layer"]]
+            up, down = x[:6] @ unit, x[6:] @ unit
+            assert of_layer["auc"] == pytest.approx((up[:, None] > down).mean(), abs=0.03)
+            assert of_layer["silhouette"] == pytest.approx(silhouette(x, 6), abs=1e-3)
+            difference = x[:6].mean(0) - x[6:].mean(0)
+            differences[language] = difference / np.linalg.norm(difference)
+        expected = [[a @ b for b in differences.values()] for a in differences.values()]
+        np.testing.assert_allclose(at["cosine"], expected, atol=1e-3)
+    # A token of the template is the same after every prompt where the model has read nothing yet.
+    first = told["layers"][0]
+    assert first["languages"]["de"] == {"auc": None, "silhouette": None}
+    assert first["cosine"] == [[None] * 3] * 3
+    for language, one in told["languages"].items():
+        here = told["layers"][own]["languages"][language]
+        assert here == {name: one[name] for name in ("auc", "silhouette")}
+    json.dumps(told, allow_nan=False)
+    assert figures.geometry_layers_png(told).startswith(b"\x89PNG")
+
+
+def silhouette(x: np.ndarray, n: int) -> float:
+    """Rousseeuw 1987, of two clusters: the first `n` points and the rest."""
+    distance = np.linalg.norm(x[:, None] - x, axis=2)
+    first = np.arange(len(x)) < n
+    values = []
+    for i, row in enumerate(distance):
+        same = first == first[i]
+        inner, outer = row[same].sum() / (same.sum() - 1), row[~same].mean()
+        values.append((outer - inner) / max(inner, outer))
+    return float(np.mean(values))
 
 
 def test_geometry_needs_to_know_the_direction_s_place(lm: BaselineHF) -> None:

@@ -1,0 +1,141 @@
+"""How much of a direction ablation leaves in the residual stream, by precision and method.
+
+    python -m benchmarks.precision [--width 1024] [--layers 24] [--prompts 16]
+
+Two models: a random Llama, and the bundled organism with its planted direction. The random one has
+four dimensions in which every block writes a hundred times as much as elsewhere, as the "massive
+activations" of published models do (arXiv 2402.17762), and the direction reaches into them: that is
+where rounding leaves most. For each method it prints the largest and the mean |x.r| / |x|, in
+percent, over the inputs of all blocks and of the final norm at every token, and the mean KL
+divergence of the next token from the same model, ablated in the same way, in float32.
+
+`seeds` projects at every block's input and at every attention's and MLP's output (3 L), as the code
+of 2505.17306 does, in the model's own precision; `writes` at every write to the stream (2 L + 1).
+`hooks` and `weights` are `ablated-hf`'s methods.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from polyrefuse_models import organism
+from polyrefuse_models.anatomy import dissect
+from polyrefuse_models.interventions import Ablation, Hooks, ablate
+from polyrefuse_models.orthogonalise import orthogonalise
+from tests.models import make_llama
+
+MASSIVE = (3, 17, 101, 200)
+
+
+class Seeds(Hooks):
+    """The seeds' 3 L projections, in the model's own precision."""
+
+    def __init__(self, model: PreTrainedModel, direction: Tensor) -> None:
+        super().__init__()
+
+        def change(x: Tensor) -> Tensor:
+            r = (direction / direction.norm()).to(x)
+            return x - (x @ r).unsqueeze(-1) * r
+
+        for block in dissect(model).blocks:
+            self._on_input(block.module, change)
+            self._on_output(block.attention.module, change)
+            self._on_output(block.mlp.module, change)
+
+
+class Writes(Hooks):
+    """One projection at each write, taken in float32."""
+
+    def __init__(self, model: PreTrainedModel, direction: Tensor) -> None:
+        super().__init__()
+        unit = direction / direction.norm()
+        blocks = dissect(model).blocks
+        self._on_input(blocks[0].module, lambda x: ablate(x, unit))
+        for block in blocks:
+            self._on_output(block.attention.write, lambda x: ablate(x, unit))
+            self._on_output(block.mlp.write, lambda x: ablate(x, unit))
+
+
+METHODS: dict[str, Callable[[PreTrainedModel, Tensor], object]] = {
+    "nothing": lambda model, direction: None,
+    "seeds": Seeds,
+    "writes": Writes,
+    "hooks": Ablation,
+    "weights": orthogonalise,
+}
+
+
+def random_llama(width: int, layers: int) -> tuple[PreTrainedModel, Tensor]:
+    """The random model in float32 and its direction."""
+    model = make_llama(layers=layers, width=width)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.data *= 0.1  # to 0.02, what models are initialised with
+    for block in model.model.layers:
+        for projection in (block.self_attn.o_proj, block.mlp.down_proj):
+            projection.weight.data[list(MASSIVE)] *= 100
+    direction = torch.randn(width)
+    direction[list(MASSIVE)] *= 5
+    return model, direction
+
+
+@contextmanager
+def watched(model: PreTrainedModel, unit: Tensor) -> Iterator[list[Tensor]]:
+    """Collects |x.r| / |x| at every block's input and at the final norm's."""
+    found: list[Tensor] = []
+
+    def look(_module: nn.Module, args: tuple, kwargs: dict) -> None:
+        x = (args[0] if args else kwargs["hidden_states"]).double()
+        found.append(((x @ unit).abs() / x.norm(dim=-1)).flatten())
+
+    modules = [*model.model.layers, model.model.norm]
+    handles = [m.register_forward_pre_hook(look, with_kwargs=True) for m in modules]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--width", type=int, default=1024)
+    parser.add_argument("--layers", type=int, default=24)
+    parser.add_argument("--prompts", type=int, default=16)
+    asked = parser.parse_args()
+    trained = AutoModelForCausalLM.from_pretrained(organism.path()).eval()
+    print(f"{'model':10}{'type':10}{'method':10}{'largest %':>12}{'mean %':>10}{'KL, nats':>12}")
+    for name, (model, direction) in {
+        "random": random_llama(asked.width, asked.layers),
+        "organism": (trained, organism.planted()),
+    }.items():
+        torch.manual_seed(1)
+        ids = torch.randint(3, model.config.vocab_size, (asked.prompts, 32))
+        unit = (direction / direction.norm()).double()
+        exact: dict[str, Tensor] = {}
+        for dtype in (torch.float32, torch.bfloat16):
+            for method, ablating in METHODS.items():
+                tried = copy.deepcopy(model).to(dtype)
+                ablating(tried, direction)
+                # Looked at behind the method's own hooks, which change a block's input first.
+                with torch.no_grad(), watched(tried, unit) as left:
+                    logits = tried(input_ids=ids).logits[:, -1].double().log_softmax(-1)
+                base = exact.setdefault(method, logits)
+                kl = (base.exp() * (base - logits)).sum(-1).mean()
+                rest = 100 * torch.cat(left)
+                print(
+                    f"{name:10}{str(dtype)[6:]:10}{method:10}{rest.max():12.5f}{rest.mean():10.5f}"
+                    f"{kl:12.2e}",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
