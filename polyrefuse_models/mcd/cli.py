@@ -29,7 +29,14 @@ def train(
     langs: Annotated[str, typer.Option("--langs", help="To train on, with commas: en,da,ko.")],
     model: AnyModel = None,
     dataset: AnyDataset = None,
-    preset: Annotated[str, typer.Option("--preset", help="default or paper.")] = "default",
+    preset: Annotated[
+        str,
+        typer.Option(
+            "--preset",
+            help="default, or paper: the published code's settings, except those that docs/mcd.md "
+            "lists.",
+        ),
+    ] = "default",
     without: Annotated[
         str | None,
         typer.Option(

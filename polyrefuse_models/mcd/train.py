@@ -240,18 +240,13 @@ def prepare(
     labelled = tqdm(wanted[: len(conditions) * len(fitted)], desc="Soft refusal labels")
     labels = {key: sampled(index, *key) for index, key in enumerate(labelled)}
     harmless = torch.tensor(anchors.labels).float()
-    warnings = []
     not_refused = torch.cat(list(labels.values()))
-    if not_refused.min() == not_refused.max():
-        warnings.append(
-            f"the refusal probe says nothing: under every condition the model refused "
-            f"{1 - not_refused[0]:.0%} of the answers to each anchor"
-        )
+    kinds = harmless.repeat(len(labels))
     measure = fit(
         torch.cat([seen[key] for key in labels]),
         [language for _, language in labels for _ in anchors.ids],
         not_refused,
-        harmless.repeat(len(labels)),
+        kinds,
         settings.seed,
         PROBES[settings.probes],
     )
@@ -269,8 +264,24 @@ def prepare(
             }
             for name in conditions
         },
-        warnings=warnings,
+        warnings=_warnings(not_refused, kinds),
     )
+
+
+def _warnings(not_refused: Float[Tensor, "n"], harmless: Float[Tensor, "n"]) -> list[str]:
+    """What makes the refusal probe less than it should be."""
+    if not_refused.min() == not_refused.max():
+        return [
+            f"the refusal probe says nothing: under every condition the model refused "
+            f"{1 - not_refused[0]:.0%} of the answers to each anchor"
+        ]
+    if not_refused[harmless == 0].max() == 0:
+        return [
+            "the refusal probe tells harmful anchors from harmless ones, not refused from answered "
+            "ones: under no condition was an answer to a harmful anchor compliance (with --preset "
+            "paper it needs more than two lines to be)"
+        ]
+    return []
 
 
 def _labels(

@@ -286,6 +286,9 @@ def test_the_papers_settings_train_a_prompt(tmp_path: Path) -> None:
     told = found.prompt.metadata
     assert told["settings"]["probes"] == told["settings"]["labels"] == "published"
     assert set(told["not_refused"]["none"]) == {"en"}
+    # A random model does not write three lines in twelve tokens, so that no harmful query complies.
+    (warning,) = told["warnings"]
+    assert "tells harmful anchors from harmless ones" in warning
 
 
 def test_gradients_reach_the_prompt_alone(tmp_path: Path) -> None:
