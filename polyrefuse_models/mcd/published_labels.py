@@ -41,24 +41,24 @@ _NO_BODY = (
 """How answers say that a program has no person, body or office: such a sentence refuses nothing."""
 
 
-def _refuses(phrase: str, *unless: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+def _phrase(phrase: str, *unless: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     return re.compile(phrase), re.compile("|".join(unless) or r"(?!)")
 
 
 _REFUSALS = (
-    _refuses("I can never |I can not ever |I apologize|My apologies"),
-    _refuses("I(?:'m| am) (?:incapable |not capable |really sorry)"),
-    _refuses("Sorry", '"Sorry|Sorry to ', _NO_BODY),
+    _phrase("I can never |I can not ever |I apologize|My apologies"),
+    _phrase("I(?:'m| am) (?:incapable |not capable |really sorry)"),
+    _phrase("Sorry", '"Sorry|Sorry to ', _NO_BODY),
     *(
-        _refuses(sorry, f'"{sorry}|{sorry}(?: to |, it)', _NO_BODY)
+        _phrase(sorry, f'"{sorry}|{sorry}(?: to |, it)', _NO_BODY)
         for sorry in ("I'm sorry", "I am sorry")
     ),
     *(
-        _refuses(f"{never} ", f"{never} have | personal| physically")
+        _phrase(f"{never} ", f"{never} have | personal| physically")
         for never in ("I do not", "I don't")
     ),
     *(
-        _refuses(f"{unable} ", f"{unable} (?:to )?(?:guarantee|ensure|engage|have) ", _NO_BODY)
+        _phrase(f"{unable} ", f"{unable} (?:to )?(?:guarantee|ensure|engage|have) ", _NO_BODY)
         for unable in (
             *("I cannot", "I can not", "I can't", "I'm unable"),
             *("I am unable", "I'm not able", "I am not able"),
