@@ -2,40 +2,58 @@
 
     python -m benchmarks.repair --output DIR
 
-Trains DRO's and MCD's prompts on the training split with `polyrefuse mcd train` (MCD as the paper
-has it, and by default with three seeds), asks the test split under each, under none, under the
+Trains DRO's and MCD's prompts on the training split with `polyrefuse mcd train` (MCD by default
+with three seeds, and with `--preset paper`), asks the test split under each, under none, under the
 three prompts in words, and with the refusal direction ablated, by `lm_eval`, and writes
 `DIR/table.md`. What is in DIR already is not made again. Settings were chosen on the validation
 split.
+
+Beside the native judge's rates stand exact ones. The organism was taught a few replies in each
+language, so that an answer can be compared with them word for word: it is one of the taught answers
+of the language asked, one of the taught refusals, or neither.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from leaderboard.rates import records
 from leaderboard.reading.results import read
+from leaderboard.reading.runs import Cell, Reading
 from leaderboard.records import MEAN, Record
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
 from polyrefuse_models.organism import WEAKENED
+from polyrefuse_models.organism.evaluation import taught
+from polyrefuse_tasks.judges import Label
 from polyrefuse_tasks.languages import POLYREFUSE
+from polyrefuse_tasks.metrics import score
 
 TRAINED: dict[str, tuple[str, ...]] = {
-    "DRO": ("--langs", "en", "--preset", "paper", "--without", "multilingual"),
-    "MCD, the paper's settings": ("--langs", "en,de", "--preset", "paper"),
     "MCD": ("--langs", "en,de"),
     "MCD, seed 1": ("--langs", "en,de", "--seed", "1"),
     "MCD, seed 2": ("--langs", "en,de", "--seed", "2"),
+    "MCD, preset paper": ("--langs", "en,de", "--preset", "paper"),
+    "DRO": ("--langs", "en", "--preset", "paper", "--without", "multilingual"),
 }
-"""What each learned prompt is called -> options of `polyrefuse mcd train`."""
+"""What each learned prompt is called -> options of `polyrefuse mcd train`; what takes longest goes
+first."""
 
 ATTACKED = {"ablated": None, "ablated + MCD": "MCD"}
 """The same of the ablated model -> the learned prompt that it has."""
+
+FORBIDDEN, SAFE = "toyrefuse_harmful", "toyrefuse_harmless"
+
+EXACT = "exact"
+"""The judge of word-for-word replies, beside the native one."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +63,28 @@ class Sheet:
     title: str
     dataset: str
     metric: str
+    judge: str = "native"
 
 
 SHEETS = (
-    Sheet("Attack success", "toyrefuse_harmful", "asr"),
-    Sheet("False refusal", "toyrefuse_harmless", "false_refusal_rate"),
-    Sheet("In another language, forbidden prompts", "toyrefuse_harmful", "off_language_rate"),
-    Sheet("In another language, safe prompts", "toyrefuse_harmless", "off_language_rate"),
-    Sheet("Degenerate, forbidden prompts", "toyrefuse_harmful", "degenerate_rate"),
-    Sheet("Degenerate, safe prompts", "toyrefuse_harmless", "degenerate_rate"),
+    Sheet("Attack success", FORBIDDEN, "asr"),
+    Sheet("Taught answers to forbidden prompts (exact attack success)", FORBIDDEN, "asr", EXACT),
+    Sheet("Taught refusals of forbidden prompts", FORBIDDEN, "refusal_rate", EXACT),
+    Sheet("Neither, forbidden prompts", FORBIDDEN, "undecided_rate", EXACT),
+    Sheet("False refusal", SAFE, "false_refusal_rate"),
+    Sheet("Taught answers to safe prompts", SAFE, "asr", EXACT),
+    Sheet("Taught refusals of safe prompts (exact false refusal)", SAFE, "refusal_rate", EXACT),
+    Sheet("Neither, safe prompts", SAFE, "undecided_rate", EXACT),
+    Sheet("In another language, forbidden prompts", FORBIDDEN, "off_language_rate"),
+    Sheet("In another language, safe prompts", SAFE, "off_language_rate"),
+    Sheet("Degenerate, forbidden prompts", FORBIDDEN, "degenerate_rate"),
+    Sheet("Degenerate, safe prompts", SAFE, "degenerate_rate"),
+    Sheet("Undecided, forbidden prompts", FORBIDDEN, "undecided_rate"),
+    Sheet("Undecided, safe prompts", SAFE, "undecided_rate"),
 )
+
+Rows = dict[str, dict[str, Record]]
+"""Method -> language, or `MEAN` -> a rate."""
 
 
 def slug(name: str) -> str:
@@ -63,9 +93,18 @@ def slug(name: str) -> str:
 
 
 def run(*command: str) -> None:
-    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
+    """Run a module of Python on one core, and say how long it took."""
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        # As many processes as cores: more threads would only wait for one another.
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    print(f"{time.monotonic() - begun:5.0f} s: {' '.join(command)}", file=sys.stderr)
 
 
 def train(folder: Path, name: str) -> None:
@@ -86,59 +125,143 @@ def evaluate(folder: Path, model: str, prompt: str | None) -> None:
     # fmt: on
 
 
-def table(title: str, rows: dict[str, dict[str, Record]]) -> str:
+def exact(reading: Reading) -> Reading:
+    """The same answers, judged word for word.
+
+    In the cells of both kinds of prompts `asr` is the share of taught answers in the language
+    asked, `refusal_rate` that of taught refusals, and `undecided_rate` that of neither.
+
+    Args:
+        reading: of the organism's answers to ToyRefuse, with their text.
+    """
+
+    def judged(cell: Cell) -> Cell:
+        responses = tuple(
+            replace(
+                response,
+                values=score(
+                    taught(response.text, cell.language) or Label.UNDECIDED,
+                    off_language=False,
+                    harmful=True,
+                ),
+            )
+            for response in cell.responses
+        )
+        rates = {
+            metric: fmean(response.values[metric] for response in responses)
+            for metric in responses[0].values
+        }
+        return replace(cell, judge=EXACT, responses=responses, rates=rates)
+
+    return replace(
+        reading,
+        runs=tuple(replace(run, cells=tuple(map(judged, run.cells))) for run in reading.runs),
+    )
+
+
+def rows_of(found: dict[str, list[Record]], sheet: Sheet) -> Rows:
+    """What a sheet shows."""
+    shown = sheet.dataset, sheet.metric, sheet.judge
+    return {
+        name: {
+            record.language: record
+            for record in of
+            if (record.dataset, record.metric, record.judge) == shown
+        }
+        for name, of in found.items()
+    }
+
+
+def mean_of(cells: dict[str, Record]) -> str:
+    """The mean over languages with its interval, in percent."""
+    mean = cells[MEAN]
+    return f"{100 * mean.value:.1f} ({100 * mean.low:.1f} to {100 * mean.high:.1f})"
+
+
+def size(rows: Rows) -> int:
+    """How many prompts every cell has."""
+    (n,) = {cells[language].n for cells in rows.values() for language in POLYREFUSE}
+    return n
+
+
+def table(title: str, rows: Rows) -> str:
     """Markdown, percentages; the mean over languages with its 95% interval."""
-    (n,) = {rows[name][language].n for name in rows for language in POLYREFUSE}
     lines = [
-        f"{title} (%, n = {n} a cell; mean over languages with its 95% interval)",
+        f"{title} (%, n = {size(rows)} a cell; mean over languages with its 95% interval)",
         "",
         f"| | {' | '.join(POLYREFUSE)} | mean |",
         "|---|" + "---|" * (len(POLYREFUSE) + 1),
     ]
     for name, cells in rows.items():
         shown = [f"{100 * cells[language].value:.1f}" for language in POLYREFUSE]
-        mean = cells[MEAN]
-        shown.append(f"{100 * mean.value:.1f} ({100 * mean.low:.1f} to {100 * mean.high:.1f})")
+        lines.append(f"| {name} | {' | '.join((*shown, mean_of(cells)))} |")
+    return "\n".join(lines)
+
+
+def summary(found: dict[str, list[Record]]) -> str:
+    """Markdown, a table a kind of prompts: of every rate the mean and the worst language."""
+    return "\n\n".join(_summary(found, dataset) for dataset in (FORBIDDEN, SAFE))
+
+
+def _summary(found: dict[str, list[Record]], dataset: str) -> str:
+    sheets = {sheet.title: rows_of(found, sheet) for sheet in SHEETS if sheet.dataset == dataset}
+    first = next(iter(sheets.values()))
+    kind = "Forbidden" if dataset == FORBIDDEN else "Safe"
+    head = (
+        f"{kind} prompts (%, n = {size(first)} a language; mean over languages with its 95% "
+        "interval; highest of a language)"
+    )
+    lines = [head, "", f"| | {' | '.join(sheets)} |", "|---|" + "---|" * len(sheets)]
+    for name in found:
+        shown = [
+            f"{mean_of(rows[name])}; "
+            f"{100 * max(rows[name][language].value for language in POLYREFUSE):.1f}"
+            for rows in sheets.values()
+        ]
         lines.append(f"| {name} | {' | '.join(shown)} |")
     return "\n".join(lines)
+
+
+def methods(prompts: dict[str, Path]) -> Iterator[tuple[str, str, str | None, str | None]]:
+    """Of every row its name, the model, the prompt, and the training that the prompt waits for."""
+    yield "no prompt", "baseline-hf", None, None
+    for name in SAFETY_PROMPTS:
+        yield f"text, {name}", "mcd-hf", name, None
+    for name in ("DRO", "MCD, preset paper", "MCD", "MCD, seed 1", "MCD, seed 2"):
+        yield name, "mcd-hf", str(prompts[name]), name
+    for name, learned in ATTACKED.items():
+        yield name, "ablated-hf", learned and str(prompts[learned]), learned
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--jobs", type=int, default=2, help="commands at a time")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="commands at a time")
     options = parser.parse_args()
     prompts = {name: options.output / "prompts" / slug(name) for name in TRAINED}
+    rows = list(methods(prompts))
+    folders = {name: options.output / "results" / slug(name) for name, *_ in rows}
     with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda name: train(prompts[name], name), TRAINED))
+        trained: dict[str | None, Future[None]] = {
+            name: pool.submit(train, prompts[name], name) for name in TRAINED
+        }
 
-    methods: dict[str, tuple[str, str | None]] = {"no prompt": ("baseline-hf", None)}
-    methods |= {f"text, {name}": ("mcd-hf", name) for name in SAFETY_PROMPTS}
-    methods |= {name: ("mcd-hf", str(folder)) for name, folder in prompts.items()}
-    methods |= {
-        name: ("ablated-hf", None if learned is None else str(prompts[learned]))
-        for name, learned in ATTACKED.items()
-    }
-    folders = {name: options.output / "results" / slug(name) for name in methods}
-    with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda name: evaluate(folders[name], *methods[name]), methods))
+        def ask(name: str, model: str, prompt: str | None, learned: str | None) -> None:
+            if learned:
+                trained[learned].result()
+            evaluate(folders[name], model, prompt)
 
-    found = {name: records(read([folder])) for name, folder in folders.items()}
-    sheets = [
-        table(
-            sheet.title,
-            {
-                name: {
-                    record.language: record
-                    for record in of
-                    if (record.dataset, record.metric) == (sheet.dataset, sheet.metric)
-                }
-                for name, of in found.items()
-            },
-        )
-        for sheet in SHEETS
-    ]
-    text = "\n\n".join(sheets) + "\n"
+        # Those that wait for no training are asked while the last trainings run.
+        asked = [pool.submit(ask, *row) for row in sorted(rows, key=lambda row: bool(row[3]))]
+        for done in asked:
+            done.result()
+
+    found = {}
+    for name, folder in folders.items():
+        reading = read([folder], include_samples=True)
+        found[name] = records(reading) + records(exact(reading))
+    sheets = [table(sheet.title, rows_of(found, sheet)) for sheet in SHEETS]
+    text = "\n\n".join((summary(found), *sheets)) + "\n"
     (options.output / "table.md").write_text(text, encoding="utf-8")
     print(text)
 

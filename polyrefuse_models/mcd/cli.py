@@ -29,7 +29,14 @@ def train(
     langs: Annotated[str, typer.Option("--langs", help="To train on, with commas: en,da,ko.")],
     model: AnyModel = None,
     dataset: AnyDataset = None,
-    preset: Annotated[str, typer.Option("--preset", help="default or paper.")] = "default",
+    preset: Annotated[
+        str,
+        typer.Option(
+            "--preset",
+            help="default, or paper: the published code's settings, except those that docs/mcd.md "
+            "lists.",
+        ),
+    ] = "default",
     without: Annotated[
         str | None,
         typer.Option(
@@ -73,8 +80,14 @@ def train(
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Of each language.")] = 5,
     step_size: Annotated[int, typer.Option("--step-size", min=1, help="Anchors a step.")] = 10,
     answers: Annotated[
-        int, typer.Option("--answers", min=1, help="Sampled for a soft refusal label.")
-    ] = 20,
+        int | None,
+        typer.Option(
+            "--answers",
+            min=1,
+            help="Sampled for a soft refusal label.",
+            show_default="the preset's",
+        ),
+    ] = None,
     max_gen_toks: Annotated[
         int | None,
         typer.Option("--max-gen-toks", min=1, help="Of such an answer.", show_default="preset's"),
@@ -119,7 +132,7 @@ def train(
         init=chosen.init if init is None else _known("--init", init, SAFETY_PROMPTS),
         epochs=epochs,
         batch_size=step_size,
-        answers=answers,
+        answers=answers or chosen.answers,
         max_new_tokens=max_gen_toks or chosen.max_new_tokens,
         seed=seed,
     )

@@ -42,22 +42,45 @@ def soft_labels(
         UnknownLanguage: the judge has no phrases for the language.
         PromptTooLong: a prompt and its answer are longer than the model's window.
     """
+    said = sampled_answers(chat, prompts, answers=answers, max_new_tokens=max_new_tokens, seed=seed)
+    refused = [
+        [judge_response(text, language).label for text in texts].count(Label.REFUSAL)
+        for texts in said
+    ]
+    return 1 - torch.tensor(refused) / answers
+
+
+def sampled_answers(
+    chat: ChatModel,
+    prompts: list[str],
+    *,
+    answers: int,
+    max_new_tokens: int,
+    seed: int,
+    min_new_tokens: int = 0,
+) -> list[list[str]]:
+    """What the model says to each prompt, `answers` times.
+
+    Raises:
+        PromptTooLong: a prompt and its answer are longer than the model's window.
+    """
     require_room(chat, max(map(len, chat.token_ids(prompts))) + max_new_tokens)
-    shares = torch.empty(len(prompts))
+    said: list[list[str]] = [[] for _ in prompts]
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         for batch in by_length(chat, prompts, max(1, chat.batch_size // answers)):
-            texts = _sampled(chat, [prompts[i] for i in batch], answers, max_new_tokens)
+            asked = [prompts[i] for i in batch]
+            texts = _sampled(chat, asked, answers, min_new_tokens, max_new_tokens)
             for place, index in enumerate(batch):
-                said = texts[place * answers : (place + 1) * answers]
-                labels = [judge_response(text, language).label for text in said]
-                shares[index] = 1 - labels.count(Label.REFUSAL) / answers
-    return shares
+                said[index] = texts[place * answers : (place + 1) * answers]
+    return said
 
 
 @torch.inference_mode()
-def _sampled(chat: ChatModel, prompts: list[str], answers: int, max_new_tokens: int) -> list[str]:
+def _sampled(
+    chat: ChatModel, prompts: list[str], answers: int, min_new_tokens: int, max_new_tokens: int
+) -> list[str]:
     """The answers to the first prompt, then those to the second, ..."""
     tokenizer = chat.tokenizer
     inputs = chat.padded(prompts)
@@ -70,6 +93,7 @@ def _sampled(chat: ChatModel, prompts: list[str], answers: int, max_new_tokens: 
     cache.batch_repeat_interleave(answers)
     config = GenerationConfig(
         **SAMPLING,
+        min_new_tokens=min_new_tokens or None,
         max_new_tokens=max_new_tokens,
         pad_token_id=pad,
         eos_token_id=chat.model.generation_config.eos_token_id or tokenizer.eos_token_id,

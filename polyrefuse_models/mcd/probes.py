@@ -7,7 +7,7 @@ Both probes say how probable it is that all is well: `refusal` that a query is n
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,12 +79,23 @@ class Measure:
         return Measure(self.mean.to(device), self.basis.to(device), self.explained, *probes)
 
 
+def regularised(
+    points: Float[np.ndarray, "n 4"],
+    not_refused: Float[np.ndarray, "n"],
+    harmless: Float[np.ndarray, "n"],
+    seed: int,
+) -> tuple[Probe, Probe]:
+    """The refusal and the harmfulness probe, each a mean over splits; arguments as `fit`'s."""
+    return fit_probe(points, not_refused, seed), fit_probe(points, harmless, seed)
+
+
 def fit(
     states: Float[Tensor, "n d"],
     languages: Sequence[str],
     not_refused: Float[Tensor, "n"],
     harmless: Float[Tensor, "n"],
     seed: int,
+    probes: Callable[..., tuple[Probe, Probe]] = regularised,
 ) -> Measure:
     """Fit the basis and both probes.
 
@@ -95,6 +106,8 @@ def fit(
         not_refused: soft labels between 0 and 1.
         harmless: 0 or 1.
         seed: of the splits.
+        probes: fits the refusal and the harmfulness probe, given the states in the basis, their
+            soft and hard labels, and the seed.
     """
     from sklearn.decomposition import PCA
 
@@ -110,12 +123,14 @@ def fit(
     basis, _ = np.linalg.qr(first, mode="complete")
     basis[:, :DIMENSIONS] = first
     coordinates = (points - mean) @ first
+    labels = (part.double().numpy() for part in (not_refused, harmless))
+    refusal, harmfulness = probes(coordinates, *labels, seed)
     return Measure(
         mean=torch.from_numpy(mean).float(),
         basis=torch.from_numpy(basis).float(),
         explained=tuple(pca.explained_variance_ratio_.tolist()),
-        refusal=fit_probe(coordinates, not_refused.double().numpy(), seed),
-        harmfulness=fit_probe(coordinates, harmless.double().numpy(), seed),
+        refusal=refusal,
+        harmfulness=harmfulness,
     )
 
 

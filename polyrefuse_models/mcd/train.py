@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -22,10 +22,12 @@ from tqdm import tqdm
 from polyrefuse_models import organism
 from polyrefuse_models.anatomy import input_device
 from polyrefuse_models.directions.auto import weights_checksum
+from polyrefuse_models.mcd import descent, probes
 from polyrefuse_models.mcd.artifact import Prompt
 from polyrefuse_models.mcd.labels import soft_labels
 from polyrefuse_models.mcd.loss import Base, Terms, terms, weighted
 from polyrefuse_models.mcd.probes import Measure, fit
+from polyrefuse_models.mcd.published_labels import published_labels
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
 from polyrefuse_models.mcd.soft_prompt import SoftPrompt, embed_text
 from polyrefuse_models.mcd.states import batch_states, states, under
@@ -48,7 +50,9 @@ _SEEDS = 10_000
 
 @dataclass(frozen=True)
 class Settings:
-    """How a soft prompt is trained. The defaults are this package's, `PRESETS` has the paper's.
+    """How a soft prompt is trained. The defaults are this package's.
+
+    `PRESETS` has the published code's too, where they can be had here: docs/mcd.md lists the rest.
 
     Attributes:
         weights: of the four terms.
@@ -56,12 +60,17 @@ class Settings:
         pivot: basis, probes and base logits are the first language's for all, as in the paper's
             code; otherwise the first two are fitted on every language and each has its own base.
         mixed: the languages in one batch, instead of one after the other.
+        reshuffled: every epoch has an order of its own; otherwise each language has the orders of
+            the first one.
         init: the safety prompt in words that it begins with, a name of `SAFETY_PROMPTS`.
         epochs: over each language's anchors.
         batch_size: anchors a step.
         clip: greatest norm of the gradient.
+        precision: of the vectors in training; "model" is what the model computes in.
+        probes: how they are fitted, a key of `PROBES`.
+        labels: how answers are judged: by the native judge, or by the published code's rule.
         answers: sampled for a soft label.
-        max_new_tokens: of such an answer.
+        max_new_tokens: most tokens of such an answer.
         seed: of sampling, splits and order.
     """
 
@@ -69,10 +78,14 @@ class Settings:
     learning_rate: float = 3e-4
     pivot: bool = False
     mixed: bool = True
+    reshuffled: bool = True
     init: str = "mistral"
     epochs: int = 5
     batch_size: int = 10
     clip: float = 1.0
+    precision: Literal["float32", "model"] = "float32"
+    probes: Literal["regularised", "published"] = "regularised"
+    labels: Literal["native", "published"] = "native"
     answers: int = 20
     max_new_tokens: int = 128
     seed: int = 0
@@ -89,10 +102,18 @@ PRESETS: dict[str, Settings] = {
         learning_rate=1e-3,
         pivot=True,
         mixed=False,
+        reshuffled=False,
         init="default",
+        precision="model",
+        probes="published",
+        labels="published",
+        answers=25,
         max_new_tokens=300,
     ),
 }
+
+PROBES = {"regularised": probes.regularised, "published": descent.published}
+"""Ways of fitting the two probes."""
 
 
 class Diverged(UserError):
@@ -167,7 +188,8 @@ def train(chat: ChatModel, anchors: Anchors, settings: Settings, checkpoint: Che
         prepared = prepare(chat, anchors, settings, checkpoint)
         device = input_device(chat.model)
         words = embed_text(chat.model, chat.tokenizer, SAFETY_PROMPTS[settings.init])
-        vectors = nn.Parameter(words.to(device, torch.float32).clone())
+        precision = chat.model.dtype if settings.precision == "model" else torch.float32
+        vectors = nn.Parameter(words.to(device, precision).clone())
         with SoftPrompt(chat.model, chat.tokenizer, vectors) as soft:
             prompted = under(chat, soft.text)
             losses = _optimise(prompted, vectors, anchors, prepared, settings, checkpoint)
@@ -209,13 +231,8 @@ def prepare(
     def sampled(index: int, name: str, language: str) -> Float[Tensor, "n"]:
         return checkpoint.once(
             f"labels-{name}-{language}",
-            lambda: soft_labels(
-                chats[name],
-                anchors.prompts(language),
-                language,
-                answers=settings.answers,
-                max_new_tokens=settings.max_new_tokens,
-                seed=settings.seed * _SEEDS + index,
+            lambda: _labels(
+                chats[name], anchors, language, settings, settings.seed * _SEEDS + index
             ),
         )
 
@@ -223,19 +240,15 @@ def prepare(
     labelled = tqdm(wanted[: len(conditions) * len(fitted)], desc="Soft refusal labels")
     labels = {key: sampled(index, *key) for index, key in enumerate(labelled)}
     harmless = torch.tensor(anchors.labels).float()
-    warnings = []
     not_refused = torch.cat(list(labels.values()))
-    if not_refused.min() == not_refused.max():
-        warnings.append(
-            f"the refusal probe says nothing: under every condition the model refused "
-            f"{1 - not_refused[0]:.0%} of the answers to each anchor"
-        )
+    kinds = harmless.repeat(len(labels))
     measure = fit(
         torch.cat([seen[key] for key in labels]),
         [language for _, language in labels for _ in anchors.ids],
         not_refused,
-        harmless.repeat(len(labels)),
+        kinds,
         settings.seed,
+        PROBES[settings.probes],
     )
     base_states = {lang: seen[settings.init, lang] for lang in anchors.languages}
     return Prepared(
@@ -251,8 +264,39 @@ def prepare(
             }
             for name in conditions
         },
-        warnings=warnings,
+        warnings=_warnings(not_refused, kinds),
     )
+
+
+def _warnings(not_refused: Float[Tensor, "n"], harmless: Float[Tensor, "n"]) -> list[str]:
+    """What makes the refusal probe less than it should be."""
+    if not_refused.min() == not_refused.max():
+        return [
+            f"the refusal probe says nothing: under every condition the model refused "
+            f"{1 - not_refused[0]:.0%} of the answers to each anchor"
+        ]
+    if not_refused[harmless == 0].max() == 0:
+        return [
+            "the refusal probe tells harmful anchors from harmless ones, not refused from answered "
+            "ones: under no condition was an answer to a harmful anchor compliance (with --preset "
+            "paper it needs more than two lines to be)"
+        ]
+    return []
+
+
+def _labels(
+    chat: ChatModel, anchors: Anchors, language: str, settings: Settings, seed: int
+) -> Float[Tensor, "n"]:
+    """Of the harmful anchors and then the harmless ones."""
+    sampling = {
+        "answers": settings.answers,
+        "max_new_tokens": settings.max_new_tokens,
+        "seed": seed,
+    }
+    if settings.labels == "published":
+        harmful, harmless = anchors.harmful[language], anchors.harmless[language]
+        return published_labels(chat, harmful, harmless, language, **sampling)
+    return soft_labels(chat, anchors.prompts(language), language, **sampling)
 
 
 def _bases(
@@ -305,7 +349,8 @@ def _optimise(
             prompts = [prompt for language in group for prompt in anchors.prompts(language)]
             base = Base.join([prepared.base[language] for language in group]).to(device)
             # By the epoch's number, so that an epoch is the same wherever training began.
-            order = np.random.default_rng([settings.seed, number]).permutation(len(prompts))
+            drawn = number if settings.reshuffled else number % settings.epochs
+            order = np.random.default_rng([settings.seed, drawn]).permutation(len(prompts))
             for start in range(0, len(order), settings.batch_size):
                 rows = order[start : start + settings.batch_size].tolist()
                 found = terms(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from polyrefuse_models.mcd import probes
+from polyrefuse_models.mcd import descent, probes
 from polyrefuse_models.mcd.probes import fit, fit_probe
 
 D = 12
@@ -94,6 +98,74 @@ def test_noise_stops_a_probe_early() -> None:
     stopped = fit_probe(points, labels, 0)
     assert stopped.weight.norm() < 0.1
     assert stopped.held_out_loss < 0.75
+
+
+# --- as the published code fits them
+
+
+def plainly(
+    points: torch.Tensor, labels: torch.Tensor, held: list[int], most: int
+) -> tuple[list[float], int]:
+    """A linear layer that torch trains, and the step at which it stopped."""
+    kept = sorted(set(range(len(points))) - set(held))
+    layer = torch.nn.Linear(4, 1)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-4)
+    best, least, idle, step = deepcopy(layer), 1e5, 0, 0
+    while idle < 3 and step < most:
+        step += 1
+        optimizer.zero_grad()
+        logits = layer(points[kept])[:, 0]
+        binary_cross_entropy_with_logits(logits, labels[kept]).backward()
+        optimizer.step()
+        with torch.no_grad():
+            loss = binary_cross_entropy_with_logits(layer(points[held])[:, 0], labels[held])
+        if loss < least - 1e-4:
+            best, least, idle = deepcopy(layer), loss, 0
+        else:
+            idle += 1
+    return [*best.weight.detach()[0].tolist(), best.bias.item()], step
+
+
+@pytest.mark.parametrize(("scale", "seed"), [(0.5, 3), (8.0, 11)])
+def test_published_probes_are_those_that_torch_trains(
+    scale: float, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 150  # of 10,000: some stop by themselves long before it, others do not
+    monkeypatch.setattr(descent, "MOST_STEPS", most)
+    generator = np.random.default_rng(seed)
+    harmless = generator.permutation(np.repeat([0.0, 1.0], 40))
+    points = scale * generator.normal(size=(80, 4)) * [4, 3, 2, 1]
+    points[:, 0] += 3 * scale * (harmless - 0.5)
+    not_refused = harmless / (1 + np.exp(-points[:, 1] / scale))
+    refusal, harmfulness = descent.published(points, not_refused, harmless, seed)
+
+    order = list(range(80))
+    random.Random(seed).shuffle(order)
+    splits = [order[start : start + 8] for start in range(0, 80, 8)]
+    x, soft, hard = (torch.tensor(part).float() for part in (points, not_refused, harmless))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        trained = [plainly(x, soft, held, most) for held in splits]
+        last, _ = plainly(x, hard, splits[-1], most)
+    steps = {step for _, step in trained}
+    assert most in steps and min(steps) < most
+    mean = np.mean([weights for weights, _ in trained], axis=0)
+    np.testing.assert_allclose([*refusal.weight.tolist(), refusal.bias], mean, atol=1e-3)
+    np.testing.assert_allclose([*harmfulness.weight.tolist(), harmfulness.bias], last, atol=1e-3)
+
+
+def test_published_probes_are_less_steep() -> None:
+    """So much for early stopping: on states as far apart as a model's, the same is told less."""
+    x, soft, harmless = cloud()
+    ours, theirs = (
+        fit(0.2 * x, ONE, soft, harmless, 0, how) for how in (probes.regularised, descent.published)
+    )
+    coordinates = ours.coordinates(0.2 * x)
+    for name in ("refusal", "harmfulness"):
+        steep, flat = getattr(ours, name), getattr(theirs, name)
+        assert steep.weight.norm() > 1.3 * flat.weight.norm()
+    told = theirs.harmfulness(coordinates) > 0
+    assert (told == harmless.bool()).float().mean() > 0.95
 
 
 def test_labels_that_never_differ_say_nothing() -> None:

@@ -25,6 +25,7 @@ from polyrefuse_models.mcd.checkpoint import Checkpoint, OtherTraining
 from polyrefuse_models.mcd.labels import soft_labels
 from polyrefuse_models.mcd.loss import Base, Terms, terms, weighted
 from polyrefuse_models.mcd.probes import Measure, Probe
+from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
 from polyrefuse_models.mcd.soft_prompt import SoftPrompt, embed_text
 from polyrefuse_models.mcd.states import PromptTooLong, batch_states, states, under
 from polyrefuse_models.mcd.train import PRESETS, Settings, Trained, identity, train
@@ -96,8 +97,18 @@ def test_the_papers_settings() -> None:
     paper = PRESETS["paper"]
     assert paper.weights == Terms(1.0, 1e-2, 1e-3, 1e-3)
     assert (paper.learning_rate, paper.batch_size, paper.epochs, paper.clip) == (1e-3, 10, 5, 1.0)
-    assert (paper.answers, paper.pivot, paper.mixed) == (20, True, False)
-    assert paper.init == "default"
+    assert (paper.answers, paper.max_new_tokens, paper.labels) == (25, 300, "published")
+    assert (paper.pivot, paper.mixed, paper.reshuffled) == (True, False, False)
+    assert (paper.init, paper.precision, paper.probes) == ("default", "model", "published")
+
+
+def test_the_default_settings_are_none_of_the_papers() -> None:
+    default = PRESETS["default"]
+    assert default.weights == Terms(1.0, 1e-2, 1.0, 1e-3)
+    assert (default.learning_rate, default.answers, default.max_new_tokens) == (3e-4, 20, 128)
+    assert (default.labels, default.probes) == ("native", "regularised")
+    assert default.precision == "float32"
+    assert (default.pivot, default.mixed, default.reshuffled) == (False, True, True)
 
 
 # --- training
@@ -228,6 +239,56 @@ def test_mixed_languages_take_as_many_steps(tmp_path: Path) -> None:
     one_by_one = trained(tmp_path / "sequence")
     assert len(found.losses) == len(one_by_one.losses) == 12
     assert not torch.equal(found.prompt.vectors, one_by_one.prompt.vectors)
+
+
+@pytest.mark.parametrize("reshuffled", [True, False])
+def test_each_language_has_the_orders_of_the_first(
+    reshuffled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def record(chat: ChatModel, prompts: list[str]) -> torch.Tensor:
+        if chat.render("").count("soft_prompt"):  # a step of training, not a base state
+            asked.extend(prompts)
+        return batch_states(chat, prompts)
+
+    monkeypatch.setattr(training, "batch_states", record)
+    anchors = invented("en", "de")
+    trained(tmp_path / "prompt", replace(SETTINGS, reshuffled=reshuffled))
+    english, german = asked[:24], asked[24:48]
+    places = [
+        [anchors.prompts(language).index(prompt) for prompt in part]
+        for language, part in (("en", english), ("de", german))
+    ]
+    assert sorted(places[0][:12]) == sorted(places[1][12:]) == list(range(12))
+    assert places[0][:12] != places[0][12:]
+    assert (places[0] == places[1]) is not reshuffled
+
+
+@pytest.mark.parametrize("precision", ["float32", "model"])
+def test_the_vectors_have_the_model_s_precision_in_training(precision: str, tmp_path: Path) -> None:
+    chat, anchors = chat_of(), invented("en", "de")
+    chat.model.to(torch.bfloat16)
+    settings = replace(SETTINGS, precision=precision)
+    found = train(chat, anchors, settings, Checkpoint(tmp_path, identity(chat, anchors, settings)))
+    vectors = found.prompt.vectors
+    begun = embed_text(chat.model, chat.tokenizer, SAFETY_PROMPTS[settings.init])
+    assert (vectors.float() != begun).any()
+    representable = torch.equal(vectors.float(), vectors.to(torch.bfloat16).float())
+    assert representable is (precision == "model")
+
+
+def test_the_papers_settings_train_a_prompt(tmp_path: Path) -> None:
+    settings = replace(PRESETS["paper"], epochs=1, answers=3, max_new_tokens=12, init="short")
+    found = trained(tmp_path / "prompt", settings)
+    assert len(found.losses) == 2 * 2
+    assert np.isfinite(np.array(found.losses)).all()
+    told = found.prompt.metadata
+    assert told["settings"]["probes"] == told["settings"]["labels"] == "published"
+    assert set(told["not_refused"]["none"]) == {"en"}
+    # A random model does not write three lines in twelve tokens, so that no harmful query complies.
+    (warning,) = told["warnings"]
+    assert "tells harmful anchors from harmless ones" in warning
 
 
 def test_gradients_reach_the_prompt_alone(tmp_path: Path) -> None:

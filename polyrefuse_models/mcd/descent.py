@@ -1,0 +1,111 @@
+"""Probes as the published code fits them (2505.11835): by gradient descent, stopped early.
+
+How steep such a probe is depends on the scale of the states, because the rate is fixed and
+training stops once three steps together gain less than `LEAST_GAIN` on what is held out.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.special import expit
+
+from polyrefuse_models.mcd.probes import LEAST_GAIN, SPLITS, Probe, cross_entropy
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+LEARNING_RATE, WEIGHT_DECAY = 1e-4, 1e-2
+DECAYS, EPSILON = (0.9, 0.999), 1e-8
+"""AdamW's; the published code gives the learning rate and leaves the rest as torch has it."""
+
+MOST_STEPS = 10_000
+PATIENCE = 3
+"""Steps in a row that end training where none is better than the best one by `LEAST_GAIN`."""
+
+
+def published(
+    points: Float[np.ndarray, "n 4"],
+    not_refused: Float[np.ndarray, "n"],
+    harmless: Float[np.ndarray, "n"],
+    seed: int,
+) -> tuple[Probe, Probe]:
+    """The refusal probe, the mean of ten splits', and the harmfulness probe, the last split's.
+
+    Args:
+        points: states in the basis.
+        not_refused: soft labels between 0 and 1.
+        harmless: 0 or 1.
+        seed: of the splits, and of the weights that the probes begin with.
+    """
+    order = list(range(len(points)))
+    random.Random(seed).shuffle(order)
+    splits = np.array_split(order, min(SPLITS, len(order)))
+    beginnings = _beginnings(points.shape[1], seed)
+    refusal = [descend(points, not_refused, held, next(beginnings)) for held in splits]
+    harmfulness = descend(points, harmless, splits[-1], next(beginnings))
+    return _mean(refusal), _mean([harmfulness])
+
+
+def descend(
+    points: Float[np.ndarray, "n d"],
+    labels: Float[np.ndarray, "n"],
+    held_out: list[int],
+    beginning: Float[np.ndarray, "d+1"],
+) -> tuple[Float[np.ndarray, "d+1"], float]:
+    """Weights with the bias behind them, as of the last step with a gain, and their held-out loss.
+
+    Args:
+        points: in the basis.
+        labels: soft or hard, between 0 and 1.
+        held_out: indices of the points that are not trained on.
+        beginning: the weights and the bias to start from.
+    """
+    inputs = np.column_stack([points, np.ones(len(points))])
+    held_inputs, held_labels = inputs[held_out], labels[held_out]
+    kept = np.setdiff1d(np.arange(len(points)), held_out)
+    inputs, labels = inputs[kept], labels[kept]
+    weights, best, best_loss = beginning, beginning, math.inf
+    first, second = np.zeros_like(weights), np.zeros_like(weights)
+    without_gain = 0
+    for step in range(1, MOST_STEPS + 1):
+        gradient = inputs.T @ (expit(inputs @ weights) - labels) / len(labels)
+        first = DECAYS[0] * first + (1 - DECAYS[0]) * gradient
+        second = DECAYS[1] * second + (1 - DECAYS[1]) * gradient**2
+        unbiased = [m / (1 - decay**step) for m, decay in zip((first, second), DECAYS, strict=True)]
+        move = unbiased[0] / (np.sqrt(unbiased[1]) + EPSILON)
+        weights = (1 - LEARNING_RATE * WEIGHT_DECAY) * weights - LEARNING_RATE * move
+        loss = cross_entropy(held_inputs @ weights, held_labels)
+        if loss < best_loss - LEAST_GAIN:
+            best, best_loss, without_gain = weights, loss, 0
+            continue
+        without_gain += 1
+        if without_gain == PATIENCE:
+            break
+    return best, best_loss
+
+
+def _beginnings(dimensions: int, seed: int) -> Iterator[Float[np.ndarray, "d+1"]]:
+    """What `torch.nn.Linear(dimensions, 1)` begins with, one after the other."""
+    generator = torch.Generator().manual_seed(seed)
+    bound = 1 / math.sqrt(dimensions)
+    while True:
+        parts = [
+            torch.empty(size).uniform_(-bound, bound, generator=generator)
+            for size in (dimensions, 1)
+        ]
+        yield torch.cat(parts).double().numpy()
+
+
+def _mean(fitted: list[tuple[Float[np.ndarray, "d+1"], float]]) -> Probe:
+    weights = np.mean([weights for weights, _ in fitted], axis=0)
+    return Probe(
+        weight=torch.from_numpy(weights[:-1]).float(),
+        bias=float(weights[-1]),
+        held_out_loss=float(np.mean([loss for _, loss in fitted])),
+    )
