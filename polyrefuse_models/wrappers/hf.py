@@ -62,6 +62,7 @@ class BaselineHF(HFLM):
         if chat not in ("on", "off"):
             raise UserError(f"chat={chat} is not known; use chat=on or chat=off.")
         self.chat = chat == "on"
+        self.warnings: list[str] = []
         self._refuse_stray_system_instruction()
         warn_before_publishing()
         if pretrained in (None, organism.NAME):
@@ -93,8 +94,15 @@ class BaselineHF(HFLM):
         return super().create_from_arg_obj(arg_dict, additional_config)
 
     def get_model_info(self) -> dict[str, Any]:
-        """HFLM's, and what was done to the model."""
-        return super().get_model_info() | self.identity() | {"versions": versions()}
+        """HFLM's, what was done to the model, and what a reader of its rates must know."""
+        said = {"versions": versions(), "warnings": self.warnings}
+        return super().get_model_info() | self.identity() | said
+
+    def warn(self, sentence: str) -> None:
+        """Log what a reader of the rates must know, once, and keep it for the results."""
+        if sentence not in self.warnings:
+            logger.warning(sentence)
+            self.warnings.append(sentence)
 
     def identity(self) -> dict[str, Any]:
         """What an answer depends on beside the request: model, condition, settings."""
