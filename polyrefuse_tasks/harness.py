@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from polyrefuse_tasks import data
+from polyrefuse_tasks.generation import warn_of_inherited_settings
 from polyrefuse_tasks.invocation import warn_before_publishing
 from polyrefuse_tasks.judges import check_judge, judge_response
 from polyrefuse_tasks.judges.reasoning import strip_reasoning
@@ -39,6 +40,7 @@ def load_prompts(
     from datasets import Dataset
 
     warn_before_publishing()
+    warn_of_inherited_settings()
     check_judge(judge)
     rows = data.load(family, lang) if first is None else _first_rows(family, lang, first)
     return {"test": Dataset.from_list([asdict(row) | {"judge": judge} for row in rows])}

@@ -8,8 +8,6 @@ import logging
 import shutil
 from typing import TYPE_CHECKING
 
-import torch
-
 from polyrefuse_models import organism
 from polyrefuse_models.anatomy import width
 from polyrefuse_models.directions import artifact
@@ -17,12 +15,11 @@ from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.directions.recipe import make_direction
 from polyrefuse_models.folder import CannotWrite
 from polyrefuse_models.versions import versions
+from polyrefuse_models.weights import weights_checksum
 from polyrefuse_tasks.data import cache
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from transformers import PreTrainedModel
 
     from polyrefuse_models.chat import ChatModel
     from polyrefuse_models.directions.prompts import Prompts
@@ -82,15 +79,6 @@ def key(chat: ChatModel, prompts: Prompts, tokens: list[int] | None) -> str:
         "versions": versions(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def weights_checksum(model: PreTrainedModel) -> str:
-    """sha256 of the names, types, shapes and bytes of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _once(chat: ChatModel, prompts: Prompts, tokens: list[int] | None) -> Direction:

@@ -147,6 +147,7 @@ class AblatedHF(DirectedHF):
         super().__init__(pretrained=pretrained, **kwargs)
         settings = {"coefficient": self.coefficient, "layers": self.layers}
         if self.method == "weights":
+            _ = self.weights  # as loaded: edited on another device they differ by rounding
             orthogonalise(self.model, self.direction.direction, **settings)
             # The embedding's rows cannot write along it any more; a prompt's vectors still could.
             self.place_prompt(without=self.direction.direction)

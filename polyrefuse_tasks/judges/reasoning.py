@@ -83,6 +83,9 @@ _PAIR = re.compile(
 _PROSE = "granite"
 """The pair in plain words, which says something only at the beginning of an answer."""
 
+_COMMON = {"open-webui", "pangu", "solar"}
+"""Pairs of whose entries vocabularies without reasoning have some, too."""
+
 _NEVER_BY_THE_PROMPT = {_PROSE, "open-webui"}
 """Pairs whose first one no prompt opens, and whose second one has other uses."""
 
@@ -153,9 +156,25 @@ def marks_in(text: str) -> list[str]:
 
     In a template's own quotation marks a mark is no quotation.
     """
-    spans = [(mark.start, mark.end) for mark in _marks(text)]
+    spans = [(mark.start, mark.end) for mark in _marks(text) if mark.kind != "open-webui"]
     spans += [match.span() for match in re.finditer(r"<\|channel\|>", text)]
     return list(dict.fromkeys(text[start:end] for start, end in sorted(spans)))
+
+
+def marks_of_vocabulary(vocabulary: Iterable[str]) -> list[str]:
+    """The entries of a vocabulary that are reasoning marks and have no other use."""
+    found = []
+    for token in vocabulary:
+        if token[:1] in "<[◁" and 5 < len(token) < 40 and marks_in(token) == [token]:
+            mark = next(_marks(token), None)
+            if mark is None or (mark.reasoning_alone and mark.kind not in _COMMON):
+                found.append(token)
+    return sorted(found)
+
+
+def closing_of(marks: Iterable[str]) -> str | None:
+    """The first of some marks that ends reasoning."""
+    return next((text for text in marks for mark in _marks(text) if not mark.opens), None)
 
 
 def without_tokens(text: str, tokens: re.Pattern[str]) -> str:

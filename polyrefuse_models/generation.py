@@ -1,0 +1,52 @@
+"""Generation without a checkpoint's own settings: the one way in which this package generates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from transformers import GenerationConfig
+
+from polyrefuse_tasks.generation import NEUTRAL, departures
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class NeutralConfig(GenerationConfig):
+    """A generation_config that `neutralise` made: what is set in it later is ours."""
+
+
+def neutralise(model: PreTrainedModel) -> dict[str, Any]:
+    """Set a model's own generation settings aside, all but the ids of its special tokens.
+
+    `generate` fills what a call does not name from `model.generation_config`. That gets neutral
+    values, once; what a call names still wins, and so does what is set there later, as a soft
+    prompt suppresses its tokens.
+
+    Args:
+        model: any that generates; one without a generation_config is left alone.
+
+    Returns:
+        The settings that were set aside and would have changed answers; nothing the second time.
+    """
+    given = getattr(model, "generation_config", None)
+    if given is None or isinstance(given, NeutralConfig):
+        return {}
+    settings = given.to_dict()
+    tokens = {
+        name: value
+        for name, value in settings.items()
+        if name.endswith("_token_id") and name not in NEUTRAL
+    }
+    neutral = NeutralConfig(**tokens)
+    # Named in the constructor, some would be warned of as having no effect on greedy answers.
+    for name, value in NEUTRAL.items():
+        setattr(neutral, name, value)
+    model.generation_config = neutral
+    return departures(settings)
+
+
+def settings_of(model: PreTrainedModel) -> dict[str, Any]:
+    """The settings that a call of `generate` starts from, with the tokens that end an answer."""
+    config = getattr(model, "generation_config", None)
+    return {name: getattr(config, name, None) for name in (*NEUTRAL, "eos_token_id")}
