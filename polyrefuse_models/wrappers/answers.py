@@ -39,8 +39,8 @@ def claim_cache(cache: Any, identity: dict[str, Any]) -> None:
     if recorded is not None or next(iter(cache.keys()), None) is not None:
         theirs = "no recorded condition" if recorded is None else _difference(recorded, identity)
         raise WrongCache(
-            f"The response cache {getattr(cache, 'filename', '')} was written with {theirs}; give each "
-            "model and condition a --use_cache path of its own."
+            f"The response cache {getattr(cache, 'filename', '')} was written with {theirs}; give "
+            "each model and condition a --use_cache path of its own."
         )
     cache[CONDITION_KEY] = mine
     cache.commit()

@@ -144,11 +144,15 @@ def strip_reasoning(response: str) -> str | None:
 
 
 def opened_in(prompt: str) -> str:
-    """The mark by which a prompt's end opens the reasoning, as it stands there; "" where none."""
+    """The mark by which a prompt's end opens the reasoning, as it stands there; "" where none.
+
+    A line ends behind one that is a word at its end, or it would run into what follows.
+    """
     end = len(prompt.rstrip())
     tail = max(0, end - 200)
     last = next((mark for mark in _marks(prompt[tail:end]) if mark.end == end - tail), None)
-    return prompt[tail + last.start : end] if last and last.opens else ""
+    mark = prompt[tail + last.start : end] if last and last.opens else ""
+    return f"{mark}\n" if mark[-1:].isalnum() else mark
 
 
 def marks_in(text: str) -> list[str]:
@@ -164,12 +168,12 @@ def marks_in(text: str) -> list[str]:
 def marks_of_vocabulary(vocabulary: Iterable[str]) -> list[str]:
     """The entries of a vocabulary that are reasoning marks and have no other use."""
     found = []
-    for token in vocabulary:
+    for token in dict.fromkeys(vocabulary):
         if token[:1] in "<[◁" and 5 < len(token) < 40 and marks_in(token) == [token]:
             mark = next(_marks(token), None)
             if mark is None or (mark.reasoning_alone and mark.kind not in _COMMON):
                 found.append(token)
-    return sorted(found)
+    return found
 
 
 def closing_of(marks: Iterable[str]) -> str | None:

@@ -185,7 +185,7 @@ def test_unended_reasoning_is_undecided_whatever_it_says() -> None:
         ("<|user|>Tea?<|assistant|>\n<think>\n", "<think>"),
         ("<|assistant|><THINK>", "<THINK>"),
         ("<|assistant|><reasoning>\n\n", "<reasoning>"),
-        ("<|turn>model\n<|channel>thought\n", "<|channel>thought"),
+        ("<|turn>model\n<|channel>thought\n", "<|channel>thought\n"),
         ("[INST]Tea?[/INST][THINK]", "[THINK]"),
         ("<|assistant|><|START_THINKING|>", "<|START_THINKING|>"),
         ("<|assistant|><think>\n\n</think>\n\n", ""),
