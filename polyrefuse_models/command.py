@@ -19,6 +19,17 @@ AnyDataset = Annotated[
 ]
 Device = Annotated[str | None, typer.Option("--device", help="As lm-eval's.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="As lm-eval's.")]
+System = Annotated[
+    str,
+    typer.Option(
+        "--system",
+        help="template: with the system text that the chat template inserts by itself; none: "
+        "without one, as in arXiv 2505.17306.",
+    ),
+]
+SystemFile = Annotated[
+    str | None, typer.Option("--system-file", help="A file with the text of the system turn.")
+]
 
 
 def codes(option: str, given: str) -> list[str]:

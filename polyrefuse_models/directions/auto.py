@@ -69,6 +69,7 @@ def key(chat: ChatModel, prompts: Prompts, tokens: list[int] | None) -> str:
         "revision": getattr(config, "_commit_hash", None),
         "config": config.to_json_string(use_diff=False),
         "weights": weights_checksum(chat.model),
+        "system": chat.system,
         "inputs": hashlib.sha256(json.dumps(inputs).encode()).hexdigest(),
         "suffix": chat.suffix,
         "dataset": prompts.dataset,

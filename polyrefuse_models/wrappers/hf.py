@@ -33,6 +33,7 @@ from polyrefuse_models.system import read_system
 from polyrefuse_models.versions import versions
 from polyrefuse_models.wrappers import identity
 from polyrefuse_models.wrappers.answers import AnswersByRequest, claim_cache
+from polyrefuse_models.wrappers.same_answers import same_answers
 from polyrefuse_models.wrappers.settings import effective, kept_otherwise
 from polyrefuse_tasks.errors import UserError
 from polyrefuse_tasks.generation import listed
@@ -129,8 +130,8 @@ class BaselineHF(HFLM):
         self.set_aside = neutralise(self.model)
         if self.set_aside:
             logger.warning(
-                "The generation_config of %s asks for %s, which the protocol sets aside; to measure "
-                "the model with it, name it in --gen_kwargs.",
+                "The generation_config of %s asks for %s, which the protocol sets aside; name it "
+                "in --gen_kwargs to measure the model with it.",
                 self.model_name,
                 listed(self.set_aside),
             )
@@ -318,10 +319,13 @@ class BaselineHF(HFLM):
             answers = super().generate_until(rendered, disable_tqdm=disable_tqdm)
         finally:
             self.cache_hook = hook
-        return [
+        answers = [
             self._reopened(request.args[0], answer)
             for request, answer in zip(rendered, answers, strict=True)
         ]
+        for sentence in same_answers(requests, answers):
+            self.warn(sentence)
+        return answers
 
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = False
@@ -388,7 +392,7 @@ class BaselineHF(HFLM):
             return self._with_marks(tokens)
         if isinstance(end, str):
             # Where the mark is a special token, the decoded text has lost it.
-            end = self.tokenizer.get_vocab().get(end, end)
+            end = self.tokenizer.get_added_vocab().get(end, end)
         if isinstance(end, int):
             if end not in tokens:
                 return THINK + super().tok_decode(tokens).removeprefix(THINK)
@@ -428,7 +432,9 @@ class BaselineHF(HFLM):
         templates = list(named.values()) if isinstance(named, dict) else [named]
         found = {
             "chat template": [mark for template in templates for mark in marks_in(template)],
-            "vocabulary": marks_of_vocabulary(self.tokenizer.get_vocab()),
+            "vocabulary": marks_of_vocabulary(
+                [*self.tokenizer.all_special_tokens, *sorted(self.tokenizer.get_vocab())]
+            ),
         }
         where = " and the ".join(name for name, marks in found.items() if marks)
         if not where:

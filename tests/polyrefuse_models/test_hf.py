@@ -16,6 +16,7 @@ from datasets import Dataset
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
 
 from polyrefuse_models.chat_template import (
     BadTemplate,
@@ -162,6 +163,7 @@ def evaluated(
     done = lm_eval.simple_evaluate(
         model=lm,
         tasks=[a_task(prompts)],
+        task_manager=TaskManager(include_defaults=False),  # quick: no task of lm-eval's is read
         **{"apply_chat_template": True, "bootstrap_iters": 0} | asked,
     )
     return [lm.tokenizer.decode(ids) for ids in seen], done["config"]
@@ -194,11 +196,33 @@ def test_a_template_that_loses_prompts_is_refused_before_anything_is_generated(
     assert len(off.generate_until([request(PROMPTS[0])])) == 1
 
 
+def test_answers_that_do_not_depend_on_the_prompt_are_warned_of(
+    chat_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = BaselineHF(pretrained=str(chat_model), device="cpu")
+    said = iter(["A glimmerfish is a small fish.", "I'm sorry, but I can't help with that."] * 14)
+    monkeypatch.setattr(HFLM, "generate_until", lambda self, rows, **_: [next(said) for _ in rows])
+    for language, prompts in (("en", 12), (None, 16)):
+        rows = [request(f"What is fish {number}?") for number in range(prompts)]
+        for row in rows if language else ():
+            row.doc["language"] = language
+        lm.generate_until(rows)
+        # Six are refusals, the others too few to say anything.
+        assert not any("whatever the prompt" in warning for warning in lm.warnings)
+    said = iter(["A glimmerfish is a small fish."] * 12)
+    rows = [request(f"What is fish {number}?") for number in range(12)]
+    for row in rows:
+        row.doc["language"] = "en"
+    lm.generate_until(rows)
+    (warning,) = [told for told in lm.warnings if "whatever the prompt" in told]
+    assert warning.startswith("invented_task: 12 of the 12 answers that are no refusals are the")
+
+
 def test_each_prompt_is_looked_for_in_what_the_model_would_read(tmp_path: Path) -> None:
     save_chat_model(tmp_path, TEMPLATE.replace("content }}", "content | replace('rivers', '') }}"))
     lm = BaselineHF(pretrained=str(tmp_path), device="cpu")
     assert len(lm.generate_until([request(PROMPTS[0])])) == 1
-    with pytest.raises(BadTemplate, match="loses or changes what a turn of the user says .26 char"):
+    with pytest.raises(BadTemplate, match="loses or changes what a turn of the user says .27 char"):
         lm.generate_until([request(prompt) for prompt in PROMPTS])
 
 
@@ -302,6 +326,18 @@ def test_a_file_s_system_text_where_no_template_is_applied(
         lm.loglikelihood_rolling([whole])
 
 
+def test_a_direction_is_extracted_under_the_same_system_text(
+    inserting: dict[str, Any],
+) -> None:
+    own, none = (
+        AblatedHF(**inserting, system=system, dataset="toyrefuse", batch_size=32).direction
+        for system in ("template", "none")
+    )
+    assert (own.metadata["system"], own.metadata["system_text"]) == ("template", OWN_TEXT)
+    assert (none.metadata["system"], none.metadata["system_text"]) == ("none", None)
+    assert own.sha256 != none.sha256
+
+
 def test_two_system_texts_are_refused(
     inserting: dict[str, Any], file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,7 +357,7 @@ def test_a_date_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     fixed = {"date_string": "7 May 2031"}
     lm = BaselineHF(pretrained=str(tmp_path), device="cpu", chat_template_args=fixed)
     _, told = evaluated(lm, monkeypatch)
-    assert not any("date" in warning for warning in told["warnings"])
+    assert not any("today's date" in warning for warning in told["warnings"])
     assert told["system_text"].endswith("Today Date: 7 May 2031")
 
 

@@ -1,0 +1,44 @@
+"""Says where a task's answers do not depend on its prompts: most of them are one text."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+FEWEST = 8
+"""Answers below which nothing is said: two or three short answers can be equal by chance."""
+
+SHARE = 0.5
+"""The commonest answer is told where it makes up more than this share.
+
+Of the development rows' answers that are no refusals (14 languages, 5 to 63 answers each) no two
+are equal. Refusals repeat, although the prompts were read: in Arabic one sentence is 15% of them.
+A template that loses the user's text makes every greedy answer the same.
+"""
+
+
+def warn_of_same_answers(answers: Sequence[str]) -> str | None:
+    """A sentence where most answers to different prompts are the same text, None elsewhere.
+
+    Two faults look like this. The prompts may not reach the model, because its chat template, or
+    a server's, leaves the user's text out. Or the judge may not know a sentence that the model
+    refuses with, and count it as compliance.
+
+    Args:
+        answers: to different prompts of one task, as generated, WITHOUT those that a judge labels
+            `refusal`: a model that refuses everything with one known sentence is no fault. Blanks
+            do not make two answers different. Of sampled answers, all of every prompt.
+
+    Returns:
+        A whole sentence without the answer's text, which may be harmful; None where there are
+        fewer than `FEWEST` answers or none makes up more than `SHARE` of them.
+    """
+    if len(answers) < FEWEST:
+        return None
+    ((commonest, times),) = Counter(" ".join(answer.split()) for answer in answers).most_common(1)
+    if times <= SHARE * len(answers):
+        return None
+    what = "the same text" if commonest else "empty"
+    return (
+        f"{times} of the {len(answers)} answers that are no refusals are {what}, whatever the "
+        "prompt: read one, and check that the chat template passes the prompt on and that the "
+        "answer is no refusal that the judge does not know."
+    )
