@@ -30,13 +30,20 @@ PROBES = (
 _WITHOUT_EFFECT = {
     *("device", "batch_size", "max_batch_size", "logits_cache"),
     *("parallelize", "max_memory_per_gpu", "max_cpu_memory", "offload_folder", "tp_plan"),
-    *("device_map", "low_cpu_mem_usage", "cache_dir", "token", "local_files_only"),
+    *(
+        "device_map",
+        "low_cpu_mem_usage",
+        "cache_dir",
+        "token",
+        "use_auth_token",
+        "local_files_only",
+    ),
     *("trust_remote_code", "use_fast_tokenizer", "use_safetensors", "tokenizer"),
 }
 """Arguments that change no answer, or whose effect is told otherwise (the tokenizer's)."""
 
 _TOLD_OTHERWISE = {
-    *("revision", "peft", "delta", "subfolder", "gguf_file", "dtype", "max_length", "truncation"),
+    *("revision", "peft", "delta", "dtype", "max_length", "truncation"),
     *("think_end_token", "chat_template_args", "enable_thinking", "quantization_config"),
 }
 """Arguments that `identity` names one by one, as they took effect."""

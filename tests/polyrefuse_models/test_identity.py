@@ -19,6 +19,7 @@ from polyrefuse_models.weights import weights_identity
 from polyrefuse_models.wrappers.answers import WrongCache
 from polyrefuse_models.wrappers.directed import AblatedHF
 from polyrefuse_models.wrappers.hf import BaselineHF
+from polyrefuse_models.wrappers.identity import model_arguments
 from tests.models import TEMPLATE, make_llama, make_tokenizer, save_chat_model
 from tests.polyrefuse_models.test_generation import ask
 
@@ -179,6 +180,15 @@ def test_weights_are_told_before_they_are_edited(chat_model: Path, tmp_path: Pat
     assert by["weights"]["weights"] == by["hooks"]["weights"]
     differing = {key for key in by["hooks"] if by["hooks"][key] != by["weights"].get(key)}
     assert differing == {"method"}
+
+
+def test_arguments_that_are_told() -> None:
+    given = {"subfolder": "v2", "gguf_file": "q4.gguf", "load_in_4bit": True, "dtype": "auto"}
+    spread = {"device": "cpu", "batch_size": 3, "parallelize": True, "device_map": "auto"}
+    secret = {"token": "hidden", "use_auth_token": "hidden"}
+    told = model_arguments(given | spread | secret | {"torch_dtype": torch.float16, "x": None})
+    assert told.keys() == {"subfolder", "gguf_file", "load_in_4bit", "torch_dtype"}
+    assert json.loads(json.dumps(told)) == told
 
 
 # --- how weights are proved
