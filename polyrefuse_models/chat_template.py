@@ -176,8 +176,10 @@ class ChatTemplate:
             head, tail = self._around_user
         except BadTemplate:
             return None
-        everywhere = (self._said(self._later_head or ""), self._said(tail))
-        parts = [self._own_system_text(head), *(said for said in everywhere if _is_text(said))]
+        parts = [self._own_system_text(head)]
+        for said in (self._said(self._later_head or ""), self._said(tail)):  # in every turn
+            if _is_text(said) and not (parts[0] and parts[0] in said):
+                parts.append(said)
         return "\n".join(filter(None, parts)) or None
 
     @cached_property

@@ -73,6 +73,18 @@ class DirectedHF(PromptedHF):
         given.check(width(self.model), f"direction={direction}")
         self.direction = given
         given.warn_of_another_model(self.model.config)
+        self._warn_of_another_system_text()
+
+    def _warn_of_another_system_text(self) -> None:
+        """Say so where the direction was extracted with another system text than this run's."""
+        then = self.direction.metadata
+        now = self.chat_model.system["system_text"]
+        if "system" in then and then.get("system_text") != now:
+            self.warn(
+                f"The direction was extracted with the system text {then.get('system_text')!r} and "
+                f"is used with {now!r} (None is no text): directions differ by it; extract with "
+                "the system= and system_file= of this run."
+            )
 
     def settle(self) -> None:
         """Fit the settings to the model that was loaded, before a direction is extracted.

@@ -492,7 +492,7 @@ class BaselineHF(HFLM):
             logger.warning(
                 "%s inserts a system text of its own: %r; system=none leaves it out", of, inserted
             )
-        if self.template.dated:
+        if inserted and self.template.dated:
             self.warn(
                 f"{of} inserts today's date, so that another day's answers may differ; give the "
                 "date in chat_template_args where the template takes one, or system=none."

@@ -43,6 +43,13 @@ IN_USER_TURN = (
     "{{ message.content | trim }} [/INST]{% else %} {{ message.content | trim }} </s>{% endif %}"
     "{% endfor %}"
 )
+IN_LAST_USER_TURN = (
+    "{{ bos_token }}{% set given = messages[0].role == 'system' %}"
+    "{% set told = messages[0].content if given else '" + OWN_TEXT + "' %}"
+    "{% for message in (messages[1:] if given else messages) %}{% if message.role == 'user' %}"
+    "[INST]{{ told + '\n\n' if loop.last and told else '' }}{{ message.content }}[/INST]"
+    "{% else %}{{ message.content }}</s>{% endif %}{% endfor %}"
+)
 PREAMBLE = (
     f"{OWN_TEXT} "
     "{% for message in messages if message.role != 'system' %}{{ message.role | upper }}: "
@@ -81,6 +88,7 @@ INSERTING = {
     "in words": BY_DEFAULT_IN_WORDS,
     "where empty": WHERE_EMPTY,
     "in the user's turn": IN_USER_TURN,
+    "in the last user turn": IN_LAST_USER_TURN,
     "a preamble": PREAMBLE,
 }
 """Templates whose own text can be left out."""

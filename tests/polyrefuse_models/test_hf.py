@@ -338,6 +338,19 @@ def test_a_direction_is_extracted_under_the_same_system_text(
     assert own.sha256 != none.sha256
 
 
+def test_a_direction_of_another_system_text_is_warned_of(
+    inserting: dict[str, Any], tmp_path: Path
+) -> None:
+    vector = torch.ones(32)
+    told = {"system": "template", "system_text": OWN_TEXT}
+    artifact.save(Direction(vector, vector[None, None], metadata=told), tmp_path / "d")
+    given = inserting | {"direction": str(tmp_path / "d")}
+    said = "extracted with the system text 'You are Glorb, a gardener of Quend.' and is used with"
+    assert not any(said in warning for warning in AblatedHF(**given).warnings)
+    warnings = AblatedHF(**given, system="none").warnings
+    assert sum(f"{said} None" in warning for warning in warnings) == 1
+
+
 def test_two_system_texts_are_refused(
     inserting: dict[str, Any], file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
