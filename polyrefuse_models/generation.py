@@ -21,7 +21,7 @@ def neutralise(model: PreTrainedModel) -> dict[str, Any]:
 
     `generate` fills what a call does not name from `model.generation_config`. That gets neutral
     values, once; what a call names still wins, and so does what is set there later, as a soft
-    prompt suppresses its tokens.
+    prompt suppresses its tokens. What transformers does not know stays, for a model's own code.
 
     Args:
         model: any that generates; one without a generation_config is left alone.
@@ -33,12 +33,12 @@ def neutralise(model: PreTrainedModel) -> dict[str, Any]:
     if given is None or isinstance(given, NeutralConfig):
         return {}
     settings = given.to_dict()
-    tokens = {
-        name: value
-        for name, value in settings.items()
-        if name.endswith("_token_id") and name not in NEUTRAL
+    kept = {
+        name: settings[name]
+        for name in settings
+        if name not in NEUTRAL and (name.endswith("_token_id") or name in _unknown(given))
     }
-    neutral = NeutralConfig(**tokens)
+    neutral = NeutralConfig(**kept)
     # Named in the constructor, some would be warned of as having no effect on greedy answers.
     for name, value in NEUTRAL.items():
         setattr(neutral, name, value)
@@ -49,4 +49,12 @@ def neutralise(model: PreTrainedModel) -> dict[str, Any]:
 def settings_of(model: PreTrainedModel) -> dict[str, Any]:
     """The settings that a call of `generate` starts from, with the tokens that end an answer."""
     config = getattr(model, "generation_config", None)
-    return {name: getattr(config, name, None) for name in (*NEUTRAL, "eos_token_id")}
+    names = (*NEUTRAL, "eos_token_id", *sorted(_unknown(config)))
+    return {name: getattr(config, name, None) for name in names}
+
+
+def _unknown(config: GenerationConfig | None) -> set[str]:
+    """Settings that transformers does not know and a model's own code may need."""
+    return (
+        set() if config is None else config.to_dict().keys() - GenerationConfig().to_dict().keys()
+    )

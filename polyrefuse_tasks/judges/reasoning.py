@@ -92,7 +92,7 @@ _NEVER_BY_THE_PROMPT = {_PROSE, "open-webui"}
 _HINT = re.compile(r"[<\[◁]|my thought process:|^\s*analysis", re.IGNORECASE)
 """Without any of these a text has no mark."""
 
-_ROLE = re.compile(r"(?:\s|<s>|<bos>|<\|[\w-]+\|>\s*(?:assistant|model)?)*", re.IGNORECASE)
+_ROLE = re.compile(r"(?:\s|<s>|<bos>|<\|[\w-]+\|>|(?:assistant|model)\b:?)*", re.IGNORECASE)
 """What may stand before the first mark: white space, and a turn's own marks."""
 
 _CODE = re.compile(r"(?P<fence>```|~~~).*?(?P=fence)|(?P<tick>``?)[^`\n]+?(?P=tick)", re.DOTALL)

@@ -92,6 +92,8 @@ def test_marks_of_many_families(opening: str, closing: str, between: str) -> Non
         "<thinking>Tea.<reflection>Hot.</reflection>Good.</thinking>Boil the water.",
         "<thought>Tea.</think>Boil the water.",
         "<|im_start|>assistant\n<think>Tea.</think>Boil the water.",
+        "assistant\n\n<reasoning>Tea.</reasoning>Boil the water.",
+        "Assistant: <think>Tea.</think>Boil the water.",
         "<think>Tea.</think><analysis>Hot.</analysis>Boil the water.",
         ANALYSIS + "<|end|><|start|>assistant" + FINAL,
         FINAL,
