@@ -42,7 +42,9 @@ def neutralise(model: PreTrainedModel) -> dict[str, Any]:
     # Named in the constructor, some would be warned of as having no effect on greedy answers.
     for name, value in NEUTRAL.items():
         setattr(neutral, name, value)
-    model.generation_config = neutral
+    # peft's model looks it up in the one that it is around.
+    owner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    owner.generation_config = neutral
     return departures(settings)
 
 

@@ -98,6 +98,20 @@ def test_ids_of_special_tokens_stay(chat_model: Path, tmp_path: Path) -> None:
     assert settings_of(model)["steps"] == 3  # not transformers', but perhaps the model's own code's
 
 
+def test_an_adapter_s_model_has_neutral_settings_too(chat_model: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    brought = with_settings(chat_model, tmp_path / "own", suppress_tokens=list(range(8, 140)))
+    base = AutoModelForCausalLM.from_pretrained(chat_model)
+    config = LoraConfig(target_modules=["q_proj"])  # which does nothing yet
+    get_peft_model(base, config).save_pretrained(tmp_path / "lora")
+    given = {"device": "cpu", "peft": str(tmp_path / "lora")}
+    plain, own = (BaselineHF(pretrained=str(folder), **given) for folder in (chat_model, brought))
+    asked = [ask("What is a glimmerfish?")]
+    assert own.generate_until(asked) == plain.generate_until(asked)
+    assert own.set_aside.keys() == {"suppress_tokens"}
+
+
 @pytest.fixture(scope="module")
 def manager() -> TaskManager:
     """Our tasks alone: reading lm-eval's own takes longer than a test."""
