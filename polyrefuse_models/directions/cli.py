@@ -60,14 +60,7 @@ def extract(
     # What can be wrong without the model is told before it is loaded.
     require_new(output)
     prompts = sample(dataset or own_dataset(model), source_lang, seed)
-    lm = load(
-        model,
-        batch_size=batch_size,
-        device=device,
-        dtype=dtype,
-        system=system,
-        system_file=system_file,
-    )
+    lm = load(model, batch_size, device, dtype, system, system_file)
     found = make_direction(lm.chat_model, prompts, all_scores=all_scores)
     artifact.save(found, output, {"scores.png": scores_png(found)})
     told = found.metadata
@@ -155,14 +148,7 @@ def transfer(
     check_judge(judge)
     sources = codes("--source-langs", source_langs)
     targets = sources if target_langs is None else codes("--target-langs", target_langs)
-    lm = load(
-        model,
-        batch_size=batch_size,
-        device=device,
-        dtype=dtype,
-        system=system,
-        system_file=system_file,
-    )
+    lm = load(model, batch_size, device, dtype, system, system_file)
     found = measure(
         lm,
         sources,
@@ -213,14 +199,7 @@ def geometry(
     require_new(output)
     languages = codes("--langs", langs)
     given = artifact.load(direction)
-    lm = load(
-        model,
-        batch_size=batch_size,
-        device=device,
-        dtype=dtype,
-        system=system,
-        system_file=system_file,
-    )
+    lm = load(model, batch_size, device, dtype, system, system_file)
     given.check(width(lm.model), f"--direction {direction}")
     given.warn_of_another_model(lm.model.config)
     found, points = measure(

@@ -142,15 +142,7 @@ def train(
     for language in settings.fitted(tuple(languages)):
         rules_of(language)
     anchors = load_anchors(dataset or own_dataset(model), languages)
-    lm = load(
-        model,
-        batch_size=batch_size,
-        device=device,
-        dtype=dtype,
-        system=system,
-        system_file=system_file,
-    )
-    chat = lm.chat_model
+    chat = load(model, batch_size, device, dtype, system, system_file).chat_model
     checkpoint = Checkpoint(output, training.identity(chat, anchors, settings))
     try:
         trained = training.train(chat, anchors, settings, checkpoint)
