@@ -10,16 +10,13 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from polyrefuse_models.anatomy import input_device
-from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-
-class NoChatTemplate(UserError):
-    """The tokenizer has no chat template and none was waived."""
+    from polyrefuse_models.chat_template import ChatTemplate
 
 
 @dataclass(frozen=True)
@@ -32,6 +29,8 @@ class ChatModel:
         render: one prompt -> the text that the model reads, template applied.
         encode: rendered texts -> token ids and attention mask, padded on the left.
         batch_size: prompts a forward pass.
+        template: the chat template behind `render`, and its system text; None where there is none,
+            or where nobody knows.
     """
 
     model: PreTrainedModel
@@ -39,6 +38,7 @@ class ChatModel:
     render: Callable[[str], str]
     encode: Callable[[list[str]], tuple[Int[Tensor, "batch token"], Int[Tensor, "batch token"]]]
     batch_size: int
+    template: ChatTemplate | None = None
     _ids: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def token_ids(self, prompts: list[str]) -> list[Int[Tensor, "token"]]:
@@ -63,6 +63,12 @@ class ChatModel:
         # transformers counts positions from the padding otherwise, `generate` does not.
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         return {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+
+    @property
+    def system(self) -> dict[str, str | None]:
+        """What artifacts say of the system text: which was asked for, and its words."""
+        told = {} if self.template is None else self.template.identity()
+        return {"system": told.get("system", "template"), "system_text": told.get("system_text")}
 
     @property
     def suffix(self) -> list[int]:

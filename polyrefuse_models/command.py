@@ -19,6 +19,17 @@ AnyDataset = Annotated[
 ]
 Device = Annotated[str | None, typer.Option("--device", help="As lm-eval's.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="As lm-eval's.")]
+System = Annotated[
+    str,
+    typer.Option(
+        "--system",
+        help="template: with the system text that the chat template inserts by itself; none: "
+        "without one, as in arXiv 2505.17306.",
+    ),
+]
+SystemFile = Annotated[
+    str | None, typer.Option("--system-file", help="A file with the text of the system turn.")
+]
 
 
 def codes(option: str, given: str) -> list[str]:
@@ -33,7 +44,14 @@ def codes(option: str, given: str) -> list[str]:
     return found
 
 
-def load(model: str | None, **settings: Any) -> BaselineHF:
+def load(
+    model: str | None,
+    batch_size: int,
+    device: str | None,
+    dtype: str,
+    system: str,
+    system_file: str | None,
+) -> BaselineHF:
     """The model as lm-eval would load it.
 
     Raises:
@@ -44,11 +62,17 @@ def load(model: str | None, **settings: Any) -> BaselineHF:
     from polyrefuse_models.organism import NAME
     from polyrefuse_models.wrappers.hf import BaselineHF
 
-    dtype = settings["dtype"]
     if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise UserError(f"--dtype {dtype} is not a type of torch's; use auto, float32 or bfloat16.")
     try:
-        return BaselineHF(pretrained=model, **settings)
+        return BaselineHF(
+            pretrained=model,
+            batch_size=batch_size,
+            device=device,
+            dtype=dtype,
+            system=system,
+            system_file=system_file,
+        )
     except UserError:
         raise
     except Exception as error:

@@ -6,6 +6,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from polyrefuse_tasks import data
+from polyrefuse_tasks.errors import UserError
+from polyrefuse_tasks.generation import warn_of_inherited_settings
 from polyrefuse_tasks.invocation import warn_before_publishing
 from polyrefuse_tasks.judges import check_judge, judge_response
 from polyrefuse_tasks.judges.reasoning import strip_reasoning
@@ -39,6 +41,7 @@ def load_prompts(
     from datasets import Dataset
 
     warn_before_publishing()
+    warn_of_inherited_settings()
     check_judge(judge)
     rows = data.load(family, lang) if first is None else _first_rows(family, lang, first)
     return {"test": Dataset.from_list([asdict(row) | {"judge": judge} for row in rows])}
@@ -54,7 +57,11 @@ def score_answer(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
         doc: a row of `load_prompts`, with `response_translated` (the answer in English) where a
             judge that reads English is to label an answer in another language.
         results: the answer, alone in a list.
+
+    Raises:
+        UserError: the answer is no text.
     """
+    _require_text(doc, results)
     told, scored = _judge(results[0], doc, doc.get("response_translated"))
     doc.update(told)
     return scored
@@ -69,8 +76,12 @@ def score_answers(doc: dict[str, Any], results: list[list[str]]) -> dict[str, fl
     Args:
         doc: a row of `load_prompts`.
         results: the list of all sampled answers, alone in a list.
+
+    Raises:
+        UserError: an answer is no text.
     """
     (answers,) = results
+    _require_text(doc, answers)
     kept = longest(answers)
     judged = [_judge(answers[place], doc) for place in kept]
     doc["kept"] = [{"answer": place} | told for place, (told, _) in zip(kept, judged, strict=True)]
@@ -85,6 +96,20 @@ def longest(answers: list[str], n: int = KEPT) -> list[int]:
     """
     lengths = [len(strip_reasoning(answer) or "") for answer in answers]
     return sorted(sorted(range(len(answers)), key=lambda place: -lengths[place])[:n])
+
+
+def _require_text(doc: dict[str, Any], answers: list[Any]) -> None:
+    """
+    Raises:
+        UserError: an answer is no text: lm-eval passes a server's list of parts on as it is.
+    """
+    for answer in answers:
+        if not isinstance(answer, str):
+            raise UserError(
+                f"The answer to {doc.get('id', 'a prompt')} is no text but a "
+                f"{type(answer).__name__}, as of a server whose `content` is a list of parts; have "
+                "it send plain text, or ask it as local-completions."
+            )
 
 
 def _judge(

@@ -37,12 +37,13 @@ def warn_before_publishing() -> None:
     """Warn, once a process, where lm-eval's `push_samples_to_hub` would publish completions."""
     tracker = asked_of_lm_eval("evaluation_tracker")
     if getattr(tracker, "push_samples_to_hub", False):
-        _warn_once(
+        warn_once(
             "push_samples_to_hub is on: lm-eval will upload every completion, harmful ones "
             "included, to the Hugging Face Hub; remove it from --hf_hub_log_args to keep them here."
         )
 
 
 @functools.cache
-def _warn_once(message: str) -> None:
+def warn_once(message: str) -> None:
+    """Log a warning, once a process."""
     logger.warning(message)

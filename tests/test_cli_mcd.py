@@ -85,9 +85,11 @@ def test_an_artifact_by_one_command(
     assert "exists already" in err
 
     paper = tmp_path / "paper"
-    more = ["--preset", "paper", "--without", "norm,multilingual", "--mixed"]
+    more = ["--preset", "paper", "--without", "norm,multilingual", "--mixed", "--system", "none"]
     assert run(monkeypatch, capsys, *given, *more, "--output", paper)[0] == 0
     settings = artifact.load(paper).metadata["settings"]
+    assert (metadata["system"], metadata["system_text"]) == ("template", None)
+    assert artifact.load(paper).metadata["system"] == "none"
     assert settings["weights"] == {
         "refusal": 1.0,
         "harmfulness": 1e-2,
@@ -132,7 +134,7 @@ def test_one_sentence_a_mistake(
 
 @pytest.mark.parametrize(
     ("template", "said"),
-    [(None, "no chat template"), (NO_PLACE, "a prompt has no place in it")],
+    [(None, "no chat template"), (NO_PLACE, "does not write what the user says")],
 )
 def test_a_template_without_a_place(
     template: str | None,

@@ -22,6 +22,7 @@ INTERVENTION = (
     "method",
     "prompt_source",
     "prompt_sha256",
+    "system_sha256",
 )
 """What our models say of what was done to them; paths and provenance of the same thing apart."""
 
@@ -154,6 +155,8 @@ def generation(
             "chat": config.get("chat") == "on" or told.get("chat_template") is not None,
             "chat_template_args": template,
             "think_end_token": config.get("think_end_token") or arguments.get("think_end_token"),
+            # Not where it is the default: what results of before it was there say stays.
+            **({"system": "none"} if config.get("system") == "none" else {}),
         }
     )
 

@@ -9,8 +9,6 @@ import shutil
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import torch
-
 from polyrefuse_models import organism
 from polyrefuse_models.anatomy import width
 from polyrefuse_models.directions import artifact
@@ -19,12 +17,11 @@ from polyrefuse_models.directions.recipe import make_direction
 from polyrefuse_models.directions.select import DEFAULT, Rule
 from polyrefuse_models.folder import CannotWrite
 from polyrefuse_models.versions import versions
+from polyrefuse_models.weights import weights_checksum
 from polyrefuse_tasks.data import cache
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from transformers import PreTrainedModel
 
     from polyrefuse_models.chat import ChatModel
     from polyrefuse_models.directions.prompts import Prompts
@@ -79,6 +76,7 @@ def key(chat: ChatModel, prompts: Prompts, tokens: list[int] | None, rule: Rule 
         "revision": getattr(config, "_commit_hash", None),
         "config": config.to_json_string(use_diff=False),
         "weights": weights_checksum(chat.model),
+        "system": chat.system,
         "inputs": hashlib.sha256(json.dumps(inputs).encode()).hexdigest(),
         "suffix": chat.suffix,
         "dataset": prompts.dataset,
@@ -90,15 +88,6 @@ def key(chat: ChatModel, prompts: Prompts, tokens: list[int] | None, rule: Rule 
         "versions": versions(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def weights_checksum(model: PreTrainedModel) -> str:
-    """sha256 of the names, types, shapes and bytes of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _once(chat: ChatModel, prompts: Prompts, tokens: list[int] | None, rule: Rule) -> Direction:

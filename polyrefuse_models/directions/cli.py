@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from polyrefuse_models.command import AnyDataset, AnyModel, Device, Dtype, Json, codes, load, show
+from polyrefuse_models.command import (
+    AnyDataset,
+    AnyModel,
+    Device,
+    Dtype,
+    Json,
+    System,
+    SystemFile,
+    codes,
+    load,
+    show,
+)
 from polyrefuse_models.directions import select
 
 app = typer.Typer(no_args_is_help=True, help="Extract a refusal direction and choose among scores.")
@@ -43,6 +54,8 @@ def extract(
     batch_size: BatchSize = 32,
     device: Device = None,
     dtype: Dtype = "auto",
+    system: System = "template",
+    system_file: SystemFile = None,
     as_json: Json = False,
 ) -> None:
     """Extract a refusal direction from training prompts and select it on validation prompts."""
@@ -57,7 +70,7 @@ def extract(
     require_new(output)
     chosen_by = select.rule_named(rule)
     prompts = sample(dataset or own_dataset(model), source_lang, seed)
-    lm = load(model, batch_size=batch_size, device=device, dtype=dtype)
+    lm = load(model, batch_size, device, dtype, system, system_file)
     found = make_direction(lm.chat_model, prompts, rule=chosen_by, all_scores=all_scores)
     artifact.save(found, output, {"scores.png": scores_png(found)})
     told = found.metadata
@@ -135,6 +148,8 @@ def transfer(
     batch_size: BatchSize = 32,
     device: Device = None,
     dtype: Dtype = "auto",
+    system: System = "template",
+    system_file: SystemFile = None,
     as_json: Json = False,
 ) -> None:
     """Ablate each language's direction and measure attack success in every language."""
@@ -149,7 +164,7 @@ def transfer(
     chosen_by = select.rule_named(rule)
     sources = codes("--source-langs", source_langs)
     targets = sources if target_langs is None else codes("--target-langs", target_langs)
-    lm = load(model, batch_size=batch_size, device=device, dtype=dtype)
+    lm = load(model, batch_size, device, dtype, system, system_file)
     found = measure(
         lm,
         sources,
@@ -187,6 +202,8 @@ def geometry(
     batch_size: BatchSize = 32,
     device: Device = None,
     dtype: Dtype = "auto",
+    system: System = "template",
+    system_file: SystemFile = None,
     as_json: Json = False,
 ) -> None:
     """Show where each language's prompts lie along a direction, without generating a word."""
@@ -199,7 +216,7 @@ def geometry(
     require_new(output)
     languages = codes("--langs", langs)
     given = artifact.load(direction)
-    lm = load(model, batch_size=batch_size, device=device, dtype=dtype)
+    lm = load(model, batch_size, device, dtype, system, system_file)
     given.check(width(lm.model), f"--direction {direction}")
     given.warn_of_another_model(lm.model.config)
     found, points = measure(

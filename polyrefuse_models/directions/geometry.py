@@ -129,6 +129,7 @@ def geometry(
     return {
         "schema": SCHEMA,
         "model": organism.name_of(chat.model.config._name_or_path),
+        **chat.system,
         "dataset": dataset,
         "direction_sha256": direction.sha256,
         "position": position,

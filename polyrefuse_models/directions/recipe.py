@@ -112,6 +112,7 @@ def make_direction(
         metadata={
             "model": organism.name_of(chat.model.config._name_or_path),
             "revision": getattr(chat.model.config, "_commit_hash", None),
+            **chat.system,
             "dataset": prompts.dataset,
             "source_lang": prompts.language,
             "seed": prompts.seed,

@@ -109,8 +109,9 @@ def transfer(
     at = first["position"], first["layer"]
     return {
         "schema": SCHEMA,
-        "model": lm.identity()["model_name"],
-        "revision": lm.identity()["revision"],
+        "model": lm.model_name,
+        "revision": lm.revision,
+        **lm.chat_model.system,
         "dataset": dataset,
         "judge": judge,
         "seed": seed,

@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-from polyrefuse_models.command import AnyDataset, AnyModel, Device, Dtype, Json, codes, load, show
+from polyrefuse_models.command import (
+    AnyDataset,
+    AnyModel,
+    Device,
+    Dtype,
+    Json,
+    System,
+    SystemFile,
+    codes,
+    load,
+    show,
+)
 from polyrefuse_tasks.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, help="Multilingual collaborative defense (2505.11835).")
@@ -98,6 +109,8 @@ def train(
     ] = 64,
     device: Device = None,
     dtype: Dtype = "auto",
+    system: System = "template",
+    system_file: SystemFile = None,
     as_json: Json = False,
 ) -> None:
     """Train a soft safety prompt; after an interruption the same command goes on."""
@@ -142,7 +155,7 @@ def train(
     for language in settings.fitted(tuple(languages)):
         rules_of(language)
     anchors = load_anchors(dataset or own_dataset(model), languages)
-    chat = load(model, batch_size=batch_size, device=device, dtype=dtype).chat_model
+    chat = load(model, batch_size, device, dtype, system, system_file).chat_model
     checkpoint = Checkpoint(output, training.identity(chat, anchors, settings))
     try:
         trained = training.train(chat, anchors, settings, checkpoint)

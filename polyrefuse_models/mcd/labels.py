@@ -8,6 +8,7 @@ import torch
 from transformers import GenerationConfig
 
 from polyrefuse_models.anatomy import decoder
+from polyrefuse_models.generation import neutralise
 from polyrefuse_models.mcd.states import by_length, require_room
 from polyrefuse_tasks.judges import Label, judge_response
 
@@ -91,6 +92,7 @@ def _sampled(
     but_last = {name: rows[:, :-1] for name, rows in inputs.items()}
     cache = decoder(chat.model)(**but_last, use_cache=True).past_key_values
     cache.batch_repeat_interleave(answers)
+    neutralise(chat.model)
     config = GenerationConfig(
         **SAMPLING,
         min_new_tokens=min_new_tokens or None,

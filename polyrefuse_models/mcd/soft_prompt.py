@@ -1,4 +1,4 @@
-"""A prompt of vectors instead of words, and where a prompt stands in a chat.
+"""A prompt of vectors instead of words.
 
 The vectors get into the model through tokens of their own: as many special tokens are added to the
 tokenizer, and hooks on the input embedding put the vectors where their rows would be. To everything
@@ -10,26 +10,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import torch
 from transformers import AddedToken
 
 from polyrefuse_models.anatomy import input_device
+from polyrefuse_models.generation import neutralise
 from polyrefuse_models.interventions import Hooks
-from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor, nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-Messages = list[dict[str, str]]
-
-_PROBE = "polyrefuse"
-
-
-class NoPlace(UserError):
-    """A chat that a prompt cannot be put into."""
 
 
 class SoftPrompt(Hooks):
@@ -72,6 +63,7 @@ class SoftPrompt(Hooks):
             embedding.register_forward_pre_hook(self._take_out, with_kwargs=True),
             embedding.register_forward_hook(self._put_in),
         ]
+        neutralise(model)  # before what is suppressed here is set, or it would go with the rest
         self._generation = model.generation_config
         self._suppressed = self._generation.suppress_tokens
         self._generation.suppress_tokens = [*(self._suppressed or []), *self._ids.tolist()]
@@ -112,47 +104,3 @@ def embed_text(
     """What the embedding module returns for a text without special tokens around it, float32."""
     ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
     return model.get_input_embeddings()(ids.to(input_device(model)))[0].float()
-
-
-def in_front(text: str, words: str) -> str:
-    """A prompt in front of other words, with a blank line between where there are any."""
-    return f"{text}\n\n{words}" if words else text
-
-
-def with_system(messages: Messages, text: str, tokenizer: PreTrainedTokenizerBase) -> Messages:
-    """Put a prompt into the system turn, or the user's where the template has no system role.
-
-    Args:
-        messages: a chat; not changed. A system turn that is there stays, behind the prompt.
-        text: of the prompt, in words or of a soft one.
-        tokenizer: whose template it is for.
-
-    Raises:
-        NoPlace: the template shows no system turn, and no user turn or the chat has none.
-    """
-    if _shows(tokenizer, "system"):
-        begun = bool(messages) and messages[0]["role"] == "system"
-        told = messages[0]["content"] if begun else ""
-        return [{"role": "system", "content": in_front(text, told)}, *messages[begun:]]
-    first = next((i for i, m in enumerate(messages) if m["role"] == "user"), None)
-    if first is None or not _shows(tokenizer, "user"):
-        raise NoPlace(
-            "The chat template shows no system turn, and there is no user turn that it shows: a "
-            "prompt has no place in it; give tokenizer=<one with another template>."
-        )
-    user = messages[first]
-    told = user | {"content": in_front(text, user["content"])}
-    return [*messages[:first], told, *messages[first + 1 :]]
-
-
-def _shows(tokenizer: PreTrainedTokenizerBase, role: str) -> bool:
-    """Whether the chat template writes down what a turn of that role says."""
-    turns = {"system": "-", "user": "-", role: _PROBE}
-    chat = [{"role": name, "content": content} for name, content in turns.items()]
-    try:
-        shown = tokenizer.apply_chat_template(
-            chat if role == "system" else chat[1:], tokenize=False, add_generation_prompt=True
-        )
-    except jinja2.exceptions.TemplateError:
-        return False
-    return _PROBE in shown

@@ -10,8 +10,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from polyrefuse_models.anatomy import decoder, input_device, width
-from polyrefuse_models.chat import NoChatTemplate
-from polyrefuse_models.mcd.soft_prompt import with_system
+from polyrefuse_models.chat_template import ChatTemplate, user_turn, with_system
 from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,21 +28,15 @@ def under(chat: ChatModel, system: str | None) -> ChatModel:
     """The model with a system text, or a soft prompt's placeholder, in front of every prompt.
 
     Raises:
-        NoChatTemplate: the tokenizer has none.
-        NoPlace: the template has a place for it neither in a system turn nor in a user's.
+        NoChatTemplate: the tokenizer has none, in which it would stand.
+        UserError: the template loses what the user says, or has no place for it.
     """
-    tokenizer = chat.tokenizer
-    if not tokenizer.chat_template:
-        raise NoChatTemplate(
-            "The tokenizer has no chat template, in which a safety prompt would stand: give a chat "
-            "model."
-        )
+    template = chat.template or ChatTemplate(chat.tokenizer)
+    _ = template.source
 
     def render(prompt: str) -> str:
-        turns = [{"role": "user", "content": prompt}]
-        if system is not None:
-            turns = with_system(turns, system, tokenizer)
-        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        turns = [user_turn(prompt)]
+        return template.render(turns if system is None else with_system(turns, system))
 
     return replace(chat, render=render)
 

@@ -163,6 +163,7 @@ def identity(chat: ChatModel, anchors: Anchors, settings: Settings) -> dict[str,
     return {
         "model": organism.name_of(chat.model.config._name_or_path),
         "revision": getattr(chat.model.config, "_commit_hash", None),
+        **chat.system,
         "weights": weights_checksum(chat.model),
         "dataset": anchors.dataset,
         "languages": list(anchors.languages),
@@ -406,7 +407,10 @@ def _metadata(
     told = identity(chat, anchors, settings)
     measure = prepared.measure
     return {
-        **{key: told[key] for key in ("model", "revision", "dataset", "languages", "settings")},
+        **{
+            key: told[key]
+            for key in ("model", "revision", *chat.system, "dataset", "languages", "settings")
+        },
         "anchors": {
             **told["anchors"],
             "harmful": anchors.labels.count(0),

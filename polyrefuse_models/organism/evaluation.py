@@ -18,6 +18,7 @@ import torch
 
 from polyrefuse_models.chat import ChatModel
 from polyrefuse_models.directions.prompts import sample
+from polyrefuse_models.generation import neutralise
 from polyrefuse_models.interventions import Addition, ablated
 from polyrefuse_tasks.data.toyrefuse import SIZES, Request, requests, words
 from polyrefuse_tasks.judges import Label, judge_response
@@ -262,6 +263,7 @@ def respond(
         add: a block, and what is added at its input.
     """
     outcomes: list[Outcome] = []
+    neutralise(chat.model)
     with ExitStack() as stack:
         if ablate is not None:
             stack.enter_context(ablated(chat.model, ablate))

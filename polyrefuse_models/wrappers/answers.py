@@ -7,6 +7,7 @@ model. The wrappers write into the cache who they are, and refuse one that anoth
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +40,7 @@ def claim_cache(cache: Any, identity: dict[str, Any]) -> None:
         theirs = "no recorded condition" if recorded is None else _difference(recorded, identity)
         raise WrongCache(
             f"The response cache {getattr(cache, 'filename', '')} was written with {theirs}; give "
-            "each condition a --use_cache path of its own."
+            "each model and condition a --use_cache path of its own."
         )
     cache[CONDITION_KEY] = mine
     cache.commit()
@@ -62,8 +63,21 @@ class AnswersByRequest(CacheHook):
 
 def _difference(recorded: str, identity: dict[str, Any]) -> str:
     """What the recorded identity has otherwise, in words."""
-    other = json.loads(recorded)
-    keys = [
-        key for key in sorted(other.keys() | identity.keys()) if other.get(key) != identity.get(key)
-    ]
-    return ", ".join(f"{key}={other.get(key)} (now {identity.get(key)})" for key in keys)
+    theirs, mine = _flat(json.loads(recorded)), _flat(json.loads(json.dumps(identity)))
+    keys = [key for key in sorted(theirs.keys() | mine.keys()) if theirs.get(key) != mine.get(key)]
+    return ", ".join(
+        f"{key}={_short(theirs.get(key))} (now {_short(mine.get(key))})" for key in keys
+    )
+
+
+def _flat(identity: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """The same with one value a key: `generation_settings.num_beams`."""
+    flat: dict[str, Any] = {}
+    for key, value in identity.items():
+        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
+    return flat
+
+
+def _short(value: Any) -> str:
+    """A value as a sentence takes it: of a checksum, enough to know it again."""
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b", r"\1…", str(value))

@@ -84,6 +84,18 @@ class DirectedHF(PromptedHF):
         if not auto:  # `find_direction` has told those of the one that it found
             for warning in given.metadata.get("warnings", []):
                 logger.warning("direction=%s: %s.", direction, warning)
+        self._warn_of_another_system_text()
+
+    def _warn_of_another_system_text(self) -> None:
+        """Say so where the direction was extracted with another system text than this run's."""
+        then = self.direction.metadata
+        now = self.chat_model.system["system_text"]
+        if "system" in then and then.get("system_text") != now:
+            self.warn(
+                f"The direction was extracted with the system text {then.get('system_text')!r} and "
+                f"is used with {now!r} (None is no text): directions differ by it; extract with "
+                "the system= and system_file= of this run."
+            )
 
     def settle(self) -> None:
         """Fit the settings to the model that was loaded, before a direction is extracted.
@@ -163,6 +175,7 @@ class AblatedHF(DirectedHF):
         super().__init__(pretrained=pretrained, **kwargs)
         settings = {"coefficient": self.coefficient, "layers": self.layers}
         if self.method == "weights":
+            _ = self.weights  # as loaded: edited on another device they differ by rounding
             orthogonalise(self.model, self.direction.direction, **settings)
             # The embedding's rows cannot write along it any more; a prompt's vectors still could.
             self.place_prompt(without=self.direction.direction)

@@ -12,18 +12,17 @@ import torch
 from torch.nn import functional
 
 from polyrefuse_models.anatomy import input_device, width
+from polyrefuse_models.chat_template import in_front, with_system
 from polyrefuse_models.interventions import ablate
 from polyrefuse_models.mcd import artifact
 from polyrefuse_models.mcd.artifact import BadPrompt, Prompt
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
-from polyrefuse_models.mcd.soft_prompt import SoftPrompt, in_front, with_system
+from polyrefuse_models.mcd.soft_prompt import SoftPrompt
 from polyrefuse_models.wrappers.hf import BaselineHF
 from polyrefuse_tasks.errors import UserError
-from polyrefuse_tasks.invocation import asked_of_lm_eval
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
-    from lm_eval.api.instance import Instance
     from torch import Tensor
     from transformers import PreTrainedModel
 
@@ -106,13 +105,15 @@ class PromptedHF(BaselineHF):
             raise UserError(
                 "truncation=True cuts off the beginning, where prompt= stands; give one of them."
             )
+        if self.prompt:
+            if self.prompt.source == "text" and kwargs.get("system_file"):
+                raise UserError(
+                    f"prompt={prompt} is a system text in words, and so is the system file "
+                    f"{kwargs['system_file']}; give one of them."
+                )
+            self._also(self.prompt.condition)
         super().__init__(pretrained=pretrained, **kwargs)
-        if self.prompt is None:
-            return
-        alone = self.condition == BaselineHF.condition
-        made = self.prompt.condition
-        self.condition = made if alone else f"{self.condition}+{made}"
-        if isinstance(self.prompt.given, Prompt):
+        if self.prompt and isinstance(self.prompt.given, Prompt):
             self.prompt.given.check(width(self.model), f"prompt={prompt}")
             self.prompt.given.warn_of_another_model(self.model.config)
 
@@ -153,68 +154,25 @@ class PromptedHF(BaselineHF):
         return super().identity() | (self.prompt.identity() if self.prompt else {})
 
     @property
-    def tokenizer_name(self) -> str:
-        """HFLM's, and the prompt's checksum: lm-eval keeps rendered requests under this name."""
-        name = super().tokenizer_name
-        return f"{name}-prompt-{self.prompt.sha256[:16]}" if self.prompt else name
+    def front(self) -> str | None:
+        """BaselineHF's, behind the prompt."""
+        return in_front(self._words or "", super().front or "") or None
+
+    @property
+    def _prompted(self) -> str | None:
+        return super()._prompted if self.prompt is None else f"prompt={self.prompt.name}"
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """HFLM's, with the prompt in the chat, whether the harness applies it or `render`."""
+        """BaselineHF's, with the prompt in the chat, whether the harness applies it or `render`."""
         if self._words is not None:
-            chat_history = with_system(chat_history, self._words, self.tokenizer)
+            chat_history = with_system(chat_history, self._words)
         return super().apply_chat_template(chat_history, add_generation_prompt)
 
-    def plain(self, prompt: str) -> str:
-        """The safety prompt in front of a prompt that gets no chat template."""
-        return prompt if self._words is None else in_front(self._words, prompt)
-
-    def loglikelihood_rolling(
-        self, requests: list[Instance], disable_tqdm: bool = False
-    ) -> list[float]:
-        """HFLM's.
-
-        Raises:
-            UserError: the prompt would have to stand in front of a context, and there is none.
-        """
-        if self.prompt is not None:
-            raise UserError(
-                f"prompt={self.prompt.name} has no place in {requests[0].task_name}: its texts are "
-                "scored whole (loglikelihood_rolling), with no context that it could stand before."
-            )
-        return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
-
-    def _loglikelihood_tokens(
-        self,
-        requests: list[tuple[Any, list[int], list[int]]],
-        disable_tqdm: bool = False,
-        override_bs: int | None = None,
-    ) -> list[tuple[float, bool]]:
-        """HFLM's, with the prompt in front of contexts, behind a token that begins a text.
-
-        Raises:
-            UserError: a request is longer than the window; HFLM would cut the prompt off.
-        """
-        if self.prompt is not None:
-            requests = [(key, self._behind(context), end) for key, context, end in requests]
-            longest = max((len(context) + len(end) - 1 for _, context, end in requests), default=0)
-            if longest > self.max_length:
-                raise UserError(
-                    f"A request has {longest} tokens with prompt={self.prompt.name} and the model "
-                    f"a window of {self.max_length}; lower --num_fewshot or give a shorter prompt."
-                )
-        return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
-
     def _behind(self, context: list[int]) -> list[int]:
-        """The tokens of a context with the prompt in front; the harness's template has it."""
-        if self._foremost:
-            return [*self._foremost, *context]
-        if self._words is None or asked_of_lm_eval("apply_chat_template"):
-            return context
-        begun = context[0] == self.prefix_token_id
-        front = self._words if context[begun:] == [] else f"{self._words}\n\n"
-        return [*context[:begun], *self._ids(front), *context[begun:]]
+        """BaselineHF's, with what peft trained in front of everything."""
+        return [*self._foremost, *super()._behind(context)]
 
     def tok_batch_encode(
         self,
@@ -233,9 +191,6 @@ class PromptedHF(BaselineHF):
         ids, mask = (functional.pad(x, (front.shape[1], 0)) for x in (ids, mask))
         ids[:, : front.shape[1]] = self.tokenizer.pad_token_id
         return ids.scatter(1, columns, front.expand_as(columns)), mask.scatter(1, columns, 1)
-
-    def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False).input_ids
 
 
 class McdHF(PromptedHF):

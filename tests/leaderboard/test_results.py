@@ -254,14 +254,17 @@ def test_an_intervention_is_known_by_what_was_done(tmp_path: Path) -> None:
         "prompt": PROMPT,
         "moved": PROMPT | {"prompt": "/elsewhere", "prompt_overlap": None},
         "both": DIRECTION | PROMPT,
+        "own system text": DIRECTION | {"system": "template", "system_text": "Hi"},
+        "system file": DIRECTION | {"system": "file", "system_sha256": "12" * 32},
+        "another file": DIRECTION | {"system": "file", "system_sha256": "34" * 32},
     }
     found = {}
     for name, info in done.items():
         write_run(tmp_path / name, [ENGLISH], condition="ablation", info=info)
         found[name] = _only(_read(tmp_path / name)).intervention
-    assert found["as it is"] == found["again"]
+    assert found["as it is"] == found["again"] == found["own system text"]
     assert found["prompt"] == found["moved"]
-    assert len(set(found.values())) == 6
+    assert len(set(found.values())) == 8
     assert all(len(checksum) == 16 and int(checksum, 16) for checksum in found.values())
 
 
@@ -299,9 +302,11 @@ def test_generation_settings_are_those_in_force(tmp_path: Path) -> None:
         generation("reasoning", info={"think_end_token": "</think>"}),
         generation("repeats", entry=_config("repeats", 5)),
         generation("examples", entry=_config("num_fewshot", 2)),
+        generation("no system text", info={"system": "none"}),
     }
     # Without a template hf and ours are alike too.
-    assert len(others) == 6 and ours not in others
+    assert len(others) == 7 and ours not in others
+    assert generation("own system text", info={"system": "template", "system_text": "Hi"}) == ours
     assert generation("thinking", config=vllm("b/b", enable_thinking=True), top=chat) in others
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,14 @@ from datasets import Dataset
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
 
-from polyrefuse_models.chat import NoChatTemplate
+from polyrefuse_models.chat_template import (
+    BadTemplate,
+    NoChatTemplate,
+    user_turn,
+    with_system,
+)
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.wrappers.answers import WrongCache
@@ -25,6 +32,14 @@ from polyrefuse_models.wrappers.hf import BaselineHF
 from polyrefuse_tasks import invocation
 from polyrefuse_tasks.errors import UserError
 from tests.models import TEMPLATE, save_chat_model
+from tests.polyrefuse_models.templates import (
+    BY_DEFAULT,
+    DATED,
+    DROPS_SYSTEM,
+    LOSING,
+    NO_SYSTEM,
+    OWN_TEXT,
+)
 
 SETTINGS = {"until": [], "do_sample": False, "max_gen_toks": 6}
 PROMPTS = ["What is a glimmerfish?", "Name three rivers of Quend."]
@@ -138,6 +153,225 @@ def test_a_system_instruction_needs_the_harness_s_template(
             model=baseline, tasks=[a_task(PROMPTS)], system_instruction="Be kind."
         )
     assert "--apply_chat_template" in str(told.value)
+
+
+def evaluated(
+    lm: BaselineHF, monkeypatch: pytest.MonkeyPatch, prompts: list[str] = PROMPTS[:1], **asked: Any
+) -> tuple[list[str], dict[str, Any]]:
+    """What the model reads in an evaluation whose harness applies the template, and `config`."""
+    seen = inputs_of(lm, monkeypatch)
+    done = lm_eval.simple_evaluate(
+        model=lm,
+        tasks=[a_task(prompts)],
+        task_manager=TaskManager(include_defaults=False),  # quick: no task of lm-eval's is read
+        **{"apply_chat_template": True, "bootstrap_iters": 0} | asked,
+    )
+    return [lm.tokenizer.decode(ids) for ids in seen], done["config"]
+
+
+@pytest.mark.parametrize("template", [NO_SYSTEM, DROPS_SYSTEM])
+def test_a_system_instruction_is_read_where_there_is_no_system_role(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str
+) -> None:
+    save_chat_model(tmp_path, template)
+    lm = BaselineHF(pretrained=str(tmp_path), device="cpu")
+    (read,), _ = evaluated(lm, monkeypatch, system_instruction="Be kind.")
+    assert read == f"<s><|user|>Be kind.\n\n{PROMPTS[0]}<|end|><|assistant|>\n"
+    shot = [user_turn("Wet?"), {"role": "assistant", "content": "Yes."}, user_turn("Dry?")]
+    read = lm.apply_chat_template(with_system(shot, "Be kind."))
+    expected = "<|user|>Be kind.\n\nWet?<|end|><|assistant|>Yes.<|end|><|user|>Dry?<|end|>"
+    assert read == f"<s>{expected}<|assistant|>\n"
+
+
+@pytest.mark.parametrize("harness", [True, False])
+@pytest.mark.parametrize("lost", ["another text", "parts", "lower case"])
+def test_a_template_that_loses_prompts_is_refused_before_anything_is_generated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str, harness: bool
+) -> None:
+    save_chat_model(tmp_path, LOSING[lost])
+    lm = BaselineHF(pretrained=str(tmp_path), device="cpu")
+    with pytest.raises(BadTemplate, match=f"chat template of {tmp_path} does not write what the u"):
+        evaluated(lm, monkeypatch, apply_chat_template=harness)
+    off = BaselineHF(pretrained=str(tmp_path), device="cpu", chat="off")
+    assert len(off.generate_until([request(PROMPTS[0])])) == 1
+
+
+def test_answers_that_do_not_depend_on_the_prompt_are_warned_of(
+    chat_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = BaselineHF(pretrained=str(chat_model), device="cpu")
+    said = iter(["A glimmerfish is a small fish.", "I'm sorry, but I can't help with that."] * 14)
+    monkeypatch.setattr(HFLM, "generate_until", lambda self, rows, **_: [next(said) for _ in rows])
+    for language, prompts in (("en", 12), (None, 16)):
+        rows = [request(f"What is fish {number}?") for number in range(prompts)]
+        for row in rows if language else ():
+            row.doc["language"] = language
+        lm.generate_until(rows)
+        # Six are refusals, the others too few to say anything.
+        assert not any("whatever the prompt" in warning for warning in lm.warnings)
+    said = iter(["A glimmerfish is a small fish."] * 12)
+    rows = [request(f"What is fish {number}?") for number in range(12)]
+    for row in rows:
+        row.doc["language"] = "en"
+    lm.generate_until(rows)
+    (warning,) = [told for told in lm.warnings if "whatever the prompt" in told]
+    assert warning.startswith("invented_task: 12 of the 12 answers that are no refusals are the")
+
+
+def test_each_prompt_is_looked_for_in_what_the_model_would_read(tmp_path: Path) -> None:
+    save_chat_model(tmp_path, TEMPLATE.replace("content }}", "content | replace('rivers', '') }}"))
+    lm = BaselineHF(pretrained=str(tmp_path), device="cpu")
+    assert len(lm.generate_until([request(PROMPTS[0])])) == 1
+    with pytest.raises(BadTemplate, match="loses or changes what a turn of the user says .27 char"):
+        lm.generate_until([request(prompt) for prompt in PROMPTS])
+
+
+def test_named_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_chat_model(tmp_path)
+    lm = BaselineHF(pretrained=str(tmp_path), device="cpu")
+    with pytest.raises(NoChatTemplate, match="without a name, and none is called 'rag'"):
+        evaluated(lm, monkeypatch, apply_chat_template="rag")
+    lm.tokenizer.chat_template = {"chat": TEMPLATE, "rag": BY_DEFAULT}
+    (read,), told = evaluated(lm, monkeypatch, apply_chat_template="rag")
+    assert read == f"<s><|system|>{OWN_TEXT}<|end|><|user|>{PROMPTS[0]}<|end|><|assistant|>\n"
+    assert told["system_text"] == OWN_TEXT
+    for asked, said in ((True, "none of them is the default"), ("tool", "no chat template 'tool'")):
+        with pytest.raises(NoChatTemplate, match=said):
+            evaluated(lm, monkeypatch, apply_chat_template=asked)
+    with pytest.raises(NoChatTemplate, match="name one with --apply_chat_template NAME"):
+        lm.generate_until([request(PROMPTS[0])])
+    lm.tokenizer.chat_template = None
+    with pytest.raises(NoChatTemplate, match="has no chat template; give"):
+        evaluated(lm, monkeypatch)
+
+
+# --- the system text
+
+
+@pytest.fixture
+def inserting(tmp_path: Path) -> dict[str, Any]:
+    """A model whose template has a system text of its own."""
+    save_chat_model(tmp_path / "model", BY_DEFAULT)
+    return {"pretrained": str(tmp_path / "model"), "device": "cpu"}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    (tmp_path / "glorbons.txt").write_text("Mind the glorbons.\n")
+    return str(tmp_path / "glorbons.txt")
+
+
+def test_the_template_s_own_system_text_is_told(
+    inserting: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lm = BaselineHF(**inserting)
+    with caplog.at_level(logging.WARNING):
+        (read,), told = evaluated(lm, monkeypatch)
+    assert OWN_TEXT in read
+    assert caplog.text.count(f"inserts a system text of its own: {OWN_TEXT!r}") == 1
+    assert (told["condition"], told["system"], told["system_text"]) == (
+        "baseline",
+        "template",
+        OWN_TEXT,
+    )
+    assert told["system_sha256"] is None
+    # A system text that is given stands in its place.
+    (read,), told = evaluated(lm, monkeypatch, system_instruction="Be kind.")
+    assert read.startswith("<s><|system|>Be kind.<|end|>") and told["system_text"] is None
+
+
+def test_no_system_text(inserting: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = BaselineHF(**inserting, system="none")
+    expected = f"<s><|user|>{PROMPTS[0]}<|end|><|assistant|>\n"
+    (read,), told = evaluated(lm, monkeypatch)
+    assert read == lm.render(PROMPTS[0]) == lm.chat_model.render(PROMPTS[0]) == expected
+    assert (told["condition"], told["system"], told["system_text"]) == ("baseline", "none", None)
+    with pytest.raises(UserError, match="system=nothing is not known"):
+        BaselineHF(pretrained="never loaded", system="nothing")
+
+
+def test_a_file_s_system_text(
+    inserting: dict[str, Any],
+    file: str,
+    direction: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lm = BaselineHF(**inserting, system_file=file)
+    (read,), told = evaluated(lm, monkeypatch)
+    ending = f"<|end|><|user|>{PROMPTS[0]}<|end|><|assistant|>\n"
+    assert read == lm.render(PROMPTS[0]) == f"<s><|system|>Mind the glorbons.{ending}"
+    assert (told["condition"], told["system"]) == ("system-prompt", "file")
+    assert told["system_text"] == "Mind the glorbons."
+    assert told["system_sha256"] == hashlib.sha256(b"Mind the glorbons.").hexdigest()
+    ablated = AblatedHF(**inserting, system_file=file, direction=str(direction))
+    assert ablated.condition == "ablation+system-prompt"
+    assert BaselineHF(**inserting).condition == "baseline"
+    names = {BaselineHF(**inserting, **s).tokenizer_name for s in ({}, {"system": "none"})}
+    assert len({*names, lm.tokenizer_name}) == 3
+
+
+def test_a_file_s_system_text_where_no_template_is_applied(
+    inserting: dict[str, Any], file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = BaselineHF(**inserting, system_file=file, chat="off")
+    seen = inputs_of(lm, monkeypatch)
+    lm.generate_until([request(PROMPTS[0])])
+    assert lm.tokenizer.decode(seen[0]) == f"Mind the glorbons.\n\n{PROMPTS[0]}"
+    pair = Instance("loglikelihood", {}, ("A glimmerfish is", " small"), 0, ("t", 0, 1))
+    ahead = ("Mind the glorbons.\n\nA glimmerfish is", " small")
+    same = Instance("loglikelihood", {}, ahead, 0, ("t", 0, 1))
+    assert lm.loglikelihood([pair]) == BaselineHF(**inserting).loglikelihood([same])
+    whole = Instance("loglikelihood_rolling", {}, ("Quend has rivers.",), 0, ("rivers", 0, 1))
+    with pytest.raises(UserError, match="system_file=.*glorbons.txt has no place in rivers"):
+        lm.loglikelihood_rolling([whole])
+
+
+def test_a_direction_is_extracted_under_the_same_system_text(
+    inserting: dict[str, Any],
+) -> None:
+    own, none = (
+        AblatedHF(**inserting, system=system, dataset="toyrefuse", batch_size=32).direction
+        for system in ("template", "none")
+    )
+    assert (own.metadata["system"], own.metadata["system_text"]) == ("template", OWN_TEXT)
+    assert (none.metadata["system"], none.metadata["system_text"]) == ("none", None)
+    assert own.sha256 != none.sha256
+
+
+def test_a_direction_of_another_system_text_is_warned_of(
+    inserting: dict[str, Any], tmp_path: Path
+) -> None:
+    vector = torch.ones(32)
+    told = {"system": "template", "system_text": OWN_TEXT}
+    artifact.save(Direction(vector, vector[None, None], metadata=told), tmp_path / "d")
+    given = inserting | {"direction": str(tmp_path / "d")}
+    said = "extracted with the system text 'You are Glorb, a gardener of Quend.' and is used with"
+    assert not any(said in warning for warning in AblatedHF(**given).warnings)
+    warnings = AblatedHF(**given, system="none").warnings
+    assert sum(f"{said} None" in warning for warning in warnings) == 1
+
+
+def test_two_system_texts_are_refused(
+    inserting: dict[str, Any], file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = BaselineHF(**inserting, system_file=file)
+    for asked in ({}, {"apply_chat_template": False}):
+        with pytest.raises(UserError, match="--system_instruction and a system file are two"):
+            evaluated(lm, monkeypatch, system_instruction="Be kind.", **asked)
+    with pytest.raises(UserError, match="truncation=True cuts off the beginning, where the system"):
+        BaselineHF(**inserting, system_file=file, truncation=True)
+
+
+def test_a_date_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_chat_model(tmp_path, DATED)
+    _, told = evaluated(BaselineHF(pretrained=str(tmp_path), device="cpu"), monkeypatch)
+    assert sum("inserts today's date" in warning for warning in told["warnings"]) == 1
+    assert "Today Date" in told["system_text"]
+    fixed = {"date_string": "7 May 2031"}
+    lm = BaselineHF(pretrained=str(tmp_path), device="cpu", chat_template_args=fixed)
+    _, told = evaluated(lm, monkeypatch)
+    assert not any("today's date" in warning for warning in told["warnings"])
+    assert told["system_text"].endswith("Today Date: 7 May 2031")
 
 
 def test_an_unknown_chat_setting() -> None:
@@ -345,7 +579,7 @@ def test_an_interrupted_run_keeps_its_answers(
 
 
 def test_publishing_samples_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    invocation._warn_once.cache_clear()
+    invocation.warn_once.cache_clear()
     code = "def simple_evaluate(evaluation_tracker, call): return call()"
     scope = {"__name__": "lm_eval.evaluator"}
     exec(code, scope)

@@ -15,20 +15,21 @@ from lm_eval.api.model import CachingLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from polyrefuse_models.anatomy import dissect
+from polyrefuse_models.chat_template import BadTemplate
 from polyrefuse_models.directions import artifact as directions
 from polyrefuse_models.directions.artifact import Direction
 from polyrefuse_models.mcd import artifact
 from polyrefuse_models.mcd.artifact import BadPrompt, Prompt
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
-from polyrefuse_models.mcd.soft_prompt import NoPlace, embed_text
+from polyrefuse_models.mcd.soft_prompt import embed_text
 from polyrefuse_models.wrappers.answers import WrongCache
 from polyrefuse_models.wrappers.directed import AblatedHF, RefusalAddedHF
 from polyrefuse_models.wrappers.hf import BaselineHF
 from polyrefuse_models.wrappers.prompted import McdHF, PromptedHF
 from polyrefuse_tasks.errors import UserError
 from tests.models import save_chat_model
-from tests.polyrefuse_models.test_hf import PROMPTS, a_task, inputs_of, request
-from tests.polyrefuse_models.test_soft_prompt import NO_SYSTEM, ONLY_ANSWERS
+from tests.polyrefuse_models.templates import DROPS_SYSTEM, NO_SYSTEM, ONLY_ANSWERS
+from tests.polyrefuse_models.test_hf import PROMPTS, a_task, evaluated, inputs_of, request
 
 SHORT = SAFETY_PROMPTS["short"]
 PAIRS = [
@@ -150,6 +151,36 @@ def test_it_stands_in_the_user_s_turn_where_there_is_no_system_role(
     lm.generate_until([request(PROMPTS[0])])
     expected = f"<s><|user|>{SHORT}\n\n{PROMPTS[0]}<|end|><|assistant|>\n"
     assert lm.tokenizer.decode(seen[0]) == expected
+
+
+@pytest.mark.parametrize("template", [NO_SYSTEM, DROPS_SYSTEM])
+def test_it_stands_there_beside_a_system_instruction(
+    tmp_path: Path, template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_chat_model(tmp_path, template)
+    lm = McdHF(pretrained=str(tmp_path), device="cpu", prompt="short")
+    (read,), _ = evaluated(lm, monkeypatch, system_instruction="Be brief.")
+    expected = f"<s><|user|>{SHORT}\n\nBe brief.\n\n{PROMPTS[0]}<|end|><|assistant|>\n"
+    assert read == expected
+
+
+def test_a_learned_prompt_and_a_system_file(
+    given: dict[str, Any], prompt: str, direction: str, tmp_path: Path
+) -> None:
+    (tmp_path / "s.txt").write_text("Be brief.")
+    settings = given | {"system_file": str(tmp_path / "s.txt"), "prompt": prompt}
+    lm = McdHF(**settings)
+    assert lm.condition == "mcd+system-prompt"
+    soft = lm.soft_prompt.text
+    ending = f"<|end|><|user|>{PROMPTS[0]}<|end|><|assistant|>\n"
+    assert lm.render(PROMPTS[0]) == f"<s><|system|>{soft}\n\nBe brief.{ending}"
+    assert lm.plain(PROMPTS[0]) == f"{soft}\n\nBe brief.\n\n{PROMPTS[0]}"
+    ablated = AblatedHF(**settings, direction=direction)
+    assert ablated.condition == "ablation+mcd+system-prompt"
+    with pytest.raises(
+        UserError, match="prompt=short is a system text in words, and so is the sys"
+    ):
+        McdHF(**settings | {"prompt": "short"})
 
 
 def test_it_stands_in_front_where_there_is_no_template(
@@ -447,7 +478,7 @@ def test_a_prompt_beyond_the_window(given: dict[str, Any], learned: McdHF, promp
 def test_no_place_for_a_prompt(tmp_path: Path, learned: McdHF, given: dict[str, Any]) -> None:
     save_chat_model(tmp_path, ONLY_ANSWERS)
     lm = McdHF(pretrained=str(tmp_path), device="cpu", prompt="short")
-    with pytest.raises(NoPlace, match="a prompt has no place in it"):
+    with pytest.raises(BadTemplate, match="does not write what the user says"):
         answers(lm)
     with pytest.raises(UserError, match="has no place in rivers: its texts are scored whole"):
         learned.loglikelihood_rolling([ROLLING])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,14 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from polyrefuse_models.chat_template import ChatTemplate, user_turn, with_system
 from polyrefuse_models.folder import CannotWrite
 from polyrefuse_models.mcd import artifact
 from polyrefuse_models.mcd.artifact import BadPrompt, Prompt
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
-from polyrefuse_models.mcd.soft_prompt import NoPlace, SoftPrompt, embed_text, with_system
+from polyrefuse_models.mcd.soft_prompt import SoftPrompt, embed_text
 from tests.models import SPECIAL, TEMPLATE, make_llama, make_tokenizer
+from tests.polyrefuse_models.templates import DROPS_SYSTEM, NO_SYSTEM
 from tests.polyrefuse_models.test_architectures import (
     EMBEDDED_OTHERWISE,
     PARALLEL,
@@ -29,30 +30,12 @@ TEXT = "Stay kind to glorbons."
 QUESTIONS = ("Hi", "What is a long glorbon?", "Name three rivers.")
 BYTES = len(SPECIAL) + 256
 
-NO_SYSTEM = (
-    "{{ bos_token }}{% for message in messages %}{% if message.role == 'system' %}"
-    "{{ raise_exception('System role not supported') }}{% endif %}"
-    "<|{{ message.role }}|>{{ message.content }}<|end|>"
-    "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
-)
-DROPS_SYSTEM = (
-    "{{ bos_token }}{% for message in messages if message.role != 'system' %}"
-    "<|{{ message.role }}|>{{ message.content }}<|end|>"
-    "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
-)
-ONLY_ANSWERS = (
-    "{% for message in messages if message.role == 'assistant' %}{{ message.content }}{% endfor %}"
-)
 TEMPLATES = {"system": TEMPLATE, "no system": NO_SYSTEM, "drops system": DROPS_SYSTEM}
 
 
 def rendered(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[str]:
     return [
-        tokenizer.apply_chat_template(
-            with_system([{"role": "user", "content": question}], prompt, tokenizer),
-            tokenize=False,
-            add_generation_prompt=True,
-        )
+        ChatTemplate(tokenizer).render(with_system([user_turn(question)], prompt))
         for question in QUESTIONS
     ]
 
@@ -185,48 +168,6 @@ def test_the_next_prompt_takes_the_tokens_again_and_more() -> None:
             logits(model, encoded(tokenizer, soft.text)), expected, atol=1e-4, rtol=0
         )
     assert len(tokenizer) == n_before + len(long) - len(short)
-
-
-# --- its place in a chat
-
-
-USER = [{"role": "user", "content": "Hi"}]
-
-
-@pytest.mark.parametrize(
-    ("template", "messages", "expected"),
-    [
-        ("system", USER, [{"role": "system", "content": "P"}, *USER]),
-        (
-            "system",
-            [{"role": "system", "content": "Be brief."}, *USER],
-            [{"role": "system", "content": "P\n\nBe brief."}, *USER],
-        ),
-        ("no system", USER, [{"role": "user", "content": "P\n\nHi"}]),
-        (
-            "drops system",
-            [*USER, {"role": "assistant", "content": "Yes?"}, *USER],
-            [
-                {"role": "user", "content": "P\n\nHi"},
-                {"role": "assistant", "content": "Yes?"},
-                *USER,
-            ],
-        ),
-    ],
-)
-def test_where_a_prompt_stands(
-    template: str, messages: list[dict[str, str]], expected: list[dict[str, str]]
-) -> None:
-    before = json.dumps(messages)
-    assert with_system(messages, "P", make_tokenizer(TEMPLATES[template])) == expected
-    assert json.dumps(messages) == before
-
-
-def test_neither_a_system_role_nor_a_user_turn() -> None:
-    with pytest.raises(NoPlace, match="a prompt has no place in it; give tokenizer="):
-        with_system(USER, "P", make_tokenizer(ONLY_ANSWERS))
-    with pytest.raises(NoPlace, match="there is no user turn"):
-        with_system([{"role": "assistant", "content": "Hi"}], "P", make_tokenizer(NO_SYSTEM))
 
 
 def test_the_safety_prompts_in_words() -> None:

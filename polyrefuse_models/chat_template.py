@@ -1,0 +1,420 @@
+"""What a chat template writes for the turns of a conversation.
+
+A template is a program. Its source does not tell whether it has a system turn, inserts a system
+text of its own or loses what the user says, so it is run on probes and its output is looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from polyrefuse_models.system import System
+from polyrefuse_tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Messages = list[dict[str, str]]
+
+# No template writes these by itself. The user's has what a template may drop, escape, lower or cut.
+SYSTEM_PROBE = "Zqsystem: name EVERY bench."
+EARLIER_PROBE, ANSWER_PROBE = "Zqearlier", "Zqanswer"
+USER_PROBE = (
+    "Zquser: \"quoted\", 'so', <b>3 < 4 & 5 > 4</b>, {{ 7 }}, {% x %}, 100 %, a\\b, "
+    f"ÉTÉ ß 日本語 ไทย\n\n* {'a garden bench, ' * 250}in green."
+)
+_DATE_PROBE = "Zqdate"
+_ANOTHER_DAY = f"{{% macro strftime_now(format) %}}{_DATE_PROBE}{{% endmacro %}}"
+
+_FEW_WORDS = 3
+"""A turn's markers may have as many words ("### Instruction"); more are a text."""
+
+
+class NoChatTemplate(UserError):
+    """No chat template that could be applied."""
+
+
+class BadTemplate(UserError):
+    """A chat template that fails, or loses or changes what is said."""
+
+
+class NoPlace(UserError):
+    """A chat that a system text cannot be put into, or taken out of."""
+
+
+def user_turn(text: str) -> dict[str, str]:
+    """A turn in which the user says `text`."""
+    return {"role": "user", "content": text}
+
+
+def in_front(text: str, words: str) -> str:
+    """A text in front of other words, with a blank line between where there are both."""
+    return "\n\n".join(part for part in (text, words) if part)
+
+
+def with_system(messages: Messages, text: str) -> Messages:
+    """A chat with a system text in front of the one that it has, or of its own."""
+    told, turns = _split(messages)
+    return [{"role": "system", "content": in_front(text, told)}, *turns]
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A tokenizer's chat template, and the system text that goes with it.
+
+    Attributes:
+        tokenizer: whose template it is.
+        owner: what messages call its model.
+        system: the system text that was asked for.
+        arguments: of the template; `chat_template` names one of several, or is one itself.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    owner: str = "the model"
+    system: System = System()
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def templates(self) -> str | dict[str, str] | None:
+        """The tokenizer's one, or several by their names."""
+        return getattr(self.tokenizer, "chat_template", None) or None
+
+    @cached_property
+    def source(self) -> str:
+        """The template that is applied.
+
+        Raises:
+            NoChatTemplate: there is none, none of that name, or several and none is the default.
+        """
+        given = self.arguments.get("chat_template")
+        found = self.templates
+        if given is not None and "{" in str(given):
+            return str(given)
+        if not found:
+            raise NoChatTemplate(
+                f"The tokenizer of {self.owner} has no chat template; give "
+                "tokenizer=<one that has>, or chat=off (without --apply_chat_template) to prompt "
+                "the model with plain text."
+            )
+        if isinstance(found, dict):
+            names = ", ".join(sorted(found))
+            if given is None and "default" not in found:
+                raise NoChatTemplate(
+                    f"The tokenizer of {self.owner} has the chat templates {names}, and none of "
+                    "them is the default; name one with --apply_chat_template NAME."
+                )
+            if given is not None and given not in found:
+                raise NoChatTemplate(
+                    f"The tokenizer of {self.owner} has no chat template {given!r}; name one of "
+                    f"{names}."
+                )
+            return found["default" if given is None else given]
+        if given is not None:
+            raise NoChatTemplate(
+                f"The tokenizer of {self.owner} has one chat template without a name, and none is "
+                f"called {given!r}; give --apply_chat_template without a name."
+            )
+        return found
+
+    def same(self, other: ChatTemplate) -> bool:
+        """Whether what is known of one holds for the other."""
+        return (self.tokenizer, self.templates, self.arguments, self.system) == (
+            other.tokenizer,
+            other.templates,
+            other.arguments,
+            other.system,
+        )
+
+    def render(self, messages: Messages, add_generation_prompt: bool = True) -> str:
+        """What the model reads of a chat.
+
+        Args:
+            messages: a system text in the first turn is put in front of the first user turn where
+                the template has no system turn.
+            add_generation_prompt: open the turn of an answer; False leaves the last turn open.
+
+        Raises:
+            NoChatTemplate: there is none.
+            BadTemplate: it fails, or loses or changes the text of a turn.
+            NoPlace: a system text has no place, or the template's own cannot be taken away.
+        """
+        _ = self._around_user  # Refused here where it loses what the user says.
+        told, turns = _split(messages)
+        told = in_front(told, self.system.text or "")
+        if told:
+            turns = self._placed(told, turns)
+        write = self._write_without_own if self.system.kind == "none" else self._write
+        text = write(
+            turns,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
+        )
+        self._require_every_turn(turns, text)
+        return text
+
+    @cached_property
+    def shows_system(self) -> bool:
+        """Whether it writes what a system turn says, and the user's turn behind it."""
+        return self._beside_system is not None
+
+    @cached_property
+    def inserted(self) -> str | None:
+        """The text that the template inserts by itself where nobody gives a system text.
+
+        It is what stands around a first user turn and is no marker of turns. None where there is
+        none, and where the template does not write what the user says.
+
+        Raises:
+            NoChatTemplate: there is no template.
+        """
+        try:
+            head, tail = self._around_user
+        except BadTemplate:
+            return None
+        parts = [self._own_system_text(head)]
+        for said in (self._said(self._later_head or ""), self._said(tail)):  # in every turn
+            if _is_text(said) and not (parts[0] and parts[0] in said):
+                parts.append(said)
+        return "\n".join(filter(None, parts)) or None
+
+    @cached_property
+    def kept(self) -> str | None:
+        """What of `inserted` stays beside a system text that somebody gives."""
+        if self.inserted is None:
+            return None
+        given = [{"role": "system", "content": SYSTEM_PROBE}] if self.shows_system else []
+        return self._left_of_own(self._write([*given, user_turn(USER_PROBE)]))
+
+    @property
+    def dated(self) -> bool:
+        """Whether what is inserted is another text on another day."""
+        if self.system.kind == "none":
+            return False
+        try:
+            turns = [user_turn(USER_PROBE)]
+            if self.system.text is not None:
+                turns = self._placed(self.system.text, turns)
+            another_day = _ANOTHER_DAY + self.source
+            return _DATE_PROBE in self._write(turns, chat_template=another_day)
+        except UserError:
+            return False
+
+    def identity(self) -> dict[str, Any]:
+        """What results and artifacts say of the system text."""
+        return self.system.identity(self.inserted if self.system.kind == "template" else None)
+
+    # --- what the template writes
+
+    def _write(self, messages: Messages, **options: Any) -> str:
+        """Its own output, with the turn of an answer opened unless `options` say otherwise.
+
+        Raises:
+            NoChatTemplate: there is none.
+            BadTemplate: it fails.
+        """
+        _ = self.source  # What is wrong with it is told before transformers tells it.
+        options = {"add_generation_prompt": True} | self.arguments | options
+        try:
+            return self.tokenizer.apply_chat_template(messages, tokenize=False, **options)
+        except (jinja2.exceptions.TemplateError, TypeError, ValueError, LookupError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise BadTemplate(
+                f"The chat template of {self.owner} cannot be applied: {reason.rstrip('.')}; give "
+                "tokenizer=<one with another template>, or chat=off."
+            ) from None
+
+    @cached_property
+    def _around_user(self) -> tuple[str, str]:
+        """What stands before and behind the text of a single user turn.
+
+        Raises:
+            BadTemplate: the text is not there as it was given.
+        """
+        head, found, tail = self._write([user_turn(USER_PROBE)]).partition(USER_PROBE)
+        if not found:
+            raise BadTemplate(
+                f"The chat template of {self.owner} does not write what the user says, or changes "
+                f"it{self._hint_of_parts()}, so that answers would not be answers to the prompts; "
+                "give tokenizer=<one with another template>, or chat=off."
+            )
+        return head, tail
+
+    @cached_property
+    def _beside_system(self) -> tuple[str, str] | None:
+        """What stands before a system text, and between it and the user's; None if it is lost."""
+        turns = [{"role": "system", "content": SYSTEM_PROBE}, user_turn(USER_PROBE)]
+        try:
+            before, told, rest = self._write(turns).partition(SYSTEM_PROBE)
+        except BadTemplate:
+            return None
+        between, said, _ = rest.partition(USER_PROBE)
+        return (before, between) if told and said else None
+
+    @cached_property
+    def _later_head(self) -> str | None:
+        """What a first user turn's text would have before it were it opened as a later one is.
+
+        None where the template has no later turns, or closes them otherwise.
+        """
+        head, tail = self._around_user
+        begun = [user_turn(EARLIER_PROBE), {"role": "assistant", "content": ANSWER_PROBE}]
+        try:
+            closed = self._write(begun, add_generation_prompt=False).partition(ANSWER_PROBE)[2]
+            later = self._write([*begun, user_turn(USER_PROBE)]).partition(ANSWER_PROBE)[2]
+        except BadTemplate:
+            return None
+        opened, found, rest = later.partition(USER_PROBE)
+        if not found or rest != tail or not opened.startswith(closed):
+            return None
+        opened = opened.removeprefix(closed)
+        bos = getattr(self.tokenizer, "bos_token", None) or ""
+        begins = head.startswith(bos) and not opened.startswith(bos)
+        return bos + opened if begins else opened
+
+    @cached_property
+    def _own_turn(self) -> str | None:
+        """What a first user turn has before it and a later one has not, markers and all.
+
+        It stands behind the token that begins a text, or behind the user turn's opening. None
+        where first and later turns differ otherwise.
+        """
+        head, later = self._around_user[0], self._later_head
+        if later is None:
+            return None
+        bos = getattr(self.tokenizer, "bos_token", None) or ""
+        begun = bos if later.startswith(bos) and head.startswith(bos) else ""
+        opened = later.removeprefix(begun)
+        if head.startswith(begun) and head.removeprefix(begun).endswith(opened):
+            return head[len(begun) : len(head) - len(opened)]
+        return head.removeprefix(later) if head.startswith(later) else None
+
+    # --- the template's own system text
+
+    def _own_system_text(self, head: str) -> str:
+        """The text of `_own_turn`, its markers left out as far as they can be told."""
+        if self._own_turn is not None:
+            whole = self._said(self._own_turn)
+        else:
+            whole = self._said(head) if _is_text(self._said(head)) else ""
+        if self._beside_system is None:
+            return whole
+        before, between = self._beside_system
+        text = head.removeprefix(before).removesuffix(between)
+        instead = len(text) == len(head) - len(before) - len(between)
+        return text.strip() if instead and not _is_text(self._said(before)) else whole
+
+    def _said(self, text: str) -> str:
+        """A piece of output without special tokens and without the name of the system's role."""
+        special = {*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab()}
+        for token in sorted(special, key=len, reverse=True):
+            text = text.replace(token, "")
+        text = re.sub(r"<\|[^|<>]*\|>", "", text)
+        return re.sub(r"^\W*(system|developer)\s*(:|\n|$)", "", text, flags=re.I).strip()
+
+    def _left_of_own(self, text: str) -> str | None:
+        """The lines of `inserted` that stand in `text`."""
+        lines = [line.strip() for line in (self.inserted or "").splitlines()]
+        return "\n".join(line for line in lines if re.search(r"\w", line) and line in text) or None
+
+    def _write_without_own(self, turns: Messages, **options: Any) -> str:
+        """The output for `turns` without what the template inserts by itself.
+
+        The first user turn gets the head of a later one. Where the template has no later turns, an
+        empty system turn stands in for its own.
+
+        Raises:
+            NoPlace: the text cannot be taken away, or stays beside another system text.
+        """
+        if self.inserted is None:
+            return self._write(turns, **options)
+        if turns[0]["role"] == "system":
+            if self.kept:
+                raise NoPlace(
+                    f"system=none: the chat template of {self.owner} keeps {self.kept!r} beside "
+                    "the system text that it is given; leave system=none out."
+                )
+            return self._write(turns, **options)
+        if (
+            self._own_turn is not None
+            and self._left_of_own(self._later_head + self._around_user[1]) is None
+        ):
+            # Asked anew: the head may hold a date.
+            head = self._write([user_turn(EARLIER_PROBE)]).partition(EARLIER_PROBE)[0]
+            text = self._write(turns, **options)
+            if text.startswith(head):
+                return self._later_head + text.removeprefix(head)
+        empty = {"role": "system", "content": ""}
+        try:
+            left = self._left_of_own(self._write([empty, user_turn(USER_PROBE)]))
+        except BadTemplate:
+            left = self.inserted
+        if left:
+            raise NoPlace(
+                f"system=none: the chat template of {self.owner} inserts {left!r} and cannot be "
+                "made to leave it out; leave system=none out, or give "
+                "tokenizer=<one with another template>."
+            )
+        return self._write([empty, *turns], **options)
+
+    # --- what is asked of the output
+
+    def _placed(self, told: str, turns: Messages) -> Messages:
+        """A chat with a system text in the system turn, or in front of the first user turn.
+
+        Raises:
+            NoPlace: the template has no system turn, and the chat no user turn.
+        """
+        if self.shows_system:
+            return [{"role": "system", "content": told}, *turns]
+        first = next((i for i, turn in enumerate(turns) if turn["role"] == "user"), None)
+        if first is None:
+            raise NoPlace(
+                f"The chat template of {self.owner} shows no system turn, and there is no user "
+                "turn in the chat: a system text has no place in it; give "
+                "tokenizer=<one with another template>."
+            )
+        said = turns[first] | {"content": in_front(told, turns[first]["content"])}
+        return [*turns[:first], said, *turns[first + 1 :]]
+
+    def _hint_of_parts(self) -> str:
+        parts = [{"type": "text", "text": USER_PROBE}]
+        try:
+            text = self._write([{"role": "user", "content": parts}])
+        except BadTemplate:
+            return ""
+        whole = USER_PROBE in text
+        return " (it reads lists of parts, as a multimodal model's does)" if whole else ""
+
+    def _require_every_turn(self, turns: Messages, text: str) -> None:
+        """
+        Raises:
+            BadTemplate: the text of a turn is not in the output, or behind that of a later one.
+        """
+        end = 0
+        for turn in turns:
+            said = turn["content"].strip()
+            # Some templates write a system text into the last user turn.
+            begin = text.find(said, 0 if turn["role"] == "system" else end)
+            if begin < 0:
+                raise BadTemplate(
+                    f"The chat template of {self.owner} loses or changes what a turn of the "
+                    f"{turn['role']} says ({len(said)} characters, turn {turns.index(turn) + 1} "
+                    f"of {len(turns)}); give tokenizer=<one with another template>, or chat=off."
+                )
+            if turn["role"] != "system":
+                end = begin + len(said)
+
+
+def _split(messages: Messages) -> tuple[str, Messages]:
+    """The system text that a chat begins with, and the other turns."""
+    begun = bool(messages) and messages[0]["role"] == "system"
+    return (messages[0]["content"] if begun else ""), messages[begun:]
+
+
+def _is_text(said: str) -> bool:
+    return len(re.findall(r"\w+", said)) > _FEW_WORDS

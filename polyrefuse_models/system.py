@@ -1,0 +1,80 @@
+"""Which system text a model gets: its template's own, none, or a file's."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from polyrefuse_tasks.errors import UserError
+
+
+class BadSystem(UserError):
+    """A system text that cannot be had."""
+
+
+@dataclass(frozen=True)
+class System:
+    """The system text that was asked for.
+
+    Attributes:
+        kind: "template" leaves the template's own text, where it inserts one; "none" takes that
+            away; "file" puts the text of a file into the system turn.
+        text: the file's.
+        path: the file, as it was named.
+    """
+
+    kind: Literal["template", "none", "file"] = "template"
+    text: str | None = None
+    path: str | None = None
+
+    @property
+    def sha256(self) -> str | None:
+        """Checksum of the file's text."""
+        return None if self.text is None else hashlib.sha256(self.text.encode()).hexdigest()
+
+    def identity(self, inserted: str | None) -> dict[str, Any]:
+        """What results and artifacts say of it.
+
+        Args:
+            inserted: what the template inserts by itself, as it is rendered.
+        """
+        text = inserted if self.text is None else self.text
+        return {"system": self.kind, "system_text": text, "system_sha256": self.sha256}
+
+
+def read_system(kind: str | None = "template", file: str | Path | None = None) -> System:
+    """What `system=` and `system_file=` name.
+
+    Args:
+        kind: "template" or "none"; None, which lm-eval makes of the word, is "none" too.
+        file: with the text of a system turn, in UTF-8; blank space around it is left out, as most
+            templates do.
+
+    Raises:
+        BadSystem: an unknown kind, both, or a file that is missing, empty or not UTF-8.
+    """
+    kind = "none" if kind is None else kind
+    if kind not in ("template", "none"):
+        raise BadSystem(
+            f"system={kind} is not known; use system=template or system=none, and "
+            "system_file=FILE for a text of your own."
+        )
+    if file is None:
+        return System(kind)
+    if kind == "none":
+        raise BadSystem(
+            f"system=none asks for no system text and the system file {file} for one; give one of "
+            "them."
+        )
+    try:
+        text = Path(str(file)).read_text(encoding="utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise BadSystem(f"The system file {file} is not UTF-8; save it as UTF-8 text.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BadSystem(f"The system file {file} cannot be read: {reason}.") from None
+    if not text:
+        raise BadSystem(f"The system file {file} is empty; write the system text into it.")
+    return System("file", text, str(file))

@@ -1,0 +1,38 @@
+"""Warns, task by task, of answers that do not depend on the prompt."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from polyrefuse_tasks.judges import Label, UnknownLanguage, judge_response
+from polyrefuse_tasks.same_answers import FEWEST, SHARE, warn_of_same_answers
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+
+
+def same_answers(requests: Sequence[Instance], answers: Sequence[str]) -> Iterator[str]:
+    """A sentence for each task most of whose answers are one text and no refusal.
+
+    Tasks whose rows have no language are no refusal tasks; equal answers may be right there.
+    """
+    tasks: dict[str, list[tuple[dict[str, Any], str]]] = defaultdict(list)
+    for request, answer in zip(requests, answers, strict=True):
+        if "language" in request.doc:
+            tasks[request.task_name].append((request.doc, answer))
+    for task, given in tasks.items():
+        most = max(Counter(" ".join(answer.split()) for _, answer in given).values())
+        if most <= FEWEST * SHARE:
+            continue  # The usual case: nothing needs to be judged.
+        try:
+            kept = [answer for doc, answer in given if not _refused(answer, doc["language"])]
+        except UnknownLanguage:
+            continue
+        if said := warn_of_same_answers(kept):
+            yield f"{task}: {said}"
+
+
+def _refused(answer: str, language: str) -> bool:
+    return judge_response(answer, language).label is Label.REFUSAL

@@ -1,0 +1,70 @@
+"""The generation settings that a run's answers were made with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from polyrefuse_models.generation import settings_of
+from polyrefuse_tasks.generation import SAMPLING
+from polyrefuse_tasks.invocation import asked_of_lm_eval
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from lm_eval.api.instance import Instance
+    from transformers import PreTrainedModel
+
+
+def effective(model: PreTrainedModel, requested: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The settings that every answer of a run was made with.
+
+    Args:
+        model: what it starts from where a request names nothing.
+        requested: the settings of the requests, each once; where all answers came from a cache
+            there are none, and what `--gen_kwargs` names stands in for them.
+
+    Returns:
+        One value a setting. A setting in which the tasks differ is left out: each task's own is in
+        its `generation_kwargs`. Where nothing is sampled, what acts on samples alone is, too.
+    """
+    named = asked_of_lm_eval("gen_kwargs")
+    every = [
+        settings_of(model) | request
+        for request in requested or [named if isinstance(named, dict) else {}]
+    ]
+    shared = {
+        name: value
+        for name, value in every[0].items()
+        if all(name in other and other[name] == value for other in every)
+    }
+    sampled = any(settings["do_sample"] for settings in every)
+    return {name: value for name, value in shared.items() if sampled or name not in SAMPLING}
+
+
+def kept_otherwise(requests: Sequence[Instance]) -> Iterator[str]:
+    """A sentence for each task whose requests have other settings than the run claims for it.
+
+    lm-eval's `--cache_requests` keeps requests with their settings and knows them again by their
+    task alone, so that a later `--gen_kwargs` is in the results and not in the answers.
+    """
+    tasks = asked_of_lm_eval("eval_tasks") or {}
+    told = set[str]()
+    for request in requests:
+        name, made = request.task_name, request.args[1]
+        if name in told or name not in tasks:
+            continue
+        claimed = tasks[name].config.generation_kwargs or {}
+        differing = [
+            key for key in made.keys() | claimed.keys() if made.get(key) != claimed.get(key)
+        ]
+        if differing:
+            told.add(name)
+            settings = ", ".join(
+                f"{key}={made.get(key)} (the run claims {claimed.get(key)})"
+                for key in sorted(differing)
+            )
+            yield (
+                f"The answers of {name} were made with {settings}: --cache_requests kept its "
+                "requests from an earlier run, settings and all; run it again with "
+                "--cache_requests refresh."
+            )

@@ -1,0 +1,108 @@
+"""Generation settings of the protocol: what a checkpoint brings along must not change an answer.
+
+A checkpoint's `generation_config.json` is filled in wherever a request names no value, so that
+"greedy" is greedy with the author's `repetition_penalty`. Task YAML cannot name neutral values for
+every engine: vLLM's `SamplingParams` and OpenAI's servers refuse names that they do not know
+(`no_repeat_ngram_size`, `num_beams`). So the wrappers of this package set a checkpoint's settings
+aside (`polyrefuse_models.generation`), and a run with lm-eval's own `hf` is warned. vLLM is handed
+explicit sampling parameters by lm-eval and reads none of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from polyrefuse_tasks.invocation import asked_of_lm_eval, warn_once
+
+SAMPLING: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+"""Neutral values of what acts on sampled answers alone, and what each sampled task names."""
+
+NEUTRAL: dict[str, Any] = {
+    "do_sample": False,
+    **SAMPLING,
+    "min_p": None,
+    "top_h": None,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "num_beams": 1,
+    "early_stopping": False,
+    "length_penalty": 1.0,
+    "repetition_penalty": 1.0,
+    "encoder_repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "min_new_tokens": None,
+    "max_new_tokens": None,
+    "max_time": None,
+    "stop_strings": None,
+    "bad_words_ids": None,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+    "sequence_bias": None,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "exponential_decay_length_penalty": None,
+    "guidance_scale": None,
+    "renormalize_logits": False,
+    "remove_invalid_values": False,
+    "watermarking_config": None,
+    "token_healing": False,
+    "num_return_sequences": 1,
+}
+"""Each setting of transformers' `generate` that changes an answer, and the value that does not."""
+
+_WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
+    "min_new_tokens": (0,),
+    "top_k": (50,),
+    "guidance_scale": (1, 1.0),
+}
+"""Values that change nothing either: of `top_k`, transformers' own default."""
+
+
+def departures(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that change answers, of those that a checkpoint's generation_config makes.
+
+    Args:
+        settings: as `GenerationConfig.to_dict` has them.
+    """
+    return {
+        name: value
+        for name, value in settings.items()
+        if name in NEUTRAL
+        and value is not None
+        and value != NEUTRAL[name]
+        and value not in _WITHOUT_EFFECT.get(name, ())
+    }
+
+
+def warn_of_inherited_settings() -> None:
+    """Warn, once a process, where lm-eval's `hf` decodes with a checkpoint's own settings.
+
+    What sampled tasks name and greedy ones do not read is left out, and what `--gen_kwargs` names.
+    """
+    lm = asked_of_lm_eval("lm")
+    config = getattr(getattr(lm, "model", None), "generation_config", None)
+    if not hasattr(config, "to_dict"):
+        return
+    named = asked_of_lm_eval("gen_kwargs")
+    named = named if isinstance(named, dict) else {}
+    left_out = {"do_sample", *SAMPLING, *named}
+    found = {
+        name: value for name, value in departures(config.to_dict()).items() if name not in left_out
+    }
+    if not found:
+        return
+    numbers = [f"{name}={NEUTRAL[name]}" for name in found if NEUTRAL[name] is not None]
+    warn_once(
+        f"The checkpoint's generation_config asks for {listed(found)}, and this model decodes with "
+        "it, so that its rates are not the protocol's; use --model baseline-hf, which sets it aside"
+        + (f", or name neutral values: --gen_kwargs {','.join(numbers)}." if numbers else ".")
+    )
+
+
+def listed(settings: Mapping[str, Any]) -> str:
+    """Settings as a sentence names them."""
+    return ", ".join(f"{name}={value}" for name, value in settings.items())

@@ -1,0 +1,271 @@
+"""What a chat template does with a conversation, told from what it writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from polyrefuse_models.chat_template import (
+    BadTemplate,
+    ChatTemplate,
+    Messages,
+    NoChatTemplate,
+    NoPlace,
+    user_turn,
+    with_system,
+)
+from polyrefuse_models.system import BadSystem, System, read_system
+from tests.models import TEMPLATE, make_tokenizer
+from tests.polyrefuse_models.templates import (
+    ALONE_WITH_SYSTEM,
+    BEHIND_USER,
+    BY_DEFAULT,
+    BY_DEFAULT_IN_WORDS,
+    DATED,
+    DROPS_SYSTEM,
+    EMPTIED,
+    IN_EVERY_TURN,
+    IN_USER_TURN,
+    INSERTING,
+    LOSING,
+    NO_SYSTEM,
+    OWN_TEXT,
+    PREAMBLE,
+    TURN,
+    template,
+)
+
+HI = [user_turn("Hi")]
+HISTORY = [user_turn("Is it wet?"), {"role": "assistant", "content": "It is."}, *HI]
+OWN, NONE, FILE = System(), System("none"), System("file", "Mind the glorbons.", "glorbons.txt")
+
+
+def of(source: str | dict[str, str] | None, system: System = OWN, **arguments: str) -> ChatTemplate:
+    return ChatTemplate(make_tokenizer(source), "quend/glorbon", system, arguments)
+
+
+# --- where a system text stands
+
+
+@pytest.mark.parametrize(
+    ("source", "messages", "expected"),
+    [
+        (TEMPLATE, HI, "<s><|system|>P<|end|><|user|>Hi<|end|><|assistant|>\n"),
+        (
+            TEMPLATE,
+            with_system(HI, "Be brief."),
+            "<s><|system|>P\n\nBe brief.<|end|><|user|>Hi<|end|><|assistant|>\n",
+        ),
+        (NO_SYSTEM, HI, "<s><|user|>P\n\nHi<|end|><|assistant|>\n"),
+        (
+            NO_SYSTEM,
+            with_system(HI, "Be brief."),
+            "<s><|user|>P\n\nBe brief.\n\nHi<|end|><|assistant|>\n",
+        ),
+        (
+            DROPS_SYSTEM,
+            HISTORY,
+            "<s><|user|>P\n\nIs it wet?<|end|><|assistant|>It is.<|end|><|user|>Hi<|end|>"
+            "<|assistant|>\n",
+        ),
+        (IN_USER_TURN, HI, "<s>[INST] <<SYS>>\nP\n<</SYS>>\n\nHi [/INST]"),
+        (PREAMBLE, HI, f"{OWN_TEXT} USER: P\n\nHi ASSISTANT:"),
+    ],
+)
+def test_where_a_system_text_stands(source: str, messages: Messages, expected: str) -> None:
+    before = json.dumps(messages)
+    assert of(source).render(with_system(messages, "P")) == expected
+    assert json.dumps(messages) == before
+
+
+@pytest.mark.parametrize("source", [TEMPLATE, NO_SYSTEM, DROPS_SYSTEM, *INSERTING.values(), DATED])
+def test_a_file_s_text_and_every_turn_are_read(source: str) -> None:
+    for messages in (HI, HISTORY, with_system(HISTORY, "Be brief.")):
+        text = of(source, FILE).render(messages)
+        places = [text.index(turn["content"]) for turn in messages if turn["role"] != "system"]
+        assert places == sorted(places)
+        assert text.count(FILE.text) == 1
+        assert ("Be brief." in text) == (messages[0]["role"] == "system")
+
+
+def test_no_place_for_a_system_text() -> None:
+    begun = [{"role": "assistant", "content": "Hi"}]
+    with pytest.raises(NoPlace, match="quend/glorbon shows no system turn, and there is no user"):
+        of(NO_SYSTEM).render(with_system(begun, "P"))
+
+
+def test_an_answer_that_is_begun() -> None:
+    begun = [*HI, {"role": "assistant", "content": "Well,"}]
+    for system in (OWN, NONE):
+        text = of(BY_DEFAULT, system).render(begun, add_generation_prompt=False)
+        assert text.endswith("<|user|>Hi<|end|><|assistant|>Well,")
+
+
+# --- what is inserted
+
+
+@pytest.mark.parametrize("source", INSERTING.values(), ids=INSERTING)
+def test_the_template_s_own_text_is_told_and_taken_away(source: str) -> None:
+    assert of(source).inserted == OWN_TEXT
+    assert of(source).identity() == {
+        "system": "template",
+        "system_text": OWN_TEXT,
+        "system_sha256": None,
+    }
+    assert of(source, NONE).identity()["system_text"] is None
+    for messages in (HI, HISTORY):
+        bare, own = of(source, NONE).render(messages), of(source).render(messages)
+        assert OWN_TEXT in own and "Glorb" not in bare
+        assert own.endswith(bare[bare.index(messages[-1]["content"]) :])
+        assert [bare.count(turn["content"]) for turn in messages] == [1] * len(messages)
+
+
+def test_without_its_own_text_a_first_turn_is_as_a_later_one() -> None:
+    """The hand-written templates of 2505.17306 have no system turn at all."""
+    assert of(BY_DEFAULT, NONE).render(HI) == "<s><|user|>Hi<|end|><|assistant|>\n"
+    assert of(DATED, NONE).render(HI) == "<s><|user|>Hi<|end|><|assistant|>\n"
+    assert of(IN_USER_TURN, NONE).render(HI) == "<s>[INST] Hi [/INST]"
+    assert of(PREAMBLE, NONE).render(HI) == "USER: Hi ASSISTANT:"
+    expected = "<s>### User:\nHi\n\n<|assistant|>\n"
+    assert of(BY_DEFAULT_IN_WORDS, NONE).render(HI) == expected
+
+
+def test_an_empty_system_turn_where_there_are_no_later_turns() -> None:
+    assert of(EMPTIED).inserted == OWN_TEXT
+    expected = "<s><|system|><|end|><|user|>Hi<|end|><|assistant|>"
+    assert of(EMPTIED, NONE).render(HI) == expected
+
+
+@pytest.mark.parametrize("source", [ALONE_WITH_SYSTEM, IN_EVERY_TURN, BEHIND_USER])
+def test_a_text_that_cannot_be_taken_away(source: str) -> None:
+    assert OWN_TEXT in of(source).inserted
+    with pytest.raises(
+        NoPlace, match="system=none: .* of quend/glorbon inserts .*Glorb, a gardener"
+    ):
+        of(source, NONE).render(HI)
+
+
+def test_a_text_that_stays_beside_another() -> None:
+    own = "Cutting Knowledge Date: March 2031\nToday Date: 7 May 2031"
+    template = of(DATED, date_string="7 May 2031")
+    assert template.inserted == template.kept == own
+    assert of(BY_DEFAULT).kept is None
+    with pytest.raises(NoPlace, match="keeps 'Cutting Knowledge .* beside the system text"):
+        of(DATED, NONE, date_string="7 May 2031").render(with_system(HI, "P"))
+
+
+@pytest.mark.parametrize("source", [TEMPLATE, NO_SYSTEM, DROPS_SYSTEM])
+def test_nothing_is_inserted(source: str) -> None:
+    assert of(source).inserted is None
+    assert of(source, NONE).render(HISTORY) == of(source).render(HISTORY)
+
+
+def test_a_date_is_told() -> None:
+    assert of(DATED).dated and of(DATED, FILE).dated
+    assert not of(DATED, date_string="7 May 2031").dated
+    assert not of(DATED, NONE).dated
+    assert not of(BY_DEFAULT).dated
+
+
+# --- templates that lose what is said
+
+
+@pytest.mark.parametrize("source", LOSING.values(), ids=LOSING)
+def test_a_template_that_loses_what_the_user_says(source: str) -> None:
+    with pytest.raises(BadTemplate, match="chat template of quend/glorbon does not write what"):
+        of(source).render(HI)
+    assert of(source).inserted is None
+
+
+def test_a_template_that_reads_parts_is_told_so() -> None:
+    with pytest.raises(BadTemplate, match="it reads lists of parts, as a multimodal model's does"):
+        of(LOSING["parts"]).render(HI)
+
+
+@pytest.mark.parametrize(
+    ("turn", "lost"),
+    [
+        (TURN + "{% if loop.last %}{% endif %}", None),
+        ("{% if loop.last %}" + TURN + "{% endif %}", "user .* turn 1 of 3"),
+        ("{% if loop.first %}" + TURN + "{% endif %}", "assistant .* turn 2 of 3"),
+        ("{% if message.role == 'user' %}" + TURN + "{% endif %}", "assistant .* turn 2 of 3"),
+        (TURN.replace("content", "content | replace('wet', '')"), "user .* turn 1 of 3"),
+        (TURN.replace("content", "content | trim"), None),
+    ],
+)
+def test_every_turn_of_a_history_is_looked_for(turn: str, lost: str | None) -> None:
+    assert "Hi" in of(template(turn)).render(HI)
+    if lost is None:
+        of(template(turn)).render([user_turn(" Is it wet?\n"), *HISTORY[1:]])
+        return
+    with pytest.raises(BadTemplate, match=f"loses or changes what a turn of the {lost}"):
+        of(template(turn)).render(HISTORY)
+
+
+def test_the_cases_that_were_measured_wrongly(shared: Path) -> None:
+    found = {path.stem: of(path.read_text()) for path in (shared / "cases/templates").iterdir()}
+    assert found.keys() >= {"dropper", "gemma", "noprompt", "parts"}
+    for name in ("noprompt", "parts"):
+        with pytest.raises(BadTemplate, match="does not write what the user says"):
+            found[name].render(HI)
+    for name in ("dropper", "gemma"):
+        expected = "<s><|user|>Be brief.\n\nHi<|end|><|assistant|>"
+        assert found[name].render(with_system(HI, "Be brief.")) == expected
+
+
+def test_a_template_that_fails() -> None:
+    broken = template("{{ raise_exception('Only on Mondays.') }}")
+    with pytest.raises(BadTemplate, match="cannot be applied: Only on Mondays; give tokenizer="):
+        of(broken).render(HI)
+    with pytest.raises(BadTemplate, match="quend/glorbon cannot be applied: .*'int' object"):
+        of(template("{{ message.content + (1)() }}")).render(HI)
+
+
+# --- which template
+
+
+def test_named_templates() -> None:
+    named = {"chat": TEMPLATE, "rag": BY_DEFAULT}
+    with pytest.raises(
+        NoChatTemplate, match="templates chat, rag, and none of them is the default"
+    ):
+        of(named).render(HI)
+    with pytest.raises(NoChatTemplate, match="no chat template 'tool'; name one of chat, rag"):
+        of(named, chat_template="tool").render(HI)
+    assert of(named, chat_template="rag").inserted == OWN_TEXT
+    assert of(named | {"default": TEMPLATE}).inserted is None
+    assert of(TEMPLATE, chat_template=BY_DEFAULT).inserted == OWN_TEXT
+    with pytest.raises(NoChatTemplate, match="without a name, and none is called 'rag'"):
+        of(TEMPLATE, chat_template="rag").render(HI)
+    with pytest.raises(NoChatTemplate, match="tokenizer of quend/glorbon has no chat template"):
+        of(None).render(HI)
+
+
+# --- what is asked for
+
+
+def test_a_system_file(tmp_path: Path) -> None:
+    (tmp_path / "s.txt").write_text("\ufeffMind the glörbons.\n\n", encoding="utf-8")
+    system = read_system(file=tmp_path / "s.txt")
+    assert (system.kind, system.text) == ("file", "Mind the glörbons.")
+    assert system.identity(None)["system_sha256"] == system.sha256 != FILE.sha256
+    (tmp_path / "empty.txt").write_text(" \n")
+    (tmp_path / "latin.txt").write_bytes("glörbon".encode("latin-1"))
+    for name, said in {
+        "empty.txt": "is empty; write",
+        "latin.txt": "is not UTF-8",
+        "absent.txt": "cannot be read: No such file",
+        ".": "cannot be read: Is a directory",
+    }.items():
+        with pytest.raises(BadSystem, match=f"The system file {tmp_path / name} {said}"):
+            read_system(file=tmp_path / name)
+    with pytest.raises(BadSystem, match="system=none asks for no system text and the system file"):
+        read_system("none", tmp_path / "s.txt")
+    with pytest.raises(BadSystem, match="system=nothing is not known; use system=template or"):
+        read_system("nothing")
+
+
+def test_lm_eval_reads_the_word_none_as_none() -> None:
+    assert read_system(None) == read_system("none") == NONE
