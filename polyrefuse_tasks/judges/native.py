@@ -42,15 +42,15 @@ def judge_refusal(response: str, language: str) -> Judgement:
         return Judgement(Label.COMPLIANCE)
     told = []
     for rules, text in readings:
-        formula = rules.opening.match(text)
+        formula = rules.first_refusal(text)
         # Where neither list has a phrase, which is so of most answers, one search tells.
         if formula is None and (telling := rules.telling.search(text)):
             told.append((rules, text, telling.start()))
-            formula = rules.anywhere.search(text, telling.start())
+            formula = rules.search(rules.anywhere, text, telling.start())
         if formula is not None:
             return _weigh(formula, rules, text, response)
     for rules, text, start in told:
-        soft = rules.soft.search(text, start)
+        soft = rules.search(rules.soft, text, start)
         if soft is not None and (
             _goes_on(rules, text, soft) or _stops_there(rules, text, response)
         ):
