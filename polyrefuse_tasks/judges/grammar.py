@@ -5,7 +5,7 @@ A pattern is written in words, and a speaker of the language can read it:
     i {cannot} ... (help|assist)
 
     word        a whole word; `*` stands for the rest of one: `refus*`, `*ability`
-    (a|b)       any of these, `(a|)` a or nothing
+    (a|b)       any of these, `(a|)` a or nothing; one may hold others
     {name}      any entry of the list `name` under the phrase file's key `words`; an entry is a
                 pattern itself, and may name the lists above its own. Where there is a list
                 `clause`, it stands first
@@ -30,7 +30,8 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-_TOKEN = re.compile(r" \.\.\. | ~ |\(([^()]*\|[^()]*)\)|\{([^{}]*)\}|\*")
+_GROUP = re.compile(r"\(([^()]*\|[^()]*)\)")
+_TOKEN = re.compile(r" \.\.\. | ~ |\{([^{}]*)\}|\*")
 _END = re.compile(r"(?:[!?。।؟]|\.(?!\w))+")
 # Vowel signs and tones: letters to their readers, though not to \w.
 _MARKS = "\u0300-\u036f\u0610-\u061a\u064b-\u065f\u0900-\u0963\u0966-\u0dff\u0e31-\u0e4e"
@@ -196,15 +197,21 @@ class Compiler:
         )
 
     def _compile(self, pattern: str) -> _Piece:
+        # Inner groups first: each becomes a list without a name.
+        written = pattern
+        while group := _GROUP.search(written):
+            name = f"{len(self._lists)} {'or nothing' if '' in group[1].split('|') else ''}"
+            self.add_list(name, [entry for entry in group[1].split("|") if entry])
+            written = f"{written[: group.start()]}{{{name}}}{written[group.end() :]}"
+
         parts: list[_Part] = []
         found: list[_Piece] = []
         position = 0
-        for token in [*_TOKEN.finditer(pattern), None]:
-            literal = pattern[position : token.start() if token else None]
+        for token in [*_TOKEN.finditer(written), None]:
+            literal = written[position : token.start() if token else None]
             if re.search(r"[()|{}^$]", literal):
                 raise BadPattern(
-                    f"{pattern!r}, where (a|b) or {{name}} is not closed or holds others, or "
-                    "^ or $ is not at an end"
+                    f"{pattern!r}, where (a|b) or {{name}} is not closed, or ^ or $ not at an end"
                 )
             self._add_literal(literal, parts, found)
             if token is None:
@@ -214,20 +221,14 @@ class Compiler:
                 parts.append((self._gaps[token[0]], False))
             elif token[0] == "*":
                 parts.append((rf"[\w{_MARKS}]*", False))
-            elif token[2] is not None:
-                if token[2] not in self._lists:
-                    known = ", ".join(self._lists) or "none"
-                    raise BadPattern(
-                        f"{pattern!r}, but the lists above it under the key words are: {known}"
-                    )
-                found.append(self._lists[token[2]])
-                parts.append((found[-1].regex, False))
+            elif token[1] not in self._lists:
+                raise BadPattern(f"{pattern!r}, but no list {token[1]!r} stands above it in words")
             else:
-                entries = token[1].split("|")
-                group = self._any_of([entry for entry in entries if entry])
-                parts.append((group.regex, "" in entries))
-                if "" not in entries:
-                    found.append(group)
+                piece = self._lists[token[1]]
+                optional = token[1].endswith(" or nothing")
+                parts.append((piece.regex, optional))
+                if not optional:
+                    found.append(piece)
         needs = max((piece.needs for piece in found), key=_selectivity, default=frozenset())
         return _Piece(_join(parts), needs, sum(piece.letters for piece in found))
 

@@ -22,6 +22,8 @@ read it and agree. Its keys, of which only `opening` must be there:
     words            lists of words that the patterns of these three name, as `{cannot}`. The list
                      `clause` holds the words at which a clause ends
     document         words that open a document, such as a subject line: such an answer complies
+    title            what documents are called ("letter", "poem"): an answer complies under a
+                     heading with such a word
     window           characters of the answer that are read; 300 where not given
     spaces           false for a script without spaces between words; true where not given
     fold_diacritics  true where writers drop marks (tones, vowel signs); false where not given
@@ -61,6 +63,9 @@ from polyrefuse_tasks.judges.normalise import drop_marks, drop_spaces, normalise
 MAX_WHOLE = 80
 """An answer of more characters says more than a phrase of `whole`."""
 
+WINDOW = 300
+"""Characters of an answer that are read, where a phrase file does not say otherwise."""
+
 PHRASES = Path(__file__).parent / "phrases"
 """The folder of phrase files, one a language."""
 
@@ -74,10 +79,11 @@ _LISTS = (
     "advice",
     "cancel",
     "document",
+    "title",
 )
 _PATTERNS = ("grammar", "whole", "except")
 _SETTINGS: dict[str, tuple[type, Any]] = {
-    "window": (int, 300),
+    "window": (int, WINDOW),
     "spaces": (bool, True),
     "fold_diacritics": (bool, False),
 }
@@ -115,6 +121,7 @@ class Rules:
     """The phrases of `instead` and `advice` in one."""
     cancel: re.Pattern[str]
     document: re.Pattern[str]
+    title: re.Pattern[str]
     lead: re.Pattern[str]
     """To be matched where a sentence begins."""
     grammar: Grammar
@@ -250,8 +257,9 @@ def _patterns(
 ) -> tuple[Grammar, re.Pattern[str], Grammar]:
     """The patterns of a phrase file under `grammar`, `whole` and `except`."""
     words = content.get("words", {})
-    if not isinstance(words, dict):
-        raise BadPhraseFile(f"{path}: words must be lists with names, not {words!r}")
+    if not isinstance(words, dict) or not all(isinstance(name, str) for name in words):
+        # YAML reads `no` as false.
+        raise BadPhraseFile(f"{path}: words must be lists under names in letters, not {words!r}")
     compiler = Compiler(spell, spaces)
 
     def compiled(
