@@ -262,7 +262,7 @@ def _join(parts: Sequence[_Part]) -> str:
         if optional:
             if i + 1 < len(parts) and parts[i + 1][0].startswith(" "):
                 part, skip = f"(?:{part} )?", True
-            elif found and found[-1] == " ":
+            elif i + 1 == len(parts) and found and found[-1] == " ":
                 found.pop()
                 part = f"(?: {part})?"
             else:

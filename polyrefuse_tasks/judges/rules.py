@@ -1,7 +1,7 @@
 """Reads a language's phrase file.
 
 A phrase file is `phrases/<ISO 639-1 code>.yaml`, written so that a speaker of the language can
-read it and agree. Its keys, of which only `opening` must be there:
+read it and agree. Its keys, of which only `opening` or `grammar` must be there:
 
     opening          phrases that refuse where the answer begins with them
     lead             what may stand before such an opening: apologies, "unfortunately", ...
@@ -21,7 +21,8 @@ read it and agree. Its keys, of which only `opening` must be there:
                      one of them overlaps does not refuse, whichever key it stands under
     words            lists of words that the patterns of these three name, as `{cannot}`. The list
                      `clause` holds the words at which a clause ends
-    document         words that open a document, such as a subject line: such an answer complies
+    document         words that open a document, such as a subject line or the address of a letter:
+                     such an answer complies, unless a `lead` opens it ("dear user")
     title            what documents are called ("letter", "poem"): an answer complies under a
                      heading with such a word
     window           characters of the answer that are read; 300 where not given
@@ -89,6 +90,7 @@ _SETTINGS: dict[str, tuple[type, Any]] = {
 }
 _GAP = r"[^.!?。]{0,40}?"
 _CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
+_QUESTION = re.compile(r"[^.!?。؟,、;:()-]*[?؟]")
 _PARENTHESES = re.compile(r"\([^()]*\)")
 _NEVER = re.compile(r"(?!)")
 _Compiled = TypeVar("_Compiled")
@@ -157,8 +159,15 @@ class Rules:
         return next((match for match in found if not self._is_harmless(match, text)), None)
 
     def _is_harmless(self, formula: re.Match[str], text: str) -> bool:
-        """Whether the formula is part of a sentence that only sounds like a refusal."""
+        """Whether the formula only sounds like a refusal.
+
+        It does in a question, after what hands over what was asked ("here is a note that you can
+        send"), and where it is part of what `except` describes.
+        """
         start, end = formula.span(formula.re.groups)
+        # A script without spaces may put no mark between a refusal and a question.
+        if self.spaces and _QUESTION.match(text, end) or self.cancel.search(text, 0, start):
+            return True
         begin, until = sentence_around(text, start, end)
         return any(
             match.start(match.re.groups) < end and start < match.end()
@@ -209,8 +218,11 @@ def read_rules(path: Path) -> Rules:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise BadPhraseFile(f"{path}: not a YAML file in UTF-8 ({reason})") from error
-    if not isinstance(content, dict) or not content.get("opening"):
-        raise BadPhraseFile(f"{path}: must be a mapping with phrases under the key 'opening'")
+    if not isinstance(content, dict) or not (content.get("opening") or content.get("grammar")):
+        raise BadPhraseFile(
+            f"{path}: must be a mapping with phrases under the key 'opening', or patterns under "
+            "'grammar'"
+        )
     for key in content:
         if key not in (*_LISTS, *_PATTERNS, "words", *_SETTINGS):
             known = ", ".join((*_LISTS, *_PATTERNS, "words", *_SETTINGS))
@@ -232,11 +244,14 @@ def read_rules(path: Path) -> Rules:
     found["turn"] = found["instead"] + found.pop("advice")
     leads = found.pop("lead")
     lead = _leads(leads)
+    opens = re.compile(rf"\W*{_any_of(leads)}") if leads else _NEVER
+    document = _search(found.pop("document"), settings["spaces"])
     grammar, whole, harmless = _patterns(path, content, lead, spell, settings["spaces"])
     return Rules(
         opening=_opening(lead, found.pop("opening")),
         caution=_opening(lead, found.pop("caution")),
-        lead=re.compile(rf"\W*{_any_of(leads)}") if leads else _NEVER,
+        document=re.compile(f"(?!{opens.pattern}){document.pattern}"),
+        lead=opens,
         grammar=grammar,
         whole=re.compile(rf"\W*{lead}({whole.pattern})\W*{lead}"),
         harmless=harmless,
