@@ -35,11 +35,11 @@ _LABEL_WORDS = (
     "|ìdáhùn|idahun|èsì|olùrànlọ́wọ́|akiyesi|àkíyèsí|ikilo|ìkìlọ̀"
 )
 _LABEL = re.compile(rf"[\s#>*_\[(~]*(?:{_LABEL_WORDS})[\s*_\])]*[:：][\s*_]*(?=\S)", re.IGNORECASE)
-_DRESSED = re.compile(r"\s*(?:<|```|~~~|\{|\[|>|[-*+•·]\s)")
+_DRESSED = re.compile(r"\s*(?:<|```|~~~|\{|\[|>|[-*+•·]\s|\d{1,2}[.)]\s)")
 _FENCE = re.compile(r"\s*(?:```|~~~)[\w+-]*[ \t]*\r?\n?")
 _TAG = re.compile(r"</?[a-zA-Z!?][^<>]{0,200}>")
 _ENTITY = re.compile(r"&(?:#\d{1,6}|#x[0-9a-fA-F]{1,5}|[a-zA-Z]{2,8});")
-_LINE_MARKS = re.compile(r"\s*(?:[>\-*+•·][ \t>]+)+")
+_LINE_MARKS = re.compile(r"\s*(?:(?:[>\-*+•·]|\d{1,2}[.)])[ \t>]+)+")
 _SENTENCE_END = re.compile(r"[!?。।؟！？]+|\.+(?!\w)|\n")
 SAYS_SOMETHING = 4
 """Characters before the end of a sentence that is one."""

@@ -23,8 +23,8 @@ read it and agree. Its keys, of which only `opening` or `grammar` must be there:
                      `clause` holds the words at which a clause ends
     document         words that open a document, such as a subject line or the address of a letter:
                      such an answer complies, unless a `lead` opens it ("dear user")
-    title            what documents are called ("letter", "poem"): an answer complies under a
-                     heading with such a word
+    title            what documents are called ("letter", "poem"), whole words: an answer complies
+                     under a heading that has one
     window           characters of the answer that are read; 300 where not given
     spaces           false for a script without spaces between words; true where not given
     fold_diacritics  true where writers drop marks (tones, vowel signs); false where not given
@@ -161,12 +161,13 @@ class Rules:
     def _is_harmless(self, formula: re.Match[str], text: str) -> bool:
         """Whether the formula only sounds like a refusal.
 
-        It does in a question, after what hands over what was asked ("here is a note that you can
+        It does in a question (unless it opens the sentence: "can we talk of other things?"), after what hands over what was asked ("here is a note that you can
         send"), and where it is part of what `except` describes.
         """
         start, end = formula.span(formula.re.groups)
         # A script without spaces may put no mark between a refusal and a question.
-        if self.spaces and _QUESTION.match(text, end) or self.cancel.search(text, 0, start):
+        asks = self.spaces and formula.re is not self.grammar.at_start
+        if asks and _QUESTION.match(text, end) or self.cancel.search(text, 0, start):
             return True
         begin, until = sentence_around(text, start, end)
         return any(
@@ -255,6 +256,7 @@ def read_rules(path: Path) -> Rules:
         grammar=grammar,
         whole=re.compile(rf"\W*{lead}({whole.pattern})\W*{lead}"),
         harmless=harmless,
+        title=_nouns(found.pop("title"), settings["spaces"]),
         **{key: _search(phrases, settings["spaces"]) for key, phrases in found.items()},
         **settings,
     )
@@ -332,6 +334,12 @@ def _search(phrases: list[_Phrase], spaces: bool) -> re.Pattern[str]:
 def _leads(leads: list[_Phrase]) -> str:
     # A bound, because leads may overlap and an unbounded repeat would try every split of them.
     return rf"(?:{_any_of(leads)}\W*){{0,4}}" if leads else ""
+
+
+def _nouns(phrases: list[_Phrase], spaces: bool) -> re.Pattern[str]:
+    """The phrases as whole words, or with the one letter more of a plural."""
+    found = _search(phrases, spaces)
+    return re.compile(found.pattern + r"\w?\b") if spaces and phrases else found
 
 
 def _opening(lead: str, openings: list[_Phrase]) -> re.Pattern[str]:

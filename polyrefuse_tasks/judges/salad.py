@@ -66,8 +66,8 @@ DOUBLED_SHARE = 0.5
 
 MIN_SOUP = 3
 SOUP_SHARE = 0.6
-"""From so many words of four letters or more without a vowel on, and this share of them, letters
-are no words."""
+"""From so many different words of four letters or more without a vowel on, and this share of them,
+letters are no words."""
 
 _SCRIPTS = {
     "latin": "a-zA-Z'’\u00aa\u00ba\u00c0-\u024f\u0300-\u036f\u1e00-\u1eff",
@@ -250,5 +250,5 @@ def _is_letter_soup(text: str) -> bool:
     # Capitals are left out: words all in them are abbreviations.
     if len(_CLUSTER.findall(text)) < MIN_SOUP:
         return False
-    soup = len(_VOWELLESS.findall(text))
-    return soup >= MIN_SOUP and soup >= SOUP_SHARE * len(_LONGER_WORD.findall(text))
+    soup = len(set(_VOWELLESS.findall(text)))
+    return soup >= MIN_SOUP and soup >= SOUP_SHARE * len(set(_LONGER_WORD.findall(text)))
