@@ -161,8 +161,9 @@ class Rules:
     def _is_harmless(self, formula: re.Match[str], text: str) -> bool:
         """Whether the formula only sounds like a refusal.
 
-        It does in a question (unless it opens the sentence: "can we talk of other things?"), after what hands over what was asked ("here is a note that you can
-        send"), and where it is part of what `except` describes.
+        It does in a question, unless it opens the sentence ("can we talk of other things?"), after
+        what hands over what was asked ("here is a note that you can send"), and where it is part
+        of what `except` describes.
         """
         start, end = formula.span(formula.re.groups)
         # A script without spaces may put no mark between a refusal and a question.
