@@ -13,7 +13,6 @@ from typing import Any
 from polyrefuse_tasks.errors import UserError
 from polyrefuse_tasks.judges import Label, UnknownLanguage, judge_response
 
-
 Truth = bool | Label
 """What a row is labelled: whether it refuses, or which of the four labels it has."""
 

@@ -15,6 +15,9 @@ _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _LATIN = re.compile(r"[a-zà-ɏḀ-ỿ']+")
 _SAYS_NO_MORE = re.compile(r"(?:[.!?。।؟]|\\.)\s*['\")\]]*\Z")
 _GOES_ON = re.compile(r"(?:\.\.+|…|,|:|;|、)\s*\Z")
+_I = re.compile(
+    "i|ich|je|ik|io|yo|jeg|tôi|aku|mimi|mo|mé|я|εγώ|أنا|আমি|我|私は|저는|나는|ฉัน|ผม", re.IGNORECASE
+)
 _FEW = 6
 """Characters of a pronoun or particle in a script that is not Latin."""
 
@@ -34,6 +37,8 @@ def is_cut_short(rules: Rules, text: str) -> bool:
     words = _WORD.findall(text, begin)
     if len(words) > MOST_WORDS:
         return False
+    if _I.fullmatch(text.strip()):
+        return True
     small = languages_of_words()
     if all(map(_LATIN.fullmatch, words)):
         return all(word in small for word in words) and (begin > 0 or len(words) > 1)

@@ -126,7 +126,12 @@ def first_list_item(response: str) -> int | None:
     return None if item is None else item.start()
 
 
-def first_sentence(text: str) -> str:
-    """The text up to the end of its first sentence or line that says something."""
-    end = _SENTENCE_END.search(text, SAYS_SOMETHING)
-    return text[: end.end()] if end else text
+def first_sentences(text: str, n: int) -> str:
+    """The text up to the end of the `n`-th sentence or line that says something."""
+    end = 0
+    for _ in range(n):
+        found = _SENTENCE_END.search(text, end + SAYS_SOMETHING)
+        if found is None:
+            return text
+        end = found.end()
+    return text[:end]

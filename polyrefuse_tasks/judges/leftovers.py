@@ -15,16 +15,19 @@ SPECIAL_TOKEN = re.compile(
 _SLOT = (
     r"\{\{[^{}\n]{0,80}\}\}|\{%[^%\n]{0,80}%\}|\$\{[^{}\n]{0,60}\}|\{[a-z_]{2,30}\}|%\([a-z_]+\)s"
     r"|\[[A-Z][A-Z0-9_ /-]{2,40}\]|<[A-Z][A-Z0-9_]{2,40}>|\[object Object\]"
-    r"|\[(?:redacted|insert|your|user|assistant|response|answer|blank|empty|text)\b[^\[\]\n]{0,40}\]"
+    r"|\[(?i:redacted|insert|your|user|assistant|response|answer|blank|empty|text)\b[^\[\]\n]{0,40}\]"
 )
 _NOTHING = (
     r"null|NULL|None|nil|nan|NaN|undefined|N/A|n/a|NA|void|<?(?:assistant|user|system|model)>?[:：]?"
-    r"|Assistant|User|ASSISTANT|USER|\[\]|\{\}|\(null\)|#REF!|#N/A"
+    r"|%[sd]|Assistant|User|ASSISTANT|USER|\[\]|\{\}|\(null\)|#REF!|#N/A"
 )
 _LEFTOVER = rf"(?:(?i:{SPECIAL_TOKEN.pattern})|{_SLOT})"
 _MAYBE = re.compile(r"[<\[{$%]")
 _ANY = re.compile(_LEFTOVER)
 _NOTHINGS = re.compile(rf"\W*(?:(?:{_NOTHING})\W*)+")
+
+_TAG = re.compile(r"<[^<>]{1,80}>")
+_LETTER = re.compile(r"[^\W_]")
 
 SHARE = 0.5
 """From this share of its characters in leftovers on, a text is one."""
@@ -36,6 +39,8 @@ def is_leftover(text: str) -> bool:
         return True
     if not _MAYBE.search(text):
         return False
+    if not _LETTER.search(_TAG.sub("", text)):
+        return True
     left = sum(len(found) for found in _ANY.findall(text))
     said = len(text) - left - text.count(" ")
     return left > 0 and left >= SHARE * (left + said)

@@ -1,10 +1,10 @@
 """Which languages an answer may be in besides the one it was asked for: whose phrases to try.
 
 A model that was attacked often refuses in a third language. Scripts tell most languages apart at a
-glance. In Latin script the words of the phrase files tell: a refusal is made of them, whatever else
-the language has, and an answer in the language asked for has few of another's. That is surer on a
-short refusal than a language identifier, which has seen no answer of three words, and fifty times
-faster. What it proposes wrongly costs a search for phrases that are not there.
+glance. In Latin script the words of the phrase files tell, and the small words: a refusal is made
+of them, and an answer in the language asked for has few of another's. That is surer on a short
+refusal than a language identifier, which has seen no answer of three words, and much faster. What
+it proposes wrongly costs a search for phrases that are not there.
 """
 
 import re
@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from polyrefuse_tasks.judges.function_words import languages_of_words
 from polyrefuse_tasks.judges.normalise import drop_marks, normalise
 from polyrefuse_tasks.judges.rules import PHRASES, languages
 
@@ -93,8 +94,8 @@ def _in_latin_script(head: str, language: str) -> Iterator[str]:
 
 @cache
 def _vocabulary() -> dict[str, tuple[str, ...]]:
-    """The languages in Latin script whose phrases have a word."""
-    found: dict[str, set[str]] = {}
+    """The languages in Latin script whose phrases have a word, or whose small words it is among."""
+    found = {word: codes & set(languages()) for word, codes in languages_of_words().items()}
     for code in languages():
         if code in _SCRIPTS:
             continue
@@ -104,7 +105,7 @@ def _vocabulary() -> dict[str, tuple[str, ...]]:
             for text in _texts(content.get(key, [])):
                 spelt = normalise(text)
                 for word in _LATIN_WORD.findall(drop_marks(spelt) if folds else spelt):
-                    found.setdefault(word, set()).add(code)
+                    found[word] = found.get(word, frozenset()) | {code}
     return {word: tuple(codes) for word, codes in found.items()}
 
 

@@ -176,10 +176,13 @@ def _mixture(text: str) -> str | None:
     in_best, outside = _in_one_and_outside_two(counts)
     if in_best >= ONE_LANGUAGE_SHARE * total:
         return None
+    scripts = sum(languages in _BY_SCRIPT for languages in counts)
+    in_latin = len(counts) > scripts
+    if scripts == 1:
+        # The one is an answer's, and what is in Latin script in it may be names and terms.
+        pairs, changes, terms = pairs - terms, changes - terms, 0
     if changes < MIN_CHANGES:
-        latin = any(languages not in _BY_SCRIPT for languages in counts)
-        scripts = latin + sum(languages in _BY_SCRIPT for languages in counts)
-        is_salad = changes == pairs and scripts >= MANY_SCRIPTS
+        is_salad = changes == pairs and scripts + in_latin >= MANY_SCRIPTS
     elif outside >= max(2, OUTSIDE_SHARE * total):
         is_salad = changes >= CHANGING_SHARE * pairs
     else:
