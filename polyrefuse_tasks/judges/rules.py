@@ -16,10 +16,12 @@ read it and agree. Its keys, of which only `opening` or `grammar` must be there:
     cancel           phrases that hand over what was asked ("here is how"), whatever came before
     grammar          patterns of sentences that refuse ("i {cannot} ... you"). They refuse in the
                      sentence with which the answer says something first, that is after apologies
+    throughout       patterns that refuse in any sentence of the window: those of `grammar` that
+                     say "i cannot help" so plainly that nobody says it about anything else
     whole            patterns that refuse where nothing else is said ("no", "request denied")
     except           patterns of sentences that only sound like refusals ("i {cannot} wait"). What
                      one of them overlaps does not refuse, whichever key it stands under
-    words            lists of words that the patterns of these three name, as `{cannot}`. The list
+    words            lists of words that the patterns of these four name, as `{cannot}`. The list
                      `clause` holds the words at which a clause ends
     document         words that open a document, such as a subject line or the address of a letter:
                      such an answer complies, unless a `lead` opens it ("dear user")
@@ -44,7 +46,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,7 +84,7 @@ _LISTS = (
     "document",
     "title",
 )
-_PATTERNS = ("grammar", "whole", "except")
+_PATTERNS = ("grammar", "throughout", "whole", "except")
 _SETTINGS: dict[str, tuple[type, Any]] = {
     "window": (int, WINDOW),
     "spaces": (bool, True),
@@ -127,6 +129,7 @@ class Rules:
     lead: re.Pattern[str]
     """To be matched where a sentence begins."""
     grammar: Grammar
+    throughout: Grammar
     whole: re.Pattern[str]
     """Leads around one of `whole`, in group 1; to be matched with all of a text."""
     harmless: Grammar
@@ -142,7 +145,8 @@ class Rules:
     def first_refusal(self, text: str) -> re.Match[str] | None:
         """What refuses in the sentence with which a text in this spelling says something first.
 
-        The phrase is the match's last group.
+        What `throughout` holds refuses in the later ones as well. The phrase is the match's last
+        group.
         """
         if len(text) <= MAX_WHOLE and (whole := self.whole.fullmatch(text)):
             return whole
@@ -150,7 +154,9 @@ class Rules:
         if opening and not self._is_harmless(opening, text):
             return opening
         *starts, end = sentences(text, self.lead)
-        found = self.grammar.search(text, starts, end)
+        found = chain(
+            self.grammar.search(text, starts, end), self.throughout.search(text, [0], len(text))
+        )
         return next((match for match in found if not self._is_harmless(match, text)), None)
 
     def search(self, phrases: re.Pattern[str], text: str, start: int = 0) -> re.Match[str] | None:
@@ -248,13 +254,16 @@ def read_rules(path: Path) -> Rules:
     lead = _leads(leads)
     opens = re.compile(rf"\W*{_any_of(leads)}") if leads else _NEVER
     document = _search(found.pop("document"), settings["spaces"])
-    grammar, whole, harmless = _patterns(path, content, lead, spell, settings["spaces"])
+    grammar, throughout, whole, harmless = _patterns(
+        path, content, lead, spell, settings["spaces"]
+    )
     return Rules(
         opening=_opening(lead, found.pop("opening")),
         caution=_opening(lead, found.pop("caution")),
         document=re.compile(f"(?!{opens.pattern}){document.pattern}"),
         lead=opens,
         grammar=grammar,
+        throughout=throughout,
         whole=re.compile(rf"\W*{lead}({whole.pattern})\W*{lead}"),
         harmless=harmless,
         title=_nouns(found.pop("title"), settings["spaces"]),
@@ -272,8 +281,8 @@ def _phrases(path: Path, key: str, phrases: Any, spell: Callable[[str], str]) ->
 
 def _patterns(
     path: Path, content: dict[str, Any], lead: str, spell: Callable[[str], str], spaces: bool
-) -> tuple[Grammar, re.Pattern[str], Grammar]:
-    """The patterns of a phrase file under `grammar`, `whole` and `except`."""
+) -> tuple[Grammar, Grammar, re.Pattern[str], Grammar]:
+    """The patterns of a phrase file under `grammar`, `throughout`, `whole` and `except`."""
     words = content.get("words", {})
     if not isinstance(words, dict) or not all(isinstance(name, str) for name in words):
         # YAML reads `no` as false.
@@ -292,9 +301,10 @@ def _patterns(
 
     for name, entries in words.items():
         compiled(f"words: {name}", entries, partial(compiler.add_list, name))
-    grammar, whole, harmless = (content.get(key, []) for key in _PATTERNS)
+    grammar, throughout, whole, harmless = (content.get(key, []) for key in _PATTERNS)
     return (
         compiled("grammar", grammar, partial(compiler.grammar, lead=lead)),
+        compiled("throughout", throughout, partial(compiler.grammar, lead=lead)),
         compiled("whole", whole, compiler.any_of),
         compiled("except", harmless, partial(compiler.grammar, lead=lead)),
     )
