@@ -185,10 +185,8 @@ class Compiler:
 
     def _any_of(self, entries: Sequence[str]) -> _Piece:
         pieces = [self._compile(entry) for entry in entries]
-        if not pieces or not all(piece.letters for piece in pieces):
-            raise BadPattern(
-                f"{list(entries)!r}, which has nothing in it or an entry without letters"
-            )
+        if not pieces or not all(piece.regex for piece in pieces):
+            raise BadPattern(f"{list(entries)!r}, which has nothing in it or an empty entry")
         needs = [piece.needs for piece in pieces]
         return _Piece(
             f"(?:{'|'.join(piece.regex for piece in pieces)})",
