@@ -114,35 +114,50 @@ def salad(text: str) -> str | None:
     """
     # What is no salad in its first words is none: models do not fall into it later.
     words = text[:LOOK].lower().split()
-    if max(map(len, words)) >= LONG_WORD and _is_glued(text[:HEAD]):
+    different = set(words)
+    if max(map(len, different)) >= LONG_WORD and _is_glued(text[:HEAD]):
         return "not language: words glued together"
-    if len(words) >= SOME_WORDS and _is_the_same_few(text, words):
+    if len(different) <= MORE_WORDS * len(words) and _is_the_same_few(text):
         return "loops: a few words over and over"
+    if not _may_be_mixed(text[:LOOK], different):
+        return None
     if _is_letter_soup(text[:LOOK]):
         return "not language: words without a vowel"
-    return _mixture(text[:HEAD]) if _may_mix(text[:LOOK], words) else None
+    return _mixture(text[:HEAD])
 
 
-def _may_mix(text: str, words: list[str]) -> bool:
-    """Whether a text can be a mixture; hardly an answer is, and a few sets say so.
+def _may_be_mixed(text: str, words: set[str]) -> bool:
+    """Whether a text can be a mixture, or no words; hardly an answer is, as these few looks say.
 
-    It cannot where more than half of its different small words may be of one language, or where one
-    script has no more beside it than two small words in Latin script.
+    It cannot where one language may have all its small words, or more than half of them, or where
+    one script has no more beside it than two small words in Latin script.
     """
-    small = languages_of_words()
-    known = [small[word] for word in set(words) if word in small]
+    bits = _bits_of_words()
+    in_common, known = -1, []
+    for word in words:
+        if languages := bits.get(word):
+            in_common &= languages
+            known.append(languages)
     first = None if text.isascii() else _OTHER_SCRIPT.search(text)
-    if first is None:
-        if len(known) < 3:
-            return False
-        # Mostly the first word's language settles it.
-        enough = ONE_LANGUAGE_SHARE * len(known)
-        return not any(
-            sum(code in languages for languages in known) >= enough
-            for code in frozenset().union(*known[: len(known) // 2 + 1])
-        )
-    script = next(code for code in _SCRIPTS if _letter_of(code).match(first[0]))
-    return len(known) > 2 or _strange_to(script).search(text) is not None
+    if first is not None:
+        script = next(code for code in _SCRIPTS if _letter_of(code).match(first[0]))
+        return len(known) > 2 or _strange_to(script).search(text) is not None
+    if in_common and known:
+        return False
+    enough = ONE_LANGUAGE_SHARE * len(known)
+    return not known or not any(
+        sum(languages >> bit & 1 for languages in known) >= enough
+        for bit in range(max(known).bit_length())
+    )
+
+
+@cache
+def _bits_of_words() -> dict[str, int]:
+    """The languages of function words, a bit for each: a thing to ask often."""
+    of_words = languages_of_words()
+    codes = sorted(frozenset().union(*of_words.values()))
+    bits = {code: 1 << i for i, code in enumerate(codes)}
+    return {word: sum(bits[code] for code in found) for word, found in of_words.items()}
 
 
 @cache
@@ -234,9 +249,7 @@ def _is_glued(text: str) -> bool:
     return long >= MANY_LETTERS and long >= GLUED_SHARE * len("".join(text.split()))
 
 
-def _is_the_same_few(text: str, first: list[str]) -> bool:
-    if len(set(first)) > MORE_WORDS * len(first):
-        return False
+def _is_the_same_few(text: str) -> bool:
     words = _WORD.findall(text.lower())
     if not SOME_WORDS <= len(words) <= 5 * SOME_WORDS:
         return False
