@@ -3,7 +3,7 @@
 import re
 
 from polyrefuse_tasks.judges.function_words import languages_of_words
-from polyrefuse_tasks.judges.rules import Rules
+from polyrefuse_tasks.judges.rules import Rules, rules_of
 
 LONGEST_CUT = 80
 """Characters: what is longer says something."""
@@ -22,12 +22,15 @@ _FEW = 6
 """Characters of a pronoun or particle in a script that is not Latin."""
 
 
-def is_cut_short(rules: Rules, text: str) -> bool:
+def is_cut_short(text: str, language: str) -> bool:
     """Whether all that the text holds is what may stand before an answer, and a small word or two.
 
     Args:
-        text: a whole answer, in the spelling of the language's phrases.
+        text: a whole answer, `normalise`d.
+        language: ISO 639-1 code of the language that it is read in.
     """
+    rules = rules_of(language)
+    text = rules.spell(text)
     goes_on = _GOES_ON.search(text)
     if goes_on:
         text = text[: goes_on.start()]
@@ -41,7 +44,9 @@ def is_cut_short(rules: Rules, text: str) -> bool:
         return True
     small = languages_of_words()
     if all(map(_LATIN.fullmatch, words)):
-        return all(word in small for word in words) and (begin > 0 or len(words) > 1)
+        return all(language in small.get(word, ()) for word in words) and (
+            begin > 0 or len(words) > 1
+        )
     return begin > 0 and sum(map(len, words)) <= _FEW * (len(words) if rules.spaces else 1)
 
 

@@ -33,13 +33,16 @@ _SCRIPTS = {
 
 _RUN = re.compile("|".join(f"(?P<{code}>[{letters}]+)" for code, letters in _SCRIPTS.items()))
 _KANA = re.compile(f"[{_SCRIPTS['ja']}]")
-_LATIN_WORD = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"[^\W\d_]+")
 
 HEAD = 160
 """Characters of an answer that are looked at."""
 
 SHARE = 0.4
 """Of the first words in Latin script, so many must stand in a language's phrases."""
+
+FEW_WORDS = 3
+"""In so few words their stems are looked for, too."""
 
 AT_MOST = 3
 """Languages in Latin script that are proposed."""
@@ -74,11 +77,8 @@ def _foreign(language: str) -> re.Pattern[str]:
 
 
 def _in_latin_script(head: str, language: str) -> Iterator[str]:
-    words = [
-        word
-        for word in _LATIN_WORD.findall(head)
-        if word[0] < "\u0370" or "\u1e00" <= word[0] < "\u1f00"
-    ]
+    every = _WORD.findall(head)
+    words = [word for word in every if word[0] < "\u0370" or "\u1e00" <= word[0] < "\u1f00"]
     if not words:
         return
     vocabulary = _vocabulary()
@@ -87,6 +87,15 @@ def _in_latin_script(head: str, language: str) -> Iterator[str]:
         for word in words
         for code in vocabulary.get(word, ()) or vocabulary.get(drop_marks(word), ())
     )
+    if not hits and len(every) <= FEW_WORDS:
+        # Sitakuambia: a sentence in one word, of which a phrase file has the stem.
+        hits = Counter(
+            code
+            for word in words
+            for n in range(4, len(word))
+            for code in vocabulary.get(word[:n], ())
+        )
+        words = []
     for code, n in hits.most_common(AT_MOST + 2):
         if code not in (language, "en") and n >= SHARE * len(words):
             yield code
@@ -104,7 +113,7 @@ def _vocabulary() -> dict[str, tuple[str, ...]]:
         for key in ("lead", "opening", "anywhere", "soft", "caution", "grammar", "whole", "words"):
             for text in _texts(content.get(key, [])):
                 spelt = normalise(text)
-                for word in _LATIN_WORD.findall(drop_marks(spelt) if folds else spelt):
+                for word in _WORD.findall(drop_marks(spelt) if folds else spelt):
                     found[word] = found.get(word, frozenset()) | {code}
     return {word: tuple(codes) for word, codes in found.items()}
 
