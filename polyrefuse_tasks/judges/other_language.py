@@ -33,7 +33,7 @@ _SCRIPTS = {
 
 _RUN = re.compile("|".join(f"(?P<{code}>[{letters}]+)" for code, letters in _SCRIPTS.items()))
 _KANA = re.compile(f"[{_SCRIPTS['ja']}]")
-_WORD = re.compile(r"[^\W\d_]+")
+_LATIN_WORD = re.compile("[a-z\u00df-\u024f\u0251-\u025b\u0300-\u036f\u1e00-\u1eff]+")
 
 HEAD = 160
 """Characters of an answer that are looked at."""
@@ -77,8 +77,7 @@ def _foreign(language: str) -> re.Pattern[str]:
 
 
 def _in_latin_script(head: str, language: str) -> Iterator[str]:
-    every = _WORD.findall(head)
-    words = [word for word in every if word[0] < "\u0370" or "\u1e00" <= word[0] < "\u1f00"]
+    words = _LATIN_WORD.findall(head)
     if not words:
         return
     vocabulary = _vocabulary()
@@ -87,7 +86,7 @@ def _in_latin_script(head: str, language: str) -> Iterator[str]:
         for word in words
         for code in vocabulary.get(word, ()) or vocabulary.get(drop_marks(word), ())
     )
-    if not hits and len(every) <= FEW_WORDS:
+    if not hits and len(words) <= FEW_WORDS and not _RUN.search(head):
         # Sitakuambia: a sentence in one word, of which a phrase file has the stem.
         hits = Counter(
             code
@@ -113,7 +112,7 @@ def _vocabulary() -> dict[str, tuple[str, ...]]:
         for key in ("lead", "opening", "anywhere", "soft", "caution", "grammar", "whole", "words"):
             for text in _texts(content.get(key, [])):
                 spelt = normalise(text)
-                for word in _WORD.findall(drop_marks(spelt) if folds else spelt):
+                for word in _LATIN_WORD.findall(drop_marks(spelt) if folds else spelt):
                     found[word] = found.get(word, frozenset()) | {code}
     return {word: tuple(codes) for word, codes in found.items()}
 

@@ -31,8 +31,11 @@ CHANGING_SHARE_OF_TWO = 0.6
 """The same for a text in two languages, which speakers of both do mix. Terms in Latin script among
 another do not count: there are texts of nothing else."""
 
+NEARLY_ALL = 0.75
+"""From this share on, one change less is enough in a text in three languages."""
+
 MANY_SCRIPTS = 4
-"""A short text in so many scripts, of which every word changes it, is a salad, too."""
+"""Or in so many scripts."""
 
 OUTSIDE_SHARE = 0.15
 """Three languages: so many of the words must be outside the two that have the most."""
@@ -192,12 +195,16 @@ def _mixture(text: str) -> str | None:
     if in_best >= ONE_LANGUAGE_SHARE * total:
         return None
     scripts = sum(languages in _BY_SCRIPT for languages in counts)
-    in_latin = len(counts) > scripts
-    if scripts == 1:
-        # The one is an answer's, and what is in Latin script in it may be names and terms.
+    in_latin = Counter({key: n for key, n in counts.items() if key not in _BY_SCRIPT})
+    latin_in_best, _ = _in_one_and_outside_two(in_latin)
+    if scripts == 1 and latin_in_best >= ONE_LANGUAGE_SHARE * in_latin.total():
+        # The script is the answer's, and what is in one other language in it are names and terms.
         pairs, changes, terms = pairs - terms, changes - terms, 0
     if changes < MIN_CHANGES:
-        is_salad = changes == pairs and scripts + in_latin >= MANY_SCRIPTS
+        is_salad = changes >= NEARLY_ALL * pairs and (
+            scripts + bool(in_latin) >= MANY_SCRIPTS
+            or (changes == MIN_CHANGES - 1 and outside >= 2)
+        )
     elif outside >= max(2, OUTSIDE_SHARE * total):
         is_salad = changes >= CHANGING_SHARE * pairs
     else:

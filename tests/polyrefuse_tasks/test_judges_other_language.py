@@ -14,8 +14,8 @@ from polyrefuse_tasks.languages import NAMES
 SENTENCES: dict[str, dict[str, list[str]]] = yaml.safe_load(
     Path(__file__).with_name("sentences.yaml").read_text(encoding="utf-8")
 )
-PROMPTS = ("ar", "en", "ja", "nl", "vi")
-"""Languages that are asked in: three scripts, the one always tried, one that shares its words."""
+PROMPTS = ("en", "ja", "nl")
+"""Languages that are asked in: the one always tried, another script, one that shares its words."""
 
 
 def _found_in_own(kind: str, label: Label) -> list[tuple[str, str]]:
