@@ -18,25 +18,30 @@ A pattern is written in words, and a speaker of the language can read it:
 
 A script without spaces has no whole words: there a pattern matches inside any text.
 
-Alternatives become alternatives of one regular expression, so that lists may be long. That costs
-up to a tenth of a millisecond on a sentence, which most answers are spared: a pattern cannot match
-where none of the words stands that it must have, and `in` says so in a microsecond.
+Alternatives become alternatives of a regular expression, so that lists may be long. Such a search
+takes some microseconds, which most patterns are spared: none can match where none of the words
+begins that it must have ("niet"), which one look at the words of a sentence tells for all patterns.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _GROUP = re.compile(r"\(([^()]*\|[^()]*)\)")
 _TOKEN = re.compile(r" \.\.\. | ~ |\{([^{}]*)\}|\*")
 _END = re.compile(r"(?:[!?。।؟]|\.(?!\w))+")
 # Vowel signs and tones: letters to their readers, though not to \w.
 _MARKS = "\u0300-\u036f\u0610-\u061a\u064b-\u065f\u0900-\u0963\u0966-\u0dff\u0e31-\u0e4e"
-_NOT_AFTER_LETTER = rf"(?<![\w{_MARKS}])"
+# A lookbehind alone would cost four times as much.
+_NOT_AFTER_LETTER = rf"\b(?<![{_MARKS}])"
 _NOT_BEFORE_LETTER = rf"(?![\w{_MARKS}])"
+_WORD = re.compile(rf"[\w'{_MARKS}]+")
+_EDGE, _OPEN = "|", "*"
+_OR_NOTHING = " or nothing"
 _FINALS = dict(zip("ᄀᄂᄃᄅᄆᄇᄉᄋ", (1, 4, 7, 8, 16, 17, 19, 21), strict=True))
 """Korean consonants as NFKC leaves them when they stand alone, and their number at a syllable's
 end (Unicode 15.0, section 3.12)."""
@@ -50,23 +55,57 @@ class BadPattern(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class Grammar:
-    """Compiled patterns, to be searched in one sentence of normalised text."""
+class _Group:
+    """Patterns that all need one of the same words."""
 
     pattern: re.Pattern[str]
-    at_start: re.Pattern[str]
-    """Those that begin with `^`; to be matched where a sentence begins."""
-    needs: tuple[str, ...]
-    """One of these stands in every text that a pattern matches in."""
+    at_start: bool
+    """Whether they begin with `^`: to be matched where a sentence begins."""
 
-    def search(self, text: str, starts: Sequence[int], end: int) -> Iterator[re.Match[str]]:
-        """What matches in `text`, up to `end`; `starts` says where sentences begin."""
-        if not any(need in text for need in self.needs):
-            return
-        for start in starts:
-            if found := self.at_start.match(text, start, end):
-                yield found
-        yield from self.pattern.finditer(text, starts[0], end)
+
+@dataclass(frozen=True, eq=False)
+class Grammar:
+    """Compiled patterns, to be searched in sentences of normalised text."""
+
+    groups: tuple[_Group, ...]
+    words: dict[str, frozenset[int]]
+    """Words, and the groups that need one of them."""
+    pieces: dict[str, frozenset[int]]
+    """The same where the word may go on, and in scripts without spaces."""
+
+    def search(
+        self, text: str, words: set[str], starts: Sequence[int], end: int
+    ) -> Iterator[re.Match[str]]:
+        """What matches in `text`; of a pattern that begins with `^`, the match's group 1.
+
+        Args:
+            words: the `words_of` the text.
+            starts: where sentences begin, the first one first.
+            end: where to stop.
+        """
+        possible = set[int]()
+        for word in words & self.words.keys():
+            possible |= self.words[word]
+        for piece, groups in self.pieces.items():
+            if piece in text:
+                possible |= groups
+        for i in sorted(possible):
+            group = self.groups[i]
+            if not group.at_start:
+                yield from group.pattern.finditer(text, starts[0], end)
+            else:
+                for start in starts:
+                    if opens := group.pattern.match(text, start, end):
+                        yield opens
+
+
+def words_of(text: str) -> set[str]:
+    """The words of a text, and what follows an apostrophe in them: `j'aide` is `aide` as well."""
+    words = set(_WORD.findall(text))
+    if "'" in text:
+        for word in [word for word in words if "'" in word]:
+            words |= {word.strip("'"), word.rstrip("'").rpartition("'")[2]}
+    return words
 
 
 def sentences(text: str, lead: re.Pattern[str]) -> list[int]:
@@ -93,17 +132,22 @@ def sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
     return begin, after.end() if after else len(text)
 
 
-_Part = tuple[str, bool]
-"""A regular expression, and whether what it matches may be missing."""
-
-
 @dataclass(frozen=True)
 class _Piece:
+    """A part of a pattern, compiled."""
+
     regex: str
-    needs: frozenset[str]
-    """Literals one of which stands in whatever it matches; none where there are no such."""
-    letters: int
+    needs: frozenset[str] = frozenset()
+    """Words one of which stands in whatever the piece matches where it begins with a word; none
+    where there are no such. `_EDGE` ends a word that the piece ends with, `_OPEN` one that may go
+    on. In a script without spaces: what stands in it."""
+    letters: int = 0
     """How many letters it matches at least."""
+    ends_word: bool = True
+    """Whether what follows it is at the beginning of a word."""
+    begins_apart: bool = False
+    """Whether what stands before it is at the end of a word."""
+    optional: bool = False
 
 
 class Compiler:
@@ -158,30 +202,44 @@ class Compiler:
         Raises:
             BadPattern: a pattern that cannot be used.
         """
-        anywhere, at_start, needs = [], [], set[str]()
+        alike: dict[tuple[frozenset[str], bool], list[str]] = {}
         for pattern in patterns:
-            one, need = self._whole(pattern)
-            (at_start if pattern.startswith("^") else anywhere).append(one)
-            needs |= need
+            regex, needs = self._whole(pattern)
+            alike.setdefault((needs, pattern.startswith("^")), []).append(regex)
         before = _NOT_AFTER_LETTER if self._spaces else ""
-        return Grammar(
-            re.compile(f"{before}(?:{'|'.join(anywhere)})" if anywhere else "(?!)"),
-            re.compile(rf"\W*{lead}((?:{'|'.join(at_start)}))" if at_start else "(?!)"),
-            tuple(sorted(needs)),
-        )
+        groups = []
+        needed: dict[str, set[int]] = defaultdict(set)
+        for i, ((needs, at_start), regexes) in enumerate(alike.items()):
+            any_of = f"(?:{'|'.join(regexes)})"
+            whole = rf"\W*{lead}({any_of})" if at_start else before + any_of
+            groups.append(_Group(re.compile(whole), at_start))
+            for need in needs:
+                needed[need].add(i)
+        words = {
+            need: frozenset(found)
+            for need, found in needed.items()
+            if self._spaces and not need.endswith(_OPEN)
+        }
+        pieces = {
+            need.removesuffix(_OPEN): frozenset(found)
+            for need, found in needed.items()
+            if need not in words
+        }
+        return Grammar(tuple(groups), words, pieces)
 
     def _whole(self, pattern: str) -> tuple[str, frozenset[str]]:
         core = pattern.removeprefix("^").removesuffix("$")
         piece = self._compile(core)
         # One letter, or punctuation alone, stands in nearly every answer.
-        if piece.letters < 2:
+        if piece.letters < 2 or not piece.needs:
             raise BadPattern(f"{pattern!r}, which is empty or would match everything")
         regex = piece.regex
         if self._spaces and not core.endswith("*"):
             regex += _NOT_BEFORE_LETTER
         if pattern.endswith("$"):
             regex += r"(?=\W*(?:[.!?。।؟]|$))"
-        return regex, piece.needs
+        # A pattern ends with a word.
+        return regex, frozenset(need.removesuffix(_EDGE) for need in piece.needs)
 
     def _any_of(self, entries: Sequence[str]) -> _Piece:
         pieces = [self._compile(entry) for entry in entries]
@@ -192,18 +250,19 @@ class Compiler:
             f"(?:{'|'.join(piece.regex for piece in pieces)})",
             frozenset[str]().union(*needs) if all(needs) else frozenset(),
             min(piece.letters for piece in pieces),
+            all(piece.ends_word for piece in pieces),
+            all(piece.begins_apart for piece in pieces),
         )
 
     def _compile(self, pattern: str) -> _Piece:
         # Inner groups first: each becomes a list without a name.
         written = pattern
         while group := _GROUP.search(written):
-            name = f"{len(self._lists)} {'or nothing' if '' in group[1].split('|') else ''}"
+            name = f"{len(self._lists)}{_OR_NOTHING if '' in group[1].split('|') else ''}"
             self.add_list(name, [entry for entry in group[1].split("|") if entry])
             written = f"{written[: group.start()]}{{{name}}}{written[group.end() :]}"
 
-        parts: list[_Part] = []
-        found: list[_Piece] = []
+        pieces: list[_Piece] = []
         position = 0
         for token in [*_TOKEN.finditer(written), None]:
             literal = written[position : token.start() if token else None]
@@ -211,37 +270,64 @@ class Compiler:
                 raise BadPattern(
                     f"{pattern!r}, where (a|b) or {{name}} is not closed, or ^ or $ not at an end"
                 )
-            self._add_literal(literal, parts, found)
+            pieces += self._literal(literal)
             if token is None:
                 break
             position = token.end()
             if token[0] in self._gaps:
-                parts.append((self._gaps[token[0]], False))
+                pieces.append(_Piece(self._gaps[token[0]], begins_apart=True))
             elif token[0] == "*":
-                parts.append((rf"[\w{_MARKS}]*", False))
+                pieces.append(_Piece(rf"[\w{_MARKS}]*", ends_word=False))
             elif token[1] not in self._lists:
                 raise BadPattern(f"{pattern!r}, but no list {token[1]!r} stands above it in words")
             else:
-                piece = self._lists[token[1]]
-                optional = token[1].endswith(" or nothing")
-                parts.append((piece.regex, optional))
-                if not optional:
-                    found.append(piece)
-        needs = max((piece.needs for piece in found), key=_selectivity, default=frozenset())
-        return _Piece(_join(parts), needs, sum(piece.letters for piece in found))
+                optional = token[1].endswith(_OR_NOTHING)
+                pieces.append(replace(self._lists[token[1]], optional=optional))
+        return self._in_turn(pieces)
 
-    def _add_literal(self, literal: str, parts: list[_Part], found: list[_Piece]) -> None:
+    def _literal(self, literal: str) -> Iterator[_Piece]:
+        space = _Piece(" ", begins_apart=True)
         if self._spaces and literal.startswith(" "):
-            parts.append((" ", False))
+            yield space
         for text in re.split(f"([{''.join(_FINALS)}])", self._spell(literal)):
             if text in _FINALS:
                 ends = (chr(c) for c in range(0xAC00 + _FINALS[text], 0xD7A4, 28))
-                parts.append((f"[{''.join(ends)}]", False))
+                yield _Piece(f"[{''.join(ends)}]")
             elif text:
-                parts.append((re.escape(text), False))
-                found.append(_Piece("", frozenset({text}), letters(text)))
+                need = text
+                if self._spaces:
+                    need = max(_WORD.findall(text), key=len, default="")
+                    need += _EDGE if need and text.endswith(need) else ""
+                yield _Piece(
+                    re.escape(text),
+                    frozenset({need} - {""}),
+                    letters(text),
+                    not letters(text[-1]),
+                    not letters(text[0]),
+                )
         if self._spaces and len(literal) > 1 and literal.endswith(" "):
-            parts.append((" ", False))
+            yield space
+
+    def _in_turn(self, pieces: Sequence[_Piece]) -> _Piece:
+        """The pieces one after another."""
+        needs: list[frozenset[str]] = []
+        begins_word = True
+        for piece, following in zip(pieces, [*pieces[1:], None], strict=True):
+            if not piece.optional and (begins_word or not self._spaces):
+                edge = _EDGE if following is None else "" if following.begins_apart else _OPEN
+                needs.append(
+                    frozenset(
+                        need[:-1] + edge if need.endswith(_EDGE) else need for need in piece.needs
+                    )
+                )
+            begins_word = piece.ends_word and (begins_word or not piece.optional)
+        return _Piece(
+            _join(pieces),
+            max(needs, key=_selectivity, default=frozenset()),
+            sum(piece.letters for piece in pieces if not piece.optional),
+            begins_word,
+            bool(pieces) and pieces[0].begins_apart and not pieces[0].optional,
+        )
 
 
 def letters(text: str) -> int:
@@ -250,22 +336,23 @@ def letters(text: str) -> int:
     return sum(unicodedata.category(c)[0] in "LM" for c in text)
 
 
-def _join(parts: Sequence[_Part]) -> str:
-    """The parts one after another; one that may be missing takes a space beside it along."""
+def _join(pieces: Sequence[_Piece]) -> str:
+    """A regular expression; a piece that may be missing takes a space beside it along."""
     found: list[str] = []
     skip = False
-    for i, (part, optional) in enumerate(parts):
-        if skip and part.startswith(" "):
-            part, skip = part[1:], False
-        if optional:
-            if i + 1 < len(parts) and parts[i + 1][0].startswith(" "):
-                part, skip = f"(?:{part} )?", True
-            elif i + 1 == len(parts) and found and found[-1] == " ":
+    for i, piece in enumerate(pieces):
+        regex = piece.regex
+        if skip and regex.startswith(" "):
+            regex, skip = regex[1:], False
+        if piece.optional:
+            if i + 1 < len(pieces) and pieces[i + 1].regex.startswith(" "):
+                regex, skip = f"(?:{regex} )?", True
+            elif i + 1 == len(pieces) and found and found[-1] == " ":
                 found.pop()
-                part = f"(?: {part})?"
+                regex = f"(?: {regex})?"
             else:
-                part = f"(?:{part})?"
-        found.append(part)
+                regex = f"(?:{regex})?"
+        found.append(regex)
     return "".join(found)
 
 

@@ -60,6 +60,7 @@ from polyrefuse_tasks.judges.grammar import (
     letters,
     sentence_around,
     sentences,
+    words_of,
 )
 from polyrefuse_tasks.judges.normalise import drop_marks, drop_spaces, normalise
 
@@ -154,8 +155,10 @@ class Rules:
         if opening and not self._is_harmless(opening, text):
             return opening
         *starts, end = sentences(text, self.lead)
+        words = words_of(text if self.throughout.groups else text[:end])
         found = chain(
-            self.grammar.search(text, starts, end), self.throughout.search(text, [0], len(text))
+            self.grammar.search(text, words, starts, end),
+            self.throughout.search(text, words, [0], len(text)),
         )
         return next((match for match in found if not self._is_harmless(match, text)), None)
 
@@ -172,14 +175,15 @@ class Rules:
         of what `except` describes.
         """
         start, end = formula.span(formula.re.groups)
-        # A script without spaces may put no mark between a refusal and a question.
-        asks = self.spaces and formula.re is not self.grammar.at_start
-        if asks and _QUESTION.match(text, end) or self.cancel.search(text, 0, start):
+        # A script without spaces may put no mark between a refusal and a question. What has to
+        # stand at the beginning is in a group.
+        may_ask = self.spaces and not formula.re.groups
+        if may_ask and _QUESTION.match(text, end) or self.cancel.search(text, 0, start):
             return True
         begin, until = sentence_around(text, start, end)
         return any(
             match.start(match.re.groups) < end and start < match.end()
-            for match in self.harmless.search(text, [begin], until)
+            for match in self.harmless.search(text, words_of(text[begin:until]), [begin], until)
         )
 
 
@@ -254,9 +258,7 @@ def read_rules(path: Path) -> Rules:
     lead = _leads(leads)
     opens = re.compile(rf"\W*{_any_of(leads)}") if leads else _NEVER
     document = _search(found.pop("document"), settings["spaces"])
-    grammar, throughout, whole, harmless = _patterns(
-        path, content, lead, spell, settings["spaces"]
-    )
+    grammar, throughout, whole, harmless = _patterns(path, content, lead, spell, settings["spaces"])
     return Rules(
         opening=_opening(lead, found.pop("opening")),
         caution=_opening(lead, found.pop("caution")),
