@@ -71,7 +71,11 @@ def own_words(text: str) -> str:
 def _kept(quotation: re.Match[str], text: str) -> str:
     start = quotation.start()
     # A sentence of its own at the beginning is no dialogue: „Nie mogę”. To moja odpowiedź.
-    if not _LETTERS.search(text, 0, start) and _ENDS.match(text, quotation.end()):
+    if (
+        start <= _MENTION
+        and not _LETTERS.search(text, 0, start)
+        and _ENDS.match(text, quotation.end())
+    ):
         return quotation[0]
     is_mention = len(quotation[0]) <= _MENTION and _WORD_BEFORE.search(
         text, max(0, start - 2), start
