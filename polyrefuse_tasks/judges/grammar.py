@@ -9,6 +9,8 @@ A pattern is written in words, and a speaker of the language can read it:
     {name}      any entry of the list `name` under the phrase file's key `words`; an entry is a
                 pattern itself, and may name the lists above its own. Where there is a list
                 `clause`, it stands first
+    {-name}     nothing by itself: what follows is none of the entries of the list. `{-think}*` is
+                any word but those
     ` ... `     up to twelve words of the same clause, or none; 40 characters in a script without
                 spaces. A clause ends at punctuation and before the words of the list `clause`
     ` ~ `       up to 25 words of the same sentence, or none; 80 characters without spaces
@@ -278,8 +280,11 @@ class Compiler:
                 pieces.append(_Piece(self._gaps[token[0]], begins_apart=True))
             elif token[0] == "*":
                 pieces.append(_Piece(rf"[\w{_MARKS}]*", ends_word=False))
-            elif token[1] not in self._lists:
+            elif token[1].removeprefix("-") not in self._lists:
                 raise BadPattern(f"{pattern!r}, but no list {token[1]!r} stands above it in words")
+            elif token[1].startswith("-"):
+                end = _NOT_BEFORE_LETTER if self._spaces else ""
+                pieces.append(_Piece(f"(?!{self._lists[token[1][1:]].regex}{end})"))
             else:
                 optional = token[1].endswith(_OR_NOTHING)
                 pieces.append(replace(self._lists[token[1]], optional=optional))
