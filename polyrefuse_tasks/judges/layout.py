@@ -9,6 +9,12 @@ from polyrefuse_tasks.judges.leftovers import SPECIAL_TOKEN
 
 _ITEM = re.compile(r"\n[ \t>]*(?:#{1,6}[ \t]|[-*+•][ \t]|(?:\*\*)?\d{1,3}[.)、])")
 
+_STEPS = re.compile(
+    r"(?<![\w.,])(?:(\w{2,12}) ?|\()?1(?:[.:)：]|\s?[-–—])\s?(?=\D).{3,500}?"
+    r"(?<![\w.,])(?(1)\1 ?|\(?)2(?:[.:)：]|\s?[-–—])\s?(?=\D)",
+    re.DOTALL,
+)
+
 _LABEL_WORDS = (
     # What chat logs and prompts call the turn that is to come.
     "assistant|ai|bot|chatbot|chatgpt|gpt|output|completion|final answer|(?:my |the )?answer"
@@ -121,8 +127,11 @@ def heading(text: str) -> tuple[str, str] | None:
 
 
 def first_list_item(response: str) -> int | None:
-    """Where the first list item, numbered line or heading begins, in characters; None without."""
-    item = _ITEM.search("\n" + response)
+    """Where the first list item, numbered step or heading begins, in characters; None without.
+
+    Steps may be numbered within a line: 1. Sand it. 2. Paint it. Or: Step 1: ... Step 2: ...
+    """
+    item = _ITEM.search("\n" + response) or _STEPS.search(response)
     return None if item is None else item.start()
 
 
