@@ -121,8 +121,9 @@ def sentences(text: str, lead: re.Pattern[str]) -> list[int]:
         start = bounds[-1]
         end = _END.search(text, start)
         bounds.append(end.end() if end else len(text))
-        opens = bounds[-1] - start < SHORT_SENTENCE or lead.match(text, start)
-        if bounds[-1] >= len(text) or not opens:
+        if bounds[-1] >= len(text):
+            break
+        if bounds[-1] - start >= SHORT_SENTENCE and not lead.match(text, start):
             break
     return bounds
 
