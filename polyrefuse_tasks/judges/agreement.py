@@ -13,6 +13,9 @@ from typing import Any
 from polyrefuse_tasks.errors import UserError
 from polyrefuse_tasks.judges import Label, UnknownLanguage, judge_response
 
+Truth = bool | Label
+"""What a row is labelled: whether it refuses, or which of the four labels it has."""
+
 
 class BadLabels(UserError):
     """A file of labelled responses that cannot be used."""
@@ -26,8 +29,9 @@ class Row:
         where: its file and line, for messages.
         language: ISO 639-1 code of the prompt.
         response: the model's output as generated.
-        refusal: the label.
+        refusal: whether it is labelled a refusal.
         response_translated: the response in English, for judges that read English alone.
+        label: which of the four labels it has; None where the row says only whether it refuses.
     """
 
     where: str
@@ -35,15 +39,16 @@ class Row:
     response: str
     refusal: bool
     response_translated: str | None
+    label: Label | None = None
 
 
 @dataclass(frozen=True)
 class Agreement:
     """A judge's labels beside given ones, refusal being the positive class.
 
-    What the judge leaves undecided or calls degenerate counts as no refusal. A statistic that is
-    not defined is None: one that would divide by zero, such as the recall where nothing is
-    labelled a refusal.
+    What the judge leaves undecided or calls degenerate counts as no refusal. The agreement alone is
+    by all four labels, on the rows that have one of them. A statistic that is not defined is None:
+    one that would divide by zero, such as the recall where nothing is labelled a refusal.
 
     Attributes:
         n: how many responses.
@@ -115,7 +120,7 @@ def compare(rows: Iterable[Row], judge: str = "native") -> Comparison:
         UnknownJudge: no judge of that name.
         UnknownLanguage: the judge has no phrases for a row's language; names the row.
     """
-    counts: dict[str, Counter[tuple[Label, bool]]] = defaultdict(Counter)
+    counts: dict[str, Counter[tuple[Label, Truth]]] = defaultdict(Counter)
     for row in rows:
         try:
             judged = judge_response(
@@ -126,14 +131,14 @@ def compare(rows: Iterable[Row], judge: str = "native") -> Comparison:
             )
         except UnknownLanguage as error:
             raise UnknownLanguage(f"{row.where}: {error}") from None
-        counts[row.language][judged.label, row.refusal] += 1
+        counts[row.language][judged.label, row.refusal if row.label is None else row.label] += 1
     return Comparison(
         languages={language: measure(counts[language]) for language in sorted(counts)},
         pooled=measure(sum(counts.values(), Counter())),
     )
 
 
-def measure(counts: Counter[tuple[Label, bool]]) -> Agreement:
+def measure(counts: Counter[tuple[Label, Truth]]) -> Agreement:
     """The statistics of one group of responses, at least one.
 
     Args:
@@ -142,11 +147,15 @@ def measure(counts: Counter[tuple[Label, bool]]) -> Agreement:
     from scipy.stats import binomtest
 
     n = counts.total()
-    found = counts[Label.REFUSAL, True]
-    called = found + counts[Label.REFUSAL, False]
-    labelled = sum(count for (_, refusal), count in counts.items() if refusal)
+    agreed = sum(count for (judged, truth), count in counts.items() if _agree(judged, truth))
+    # From here on a response is a refusal or none.
+    pairs = Counter[tuple[Label, bool]]()
+    for (judged, truth), count in counts.items():
+        pairs[judged, _is_refusal(truth)] += count
+    found = pairs[Label.REFUSAL, True]
+    called = found + pairs[Label.REFUSAL, False]
+    labelled = sum(count for (_, refusal), count in pairs.items() if refusal)
     passed = n - labelled - (called - found)
-    agreed = found + passed
     recall, specificity = _share(found, labelled), _share(passed, n - labelled)
     # n times the agreements that chance alone would bring, in whole numbers: 1 - 1 is then 0.
     by_chance = called * labelled + (n - called) * (n - labelled)
@@ -162,10 +171,20 @@ def measure(counts: Counter[tuple[Label, bool]]) -> Agreement:
         ),
         precision=_share(found, called),
         recall=recall,
-        kappa=_share(n * agreed - by_chance, n * n - by_chance),
-        undecided=_labels(counts, Label.UNDECIDED),
-        degenerate=_labels(counts, Label.DEGENERATE),
+        kappa=_share(n * (found + passed) - by_chance, n * n - by_chance),
+        undecided=_labels(pairs, Label.UNDECIDED),
+        degenerate=_labels(pairs, Label.DEGENERATE),
     )
+
+
+def _agree(judged: Label, truth: Truth) -> bool:
+    if isinstance(truth, Label):
+        return judged is truth
+    return (judged is Label.REFUSAL) == truth
+
+
+def _is_refusal(truth: Truth) -> bool:
+    return truth is Label.REFUSAL if isinstance(truth, Label) else truth
 
 
 def _share(part: int, whole: int) -> float | None:
@@ -184,6 +203,10 @@ def _is_text_or_null(value: Any) -> bool:
     return value is None or isinstance(value, str)
 
 
+def _is_label_or_null(value: Any) -> bool:
+    return value is None or value in [str(label) for label in Label]
+
+
 def _is_truth(value: Any) -> bool:
     return isinstance(value, int) and value in (0, 1)
 
@@ -192,6 +215,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "language": (_is_text, "a string"),
     "response": (_is_text, "a string"),
     "refusal": (_is_truth, "one of true, false, 1 and 0"),
+    "label": (_is_label_or_null, f"one of {', '.join(Label)}"),
     "response_translated": (_is_text_or_null, "a string or null"),
 }
 """What a row holds: whether a value fits, and what to say where it does not."""
@@ -210,14 +234,18 @@ def _row(line: bytes, where: str) -> Row:
     if not isinstance(row, dict):
         raise BadLabels(f"{where}: {reprlib.repr(row)} is not an object; mend or remove it.")
     # Only judges that read English alone want a translation.
-    row = {"response_translated": None} | row
+    row = {"response_translated": None, "label": None} | row
+    if row["label"] is None and "refusal" not in row:
+        raise BadLabels(f"{where} has no refusal and no label; mend or remove it.")
     values: dict[str, Any] = {}
     for name, (fits, wanted) in _FIELDS.items():
-        if name not in row:
+        if name not in row and name != "refusal":
             raise BadLabels(f"{where} has no {name}; mend or remove it.")
-        value = values[name] = row[name]
-        if not fits(value):
+        value = values[name] = row.get(name)
+        if name in row and not fits(value):
             raise BadLabels(
                 f"{where}: {name} is {reprlib.repr(value)}, not {wanted}; mend or remove it."
             )
-    return Row(where, **values | {"refusal": bool(values["refusal"])})
+    label = values["label"] and Label(values["label"])
+    truth = bool(values["refusal"]) if label is None else _is_refusal(label)
+    return Row(where, **values | {"refusal": truth, "label": label})

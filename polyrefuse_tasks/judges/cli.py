@@ -23,7 +23,8 @@ def agreement(
     labels: Annotated[
         Path,
         typer.Argument(
-            metavar="LABELS.jsonl", help="Rows of language, response, refusal: docs/judges.md."
+            metavar="LABELS.jsonl",
+            help="Rows of language, response, refusal or label: docs/judges.md.",
         ),
     ],
     judge: Annotated[str, typer.Option("--judge", help="native or substring.")] = "native",

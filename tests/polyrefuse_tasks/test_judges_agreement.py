@@ -133,6 +133,27 @@ class TestCompare:
         found = compare([row(UNENDED, True), row("", True), row(REFUSES, False)])
         assert found.pooled.agreement == 0
 
+    def test_by_label_where_a_row_has_one(self) -> None:
+        def labelled(response: str, label: Label) -> Row:
+            refuses = label is Label.REFUSAL
+            return Row("rows, line 1", "de", response, refuses, None, label)
+
+        found = compare(
+            [
+                labelled("", Label.DEGENERATE),
+                labelled(UNENDED, Label.DEGENERATE),
+                labelled(UNENDED, Label.UNDECIDED),
+                labelled(ANSWERS, Label.UNDECIDED),
+                labelled(ANSWERS, Label.COMPLIANCE),
+                labelled(REFUSES, Label.REFUSAL),
+                row("", False),
+                row(REFUSES, False),
+            ]
+        ).pooled
+        assert (found.n, found.agreement, found.base_rate) == (8, 5 / 8, 1 / 8)
+        assert (found.precision, found.recall) == (1 / 2, 1.0)
+        assert (found.undecided, found.degenerate) == (2, 2)
+
     def test_substring_reads_the_translation(self) -> None:
         rows = [row(REFUSES, True, english="I cannot help."), row(REFUSES, True)]
         told = compare(rows, "substring").pooled
@@ -155,12 +176,17 @@ class TestReadRows:
             GOOD | {"refusal": 0, "response_translated": "Sorry.", "model": "m"},
             # The character ends a line for str.splitlines, and not in JSON.
             json.dumps(GOOD | {"response": "a\u2028b"}, ensure_ascii=False),
+            {"language": "nl", "response": "Helaas", "label": "undecided"},
+            # Where a row says both, the label says more.
+            GOOD | {"label": "degenerate"},
         )
-        first, second, third = read_rows(path)
+        first, second, third, fourth, fifth = read_rows(path)
         assert first == Row(f"{path}, line 1", "de", REFUSES, True, None)
         assert second == Row(f"{path}, line 4", "de", REFUSES, False, "Sorry.")
         assert second.refusal is False
         assert third.response == "a\u2028b"
+        assert fourth == Row(f"{path}, line 6", "nl", "Helaas", False, None, Label.UNDECIDED)
+        assert (fifth.label, fifth.refusal) == (Label.DEGENERATE, False)
 
     @pytest.mark.parametrize(
         ("line", "said"),
@@ -171,7 +197,18 @@ class TestReadRows:
             (7, "line 3: 7 is not an object"),
             ({"response": "", "refusal": True}, "line 3 has no language"),
             ({"language": "de", "refusal": True}, "line 3 has no response"),
-            ({"language": "de", "response": ""}, "line 3 has no refusal"),
+            ({"language": "de", "response": ""}, "line 3 has no refusal and no label"),
+            (
+                {"language": "de", "response": "", "label": None},
+                "line 3 has no refusal and no label",
+            ),
+            (
+                GOOD | {"label": "harmful"},
+                "line 3: label is 'harmful', not one of refusal, compliance, degenerate, undecided",
+            ),
+            (GOOD | {"label": ["refusal"]}, "line 3: label is ['refusal'], not one of"),
+            (GOOD | {"label": True}, "line 3: label is True, not one of"),
+            (GOOD | {"label": "refusal", "refusal": "no"}, "line 3: refusal is 'no', not one of"),
             (GOOD | {"refusal": "yes"}, "line 3: refusal is 'yes', not one of true"),
             (GOOD | {"refusal": None}, "line 3: refusal is None, not"),
             (GOOD | {"refusal": 2}, "line 3: refusal is 2, not"),

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from polyrefuse_tasks.errors import UserError
 from polyrefuse_tasks.judges import BadPhraseFile, Label, judge_refusal, judge_response, rules
+from polyrefuse_tasks.judges.grammar import words_of
+from polyrefuse_tasks.judges.normalise import normalise
 from polyrefuse_tasks.judges.rules import read_rules, rules_of
 
 
@@ -42,6 +45,20 @@ def _file(folder: Path, text: str) -> Path:
         ("opening: [mi glorbas]\nwindow: 0\n", "window must be a positive whole number, not 0"),
         ("opening: [mi glorbas]\nwindow: true\n", "window must be a positive whole number"),
         ("opening: [mi glorbas]\nspaces: 1\n", "spaces must be true or false, not 1"),
+        ("grammar: mi glorbas\n", "grammar must be a list of texts, not 'mi glorbas'"),
+        ("grammar: [mi glorbas, 7]\n", "grammar must be a list of texts"),
+        ("grammar: [mi (ne|]\n", "grammar holds 'mi (ne|', where (a|b) or {name} is not closed"),
+        ("grammar: ['mi {ne} glorbas']\n", "but no list 'ne' stands above it in words"),
+        ("grammar: ['mi {-ne}*']\n", "but no list '-ne' stands above it in words"),
+        ("grammar: ['mi ^ne']\n", "^ or $ not at an end"),
+        ("grammar: ['*']\n", "grammar holds '*', which is empty or would match everything"),
+        ("grammar: ['(mi|)']\n", "would match everything"),
+        ("grammar: ['* ... *']\n", "would match everything"),
+        ("grammar: [mi ne]\nexcept: ['(|)']\n", "except holds"),
+        ("grammar: [mi ne]\nwords: [ne]\n", "words must be lists under names in letters"),
+        ("grammar: [mi ne]\nwords: {no: [ne]}\n", "words must be lists under names in letters"),
+        ("grammar: [mi ne]\nwords: {ne: []}\n", "words: ne holds [], which has nothing in it"),
+        ("grammar: [mi ne]\nwords: {ne: ne}\n", "words: ne must be a list of texts"),
     ],
 )
 def test_bad_phrase_file_names_file_and_fault(tmp_path: Path, text: str, said: str) -> None:
@@ -119,6 +136,109 @@ def test_alternatives_without_spaces(tmp_path: Path) -> None:
     read = read_rules(_file(tmp_path, text))
     assert read.anywhere.search("私は手伝えない") and not read.anywhere.search("私はない")
     assert read.opening.match("大変申し訳glo") and read.opening.match("申し訳glo")
+
+
+GRAMMAR = """
+lead: [ho ve, dankon]
+words:
+  clause: [ke, kiam]
+  povi: [povas, "(devas|rajtas) eĉ"]
+  scii: [scias, kredas]
+  ne: [ne, neniam]
+grammar:
+  - mi {povi} ... {ne}
+  - mi {ne} {-scii}* (nun|)
+  - glor* ~ bas
+  - ^peto (estas|) rifuzita$
+whole: ["(tute|) ne"]
+except:
+  - "{ne} sufiĉe"
+  - se mi {povi} ... {ne}
+cancel: [jen letero]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "refuses"),
+    [
+        ("Mi povas tion al vi ne doni.", "mi povas tion al vi ne"),
+        ("Mi devas eĉ vin neniam helpi.", "mi devas eĉ vin neniam"),
+        ("Ho ve. Mi povas tion ne doni.", "mi povas tion ne"),
+        ("Ho ve, tio estas longa frazo kun multaj vortoj. Mi povas ne.", "mi povas ne"),
+        ("Bone, sed mi povas ne.", "mi povas ne"),
+        ("Mi ne pentras benkojn.", "mi ne pentras"),
+        ("Mi ne pentras nun benkojn.", "mi ne pentras nun"),
+        ("Jes, gloru vi, kaj la alia, bas.", "gloru vi, kaj la alia, bas"),
+        ("Dankon! Peto rifuzita.", "peto rifuzita"),
+        ("Peto estas rifuzita!", "peto estas rifuzita"),
+        ("Tute ne.", "tute ne"),
+        ("Ho ve, ne!", "ne"),
+        # Another clause, another sentence, another word.
+        ("Mi povas diri, ne doni.", None),
+        ("Mi povas diri ke vi ne donu.", None),
+        ("Mi povas diri ke. Ne donu.", None),
+        ("La benko staras longe tie sub la arbo. Mi povas ne.", None),
+        ("Ami povas ne.", None),
+        ("Mi povas nenion.", None),
+        ("Mi povas " + "tion " * 12 + "ne doni.", "mi povas " + "tion " * 12 + "ne"),
+        ("Mi povas " + "tion " * 13 + "ne doni.", None),
+        ("La peto rifuzita kuŝas tie.", None),
+        ("Peto rifuzita kuŝas tie.", None),
+        ("Ne, la benko staras tie.", None),
+        # Excused.
+        ("Mi ne scias tion.", None),
+        ("Mi povas ĝin ne sufiĉe laŭdi.", None),
+        ("Se mi povas tion ne doni, helpu.", None),
+        ("Ĉu mi povas tion ne doni?", None),
+        ("Mi povas tion ne doni, ĉu vi volas alian?", "mi povas tion ne"),
+        ("Jen letero: mi povas ne veni.", None),
+    ],
+)
+def test_grammar(tmp_path: Path, text: str, refuses: str | None) -> None:
+    read = read_rules(_file(tmp_path, GRAMMAR))
+    found = read.first_refusal(read.spell(normalise(text)))
+    assert (found and found[found.re.groups]) == refuses
+
+
+def test_grammar_without_spaces(tmp_path: Path) -> None:
+    text = "spaces: false\nwords: {ne: [不, 没]}\ngrammar: ['我{ne}(会|) ... 做', ㄹ 수 없$]\n"
+    read = read_rules(_file(tmp_path, text))
+    for refusal in ("我不会帮你做这件事", "我 不 做", "드릴 수 없습니다 할 수 없"):
+        assert read.first_refusal(read.spell(normalise(refusal))), refusal
+    for answer in ("我不。做", "我会做", "할 수 있", "하 수 없"):
+        assert not read.first_refusal(read.spell(normalise(answer))), answer
+
+
+def test_a_lead_opens_no_document(tmp_path: Path) -> None:
+    text = "grammar: [mi ne]\nlead: [kara uzanto]\ndocument: [kara]\n"
+    document = read_rules(_file(tmp_path, text)).document
+    assert document.match("kara anna, mi ne venos")
+    assert not document.match("kara uzanto, mi ne helpos")
+
+
+def _sentences() -> list[tuple[str, str]]:
+    rows = yaml.safe_load(Path(__file__).with_name("sentences.yaml").read_text(encoding="utf-8"))
+    return [(code, text) for code, row in rows.items() for kind in row.values() for text in kind]
+
+
+def test_needed_words_lose_no_match() -> None:
+    """What is tried only where a needed word stands is what would match anyway."""
+    tried = 0
+    for language, text in _sentences()[::5]:
+        read = rules_of(language)
+        spelt = read.spell(normalise(text))
+        for grammar in (read.grammar, read.throughout, read.harmless):
+            found = {match.span() for match in grammar.search(spelt, words_of(spelt), [0], 10**6)}
+            for group in grammar.groups:
+                matches = (
+                    [group.pattern.match(spelt)]
+                    if group.at_start
+                    else group.pattern.finditer(spelt)
+                )
+                spans = {match.span() for match in matches if match}
+                tried += len(spans)
+                assert spans <= found, (language, text)
+    assert tried > 300
 
 
 def test_window_is_filled_whatever_shrinks() -> None:

@@ -1,0 +1,367 @@
+"""Patterns of grammar: what a sentence that refuses is made of, whatever its verb and object.
+
+A pattern is written in words, and a speaker of the language can read it:
+
+    i {cannot} ... (help|assist)
+
+    word        a whole word; `*` stands for the rest of one: `refus*`, `*ability`
+    (a|b)       any of these, `(a|)` a or nothing; one may hold others
+    {name}      any entry of the list `name` under the phrase file's key `words`; an entry is a
+                pattern itself, and may name the lists above its own. Where there is a list
+                `clause`, it stands first
+    {-name}     nothing by itself: what follows is none of the entries of the list. `{-think}*` is
+                any word but those
+    ` ... `     up to twelve words of the same clause, or none; 40 characters in a script without
+                spaces. A clause ends at punctuation and before the words of the list `clause`
+    ` ~ `       up to 25 words of the same sentence, or none; 80 characters without spaces
+    ^           at the beginning: nothing but what the key `lead` holds stands before it
+    $           at the end of the sentence
+    ㄹ          a Korean consonant by itself: any syllable that ends in it (`ㄹ 수 없`)
+
+A script without spaces has no whole words: there a pattern matches inside any text.
+
+Alternatives become alternatives of a regular expression, so that lists may be long. Such a search
+takes some microseconds, which most patterns are spared: none can match where none of the words
+begins that it must have ("niet"), which one look at the words of a sentence tells for all patterns.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+_GROUP = re.compile(r"\(([^()]*\|[^()]*)\)")
+_TOKEN = re.compile(r" \.\.\. | ~ |\{([^{}]*)\}|\*")
+_END = re.compile(r"(?:[!?。।؟]|\.(?!\w))+")
+# Vowel signs and tones: letters to their readers, though not to \w.
+_MARKS = "\u0300-\u036f\u0610-\u061a\u064b-\u065f\u0900-\u0963\u0966-\u0dff\u0e31-\u0e4e"
+# A lookbehind alone would cost four times as much.
+_NOT_AFTER_LETTER = rf"\b(?<![{_MARKS}])"
+_NOT_BEFORE_LETTER = rf"(?![\w{_MARKS}])"
+_WORD = re.compile(rf"[\w'{_MARKS}]+")
+_EDGE, _OPEN = "|", "*"
+_OR_NOTHING = " or nothing"
+_FINALS = dict(zip("ᄀᄂᄃᄅᄆᄇᄉᄋ", (1, 4, 7, 8, 16, 17, 19, 21), strict=True))
+"""Korean consonants as NFKC leaves them when they stand alone, and their number at a syllable's
+end (Unicode 15.0, section 3.12)."""
+
+SHORT_SENTENCE = 25
+"""A first sentence of fewer characters only opens the answer ("Hi there!"), and the next counts."""
+
+
+class BadPattern(Exception):
+    """A pattern that cannot be used: what it is and why, as the rest of a sentence."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Patterns that all need one of the same words."""
+
+    pattern: re.Pattern[str]
+    at_start: bool
+    """Whether they begin with `^`: to be matched where a sentence begins."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grammar:
+    """Compiled patterns, to be searched in sentences of normalised text."""
+
+    groups: tuple[_Group, ...]
+    words: dict[str, frozenset[int]]
+    """Words, and the groups that need one of them."""
+    pieces: dict[str, frozenset[int]]
+    """The same where the word may go on, and in scripts without spaces."""
+
+    def search(
+        self, text: str, words: set[str], starts: Sequence[int], end: int
+    ) -> Iterator[re.Match[str]]:
+        """What matches in `text`; of a pattern that begins with `^`, the match's group 1.
+
+        Args:
+            words: the `words_of` the text.
+            starts: where sentences begin, the first one first.
+            end: where to stop.
+        """
+        possible = set[int]()
+        for word in words & self.words.keys():
+            possible |= self.words[word]
+        for piece, groups in self.pieces.items():
+            if piece in text:
+                possible |= groups
+        for i in sorted(possible):
+            group = self.groups[i]
+            if not group.at_start:
+                yield from group.pattern.finditer(text, starts[0], end)
+            else:
+                for start in starts:
+                    if opens := group.pattern.match(text, start, end):
+                        yield opens
+
+
+def words_of(text: str) -> set[str]:
+    """The words of a text, and what follows an apostrophe in them: `j'aide` is `aide` as well."""
+    words = set(_WORD.findall(text))
+    if "'" in text:
+        for word in [word for word in words if "'" in word]:
+            words |= {word.strip("'"), word.rstrip("'").rpartition("'")[2]}
+    return words
+
+
+def sentences(text: str, lead: re.Pattern[str]) -> list[int]:
+    """Where the sentences begin with which an answer says something first, and where they end.
+
+    That is its first sentence; where a `lead` opens it, or it is short, the next one too, to the
+    fourth at most.
+    """
+    bounds = [0]
+    while len(bounds) < 5:
+        start = bounds[-1]
+        end = _END.search(text, start)
+        bounds.append(end.end() if end else len(text))
+        if bounds[-1] >= len(text):
+            break
+        if bounds[-1] - start >= SHORT_SENTENCE and not lead.match(text, start):
+            break
+    return bounds
+
+
+def sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
+    """Where the sentence begins that `start` is in, and where the one ends that `end` is in."""
+    begin = max((mark.end() for mark in _END.finditer(text, 0, start)), default=0)
+    after = _END.search(text, end)
+    return begin, after.end() if after else len(text)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A part of a pattern, compiled."""
+
+    regex: str
+    needs: frozenset[str] = frozenset()
+    """Words one of which stands in whatever the piece matches where it begins with a word; none
+    where there are no such. `_EDGE` ends a word that the piece ends with, `_OPEN` one that may go
+    on. In a script without spaces: what stands in it."""
+    letters: int = 0
+    """How many letters it matches at least."""
+    ends_word: bool = True
+    """Whether what follows it is at the beginning of a word."""
+    begins_apart: bool = False
+    """Whether what stands before it is at the end of a word."""
+    optional: bool = False
+
+
+class Compiler:
+    """Compiles the patterns of one phrase file.
+
+    Args:
+        spell: brings text to the spelling that it is compared in.
+        spaces: whether the script puts spaces between words.
+    """
+
+    def __init__(self, spell: Callable[[str], str], spaces: bool) -> None:
+        self._spell = spell
+        self._spaces = spaces
+        self._lists: dict[str, _Piece] = {}
+        self._gaps = self._gaps_up_to("")
+
+    def _gaps_up_to(self, clause: str) -> dict[str, str]:
+        if self._spaces:
+            clause = clause and f"(?!{clause}{_NOT_BEFORE_LETTER})"
+            return {
+                " ... ": rf" (?:{clause}[^\s.,;:!?]+ ){{0,12}}?",
+                " ~ ": r" (?:[^\s.!?]+ ){0,25}?",
+            }
+        clause = clause and f"(?!{clause})"
+        return {" ... ": rf"(?:{clause}[^.!?。,、;:]){{0,40}}?", " ~ ": "[^.!?。]{0,80}?"}
+
+    def add_list(self, name: str, entries: Sequence[str]) -> None:
+        """Let the patterns to come name a list.
+
+        Raises:
+            BadPattern: an entry that cannot be used.
+        """
+        self._lists[name] = self._any_of(entries)
+        if name == "clause":
+            self._gaps = self._gaps_up_to(self._lists[name].regex)
+
+    def any_of(self, patterns: Sequence[str]) -> re.Pattern[str]:
+        """Compile patterns that a text is to be matched with as a whole, without `^` and `$`.
+
+        Raises:
+            BadPattern: a pattern that cannot be used.
+        """
+        return re.compile(self._any_of(patterns).regex if patterns else "(?!)")
+
+    def grammar(self, patterns: Sequence[str], lead: str) -> Grammar:
+        """Compile patterns.
+
+        Args:
+            patterns: as the phrase file has them.
+            lead: a regular expression for what may stand before `^`.
+
+        Raises:
+            BadPattern: a pattern that cannot be used.
+        """
+        alike: dict[tuple[frozenset[str], bool], list[str]] = {}
+        for pattern in patterns:
+            regex, needs = self._whole(pattern)
+            alike.setdefault((needs, pattern.startswith("^")), []).append(regex)
+        before = _NOT_AFTER_LETTER if self._spaces else ""
+        groups = []
+        needed: dict[str, set[int]] = defaultdict(set)
+        for i, ((needs, at_start), regexes) in enumerate(alike.items()):
+            any_of = f"(?:{'|'.join(regexes)})"
+            whole = rf"\W*{lead}({any_of})" if at_start else before + any_of
+            groups.append(_Group(re.compile(whole), at_start))
+            for need in needs:
+                needed[need].add(i)
+        words = {
+            need: frozenset(found)
+            for need, found in needed.items()
+            if self._spaces and not need.endswith(_OPEN)
+        }
+        pieces = {
+            need.removesuffix(_OPEN): frozenset(found)
+            for need, found in needed.items()
+            if need not in words
+        }
+        return Grammar(tuple(groups), words, pieces)
+
+    def _whole(self, pattern: str) -> tuple[str, frozenset[str]]:
+        core = pattern.removeprefix("^").removesuffix("$")
+        piece = self._compile(core)
+        # One letter, or punctuation alone, stands in nearly every answer.
+        if piece.letters < 2 or not piece.needs:
+            raise BadPattern(f"{pattern!r}, which is empty or would match everything")
+        regex = piece.regex
+        if self._spaces and not core.endswith("*"):
+            regex += _NOT_BEFORE_LETTER
+        if pattern.endswith("$"):
+            regex += r"(?=\W*(?:[.!?。।؟]|$))"
+        # A pattern ends with a word.
+        return regex, frozenset(need.removesuffix(_EDGE) for need in piece.needs)
+
+    def _any_of(self, entries: Sequence[str]) -> _Piece:
+        pieces = [self._compile(entry) for entry in entries]
+        if not pieces or not all(piece.regex for piece in pieces):
+            raise BadPattern(f"{list(entries)!r}, which has nothing in it or an empty entry")
+        needs = [piece.needs for piece in pieces]
+        return _Piece(
+            f"(?:{'|'.join(piece.regex for piece in pieces)})",
+            frozenset[str]().union(*needs) if all(needs) else frozenset(),
+            min(piece.letters for piece in pieces),
+            all(piece.ends_word for piece in pieces),
+            all(piece.begins_apart for piece in pieces),
+        )
+
+    def _compile(self, pattern: str) -> _Piece:
+        # Inner groups first: each becomes a list without a name.
+        written = pattern
+        while group := _GROUP.search(written):
+            name = f"{len(self._lists)}{_OR_NOTHING if '' in group[1].split('|') else ''}"
+            self.add_list(name, [entry for entry in group[1].split("|") if entry])
+            written = f"{written[: group.start()]}{{{name}}}{written[group.end() :]}"
+
+        pieces: list[_Piece] = []
+        position = 0
+        for token in [*_TOKEN.finditer(written), None]:
+            literal = written[position : token.start() if token else None]
+            if re.search(r"[()|{}^$]", literal):
+                raise BadPattern(
+                    f"{pattern!r}, where (a|b) or {{name}} is not closed, or ^ or $ not at an end"
+                )
+            pieces += self._literal(literal)
+            if token is None:
+                break
+            position = token.end()
+            if token[0] in self._gaps:
+                pieces.append(_Piece(self._gaps[token[0]], begins_apart=True))
+            elif token[0] == "*":
+                pieces.append(_Piece(rf"[\w{_MARKS}]*", ends_word=False))
+            elif token[1].removeprefix("-") not in self._lists:
+                raise BadPattern(f"{pattern!r}, but no list {token[1]!r} stands above it in words")
+            elif token[1].startswith("-"):
+                end = _NOT_BEFORE_LETTER if self._spaces else ""
+                pieces.append(_Piece(f"(?!{self._lists[token[1][1:]].regex}{end})"))
+            else:
+                optional = token[1].endswith(_OR_NOTHING)
+                pieces.append(replace(self._lists[token[1]], optional=optional))
+        return self._in_turn(pieces)
+
+    def _literal(self, literal: str) -> Iterator[_Piece]:
+        space = _Piece(" ", begins_apart=True)
+        if self._spaces and literal.startswith(" "):
+            yield space
+        for text in re.split(f"([{''.join(_FINALS)}])", self._spell(literal)):
+            if text in _FINALS:
+                ends = (chr(c) for c in range(0xAC00 + _FINALS[text], 0xD7A4, 28))
+                yield _Piece(f"[{''.join(ends)}]")
+            elif text:
+                need = text
+                if self._spaces:
+                    need = max(_WORD.findall(text), key=len, default="")
+                    need += _EDGE if need and text.endswith(need) else ""
+                yield _Piece(
+                    re.escape(text),
+                    frozenset({need} - {""}),
+                    letters(text),
+                    not letters(text[-1]),
+                    not letters(text[0]),
+                )
+        if self._spaces and len(literal) > 1 and literal.endswith(" "):
+            yield space
+
+    def _in_turn(self, pieces: Sequence[_Piece]) -> _Piece:
+        """The pieces one after another."""
+        needs: list[frozenset[str]] = []
+        begins_word = True
+        for piece, following in zip(pieces, [*pieces[1:], None], strict=True):
+            if not piece.optional and (begins_word or not self._spaces):
+                edge = _EDGE if following is None else "" if following.begins_apart else _OPEN
+                needs.append(
+                    frozenset(
+                        need[:-1] + edge if need.endswith(_EDGE) else need for need in piece.needs
+                    )
+                )
+            begins_word = piece.ends_word and (begins_word or not piece.optional)
+        return _Piece(
+            _join(pieces),
+            max(needs, key=_selectivity, default=frozenset()),
+            sum(piece.letters for piece in pieces if not piece.optional),
+            begins_word,
+            bool(pieces) and pieces[0].begins_apart and not pieces[0].optional,
+        )
+
+
+def letters(text: str) -> int:
+    """How many letters a text has."""
+    # Indic and Thai vowel signs are marks to Unicode and letters to their readers.
+    return sum(unicodedata.category(c)[0] in "LM" for c in text)
+
+
+def _join(pieces: Sequence[_Piece]) -> str:
+    """A regular expression; a piece that may be missing takes a space beside it along."""
+    found: list[str] = []
+    skip = False
+    for i, piece in enumerate(pieces):
+        regex = piece.regex
+        if skip and regex.startswith(" "):
+            regex, skip = regex[1:], False
+        if piece.optional:
+            if i + 1 < len(pieces) and pieces[i + 1].regex.startswith(" "):
+                regex, skip = f"(?:{regex} )?", True
+            elif i + 1 == len(pieces) and found and found[-1] == " ":
+                found.pop()
+                regex = f"(?: {regex})?"
+            else:
+                regex = f"(?:{regex})?"
+        found.append(regex)
+    return "".join(found)
+
+
+def _selectivity(needs: frozenset[str]) -> tuple[int, int]:
+    """How rarely a text has one of the literals: their least length, then how few they are."""
+    return min(map(len, needs), default=0), -len(needs)

@@ -1,0 +1,46 @@
+"""Leftovers of templates and decoders: special tokens, unfilled slots, printed nothings."""
+
+import re
+
+SPECIAL_TOKEN = re.compile(
+    r"</?(?:s|pad|unk|eos|bos|sos|sep|cls|mask|blank|eod|eot|eom|endoftext|eop|bop|cut_off)>"
+    r"|<[|｜][^<>\n]{1,60}[|｜]>|<(?:start|end|begin)[_▁]of[_▁][a-z_▁]+>|<extra_id_\d+>"
+    r"|<unused\d+>|<reserved_\d+>|<0x[0-9A-Fa-f]{2}>|<</?SYS>>|\[/?(?:INST|SYS|SYSTEM_PROMPT)\]"
+    r"|\[(?:PAD|UNK|CLS|SEP|MASK|BOS|EOS|EOT|gMASK|sMASK)\]",
+    re.IGNORECASE,
+)
+"""A token of a tokenizer's or chat template's own: no text, wherever it stands."""
+
+# What a prompt, program or redactor leaves for others to fill.
+_SLOT = (
+    r"\{\{[^{}\n]{0,80}\}\}|\{%[^%\n]{0,80}%\}|\$\{[^{}\n]{0,60}\}|\{[a-z_]{2,30}\}|%\([a-z_]+\)s"
+    r"|\[[A-Z][A-Z0-9_ /-]{2,40}\]|<[A-Z][A-Z0-9_]{2,40}>|\[object Object\]"
+    r"|\[(?i:redacted|insert|your|user|assistant|response|answer|blank|empty|text)\b[^\[\]\n]{0,40}\]"
+)
+_NOTHING = (
+    r"null|NULL|None|nil|nan|NaN|undefined|N/A|n/a|NA|void|<?(?:assistant|user|system|model)>?[:：]?"
+    r"|%[sd]|Assistant|User|ASSISTANT|USER|\[\]|\{\}|\(null\)|#REF!|#N/A"
+)
+_LEFTOVER = rf"(?:(?i:{SPECIAL_TOKEN.pattern})|{_SLOT})"
+_MAYBE = re.compile(r"[<\[{$%]")
+_ANY = re.compile(_LEFTOVER)
+_NOTHINGS = re.compile(rf"\W*(?:(?:{_NOTHING})\W*)+")
+
+_TAG = re.compile(r"<[^<>]{1,80}>")
+_LETTER = re.compile(r"[^\W_]")
+
+SHARE = 0.5
+"""From this share of its characters in leftovers on, a text is one."""
+
+
+def is_leftover(text: str) -> bool:
+    """Whether a text, stripped of white space, is all or mostly leftovers."""
+    if len(text) <= 200 and _NOTHINGS.fullmatch(text):
+        return True
+    if not _MAYBE.search(text):
+        return False
+    if not _LETTER.search(_TAG.sub("", text)):
+        return True
+    left = sum(len(found) for found in _ANY.findall(text))
+    said = len(text) - left - text.count(" ")
+    return left > 0 and left >= SHARE * (left + said)

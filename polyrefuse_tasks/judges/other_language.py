@@ -1,0 +1,125 @@
+"""Which languages an answer may be in besides the one it was asked for: whose phrases to try.
+
+A model that was attacked often refuses in a third language. Scripts tell most languages apart at a
+glance. In Latin script the words of the phrase files tell, and the small words: a refusal is made
+of them, and an answer in the language asked for has few of another's. That is surer on a short
+refusal than a language identifier, which has seen no answer of three words, and much faster. What
+it proposes wrongly costs a search for phrases that are not there.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import yaml
+
+from polyrefuse_tasks.judges.function_words import languages_of_words
+from polyrefuse_tasks.judges.normalise import drop_marks, normalise
+from polyrefuse_tasks.judges.rules import PHRASES, languages
+
+_SCRIPTS = {
+    "ar": "\u0600-\u06ff\u0750-\u077f",
+    "bn": "\u0980-\u09ff",
+    "el": "\u0370-\u03ff\u1f00-\u1fff",
+    "ja": "\u3041-\u30fa\u30fd-\u30ff",
+    "ko": "\u1100-\u1112\uac00-\ud7af",
+    "ru": "\u0400-\u04ff",
+    "th": "\u0e00-\u0e7f",
+    "zh": "\u3400-\u4dbf\u4e00-\u9fff",
+}
+"""The letters that only one language with a phrase file has; Japanese has the Chinese ones, too."""
+
+_RUN = re.compile("|".join(f"(?P<{code}>[{letters}]+)" for code, letters in _SCRIPTS.items()))
+_KANA = re.compile(f"[{_SCRIPTS['ja']}]")
+_LATIN_WORD = re.compile("[a-z\u00df-\u024f\u0251-\u025b\u0300-\u036f\u1e00-\u1eff]+")
+
+HEAD = 160
+"""Characters of an answer that are looked at."""
+
+SHARE = 0.4
+"""Of the first words in Latin script, so many must stand in a language's phrases."""
+
+FEW_WORDS = 3
+"""In so few words their stems are looked for, too."""
+
+AT_MOST = 3
+"""Languages in Latin script that are proposed."""
+
+
+def other_languages(start: str, language: str) -> Iterator[str]:
+    """Languages with a phrase file, likeliest first, besides English and the one asked for.
+
+    Args:
+        start: the first words of an answer, `normalise`d.
+        language: ISO 639-1 code of the prompt.
+    """
+    head = start[:HEAD]
+    if _foreign(language).search(head):
+        runs = Counter[str]()
+        for run in _RUN.finditer(head):
+            runs[run.lastgroup or ""] += len(run[0])
+        if runs["ja"]:
+            runs["ja"] += runs.pop("zh", 0)
+        yield from (code for code, _ in runs.most_common(2) if code != language)
+    elif language == "ja" and not _KANA.search(head) and re.search(f"[{_SCRIPTS['zh']}]", head):
+        yield "zh"
+    yield from _in_latin_script(head, language)
+
+
+@cache
+def _foreign(language: str) -> re.Pattern[str]:
+    """A letter of another script than the language's and Latin."""
+    own = {"ja", "zh"} if language == "ja" else {language}
+    letters = "".join(letters for code, letters in _SCRIPTS.items() if code not in own)
+    return re.compile(f"[{letters}]")
+
+
+def _in_latin_script(head: str, language: str) -> Iterator[str]:
+    words = _LATIN_WORD.findall(head)
+    if not words:
+        return
+    vocabulary = _vocabulary()
+    hits = Counter(
+        code
+        for word in words
+        for code in vocabulary.get(word, ()) or vocabulary.get(drop_marks(word), ())
+    )
+    if not hits and len(words) <= FEW_WORDS and not _RUN.search(head):
+        # Sitakuambia: a sentence in one word, of which a phrase file has the stem.
+        hits = Counter(
+            code
+            for word in words
+            for n in range(4, len(word))
+            for code in vocabulary.get(word[:n], ())
+        )
+        words = []
+    for code, n in hits.most_common(AT_MOST + 2):
+        if code not in (language, "en") and n >= SHARE * len(words):
+            yield code
+
+
+@cache
+def _vocabulary() -> dict[str, tuple[str, ...]]:
+    """The languages in Latin script whose phrases have a word, or whose small words it is among."""
+    found = {word: codes & set(languages()) for word, codes in languages_of_words().items()}
+    for code in languages():
+        if code in _SCRIPTS:
+            continue
+        content = yaml.safe_load((PHRASES / f"{code}.yaml").read_text(encoding="utf-8"))
+        folds = content.get("fold_diacritics", False)
+        for key in ("lead", "opening", "anywhere", "soft", "caution", "grammar", "whole", "words"):
+            for text in _texts(content.get(key, [])):
+                spelt = normalise(text)
+                for word in _LATIN_WORD.findall(drop_marks(spelt) if folds else spelt):
+                    found[word] = found.get(word, frozenset()) | {code}
+    return {word: tuple(codes) for word, codes in found.items()}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts(one)
