@@ -345,8 +345,12 @@ class TestPublished:
         tables = sorted((shared / "oracles/published").glob("*.csv"))
         output = tmp_path / "site"
         code, out, err = run("published", *tables, "--output", output, "--json")
-        assert (code, err) == (0, "")
-        assert json.loads(out)["models"] == 3
+        assert code == 0
+        told = json.loads(out)
+        assert told["models"] == 3
+        assert len(told["warnings"]) == 3
+        assert all("scripts/multi_test.py" in warning for warning in told["warnings"])
+        assert err.splitlines() == [f"polyrefuse: warning: {one}" for one in told["warnings"]]
         records = {
             (one["condition"], one["model"], one["language"], one["judge"], one["metric"]): one
             for one in json.loads((output / "leaderboard.json").read_text())["records"]

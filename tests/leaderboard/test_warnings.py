@@ -10,8 +10,10 @@ import pytest
 
 from leaderboard import rates, warnings
 from leaderboard.reading.results import read
+from leaderboard.reading.runs import Reading
+from leaderboard.transfers import read_transfers
 from leaderboard.warnings import Warned
-from tests.leaderboard.result_files import DIRECTION, plain_hf, task, write_run
+from tests.leaderboard.result_files import DIRECTION, plain_hf, task, transfer_report, write_run
 
 GREETING = "Hello! Which bench do you mean?"
 
@@ -160,3 +162,28 @@ class TestBaselineWithoutRefusals:
         write_run(tmp_path, tasks, condition="ablation+mcd", info=DIRECTION, day=2)
         (one,) = found(tmp_path)
         assert one.condition == "ablation+mcd"
+
+
+class TestTransfers:
+    def told(self, folder: Path, **report: Any) -> tuple[Warned, ...]:
+        (folder / "transfer.json").write_text(json.dumps(transfer_report(**report)))
+        transfers, problems = read_transfers([folder])
+        assert not problems
+        return warnings.of(Reading((), (), ()), [], transfers)
+
+    def test_a_model_that_refuses(self, tmp_path: Path) -> None:
+        assert self.told(tmp_path, n=100, refused=4) == ()
+
+    def test_a_baseline_without_refusals(self, tmp_path: Path) -> None:
+        (one,) = self.told(tmp_path, n=100, refused=2)
+        assert (one.condition, one.datasets, one.languages) == ("ablation", ("toyrefuse",), ("yo",))
+        assert one.runs == (str(tmp_path / "transfer.json"),)
+        assert one.text == (
+            "The baseline refuses 2.0% of 100 harmful prompts (95% interval 0.6 to 7.0): there is "
+            "no refusal to ablate."
+        )
+
+    def test_what_speaks_against_a_direction(self, tmp_path: Path) -> None:
+        said = ["58 refusal tokens were derived", 7, ""]
+        (one,) = self.told(tmp_path, n=100, refused=50, de=said)
+        assert one.text == "The direction from de: 58 refusal tokens were derived."
