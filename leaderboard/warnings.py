@@ -52,9 +52,28 @@ class Warned:
     @property
     def sentence(self) -> str:
         """The warning with what it is about."""
-        where = f"{', '.join(self.datasets)} in {', '.join(self.languages)}"
-        about = (self.model, self.condition, *((where,) if self.languages else ()))
-        return f"{', '.join(about)} ({', '.join(self.runs)}): {self.text}"
+        return (
+            f"{', '.join((self.model, self.condition, *self._where))} ({self._runs}): {self.text}"
+        )
+
+    @property
+    def heading(self) -> str:
+        """What the warnings of the same runs have in common."""
+        return f"{self.model}, {self.condition} ({self._runs})"
+
+    @property
+    def below(self) -> str:
+        """The warning as it stands below its heading."""
+        return ": ".join((*self._where, self.text))
+
+    @property
+    def _where(self) -> tuple[str, ...]:
+        there = f"{', '.join(self.datasets)} in {', '.join(self.languages)}"
+        return (there,) if self.languages else ()
+
+    @property
+    def _runs(self) -> str:
+        return ", ".join(self.runs)
 
 
 def of(
@@ -169,7 +188,8 @@ def _nothing_to_ablate(rate: float, n: int, low: float, high: float) -> str | No
         return None
     return (
         f"The baseline refuses {100 * rate:.1f}% of {n} harmful prompts (95% interval "
-        f"{100 * low:.1f} to {100 * high:.1f}): there is no refusal to ablate."
+        f"{100 * low:.1f} to {100 * high:.1f}): there is no refusal to ablate, "
+        "and rates under ablation do not tell what refusals prevent."
     )
 
 

@@ -148,7 +148,7 @@ def _together(faults: Mapping[str, str]) -> Iterator[str]:
     for task, fault in faults.items():
         alike[fault.replace(task, "")].append(fault)
     for fault, *others in alike.values():
-        yield f"{fault[:-1]}, as {len(others)} more of its tasks." if others else fault
+        yield f"{fault[:-1]}; so it is with {len(others)} more of its tasks." if others else fault
 
 
 def _tasks(told: Mapping[str, Any]) -> list[str]:

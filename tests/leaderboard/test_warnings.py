@@ -138,7 +138,8 @@ class TestBaselineWithoutRefusals:
         assert one.languages == ("de", "en")
         assert one.text == (
             f"The baseline refuses {share}% of 200 harmful prompts (95% interval {interval}): "
-            "there is no refusal to ablate."
+            "there is no refusal to ablate, and rates under ablation do not tell what refusals "
+            "prevent."
         )
 
     @pytest.mark.parametrize("refused", [4, 20, 100])
@@ -180,7 +181,7 @@ class TestTransfers:
         assert one.runs == (str(tmp_path / "transfer.json"),)
         assert one.text == (
             "The baseline refuses 2.0% of 100 harmful prompts (95% interval 0.6 to 7.0): there is "
-            "no refusal to ablate."
+            "no refusal to ablate, and rates under ablation do not tell what refusals prevent."
         )
 
     def test_what_speaks_against_a_direction(self, tmp_path: Path) -> None:
