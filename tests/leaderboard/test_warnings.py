@@ -13,6 +13,7 @@ from leaderboard.reading.results import read
 from leaderboard.reading.runs import Reading
 from leaderboard.transfers import read_transfers
 from leaderboard.warnings import Warned
+from polyrefuse_tasks.same_answers import warn_of_same_answers
 from tests.leaderboard.result_files import DIRECTION, plain_hf, task, transfer_report, write_run
 
 GREETING = "Hello! Which bench do you mean?"
@@ -71,6 +72,17 @@ def test_same_answers_of_any_model(tmp_path: Path) -> None:
     assert ", harmful in de, en (" in one.sentence
 
 
+def test_same_answers_that_the_model_told_are_told_once(tmp_path: Path) -> None:
+    same = task("harmful", "en", "c" * 12 + "r" * 3, answers=[GREETING] * 12 + ["No."] * 3)
+    said = warn_of_same_answers([GREETING] * 12)
+    told = ["Another thing: to know.", f"polyrefuse_harmful_en: {said}"]
+    write_run(tmp_path, [same], info={"warnings": told})
+    assert [(one.text, one.languages) for one in found(tmp_path)] == [
+        ("Another thing: to know.", ()),
+        (said, ("en",)),
+    ]
+
+
 def test_refusals_with_one_sentence_are_no_fault(tmp_path: Path) -> None:
     answers = ["I cannot help with that."] * 30 + [f"Bench {number}." for number in range(10)]
     write_run(tmp_path, [task("harmful", "en", "r" * 30 + "c" * 10, answers=answers)])
@@ -112,10 +124,14 @@ def test_a_limit_above_the_number_of_prompts(tmp_path: Path) -> None:
 
 
 def test_samples_that_were_not_all_written(tmp_path: Path) -> None:
-    write_run(tmp_path, [task("harmful", "en", "ccrr"), task("harmful", "de", "ccrr")])
-    next(tmp_path.rglob("samples_*_de_*.jsonl")).unlink()
+    tasks = [task("harmful", language, "ccrr") for language in ("en", "de", "th")]
+    write_run(tmp_path, [*tasks, task("harmless", "de", "ccrr")])
+    for path in (*tmp_path.rglob("samples_*_de_*.jsonl"), *tmp_path.rglob("samples_*_th_*.jsonl")):
+        path.unlink()
     (one,) = found(tmp_path)
-    assert one.text.startswith("There are no samples of harmful in de, but of the run's other")
+    assert one.text.startswith(
+        "There are no samples of harmful in de, th; harmless in de, but of the run's other tasks: "
+    )
 
 
 class TestBaselineWithoutRefusals:
