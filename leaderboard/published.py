@@ -158,17 +158,7 @@ def warnings(records: Sequence[Record]) -> tuple[Warned, ...]:
         records: as `read_published` has them.
     """
     ablated = {
-        record.model: Warned(
-            model=record.model,
-            revision=record.revision,
-            condition=record.condition,
-            intervention=record.intervention,
-            generations=(record.generation,),
-            datasets=(record.dataset,),
-            languages=(),
-            runs=(record.run,),
-            text=SCRIPT,
-        )
+        record.model: Warned.of_record(record, SCRIPT)
         for record in records
         if record.condition == "ablation"
     }

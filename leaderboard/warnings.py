@@ -6,7 +6,7 @@ What a transfer report says is an ablation, too.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -48,6 +48,21 @@ class Warned:
     languages: tuple[str, ...]
     runs: tuple[str, ...]
     text: str
+
+    @classmethod
+    def of_record(cls, record: Record, text: str, languages: Iterable[str] = ()) -> Warned:
+        """A warning of a record's data set, in these languages."""
+        return cls(
+            model=record.model,
+            revision=record.revision,
+            condition=record.condition,
+            intervention=record.intervention,
+            generations=(record.generation,),
+            datasets=(record.dataset,),
+            languages=tuple(languages),
+            runs=(record.run,),
+            text=text,
+        )
 
     @property
     def sentence(self) -> str:
@@ -150,17 +165,7 @@ def _baselines(records: Sequence[Record]) -> Iterator[Warned]:
             continue
         text = _nothing_to_ablate(baseline.value, baseline.n, baseline.low, baseline.high)
         if text:
-            yield Warned(
-                model=ablated.model,
-                revision=ablated.revision,
-                condition=ablated.condition,
-                intervention=ablated.intervention,
-                generations=(ablated.generation,),
-                datasets=(ablated.dataset,),
-                languages=tuple(languages[_told(ablated)]),
-                runs=(ablated.run,),
-                text=text,
-            )
+            yield Warned.of_record(ablated, text, languages[_told(ablated)])
 
 
 def _transferred(transfers: Sequence[Transfer]) -> Iterator[Warned]:
