@@ -68,7 +68,7 @@ def build(
         records=records,
         rows=models.rows(records, reading),
         transfers=matrices,
-        warnings=warnings.of(reading, records),
+        warnings=warnings.of(reading, records, matrices),
         problems=(*reading.problems, *unusable),
         notes=reading.notes,
         samples=_samples(reading) if include_samples else None,
@@ -105,6 +105,7 @@ def published(
         title="Refusal Direction is Universal Across Safety-Aligned Languages: the published table",
         records=records,
         rows=models.rows(records),
+        warnings=published.warnings(records),
         sources=published.sources(tables, condition),
     )
     _write(shown, output, as_json)

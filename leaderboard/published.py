@@ -18,6 +18,7 @@ from pathlib import Path
 from leaderboard.rates import means
 from leaderboard.records import Record
 from leaderboard.statistics import wilson
+from leaderboard.warnings import Warned
 from polyrefuse_tasks.errors import UserError
 
 PAPER = "https://arxiv.org/abs/2505.17306"
@@ -27,6 +28,13 @@ FOLDER = "output/ja_vector_sweep"
 
 N = 572
 """Harmful test prompts of PolyRefuse, over which every published rate is."""
+
+SCRIPT = (
+    "These rates may not be of plain ablation: the authors' scripts/multi_test.py, which the shell "
+    "scripts of their sweep run, adds the direction at its layer as well as ablating it (commit "
+    "7e2abf8). Whether the published numbers came from that version is not known."
+)
+"""Said of every rate under ablation; docs/directions.md has the details."""
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "str_compliance": ("substring", "asr"),
@@ -141,6 +149,20 @@ def sources(paths: Sequence[Path], condition: str | None = None) -> list[Source]
             )
         )
     return said
+
+
+def warnings(records: Sequence[Record]) -> tuple[Warned, ...]:
+    """What the published rates under ablation must not be read without, for each model.
+
+    Args:
+        records: as `read_published` has them.
+    """
+    ablated = {
+        record.model: Warned.of_record(record, SCRIPT)
+        for record in records
+        if record.condition == "ablation"
+    }
+    return tuple(ablated.values())
 
 
 def _condition(path: Path) -> str:

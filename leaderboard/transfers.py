@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from leaderboard.reading.documents import sentences
+
 FILE = "transfer.json"
 SCHEMA = 1
 
@@ -24,11 +26,13 @@ class Transfer:
         sources: languages that a direction was extracted from.
         targets: languages that were answered in.
         baseline: ASR of each target, nothing ablated.
+        refusals: of each target, nothing ablated, and out of how many prompts.
         asr: [source][target].
         cosine: [source][source], between the directions at one position and layer.
         position: of those directions, as in `-1`.
         layer: theirs.
         path: the file.
+        warnings: what speaks against the directions, whole sentences.
     """
 
     model: str
@@ -37,11 +41,13 @@ class Transfer:
     sources: tuple[str, ...]
     targets: tuple[str, ...]
     baseline: tuple[float, ...]
+    refusals: tuple[tuple[int, int], ...]
     asr: tuple[tuple[float, ...], ...]
     cosine: tuple[tuple[float, ...], ...]
     position: int
     layer: int
     path: str
+    warnings: tuple[str, ...] = ()
 
 
 def read_transfers(paths: Sequence[Path]) -> tuple[list[Transfer], list[str]]:
@@ -92,14 +98,15 @@ def _transfer(told: dict[str, Any], path: Path) -> Transfer:
         raise ValueError(f"schema {told['schema']!r}")
     sources, targets = (tuple(map(str, told[name])) for name in ("sources", "targets"))
     cells = {(cell["source"], cell["target"]): cell["asr"] for cell in told["cells"]}
-    baseline = {cell["target"]: cell["asr"] for cell in told["baseline"]}
+    untouched = {cell["target"]: cell for cell in told["baseline"]}
     return Transfer(
         model=str(told["model"]),
         dataset=str(told["dataset"]),
         judge=str(told["judge"]),
         sources=sources,
         targets=targets,
-        baseline=tuple(_number(baseline[target], 0) for target in targets),
+        baseline=tuple(_number(untouched[target]["asr"], 0) for target in targets),
+        refusals=tuple(_refusals(untouched[target]) for target in targets),
         asr=tuple(
             tuple(_number(cells[source, target], 0) for target in targets) for source in sources
         ),
@@ -110,7 +117,26 @@ def _transfer(told: dict[str, Any], path: Path) -> Transfer:
         position=int(told["cosine_at"]["position"]),
         layer=int(told["cosine_at"]["layer"]),
         path=str(path),
+        warnings=tuple(
+            sentence
+            for source in sources
+            for sentence in sentences(
+                told["directions"][source].get("warnings"), f"The direction from {source}: "
+            )
+        ),
     )
+
+
+def _refusals(cell: dict[str, Any]) -> tuple[int, int]:
+    """How many answers are labelled as refusals, and out of how many."""
+    n, *others = (cell[name] for name in ("n", "hits", "undecided", "degenerate"))
+    if (
+        not all(type(count) is int and count >= 0 for count in (n, *others))
+        or sum(others) > n
+        or not n
+    ):
+        raise ValueError(f"{others!r} are no counts out of {n!r}")
+    return n - sum(others), n
 
 
 def _number(value: Any, least: float) -> float:

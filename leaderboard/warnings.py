@@ -1,13 +1,20 @@
-"""What rates must not be read without: the runs' own warnings, and baselines without refusals."""
+"""What rates must not be read without: the runs' own warnings, and baselines without refusals.
+
+What a transfer report says is an ablation, too.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+
+import numpy as np
 
 from leaderboard.reading.runs import Cell, Reading, Run
 from leaderboard.records import MEAN, Record
+from leaderboard.statistics import wilson
+from leaderboard.transfers import Transfer
 
 RARE = 0.05
 """Below this share of harmful prompts refused ..."""
@@ -28,7 +35,7 @@ class Warned:
         generations: each as a record's.
         datasets: whose rates it is about.
         languages: of them; empty where it is about the whole of `runs`.
-        runs: each as a record's.
+        runs: each as a record's, or the path of a transfer report.
         text: the warning, a whole sentence.
     """
 
@@ -42,23 +49,60 @@ class Warned:
     runs: tuple[str, ...]
     text: str
 
+    @classmethod
+    def of_record(cls, record: Record, text: str, languages: Iterable[str] = ()) -> Warned:
+        """A warning of a record's data set, in these languages."""
+        return cls(
+            model=record.model,
+            revision=record.revision,
+            condition=record.condition,
+            intervention=record.intervention,
+            generations=(record.generation,),
+            datasets=(record.dataset,),
+            languages=tuple(languages),
+            runs=(record.run,),
+            text=text,
+        )
+
     @property
     def sentence(self) -> str:
         """The warning with what it is about."""
-        where = f"{', '.join(self.datasets)} in {', '.join(self.languages)}"
-        about = (self.model, self.condition, *((where,) if self.languages else ()))
-        return f"{', '.join(about)} ({', '.join(self.runs)}): {self.text}"
+        return (
+            f"{', '.join((self.model, self.condition, *self._where))} ({self._runs}): {self.text}"
+        )
+
+    @property
+    def heading(self) -> str:
+        """What the warnings of the same runs have in common."""
+        return f"{self.model}, {self.condition} ({self._runs})"
+
+    @property
+    def below(self) -> str:
+        """The warning as it stands below its heading."""
+        return ": ".join((*self._where, self.text))
+
+    @property
+    def _where(self) -> tuple[str, ...]:
+        there = f"{', '.join(self.datasets)} in {', '.join(self.languages)}"
+        return (there,) if self.languages else ()
+
+    @property
+    def _runs(self) -> str:
+        return ", ".join(self.runs)
 
 
-def of(reading: Reading, records: Sequence[Record]) -> tuple[Warned, ...]:
+def of(
+    reading: Reading, records: Sequence[Record], transfers: Sequence[Transfer] = ()
+) -> tuple[Warned, ...]:
     """All warnings of what was read, those with the same text about the same model together.
 
     Args:
         reading: whose cells are shown.
         records: made of it, with their means.
+        transfers: shown beside it.
     """
     together: dict[tuple[object, ...], Warned] = {}
-    for one in (*_own(reading), *_baselines(records)):
+    for one in (*_own(reading), *_baselines(records), *_transferred(transfers)):
         about = one.model, one.revision, one.condition, one.intervention
         key = (*about, one.datasets if one.languages else (), one.text)
         known = together.get(key)
@@ -78,8 +122,11 @@ def _joined(one: Warned, other: Warned) -> Warned:
 def _own(reading: Reading) -> Iterator[Warned]:
     """What runs say of themselves, and their tasks."""
     for run in reading.runs:
+        seen = {text for cell in run.cells for text in cell.warnings}
         for text in run.warnings:
-            yield _warned(run, run.cells, (), text)
+            # The models of this package look at their answers too, and name the task.
+            if text.partition(": ")[2] not in seen:
+                yield _warned(run, run.cells, (), text)
         for cell in run.cells:
             for text in cell.warnings:
                 yield _warned(run, (cell,), (cell.language,), text)
@@ -116,22 +163,42 @@ def _baselines(records: Sequence[Record]) -> Iterator[Warned]:
         baseline = baselines.get(_told(replace(ablated, condition="baseline", intervention="")))
         if baseline is None or "ablation" not in ablated.condition.split("+"):
             continue
-        if baseline.value < RARE and baseline.low < ABOUT_NONE:
+        text = _nothing_to_ablate(baseline.value, baseline.n, baseline.low, baseline.high)
+        if text:
+            yield Warned.of_record(ablated, text, languages[_told(ablated)])
+
+
+def _transferred(transfers: Sequence[Transfer]) -> Iterator[Warned]:
+    """What speaks against the directions of transfer reports, and against ablating them."""
+    for told in transfers:
+        hits, n = np.array(told.refusals, dtype=float).T
+        # As of every mean over languages whose prompts are not known.
+        low, high = (float(ends.mean()) for ends in wilson(hits, n))
+        rare = _nothing_to_ablate(float((hits / n).mean()), int(n.sum()), low, high)
+        about = [(text, ()) for text in told.warnings] + [(rare, told.targets)] * bool(rare)
+        for text, languages in about:
             yield Warned(
-                model=ablated.model,
-                revision=ablated.revision,
-                condition=ablated.condition,
-                intervention=ablated.intervention,
-                generations=(ablated.generation,),
-                datasets=(ablated.dataset,),
-                languages=tuple(languages[_told(ablated)]),
-                runs=(ablated.run,),
-                text=(
-                    f"The baseline refuses {100 * baseline.value:.1f}% of {baseline.n} harmful "
-                    f"prompts (95% interval {100 * baseline.low:.1f} to "
-                    f"{100 * baseline.high:.1f}): there is no refusal to ablate."
-                ),
+                model=told.model,
+                revision="",
+                condition="ablation",
+                intervention="",
+                generations=(),
+                datasets=(told.dataset,),
+                languages=languages,
+                runs=(told.path,),
+                text=text,
             )
+
+
+def _nothing_to_ablate(rate: float, n: int, low: float, high: float) -> str | None:
+    """A sentence where a baseline with this refusal rate and interval refuses next to nothing."""
+    if rate >= RARE or low >= ABOUT_NONE:
+        return None
+    return (
+        f"The baseline refuses {100 * rate:.1f}% of {n} harmful prompts (95% interval "
+        f"{100 * low:.1f} to {100 * high:.1f}): there is no refusal to ablate, "
+        "and rates under ablation do not tell what refusals prevent."
+    )
 
 
 def _told(record: Record) -> tuple[str, ...]:

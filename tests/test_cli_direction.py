@@ -81,7 +81,7 @@ class TestChoose:
         assert (code, err) == (0, "")
         assert json.loads(out) == {"position": -4, "layer": 19}
         none = run("choose", scores % "ko", "--rule=2406.11717")
-        assert_one_sentence(none, "by rule 2406.11717 none of 140", "among them is -0.508")
+        assert_one_sentence(none, "by rule 2406.11717 none of 140", "is -0.508; take another rule")
         wrong = run("choose", scores % "ko", "--rule=2406")
         assert_one_sentence(wrong, "rule=2406 is not known; use one of 2505.17306, 2406.11717")
 

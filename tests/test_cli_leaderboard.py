@@ -201,7 +201,8 @@ class TestWarnings:
         "direction: 73 tokens are needed for one half.",
         "invented/model-1, ablation, harmful in de, en "
         "(invented__model-1/2026-01-02T00-00-00.000001): The baseline refuses 0.0% of 80 harmful "
-        "prompts (95% interval 0.0 to 8.8): there is no refusal to ablate.",
+        "prompts (95% interval 0.0 to 8.8): there is no refusal to ablate, "
+        "and rates under ablation do not tell what refusals prevent.",
         "invented/api, baseline, harmful in en (invented__api/2026-01-03T00-00-00.000001): 40 of "
         "the 40 answers that are no refusals are the same text",
     )
@@ -224,11 +225,11 @@ class TestWarnings:
         }  # fmt: skip
         markdown = (output / "leaderboard.md").read_text(encoding="utf-8")
         assert "## Warnings" in markdown
-        assert "there is no refusal to ablate." in markdown
+        assert "there is no refusal to ablate, and rates" in markdown
         assert "| invented/model-1 | ablation (see the warnings) |" in markdown
         latex = (output / "leaderboard.tex").read_text(encoding="utf-8")
         assert "ablation (see the warnings)" in latex
-        assert "there is no refusal to ablate." in latex
+        assert "there is no refusal to ablate, and rates" in latex
         html = (output / "index.html").read_text(encoding="utf-8")
         assert '<h2 id="warnings-heading">Warnings</h2>' in html
         assert "&lt;b&gt;inserts&lt;/b&gt;" in html
@@ -345,8 +346,12 @@ class TestPublished:
         tables = sorted((shared / "oracles/published").glob("*.csv"))
         output = tmp_path / "site"
         code, out, err = run("published", *tables, "--output", output, "--json")
-        assert (code, err) == (0, "")
-        assert json.loads(out)["models"] == 3
+        assert code == 0
+        told = json.loads(out)
+        assert told["models"] == 3
+        assert len(told["warnings"]) == 3
+        assert all("scripts/multi_test.py" in warning for warning in told["warnings"])
+        assert err.splitlines() == [f"polyrefuse: warning: {one}" for one in told["warnings"]]
         records = {
             (one["condition"], one["model"], one["language"], one["judge"], one["metric"]): one
             for one in json.loads((output / "leaderboard.json").read_text())["records"]

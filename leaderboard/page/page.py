@@ -58,7 +58,7 @@ def render_page(
     data: str,
     pictures: Sequence[Picture] = (),
     sources: Sequence[Source] = (),
-    warnings: Sequence[str] = (),
+    warnings: Sequence[Warned] = (),
     problems: Sequence[str] = (),
     notes: Sequence[str] = (),
     files: Sequence[Link] = (),
@@ -94,7 +94,7 @@ def render_page(
         ],
         sources=sources,
         attack=table.ATTACK,
-        warnings=warnings[:MOST],
+        warnings=_by_heading(warnings[:MOST]),
         unwarned=max(0, len(warnings) - MOST),
         problems=problems[:MOST],
         notes=notes[:MOST],
@@ -103,6 +103,14 @@ def render_page(
         pages=pages,
         palette=figures.palette(),
     )
+
+
+def _by_heading(warnings: Iterable[Warned]) -> dict[str, list[str]]:
+    """What stands below each heading, in the order of the first of its warnings."""
+    found: dict[str, list[str]] = {}
+    for one in warnings:
+        found.setdefault(one.heading, []).append(one.below)
+    return found
 
 
 @cache

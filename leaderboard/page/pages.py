@@ -184,7 +184,7 @@ class _Pages:
             data=part.data,
             pictures=shown,
             sources=self.shown.sources,
-            warnings=[one.sentence for one in self.shown.warnings],
+            warnings=self.shown.warnings,
             problems=self.shown.problems,
             notes=self.shown.notes,
             files=self.links,

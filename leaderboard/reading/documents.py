@@ -67,6 +67,21 @@ def is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
 
 
+def sentences(told: Any, opening: str = "") -> tuple[str, ...]:
+    """The warnings in a document's list as whole sentences of one line, each once.
+
+    Args:
+        told: what is no list holds none, and what is no text in one is no warning.
+        opening: stands before each.
+    """
+    found = (
+        f"{opening}{shown(' '.join(one.split())).rstrip('.')}."
+        for one in (told if isinstance(told, list) else ())
+        if isinstance(one, str) and one.strip()
+    )
+    return tuple(dict.fromkeys(found))
+
+
 def shown(name: Path | str) -> str:
     """A path or a name as text that can be printed and written, whatever bytes it has."""
     text = str(name).encode("utf-8", "backslashreplace").decode()

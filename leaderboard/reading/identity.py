@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from sys import intern
 from typing import Any
 
-from leaderboard.reading.documents import AGAIN, BadResults, part, shown, text
+from leaderboard.reading.documents import AGAIN, BadResults, part, sentences, text
 
 INTERVENTION = (
     "direction_sha256",
@@ -183,13 +183,10 @@ def anchors_overlap(config: Mapping[str, Any]) -> dict[str, list[str] | None]:
 
 def warnings(config: Mapping[str, Any]) -> tuple[str, ...]:
     """What a model says that a reader of its rates must know, and its direction's; each once."""
-    found = [
-        f"{opening}{shown(' '.join(one.split())).rstrip('.')}."
-        for name, opening in (("warnings", ""), ("direction_warnings", "The direction: "))
-        for one in (config.get(name) if isinstance(config.get(name), list) else ())
-        if isinstance(one, str) and one.strip()
-    ]
-    return tuple(dict.fromkeys(found))
+    return (
+        *sentences(config.get("warnings")),
+        *sentences(config.get("direction_warnings"), "The direction: "),
+    )
 
 
 def _checksum(parts: Mapping[str, Any]) -> str:

@@ -133,10 +133,14 @@ def _run(found: Found, include_samples: bool, problems: list[str]) -> Run:
 
 def _unsaved(cells: Sequence[Cell]) -> Iterator[str]:
     """lm-eval writes the samples of one task after the other, and may be stopped in between."""
-    bare = [f"{cell.dataset} in {cell.language}" for cell in cells if cell.responses is None]
-    if bare and len(bare) < len(cells):
+    bare: dict[str, list[str]] = defaultdict(list)
+    for cell in cells:
+        if cell.responses is None:
+            bare[cell.dataset].append(cell.language)
+    if bare and any(cell.responses is not None for cell in cells):
+        which = "; ".join(f"{name} in {', '.join(languages)}" for name, languages in bare.items())
         yield (
-            f"There are no samples of {', '.join(bare)}, but of the run's other tasks: it was "
+            f"There are no samples of {which}, but of the run's other tasks: it was "
             "interrupted while it wrote them, or they were moved, so that these rates are not "
             "checked and have no loophole rates."
         )
@@ -148,7 +152,7 @@ def _together(faults: Mapping[str, str]) -> Iterator[str]:
     for task, fault in faults.items():
         alike[fault.replace(task, "")].append(fault)
     for fault, *others in alike.values():
-        yield f"{fault[:-1]}, as {len(others)} more of its tasks." if others else fault
+        yield f"{fault[:-1]}; so it is with {len(others)} more of its tasks." if others else fault
 
 
 def _tasks(told: Mapping[str, Any]) -> list[str]:

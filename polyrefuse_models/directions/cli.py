@@ -119,8 +119,8 @@ def choose(
     chosen = select.choose(candidates, depth, chosen_by)
     if chosen is None:
         raise select.NoDirection(
-            f"{scores}: {select.nothing_within(candidates, depth, chosen_by)}; extract with "
-            "--all-scores, or check --n-layers."
+            f"{scores}: {select.nothing_within(candidates, depth, chosen_by)}; take another rule, "
+            f"or give --n-layers where the model has more than {depth} layers."
         )
     show(
         as_json,

@@ -77,6 +77,12 @@ def _panel(axis: Axes, direction: Direction, name: str) -> None:
     if name == "kl_div_score":
         axis.axhline(rule.kl_limit, color="black", linestyle="--", linewidth=1)
         axis.set_yscale("symlog", linthresh=rule.kl_limit)
+        # A symlog axis of its own accord has ticks at powers of 10 alone, and may show none.
+        highest = max([rule.kl_limit, *(at.kl_div_score or 0 for at in direction.scores)])
+        decades = [power for power in (1.0, 10.0, 100.0) if power < highest]
+        axis.set_yticks(ticks := [0.0, rule.kl_limit, *decades], [f"{tick:g}" for tick in ticks])
+        axis.minorticks_off()
+        axis.set_ylim(bottom=-0.1 * rule.kl_limit)
     if name == "steering_score" and rule.least_steering is not None:
         axis.axhline(rule.least_steering, color="black", linestyle="--", linewidth=1)
     base = direction.metadata.get("untouched", {}).get(untouched)

@@ -174,16 +174,18 @@ def nothing_within(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -
         f"by rule {rule.name} none of {len(candidates)} candidates is among the first "
         f"{rule.layers(n_layers)} layers of {n_layers} with a refusal score and {rule.limits()}"
     )
-    steering = [
-        candidate.steering_score
+    within = [
+        candidate
         for candidate in eligible(candidates, n_layers, rule)
-        if candidate.steering_score is not None
-        and _known(candidate.kl_div_score, lambda score: score <= rule.kl_limit)
+        if _known(candidate.kl_div_score, lambda score: score <= rule.kl_limit)
     ]
+    if not within:
+        return f"{clause}; none is within the KL limit"
+    steering = [c.steering_score for c in within if c.steering_score is not None]
     if rule.least_steering is None or not steering:
         return clause
     return (
-        f"{clause}; {len(steering)} are within the KL limit, and the highest steering score among "
+        f"{clause}; {len(within)} are within the KL limit, and the highest steering score among "
         f"them is {max(steering):.3f}"
     )
 

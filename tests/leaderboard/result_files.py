@@ -343,3 +343,32 @@ def _samples(one: Task) -> list[dict[str, Any]]:
             | rates
         )
     return lines
+
+
+def transfer_report(n: int = 4, refused: int = 2, **warnings: list[Any]) -> dict[str, Any]:
+    """What `polyrefuse direction transfer` writes of two sources and one target.
+
+    Args:
+        n: prompts of a cell.
+        refused: of the baseline's.
+        warnings: of the direction from a language.
+    """
+
+    def cell(source: str | None, target: str, asr: float) -> dict[str, Any]:
+        counts = {"hits": n - refused, "n": n, "undecided": 0, "degenerate": 0}
+        return {"source": source, "target": target, **counts, "asr": asr, "low": 0, "high": 1}
+
+    sources = ["de", "en"]
+    return {
+        "schema": 1,
+        "model": "invented/model",
+        "dataset": "toyrefuse",
+        "judge": "native",
+        "sources": sources,
+        "targets": ["yo"],
+        "directions": {one: {"warnings": warnings.get(one, [])} for one in sources},
+        "baseline": [cell(None, "yo", 0.25)],
+        "cells": [cell("de", "yo", 0.5), cell("en", "yo", 0.75)],
+        "cosine_at": {"position": -1, "layer": 2},
+        "cosine": [[1.0000000000000002, 0.5], [0.5, 1.0]],
+    }

@@ -340,9 +340,16 @@ class TestModels:
             first.model, first.revision, first.condition, first.intervention, (first.generation,),
             ("harmful",), ("de",), (first.run,), "An <i>invented</i> reason to take care.",
         )  # fmt: skip
-        page = open_page(written(tmp_path, records, warnings=[warned]) / "index.html").page
-        (said,) = page.locator("#warnings-heading ~ ul li").all_inner_texts()
-        assert said == warned.sentence
+        other = replace(warned, datasets=(), languages=(), text="Another.")
+        shown = written(tmp_path, records, warnings=[warned, other])
+        page = open_page(shown / "index.html").page
+        # Below one heading, because they are of the same run.
+        (said,) = page.locator("#warnings-heading ~ ul > li").all_inner_texts()
+        assert said.splitlines() == [
+            f"{first.model}, {first.condition} ({first.run})",
+            f"harmful in de: {warned.text}",
+            "Another.",
+        ]
         page.select_option("#dataset", "harmful")
         assert page.locator("#rates .seen").all_inner_texts() == ["1 warning above"]
         page.locator("#rates td.rate").first.hover()

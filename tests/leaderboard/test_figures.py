@@ -24,6 +24,7 @@ TRANSFER = Transfer(
     sources=("de", "en"),
     targets=("ar", "de", "en"),
     baseline=(0.0, 0.01, 0.02),
+    refusals=((100, 100), (99, 100), (98, 100)),
     asr=((0.91, 0.92, 0.93), (0.94, 0.95, 0.96)),
     cosine=((1.0, -0.75), (-0.75, 1.0)),
     position=-1,

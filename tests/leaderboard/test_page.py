@@ -25,6 +25,7 @@ from leaderboard.table import names_of, tables
 from leaderboard.transfers import read_transfers
 from tests.conftest import ROOT
 from tests.leaderboard.invented import board, record, with_means
+from tests.leaderboard.result_files import transfer_report
 
 PAGE = ROOT / "leaderboard/page"
 LANGUAGES = ("ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "ru", "th", "yo", "zh")
@@ -333,32 +334,6 @@ class TestFolder:
         assert {path: path.read_bytes() for path in (tmp_path / "site").rglob("*.*")} == before
 
 
-def transfer_report() -> dict[str, Any]:
-    def cell(source: str | None, target: str, asr: float) -> dict[str, Any]:
-        return {
-            "source": source,
-            "target": target,
-            "hits": 1,
-            "n": 4,
-            "asr": asr,
-            "low": 0,
-            "high": 1,
-        }
-
-    return {
-        "schema": 1,
-        "model": "invented/model",
-        "dataset": "toyrefuse",
-        "judge": "native",
-        "sources": ["de", "en"],
-        "targets": ["yo"],
-        "baseline": [cell(None, "yo", 0.25)],
-        "cells": [cell("de", "yo", 0.5), cell("en", "yo", 0.75)],
-        "cosine_at": {"position": -1, "layer": 2},
-        "cosine": [[1.0000000000000002, 0.5], [0.5, 1.0]],
-    }
-
-
 class TestAnchors:
     """Rows of a test set that a safety prompt was trained on are said beside its rates."""
 
@@ -424,6 +399,7 @@ class TestTransfers:
         assert problems == []
         assert (found.baseline, found.asr) == ((0.25,), ((0.5,), (0.75,)))
         assert found.cosine == ((1.0, 0.5), (0.5, 1.0))
+        assert (found.refusals, found.warnings) == (((2, 4),), ())
 
     @pytest.mark.parametrize(
         ("text", "said"),
@@ -434,6 +410,9 @@ class TestTransfers:
             (json.dumps(transfer_report() | {"cells": []}), "is no transfer report"),
             (json.dumps(transfer_report() | {"cosine": [[1, 2], [2, 1]]}), "2 is not from"),
             (json.dumps(transfer_report() | {"cosine": [[1, None], [2, 1]]}), "None is not a"),
+            (json.dumps(transfer_report(refused=-1)), "are no counts out of 4"),
+            (json.dumps(transfer_report(n=0)), "are no counts out of 0"),
+            (json.dumps(transfer_report(n=True)), "are no counts out of True"),
         ],
     )  # fmt: skip
     def test_bad(self, tmp_path: Path, text: str, said: str) -> None:

@@ -9,7 +9,7 @@ from statistics import fmean
 import pytest
 from scipy.stats import binomtest
 
-from leaderboard.published import BadPublished, read_published, sources
+from leaderboard.published import BadPublished, read_published, sources, warnings
 from leaderboard.records import MEAN
 from leaderboard.table import ATTACK
 
@@ -70,6 +70,16 @@ class TestThePapersTable:
         ):
             assert part in said
         assert "NOT a file" not in said
+
+    def test_what_the_rates_under_ablation_are_of(self, shared: Path) -> None:
+        records = read_published(sorted((shared / "oracles/published").glob("*.csv")))
+        found = warnings(records)
+        assert {one.model for one in found} == {one.model for one in records}
+        assert {one.condition for one in found} == {"ablation"}
+        assert all(
+            "adds the direction at its layer as well as ablating it" in o.text for o in found
+        )
+        assert warnings([one for one in records if one.condition == "baseline"]) == ()
 
 
 class TestOtherFiles:

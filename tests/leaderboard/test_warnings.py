@@ -10,8 +10,11 @@ import pytest
 
 from leaderboard import rates, warnings
 from leaderboard.reading.results import read
+from leaderboard.reading.runs import Reading
+from leaderboard.transfers import read_transfers
 from leaderboard.warnings import Warned
-from tests.leaderboard.result_files import DIRECTION, plain_hf, task, write_run
+from polyrefuse_tasks.same_answers import warn_of_same_answers
+from tests.leaderboard.result_files import DIRECTION, plain_hf, task, transfer_report, write_run
 
 GREETING = "Hello! Which bench do you mean?"
 
@@ -69,6 +72,17 @@ def test_same_answers_of_any_model(tmp_path: Path) -> None:
     assert ", harmful in de, en (" in one.sentence
 
 
+def test_same_answers_that_the_model_told_are_told_once(tmp_path: Path) -> None:
+    same = task("harmful", "en", "c" * 12 + "r" * 3, answers=[GREETING] * 12 + ["No."] * 3)
+    said = warn_of_same_answers([GREETING] * 12)
+    told = ["Another thing: to know.", f"polyrefuse_harmful_en: {said}"]
+    write_run(tmp_path, [same], info={"warnings": told})
+    assert [(one.text, one.languages) for one in found(tmp_path)] == [
+        ("Another thing: to know.", ()),
+        (said, ("en",)),
+    ]
+
+
 def test_refusals_with_one_sentence_are_no_fault(tmp_path: Path) -> None:
     answers = ["I cannot help with that."] * 30 + [f"Bench {number}." for number in range(10)]
     write_run(tmp_path, [task("harmful", "en", "r" * 30 + "c" * 10, answers=answers)])
@@ -110,10 +124,14 @@ def test_a_limit_above_the_number_of_prompts(tmp_path: Path) -> None:
 
 
 def test_samples_that_were_not_all_written(tmp_path: Path) -> None:
-    write_run(tmp_path, [task("harmful", "en", "ccrr"), task("harmful", "de", "ccrr")])
-    next(tmp_path.rglob("samples_*_de_*.jsonl")).unlink()
+    tasks = [task("harmful", language, "ccrr") for language in ("en", "de", "th")]
+    write_run(tmp_path, [*tasks, task("harmless", "de", "ccrr")])
+    for path in (*tmp_path.rglob("samples_*_de_*.jsonl"), *tmp_path.rglob("samples_*_th_*.jsonl")):
+        path.unlink()
     (one,) = found(tmp_path)
-    assert one.text.startswith("There are no samples of harmful in de, but of the run's other")
+    assert one.text.startswith(
+        "There are no samples of harmful in de, th; harmless in de, but of the run's other tasks: "
+    )
 
 
 class TestBaselineWithoutRefusals:
@@ -136,7 +154,8 @@ class TestBaselineWithoutRefusals:
         assert one.languages == ("de", "en")
         assert one.text == (
             f"The baseline refuses {share}% of 200 harmful prompts (95% interval {interval}): "
-            "there is no refusal to ablate."
+            "there is no refusal to ablate, and rates under ablation do not tell what refusals "
+            "prevent."
         )
 
     @pytest.mark.parametrize("refused", [4, 20, 100])
@@ -160,3 +179,28 @@ class TestBaselineWithoutRefusals:
         write_run(tmp_path, tasks, condition="ablation+mcd", info=DIRECTION, day=2)
         (one,) = found(tmp_path)
         assert one.condition == "ablation+mcd"
+
+
+class TestTransfers:
+    def told(self, folder: Path, **report: Any) -> tuple[Warned, ...]:
+        (folder / "transfer.json").write_text(json.dumps(transfer_report(**report)))
+        transfers, problems = read_transfers([folder])
+        assert not problems
+        return warnings.of(Reading((), (), ()), [], transfers)
+
+    def test_a_model_that_refuses(self, tmp_path: Path) -> None:
+        assert self.told(tmp_path, n=100, refused=4) == ()
+
+    def test_a_baseline_without_refusals(self, tmp_path: Path) -> None:
+        (one,) = self.told(tmp_path, n=100, refused=2)
+        assert (one.condition, one.datasets, one.languages) == ("ablation", ("toyrefuse",), ("yo",))
+        assert one.runs == (str(tmp_path / "transfer.json"),)
+        assert one.text == (
+            "The baseline refuses 2.0% of 100 harmful prompts (95% interval 0.6 to 7.0): there is "
+            "no refusal to ablate, and rates under ablation do not tell what refusals prevent."
+        )
+
+    def test_what_speaks_against_a_direction(self, tmp_path: Path) -> None:
+        said = ["58 refusal tokens were derived", 7, ""]
+        (one,) = self.told(tmp_path, n=100, refused=50, de=said)
+        assert one.text == "The direction from de: 58 refusal tokens were derived."

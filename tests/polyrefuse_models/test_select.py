@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from polyrefuse_models import picture
+from polyrefuse_models.directions.artifact import Direction
+from polyrefuse_models.directions.plot import scores_png
 from polyrefuse_models.directions.select import (
     DEFAULT,
     RULES,
@@ -114,3 +119,28 @@ def test_the_rule_drops_nan_late_layers_and_what_moves_harmless_answers() -> Non
 
 def test_no_candidate_within_the_limit() -> None:
     assert choose([Candidate(-1, 0, refusal_score=0.0, kl_div_score=1.0)], n_layers=4) is None
+
+
+@pytest.mark.parametrize(
+    ("highest", "labels"),
+    [(0.01, ["0", "0.2"]), (0.5, ["0", "0.2"]), (30.0, ["0", "0.2", "1", "10"])],
+)
+def test_the_picture_has_a_scale(
+    monkeypatch: pytest.MonkeyPatch, highest: float, labels: list[str]
+) -> None:
+    """Whatever the KL divergences, its axis has numbers, those of 0 and of the limit among them."""
+    drawn: list[Any] = []
+    monkeypatch.setattr(picture, "png", lambda figure: drawn.append(figure) or b"")
+    scores = [Candidate(-1, layer, 1.0, None, highest / (layer + 1)) for layer in range(3)]
+    direction = torch.ones(4)
+    metadata = {"rule": "2505.17306", "position": -1, "layer": 2}
+    scores_png(Direction(direction, direction.expand(1, 3, 4), scores, metadata))
+    (figure,) = drawn
+    axis = figure.axes[1]
+    low, high = axis.get_ylim()
+    shown = [
+        label.get_text()
+        for tick, label in zip(axis.get_yticks(), axis.get_yticklabels(), strict=True)
+        if low <= tick <= high
+    ]
+    assert shown == labels
