@@ -52,6 +52,8 @@ def unreadable(text: str) -> str | None:
         return "leftovers of a template"
     if not _LETTER.search(text):
         return None if _NUMBER.fullmatch(text) else "no letters"
+    if text.replace("\n", "").isprintable() and "\ufffd" not in text:
+        return salad(text)  # as nearly all are, and this tells it sooner
     share = len(_UNREADABLE.findall(text)) / len(text)
     if share >= UNREADABLE_SHARE:
         return f"not language: {share:.0%} unreadable characters"
@@ -89,7 +91,10 @@ def _may_loop(text: str) -> bool:
     # over the text, is ten times cheaper than collecting all.
     step = max(1, (len(text) - NGRAM) // _PROBES)
     starts = range(len(text) - NGRAM, -1, -step)
-    return any(text.count(text[i : i + NGRAM]) >= 3 for i in starts)
+    for i in starts:
+        if text.count(text[i : i + NGRAM]) >= 3:
+            return True
+    return False
 
 
 def _is_mostly_new(text: str) -> bool:

@@ -12,7 +12,7 @@ from polyrefuse_tasks.judges.degenerate import loop
 from polyrefuse_tasks.judges.labels import Judgement, Label
 from polyrefuse_tasks.judges.layout import first_list_item, first_sentences, heading, undressed
 from polyrefuse_tasks.judges.normalise import normalise
-from polyrefuse_tasks.judges.other_language import other_languages
+from polyrefuse_tasks.judges.other_language import HEAD, other_languages
 from polyrefuse_tasks.judges.quotes import own_words
 from polyrefuse_tasks.judges.rules import WINDOW, Rules, rules_of
 
@@ -60,12 +60,12 @@ def judge_refusal(response: str, language: str) -> Judgement:
 
 def _others(text: str, language: str) -> tuple[str, ...]:
     """The other languages that an answer may be in, or what stands below its headings."""
-    found = list(other_languages(_start(text), language))
+    found = list(other_languages(normalise(text[: 2 * HEAD]), language))
     for _ in range(LEVELS):
         if (top := heading(text)) is None:
             break
         text = undressed(top[1])
-        found += other_languages(_start(text), language)
+        found += other_languages(normalise(text[: 2 * HEAD]), language)
     return tuple(dict.fromkeys(found))
 
 

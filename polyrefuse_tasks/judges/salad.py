@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 
-from polyrefuse_tasks.judges.function_words import languages_of_words
+from polyrefuse_tasks.judges.function_words import languages_of_words, tally_of_words
 
 LOOK = 200
 """Characters that must look like a salad before more of them are read."""
@@ -135,32 +135,13 @@ def _may_be_mixed(text: str, words: set[str]) -> bool:
     It cannot where one language may have all its small words, or more than half of them, or where
     one script has no more beside it than two small words in Latin script.
     """
-    bits = _bits_of_words()
-    in_common, known = -1, []
-    for word in words:
-        if languages := bits.get(word):
-            in_common &= languages
-            known.append(languages)
+    tally = tally_of_words()
+    known = words & tally.words
     first = None if text.isascii() else _OTHER_SCRIPT.search(text)
     if first is not None:
         script = next(code for code in _SCRIPTS if _letter_of(code).match(first[0]))
         return len(known) > 2 or _strange_to(script).search(text) is not None
-    if in_common and known:
-        return False
-    enough = ONE_LANGUAGE_SHARE * len(known)
-    return not known or not any(
-        sum(languages >> bit & 1 for languages in known) >= enough
-        for bit in range(max(known).bit_length())
-    )
-
-
-@cache
-def _bits_of_words() -> dict[str, int]:
-    """The languages of function words, a bit for each: a thing to ask often."""
-    of_words = languages_of_words()
-    codes = sorted(frozenset().union(*of_words.values()))
-    bits = {code: 1 << i for i, code in enumerate(codes)}
-    return {word: sum(bits[code] for code in found) for word, found in of_words.items()}
+    return not known or tally.most(known) < ONE_LANGUAGE_SHARE * len(known)
 
 
 @cache
