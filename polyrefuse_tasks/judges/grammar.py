@@ -54,6 +54,10 @@ SHORT_SENTENCE = 25
 """A first sentence of fewer characters only opens the answer ("Hi there!"), and the next counts."""
 
 
+FEW_LETTERS = 6
+"""With so many letters or fewer, the words that begin with one of them are few in an alphabet."""
+
+
 class BadPattern(Exception):
     """A pattern that cannot be used: what it is and why, as the rest of a sentence."""
 
@@ -66,7 +70,7 @@ class _Group:
     at_start: bool
     """Whether they begin with `^`: to be matched where a sentence begins."""
     first: re.Pattern[str] | None
-    """A character with which a match begins, where a script has no words to begin it."""
+    """A character with which a match begins; None where it may be one of many."""
 
     def search(self, text: str, start: int, end: int) -> Iterator[re.Match[str]]:
         """The matches between two places, which do not overlap."""
@@ -251,9 +255,8 @@ class Compiler:
         for i, ((needs, at_start), pieces) in enumerate(alike.items()):
             any_of = f"(?:{'|'.join(piece.regex for piece in pieces)})"
             whole = rf"\W*{lead}({any_of})" if at_start else before + any_of
-            first = None if self._spaces else _any_needs(piece.first for piece in pieces)
-            skip = re.compile(f"[{re.escape(''.join(sorted(first)))}]") if first else None
-            groups.append(_Group(re.compile(whole), at_start, skip))
+            first = _any_needs(piece.first for piece in pieces)
+            groups.append(_Group(re.compile(whole), at_start, self._at(first)))
             for need in needs:
                 needed[need][0] |= 1 << i
             also = _any_needs(piece.also for piece in pieces)
@@ -262,6 +265,13 @@ class Compiler:
             without_second |= 0 if also else 1 << i
         by_part = self._by_part(needed)
         return Grammar(tuple(groups), by_part, frozenset(by_part), without_second)
+
+    def _at(self, first: frozenset[str]) -> re.Pattern[str] | None:
+        """Where a match may begin: at one of the characters, if they are few beside all."""
+        if not first or (self._spaces and len(first) > FEW_LETTERS):
+            return None
+        any_of = f"[{''.join(map(re.escape, sorted(first)))}]"
+        return re.compile(any_of + (r"(?<!\w.)" if self._spaces else ""))
 
     def _by_part(self, needed: dict[str, list[int]]) -> dict[str, tuple[tuple[str, int, int], ...]]:
         """The needs by the part of a text that tells of them."""

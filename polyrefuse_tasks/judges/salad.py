@@ -139,18 +139,15 @@ def _may_be_mixed(text: str, words: set[str]) -> bool:
     known = words & tally.words
     first = None if text.isascii() else _OTHER_SCRIPT.search(text)
     if first is not None:
-        script = next(code for code in _SCRIPTS if _letter_of(code).match(first[0]))
-        return len(known) > 2 or _strange_to(script).search(text) is not None
+        # Characters of the table alone: this one is of one of its scripts.
+        script = _RUN.match(first[0])
+        assert script
+        return len(known) > 2 or _strange_to(script.lastgroup).search(text) is not None
     return not known or tally.most(known) < ONE_LANGUAGE_SHARE * len(known)
 
 
 @cache
-def _letter_of(script: str) -> re.Pattern[str]:
-    return re.compile(f"[{_SCRIPTS[script]}]")
-
-
-@cache
-def _strange_to(script: str) -> re.Pattern[str]:
+def _strange_to(script: str | None) -> re.Pattern[str]:
     """A letter of a third script, neither this one nor Latin."""
     others = (letters for code, letters in _SCRIPTS.items() if code not in (script, "latin"))
     return re.compile(f"[{''.join(others)}]")
