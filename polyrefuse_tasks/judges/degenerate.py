@@ -91,10 +91,7 @@ def _may_loop(text: str) -> bool:
     # over the text, is ten times cheaper than collecting all.
     step = max(1, (len(text) - NGRAM) // _PROBES)
     starts = range(len(text) - NGRAM, -1, -step)
-    for i in starts:
-        if text.count(text[i : i + NGRAM]) >= 3:
-            return True
-    return False
+    return any(text.count(text[i : i + NGRAM]) >= 3 for i in starts)
 
 
 def _is_mostly_new(text: str) -> bool:

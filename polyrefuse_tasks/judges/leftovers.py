@@ -19,6 +19,7 @@ _SLOT = (
 )
 _NOTHING = (
     r"null|NULL|None|nil|nan|NaN|undefined|N/A|n/a|NA|void|<?(?:assistant|user|system|model)>?[:：]?"
+    r"|(?:Human|AI|Bot|System|Instruction|Input|Response|Output|Question|Answer)[:：]"
     r"|%[sd]|Assistant|User|ASSISTANT|USER|\[\]|\{\}|\(null\)|#REF!|#N/A"
 )
 _LEFTOVER = rf"(?:(?i:{SPECIAL_TOKEN.pattern})|{_SLOT})"

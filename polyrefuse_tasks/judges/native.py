@@ -10,7 +10,13 @@ from collections.abc import Iterator, Sequence
 from polyrefuse_tasks.judges.cut_short import LONGEST_CUT, is_cut_short
 from polyrefuse_tasks.judges.degenerate import loop
 from polyrefuse_tasks.judges.labels import Judgement, Label
-from polyrefuse_tasks.judges.layout import first_list_item, first_sentences, heading, undressed
+from polyrefuse_tasks.judges.layout import (
+    announces,
+    first_list_item,
+    first_sentences,
+    heading,
+    undressed,
+)
 from polyrefuse_tasks.judges.normalise import normalise
 from polyrefuse_tasks.judges.other_language import HEAD, other_languages
 from polyrefuse_tasks.judges.quotes import own_words
@@ -108,9 +114,10 @@ def _said(text: str, codes: Sequence[str], levels: int = LEVELS) -> Judgement | 
     is_short = len(body) <= SHORT_BODY and first_list_item(body) is None
     # The heading may be the refusal, or stand over it ("Safety notice"). A long text may have its
     # subject in the heading, and behind its first words somebody else may speak.
-    refusal = _formula(own_words(title), codes) if is_short else None
-    if refusal is not None:
-        return refusal
+    if is_short and not announces(title):
+        refusal = _formula(own_words(title), codes)
+        if refusal is not None:
+            return refusal
     if any(rules.title.search(read) for rules, read in titles):
         return Judgement(Label.COMPLIANCE)
     if heading(body):
