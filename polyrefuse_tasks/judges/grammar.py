@@ -54,8 +54,8 @@ SHORT_SENTENCE = 25
 """A first sentence of fewer characters only opens the answer ("Hi there!"), and the next counts."""
 
 
-FEW_LETTERS = 6
-"""With so many letters or fewer, the words that begin with one of them are few in an alphabet."""
+FIRST = 3
+"""Characters by which the places are told where a pattern may match."""
 
 
 class BadPattern(Exception):
@@ -70,7 +70,7 @@ class _Group:
     at_start: bool
     """Whether they begin with `^`: to be matched where a sentence begins."""
     first: re.Pattern[str] | None
-    """A character with which a match begins; None where it may be one of many."""
+    """The first characters of a match; None where it may begin with anything."""
 
     def search(self, text: str, start: int, end: int) -> Iterator[re.Match[str]]:
         """The matches between two places, which do not overlap."""
@@ -182,7 +182,7 @@ class _Piece:
     also: frozenset[str] = frozenset()
     """The same for another place in it; none where only one place tells."""
     first: frozenset[str] = frozenset()
-    """The characters that what it matches may begin with; none where they are too many."""
+    """What it may begin with, up to `FIRST` characters of it; none where with anything."""
     letters: int = 0
     """How many letters it matches at least."""
     ends_word: bool = True
@@ -267,11 +267,13 @@ class Compiler:
         return Grammar(tuple(groups), by_part, frozenset(by_part), without_second)
 
     def _at(self, first: frozenset[str]) -> re.Pattern[str] | None:
-        """Where a match may begin: at one of the characters, if they are few beside all."""
-        if not first or (self._spaces and len(first) > FEW_LETTERS):
+        """Where a match may begin: a pattern that opens with letters, to which a search skips."""
+        if not first:
             return None
-        any_of = f"[{''.join(map(re.escape, sorted(first)))}]"
-        return re.compile(any_of + (r"(?<!\w.)" if self._spaces else ""))
+        apart = r"(?<!\w.)" if self._spaces else ""
+        return re.compile(
+            "|".join(re.escape(one[0]) + apart + re.escape(one[1:]) for one in sorted(first))
+        )
 
     def _by_part(self, needed: dict[str, list[int]]) -> dict[str, tuple[tuple[str, int, int], ...]]:
         """The needs by the part of a text that tells of them."""
@@ -368,7 +370,7 @@ class Compiler:
                 yield _Piece(
                     re.escape(text),
                     frozenset({need} - {""}),
-                    first=frozenset(text[0]),
+                    first=frozenset({text[:FIRST]}),
                     letters=letters(text),
                     ends_word=not letters(text[-1]),
                     begins_apart=not letters(text[0]),
