@@ -72,13 +72,13 @@ class _Group:
     first: re.Pattern[str] | None
     """The first characters of a match; None where it may begin with anything."""
 
-    def search(self, text: str, start: int, end: int) -> Iterator[re.Match[str]]:
-        """The matches between two places, which do not overlap."""
+    def search(self, text: str, start: int, end: int, last: int) -> Iterator[re.Match[str]]:
+        """The matches between two places, which do not overlap; those from `last` on may lack."""
         if self.first is None:
             yield from self.pattern.finditer(text, start, end)
             return
         # As `finditer`, which would try all patterns at every character.
-        while begin := self.first.search(text, start, end):
+        while begin := self.first.search(text, start, last):
             match = self.pattern.match(text, begin.start(), end)
             start = match.end() if match else begin.end()
             if match:
@@ -99,7 +99,12 @@ class Grammar:
     """The groups that have a first need alone."""
 
     def search(
-        self, text: str, parts: set[str], starts: Sequence[int], end: int
+        self,
+        text: str,
+        parts: set[str],
+        starts: Sequence[int],
+        end: int,
+        begins_before: int | None = None,
     ) -> Iterator[re.Match[str]]:
         """What matches in `text`; of a pattern that begins with `^`, the match's group 1.
 
@@ -107,7 +112,10 @@ class Grammar:
             parts: the `parts_of` the text.
             starts: where sentences begin, the first one first.
             end: where to stop.
+            begins_before: where a match has to begin at the latest, if others are not wanted; some
+                that begin later may be among them.
         """
+        last = end if begins_before is None else min(end, begins_before + FIRST)
         first, second = 0, self.without_second
         for part in parts & self.parts:
             for need, needed_first, needed_second in self.needs[part]:
@@ -119,7 +127,7 @@ class Grammar:
             group = self.groups[(possible & -possible).bit_length() - 1]
             possible &= possible - 1
             if not group.at_start:
-                yield from group.search(text, starts[0], end)
+                yield from group.search(text, starts[0], end, last)
             else:
                 for start in starts:
                     if opens := group.pattern.match(text, start, end):

@@ -187,7 +187,7 @@ class Rules:
         begin, until = sentence_around(text, start, end)
         return any(
             match.start(match.re.groups) < end and start < match.end()
-            for match in self.harmless.search(text, parts, [begin], until)
+            for match in self.harmless.search(text, parts, [begin], until, end)
         )
 
 
