@@ -32,6 +32,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import takewhile
 
 _GROUP = re.compile(r"\(([^()]*\|[^()]*)\)")
@@ -66,11 +67,20 @@ class BadPattern(Exception):
 class _Group:
     """Patterns that all need one of the same words."""
 
-    pattern: re.Pattern[str]
+    regex: str
     at_start: bool
     """Whether they begin with `^`: to be matched where a sentence begins."""
-    first: re.Pattern[str] | None
-    """The first characters of a match; None where it may begin with anything."""
+    first_regex: str | None
+    """For the first characters of a match; None where it may begin with anything."""
+
+    # Compiled where they are needed first: most patterns of most languages never are.
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        return re.compile(self.regex)
+
+    @cached_property
+    def first(self) -> re.Pattern[str] | None:
+        return None if self.first_regex is None else re.compile(self.first_regex)
 
     def search(self, text: str, start: int, end: int, last: int) -> Iterator[re.Match[str]]:
         """The matches between two places, which do not overlap; those from `last` on may lack."""
@@ -264,7 +274,7 @@ class Compiler:
             any_of = f"(?:{'|'.join(piece.regex for piece in pieces)})"
             whole = rf"\W*{lead}({any_of})" if at_start else before + any_of
             first = _any_needs(piece.first for piece in pieces)
-            groups.append(_Group(re.compile(whole), at_start, self._at(first)))
+            groups.append(_Group(whole, at_start, self._at(first)))
             for need in needs:
                 needed[need][0] |= 1 << i
             also = _any_needs(piece.also for piece in pieces)
@@ -274,14 +284,12 @@ class Compiler:
         by_part = self._by_part(needed)
         return Grammar(tuple(groups), by_part, frozenset(by_part), without_second)
 
-    def _at(self, first: frozenset[str]) -> re.Pattern[str] | None:
+    def _at(self, first: frozenset[str]) -> str | None:
         """Where a match may begin: a pattern that opens with letters, to which a search skips."""
         if not first:
             return None
         apart = r"(?<!\w.)" if self._spaces else ""
-        return re.compile(
-            "|".join(re.escape(one[0]) + apart + re.escape(one[1:]) for one in sorted(first))
-        )
+        return "|".join(re.escape(one[0]) + apart + re.escape(one[1:]) for one in sorted(first))
 
     def _by_part(self, needed: dict[str, list[int]]) -> dict[str, tuple[tuple[str, int, int], ...]]:
         """The needs by the part of a text that tells of them."""

@@ -13,11 +13,9 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-import yaml
-
 from polyrefuse_tasks.judges.function_words import Tally, languages_of_words
 from polyrefuse_tasks.judges.normalise import drop_marks, normalise
-from polyrefuse_tasks.judges.rules import PHRASES, languages
+from polyrefuse_tasks.judges.rules import PHRASES, languages, read_yaml
 
 _SCRIPTS = {
     "ar": "\u0600-\u06ff\u0750-\u077f",
@@ -108,7 +106,7 @@ def _vocabulary() -> Tally:
     for code in languages():
         if code in _SCRIPTS:
             continue
-        content = yaml.safe_load((PHRASES / f"{code}.yaml").read_text(encoding="utf-8"))
+        content = read_yaml(PHRASES / f"{code}.yaml")
         folds = content.get("fold_diacritics", False)
         for key in ("lead", "opening", "anywhere", "soft", "caution", "grammar", "whole", "words"):
             for text in _texts(content.get(key, [])):

@@ -222,6 +222,17 @@ def _read(folder: Path, language: str) -> Rules:
     return read_rules(path)
 
 
+def read_yaml(path: Path) -> Any:
+    """What a YAML file in UTF-8 holds, read ten times as fast where libyaml is installed.
+
+    Raises:
+        yaml.YAMLError: not YAML.
+        UnicodeDecodeError: not UTF-8.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+
+
 def read_rules(path: Path) -> Rules:
     """Compile one phrase file.
 
@@ -230,7 +241,7 @@ def read_rules(path: Path) -> Rules:
             would match everything; the sentence names the file and the key.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise BadPhraseFile(f"{path}: not a YAML file in UTF-8 ({reason})") from error
