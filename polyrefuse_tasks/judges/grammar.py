@@ -21,8 +21,9 @@ A pattern is written in words, and a speaker of the language can read it:
 A script without spaces has no whole words: there a pattern matches inside any text.
 
 Alternatives become alternatives of a regular expression, so that lists may be long. Such a search
-takes some microseconds, which most patterns are spared: none can match where none of the words
-begins that it must have ("niet"), which one look at the words of a sentence tells for all patterns.
+takes some microseconds, which most patterns are spared. Every pattern has words that it needs
+("niet"), at one or two of its places, and one look at the words of a sentence tells which of all
+patterns can match. Those are tried only at places with the characters that they begin with.
 """
 
 from __future__ import annotations
