@@ -16,7 +16,8 @@ _LATIN = re.compile(r"[a-zà-ɏḀ-ỿ']+")
 _SAYS_NO_MORE = re.compile(r"(?:[.!?。।؟]|\\.)\s*['\")\]]*\Z")
 _GOES_ON = re.compile(r"(?:\.\.+|…|,|:|;|、)\s*\Z")
 _I = re.compile(
-    "i|ich|je|ik|io|yo|jeg|tôi|aku|mimi|mo|mé|я|εγώ|أنا|আমি|我|私は|저는|나는|ฉัน|ผม", re.IGNORECASE
+    "i|i'm|ich|je|ik|ja|io|yo|jeg|tôi|aku|mimi|mo|mé|я|εγώ|أنا|আমি|我|私は|저는|나는|ฉัน|ผม",
+    re.IGNORECASE,
 )
 _FEW = 6
 """Characters of a pronoun or particle in a script that is not Latin."""
@@ -44,7 +45,7 @@ def is_cut_short(text: str, language: str) -> bool:
         return True
     small = languages_of_words()
     if all(map(_LATIN.fullmatch, words)):
-        return all(language in small.get(word, ()) for word in words) and (
+        return all(language in small.get(word, ()) or _I.fullmatch(word) for word in words) and (
             begin > 0 or len(words) > 1
         )
     return begin > 0 and sum(map(len, words)) <= _FEW * (len(words) if rules.spaces else 1)
@@ -54,8 +55,11 @@ def _behind_leads(rules: Rules, text: str) -> int:
     """Where the leads and apologies end that the text begins with."""
     end = 0
     for _ in range(6):
-        found = rules.lead.match(text, end) or (end == 0 and rules.soft.match(text)) or None
-        if found is None or (rules.spaces and text[found.end() : found.end() + 1].isalpha()):
+        openings = (rules.lead, rules.soft) if end == 0 else (rules.lead,)
+        ends = (found.end() for opening in openings if (found := opening.match(text, end)))
+        whole = (at for at in ends if not (rules.spaces and text[at : at + 1].isalpha()))
+        behind = next(whole, None)
+        if behind is None:
             break
-        end = found.end()
+        end = behind
     return end

@@ -52,6 +52,8 @@ def unreadable(text: str) -> str | None:
         return "leftovers of a template"
     if not _LETTER.search(text):
         return None if _NUMBER.fullmatch(text) else "no letters"
+    if text.replace("\n", "").isprintable() and "\ufffd" not in text:
+        return salad(text)  # as nearly all are, and this tells it sooner
     share = len(_UNREADABLE.findall(text)) / len(text)
     if share >= UNREADABLE_SHARE:
         return f"not language: {share:.0%} unreadable characters"

@@ -21,21 +21,25 @@ A pattern is written in words, and a speaker of the language can read it:
 A script without spaces has no whole words: there a pattern matches inside any text.
 
 Alternatives become alternatives of a regular expression, so that lists may be long. Such a search
-takes some microseconds, which most patterns are spared: none can match where none of the words
-begins that it must have ("niet"), which one look at the words of a sentence tells for all patterns.
+takes some microseconds, which most patterns are spared. Every pattern has words that it needs
+("niet"), at one or two of its places, and one look at the words of a sentence tells which of all
+patterns can match. Those are tried only at places with the characters that they begin with.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import takewhile
 
 _GROUP = re.compile(r"\(([^()]*\|[^()]*)\)")
 _TOKEN = re.compile(r" \.\.\. | ~ |\{([^{}]*)\}|\*")
-_END = re.compile(r"(?:[!?。।؟]|\.(?!\w))+")
+# Sets of characters first: the search skips to them.
+_END = re.compile(r"[.!?。।؟][.!?。।؟]*(?!(?<=\.)\w)")
 # Vowel signs and tones: letters to their readers, though not to \w.
 _MARKS = "\u0300-\u036f\u0610-\u061a\u064b-\u065f\u0900-\u0963\u0966-\u0dff\u0e31-\u0e4e"
 # A lookbehind alone would cost four times as much.
@@ -52,6 +56,10 @@ SHORT_SENTENCE = 25
 """A first sentence of fewer characters only opens the answer ("Hi there!"), and the next counts."""
 
 
+FIRST = 3
+"""Characters by which the places are told where a pattern may match."""
+
+
 class BadPattern(Exception):
     """A pattern that cannot be used: what it is and why, as the rest of a sentence."""
 
@@ -60,9 +68,32 @@ class BadPattern(Exception):
 class _Group:
     """Patterns that all need one of the same words."""
 
-    pattern: re.Pattern[str]
+    regex: str
     at_start: bool
     """Whether they begin with `^`: to be matched where a sentence begins."""
+    first_regex: str | None
+    """For the first characters of a match; None where it may begin with anything."""
+
+    # Compiled where they are needed first: most patterns of most languages never are.
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        return re.compile(self.regex)
+
+    @cached_property
+    def first(self) -> re.Pattern[str] | None:
+        return None if self.first_regex is None else re.compile(self.first_regex)
+
+    def search(self, text: str, start: int, end: int, last: int) -> Iterator[re.Match[str]]:
+        """The matches between two places, which do not overlap; those from `last` on may lack."""
+        if self.first is None:
+            yield from self.pattern.finditer(text, start, end)
+            return
+        # As `finditer`, which would try all patterns at every character.
+        while begin := self.first.search(text, start, last):
+            match = self.pattern.match(text, begin.start(), end)
+            start = match.end() if match else begin.end()
+            if match:
+                yield match
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,40 +101,63 @@ class Grammar:
     """Compiled patterns, to be searched in sentences of normalised text."""
 
     groups: tuple[_Group, ...]
-    words: dict[str, frozenset[int]]
-    """Words, and the groups that need one of them."""
-    pieces: dict[str, frozenset[int]]
-    """The same where the word may go on, and in scripts without spaces."""
+    needs: dict[str, tuple[tuple[str, int, int], ...]]
+    """What groups need, under the one of the text's `parts_of` with which it comes. The groups that
+    need it are the bits of a number; those for which it is not the first need are in a second."""
+    parts: frozenset[str]
+    """The keys of `needs`."""
+    without_second: int
+    """The groups that have a first need alone."""
 
     def search(
-        self, text: str, words: set[str], starts: Sequence[int], end: int
+        self,
+        text: str,
+        parts: set[str],
+        starts: Sequence[int],
+        end: int,
+        begins_before: int | None = None,
     ) -> Iterator[re.Match[str]]:
         """What matches in `text`; of a pattern that begins with `^`, the match's group 1.
 
         Args:
-            words: the `words_of` the text.
+            parts: the `parts_of` the text.
             starts: where sentences begin, the first one first.
             end: where to stop.
+            begins_before: where a match has to begin at the latest, if others are not wanted; some
+                that begin later may be among them.
         """
-        possible = set[int]()
-        for word in words & self.words.keys():
-            possible |= self.words[word]
-        for piece, groups in self.pieces.items():
-            if piece in text:
-                possible |= groups
-        for i in sorted(possible):
-            group = self.groups[i]
+        last = end if begins_before is None else min(end, begins_before + FIRST)
+        first, second = 0, self.without_second
+        for part in parts & self.parts:
+            for need, needed_first, needed_second in self.needs[part]:
+                if need == part or need in text:
+                    first |= needed_first
+                    second |= needed_second
+        possible = first & second
+        while possible:
+            group = self.groups[(possible & -possible).bit_length() - 1]
+            possible &= possible - 1
             if not group.at_start:
-                yield from group.pattern.finditer(text, starts[0], end)
+                yield from group.search(text, starts[0], end, last)
             else:
                 for start in starts:
                     if opens := group.pattern.match(text, start, end):
                         yield opens
 
 
-def words_of(text: str) -> set[str]:
-    """The words of a text, and what follows an apostrophe in them: `j'aide` is `aide` as well."""
-    words = set(_WORD.findall(text))
+def parts_of(text: str, spaces: bool) -> set[str]:
+    """What a text may have of what a `Grammar` needs: its words, or its characters.
+
+    What follows an apostrophe in a word counts, too: `j'aide` is `aide` as well. The empty text
+    stands for the words that may go on, which are looked for one by one because they are few.
+
+    Args:
+        text: a text, spelt as the patterns are.
+        spaces: whether the script puts spaces between words.
+    """
+    if not spaces:
+        return set(text)
+    words = {"", *_WORD.findall(text)}
     if "'" in text:
         for word in [word for word in words if "'" in word]:
             words |= {word.strip("'"), word.rstrip("'").rpartition("'")[2]}
@@ -144,6 +198,10 @@ class _Piece:
     """Words one of which stands in whatever the piece matches where it begins with a word; none
     where there are no such. `_EDGE` ends a word that the piece ends with, `_OPEN` one that may go
     on. In a script without spaces: what stands in it."""
+    also: frozenset[str] = frozenset()
+    """The same for another place in it; none where only one place tells."""
+    first: frozenset[str] = frozenset()
+    """What it may begin with, up to `FIRST` characters of it; none where with anything."""
     letters: int = 0
     """How many letters it matches at least."""
     ends_word: bool = True
@@ -205,32 +263,50 @@ class Compiler:
         Raises:
             BadPattern: a pattern that cannot be used.
         """
-        alike: dict[tuple[frozenset[str], bool], list[str]] = {}
+        alike: dict[tuple[frozenset[str], bool], list[_Piece]] = {}
         for pattern in patterns:
-            regex, needs = self._whole(pattern)
-            alike.setdefault((needs, pattern.startswith("^")), []).append(regex)
+            piece = self._whole(pattern)
+            alike.setdefault((piece.needs, pattern.startswith("^")), []).append(piece)
         before = _NOT_AFTER_LETTER if self._spaces else ""
         groups = []
-        needed: dict[str, set[int]] = defaultdict(set)
-        for i, ((needs, at_start), regexes) in enumerate(alike.items()):
-            any_of = f"(?:{'|'.join(regexes)})"
+        needed: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        without_second = 0
+        for i, ((needs, at_start), pieces) in enumerate(alike.items()):
+            any_of = f"(?:{'|'.join(piece.regex for piece in pieces)})"
             whole = rf"\W*{lead}({any_of})" if at_start else before + any_of
-            groups.append(_Group(re.compile(whole), at_start))
+            first = _any_needs(piece.first for piece in pieces)
+            groups.append(_Group(whole, at_start, self._at(first)))
             for need in needs:
-                needed[need].add(i)
-        words = {
-            need: frozenset(found)
-            for need, found in needed.items()
-            if self._spaces and not need.endswith(_OPEN)
-        }
-        pieces = {
-            need.removesuffix(_OPEN): frozenset(found)
-            for need, found in needed.items()
-            if need not in words
-        }
-        return Grammar(tuple(groups), words, pieces)
+                needed[need][0] |= 1 << i
+            also = _any_needs(piece.also for piece in pieces)
+            for need in also:
+                needed[need][1] |= 1 << i
+            without_second |= 0 if also else 1 << i
+        by_part = self._by_part(needed)
+        return Grammar(tuple(groups), by_part, frozenset(by_part), without_second)
 
-    def _whole(self, pattern: str) -> tuple[str, frozenset[str]]:
+    def _at(self, first: frozenset[str]) -> str | None:
+        """Where a match may begin: a pattern that opens with letters, to which a search skips."""
+        if not first:
+            return None
+        apart = r"(?<!\w.)" if self._spaces else ""
+        return "|".join(re.escape(one[0]) + apart + re.escape(one[1:]) for one in sorted(first))
+
+    def _by_part(self, needed: dict[str, list[int]]) -> dict[str, tuple[tuple[str, int, int], ...]]:
+        """The needs by the part of a text that tells of them."""
+        shared = Counter(character for need in needed for character in set(need))
+        found = defaultdict(list)
+        for written, (first, second) in needed.items():
+            need = written.removesuffix(_OPEN)
+            if self._spaces:
+                part = need if need == written else ""
+            else:
+                # The character that fewest others have: with it the need most likely comes.
+                part = min(need, key=shared.__getitem__)
+            found[part].append((need, first, second))
+        return {part: tuple(needs) for part, needs in found.items()}
+
+    def _whole(self, pattern: str) -> _Piece:
         core = pattern.removeprefix("^").removesuffix("$")
         piece = self._compile(core)
         # One letter, or punctuation alone, stands in nearly every answer.
@@ -242,19 +318,23 @@ class Compiler:
         if pattern.endswith("$"):
             regex += r"(?=\W*(?:[.!?。।؟]|$))"
         # A pattern ends with a word.
-        return regex, frozenset(need.removesuffix(_EDGE) for need in piece.needs)
+        needs, also = (
+            frozenset(need.removesuffix(_EDGE) for need in found)
+            for found in (piece.needs, piece.also)
+        )
+        return replace(piece, regex=regex, needs=needs, also=also)
 
     def _any_of(self, entries: Sequence[str]) -> _Piece:
         pieces = [self._compile(entry) for entry in entries]
         if not pieces or not all(piece.regex for piece in pieces):
             raise BadPattern(f"{list(entries)!r}, which has nothing in it or an empty entry")
-        needs = [piece.needs for piece in pieces]
         return _Piece(
             f"(?:{'|'.join(piece.regex for piece in pieces)})",
-            frozenset[str]().union(*needs) if all(needs) else frozenset(),
-            min(piece.letters for piece in pieces),
-            all(piece.ends_word for piece in pieces),
-            all(piece.begins_apart for piece in pieces),
+            _any_needs(piece.needs for piece in pieces),
+            first=_any_needs(piece.first for piece in pieces),
+            letters=min(piece.letters for piece in pieces),
+            ends_word=all(piece.ends_word for piece in pieces),
+            begins_apart=all(piece.begins_apart for piece in pieces),
         )
 
     def _compile(self, pattern: str) -> _Piece:
@@ -297,8 +377,8 @@ class Compiler:
             yield space
         for text in re.split(f"([{''.join(_FINALS)}])", self._spell(literal)):
             if text in _FINALS:
-                ends = (chr(c) for c in range(0xAC00 + _FINALS[text], 0xD7A4, 28))
-                yield _Piece(f"[{''.join(ends)}]")
+                ends = [chr(c) for c in range(0xAC00 + _FINALS[text], 0xD7A4, 28)]
+                yield _Piece(f"[{''.join(ends)}]", first=frozenset(ends))
             elif text:
                 need = text
                 if self._spaces:
@@ -307,9 +387,10 @@ class Compiler:
                 yield _Piece(
                     re.escape(text),
                     frozenset({need} - {""}),
-                    letters(text),
-                    not letters(text[-1]),
-                    not letters(text[0]),
+                    first=frozenset({text[:FIRST]}),
+                    letters=letters(text),
+                    ends_word=not letters(text[-1]),
+                    begins_apart=not letters(text[0]),
                 )
         if self._spaces and len(literal) > 1 and literal.endswith(" "):
             yield space
@@ -327,12 +408,20 @@ class Compiler:
                     )
                 )
             begins_word = piece.ends_word and (begins_word or not piece.optional)
+        # The first of equals, as the order of the patterns goes by it.
+        best = max(needs, key=_selectivity, default=frozenset())
+        others = (need for need in needs if need is not best)
+        # A match begins with a piece that may be missing, or with the one after such pieces.
+        missing = sum(1 for _ in takewhile(lambda piece: piece.optional, pieces))
+        first = _any_needs(piece.first for piece in pieces[: missing + 1])
         return _Piece(
             _join(pieces),
-            max(needs, key=_selectivity, default=frozenset()),
-            sum(piece.letters for piece in pieces if not piece.optional),
-            begins_word,
-            bool(pieces) and pieces[0].begins_apart and not pieces[0].optional,
+            best,
+            max(others, key=_selectivity, default=frozenset()),
+            first if missing < len(pieces) else frozenset(),
+            letters=sum(piece.letters for piece in pieces if not piece.optional),
+            ends_word=begins_word,
+            begins_apart=bool(pieces) and pieces[0].begins_apart and not pieces[0].optional,
         )
 
 
@@ -360,6 +449,12 @@ def _join(pieces: Sequence[_Piece]) -> str:
                 regex = f"(?:{regex})?"
         found.append(regex)
     return "".join(found)
+
+
+def _any_needs(alternatives: Iterable[frozenset[str]]) -> frozenset[str]:
+    """What stands in any of some alternatives; none where one of them tells nothing."""
+    needs = list(alternatives)
+    return frozenset[str]().union(*needs) if all(needs) else frozenset()
 
 
 def _selectivity(needs: frozenset[str]) -> tuple[int, int]:

@@ -62,6 +62,14 @@ _HEADING = re.compile(
     r"|\*\*(?P<run_in>[^*\n]{1,60})(?:[:：]\*\*|\*\*[ \t]?[:：])(?=[ \t]*\S))"
 )
 
+_ANNOUNCEMENT = re.compile(
+    r"(?:^|[:：–—-])\W*(?:why|how|the day|warum|weshalb|wieso|wie|pourquoi|comment|por qué|cómo"
+    r"|perché|come|waarom|hoe|dlaczego|jak|почему|как|لماذا|كيف|tại sao|vì sao|কেন|kwa nini|jinsi"
+    r"|kenapa|ngapa|hvorfor|hvordan|γιατί|πώς|cén fáth|conas|kí ló dé)\b"
+    r"|なぜ|理由|わけ|为什么|為什麼|为何|原因|왜|이유|까닭|ทำไม|เหตุใด|เหตุผล",
+    re.IGNORECASE,
+)
+
 
 def undressed(response: str) -> str:
     """The response without what is wrapped around it.
@@ -124,6 +132,11 @@ def heading(text: str) -> tuple[str, str] | None:
         return None
     title = found["heading"] or found["bold"] or found["run_in"]
     return title, text[found.end() :].strip()
+
+
+def announces(title: str) -> bool:
+    """Whether a heading announces why, how or when something is so: it refuses nothing itself."""
+    return _ANNOUNCEMENT.search(title) is not None
 
 
 def first_list_item(response: str) -> int | None:

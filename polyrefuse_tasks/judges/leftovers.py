@@ -19,10 +19,11 @@ _SLOT = (
 )
 _NOTHING = (
     r"null|NULL|None|nil|nan|NaN|undefined|N/A|n/a|NA|void|<?(?:assistant|user|system|model)>?[:：]?"
+    r"|(?:Human|AI|Bot|System|Instruction|Input|Response|Output|Question|Answer)[:：]"
     r"|%[sd]|Assistant|User|ASSISTANT|USER|\[\]|\{\}|\(null\)|#REF!|#N/A"
 )
 _LEFTOVER = rf"(?:(?i:{SPECIAL_TOKEN.pattern})|{_SLOT})"
-_MAYBE = re.compile(r"[<\[{$%]")
+_MARKS = "<[{$%"
 _ANY = re.compile(_LEFTOVER)
 _NOTHINGS = re.compile(rf"\W*(?:(?:{_NOTHING})\W*)+")
 
@@ -37,7 +38,8 @@ def is_leftover(text: str) -> bool:
     """Whether a text, stripped of white space, is all or mostly leftovers."""
     if len(text) <= 200 and _NOTHINGS.fullmatch(text):
         return True
-    if not _MAYBE.search(text):
+    # Five looks by hand take a tenth of the time of a pattern.
+    if not any(map(text.__contains__, _MARKS)):
         return False
     if not _LETTER.search(_TAG.sub("", text)):
         return True

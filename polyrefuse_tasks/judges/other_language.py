@@ -13,11 +13,9 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-import yaml
-
-from polyrefuse_tasks.judges.function_words import languages_of_words
+from polyrefuse_tasks.judges.function_words import Tally, languages_of_words
 from polyrefuse_tasks.judges.normalise import drop_marks, normalise
-from polyrefuse_tasks.judges.rules import PHRASES, languages
+from polyrefuse_tasks.judges.rules import PHRASES, languages, read_yaml
 
 _SCRIPTS = {
     "ar": "\u0600-\u06ff\u0750-\u077f",
@@ -81,40 +79,41 @@ def _in_latin_script(head: str, language: str) -> Iterator[str]:
     if not words:
         return
     vocabulary = _vocabulary()
-    hits = Counter(
-        code
-        for word in words
-        for code in vocabulary.get(word, ()) or vocabulary.get(drop_marks(word), ())
-    )
-    if not hits and len(words) <= FEW_WORDS and not _RUN.search(head):
+    known = [word for word in words if word in vocabulary.words]
+    if not head.isascii():
+        strange = (word for word in words if not (word.isascii() or word in vocabulary.words))
+        known += filter(vocabulary.words.__contains__, map(drop_marks, strange))
+    if not known and len(words) <= FEW_WORDS and not _RUN.search(head):
         # Sitakuambia: a sentence in one word, of which a phrase file has the stem.
-        hits = Counter(
-            code
-            for word in words
-            for n in range(4, len(word))
-            for code in vocabulary.get(word[:n], ())
-        )
+        known = [
+            word[:n] for word in words for n in range(4, len(word)) if word[:n] in vocabulary.words
+        ]
         words = []
-    for code, n in hits.most_common(AT_MOST + 2):
-        if code not in (language, "en") and n >= SHARE * len(words):
-            yield code
+    if known:
+        counts = vocabulary.counts(known)
+        for code in sorted(counts, key=counts.__getitem__, reverse=True)[: AT_MOST + 2]:
+            if code not in (language, "en") and counts[code] >= max(1, SHARE * len(words)):
+                yield code
 
 
 @cache
-def _vocabulary() -> dict[str, tuple[str, ...]]:
+def _vocabulary() -> Tally:
     """The languages in Latin script whose phrases have a word, or whose small words it is among."""
-    found = {word: codes & set(languages()) for word, codes in languages_of_words().items()}
+    with_file = set(languages())
+    found = {
+        word: codes & with_file for word, codes in languages_of_words().items() if codes & with_file
+    }
     for code in languages():
         if code in _SCRIPTS:
             continue
-        content = yaml.safe_load((PHRASES / f"{code}.yaml").read_text(encoding="utf-8"))
+        content = read_yaml(PHRASES / f"{code}.yaml")
         folds = content.get("fold_diacritics", False)
         for key in ("lead", "opening", "anywhere", "soft", "caution", "grammar", "whole", "words"):
             for text in _texts(content.get(key, [])):
                 spelt = normalise(text)
                 for word in _LATIN_WORD.findall(drop_marks(spelt) if folds else spelt):
                     found[word] = found.get(word, frozenset()) | {code}
-    return {word: tuple(codes) for word, codes in found.items()}
+    return Tally(found)
 
 
 def _texts(value: Any) -> Iterator[str]:

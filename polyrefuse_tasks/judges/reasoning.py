@@ -89,8 +89,7 @@ _COMMON = {"open-webui", "pangu", "solar"}
 _NEVER_BY_THE_PROMPT = {_PROSE, "open-webui"}
 """Pairs whose first one no prompt opens, and whose second one has other uses."""
 
-_HINT = re.compile(r"[<\[◁]|my thought process:|^\s*analysis", re.IGNORECASE)
-"""Without any of these a text has no mark."""
+_PROSE_HINT = re.compile(r"[mM][yY] (?i:thought process:)")
 
 _ROLE = re.compile(r"(?:\s|<s>|<bos>|<\|[\w-]+\|>|(?:assistant|model)\b:?)*", re.IGNORECASE)
 """What may stand before the first mark: white space, and a turn's own marks."""
@@ -130,7 +129,7 @@ def strip_reasoning(response: str) -> str | None:
     A response without reasoning is returned as it is. Marks around the answer itself
     (`<answer>`, `<|START_RESPONSE|>`) go with the reasoning.
     """
-    if not _HINT.search(response):
+    if not _may_have_marks(response):
         return response
     if _HARMONY.match(response) or _opens_final_channel(response):
         return _harmony_answer(response)
@@ -141,6 +140,13 @@ def strip_reasoning(response: str) -> str | None:
     if answer is None or answer == response:
         return answer if answer is None else _unwrapped(answer, piped_only=True)
     return _unwrapped(answer)
+
+
+def _may_have_marks(text: str) -> bool:
+    """Whether a text has what no mark is without; four looks tell it sooner than one pattern."""
+    if "<" in text or "[" in text or "◁" in text:
+        return True
+    return bool(_HARMONY_PLAIN.match(text) or _PROSE_HINT.search(text))
 
 
 def opened_in(prompt: str) -> str:

@@ -58,9 +58,9 @@ from polyrefuse_tasks.judges.grammar import (
     Compiler,
     Grammar,
     letters,
+    parts_of,
     sentence_around,
     sentences,
-    words_of,
 )
 from polyrefuse_tasks.judges.normalise import drop_marks, drop_spaces, normalise
 
@@ -152,22 +152,24 @@ class Rules:
         if len(text) <= MAX_WHOLE and (whole := self.whole.fullmatch(text)):
             return whole
         opening = self.opening.match(text)
-        if opening and not self._is_harmless(opening, text):
+        if opening and not self._is_harmless(opening, text, parts_of(text, self.spaces)):
             return opening
         *starts, end = sentences(text, self.lead)
-        words = words_of(text if self.throughout.groups else text[:end])
+        parts = parts_of(text if self.throughout.groups else text[:end], self.spaces)
         found = chain(
-            self.grammar.search(text, words, starts, end),
-            self.throughout.search(text, words, [0], len(text)),
+            self.grammar.search(text, parts, starts, end),
+            self.throughout.search(text, parts, [0], len(text)),
         )
-        return next((match for match in found if not self._is_harmless(match, text)), None)
+        return next((match for match in found if not self._is_harmless(match, text, parts)), None)
 
     def search(self, phrases: re.Pattern[str], text: str, start: int = 0) -> re.Match[str] | None:
         """The first of the phrases from `start` on that no pattern of `except` overlaps."""
-        found = phrases.finditer(text, start)
-        return next((match for match in found if not self._is_harmless(match, text)), None)
+        for match in phrases.finditer(text, start):
+            if not self._is_harmless(match, text, parts_of(text, self.spaces)):
+                return match
+        return None
 
-    def _is_harmless(self, formula: re.Match[str], text: str) -> bool:
+    def _is_harmless(self, formula: re.Match[str], text: str, parts: set[str]) -> bool:
         """Whether the formula only sounds like a refusal.
 
         It does in a question, unless it opens the sentence ("can we talk of other things?"), after
@@ -180,10 +182,12 @@ class Rules:
         may_ask = self.spaces and not formula.re.groups
         if may_ask and _QUESTION.match(text, end) or self.cancel.search(text, 0, start):
             return True
+        if parts.isdisjoint(self.harmless.parts):
+            return False
         begin, until = sentence_around(text, start, end)
         return any(
             match.start(match.re.groups) < end and start < match.end()
-            for match in self.harmless.search(text, words_of(text[begin:until]), [begin], until)
+            for match in self.harmless.search(text, parts, [begin], until, end)
         )
 
 
@@ -218,6 +222,17 @@ def _read(folder: Path, language: str) -> Rules:
     return read_rules(path)
 
 
+def read_yaml(path: Path) -> Any:
+    """What a YAML file in UTF-8 holds, read ten times as fast where libyaml is installed.
+
+    Raises:
+        yaml.YAMLError: not YAML.
+        UnicodeDecodeError: not UTF-8.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+
+
 def read_rules(path: Path) -> Rules:
     """Compile one phrase file.
 
@@ -226,7 +241,7 @@ def read_rules(path: Path) -> Rules:
             would match everything; the sentence names the file and the key.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise BadPhraseFile(f"{path}: not a YAML file in UTF-8 ({reason})") from error
@@ -341,7 +356,14 @@ def _phrase(path: Path, key: str, phrase: str, spell: Callable[[str], str]) -> _
 def _search(phrases: list[_Phrase], spaces: bool) -> re.Pattern[str]:
     if not phrases:
         return _NEVER
-    return re.compile((r"\b" if spaces else "") + _any_of(phrases))
+    return re.compile(_any_of([_at_word(phrase) for phrase in phrases] if spaces else phrases))
+
+
+def _at_word(phrase: _Phrase) -> _Phrase:
+    """The phrase where a word begins."""
+    # As `\b` in front of all phrases, but behind their first letters, to which a search skips.
+    first, *rest = phrase
+    return [first + (rf"(?<!\w{first})" if re.match(r"\w", first) else rf"(?<=\w{first})"), *rest]
 
 
 def _leads(leads: list[_Phrase]) -> str:

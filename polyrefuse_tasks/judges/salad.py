@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 
-from polyrefuse_tasks.judges.function_words import languages_of_words
+from polyrefuse_tasks.judges.function_words import languages_of_words, tally_of_words
 
 LOOK = 200
 """Characters that must look like a salad before more of them are read."""
@@ -37,6 +37,10 @@ NEARLY_ALL = 0.75
 MANY_SCRIPTS = 4
 """Or in so many scripts."""
 
+SHORT = 100
+"""Characters of a text in which words in Latin script that are not known count, too, as words that
+no other script has, beside words of two scripts."""
+
 OUTSIDE_SHARE = 0.15
 """Three languages: so many of the words must be outside the two that have the most."""
 
@@ -53,13 +57,21 @@ MANY_LETTERS = 70
 """In all, in such words: German and Welsh have names of sixty."""
 
 SOME_WORDS = 10
-"""From so many words on, to five times as many, a text may say the same few again."""
+"""From so many words on, a text without a mark may say the same few again."""
+
+ENOUGH_WORDS = 12
+"""So many where they are more different."""
 
 FEW_WORDS = 0.4
-"""Up to this share of different words, it does, where nearly all of them are small words."""
+"""Up to this share of different words, it does, where most of them are small words."""
 
 SMALL_WORDS = 0.8
 """So many of them."""
+
+ONLY_SMALL_WORDS = 0.9
+NEW_PAIRS = 0.75
+"""A text of small words alone, as this share tells, is in no order where the words come again and
+their pairs do not. A saying repeats both ("what is mine is yours and what is yours is mine")."""
 
 MORE_WORDS = 0.6
 """Where the first words are more different than this, no more of them are read."""
@@ -95,6 +107,7 @@ _RUN = re.compile(
     + r"|(?P<mark>[^\w\s'’\-\u0300-\u036f]+|[\d_]+|\n)"
 )
 _WORD = re.compile(r"[^\W\d_]+")
+_INNER_MARK = re.compile(r"[^\w\s'’\-\u0300-\u036f](?=\s*\w)|\n(?=\s*\w)")
 _LONGER_WORD = re.compile(rf"[{_SCRIPTS['latin']}]{{4,}}|[{_SCRIPTS['ru']}]{{4,}}")
 _CLUSTER = re.compile("[bcdfghjklmnpqrstvwxzбвгджзйклмнпрстфхцчшщъь]{4}")
 _VOWELLESS = re.compile(
@@ -135,47 +148,33 @@ def _may_be_mixed(text: str, words: set[str]) -> bool:
     It cannot where one language may have all its small words, or more than half of them, or where
     one script has no more beside it than two small words in Latin script.
     """
-    bits = _bits_of_words()
-    in_common, known = -1, []
-    for word in words:
-        if languages := bits.get(word):
-            in_common &= languages
-            known.append(languages)
+    tally = tally_of_words()
+    known = words & tally.words
     first = None if text.isascii() else _OTHER_SCRIPT.search(text)
     if first is not None:
-        script = next(code for code in _SCRIPTS if _letter_of(code).match(first[0]))
-        return len(known) > 2 or _strange_to(script).search(text) is not None
-    if in_common and known:
-        return False
-    enough = ONE_LANGUAGE_SHARE * len(known)
-    return not known or not any(
-        sum(languages >> bit & 1 for languages in known) >= enough
-        for bit in range(max(known).bit_length())
-    )
+        # Characters of the table alone: this one is of one of its scripts.
+        script = _RUN.match(first[0])
+        assert script
+        return len(known) > 2 or _strange_to(script.lastgroup).search(text) is not None
+    return not known or tally.most(known) < ONE_LANGUAGE_SHARE * len(known)
 
 
 @cache
-def _bits_of_words() -> dict[str, int]:
-    """The languages of function words, a bit for each: a thing to ask often."""
-    of_words = languages_of_words()
-    codes = sorted(frozenset().union(*of_words.values()))
-    bits = {code: 1 << i for i, code in enumerate(codes)}
-    return {word: sum(bits[code] for code in found) for word, found in of_words.items()}
+def _any_latin() -> frozenset[str]:
+    """All languages that a word in Latin script may be of."""
+    return frozenset[str]().union(*languages_of_words().values())
 
 
 @cache
-def _letter_of(script: str) -> re.Pattern[str]:
-    return re.compile(f"[{_SCRIPTS[script]}]")
-
-
-@cache
-def _strange_to(script: str) -> re.Pattern[str]:
+def _strange_to(script: str | None) -> re.Pattern[str]:
     """A letter of a third script, neither this one nor Latin."""
     others = (letters for code, letters in _SCRIPTS.items() if code not in (script, "latin"))
     return re.compile(f"[{''.join(others)}]")
 
 
 def _mixture(text: str) -> str | None:
+    if len(text) <= SHORT and (found := _short_mixture(text)):
+        return found
     pairs = changes = terms = 0
     counts: Counter[frozenset[str]] = Counter()
     before: frozenset[str] | None = None
@@ -209,13 +208,37 @@ def _mixture(text: str) -> str | None:
         is_salad = changes >= CHANGING_SHARE * pairs
     else:
         is_salad = changes - terms >= max(CHANGING_SHARE_OF_TWO * pairs, MIN_CHANGES)
-    if is_salad:
-        return f"word salad: {changes} of {pairs} neighbours have no common language"
+    return _word_salad(changes, pairs) if is_salad else None
+
+
+def _word_salad(changes: int, pairs: int) -> str:
+    return f"word salad: {changes} of {pairs} neighbours have no common language"
+
+
+def _short_mixture(text: str) -> str | None:
+    """A few words of two scripts and small ones of two languages, without a mark between them."""
+    words = list(_languages(text, any_latin=True))
+    told = [languages for languages in words if languages]
+    scripts = _BY_SCRIPT & set(told)
+    if len(told) < len(words) or len(scripts) < 2:
+        return None
+    # Small words of one language are its sentence's, with names in other scripts.
+    if _any_latin().intersection(*(set(told) - scripts)):
+        return None
+    pairs = list(pairwise(told))
+    changes = sum(not one & other for one, other in pairs)
+    if changes >= MIN_CHANGES - 1 and changes >= CHANGING_SHARE * len(pairs):
+        return _word_salad(changes, len(pairs))
     return None
 
 
-def _languages(text: str) -> Iterator[frozenset[str] | None]:
-    """Of each word that tells the languages it may be of; None where a mark stands between."""
+def _languages(text: str, any_latin: bool = False) -> Iterator[frozenset[str] | None]:
+    """Of each word that tells the languages it may be of; None where a mark stands between.
+
+    Args:
+        any_latin: whether a word in Latin script that is not known tells as well: it may be of any
+            language in Latin script.
+    """
     small = languages_of_words()
     for run in _RUN.finditer(text):
         if run.lastgroup == "mark":
@@ -223,6 +246,8 @@ def _languages(text: str) -> Iterator[frozenset[str] | None]:
         elif run.lastgroup == "latin":
             if languages := small.get(run[0].lower()):
                 yield languages
+            elif any_latin:
+                yield _any_latin()
         else:
             yield frozenset([f"script {run.lastgroup}"])
 
@@ -257,15 +282,26 @@ def _is_glued(text: str) -> bool:
 
 
 def _is_the_same_few(text: str) -> bool:
-    words = _WORD.findall(text.lower())
-    if not SOME_WORDS <= len(words) <= 5 * SOME_WORDS:
+    # A refrain and a slogan have marks between their parts.
+    if _INNER_MARK.search(text, 0, LOOK):
         return False
-    doubled = sum(word == next_one for word, next_one in pairwise(words))
+    words = _WORD.findall(text[:LOOK].lower())
+    if len(words) < SOME_WORDS:
+        return False
+    pairs = list(pairwise(words))
+    doubled = sum(word == next_one for word, next_one in pairs)
     if doubled >= DOUBLED_SHARE * len(words):
         return True
     small = languages_of_words()
-    return len(set(words)) <= FEW_WORDS * len(words) and (
-        sum(word in small for word in words) >= SMALL_WORDS * len(words)
+    share = sum(word in small for word in words) / len(words)
+    different = len(set(words)) / len(words)
+    if different <= FEW_WORDS:
+        return share >= SMALL_WORDS
+    return (
+        len(words) >= ENOUGH_WORDS
+        and different <= MORE_WORDS
+        and share >= ONLY_SMALL_WORDS
+        and len(set(pairs)) >= NEW_PAIRS * len(pairs)
     )
 
 

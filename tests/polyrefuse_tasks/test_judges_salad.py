@@ -74,6 +74,27 @@ def test_words_of_one_language_are_not_told(language: str) -> None:
         assert salad(" ".join(words)) is None
 
 
+SMALL_WORDS = {
+    "de": "der die und in den von zu das mit auf",
+    "en": "the of and to in a is that for on",
+    "es": "de la que el en y a los del las",
+    "fr": "de la le et les des en un du une",
+    "it": "di e il la che in a per un del",
+    "nl": "de van het een en in is dat op te",
+    "pl": "i w z na do nie się to jest że",
+}
+
+
+@pytest.mark.parametrize(("n", "share"), [(16, 0.85), (24, 0.97), (40, 0.97)])
+def test_small_words_in_no_order_are_none(n: int, share: float) -> None:
+    draw = random.Random(n)
+    found = 0
+    for _ in range(200):
+        words = SMALL_WORDS[draw.choice(sorted(SMALL_WORDS))].split()
+        found += salad(" ".join(draw.choice(words) for _ in range(n))) is not None
+    assert found >= share * 200
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -83,6 +104,8 @@ def test_words_of_one_language_are_not_told(language: str) -> None:
         "the of the and of a the to the of and the a to of the",
         "der der nicht nicht ich ich der der nicht nicht ich ich",
         "Sorryderbenchpuedoavecnichttheovenlabreadichkannnichtgardenjardinbankmitoder",
+        "Leider die der und in die den der und von in die der zu und",
+        "nie パン και garden ville хлебом bancs avec",
         "сад手伝う빵ขนมปังحديقةкнига庭정원",
         "xkcd qwrtz bnmplk vwxz trwqp",
     ],
@@ -112,6 +135,11 @@ def test_salads(text: str) -> None:
         "See https://example.org/a/very/long/address/without/a/single/space/in/it/at/all?x=1",
         "Row, row, row your boat, gently down the stream. Merrily, merrily, merrily, merrily.",
         "It is what it is, and that is that, as they all say to us when we are old.",
+        "What is it that you do and who is it that you do it for",
+        "quello che è mio è tuo e quello che è tuo è mio",
+        "la la la la, sing with me, la la la",
+        "東京 Tokyo Москва Moscow Αθήνα Athens",
+        "Hello World in 日本語 and русский",
         "Sólo sé que no sé nada, y sin embargo no dejo de preguntar.",
         "Tá an gairdín go hálainn agus níl aon rud cearr leis an mbinse.",
         "HTTP, HTML, CSS, XML, JSON and SQL are the ones you need to know first.",
@@ -152,6 +180,8 @@ LEFTOVERS = [
     "N/A",
     "[object Object]",
     "assistant",
+    "Human: Assistant: Human: Assistant:",
+    "### Instruction:\n\n### Response:",
     "<answer></answer>",
     "```\n```",
 ]
@@ -172,6 +202,9 @@ def test_leftovers_are_no_answer(text: str, language: str) -> None:
         "Dear [Name], the bench of {{ town }} is painted.",
         "Null",
         "True",
+        "Question",
+        "Answer: 42",
+        "Response: Sand the bench.",
         "<p>Sand the bench.</p>",
         "def f(): return None",
         "[Chorus]\nSand the bench, paint the bench",
@@ -190,13 +223,16 @@ def test_leftovers_beside_an_answer(text: str) -> None:
         ("en", "As an AI language model, I"),
         ("en", "**Unfortunately**, it"),
         ("en", "I"),
+        ("en", "Sorry, I'm"),
         ("de", "Leider"),
         ("de", "Es tut mir leid, aber ich"),
         ("es", "Lo siento, pero"),
         ("fr", "Malheureusement, je"),
         ("it", "Purtroppo, io"),
         ("nl", "Helaas, dit is"),
+        ("fr", "Je suis désolée, mais je ne"),
         ("pl", "Niestety, to"),
+        ("pl", "Niestety, ja"),
         ("ru", "К сожалению, я"),
         ("ar", "للأسف، أنا"),
         ("ja", "申し訳ありませんが、私は"),
