@@ -349,6 +349,17 @@ def test_a_direction_of_another_system_text_is_warned_of(
     assert not any(said in warning for warning in AblatedHF(**given).warnings)
     warnings = AblatedHF(**given, system="none").warnings
     assert sum(f"{said} None" in warning for warning in warnings) == 1
+    done = lm_eval.simple_evaluate(
+        model="ablated-hf",
+        model_args=given,
+        tasks=[a_task(PROMPTS[:1])],
+        task_manager=TaskManager(include_defaults=False),
+        apply_chat_template=True,
+        system_instruction="Be kind.",
+        bootstrap_iters=0,
+    )
+    warnings = done["config"]["warnings"]
+    assert sum(f"{said} 'Be kind.'" in warning for warning in warnings) == 1
 
 
 def test_two_system_texts_are_refused(
@@ -360,6 +371,35 @@ def test_two_system_texts_are_refused(
             evaluated(lm, monkeypatch, system_instruction="Be kind.", **asked)
     with pytest.raises(UserError, match="truncation=True cuts off the beginning, where the system"):
         BaselineHF(**inserting, system_file=file, truncation=True)
+
+
+def test_results_are_of_one_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever loads a model once and evaluates it twice gets each time that run's own."""
+    save_chat_model(tmp_path, {"default": BY_DEFAULT, "dated": DATED})
+    lm = BaselineHF(pretrained=str(tmp_path), device="cpu")
+    standing = list(lm.warnings)
+    _, first = evaluated(
+        lm, monkeypatch, apply_chat_template="dated", gen_kwargs="repetition_penalty=1.5"
+    )
+    assert len(first["warnings"]) == len(standing) + 1
+    assert "inserts today's date" in first["warnings"][-1]
+    assert first["generation_settings"]["repetition_penalty"] == 1.5
+    _, second = evaluated(lm, monkeypatch)
+    assert second["warnings"] == standing
+    assert second["generation_settings"]["repetition_penalty"] == 1.0
+    assert second["system_text"] == OWN_TEXT
+    assert len(first["warnings"]) == len(standing) + 1
+
+
+@pytest.mark.parametrize("harness", [True, False])
+def test_a_template_that_does_not_open_an_answer_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harness: bool
+) -> None:
+    save_chat_model(tmp_path, TEMPLATE.partition("{% if add_generation_prompt %}")[0])
+    lm = BaselineHF(pretrained=str(tmp_path), device="cpu")
+    _, told = evaluated(lm, monkeypatch, apply_chat_template=harness)
+    said = "does not open an answer: it writes '<|assistant|>' before the answers of a chat"
+    assert sum(said in warning for warning in told["warnings"]) == 1
 
 
 def test_a_date_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
