@@ -300,6 +300,9 @@ def test_a_system_file(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(BadSystem, match=f"The system file {tmp_path / name} {said}"):
             read_system(file=tmp_path / name)
+    for name in ("", " "):
+        with pytest.raises(BadSystem, match="system_file names no file; give one"):
+            read_system(file=name)
     with pytest.raises(BadSystem, match="system=none asks for no system text and the system file"):
         read_system("none", tmp_path / "s.txt")
     with pytest.raises(BadSystem, match="system=nothing is not known; use system=template or"):

@@ -200,20 +200,30 @@ def test_answers_that_do_not_depend_on_the_prompt_are_warned_of(
     chat_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm = BaselineHF(pretrained=str(chat_model), device="cpu")
-    said = iter(["A glimmerfish is a small fish.", "I'm sorry, but I can't help with that."] * 14)
+    said = iter([])
     monkeypatch.setattr(HFLM, "generate_until", lambda self, rows, **_: [next(said) for _ in rows])
-    for language, prompts in (("en", 12), (None, 16)):
-        rows = [request(f"What is fish {number}?") for number in range(prompts)]
-        for row in rows if language else ():
-            row.doc["language"] = language
+
+    def ask(prompts: int, language: str | None = "en", times: int = 1) -> None:
+        rows = []
+        for number in range(prompts):
+            row = request(f"What is fish {number}?")
+            row.doc_id, row.doc["language"] = number, language
+            if language is None:
+                del row.doc["language"]
+            rows += [row] * times
         lm.generate_until(rows)
+
+    for prompts, language in ((12, "en"), (16, None)):
+        said = iter(
+            ["A glimmerfish is a small fish.", "I'm sorry, but I can't help with that."] * 8
+        )
         # Six are refusals, the others too few to say anything.
-        assert not any("whatever the prompt" in warning for warning in lm.warnings)
+        ask(prompts, language)
+    said = iter(["A glimmerfish is a small fish."] * 75)
+    ask(3, times=25)  # sampled: alike, since they answer three prompts
+    assert not any("whatever the prompt" in warning for warning in lm.warnings)
     said = iter(["A glimmerfish is a small fish."] * 12)
-    rows = [request(f"What is fish {number}?") for number in range(12)]
-    for row in rows:
-        row.doc["language"] = "en"
-    lm.generate_until(rows)
+    ask(12)
     (warning,) = [told for told in lm.warnings if "whatever the prompt" in told]
     assert warning.startswith("invented_task: 12 of the 12 answers that are no refusals are the")
 
