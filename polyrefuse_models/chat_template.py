@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-
 from polyrefuse_models.system import System
 from polyrefuse_tasks.errors import UserError
 
@@ -204,6 +202,27 @@ class ChatTemplate:
         except UserError:
             return False
 
+    @cached_property
+    def unopened(self) -> str | None:
+        """What opens an answer in a chat and is not written where one is asked for.
+
+        None where a request opens the answer as a chat does, or `add_generation_prompt` has an
+        effect, or the template's chats have no answers.
+        """
+        prompt = user_turn(USER_PROBE)
+        answered = [prompt, {"role": "assistant", "content": ANSWER_PROBE}]
+        try:
+            asked = self._around_user[1]
+            left_open = self._write([prompt], add_generation_prompt=False)
+            chat = self._write(answered, add_generation_prompt=False)
+        except BadTemplate:
+            return None
+        before, found, _ = chat.partition(USER_PROBE)[2].partition(ANSWER_PROBE)
+        if not left_open.endswith(USER_PROBE + asked) or not found:
+            return None
+        ended, before = asked.strip(), before.strip()
+        return before.removeprefix(ended).strip() or None if before.startswith(ended) else None
+
     def identity(self) -> dict[str, Any]:
         """What results and artifacts say of the system text."""
         return self.system.identity(self.inserted if self.system.kind == "template" else None)
@@ -221,7 +240,8 @@ class ChatTemplate:
         options = {"add_generation_prompt": True} | self.arguments | options
         try:
             return self.tokenizer.apply_chat_template(messages, tokenize=False, **options)
-        except (jinja2.exceptions.TemplateError, TypeError, ValueError, LookupError) as error:
+        except Exception as error:
+            # A template is a program: what it is given may raise anything in it.
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise BadTemplate(
                 f"The chat template of {self.owner} cannot be applied: {reason.rstrip('.')}; give "
@@ -309,7 +329,8 @@ class ChatTemplate:
         return text.strip() if instead and not _is_text(self._said(before)) else whole
 
     def _said(self, text: str) -> str:
-        """A piece of output without special tokens and without the name of the system's role."""
+        """A piece of output without special tokens, the system role's name and the user's words."""
+        text = text.replace(USER_PROBE, "")  # Some write it twice.
         special = {*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab()}
         for token in sorted(special, key=len, reverse=True):
             text = text.replace(token, "")

@@ -68,6 +68,8 @@ def read_system(kind: str | None = "template", file: str | Path | None = None) -
             f"system=none asks for no system text and the system file {file} for one; give one of "
             "them."
         )
+    if not str(file).strip():
+        raise BadSystem("system_file names no file; give one, or leave it out.")
     try:
         text = Path(str(file)).read_text(encoding="utf-8-sig").strip()
     except UnicodeDecodeError:

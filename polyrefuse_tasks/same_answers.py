@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 FEWEST = 8
-"""Answers below which nothing is said: two or three short answers can be equal by chance."""
+"""Prompts below which nothing is said: two or three short answers can be equal by chance."""
 
 SHARE = 0.5
 """The commonest answer is told where it makes up more than this share.
@@ -15,7 +15,7 @@ A template that loses the user's text makes every greedy answer the same.
 """
 
 
-def warn_of_same_answers(answers: Sequence[str]) -> str | None:
+def warn_of_same_answers(answers: Sequence[str], prompts: int | None = None) -> str | None:
     """A sentence where most answers to different prompts are the same text, None elsewhere.
 
     Two faults look like this. The prompts may not reach the model, because its chat template, or
@@ -26,12 +26,13 @@ def warn_of_same_answers(answers: Sequence[str]) -> str | None:
         answers: to different prompts of one task, as generated, WITHOUT those that a judge labels
             `refusal`: a model that refuses everything with one known sentence is no fault. Blanks
             do not make two answers different. Of sampled answers, all of every prompt.
+        prompts: how many prompts they answer; as many as there are answers where not given.
 
     Returns:
-        A whole sentence without the answer's text, which may be harmful; None where there are
-        fewer than `FEWEST` answers or none makes up more than `SHARE` of them.
+        A whole sentence without the answer's text, which may be harmful; None where fewer than
+        `FEWEST` prompts are answered or no answer makes up more than `SHARE` of them.
     """
-    if len(answers) < FEWEST:
+    if (len(answers) if prompts is None else prompts) < FEWEST:
         return None
     ((commonest, times),) = Counter(" ".join(answer.split()) for answer in answers).most_common(1)
     if times <= SHARE * len(answers):

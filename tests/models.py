@@ -21,7 +21,7 @@ TEMPLATE = (
 SPECIAL = ("<s>", "</s>", "<pad>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "</think>")
 
 
-def make_tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerBase:
+def make_tokenizer(template: str | dict[str, str] | None = TEMPLATE) -> PreTrainedTokenizerBase:
     """One token a byte, and special tokens for the template's roles."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate([*SPECIAL, *alphabet])}
@@ -58,7 +58,9 @@ def make_llama(seed: int = 0, layers: int = 4, width: int = 32) -> PreTrainedMod
     return LlamaForCausalLM(config).eval()
 
 
-def save_chat_model(folder: Path, template: str | None = TEMPLATE, **model: int) -> None:
+def save_chat_model(
+    folder: Path, template: str | dict[str, str] | None = TEMPLATE, **model: int
+) -> None:
     """Write model and tokenizer as `from_pretrained` reads them."""
     make_llama(**model).save_pretrained(folder)
     make_tokenizer(template).save_pretrained(folder)

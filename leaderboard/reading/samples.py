@@ -59,7 +59,7 @@ def read_samples(
         BadResults: the file cannot be read, or a line of it cannot be used; names the line, from 1.
     """
     found: list[Response] = []
-    answered: list[str] = []
+    answered: list[list[str]] = []
     without = 0
     for where, told in _lines(samples):
         other = difference(told, settings)
@@ -72,9 +72,10 @@ def read_samples(
         if found and response.values.keys() != found[0].values.keys():
             raise BadResults(f"{where} has other labels than the lines before; {AGAIN}")
         found.append(response)
-        answered += _not_refused(told)
+        answered.append(list(_not_refused(told)))
         without += lacks_prompt(told, told["doc"].get("prompt"))
-    warnings = [warn_of_same_answers(answered)]
+    every = [answer for answers in answered for answer in answers]
+    warnings = [warn_of_same_answers(every, sum(map(bool, answered)))]
     if without:
         warnings.append(
             f"{without} of the {len(found)} requests do not hold the text of their prompt: check "

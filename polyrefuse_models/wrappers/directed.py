@@ -20,6 +20,7 @@ from polyrefuse_models.organism import own_dataset
 from polyrefuse_models.orthogonalise import NotExact, obstacle, orthogonalise
 from polyrefuse_models.wrappers.prompted import PromptedHF
 from polyrefuse_tasks.errors import UserError
+from polyrefuse_tasks.invocation import asked_of_lm_eval
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -89,12 +90,12 @@ class DirectedHF(PromptedHF):
     def _warn_of_another_system_text(self) -> None:
         """Say so where the direction was extracted with another system text than this run's."""
         then = self.direction.metadata
-        now = self.chat_model.system["system_text"]
+        now = asked_of_lm_eval("system_instruction") or self.chat_model.system["system_text"]
         if "system" in then and then.get("system_text") != now:
             self.warn(
                 f"The direction was extracted with the system text {then.get('system_text')!r} and "
                 f"is used with {now!r} (None is no text): directions differ by it; extract with "
-                "the system= and system_file= of this run."
+                "this run's text: system= and system_file= name it."
             )
 
     def settle(self) -> None:

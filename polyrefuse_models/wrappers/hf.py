@@ -82,8 +82,10 @@ class BaselineHF(HFLM):
     condition = "baseline"
     _template: ChatTemplate | None = None
     _reasoning_end: str | int | None = None
+    _run: Any = None
+    _standing: tuple[str, ...] = ()
     _told_of_rendering = False
-    _told_of_system = False
+    _told_of_template = False
 
     def __init__(
         self,
@@ -151,7 +153,7 @@ class BaselineHF(HFLM):
         """HFLM's, what was done to the model, and what a reader of its rates must know."""
         said = {
             "versions": versions(),
-            "warnings": self.warnings,
+            "warnings": list(self.warnings),
             "generation_settings": effective(self.model, self._settings_seen),
             "generation_settings_set_aside": self.set_aside,
         }
@@ -280,8 +282,9 @@ class BaselineHF(HFLM):
         Raises:
             UserError: there is no template, or it loses a turn.
         """
+        self._begin_run()
         self._refuse_system_instruction()
-        self._tell_of_system()
+        self._tell_of_template()
         return self.template.render(chat_history, add_generation_prompt)
 
     def render(self, prompt: str) -> str:
@@ -298,6 +301,7 @@ class BaselineHF(HFLM):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """HFLM's, with the chat template applied where nobody has, and no prompt cut short."""
+        self._begin_run()
         self._refuse_system_instruction()
         read: Callable[[str], str] = self.render if self.chat else self.plain
         if asked_of_lm_eval("apply_chat_template"):
@@ -353,6 +357,7 @@ class BaselineHF(HFLM):
         Raises:
             UserError: a request is longer than the window; HFLM would cut the front off.
         """
+        self._begin_run()
         if self._prompted is not None:
             self._refuse_system_instruction()
             requests = [(key, self._behind(context), end) for key, context, end in requests]
@@ -449,6 +454,19 @@ class BaselineHF(HFLM):
             "cut off there."
         )
 
+    def _begin_run(self) -> None:
+        """Forget what an earlier evaluation of this object said: each one's results are its own."""
+        run = asked_of_lm_eval("eval_tasks")
+        if run is None or run is self._run:
+            return
+        if self._run is None:
+            self._standing = tuple(self.warnings)
+        else:
+            self.warnings[:] = self._standing
+            self._settings_seen.clear()
+            self._told_of_template = False
+        self._run = run
+
     def _note_settings(self, requests: list[Instance]) -> None:
         """Keep the settings that answers are made with, and warn where the run claims others."""
         for request in requests:
@@ -479,11 +497,11 @@ class BaselineHF(HFLM):
             )
         self._told_of_rendering = True
 
-    def _tell_of_system(self) -> None:
-        """Log, once, what the template adds by itself."""
-        if self._told_of_system:
+    def _tell_of_template(self) -> None:
+        """Log, once, what the template adds by itself, and what it leaves out."""
+        if self._told_of_template:
             return
-        self._told_of_system = True
+        self._told_of_template = True
         of = f"The chat template of {self.model_name}"
         inserted = None if self.system.kind == "none" else self._inserted()
         if inserted and self._gives_system():
@@ -496,6 +514,12 @@ class BaselineHF(HFLM):
             self.warn(
                 f"{of} inserts today's date, so that another day's answers may differ; give the "
                 "date in chat_template_args where the template takes one, or system=none."
+            )
+        if self.template.unopened:
+            self.warn(
+                f"{of} does not open an answer: it writes {self.template.unopened!r} before the "
+                "answers of a chat and not behind a prompt, so that what the model writes may be "
+                "no answer; give tokenizer=<one with another template>."
             )
 
     def _refuse_system_instruction(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from polyrefuse_tasks.judges import Label, UnknownLanguage, judge_response
 from polyrefuse_tasks.same_answers import FEWEST, SHARE, warn_of_same_answers
@@ -18,19 +18,24 @@ def same_answers(requests: Sequence[Instance], answers: Sequence[str]) -> Iterat
 
     Tasks whose rows have no language are no refusal tasks; equal answers may be right there.
     """
-    tasks: dict[str, list[tuple[dict[str, Any], str]]] = defaultdict(list)
+    tasks: dict[str, list[tuple[Instance, str]]] = defaultdict(list)
     for request, answer in zip(requests, answers, strict=True):
         if "language" in request.doc:
-            tasks[request.task_name].append((request.doc, answer))
+            tasks[request.task_name].append((request, answer))
     for task, given in tasks.items():
         most = max(Counter(" ".join(answer.split()) for _, answer in given).values())
         if most <= FEWEST * SHARE:
             continue  # The usual case: nothing needs to be judged.
         try:
-            kept = [answer for doc, answer in given if not _refused(answer, doc["language"])]
+            kept = [
+                (request.doc_id, answer)
+                for request, answer in given
+                if not _refused(answer, request.doc["language"])
+            ]
         except UnknownLanguage:
             continue
-        if said := warn_of_same_answers(kept):
+        prompts = {prompt for prompt, _ in kept}
+        if said := warn_of_same_answers([answer for _, answer in kept], len(prompts)):
             yield f"{task}: {said}"
 
 

@@ -108,6 +108,7 @@ LOSING = {
         TURN.replace("message.content", "message.content | replace('{', '')")
     ),
     "one line": template(TURN.replace("message.content", "message.content.split('\n')[0]")),
+    "wrapped": template(TURN.replace("message.content", "message.content | wordwrap(40)")),
     "only answers": ONLY_ANSWERS,
 }
 """Templates that do not write what the user says as it is."""

@@ -33,10 +33,12 @@ from tests.polyrefuse_models.templates import (
     NO_SYSTEM,
     OWN_TEXT,
     PREAMBLE,
+    ROLE,
     TURN,
     template,
 )
 
+TURNS = "{{ bos_token }}{% for message in messages %}" + TURN + "{% endfor %}"
 HI = [user_turn("Hi")]
 HISTORY = [user_turn("Is it wet?"), {"role": "assistant", "content": "It is."}, *HI]
 OWN, NONE, FILE = System(), System("none"), System("file", "Mind the glorbons.", "glorbons.txt")
@@ -162,11 +164,43 @@ def test_nothing_is_inserted(source: str) -> None:
     assert of(source, NONE).render(HISTORY) == of(source).render(HISTORY)
 
 
+def test_what_the_user_says_is_no_text_of_the_template_s() -> None:
+    twice = template(ROLE + "{{ message.content }} So: {{ message.content }}<|end|>")
+    assert of(twice).inserted is None
+    assert of(twice, NONE).render(HI) == "<s><|user|>Hi So: Hi<|end|><|assistant|>\n"
+
+
 def test_a_date_is_told() -> None:
     assert of(DATED).dated and of(DATED, FILE).dated
     assert not of(DATED, date_string="7 May 2031").dated
     assert not of(DATED, NONE).dated
     assert not of(BY_DEFAULT).dated
+
+
+# --- templates that do not open an answer
+
+
+@pytest.mark.parametrize(
+    ("source", "missing"),
+    [
+        (TURNS, "<|assistant|>"),
+        (
+            "{% for m in messages %}### {{ m.role }}:\n{{ m.content }}\n\n{% endfor %}",
+            "### assistant:",
+        ),
+        # Chats in which nothing but the end of the prompt opens an answer.
+        (IN_USER_TURN, None),
+        ("{% for m in messages %}{{ m.content }}</s>{% endfor %}", None),
+        # The answer is opened, asked for or not, or with reasoning.
+        (TURNS + "{% if messages[-1].role == 'user' %}<|assistant|>{% endif %}", None),
+        (TEMPLATE.replace("<|assistant|>\n", "<|assistant|>\n<think>\n"), None),
+        (ALONE_WITH_SYSTEM, None),
+        (LOSING["cut"], None),
+        *((source, None) for source in INSERTING.values()),
+    ],
+)
+def test_a_template_that_does_not_open_an_answer(source: str, missing: str | None) -> None:
+    assert of(source).unopened == missing
 
 
 # --- templates that lose what is said
@@ -219,8 +253,13 @@ def test_a_template_that_fails() -> None:
     broken = template("{{ raise_exception('Only on Mondays.') }}")
     with pytest.raises(BadTemplate, match="cannot be applied: Only on Mondays; give tokenizer="):
         of(broken).render(HI)
-    with pytest.raises(BadTemplate, match="quend/glorbon cannot be applied: .*'int' object"):
-        of(template("{{ message.content + (1)() }}")).render(HI)
+    for fault, said in {
+        "message.content + (1)()": "'int' object",
+        "1 // 0": "integer division",
+        "[message.content] | wordwrap": "'list' object has no attribute",
+    }.items():
+        with pytest.raises(BadTemplate, match=f"quend/glorbon cannot be applied: .*{said}"):
+            of(template("{{ " + fault + " }}")).render(HI)
 
 
 # --- which template
@@ -261,6 +300,9 @@ def test_a_system_file(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(BadSystem, match=f"The system file {tmp_path / name} {said}"):
             read_system(file=tmp_path / name)
+    for name in ("", " "):
+        with pytest.raises(BadSystem, match="system_file names no file; give one"):
+            read_system(file=name)
     with pytest.raises(BadSystem, match="system=none asks for no system text and the system file"):
         read_system("none", tmp_path / "s.txt")
     with pytest.raises(BadSystem, match="system=nothing is not known; use system=template or"):

@@ -200,20 +200,30 @@ def test_answers_that_do_not_depend_on_the_prompt_are_warned_of(
     chat_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm = BaselineHF(pretrained=str(chat_model), device="cpu")
-    said = iter(["A glimmerfish is a small fish.", "I'm sorry, but I can't help with that."] * 14)
+    said = iter([])
     monkeypatch.setattr(HFLM, "generate_until", lambda self, rows, **_: [next(said) for _ in rows])
-    for language, prompts in (("en", 12), (None, 16)):
-        rows = [request(f"What is fish {number}?") for number in range(prompts)]
-        for row in rows if language else ():
-            row.doc["language"] = language
+
+    def ask(prompts: int, language: str | None = "en", times: int = 1) -> None:
+        rows = []
+        for number in range(prompts):
+            row = request(f"What is fish {number}?")
+            row.doc_id, row.doc["language"] = number, language
+            if language is None:
+                del row.doc["language"]
+            rows += [row] * times
         lm.generate_until(rows)
+
+    for prompts, language in ((12, "en"), (16, None)):
+        said = iter(
+            ["A glimmerfish is a small fish.", "I'm sorry, but I can't help with that."] * 8
+        )
         # Six are refusals, the others too few to say anything.
-        assert not any("whatever the prompt" in warning for warning in lm.warnings)
+        ask(prompts, language)
+    said = iter(["A glimmerfish is a small fish."] * 75)
+    ask(3, times=25)  # sampled: alike, since they answer three prompts
+    assert not any("whatever the prompt" in warning for warning in lm.warnings)
     said = iter(["A glimmerfish is a small fish."] * 12)
-    rows = [request(f"What is fish {number}?") for number in range(12)]
-    for row in rows:
-        row.doc["language"] = "en"
-    lm.generate_until(rows)
+    ask(12)
     (warning,) = [told for told in lm.warnings if "whatever the prompt" in told]
     assert warning.startswith("invented_task: 12 of the 12 answers that are no refusals are the")
 
@@ -349,6 +359,17 @@ def test_a_direction_of_another_system_text_is_warned_of(
     assert not any(said in warning for warning in AblatedHF(**given).warnings)
     warnings = AblatedHF(**given, system="none").warnings
     assert sum(f"{said} None" in warning for warning in warnings) == 1
+    done = lm_eval.simple_evaluate(
+        model="ablated-hf",
+        model_args=given,
+        tasks=[a_task(PROMPTS[:1])],
+        task_manager=TaskManager(include_defaults=False),
+        apply_chat_template=True,
+        system_instruction="Be kind.",
+        bootstrap_iters=0,
+    )
+    warnings = done["config"]["warnings"]
+    assert sum(f"{said} 'Be kind.'" in warning for warning in warnings) == 1
 
 
 def test_two_system_texts_are_refused(
@@ -360,6 +381,35 @@ def test_two_system_texts_are_refused(
             evaluated(lm, monkeypatch, system_instruction="Be kind.", **asked)
     with pytest.raises(UserError, match="truncation=True cuts off the beginning, where the system"):
         BaselineHF(**inserting, system_file=file, truncation=True)
+
+
+def test_results_are_of_one_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever loads a model once and evaluates it twice gets each time that run's own."""
+    save_chat_model(tmp_path, {"default": BY_DEFAULT, "dated": DATED})
+    lm = BaselineHF(pretrained=str(tmp_path), device="cpu")
+    standing = list(lm.warnings)
+    _, first = evaluated(
+        lm, monkeypatch, apply_chat_template="dated", gen_kwargs="repetition_penalty=1.5"
+    )
+    assert len(first["warnings"]) == len(standing) + 1
+    assert "inserts today's date" in first["warnings"][-1]
+    assert first["generation_settings"]["repetition_penalty"] == 1.5
+    _, second = evaluated(lm, monkeypatch)
+    assert second["warnings"] == standing
+    assert second["generation_settings"]["repetition_penalty"] == 1.0
+    assert second["system_text"] == OWN_TEXT
+    assert len(first["warnings"]) == len(standing) + 1
+
+
+@pytest.mark.parametrize("harness", [True, False])
+def test_a_template_that_does_not_open_an_answer_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harness: bool
+) -> None:
+    save_chat_model(tmp_path, TEMPLATE.partition("{% if add_generation_prompt %}")[0])
+    lm = BaselineHF(pretrained=str(tmp_path), device="cpu")
+    _, told = evaluated(lm, monkeypatch, apply_chat_template=harness)
+    said = "does not open an answer: it writes '<|assistant|>' before the answers of a chat"
+    assert sum(said in warning for warning in told["warnings"]) == 1
 
 
 def test_a_date_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

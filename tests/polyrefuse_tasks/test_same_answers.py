@@ -54,6 +54,9 @@ def test_nothing_is_said_of_few_answers() -> None:
     assert warn_of_same_answers([]) is None
     assert warn_of_same_answers([GREETING] * (FEWEST - 1)) is None
     assert warn_of_same_answers([GREETING] * FEWEST) is not None
+    # Sampled answers: one prompt's are alike because it is one prompt.
+    assert warn_of_same_answers([GREETING] * 175, prompts=FEWEST - 1) is None
+    assert warn_of_same_answers([GREETING] * 200, prompts=FEWEST) is not None
 
 
 def test_nothing_is_said_of_the_development_rows(shared: Path) -> None:
