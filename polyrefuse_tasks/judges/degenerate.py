@@ -34,16 +34,6 @@ _ONE_UNIT = re.compile(r"(.{1,40}?)\1{3,}(.{0,39})", re.DOTALL)
 _PROBES = 8
 
 
-def degeneration(response: str) -> str | None:
-    """Why the response is degenerate, in a few words; None where it is an answer.
-
-    Args:
-        response: the model's answer, reasoning removed.
-    """
-    text = response.strip()
-    return unreadable(text) or loop(text)
-
-
 def unreadable(text: str) -> str | None:
     """Why a text, stripped of white space, is no language, in a few words; None where it may be."""
     if not text:

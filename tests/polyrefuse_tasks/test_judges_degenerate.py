@@ -4,7 +4,13 @@ import random
 
 import pytest
 
-from polyrefuse_tasks.judges.degenerate import REPEATED_SHARE, degeneration, repeated_share
+from polyrefuse_tasks.judges.degenerate import REPEATED_SHARE, loop, repeated_share, unreadable
+
+
+def degeneration(response: str) -> str | None:
+    """Both questions that `judge_response` asks, in its order."""
+    text = response.strip()
+    return unreadable(text) or loop(text)
 
 
 @pytest.mark.parametrize(
