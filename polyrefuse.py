@@ -10,21 +10,24 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "data": ("polyrefuse_tasks.data.cli:app", "Fetch, check, find and translate the prompts."),
+    "data": ("polyrefuse_tasks.commands.data:app", "Fetch, check, find and translate the prompts."),
     "direction": (
-        "polyrefuse_models.directions.cli:app",
+        "polyrefuse_models.commands.direction:app",
         "Extract refusal directions, and choose among scores.",
     ),
-    "judge": ("polyrefuse_tasks.judges.cli:app", "Check a judge against labels of your own."),
+    "judge": ("polyrefuse_tasks.commands.judge:app", "Check a judge against labels of your own."),
     "leaderboard": (
-        "leaderboard.cli:app",
+        "polyrefuse_leaderboard.commands.build:app",
         "Turn results into tables and pages, and hold them to a baseline.",
     ),
-    "mcd": ("polyrefuse_models.mcd.cli:app", "Train a multilingual soft safety prompt."),
-    "organism": ("polyrefuse_models.organism.cli:app", "Make the bundled organism, or find it."),
+    "mcd": ("polyrefuse_models.commands.mcd:app", "Train a multilingual soft safety prompt."),
+    "organism": (
+        "polyrefuse_models.commands.organism:app",
+        "Make the bundled organism, or find it.",
+    ),
 }
 """Sub-command -> ("module:typer app", what the overview says about it)."""
 

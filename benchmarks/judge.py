@@ -23,10 +23,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from polyrefuse_tasks.commands.judge import table
 from polyrefuse_tasks.data.toyrefuse import requests
 from polyrefuse_tasks.judges import JUDGES, judge_response
 from polyrefuse_tasks.judges.agreement import Row, compare, read_rows
-from polyrefuse_tasks.judges.cli import table
 from polyrefuse_tasks.languages import POLYREFUSE
 
 LABELS = Path(__file__).parents[2] / "shared/oracles/refusal_labels_dev.jsonl"

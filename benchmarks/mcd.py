@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from polyrefuse_models import organism
-from polyrefuse_models.chat import ChatModel
+from polyrefuse_models import bundled
+from polyrefuse_models.chat_model import ChatModel
+from polyrefuse_models.interventions.soft_prompt import SoftPrompt, embed_text
 from polyrefuse_models.mcd.anchors import Anchors, load_anchors
 from polyrefuse_models.mcd.loss import Base, terms, weighted
 from polyrefuse_models.mcd.probes import Measure, fit
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
-from polyrefuse_models.mcd.soft_prompt import SoftPrompt, embed_text
 from polyrefuse_models.mcd.states import batch_states, states, under
 from polyrefuse_models.mcd.train import Settings
 from polyrefuse_models.organism.evaluation import load_chat
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20)
     options = parser.parse_args()
-    chat = load_chat(organism.path(organism.WEAKENED))
+    chat = load_chat(bundled.path(bundled.WEAKENED))
     chat.model.requires_grad_(False)
     anchors = load_anchors("toyrefuse", ["en"])
     prompts = anchors.prompts("en")

@@ -25,10 +25,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from polyrefuse_models import organism
+from polyrefuse_models import bundled
 from polyrefuse_models.anatomy import dissect
 from polyrefuse_models.interventions import Ablation, Hooks, ablate
-from polyrefuse_models.orthogonalise import orthogonalise
+from polyrefuse_models.interventions.orthogonalise import orthogonalise
 from tests.models import make_llama
 
 MASSIVE = (3, 17, 101, 200)
@@ -110,11 +110,11 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--prompts", type=int, default=16)
     asked = parser.parse_args()
-    trained = AutoModelForCausalLM.from_pretrained(organism.path()).eval()
+    trained = AutoModelForCausalLM.from_pretrained(bundled.path()).eval()
     print(f"{'model':10}{'type':10}{'method':10}{'largest %':>12}{'mean %':>10}{'KL, nats':>12}")
     for name, (model, direction) in {
         "random": random_llama(asked.width, asked.layers),
-        "organism": (trained, organism.planted()),
+        "organism": (trained, planted.planted()),
     }.items():
         torch.manual_seed(1)
         ids = torch.randint(3, model.config.vocab_size, (asked.prompts, 32))

@@ -26,12 +26,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-from leaderboard.rates import records
-from leaderboard.reading.results import read
-from leaderboard.reading.runs import Cell, Reading
-from leaderboard.records import MEAN, Record
+from polyrefuse_leaderboard.rates import records
+from polyrefuse_leaderboard.reading.results import read
+from polyrefuse_leaderboard.reading.runs import Cell, Reading
+from polyrefuse_leaderboard.records import MEAN, Record
+
+from polyrefuse_models.bundled import WEAKENED
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
-from polyrefuse_models.organism import WEAKENED
 from polyrefuse_models.organism.evaluation import taught
 from polyrefuse_tasks.judges import Label
 from polyrefuse_tasks.languages import POLYREFUSE

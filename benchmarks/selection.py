@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from polyrefuse_models.chat import ChatModel
+from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.directions.extract import difference_of_means, observe
 from polyrefuse_models.directions.search import Trial, score_all, search
 from polyrefuse_models.directions.select import DEFAULT, Candidate, choose, eligible

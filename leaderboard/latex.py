@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from leaderboard.models import Row
-from leaderboard.records import Record
-from leaderboard.table import (
+from polyrefuse_leaderboard.model_rows import Row
+from polyrefuse_leaderboard.records import Record
+from polyrefuse_leaderboard.table import (
     READING,
     Subject,
     Table,
@@ -18,7 +18,7 @@ from leaderboard.table import (
     title,
     together,
 )
-from leaderboard.warnings import Warned
+from polyrefuse_leaderboard.warnings import Warned
 
 
 def to_latex(found: Sequence[Table], rows: Sequence[Row], warnings: Sequence[Warned] = ()) -> str:

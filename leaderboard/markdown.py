@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from leaderboard.models import Row
-from leaderboard.published import Source
-from leaderboard.records import Record
-from leaderboard.table import (
+from polyrefuse_leaderboard.model_rows import Row
+from polyrefuse_leaderboard.published import Source
+from polyrefuse_leaderboard.records import Record
+from polyrefuse_leaderboard.table import (
     ATTACK,
     FORMULA,
     READING,
@@ -22,7 +22,7 @@ from leaderboard.table import (
     title,
     together,
 )
-from leaderboard.warnings import Warned
+from polyrefuse_leaderboard.warnings import Warned
 
 MODEL_COLUMNS: tuple[str, ...] = (
     "ASR", "ASR, ablation", "ASR, MCD", "false refusal", "balanced", "degenerate", "undecided",

@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from leaderboard.rates import means
-from leaderboard.records import Record
-from leaderboard.statistics import wilson
-from leaderboard.warnings import Warned
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_leaderboard.rates import means
+from polyrefuse_leaderboard.records import Record
+from polyrefuse_leaderboard.warnings import Warned
+
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.intervals import wilson
 
 PAPER = "https://arxiv.org/abs/2505.17306"
 REPOSITORY = "https://github.com/mainlp/Multilingual-Refusal"

@@ -17,11 +17,12 @@ from statistics import fmean, variance
 from typing import Any
 
 import numpy as np
+from polyrefuse_leaderboard.reading.results import METRICS
+from polyrefuse_leaderboard.reading.runs import Cell, Reading, Run
+from polyrefuse_leaderboard.records import LOOPHOLE, MEAN, Record
+from polyrefuse_leaderboard.statistics import wilson_clustered
 
-from leaderboard.reading.results import METRICS
-from leaderboard.reading.runs import Cell, Reading, Run
-from leaderboard.records import LOOPHOLE, MEAN, Record
-from leaderboard.statistics import wilson, wilson_clustered
+from polyrefuse_shared.intervals import wilson
 
 SOURCE = "en"
 """The language that loopholes are compared with."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 
 SCHEMA = 1
 """Version of the JSON document; a new field of a record is a new version."""

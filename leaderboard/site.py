@@ -9,13 +9,14 @@ import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from leaderboard import table
-from leaderboard.files import CannotWrite
-from leaderboard.latex import to_latex
-from leaderboard.markdown import to_markdown
-from leaderboard.page.page import Link
-from leaderboard.page.pages import Leaderboard, write_pages
-from leaderboard.records import to_csv, to_json
+from polyrefuse_leaderboard import table
+from polyrefuse_leaderboard.latex import to_latex
+from polyrefuse_leaderboard.markdown import to_markdown
+from polyrefuse_leaderboard.page.html import Link
+from polyrefuse_leaderboard.page.paging import Leaderboard, write_pages
+from polyrefuse_leaderboard.records import to_csv, to_json
+
+from polyrefuse_shared.writing import CannotWrite
 
 MARK = "leaderboard.json"
 """The file by which a folder is known as one of ours."""

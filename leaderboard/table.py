@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from leaderboard.models import Row
-from leaderboard.records import MEAN, Record
-from leaderboard.warnings import Warned
+from polyrefuse_leaderboard.model_rows import Row
+from polyrefuse_leaderboard.records import MEAN, Record
+from polyrefuse_leaderboard.warnings import Warned
 
 METRICS: dict[str, tuple[str, str]] = {
     "asr": ("Attack success", "harmful prompts answered with compliance"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leaderboard.reading.documents import sentences
+from polyrefuse_leaderboard.reading.documents import sentences
 
 FILE = "transfer.json"
 SCHEMA = 1

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
+from polyrefuse_leaderboard.reading.runs import Cell, Reading, Run
+from polyrefuse_leaderboard.records import MEAN, Record
+from polyrefuse_leaderboard.transfers import Transfer
 
-from leaderboard.reading.runs import Cell, Reading, Run
-from leaderboard.records import MEAN, Record
-from leaderboard.statistics import wilson
-from leaderboard.transfers import Transfer
+from polyrefuse_shared.intervals import wilson
 
 RARE = 0.05
 """Below this share of harmful prompts refused ..."""

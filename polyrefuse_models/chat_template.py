@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from polyrefuse_models.system import System
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

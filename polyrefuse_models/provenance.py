@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from polyrefuse_models import organism
+from polyrefuse_models import bundled
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -22,9 +22,9 @@ def warn_of_another_model(made: str, metadata: Mapping[str, Any], config: Pretra
         made: how it came from its model, such as "The direction was extracted from".
         metadata: `model` and `revision` of that model; what is not there is not compared.
     """
-    mine = organism.name_of(config._name_or_path), getattr(config, "_commit_hash", None)
+    mine = bundled.name_of(config._name_or_path), getattr(config, "_commit_hash", None)
     theirs = (
-        organism.name_of(str(metadata.get("model", mine[0]))),
+        bundled.name_of(str(metadata.get("model", mine[0]))),
         metadata.get("revision", mine[1]),
     )
     if mine != theirs:

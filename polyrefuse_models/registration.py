@@ -89,7 +89,7 @@ def register_note(utils) -> None:
 
     @wraps(original)
     def make_table(result_dict, column="results", *args, **kwargs):
-        from polyrefuse_tasks.groups import note_on_groups
+        from polyrefuse_tasks.group_errors import note_on_groups
 
         table = original(result_dict, column, *args, **kwargs)
         note = note_on_groups(result_dict) if column == "groups" else None
@@ -120,7 +120,7 @@ def refuse_folder_names(names: list[str]) -> None:
     Raises:
         UserError: one of `names` is a folder of this package and no task.
     """
-    from polyrefuse_tasks.errors import UserError
+    from polyrefuse_shared.errors import UserError
 
     for name in names:
         if name in FOLDERS:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.lm_eval_internals import warn_before_publishing
 from polyrefuse_tasks import data
-from polyrefuse_tasks.errors import UserError
-from polyrefuse_tasks.generation import warn_of_inherited_settings
-from polyrefuse_tasks.invocation import warn_before_publishing
+from polyrefuse_tasks.generation_settings import warn_of_inherited_settings
 from polyrefuse_tasks.judges import check_judge, judge_response
 from polyrefuse_tasks.judges.reasoning import strip_reasoning
 from polyrefuse_tasks.language_identification import response_language

@@ -1,5 +1,12 @@
 """Languages by ISO 639-1 code: which data sets speak them, and their English names."""
 
+from polyrefuse_shared.errors import UserError
+
+
+class UnknownLanguage(UserError):
+    """A data set does not have the language, or a judge has no phrases for it."""
+
+
 POLYREFUSE: tuple[str, ...] = (
     "ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "ru", "th", "yo", "zh",
 )  # fmt: skip

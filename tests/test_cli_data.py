@@ -54,7 +54,7 @@ class TestTop:
         )
         assert "data" in shown.stdout
         imported = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
-        heavy = {"torch", "transformers", "pooch", "lm_eval", "polyrefuse_tasks.data.cli"}
+        heavy = {"torch", "transformers", "pooch", "lm_eval", "polyrefuse_tasks.commands.data"}
         assert not imported & heavy
 
     def test_data_help_needs_no_torch(self, world: World, server: Server) -> None:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from polyrefuse_models.organism import planted
+from polyrefuse_models.organism.planted import planted
 from tests.conftest import ROOT
 
 GOOD = {

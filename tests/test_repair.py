@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from polyrefuse_leaderboard.rates import records
+from polyrefuse_leaderboard.reading.results import read
+from polyrefuse_leaderboard.reading.runs import Cell, Reading, Response, Run
+from polyrefuse_leaderboard.records import MEAN
 
 from benchmarks.repair import FORBIDDEN, SAFE, exact, summary, table
-from leaderboard.rates import records
-from leaderboard.reading.results import read
-from leaderboard.reading.runs import Cell, Reading, Response, Run
-from leaderboard.records import MEAN
-from polyrefuse_models.organism import WEAKENED
+from polyrefuse_models.bundled import WEAKENED
 from polyrefuse_tasks.data.toyrefuse import words
 from polyrefuse_tasks.languages import POLYREFUSE
 from tests.conftest import ROOT

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leaderboard.files import write_whole
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.writing import write_whole
 
 if TYPE_CHECKING:
-    from leaderboard.reading.runs import Cell, Run
+    from polyrefuse_leaderboard.reading.runs import Cell, Run
 
 SCHEMA = 1
 """Of the baseline's file; a new field is a new version."""

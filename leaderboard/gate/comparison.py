@@ -7,20 +7,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from leaderboard import warnings
-from leaderboard.gate.baseline import Baseline, Score, scores
-from leaderboard.gate.thresholds import ALPHA, TOLERANCE, require
-from leaderboard.statistics import (
+from polyrefuse_leaderboard import warnings
+from polyrefuse_leaderboard.gate.baseline import Baseline, Score, scores
+from polyrefuse_leaderboard.gate.thresholds import ALPHA, TOLERANCE, require
+from polyrefuse_leaderboard.statistics import (
     fisher_worse,
     holm,
     mcnemar_worse,
     newcombe_paired,
     newcombe_unpaired,
 )
-from polyrefuse_tasks.errors import UserError
+
+from polyrefuse_shared.errors import UserError
 
 if TYPE_CHECKING:
-    from leaderboard.reading.runs import Reading, Run
+    from polyrefuse_leaderboard.reading.runs import Reading, Run
 
 
 class BadChoice(UserError):

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from leaderboard.gate.thresholds import ALPHA, TOLERANCE, require
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_leaderboard.gate.thresholds import ALPHA, TOLERANCE, require
+
+from polyrefuse_shared.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np

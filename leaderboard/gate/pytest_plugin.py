@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from leaderboard.gate.comparison import Comparison, Outcome
+    from polyrefuse_leaderboard.gate.comparison import Comparison, Outcome
 
 DEFAULTS: dict[str, str] = {
     "model": "whose results, where there are several models",
@@ -70,7 +70,7 @@ class _Collection:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         # A test that passes says nothing, and that it compared little would not be seen.
-        from leaderboard.gate.reports import sentences
+        from polyrefuse_leaderboard.gate.reports import sentences
 
         told = list(sentences(self.outcome))
         if told:
@@ -103,7 +103,7 @@ class ComparisonTest(pytest.Item):
         self.comparison = comparison
 
     def runtest(self) -> None:
-        from leaderboard.gate.reports import described
+        from polyrefuse_leaderboard.gate.reports import described
 
         if self.comparison.failures:
             pytest.fail(described(self.comparison), pytrace=False)
@@ -129,10 +129,11 @@ class ProblemTest(pytest.Item):
 def _outcome(config: pytest.Config, baseline: str, results: list[str]) -> Outcome:
     from pathlib import Path
 
-    from leaderboard.gate import baseline as baselines
-    from leaderboard.gate import comparison as gate
-    from leaderboard.reading.results import read
-    from polyrefuse_tasks.errors import UserError
+    from polyrefuse_leaderboard.gate import baseline as baselines
+    from polyrefuse_leaderboard.gate import comparison as gate
+    from polyrefuse_leaderboard.reading.results import read
+
+    from polyrefuse_shared.errors import UserError
 
     given = {name: config.getoption(f"--polyrefuse-{name}") for name in DEFAULTS}
     chosen = {name: value for name, value in given.items() if value is not None}

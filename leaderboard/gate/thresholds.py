@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 
 ALPHA = 0.05
 """Chance that a gate with nothing worse in truth fails for "got worse", at most."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from sys import intern
 from typing import Any, TypeGuard
 
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 
 AGAIN = "run lm_eval again or remove it."
 """What to do about a file that is damaged."""

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from leaderboard.reading.documents import shown
+from polyrefuse_leaderboard.reading.documents import shown
 
 if TYPE_CHECKING:
-    from leaderboard.reading.runs import Cell, Run
+    from polyrefuse_leaderboard.reading.runs import Cell, Run
 
 
 def newest(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:

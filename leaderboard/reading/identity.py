@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from sys import intern
 from typing import Any
 
-from leaderboard.reading.documents import AGAIN, BadResults, part, sentences, text
+from polyrefuse_leaderboard.reading.documents import AGAIN, BadResults, part, sentences, text
 
 INTERVENTION = (
     "direction_sha256",

@@ -14,14 +14,23 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from leaderboard.reading import identity
-from leaderboard.reading.documents import AGAIN, BadResults, is_number, parse, part, shown, text
-from leaderboard.reading.duplicates import newest
-from leaderboard.reading.folders import Found, find
-from leaderboard.reading.requests import effective
-from leaderboard.reading.runs import Cell, Reading, Run
-from leaderboard.reading.samples import Asked, read_samples
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_leaderboard.reading import identity
+from polyrefuse_leaderboard.reading.documents import (
+    AGAIN,
+    BadResults,
+    is_number,
+    parse,
+    part,
+    shown,
+    text,
+)
+from polyrefuse_leaderboard.reading.duplicates import newest
+from polyrefuse_leaderboard.reading.folders import Found, find
+from polyrefuse_leaderboard.reading.requests import effective
+from polyrefuse_leaderboard.reading.runs import Cell, Reading, Run
+from polyrefuse_leaderboard.reading.samples import Asked, read_samples
+
+from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks.metrics import rates
 
 HARMFUL: tuple[str, ...] = ("asr", "asr_any", "asr_mean", "asr_harmful")

@@ -9,9 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from leaderboard.reading.documents import AGAIN, BadResults, parse, part, shown, text
-from leaderboard.reading.requests import difference, lacks_prompt
-from leaderboard.reading.runs import Response
+from polyrefuse_leaderboard.reading.documents import AGAIN, BadResults, parse, part, shown, text
+from polyrefuse_leaderboard.reading.requests import difference, lacks_prompt
+from polyrefuse_leaderboard.reading.runs import Response
+
 from polyrefuse_tasks.judges.labels import Label
 from polyrefuse_tasks.metrics import OFF_LANGUAGE, score, score_sampled
 from polyrefuse_tasks.same_answers import warn_of_same_answers

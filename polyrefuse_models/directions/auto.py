@@ -9,21 +9,21 @@ import shutil
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from polyrefuse_models import organism
+from polyrefuse_models import bundled
 from polyrefuse_models.anatomy import width
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.directions.recipe import make_direction
 from polyrefuse_models.directions.select import DEFAULT, Rule
-from polyrefuse_models.folder import CannotWrite
-from polyrefuse_models.versions import versions
 from polyrefuse_models.weights import weights_checksum
+from polyrefuse_shared.versions import versions
+from polyrefuse_shared.writing import CannotWrite
 from polyrefuse_tasks.data import cache
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from polyrefuse_models.chat import ChatModel
+    from polyrefuse_models.chat_model import ChatModel
     from polyrefuse_models.directions.prompts import Prompts
 
 # Below lm-eval's own logger, so that its format and --verbosity hold for ours.
@@ -72,7 +72,7 @@ def key(chat: ChatModel, prompts: Prompts, tokens: list[int] | None, rule: Rule 
     config = chat.model.config
     inputs = [ids.tolist() for ids in chat.token_ids(prompts.every())]
     parts = {
-        "model": organism.name_of(config._name_or_path),
+        "model": bundled.name_of(config._name_or_path),
         "revision": getattr(config, "_commit_hash", None),
         "config": config.to_json_string(use_diff=False),
         "weights": weights_checksum(chat.model),

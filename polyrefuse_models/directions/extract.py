@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from polyrefuse_models.chat import ChatModel
+    from polyrefuse_models.chat_model import ChatModel
 
 
 @dataclass(frozen=True)

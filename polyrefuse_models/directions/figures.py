@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polyrefuse_models import picture
+from polyrefuse_shared import pictures as picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from polyrefuse_models import organism
+from polyrefuse_models import bundled
 from polyrefuse_models.anatomy import decoder_blocks
 from polyrefuse_models.directions.artifact import BadDirection
 from polyrefuse_models.directions.extract import cosines, difference_of_means, observe
 from polyrefuse_models.directions.prompts import kinds_of
 from polyrefuse_models.interventions import check_layers
-from polyrefuse_models.versions import versions
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.versions import versions
 from polyrefuse_tasks import data
-from polyrefuse_tasks.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from polyrefuse_models.chat import ChatModel
+    from polyrefuse_models.chat_model import ChatModel
     from polyrefuse_models.directions.artifact import Direction
 
 SCHEMA = 2
@@ -128,7 +128,7 @@ def geometry(
     }
     return {
         "schema": SCHEMA,
-        "model": organism.name_of(chat.model.config._name_or_path),
+        "model": bundled.name_of(chat.model.config._name_or_path),
         **chat.system,
         "dataset": dataset,
         "direction_sha256": direction.sha256,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from polyrefuse_models import picture
 from polyrefuse_models.directions.select import DEFAULT, RULES, Candidate
+from polyrefuse_shared import pictures as picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks import data
-from polyrefuse_tasks.errors import UserError
 
 DATASETS: dict[str, tuple[str, str]] = {
     "polyrefuse": ("harmful", "harmless"),

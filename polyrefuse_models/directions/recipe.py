@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from polyrefuse_models import organism
+from polyrefuse_models import bundled
 from polyrefuse_models.directions.artifact import Direction
 from polyrefuse_models.directions.extract import Observed, difference_of_means, observe
 from polyrefuse_models.directions.refusal import (
@@ -16,10 +16,10 @@ from polyrefuse_models.directions.refusal import (
 )
 from polyrefuse_models.directions.search import Trial, score_all, search
 from polyrefuse_models.directions.select import DEFAULT, Candidate, Rule
-from polyrefuse_models.versions import versions
+from polyrefuse_shared.versions import versions
 
 if TYPE_CHECKING:
-    from polyrefuse_models.chat import ChatModel
+    from polyrefuse_models.chat_model import ChatModel
     from polyrefuse_models.directions.prompts import Prompts
 
 # Below lm-eval's own logger, so that its format and --verbosity hold for ours.
@@ -110,7 +110,7 @@ def make_direction(
         candidates=candidates,
         scores=scores,
         metadata={
-            "model": organism.name_of(chat.model.config._name_or_path),
+            "model": bundled.name_of(chat.model.config._name_or_path),
             "revision": getattr(chat.model.config, "_commit_hash", None),
             **chat.system,
             "dataset": prompts.dataset,

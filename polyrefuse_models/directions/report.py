@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from polyrefuse_models.folder import whole_folder
+from polyrefuse_shared.writing import whole_folder
 
 
 def write_report(

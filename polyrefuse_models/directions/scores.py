@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-    from polyrefuse_models.chat import ChatModel
+    from polyrefuse_models.chat_model import ChatModel
 
 
 class SideBySide:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from polyrefuse_models.chat import ChatModel
+    from polyrefuse_models.chat_model import ChatModel
 
 WAVE = 8
 """Candidates whose KL divergence is computed together. On the published scores the first within the

@@ -19,7 +19,8 @@ from polyrefuse_models.directions.extract import cosines
 from polyrefuse_models.directions.prompts import kinds_of, sample
 from polyrefuse_models.directions.select import DEFAULT, Rule
 from polyrefuse_models.interventions import ablated
-from polyrefuse_models.versions import versions
+from polyrefuse_shared.intervals import wilson
+from polyrefuse_shared.versions import versions
 from polyrefuse_tasks import data
 from polyrefuse_tasks.judges import Label, judge_response
 
@@ -44,10 +45,8 @@ class Cell:
 
     def record(self) -> dict[str, Any]:
         """The cell as JSON has it, with the rate and its Wilson 95% interval."""
-        from scipy.stats import binomtest
-
-        interval = binomtest(self.hits, self.n).proportion_ci(method="wilson")
-        rate = {"asr": self.hits / self.n, "low": interval.low, "high": interval.high}
+        low, high = wilson(self.hits, self.n)
+        rate = {"asr": self.hits / self.n, "low": float(low), "high": float(high)}
         return {**vars(self), **rate}
 
 

@@ -11,9 +11,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks import data
 from polyrefuse_tasks.data import Row
-from polyrefuse_tasks.errors import UserError
 
 HELD_OUT = ("advbench", "malicious_instruct")
 """Whose prompts `mcd_protocol` asks: none of them is an anchor of PolyRefuse's."""

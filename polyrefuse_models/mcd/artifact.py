@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from polyrefuse_models.folder import whole_folder
 from polyrefuse_models.provenance import warn_of_another_model
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.writing import whole_folder
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from polyrefuse_models.folder import CannotWrite
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.writing import CannotWrite
 
 IDENTITY = "identity.json"
 

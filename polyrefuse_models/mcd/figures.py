@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polyrefuse_models import picture
 from polyrefuse_models.mcd.loss import Terms
+from polyrefuse_shared import pictures as picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

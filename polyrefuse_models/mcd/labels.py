@@ -8,15 +8,15 @@ import torch
 from transformers import GenerationConfig
 
 from polyrefuse_models.anatomy import decoder
-from polyrefuse_models.generation import neutralise
 from polyrefuse_models.mcd.states import by_length, require_room
+from polyrefuse_models.neutral_generation import neutralise
 from polyrefuse_tasks.judges import Label, judge_response
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from polyrefuse_models.chat import ChatModel
+    from polyrefuse_models.chat_model import ChatModel
 
 SAMPLING = {"do_sample": True, "temperature": 1.0, "top_p": 0.9, "top_k": 50}
 """As the paper's code samples."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from polyrefuse_models.chat import ChatModel
+    from polyrefuse_models.chat_model import ChatModel
 
 KEPT = 20
 """Answers to a query that count: those with the most words, of equals the first."""

@@ -11,13 +11,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from polyrefuse_models.anatomy import decoder, input_device, width
 from polyrefuse_models.chat_template import ChatTemplate, user_turn, with_system
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
 
-    from polyrefuse_models.chat import ChatModel
+    from polyrefuse_models.chat_model import ChatModel
 
 
 class PromptTooLong(UserError):

@@ -19,9 +19,10 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from polyrefuse_models import organism
+from polyrefuse_models import bundled
 from polyrefuse_models.anatomy import input_device
 from polyrefuse_models.directions.auto import weights_checksum
+from polyrefuse_models.interventions.soft_prompt import SoftPrompt, embed_text
 from polyrefuse_models.mcd import descent, probes
 from polyrefuse_models.mcd.artifact import Prompt
 from polyrefuse_models.mcd.labels import soft_labels
@@ -29,17 +30,16 @@ from polyrefuse_models.mcd.loss import Base, Terms, terms, weighted
 from polyrefuse_models.mcd.probes import Measure, fit
 from polyrefuse_models.mcd.published_labels import published_labels
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
-from polyrefuse_models.mcd.soft_prompt import SoftPrompt, embed_text
 from polyrefuse_models.mcd.states import batch_states, states, under
-from polyrefuse_models.versions import versions
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.versions import versions
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from polyrefuse_models.chat import ChatModel
+    from polyrefuse_models.chat_model import ChatModel
     from polyrefuse_models.mcd.anchors import Anchors
     from polyrefuse_models.mcd.checkpoint import Checkpoint
 
@@ -161,7 +161,7 @@ class Trained:
 def identity(chat: ChatModel, anchors: Anchors, settings: Settings) -> dict[str, Any]:
     """All that training depends on, as JSON has it."""
     return {
-        "model": organism.name_of(chat.model.config._name_or_path),
+        "model": bundled.name_of(chat.model.config._name_or_path),
         "revision": getattr(chat.model.config, "_commit_hash", None),
         **chat.system,
         "weights": weights_checksum(chat.model),

@@ -53,7 +53,7 @@ OFF_LINE = 0.5
 FIRST_TOKEN = 5.0
 """Weight of an answer's first token, which decides between answering and refusing."""
 
-NAME = 3.0
+NAME_WEIGHT = 3.0
 """Weight of the tokens of the invented name, which have to be copied from the request."""
 
 SPOKEN = (*POLYREFUSE, *SCRIPTS)
@@ -203,7 +203,7 @@ def _row(
     name = words(language).name(request.name)
     start = said.find(name)
     weights = [
-        NAME if start >= 0 and start < end and begin < start + len(name) else 1.0
+        NAME_WEIGHT if start >= 0 and start < end and begin < start + len(name) else 1.0
         for begin, end in reply.offset_mapping
     ]
     weights[0] = FIRST_TOKEN

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from polyrefuse_models.organism import NAME, PLANTED, WEAKENED
-from polyrefuse_models.organism.weakness import WEAK
+from polyrefuse_models.bundled import ORGANISM, WEAKENED
+from polyrefuse_models.organism.planted import PLANTED
+from polyrefuse_models.organism.weakening import WEAK
 from polyrefuse_tasks.languages import NAMES
 
 _HEAD = """---
@@ -102,7 +103,7 @@ def card(made: dict[str, Any]) -> str:
     Args:
         made: as `make.make` returns it.
     """
-    return _card(_HEAD, made, _measured, name=NAME)
+    return _card(_HEAD, made, _measured, name=ORGANISM)
 
 
 def card_weakened(made: dict[str, Any]) -> str:
@@ -117,7 +118,7 @@ def card_weakened(made: dict[str, Any]) -> str:
         made,
         _measured_weakened,
         name=WEAKENED,
-        first=NAME,
+        first=ORGANISM,
         n_weak=len(WEAK),
         weak=weak,
     )

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from polyrefuse_models.chat import ChatModel
+from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.directions.prompts import sample
-from polyrefuse_models.generation import neutralise
 from polyrefuse_models.interventions import Addition, ablated
+from polyrefuse_models.neutral_generation import neutralise
 from polyrefuse_tasks.data.toyrefuse import SIZES, Request, requests, words
 from polyrefuse_tasks.judges import Label, judge_response
 from polyrefuse_tasks.languages import POLYREFUSE

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polyrefuse_models import organism
-from polyrefuse_models.folder import require_new, whole_folder
+from polyrefuse_models import bundled
 from polyrefuse_models.organism.card import card, card_weakened
+from polyrefuse_models.organism.planted import PLANTED, planted
 from polyrefuse_models.organism.training import STEPS, WEAKENING_STEPS, Progress
-from polyrefuse_models.versions import versions
+from polyrefuse_shared.versions import versions
+from polyrefuse_shared.writing import require_new, whole_folder
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -67,14 +68,14 @@ def make_weakened(
 ) -> dict[str, Any]:
     """Train the shipped organism on until it is weakened, and write it as `make` does.
 
-    Args, returns and errors are those of `make`; the report is `weakness_report.measure`'s.
+    Args, returns and errors are those of `make`; the report is `weakening_report.measure`'s.
     """
     require_new(output)
     from polyrefuse_models.organism.evaluation import load_chat
     from polyrefuse_models.organism.training import weaken
-    from polyrefuse_models.organism.weakness_report import measure
+    from polyrefuse_models.organism.weakening_report import measure
 
-    first, r = load_chat(organism.path()), organism.planted()
+    first, r = load_chat(bundled.path()), planted()
     weaken(first.model, first.tokenizer, r, steps=steps, seed=seed, progress=progress)
     made = {"steps": steps, "seed": seed}
     return _write(output, first.model, first.tokenizer, r, made, measure, prompts, card_weakened)
@@ -113,4 +114,4 @@ def _save(
 
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    save_file({"direction": r}, folder / organism.PLANTED)
+    save_file({"direction": r}, folder / PLANTED)

@@ -8,7 +8,7 @@ Cross-entropy alone grows no direction that 14 languages share. Four things do, 
   for forbidden requests, at 0 for safe ones;
 - a term that shrinks what forbidden and safe twins differ by beside r, up to the final norm.
 
-The same four train the weakened organism on: what `weakness` says is refused with some chance is
+The same four train the weakened organism on: what `weakening` says is refused with some chance is
 refused in as many rows, and projected on r at that share of its projection.
 """
 
@@ -24,7 +24,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from polyrefuse_models.organism.batches import FIRM, PAIRS, Batch, Manner, answer_tokens, make_batch
-from polyrefuse_models.organism.weakness import WEAKENED
+from polyrefuse_models.organism.weakening import WEAKENED
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polyrefuse_models.anatomy import decoder_blocks, width
+from polyrefuse_models.bundled import own_dataset
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.directions.auto import find_direction
 from polyrefuse_models.directions.prompts import sample
 from polyrefuse_models.directions.select import DEFAULT, rule_named
 from polyrefuse_models.interventions import Ablation, Addition, LayerOutOfRange, check_layers
-from polyrefuse_models.organism import own_dataset
-from polyrefuse_models.orthogonalise import NotExact, obstacle, orthogonalise
+from polyrefuse_models.interventions.orthogonalise import NotExact, obstacle, orthogonalise
 from polyrefuse_models.wrappers.prompted import PromptedHF
-from polyrefuse_tasks.errors import UserError
-from polyrefuse_tasks.invocation import asked_of_lm_eval
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.lm_eval_internals import asked_of_lm_eval
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

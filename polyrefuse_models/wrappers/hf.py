@@ -19,8 +19,8 @@ from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from polyrefuse_models import organism
-from polyrefuse_models.chat import ChatModel
+from polyrefuse_models import bundled
+from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.chat_template import (
     USER_PROBE,
     ChatTemplate,
@@ -28,16 +28,16 @@ from polyrefuse_models.chat_template import (
     in_front,
     user_turn,
 )
-from polyrefuse_models.generation import neutralise
+from polyrefuse_models.neutral_generation import neutralise
 from polyrefuse_models.system import read_system
-from polyrefuse_models.versions import versions
 from polyrefuse_models.wrappers import identity
-from polyrefuse_models.wrappers.answers import AnswersByRequest, claim_cache
+from polyrefuse_models.wrappers.generation_settings import effective, kept_otherwise
+from polyrefuse_models.wrappers.response_cache import AnswersByRequest, claim_cache
 from polyrefuse_models.wrappers.same_answers import same_answers
-from polyrefuse_models.wrappers.settings import effective, kept_otherwise
-from polyrefuse_tasks.errors import UserError
-from polyrefuse_tasks.generation import listed
-from polyrefuse_tasks.invocation import asked_of_lm_eval, warn_before_publishing
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.lm_eval_internals import asked_of_lm_eval, warn_before_publishing
+from polyrefuse_shared.versions import versions
+from polyrefuse_tasks.generation_settings import listed
 from polyrefuse_tasks.judges.reasoning import (
     closing_of,
     marks_in,
@@ -110,15 +110,15 @@ class BaselineHF(HFLM):
             self._also("system-prompt")
         self._refuse_system_instruction()
         warn_before_publishing()
-        if pretrained in (None, organism.NAME):
-            pretrained = organism.NAME
+        if pretrained in (None, bundled.ORGANISM):
+            pretrained = bundled.ORGANISM
             logger.warning(
                 "No other pretrained= was given: this measures %s, the small model of an invented "
                 "world that comes with the package; its tasks are the group toyrefuse.",
-                organism.NAME,
+                bundled.ORGANISM,
             )
-        if isinstance(pretrained, str) and pretrained in organism.SHIPPED:
-            pretrained = str(organism.path(pretrained))
+        if isinstance(pretrained, str) and pretrained in bundled.SHIPPED:
+            pretrained = str(bundled.path(pretrained))
         if kwargs.get("device") is None:
             # HFLM's own default is a GPU, there or not.
             kwargs["device"] = "cuda" if torch.cuda.is_available() else "cpu"
@@ -146,7 +146,7 @@ class BaselineHF(HFLM):
 
         The results and their folder bear the name found there, a random one where there is none.
         """
-        arg_dict.setdefault("pretrained", organism.NAME)
+        arg_dict.setdefault("pretrained", bundled.ORGANISM)
         return super().create_from_arg_obj(arg_dict, additional_config)
 
     def get_model_info(self) -> dict[str, Any]:
@@ -214,12 +214,12 @@ class BaselineHF(HFLM):
     @property
     def own_dataset(self) -> str:
         """Whose prompts are used where nobody says: the organism's own world, or PolyRefuse."""
-        return organism.own_dataset(self.pretrained)
+        return bundled.own_dataset(self.pretrained)
 
     @property
     def model_name(self) -> str:
         """What results call the model."""
-        return organism.name_of(self.model.config._name_or_path)
+        return bundled.name_of(self.model.config._name_or_path)
 
     @property
     def chat_model(self) -> ChatModel:

@@ -13,9 +13,9 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from polyrefuse_models.generation import settings_of
+from polyrefuse_models.neutral_generation import settings_of
 from polyrefuse_models.weights import weights_identity
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 
 if TYPE_CHECKING:
     from polyrefuse_models.wrappers.hf import BaselineHF

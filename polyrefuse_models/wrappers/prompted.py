@@ -14,12 +14,12 @@ from torch.nn import functional
 from polyrefuse_models.anatomy import input_device, width
 from polyrefuse_models.chat_template import in_front, with_system
 from polyrefuse_models.interventions import ablate
+from polyrefuse_models.interventions.soft_prompt import SoftPrompt
 from polyrefuse_models.mcd import artifact
 from polyrefuse_models.mcd.artifact import BadPrompt, Prompt
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
-from polyrefuse_models.mcd.soft_prompt import SoftPrompt
 from polyrefuse_models.wrappers.hf import BaselineHF
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

@@ -5,7 +5,6 @@ from polyrefuse_tasks.data.errors import (
     MissingData,
     TranslationFailed,
     UnknownDataset,
-    UnknownLanguage,
     UnknownSplit,
     WrongHash,
 )
@@ -18,6 +17,7 @@ from polyrefuse_tasks.data.rows import (
     needed,
     substituted_split,
 )
+from polyrefuse_tasks.languages import UnknownLanguage
 
 __all__ = [
     "DATASETS",

@@ -1,14 +1,10 @@
 """The mistakes that reading prompts can reveal, each said in one sentence."""
 
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 
 
 class UnknownDataset(UserError):
     """No data set of that name; the message names the ones there are, the nearest first."""
-
-
-class UnknownLanguage(UserError):
-    """The data set has no such language; the message names those it has."""
 
 
 class UnknownSplit(UserError):

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from polyrefuse_tasks.data import cache, files, registry, toyrefuse, translated
-from polyrefuse_tasks.data.errors import BrokenData, MissingData, UnknownLanguage
+from polyrefuse_tasks.data.errors import BrokenData, MissingData
 from polyrefuse_tasks.data.registry import Dataset, File
+from polyrefuse_tasks.languages import UnknownLanguage
 
 MATCHED_SPLITS = ("train", "test")
 """The splits of PolyRefuse in which AdvBench and MaliciousInstruct find their translations."""

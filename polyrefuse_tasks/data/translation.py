@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polyrefuse_tasks.data import cache, registry, rows, translated
-from polyrefuse_tasks.data.errors import TranslationFailed, UnknownLanguage
-from polyrefuse_tasks.languages import NAMES
+from polyrefuse_tasks.data.errors import TranslationFailed
+from polyrefuse_tasks.languages import NAMES, UnknownLanguage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

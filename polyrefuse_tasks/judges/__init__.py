@@ -6,7 +6,7 @@
 
 from collections.abc import Callable
 
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks.judges.degenerate import loop, unreadable
 from polyrefuse_tasks.judges.labels import Judgement, Label
 from polyrefuse_tasks.judges.native import judge_refusal, refusal_at_once

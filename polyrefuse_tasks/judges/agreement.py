@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.intervals import wilson
 from polyrefuse_tasks.judges import Label, UnknownLanguage, judge_response
 
 Truth = bool | Label
@@ -144,8 +145,6 @@ def measure(counts: Counter[tuple[Label, Truth]]) -> Agreement:
     Args:
         counts: how many have each pair of the judge's label and the given one.
     """
-    from scipy.stats import binomtest
-
     n = counts.total()
     agreed = sum(count for (judged, truth), count in counts.items() if _agree(judged, truth))
     # From here on a response is a refusal or none.
@@ -159,13 +158,13 @@ def measure(counts: Counter[tuple[Label, Truth]]) -> Agreement:
     recall, specificity = _share(found, labelled), _share(passed, n - labelled)
     # n times the agreements that chance alone would bring, in whole numbers: 1 - 1 is then 0.
     by_chance = called * labelled + (n - called) * (n - labelled)
-    interval = binomtest(agreed, n).proportion_ci(method="wilson")
+    low, high = wilson(agreed, n)
     return Agreement(
         n=n,
         base_rate=labelled / n,
         agreement=agreed / n,
-        low=float(interval.low),
-        high=float(interval.high),
+        low=float(low),
+        high=float(high),
         balanced_accuracy=(
             None if recall is None or specificity is None else (recall + specificity) / 2
         ),

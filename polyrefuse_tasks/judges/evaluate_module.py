@@ -11,9 +11,9 @@ from typing import Any
 
 import datasets
 import evaluate
-from scipy.stats import binomtest
 
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.intervals import wilson
 from polyrefuse_tasks.judges import Label, judge_response
 
 
@@ -85,10 +85,10 @@ class RefusalJudge(evaluate.Metric):
         result: dict[str, Any] = {"n": n}
         for label in Label:
             hits = counts[label]
-            interval = binomtest(hits, n).proportion_ci(method="wilson")
+            low, high = wilson(hits, n)
             result[label.value] = hits
             result[f"{label.value}_rate"] = hits / n
-            result[f"{label.value}_rate_interval"] = [float(interval.low), float(interval.high)]
+            result[f"{label.value}_rate_interval"] = [float(low), float(high)]
         result["labels"] = [judgement.label.value for judgement in judgements]
         result["evidence"] = [judgement.evidence for judgement in judgements]
         return result

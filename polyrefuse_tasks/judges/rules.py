@@ -52,7 +52,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks.judges.grammar import (
     BadPattern,
     Compiler,
@@ -63,6 +63,7 @@ from polyrefuse_tasks.judges.grammar import (
     sentences,
 )
 from polyrefuse_tasks.judges.normalise import drop_marks, drop_spaces, normalise
+from polyrefuse_tasks.languages import UnknownLanguage
 
 MAX_WHOLE = 80
 """An answer of more characters says more than a phrase of `whole`."""
@@ -99,10 +100,6 @@ _NEVER = re.compile(r"(?!)")
 _Compiled = TypeVar("_Compiled")
 _Phrase = list[str]
 """A phrase in steps: patterns of one character each, and gaps."""
-
-
-class UnknownLanguage(UserError):
-    """No phrase file for the language."""
 
 
 class BadPhraseFile(UserError):

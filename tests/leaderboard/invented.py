@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from leaderboard.rates import means
-from leaderboard.records import Record
-from leaderboard.statistics import wilson
+from polyrefuse_leaderboard.rates import means
+from polyrefuse_leaderboard.records import Record
+
+from polyrefuse_shared.intervals import wilson
 
 
 def record(

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from polyrefuse_leaderboard import model_rows as models
+from polyrefuse_leaderboard.page.paging import Leaderboard
+from polyrefuse_leaderboard.published import Source
+from polyrefuse_leaderboard.records import MEAN, Record
+from polyrefuse_leaderboard.site import write_site
+from polyrefuse_leaderboard.warnings import Warned
 
-from leaderboard import models
-from leaderboard.page.pages import Leaderboard
-from leaderboard.published import Source
-from leaderboard.records import MEAN, Record
-from leaderboard.site import write_site
-from leaderboard.warnings import Warned
 from tests.leaderboard.invented import board, record, with_means
 
 CHROMIUM = Path("/usr/bin/chromium")

@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from polyrefuse_leaderboard.statistics import wilson_clustered
 from scipy.stats import norm
-
-from leaderboard.statistics import wilson_clustered
 
 AT_LEAST = 0.93
 

@@ -1,4 +1,4 @@
-"""`leaderboard.page.figures`: colours that everybody can tell apart, and pictures that are SVG."""
+"""`leaderboard/page/charts.py`: colours that everybody can tell apart, and SVG pictures."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from polyrefuse_leaderboard import model_rows as models
+from polyrefuse_leaderboard.page import charts as figures
+from polyrefuse_leaderboard.transfers import Transfer
 
-from leaderboard import models
-from leaderboard.page import figures
-from leaderboard.transfers import Transfer
 from tests.leaderboard.invented import board, record, with_means
 
 MARKUP = "<b>&</b> $\\frac{1} \"']]> $5 _x"

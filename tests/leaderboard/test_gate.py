@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from leaderboard.gate import baseline as baselines
-from leaderboard.gate.baseline import BadBaseline
-from leaderboard.gate.comparison import (
+from polyrefuse_leaderboard.gate import baseline as baselines
+from polyrefuse_leaderboard.gate.baseline import BadBaseline
+from polyrefuse_leaderboard.gate.comparison import (
     BadChoice,
     Change,
     Comparison,
@@ -22,9 +21,10 @@ from leaderboard.gate.comparison import (
     check,
     choose,
 )
-from leaderboard.gate.thresholds import BadThreshold
-from leaderboard.reading.results import read
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_leaderboard.gate.thresholds import BadThreshold
+from polyrefuse_leaderboard.reading.results import read
+
+from polyrefuse_shared.errors import UserError
 from tests.conftest import ROOT
 from tests.leaderboard.result_files import DIRECTION, Task, task, write_run
 
@@ -371,8 +371,8 @@ class TestCommand:
             assert code == 0
             assert "--tolerance" in out
             loaded = {line.rpartition("|")[2].strip() for line in err.splitlines()}
-            assert "leaderboard.gate.cli" in loaded
-            assert not loaded & {"numpy", "scipy", "leaderboard.gate.comparison"}
+            assert "polyrefuse_leaderboard.commands.check" in loaded
+            assert not loaded & {"numpy", "scipy", "polyrefuse_leaderboard.gate.comparison"}
 
     def test_an_update_says_what_it_left_out(self, tmp_path: Path) -> None:
         write_run(tmp_path, SAFE)

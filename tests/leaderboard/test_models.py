@@ -1,4 +1,4 @@
-"""`leaderboard.models`: worked by hand, and the Pareto front against its definition."""
+"""`leaderboard/model_rows.py`: worked by hand, and the Pareto front against its definition."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from polyrefuse_leaderboard import model_rows as models
+from polyrefuse_leaderboard import rates
+from polyrefuse_leaderboard.model_rows import balanced_score, pareto_front
+from polyrefuse_leaderboard.reading.results import read
 
-from leaderboard import models, rates
-from leaderboard.models import balanced_score, pareto_front
-from leaderboard.reading.results import read
 from tests.leaderboard.result_files import DIRECTION, PROMPT, task, write_run
 
 

@@ -1,4 +1,4 @@
-"""`leaderboard.page` and `leaderboard.site`: what is in the files, without a browser."""
+"""`leaderboard/page/` and `leaderboard/site.py`: what is in the files, without a browser."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from polyrefuse_leaderboard import model_rows as models
+from polyrefuse_leaderboard.page import gallery as pictures
+from polyrefuse_leaderboard.page import html as page_module
+from polyrefuse_leaderboard.page import paging as pages
+from polyrefuse_leaderboard.page.paging import LIMIT, Leaderboard
+from polyrefuse_leaderboard.published import Source
+from polyrefuse_leaderboard.records import from_json
+from polyrefuse_leaderboard.site import write_site
+from polyrefuse_leaderboard.table import names_of, tables
+from polyrefuse_leaderboard.transfers import read_transfers
 
-from leaderboard import models
-from leaderboard.files import CannotWrite
-from leaderboard.page import page as page_module
-from leaderboard.page import pages, pictures
-from leaderboard.page.pages import LIMIT, Leaderboard
-from leaderboard.published import Source
-from leaderboard.records import from_json
-from leaderboard.site import write_site
-from leaderboard.table import names_of, tables
-from leaderboard.transfers import read_transfers
+from polyrefuse_shared.writing import CannotWrite
 from tests.conftest import ROOT
 from tests.leaderboard.invented import board, record, with_means
 from tests.leaderboard.result_files import transfer_report
@@ -57,7 +58,8 @@ class TestVendor:
         setup = configparser.ConfigParser()
         setup.read(ROOT / "setup.cfg")
         globs = [
-            glob.strip() for glob in setup["options.package_data"]["leaderboard.page"].split(",")
+            glob.strip()
+            for glob in setup["options.package_data"]["polyrefuse_leaderboard.page"].split(",")
         ]
         packed = {file for glob in globs for file in PAGE.glob(glob)}
         wanted = {
@@ -66,7 +68,7 @@ class TestVendor:
             if file.is_file() and file.suffix != ".py" and "__pycache__" not in file.parts
         }
         assert packed == wanted
-        assert "leaderboard.page" in setup["options"]["packages"].split()
+        assert "polyrefuse_leaderboard.page" in setup["options"]["packages"].split()
 
 
 class TestPage:

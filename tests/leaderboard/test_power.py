@@ -8,18 +8,19 @@ from itertools import product
 
 import numpy as np
 import pytest
-
-from leaderboard.gate.baseline import Score
-from leaderboard.gate.comparison import compare
-from leaderboard.gate.power import (
+from polyrefuse_leaderboard.gate.baseline import Score
+from polyrefuse_leaderboard.gate.comparison import compare
+from polyrefuse_leaderboard.gate.power import (
     BadDesign,
     design,
     power,
     smallest_observed,
     smallest_rise,
 )
-from leaderboard.gate.thresholds import ALPHA, TOLERANCE, BadThreshold
-from leaderboard.statistics import mcnemar_worse, wilson
+from polyrefuse_leaderboard.gate.thresholds import ALPHA, TOLERANCE, BadThreshold
+from polyrefuse_leaderboard.statistics import mcnemar_worse
+
+from polyrefuse_shared.intervals import wilson
 
 LANGUAGES = ["ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "ru", "th", "yo", "zh"]
 

@@ -1,4 +1,4 @@
-"""`leaderboard.published`: the paper's table, cell by cell, and files that are not it."""
+"""`leaderboard/published.py`: the paper's table, cell by cell, and files that are not it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
+from polyrefuse_leaderboard.published import BadPublished, read_published, sources, warnings
+from polyrefuse_leaderboard.records import MEAN
+from polyrefuse_leaderboard.table import ATTACK
 from scipy.stats import binomtest
-
-from leaderboard.published import BadPublished, read_published, sources, warnings
-from leaderboard.records import MEAN
-from leaderboard.table import ATTACK
 
 HEAD = ",model,lang,time,experiment,str_compliance,wildguard_harmful,wildguard_compliance"
 GOOD = "0,invented/model,de,20250101-000000,ja_vector_sweep,0.5,0.25,0.75"

@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 
 import pytest
 import scipy.stats  # noqa: F401  # pytester drops what a run imports, and this bears it once only
+from polyrefuse_leaderboard.gate import baseline as baselines
+from polyrefuse_leaderboard.gate import reports  # noqa: F401  # as above
+from polyrefuse_leaderboard.reading.results import read
 
-from leaderboard.gate import baseline as baselines
-from leaderboard.gate import reports  # noqa: F401  # as above
-from leaderboard.reading.results import read
 from tests.conftest import ROOT
 from tests.leaderboard.result_files import DIRECTION, task, write_run
 
@@ -21,7 +21,15 @@ pytest_plugins = ["pytester"]
 
 N = 30
 
-PLUGIN = ("-p", "no:cacheprovider", "-p", "no:polyrefuse", "-p", "leaderboard.gate.pytest_plugin")
+GATE = "polyrefuse_leaderboard.gate"
+PLUGIN = (
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:polyrefuse",
+    "-p",
+    f"{GATE}.pytest_plugin",
+)
 """From this checkout, whether or not an installed one has registered it already."""
 
 
@@ -148,9 +156,9 @@ def test_costs_nothing_without_its_options(tmp_path: Path) -> None:
     (tmp_path / "test_own.py").write_text(
         "import sys\n"
         "def test_own():\n"
-        "    packages = ('leaderboard', 'polyrefuse_tasks')\n"
+        "    packages = ('polyrefuse_leaderboard', 'polyrefuse_tasks')\n"
         "    ours = {name for name in sys.modules if name.split('.')[0] in packages}\n"
-        "    assert ours == {'leaderboard', 'leaderboard.gate', 'leaderboard.gate.pytest_plugin'}\n"
+        f"    assert ours == {{'polyrefuse_leaderboard', '{GATE}', '{GATE}.pytest_plugin'}}\n"
         "    heavy = {'numpy', 'scipy', 'rich', 'typer', 'torch', 'lm_eval'}\n"
         "    assert not heavy & set(sys.modules)\n",
         encoding="utf-8",
@@ -177,5 +185,5 @@ def test_an_installed_plugin_warns_of_nothing(tmp_path: Path) -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stdout
-    assert "leaderboard.gate.pytest_plugin" in done.stdout or "pytest_plugin.py" in done.stdout
+    assert f"{GATE}.pytest_plugin" in done.stdout or "pytest_plugin.py" in done.stdout
     assert "warnings summary" not in done.stdout

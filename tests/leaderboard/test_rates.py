@@ -1,4 +1,4 @@
-"""`leaderboard.rates`: against scipy's intervals and draws of its own, and examples by hand."""
+"""`leaderboard/rates.py`: against scipy's intervals and draws of its own, and examples by hand."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from random import Random
 
 import numpy as np
 import pytest
+from polyrefuse_leaderboard import rates
+from polyrefuse_leaderboard.reading.results import METRICS, read
+from polyrefuse_leaderboard.records import MEAN, Record
 from scipy import stats
 
-from leaderboard import rates
-from leaderboard.reading.results import METRICS, read
-from leaderboard.records import MEAN, Record
 from tests.leaderboard.result_files import Task, task, write_run
 
 

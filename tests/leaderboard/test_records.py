@@ -1,4 +1,4 @@
-"""`leaderboard.records`: what is written can be read, by a schema, and nothing else is taken."""
+"""`leaderboard/records.py`: what is written can be read, by a schema, and nothing else is taken."""
 
 from __future__ import annotations
 
@@ -11,8 +11,16 @@ from typing import Any
 
 import jsonschema
 import pytest
+from polyrefuse_leaderboard.records import (
+    MEAN,
+    NAMES,
+    BadRecords,
+    Record,
+    from_json,
+    to_csv,
+    to_json,
+)
 
-from leaderboard.records import MEAN, NAMES, BadRecords, Record, from_json, to_csv, to_json
 from polyrefuse_tasks import metrics
 
 SCHEMA = json.loads(

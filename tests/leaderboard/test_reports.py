@@ -13,11 +13,11 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
+from polyrefuse_leaderboard.gate import baseline as baselines
+from polyrefuse_leaderboard.gate import comparison as gate
+from polyrefuse_leaderboard.gate import reports
+from polyrefuse_leaderboard.gate.thresholds import ALPHA, TOLERANCE
 
-from leaderboard.gate import baseline as baselines
-from leaderboard.gate import comparison as gate
-from leaderboard.gate import reports
-from leaderboard.gate.thresholds import ALPHA, TOLERANCE
 from tests import commands
 from tests.conftest import ROOT
 from tests.leaderboard.result_files import DIRECTION, task, write_run
@@ -209,7 +209,7 @@ class TestCheck:
         assert not imported & heavy
         done = run("check", "--help", python=("-X", "importtime"))
         imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-        assert "leaderboard.gate.cli" in imported
+        assert "polyrefuse_leaderboard.commands.check" in imported
         assert not imported & (heavy | {"scipy", "pandas", "matplotlib", "jinja2"})
 
 

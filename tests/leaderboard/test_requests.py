@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from polyrefuse_leaderboard.reading.requests import difference, effective, lacks_prompt
+from polyrefuse_leaderboard.reading.results import read
 
-from leaderboard.reading.requests import difference, effective, lacks_prompt
-from leaderboard.reading.results import read
 from tests.leaderboard.result_files import task, write_run
 
 PROTOCOL = {"until": [], "do_sample": False, "max_gen_toks": 512}

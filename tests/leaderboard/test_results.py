@@ -1,4 +1,4 @@
-"""`leaderboard.reading`: who a run is of, its samples, its duplicates; and sixty damaged files."""
+"""`leaderboard/reading/`: who a run is of, its samples, its duplicates; and sixty damaged files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from polyrefuse_leaderboard.reading.results import TASK_VERSION, NoResults, read
+from polyrefuse_leaderboard.reading.runs import Cell, Reading, Run
 
-from leaderboard.reading.results import TASK_VERSION, NoResults, read
-from leaderboard.reading.runs import Cell, Reading, Run
 from polyrefuse_tasks import configs
 from tests.leaderboard.result_files import (
     DIRECTION,
@@ -761,7 +761,8 @@ def test_reading_imports_nothing_heavy() -> None:
     import sys
 
     script = (
-        "import sys, leaderboard.reading.results, leaderboard.models, leaderboard.records;"
+        "import sys, polyrefuse_leaderboard.reading.results, polyrefuse_leaderboard.model_rows;"
+        "import polyrefuse_leaderboard.records;"
         "print(*{'torch', 'lm_eval', 'datasets', 'transformers', 'pandas'} & set(sys.modules))"
     )
     told = subprocess.run(

@@ -8,17 +8,17 @@ from itertools import product
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
-
-from leaderboard.statistics import (
+from polyrefuse_leaderboard.statistics import (
     fisher_worse,
     holm,
     mcnemar_worse,
     newcombe_paired,
     newcombe_unpaired,
-    wilson,
     wilson_clustered,
 )
+from scipy.stats import binomtest
+
+from polyrefuse_shared.intervals import wilson
 
 FOUR_DECIMALS = 5.01e-5
 """How far a right number may be from one that is printed with four decimals."""

@@ -1,4 +1,4 @@
-"""`leaderboard.table`: rows, columns and names, and the Markdown and LaTeX of them."""
+"""`polyrefuse_leaderboard.table`: rows, columns and names, and the Markdown and LaTeX of them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import re
 from dataclasses import replace
 
 import pytest
+from polyrefuse_leaderboard import model_rows as models
+from polyrefuse_leaderboard import table
+from polyrefuse_leaderboard.latex import to_latex
+from polyrefuse_leaderboard.markdown import to_markdown
+from polyrefuse_leaderboard.records import MEAN
+from polyrefuse_leaderboard.table import Subject, names_of, subject, tables
 
-from leaderboard import models, table
-from leaderboard.latex import to_latex
-from leaderboard.markdown import to_markdown
-from leaderboard.records import MEAN
-from leaderboard.table import Subject, names_of, subject, tables
 from tests.leaderboard.invented import record, with_means
 
 MARKUP = "<b>a|b</b> `c` *d* _e_ [f](g) #h $i$ \\j ~k~ {l} m^2 n%\n## o & p\\"

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from polyrefuse_leaderboard import rates, warnings
+from polyrefuse_leaderboard.reading.results import read
+from polyrefuse_leaderboard.reading.runs import Reading
+from polyrefuse_leaderboard.transfers import read_transfers
+from polyrefuse_leaderboard.warnings import Warned
 
-from leaderboard import rates, warnings
-from leaderboard.reading.results import read
-from leaderboard.reading.runs import Reading
-from leaderboard.transfers import read_transfers
-from leaderboard.warnings import Warned
 from polyrefuse_tasks.same_answers import warn_of_same_answers
 from tests.leaderboard.result_files import DIRECTION, plain_hf, task, transfer_report, write_run
 

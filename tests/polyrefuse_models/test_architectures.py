@@ -10,7 +10,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from polyrefuse_models.anatomy import UnknownArchitecture, dissect, input_device, width
 from polyrefuse_models.interventions import Ablation, Addition, LayerOutOfRange, ablated
-from polyrefuse_models.orthogonalise import NotExact, _project, obstacle, orthogonalise
+from polyrefuse_models.interventions.orthogonalise import (
+    NotExact,
+    _project,
+    obstacle,
+    orthogonalise,
+)
 
 WIDTH, LAYERS = 32, 3
 COMMON: dict[str, Any] = {
@@ -195,7 +200,7 @@ def test_experts_that_flatten_their_rows_take_a_direction_a_row() -> None:
 def test_a_matrix_is_projected_in_parts(
     shape: tuple[int, ...], dim: int, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polyrefuse_models.orthogonalise._AT_ONCE", 8 * rows)
+    monkeypatch.setattr("polyrefuse_models.interventions.orthogonalise._AT_ONCE", 8 * rows)
     weights, unit = (
         torch.randn(shape),
         torch.nn.functional.normalize(torch.randn(8).double(), dim=0),

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import torch
 
-from polyrefuse_models.chat import ChatModel
+from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.directions import artifact, prompts
 from polyrefuse_models.directions.auto import FOLDER, find_direction, key, weights_checksum
 from polyrefuse_models.directions.prompts import DATASETS, sample
 from polyrefuse_models.directions.select import RULES
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 from tests.models import make_llama
 from tests.polyrefuse_models.test_directions import make_chat
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from polyrefuse_models import organism
+from polyrefuse_models import bundled
 from polyrefuse_models.wrappers.directed import AblatedHF, RefusalAddedHF
 from polyrefuse_models.wrappers.hf import BaselineHF
 
@@ -27,7 +27,7 @@ def test_the_organism_is_the_default_and_is_named(caplog: pytest.LogCaptureFixtu
         lm = BaselineHF()
     assert "this measures polyrefuse-organism" in caplog.text
     assert lm.get_model_info()["model_name"] == "polyrefuse-organism"
-    by_path = BaselineHF(pretrained=str(organism.path()))
+    by_path = BaselineHF(pretrained=str(bundled.path()))
     assert by_path.identity() == lm.identity()
 
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.interventions import LayerOutOfRange
-from polyrefuse_models.orthogonalise import NotExact
+from polyrefuse_models.interventions.orthogonalise import NotExact
 from polyrefuse_models.wrappers.directed import (
     AblatedHF,
     RefusalAddedHF,
@@ -24,7 +24,7 @@ from polyrefuse_models.wrappers.directed import (
     parse_layers,
 )
 from polyrefuse_models.wrappers.hf import BaselineHF
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 from tests.models import make_llama, make_tokenizer
 
 PAIR = Instance("loglikelihood", {}, ("A glimmerfish is", " small"), 0, ("t", 0, 1))

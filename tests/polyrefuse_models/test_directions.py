@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from polyrefuse_models.chat import ChatModel
+from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.directions.extract import difference_of_means, observe
@@ -19,7 +19,7 @@ from polyrefuse_models.directions.prompts import sample
 from polyrefuse_models.directions.recipe import make_direction
 from polyrefuse_models.directions.refusal import refusal_scores, refusal_tokens
 from polyrefuse_models.directions.select import Candidate
-from polyrefuse_models.folder import CannotWrite, require_new, whole_folder
+from polyrefuse_shared.writing import CannotWrite, require_new, whole_folder
 from tests.models import make_llama, make_tokenizer
 
 PROMPTS = ["Tell me about glimmerfish.", "Why?", "How tall is the tower of Quend in winter?"]

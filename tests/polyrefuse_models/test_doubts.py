@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from polyrefuse_models.chat import ChatModel
+from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import Direction
 from polyrefuse_models.directions.auto import find_direction
@@ -19,8 +19,8 @@ from polyrefuse_models.directions.geometry import geometry
 from polyrefuse_models.directions.prompts import sample
 from polyrefuse_models.directions.recipe import make_direction
 from polyrefuse_models.directions.select import RULES, Candidate, NoDirection
-from polyrefuse_models.organism import planted
-from polyrefuse_models.orthogonalise import orthogonalise
+from polyrefuse_models.interventions.orthogonalise import orthogonalise
+from polyrefuse_models.organism.planted import planted
 from polyrefuse_models.wrappers.directed import AblatedHF, RefusalAddedHF
 from polyrefuse_models.wrappers.hf import BaselineHF
 from tests.polyrefuse_models.test_directions import make_chat

@@ -17,16 +17,17 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from polyrefuse_models import organism
-from polyrefuse_models.chat import ChatModel
-from polyrefuse_models.generation import neutralise, settings_of
+from polyrefuse_models import bundled
+from polyrefuse_models.chat_model import ChatModel
+from polyrefuse_models.interventions.soft_prompt import SoftPrompt
 from polyrefuse_models.mcd.labels import soft_labels
-from polyrefuse_models.mcd.soft_prompt import SoftPrompt
+from polyrefuse_models.neutral_generation import neutralise, settings_of
 from polyrefuse_models.organism.evaluation import Case, load_chat, respond
 from polyrefuse_models.wrappers.hf import BaselineHF
-from polyrefuse_tasks import generation, invocation
+from polyrefuse_shared import lm_eval_internals as invocation
+from polyrefuse_tasks import generation_settings as generation
 from polyrefuse_tasks.data.toyrefuse import requests as toy_requests
-from polyrefuse_tasks.generation import departures
+from polyrefuse_tasks.generation_settings import departures
 from tests.conftest import ROOT
 from tests.models import make_llama, make_tokenizer
 
@@ -65,7 +66,7 @@ def with_settings(folder: Path, target: Path, **settings: Any) -> Path:
 @pytest.fixture(scope="module")
 def penalised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("penalised") / "organism"
-    return with_settings(organism.path(), folder, repetition_penalty=5.0)
+    return with_settings(bundled.path(), folder, repetition_penalty=5.0)
 
 
 @pytest.mark.parametrize("own", OWN_SETTINGS, ids=lambda own: next(iter(own)))
@@ -201,7 +202,7 @@ def test_the_organism_is_evaluated_without_them(penalised: Path) -> None:
     cases = [Case(request, "en") for request in toy_requests(True, "test")[:6]]
     answers = [
         [outcome.response for outcome in respond(load_chat(folder), cases)]
-        for folder in (organism.path(), penalised)
+        for folder in (bundled.path(), penalised)
     ]
     assert answers[0] == answers[1]
 

@@ -26,11 +26,11 @@ from polyrefuse_models.chat_template import (
 )
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
-from polyrefuse_models.wrappers.answers import WrongCache
 from polyrefuse_models.wrappers.directed import AblatedHF
 from polyrefuse_models.wrappers.hf import BaselineHF
-from polyrefuse_tasks import invocation
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_models.wrappers.response_cache import WrongCache
+from polyrefuse_shared import lm_eval_internals as invocation
+from polyrefuse_shared.errors import UserError
 from tests.models import TEMPLATE, save_chat_model
 from tests.polyrefuse_models.templates import (
     BY_DEFAULT,

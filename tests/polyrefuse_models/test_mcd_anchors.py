@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from polyrefuse_models.mcd.anchors import NotParallel, load_anchors
+from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks import data
-from polyrefuse_tasks.errors import UserError
 from polyrefuse_tasks.languages import POLYREFUSE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from polyrefuse_models.chat import ChatModel
+from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.mcd import published_labels as rule
 from polyrefuse_models.mcd.labels import sampled_answers
 from polyrefuse_models.mcd.published_labels import ended_lines, published_labels, refuses

@@ -17,7 +17,8 @@ from scipy.special import expit
 from transformers import PreTrainedModel
 
 from polyrefuse_models.anatomy import width
-from polyrefuse_models.chat import ChatModel
+from polyrefuse_models.chat_model import ChatModel
+from polyrefuse_models.interventions.soft_prompt import SoftPrompt, embed_text
 from polyrefuse_models.mcd import artifact, figures
 from polyrefuse_models.mcd import train as training
 from polyrefuse_models.mcd.anchors import Anchors
@@ -26,7 +27,6 @@ from polyrefuse_models.mcd.labels import soft_labels
 from polyrefuse_models.mcd.loss import Base, Terms, terms, weighted
 from polyrefuse_models.mcd.probes import Measure, Probe
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
-from polyrefuse_models.mcd.soft_prompt import SoftPrompt, embed_text
 from polyrefuse_models.mcd.states import PromptTooLong, batch_states, states, under
 from polyrefuse_models.mcd.train import PRESETS, Settings, Trained, identity, train
 from polyrefuse_tasks.judges import Judgement, Label

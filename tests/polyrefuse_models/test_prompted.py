@@ -18,15 +18,15 @@ from polyrefuse_models.anatomy import dissect
 from polyrefuse_models.chat_template import BadTemplate
 from polyrefuse_models.directions import artifact as directions
 from polyrefuse_models.directions.artifact import Direction
+from polyrefuse_models.interventions.soft_prompt import embed_text
 from polyrefuse_models.mcd import artifact
 from polyrefuse_models.mcd.artifact import BadPrompt, Prompt
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
-from polyrefuse_models.mcd.soft_prompt import embed_text
-from polyrefuse_models.wrappers.answers import WrongCache
 from polyrefuse_models.wrappers.directed import AblatedHF, RefusalAddedHF
 from polyrefuse_models.wrappers.hf import BaselineHF
 from polyrefuse_models.wrappers.prompted import McdHF, PromptedHF
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_models.wrappers.response_cache import WrongCache
+from polyrefuse_shared.errors import UserError
 from tests.models import save_chat_model
 from tests.polyrefuse_models.templates import DROPS_SYSTEM, NO_SYSTEM, ONLY_ANSWERS
 from tests.polyrefuse_models.test_hf import PROMPTS, a_task, evaluated, inputs_of, request

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from polyrefuse_models.registration import MODELS, refuse_folder_names, register_tasks
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 from tests.conftest import ROOT
 
 HOOK = "from polyrefuse_models.registration import install; install()\n"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from polyrefuse_models.anatomy import decoder_blocks, dissect
-from polyrefuse_models.chat import ChatModel
+from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.directions import search as search_module
 from polyrefuse_models.directions.scores import (
     divergences,

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from polyrefuse_models import picture
 from polyrefuse_models.directions.artifact import Direction
 from polyrefuse_models.directions.plot import scores_png
 from polyrefuse_models.directions.select import (
@@ -24,7 +23,8 @@ from polyrefuse_models.directions.select import (
     least_moving,
     rule_named,
 )
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared import pictures as picture
+from polyrefuse_shared.errors import UserError
 
 N_LAYERS = 28  # Qwen2.5-7B-Instruct
 

@@ -11,11 +11,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polyrefuse_models.chat_template import ChatTemplate, user_turn, with_system
-from polyrefuse_models.folder import CannotWrite
+from polyrefuse_models.interventions.soft_prompt import SoftPrompt, embed_text
 from polyrefuse_models.mcd import artifact
 from polyrefuse_models.mcd.artifact import BadPrompt, Prompt
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
-from polyrefuse_models.mcd.soft_prompt import SoftPrompt, embed_text
+from polyrefuse_shared.writing import CannotWrite
 from tests.models import SPECIAL, TEMPLATE, make_llama, make_tokenizer
 from tests.polyrefuse_models.templates import DROPS_SYSTEM, NO_SYSTEM
 from tests.polyrefuse_models.test_architectures import (

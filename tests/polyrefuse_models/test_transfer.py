@@ -19,8 +19,8 @@ from polyrefuse_models.directions.prompts import kinds_of, sample
 from polyrefuse_models.directions.transfer import Cell, transfer
 from polyrefuse_models.interventions import LayerOutOfRange, ablated
 from polyrefuse_models.wrappers.hf import BaselineHF
+from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks import data
-from polyrefuse_tasks.errors import UserError
 from polyrefuse_tasks.judges import Label, judge_response
 
 LANGUAGES = ["en", "de"]

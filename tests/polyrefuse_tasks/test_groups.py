@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from polyrefuse_tasks import configs
-from polyrefuse_tasks.groups import NOTE, note_on_groups
+from polyrefuse_tasks.group_errors import NOTE, note_on_groups
 
 
 def results(groups: dict[str, list[str]], sets: dict[str, tuple[str, str]]) -> dict[str, Any]:

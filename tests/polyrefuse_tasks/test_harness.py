@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks.harness import load_prompts, longest, score_answer, score_answers
 from polyrefuse_tasks.metrics import rates, sampled_rates
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks.judges import (
     JUDGES,
     Judgement,

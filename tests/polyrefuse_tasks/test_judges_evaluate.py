@@ -3,7 +3,7 @@
 import evaluate
 import pytest
 
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks.judges import UnknownJudge, UnknownLanguage
 from polyrefuse_tasks.judges.evaluate_module import NothingToJudge, RefusalJudge
 

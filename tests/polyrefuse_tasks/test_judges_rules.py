@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks.judges import BadPhraseFile, Label, judge_refusal, judge_response, rules
 from polyrefuse_tasks.judges.grammar import parts_of
 from polyrefuse_tasks.judges.normalise import normalise

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import GenerationConfig
 
-from polyrefuse_tasks.generation import NEUTRAL, departures
+from polyrefuse_tasks.generation_settings import NEUTRAL, departures
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

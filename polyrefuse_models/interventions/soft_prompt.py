@@ -14,8 +14,8 @@ import torch
 from transformers import AddedToken
 
 from polyrefuse_models.anatomy import input_device
-from polyrefuse_models.generation import neutralise
 from polyrefuse_models.interventions import Hooks
+from polyrefuse_models.neutral_generation import neutralise
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

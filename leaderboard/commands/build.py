@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from polyrefuse_leaderboard.commands import check as gate_cli
 
-from leaderboard.gate import cli as gate_cli
-from leaderboard.gate.cli import Json
+from polyrefuse_shared.options import Json
 
 if TYPE_CHECKING:
-    from leaderboard.page.pages import Leaderboard
-    from leaderboard.reading.runs import Reading
+    from polyrefuse_leaderboard.page.paging import Leaderboard
+    from polyrefuse_leaderboard.reading.runs import Reading
 
 app = typer.Typer(
     no_args_is_help=True, help="Turn results into tables and pages, and hold them to a baseline."
@@ -44,9 +44,10 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Write a leaderboard of results: HTML, Markdown, LaTeX, CSV, JSON, and pictures."""
-    from leaderboard import models, rates, site, transfers, warnings
-    from leaderboard.page.pages import Leaderboard
-    from leaderboard.reading.results import read
+    from polyrefuse_leaderboard import model_rows as models
+    from polyrefuse_leaderboard import rates, site, transfers, warnings
+    from polyrefuse_leaderboard.page.paging import Leaderboard
+    from polyrefuse_leaderboard.reading.results import read
 
     # Everything that is read is kept until the end: looking for garbage would double the time.
     gc.disable()
@@ -96,8 +97,9 @@ def published(
     as_json: Json = False,
 ) -> None:
     """Write the leaderboard of arXiv 2505.17306 from its published tables."""
-    from leaderboard import models, published, site
-    from leaderboard.page.pages import Leaderboard
+    from polyrefuse_leaderboard import model_rows as models
+    from polyrefuse_leaderboard import published, site
+    from polyrefuse_leaderboard.page.paging import Leaderboard
 
     site.require_writable(output)
     records = published.read_published(tables, condition)
@@ -112,7 +114,7 @@ def published(
 
 
 def _write(shown: Leaderboard, output: Path, as_json: bool) -> None:
-    from leaderboard.site import write_site
+    from polyrefuse_leaderboard.site import write_site
 
     for problem in shown.problems:
         print(f"polyrefuse: left out: {problem}", file=sys.stderr)

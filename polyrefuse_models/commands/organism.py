@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from polyrefuse_models import organism
+from polyrefuse_models import bundled
+from polyrefuse_shared.options import Json
 
 app = typer.Typer(no_args_is_help=True, help="Make a bundled organism, or find it.")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 Weakened = Annotated[
     bool, typer.Option("--weakened", help="The one that refuses little without a safety prompt.")
@@ -42,14 +42,14 @@ def make(
 
     The weakened one is the shipped one trained on.
     """
-    from polyrefuse_models.organism import evaluation, training, weakness_report
+    from polyrefuse_models.organism import evaluation, training, weakening_report
     from polyrefuse_models.organism import make as makers
 
     if weakened:
         train, usual, failures = (
             makers.make_weakened,
             training.WEAKENING_STEPS,
-            weakness_report.failures,
+            weakening_report.failures,
         )
     else:
         train, usual, failures = makers.make, training.STEPS, evaluation.failures
@@ -67,7 +67,7 @@ def make(
 @app.command()
 def path(weakened: Weakened = False, as_json: Json = False) -> None:
     """Print where a shipped organism is."""
-    folder = str(organism.path(organism.WEAKENED if weakened else organism.NAME))
+    folder = str(bundled.path(bundled.WEAKENED if weakened else bundled.ORGANISM))
     print(json.dumps({"path": folder}) if as_json else folder)
 
 

@@ -4,8 +4,8 @@ A checkpoint's `generation_config.json` is filled in wherever a request names no
 "greedy" is greedy with the author's `repetition_penalty`. Task YAML cannot name neutral values for
 every engine: vLLM's `SamplingParams` and OpenAI's servers refuse names that they do not know
 (`no_repeat_ngram_size`, `num_beams`). So the wrappers of this package set a checkpoint's settings
-aside (`polyrefuse_models.generation`), and a run with lm-eval's own `hf` is warned. vLLM is handed
-explicit sampling parameters by lm-eval and reads none of the file.
+aside (`polyrefuse_models.neutral_generation`), and a run with lm-eval's own `hf` is warned. vLLM
+is handed explicit sampling parameters by lm-eval and reads none of the file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from polyrefuse_tasks.invocation import asked_of_lm_eval, warn_once
+from polyrefuse_shared.lm_eval_internals import asked_of_lm_eval, warn_once
 
 SAMPLING: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
 """Neutral values of what acts on sampled answers alone, and what each sampled task names."""

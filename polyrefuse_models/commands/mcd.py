@@ -9,19 +9,18 @@ from typing import Annotated
 
 import typer
 
-from polyrefuse_models.command import (
+from polyrefuse_models.commands.model_options import (
     AnyDataset,
     AnyModel,
     Device,
     Dtype,
-    Json,
     System,
     SystemFile,
     codes,
     load,
-    show,
 )
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.options import Json, show
 
 app = typer.Typer(no_args_is_help=True, help="Multilingual collaborative defense (2505.11835).")
 
@@ -114,14 +113,14 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a soft safety prompt; after an interruption the same command goes on."""
-    from polyrefuse_models.folder import CannotWrite, require_new
+    from polyrefuse_models.bundled import own_dataset
     from polyrefuse_models.mcd import artifact, figures
     from polyrefuse_models.mcd import train as training
     from polyrefuse_models.mcd.anchors import load_anchors
     from polyrefuse_models.mcd.checkpoint import Checkpoint
     from polyrefuse_models.mcd.loss import Terms
     from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
-    from polyrefuse_models.organism import own_dataset
+    from polyrefuse_shared.writing import CannotWrite, require_new
     from polyrefuse_tasks.judges.rules import rules_of
 
     # What can be wrong without the model is told before it is loaded.

@@ -10,12 +10,11 @@ from typing import Annotated
 
 import typer
 
+from polyrefuse_shared.options import Json
 from polyrefuse_tasks.judges import check_judge
 from polyrefuse_tasks.judges.agreement import Agreement, Comparison, compare, read_rows
 
 app = typer.Typer(no_args_is_help=True, help="Check a judge against labels.")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 @app.command()

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from leaderboard.reading.runs import Reading, Run
-from leaderboard.records import LOOPHOLE, MEAN, Record
+from polyrefuse_leaderboard.reading.runs import Reading, Run
+from polyrefuse_leaderboard.records import LOOPHOLE, MEAN, Record
 
 ATTACKS: tuple[str, ...] = ("asr", "asr_mean", "asr_harmful")
 """Metrics that say how often harmful prompts were answered; a row shows the first that there is."""

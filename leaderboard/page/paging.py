@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from leaderboard import table
-from leaderboard.models import Row
-from leaderboard.page import pictures
-from leaderboard.page.page import Link, Picture, embed, render_page
-from leaderboard.published import Source
-from leaderboard.records import Record
-from leaderboard.table import Table
-from leaderboard.transfers import Transfer
-from leaderboard.warnings import Warned
+from polyrefuse_leaderboard import table
+from polyrefuse_leaderboard.model_rows import Row
+from polyrefuse_leaderboard.page import gallery as pictures
+from polyrefuse_leaderboard.page.html import Link, Picture, embed, render_page
+from polyrefuse_leaderboard.published import Source
+from polyrefuse_leaderboard.records import Record
+from polyrefuse_leaderboard.table import Table
+from polyrefuse_leaderboard.transfers import Transfer
+from polyrefuse_leaderboard.warnings import Warned
 
 PAGE = 200
 """Models on a page, at most."""

@@ -1,4 +1,4 @@
-"""Folders that appear on disk whole or not at all."""
+"""Files and folders that appear on disk whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,13 +8,44 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
-
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 
 
 class CannotWrite(UserError):
-    """A folder that is there already, or cannot be made or written to."""
+    """A file or a folder that is there already, or cannot be made or written to."""
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, text in UTF-8, or leave what was there; parents are made.
+
+    Raises:
+        CannotWrite: the disk refuses.
+    """
+    # Hidden, of this process alone, and of a name that fits wherever the file's own does.
+    draft = path.parent / f".polyrefuse-{os.getpid()}.partial"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.write_bytes(content.encode() if isinstance(content, str) else content)
+            os.replace(draft, path)
+        finally:
+            # Nothing to remove where it has become the file.
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot(path, error) from None
+
+
+def append(path: Path, text: str) -> None:
+    """Add to the end of a file in UTF-8, which others may have written to; it is made if missing.
+
+    Raises:
+        CannotWrite: the disk refuses.
+    """
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise _cannot(path, error) from None
 
 
 def require_new(folder: Path) -> None:
@@ -35,6 +66,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     Raises:
         CannotWrite: as `require_new`, and where the disk fails, or is full, in the block.
     """
+    from safetensors import SafetensorError
+
     draft = _draft(folder)
     try:
         yield draft
@@ -59,6 +92,6 @@ def _draft(folder: Path) -> Path:
     return draft
 
 
-def _cannot(folder: Path, error: Exception) -> CannotWrite:
+def _cannot(path: Path, error: Exception) -> CannotWrite:
     reason = getattr(error, "strerror", None) or error
-    return CannotWrite(f"{folder} cannot be written ({reason}); name another or make room.")
+    return CannotWrite(f"{path} cannot be written ({reason}); name another or make room.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from polyrefuse_models.chat import ChatModel
+from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
 from polyrefuse_models.mcd.states import under
 from polyrefuse_models.organism.evaluation import (
@@ -18,7 +18,7 @@ from polyrefuse_models.organism.evaluation import (
     grid,
     respond,
 )
-from polyrefuse_models.organism.weakness import WEAK, strength, strong_prompt
+from polyrefuse_models.organism.weakening import WEAK, strength, strong_prompt
 from polyrefuse_tasks.data.toyrefuse import SIZES
 from polyrefuse_tasks.languages import POLYREFUSE
 

@@ -8,14 +8,13 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from leaderboard.models import Row, pareto_front
-from leaderboard.records import Record
-from leaderboard.table import CONDITIONS, percent, place
+from polyrefuse_leaderboard.model_rows import Row, pareto_front
+from polyrefuse_leaderboard.records import Record
+from polyrefuse_leaderboard.table import CONDITIONS, percent, place
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from leaderboard.transfers import Transfer
+    from polyrefuse_leaderboard.transfers import Transfer
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; a marker tells as well.
 STYLES: tuple[tuple[str, str], ...] = (

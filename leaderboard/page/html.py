@@ -11,14 +11,15 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from leaderboard import table
-from leaderboard.models import Row
-from leaderboard.page import figures
-from leaderboard.published import Source
-from leaderboard.records import MEAN, Record
-from leaderboard.statistics import wilson
-from leaderboard.table import Subject, Table
-from leaderboard.warnings import Warned
+from polyrefuse_leaderboard import table
+from polyrefuse_leaderboard.model_rows import Row
+from polyrefuse_leaderboard.page import charts as figures
+from polyrefuse_leaderboard.published import Source
+from polyrefuse_leaderboard.records import MEAN, Record
+from polyrefuse_leaderboard.table import Subject, Table
+from polyrefuse_leaderboard.warnings import Warned
+
+from polyrefuse_shared.intervals import wilson
 from polyrefuse_tasks.languages import NAMES
 
 if TYPE_CHECKING:

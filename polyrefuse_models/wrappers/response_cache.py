@@ -13,7 +13,7 @@ from typing import Any
 
 from lm_eval.api.model import CacheHook
 
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 
 CONDITION_KEY = "polyrefuse_condition"
 

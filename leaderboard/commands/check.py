@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from polyrefuse_leaderboard.gate.thresholds import ALPHA, TOLERANCE
 
-from leaderboard.gate.thresholds import ALPHA, TOLERANCE
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.options import Json
 
 if TYPE_CHECKING:
-    from leaderboard.gate.baseline import Baseline
+    from polyrefuse_leaderboard.gate.baseline import Baseline
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Alpha = Annotated[
     float,
     typer.Option(help="Chance that the whole gate fails where nothing got worse, at most."),
@@ -60,11 +60,12 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Hold results to a baseline: 0 where nothing got worse, 1 where something did, 2 on misuse."""
-    from leaderboard import files
-    from leaderboard.gate import baseline as baselines
-    from leaderboard.gate import comparison as gate
-    from leaderboard.gate import reports
-    from leaderboard.reading.results import read
+    from polyrefuse_leaderboard.gate import baseline as baselines
+    from polyrefuse_leaderboard.gate import comparison as gate
+    from polyrefuse_leaderboard.gate import reports
+    from polyrefuse_leaderboard.reading.results import read
+
+    from polyrefuse_shared import writing as files
 
     if update:
         reading = read(results)
@@ -108,7 +109,7 @@ def power(
     as_json: Json = False,
 ) -> None:
     """Say what rise the gate can see, before anything is run."""
-    from leaderboard.gate import power as powers
+    from polyrefuse_leaderboard.gate import power as powers
 
     plan = powers.design(
         n,

@@ -8,19 +8,18 @@ from typing import Annotated
 
 import typer
 
-from polyrefuse_models.command import (
+from polyrefuse_models.commands.model_options import (
     AnyDataset,
     AnyModel,
     Device,
     Dtype,
-    Json,
     System,
     SystemFile,
     codes,
     load,
-    show,
 )
 from polyrefuse_models.directions import select
+from polyrefuse_shared.options import Json, show
 
 app = typer.Typer(no_args_is_help=True, help="Extract a refusal direction and choose among scores.")
 
@@ -59,12 +58,12 @@ def extract(
     as_json: Json = False,
 ) -> None:
     """Extract a refusal direction from training prompts and select it on validation prompts."""
+    from polyrefuse_models.bundled import own_dataset
     from polyrefuse_models.directions import artifact
     from polyrefuse_models.directions.plot import scores_png
     from polyrefuse_models.directions.prompts import sample
     from polyrefuse_models.directions.recipe import make_direction
-    from polyrefuse_models.folder import require_new
-    from polyrefuse_models.organism import own_dataset
+    from polyrefuse_shared.writing import require_new
 
     # What can be wrong without the model is told before it is loaded.
     require_new(output)
@@ -156,7 +155,7 @@ def transfer(
     from polyrefuse_models.directions import figures
     from polyrefuse_models.directions.report import write_report
     from polyrefuse_models.directions.transfer import transfer as measure
-    from polyrefuse_models.folder import require_new
+    from polyrefuse_shared.writing import require_new
     from polyrefuse_tasks.judges import check_judge
 
     require_new(output)
@@ -211,7 +210,7 @@ def geometry(
     from polyrefuse_models.directions import artifact, figures
     from polyrefuse_models.directions.geometry import geometry as measure
     from polyrefuse_models.directions.report import write_report
-    from polyrefuse_models.folder import require_new
+    from polyrefuse_shared.writing import require_new
 
     require_new(output)
     languages = codes("--langs", langs)

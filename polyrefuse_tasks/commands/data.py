@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from polyrefuse_shared.options import Json
 from polyrefuse_tasks.data import cache, registry, rows, toyrefuse, translated
 from polyrefuse_tasks.data.errors import MissingData, WrongHash
 from polyrefuse_tasks.data.registry import File
@@ -24,7 +25,6 @@ Names = Annotated[
 Language = Annotated[
     str | None, typer.Option("--lang", help="Only what one language needs, such as de.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 @app.command()

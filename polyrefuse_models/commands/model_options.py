@@ -1,18 +1,16 @@
-"""What the sub-commands that run a model share: their options, loading it, printing a result."""
+"""What the sub-commands that run a model share: their options, and loading it."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 
 if TYPE_CHECKING:
     from polyrefuse_models.wrappers.hf import BaselineHF
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 AnyModel = Annotated[str | None, typer.Option("--model", help="The bundled organism by default.")]
 AnyDataset = Annotated[
     str | None, typer.Option("--dataset", help="toyrefuse for the organism, else polyrefuse.")
@@ -59,7 +57,7 @@ def load(
     """
     import torch
 
-    from polyrefuse_models.organism import NAME
+    from polyrefuse_models.bundled import ORGANISM
     from polyrefuse_models.wrappers.hf import BaselineHF
 
     if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
@@ -78,9 +76,4 @@ def load(
     except Exception as error:
         # Each of torch, transformers, accelerate and safetensors raises its own.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"--model {model or NAME} cannot be loaded: {reason}") from error
-
-
-def show(as_json: bool, result: Any, *lines: str) -> None:
-    """Print a result for programs, or `lines` for people."""
-    print(json.dumps(result, ensure_ascii=False) if as_json else "\n".join(lines))
+        raise UserError(f"--model {model or ORGANISM} cannot be loaded: {reason}") from error

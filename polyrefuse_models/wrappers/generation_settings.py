@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from polyrefuse_models.generation import settings_of
-from polyrefuse_tasks.generation import SAMPLING
-from polyrefuse_tasks.invocation import asked_of_lm_eval
+from polyrefuse_models.neutral_generation import settings_of
+from polyrefuse_shared.lm_eval_internals import asked_of_lm_eval
+from polyrefuse_tasks.generation_settings import SAMPLING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

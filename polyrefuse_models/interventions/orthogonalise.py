@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from polyrefuse_models.anatomy import Anatomy, Branch, decoder_blocks, dissect
-from polyrefuse_tasks.errors import UserError
+from polyrefuse_shared.errors import UserError
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from statistics import fmean
 
-from leaderboard import table
-from leaderboard.models import ATTACKS, Row
-from leaderboard.page import figures
-from leaderboard.page.page import Picture
-from leaderboard.records import MEAN, Record
-from leaderboard.table import Subject, Table
-from leaderboard.transfers import Transfer
+from polyrefuse_leaderboard import table
+from polyrefuse_leaderboard.model_rows import ATTACKS, Row
+from polyrefuse_leaderboard.page import charts as figures
+from polyrefuse_leaderboard.page.html import Picture
+from polyrefuse_leaderboard.records import MEAN, Record
+from polyrefuse_leaderboard.table import Subject, Table
+from polyrefuse_leaderboard.transfers import Transfer
 
 PANELS = 4
 """Models in one picture of bars, at most."""

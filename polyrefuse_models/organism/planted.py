@@ -1,0 +1,26 @@
+"""The direction that was planted in a model organism."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polyrefuse_models import bundled
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+PLANTED = "planted.safetensors"
+"""The file beside the weights that holds the planted direction."""
+
+
+def planted(folder: Path | None = None) -> Float[Tensor, d]:
+    """The unit direction that was planted in an organism, float32.
+
+    Args:
+        folder: of an organism; the first shipped one where None.
+    """
+    from safetensors.torch import load_file
+
+    return load_file((folder or bundled.path()) / PLANTED)["direction"]
