@@ -255,7 +255,7 @@ class ChatTemplate:
         _ = self.source  # Our message on a missing template comes before transformers' own.
         options = {"add_generation_prompt": True} | self.arguments | options
         try:
-            return self.tokenizer.apply_chat_template(messages, tokenize=False, **options)
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
         except Exception as error:
             # A template is a program: what it is given may raise anything in it.
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -458,15 +458,17 @@ class ChatTemplate:
                     "the system text that it is given; leave system=none out."
                 )
             return self._write(turns, **options)
+        later = self._later_head
         if (
-            self._own_turn is not None
-            and self._left_of_own(self._later_head + self._around_user[1]) is None
+            later is not None
+            and self._own_turn is not None
+            and self._left_of_own(later + self._around_user[1]) is None
         ):
             # Asked anew: the head may hold a date.
             head = self._write([user_turn(EARLIER_PROBE)]).partition(EARLIER_PROBE)[0]
             text = self._write(turns, **options)
             if text.startswith(head):
-                return self._later_head + text.removeprefix(head)
+                return later + text.removeprefix(head)
         empty = {"role": "system", "content": ""}
         try:
             left = self._left_of_own(self._write([empty, user_turn(USER_PROBE)]))
@@ -501,7 +503,7 @@ class ChatTemplate:
         return [*turns[:first], turn, *turns[first + 1 :]]
 
     def _hint_of_parts(self) -> str:
-        parts = [{"type": "text", "text": USER_PROBE}]
+        parts: Any = [{"type": "text", "text": USER_PROBE}]
         try:
             text = self._write([{"role": "user", "content": parts}])
         except BadTemplate:

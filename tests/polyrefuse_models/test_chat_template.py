@@ -390,15 +390,15 @@ def test_templates_of_others_and_the_organism_s(shared: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(bundled.path(name))
         templates.append(ChatTemplate(tokenizer, name))
     recognised = 0
-    for template in templates:
+    for one in templates:
         for chat in chats("What is a glimmerfish?"):
             try:
-                text = template.render(chat)
+                text = one.render(chat)
             except UserError:  # Some of them cannot be used.
                 continue
             recognised += 1
-            assert template.is_rendered(text)
-            assert not template.is_rendered(chat[-1]["content"])
+            assert one.is_rendered(text)
+            assert not one.is_rendered(chat[-1]["content"])
     assert recognised >= 15
 
 
@@ -464,9 +464,9 @@ def test_no_prompt_of_the_data_is_taken_for_a_rendered_one(mirror: Path) -> None
         for row in data.load(name, language, split=None)
     }
     assert len(prompts) > 10_000
-    for template in templates:
+    for one in templates:
         # The count alone: the prompts are not to be printed.
-        assert sum(template.is_rendered(prompt) for prompt in prompts) == 0
+        assert sum(one.is_rendered(prompt) for prompt in prompts) == 0
 
 
 @pytest.mark.parametrize("source", [None, *LOSING.values()])
