@@ -43,7 +43,7 @@ def neutralise(model: PreTrainedModel) -> dict[str, Any]:
     for name, value in NEUTRAL.items():
         setattr(neutral, name, value)
     # peft's model looks it up in the one that it is around.
-    owner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    owner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
     owner.generation_config = neutral
     return departures(settings)
 
