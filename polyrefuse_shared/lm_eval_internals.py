@@ -346,7 +346,7 @@ WRAPPERS = "polyrefuse_models/wrappers/"
 READING = "leaderboard/reading/"
 
 _HFLM = "lm_eval.models.huggingface.HFLM"
-_OVERRIDES = {
+OVERRIDES = {
     "create_from_arg_obj": ("arg_dict", "additional_config"),
     "get_model_info": (),
     "apply_chat_template": ("chat_history", "add_generation_prompt"),
@@ -422,7 +422,7 @@ COUPLINGS: tuple[Coupling, ...] = (
     ),
     *(
         Coupling(f"{_HFLM}.{name}", f"{WRAPPERS} overrides it", (takes_exactly(*names),))
-        for name, names in _OVERRIDES.items()
+        for name, names in OVERRIDES.items()
     ),
     Coupling(f"{_HFLM}.tokenizer_name", f"{WRAPPERS} overrides it"),
     Coupling(
@@ -481,6 +481,10 @@ COUPLINGS: tuple[Coupling, ...] = (
     Coupling(
         "lm_eval.loggers.EvaluationTracker.save_results_samples",
         f"{READING}folders.py knows its files by their names",
+    ),
+    Coupling(
+        "lm_eval.models.hf_steered.SteeredModel",
+        "benchmarks/hooks.py compares our hooks with it",
     ),
     Coupling(
         "lm_eval.caching.cache.PATH",
