@@ -39,7 +39,7 @@ class NoChatTemplate(UserError):
 
 
 class BadTemplate(UserError):
-    """A chat template that fails, or loses or changes what is said."""
+    """A chat template that fails, or loses or changes the text of a turn."""
 
 
 class NoPlace(UserError):
@@ -227,7 +227,7 @@ class ChatTemplate:
     def is_rendered(self, text: str) -> bool:
         """Whether a text was rendered already, by this template or another one of the tokenizer's.
 
-        It is told by what the template writes around a user's text: it ends as a rendered prompt
+        It is known by what the template writes around a user's text: it ends as a rendered prompt
         does, where the answer is opened, and what opens a user's or a system turn stands in it
         before. Whatever else the chat has (a system text, earlier turns, words in front) makes no
         difference.

@@ -64,7 +64,7 @@ def asked_of_lm_eval(argument: str) -> Any | None:
 
     Returns:
         Its value; None where no evaluation is running in this process, or the one that is was not
-        asked for it.
+        asked for it. (`apply_chat_template` is False in an evaluation that applies none.)
 
     Raises:
         LmEvalChanged: neither function has a variable of that name any more.
@@ -401,6 +401,11 @@ COUPLINGS: tuple[Coupling, ...] = (
         (takes("include_path", "include_defaults"),),
     ),
     Coupling(
+        "lm_eval.tasks.manager.TaskManager",
+        f"{REGISTRATION} hides our folder from who reads which paths a user gave",
+        (sets("include_path"),),
+    ),
+    Coupling(
         "lm_eval.tasks.manager.TaskManager.match_tasks",
         f"{REGISTRATION} wraps it and refuses folder names",
         (takes_exactly("task_list"),),
@@ -409,6 +414,14 @@ COUPLINGS: tuple[Coupling, ...] = (
         "lm_eval.utils.make_table",
         f"{REGISTRATION} wraps it and adds a line under tables of groups",
         (takes("result_dict", "column"),),
+    ),
+    Coupling(
+        "lm_eval.utils.simple_parse_args_string",
+        "polyrefuse_models/system.py takes the None that it makes of the word none",
+    ),
+    Coupling(
+        "lm_eval.utils.setup_logging",
+        "polyrefuse_shared/log.py logs below the logger that it sets up",
     ),
     Coupling(
         f"{_HFLM}.__init__",
@@ -491,7 +504,6 @@ COUPLINGS: tuple[Coupling, ...] = (
         "tests/polyrefuse_models/test_generation.py puts kept requests into a folder of its own",
     ),
 )
-"""What is relied on, and what a test of lm-eval's own behaviour beside this table asks: that a
-results file's keys and names are those above, that models ask a cache hook for nothing but
-`add_partial`, that `lm_eval.polyrefuse` is a logger below lm-eval's, and that the start-up hook's
-patches work."""
+"""What is relied on by name. What lm-eval does is tested beside it: the names and keys of its
+files, that it logs a row as scoring left it, that models ask a cache hook for nothing but
+`add_partial`, and that its logger's level holds for ours."""

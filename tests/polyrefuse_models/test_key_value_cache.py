@@ -62,7 +62,7 @@ def test_generation_goes_on_from_a_cache() -> None:
     assert cache.get_seq_length() == 9
 
 
-def test_a_model_without_a_cache_is_told() -> None:
+def test_a_model_without_a_cache_is_refused() -> None:
     with pytest.raises(NoCache, match=r"no key-value cache \(CausalLMOutput has logits\)"):
         cache_of(CausalLMOutput(logits=IDS))
 

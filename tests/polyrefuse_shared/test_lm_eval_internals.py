@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from lm_eval.loggers import EvaluationTracker
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
+from lm_eval.utils import simple_parse_args_string
 from polyrefuse_leaderboard.reading import documents, requests, results, samples
 
 from polyrefuse_models.wrappers.hf import BaselineHF
@@ -63,7 +65,7 @@ REMOVABLE = [one for one in COUPLINGS if not one.target.endswith("__init__")]
 
 
 @pytest.mark.parametrize("coupling", REMOVABLE, ids=lambda coupling: coupling.target)
-def test_a_thing_that_is_gone_is_told(coupling: Coupling, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thing_that_is_gone_is_named(coupling: Coupling, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, name = owner_of(coupling.target)
     if inspect.ismodule(owner) and "__getattr__" in vars(owner):  # lm_eval finds its own lazily
         monkeypatch.setattr(owner, "__getattr__", lambda name: missing(name), raising=True)
@@ -85,7 +87,7 @@ FUNCTIONS = [one for one in COUPLINGS if one.checks and callable(internals.resol
 
 
 @pytest.mark.parametrize("coupling", FUNCTIONS, ids=lambda coupling: coupling.target)
-def test_a_thing_that_is_otherwise_is_told(
+def test_a_thing_that_is_otherwise_is_named(
     coupling: Coupling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner, name = owner_of(coupling.target)
@@ -120,7 +122,7 @@ def test_what_such_a_sentence_says(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_a_registry_without_registration_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registry_without_registration_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lm_eval.api.registry.model_registry", {"hf": HFLM})
     (coupling,) = (one for one in COUPLINGS if one.target.endswith(".model_registry"))
     with pytest.raises(LmEvalChanged, match="has no register any more; .*registration.py"):
@@ -381,6 +383,24 @@ def test_settings_are_normalised_as_the_leaderboard_does(
     assert requests.effective(given) == requests.effective(dict(normal))
 
 
+def test_the_word_none_is_none() -> None:
+    arguments = simple_parse_args_string("system=none,direction=auto")
+    assert arguments == {"system": None, "direction": "auto"}
+
+
+@pytest.mark.parametrize("level", ["ERROR", "INFO"])
+def test_the_verbosity_of_lm_eval_is_ours(level: str) -> None:
+    code = (
+        f"from lm_eval.utils import setup_logging; setup_logging({level!r})\n"
+        "from polyrefuse_shared.log import logger; logger.info('Hi')"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "LMEVAL_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, text=True, capture_output=True, env=environment
+    )
+    assert ("Hi" in done.stdout + done.stderr) is (level == "INFO")
+
+
 # --- what it writes
 
 
@@ -467,6 +487,7 @@ def test_keys_of_samples(written: Path) -> None:
         assert sample["doc"]["prompt"] in sample["arguments"][first][prompt]
         assert sample["arguments"][first][settings]["max_gen_toks"] == 2
         assert sample["filter"] == internals.DEFAULT_FILTER
+        assert "label" in sample["doc"], "lm-eval logs rows as they were before they were scored"
         assert isinstance(sample["filtered_resps"][0], str)
 
 
