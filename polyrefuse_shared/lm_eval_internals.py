@@ -342,7 +342,8 @@ def has_variables(*names: str) -> Check:
 
 
 REGISTRATION = "polyrefuse_models/registration.py"
-WRAPPERS = "polyrefuse_models/wrappers/"
+WRAPPER = "polyrefuse_models/wrappers/hf.py"
+RESPONSE_CACHE = "polyrefuse_models/wrappers/response_cache.py"
 READING = "leaderboard/reading/"
 
 _HFLM = "lm_eval.models.huggingface.HFLM"
@@ -425,7 +426,7 @@ COUPLINGS: tuple[Coupling, ...] = (
     ),
     Coupling(
         f"{_HFLM}.__init__",
-        f"{WRAPPERS} passes arguments on to it and reads them",
+        f"{WRAPPER} passes arguments on to it and reads them",
         (
             takes(
                 *("pretrained", "revision", "device", "truncation", "max_length", "peft", "delta"),
@@ -434,13 +435,13 @@ COUPLINGS: tuple[Coupling, ...] = (
         ),
     ),
     *(
-        Coupling(f"{_HFLM}.{name}", f"{WRAPPERS} overrides it", (takes_exactly(*names),))
+        Coupling(f"{_HFLM}.{name}", f"{WRAPPER} overrides it", (takes_exactly(*names),))
         for name, names in OVERRIDES.items()
     ),
-    Coupling(f"{_HFLM}.tokenizer_name", f"{WRAPPERS} overrides it"),
+    Coupling(f"{_HFLM}.tokenizer_name", f"{WRAPPER} overrides it"),
     Coupling(
         _HFLM,
-        f"{WRAPPERS} reads or sets them",
+        f"{WRAPPER} reads or sets them",
         (
             has("backend", "batch_size", "max_gen_toks", "max_length", "model", "prefix_token_id"),
             sets(
@@ -451,22 +452,22 @@ COUPLINGS: tuple[Coupling, ...] = (
     ),
     Coupling(
         "lm_eval.models.utils.normalize_gen_kwargs",
-        f"{WRAPPERS} calls it, and {READING}requests.py does the same to results",
+        f"{WRAPPER} calls it, and {READING}requests.py does the same to results",
         (takes_exactly("gen_kwargs", "default_max_gen_toks"),),
     ),
     Coupling(
         "lm_eval.api.model.CacheHook",
-        f"{WRAPPERS}response_cache.py reads the cache there and stands in for it",
+        f"{RESPONSE_CACHE} reads the cache there and stands in for it",
         (sets("dbdict"), has("add_partial")),
     ),
     Coupling(
         "lm_eval.api.model.CacheHook.add_partial",
-        f"{WRAPPERS}response_cache.py has a method of that name in its place",
+        f"{RESPONSE_CACHE} has a method of that name in its place",
         (takes_exactly("attr", "req", "res"),),
     ),
     Coupling(
         "lm_eval.api.instance.Instance",
-        f"{WRAPPERS} replaces its arguments and polyrefuse_models/directions/transfer.py makes one",
+        f"{WRAPPER} replaces its arguments and polyrefuse_models/directions/transfer.py makes one",
         (
             has_keys("request_type", "doc", "arguments", "idx", "task_name", "doc_id"),
             has("args"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import os
@@ -26,6 +27,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import simple_parse_args_string
 from polyrefuse_leaderboard.reading import documents, requests, results, samples
 
+from polyrefuse_models import registration
 from polyrefuse_models.wrappers.hf import BaselineHF
 from polyrefuse_shared import lm_eval_internals as internals
 from polyrefuse_shared.lm_eval_internals import (
@@ -118,7 +120,7 @@ def test_what_such_a_sentence_says(monkeypatch: pytest.MonkeyPatch) -> None:
         coupling.check()
     assert str(caught.value) == (
         "lm_eval.models.huggingface.HFLM._loglikelihood_tokens takes (requests, show_progress) "
-        "now, not (requests, disable_tqdm, override_bs); polyrefuse_models/wrappers/ overrides it."
+        "now, not (requests, disable_tqdm, override_bs); polyrefuse_models/wrappers/hf.py overrides it."
     )
 
 
@@ -130,9 +132,11 @@ def test_a_registry_without_registration_is_named(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("name", internals.OVERRIDES)
-def test_our_methods_take_what_lm_eval_s_take(name: str) -> None:
-    ours = internals.parameters(getattr(BaselineHF, name))
-    assert ours == internals.OVERRIDES[name], f"BaselineHF.{name} takes {ours}"
+@pytest.mark.parametrize("target", registration.MODELS.values())
+def test_our_methods_take_what_lm_eval_s_take(target: str, name: str) -> None:
+    module, _, model = target.partition(":")
+    ours = internals.parameters(getattr(getattr(importlib.import_module(module), model), name))
+    assert ours == internals.OVERRIDES[name], f"{model}.{name} takes {ours}"
 
 
 def test_every_import_of_lm_eval_in_the_package_is_in_the_table() -> None:
