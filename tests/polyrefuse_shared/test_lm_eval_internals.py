@@ -120,7 +120,8 @@ def test_what_such_a_sentence_says(monkeypatch: pytest.MonkeyPatch) -> None:
         coupling.check()
     assert str(caught.value) == (
         "lm_eval.models.huggingface.HFLM._loglikelihood_tokens takes (requests, show_progress) "
-        "now, not (requests, disable_tqdm, override_bs); polyrefuse_models/wrappers/hf.py overrides it."
+        "now, not (requests, disable_tqdm, override_bs); polyrefuse_models/wrappers/hf.py "
+        "overrides it."
     )
 
 
