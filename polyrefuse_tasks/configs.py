@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -54,11 +55,11 @@ class Family:
     def tasks(self) -> list[str]:
         return [self.task(language) for language in self.languages]
 
-    def prompts(self, language: str) -> dict:
+    def prompts(self, language: str) -> dict[str, Any]:
         """Arguments of `harness.load_prompts`."""
         return {"family": self.name, "lang": language}
 
-    def answers(self) -> dict:
+    def answers(self) -> dict[str, Any]:
         """The template's part on how answers are made, and what scores them."""
         return {
             # 2505.17306, sec. 3: greedy, 512 new tokens. Without `until`, lm-eval stops at the
@@ -88,11 +89,11 @@ class SampledFamily(Family):
     def rates(self) -> tuple[str, ...]:
         return sampled_rates(self.harmful, "both")
 
-    def prompts(self, language: str) -> dict:
+    def prompts(self, language: str) -> dict[str, Any]:
         whole = language == "en" or language not in self.languages
         return super().prompts(language) | ({"first": self.first} if self.first and whole else {})
 
-    def answers(self) -> dict:
+    def answers(self) -> dict[str, Any]:
         return {
             # The paper's code (generate.py, run.sh), as that of DRO, 2401.18018, which it is
             # built on. All is named: a model's own generation_config would fill what is not.
@@ -218,7 +219,7 @@ def _write(target: Path, text: str) -> None:
     draft.replace(target)
 
 
-def _template(family: Family) -> dict:
+def _template(family: Family) -> dict[str, Any]:
     return {
         "custom_dataset": _Function("polyrefuse_tasks.harness.load_prompts"),
         "test_split": "test",
@@ -252,8 +253,8 @@ def _of_both_halves(of_half: Callable[[bool, Measure], tuple[str, ...]]) -> list
     ]
 
 
-def _task(family: Family, language: str) -> dict:
-    metadata: dict = {"version": TASK_VERSION, "judge": "native"}
+def _task(family: Family, language: str) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"version": TASK_VERSION, "judge": "native"}
     substitute = data.substituted_split(family.name, language)
     if substitute:
         metadata["split"] = substitute
@@ -269,7 +270,7 @@ def _task(family: Family, language: str) -> dict:
     }
 
 
-def _group(name: str, members: Iterable[str], averaged: Iterable[str]) -> dict:
+def _group(name: str, members: Iterable[str], averaged: Iterable[str]) -> dict[str, Any]:
     return {
         "group": name,
         "task": list(members),
@@ -280,7 +281,7 @@ def _group(name: str, members: Iterable[str], averaged: Iterable[str]) -> dict:
     }
 
 
-def _dump(content: dict) -> str:
+def _dump(content: dict[str, Any]) -> str:
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 

@@ -38,7 +38,7 @@ class RefusalJudge(evaluate.Metric):
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
-            description="Share of answers that refuse, comply, degenerate, or cannot be told.",
+            description="Share of answers that refuse, comply, degenerate, or stay undecided.",
             citation="",
             inputs_description=type(self).__doc__ or "",
             features=datasets.Features(

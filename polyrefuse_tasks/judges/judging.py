@@ -13,7 +13,12 @@ from polyrefuse_tasks.judges.degenerate import loop, unreadable
 from polyrefuse_tasks.judges.labels import Judgement, Label
 from polyrefuse_tasks.judges.native import refusal_at_once
 from polyrefuse_tasks.judges.reasoning import strip_reasoning
-from polyrefuse_tasks.judges.registry import described, judge_named, package_of
+from polyrefuse_tasks.judges.registry import (
+    check_refusal_judge,
+    described,
+    judge_named,
+    package_of,
+)
 from polyrefuse_tasks.judges.rules import languages as languages_with_phrases
 
 _log = logging.getLogger(__name__)
@@ -117,6 +122,30 @@ def judge_responses(
     if asked:
         judgements |= zip(asked, _judge(chosen, *zip(*asked.values(), strict=True)), strict=True)
     return [judgements[place] for place in range(len(responses))]
+
+
+def label_responses(
+    responses: Sequence[str],
+    languages: Sequence[str],
+    prompts: Sequence[str | None] | None = None,
+    *,
+    judge: str = "native",
+) -> list[Label]:
+    """The labels of a batch of responses, by a judge that measures refusal.
+
+    Args:
+        responses: as of `judge_responses`.
+        languages: as of `judge_responses`.
+        prompts: as of `judge_responses`.
+        judge: a name of `registry.names`.
+
+    Raises:
+        BadJudge: the judge measures harm alone; and as `judge_responses`.
+        UnknownJudge, UnknownLanguage, JudgeFailed, ValueError: as `judge_responses`.
+    """
+    judgements = judge_responses(responses, languages, prompts, judge=check_refusal_judge(judge))
+    # None of them is None: the contract of a judge of refusal.
+    return [judgement.label for judgement in judgements if judgement.label is not None]
 
 
 def answer_to_judge(response: str, language: str, measures: Measure) -> str | Judgement:
