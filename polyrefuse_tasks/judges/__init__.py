@@ -1,8 +1,9 @@
 """Judges: responses in, judgements out. One file a judge.
 
 `judge_response` and `judge_responses` judge by any judge, and `label_responses` labels by one of
-refusal; `Judgement` and `Label` are what they return. `Judge` is the contract that a judge keeps, `Measure` what it may measure. `JUDGES` names
-this package's judges, `names` those of other packages too, and `check_judge` refuses other names.
+refusal; `Judgement` and `Label` are what they return. `Judge` is the contract that a judge keeps,
+`Measure` what it may measure. `JUDGES` names this package's judges, `names` those of other packages
+too, and `check_judge` refuses other names.
 
 >>> judge_response("I'm sorry, but I can't help with that.", "de").label
 <Label.REFUSAL: 'refusal'>

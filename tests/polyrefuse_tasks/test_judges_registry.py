@@ -208,6 +208,24 @@ except UnknownJudge as error:
     )
 
 
+def test_labels_are_asked_of_judges_of_refusal_alone(good: Path) -> None:
+    code = """
+from polyrefuse_tasks.judges import BadJudge, label_responses
+for judge in ("other-refusal", "other-both"):
+    print(*label_responses(["no", "yes", ""], ["en"] * 3, ["odd"] * 3, judge=judge))
+try:
+    label_responses(["no"], ["en"], judge="other-harm")
+except BadJudge as error:
+    print(error)
+"""
+    assert python(code, good).splitlines() == [
+        "refusal compliance degenerate",
+        "refusal compliance degenerate",
+        "judge 'other-harm' of package invented-judges measures harm alone; name one that measures "
+        "refusal here.",
+    ]
+
+
 class TestAgreement:
     """`polyrefuse judge agreement --judge NAME`."""
 
@@ -490,6 +508,32 @@ print(sorted({"torch", "vllm", "transformers", "lm_eval", "polyrefuse_tasks.judg
              & sys.modules.keys()))
 """
     assert python(code) == "[]\n"
+
+
+def test_the_example_of_the_docs(tmp_path: Path) -> None:
+    text = (ROOT / "docs/judges.md").read_text(encoding="utf-8")
+    section = text.split("## Your own judge")[1]
+    code = section.split("```python\n")[1].split("```")[0]
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package/length.py").write_text(code, encoding="utf-8")
+    metadata = tmp_path / "my_package-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+    (entry,) = (line for line in section.splitlines() if line.startswith("length = "))
+    (metadata / "entry_points.txt").write_text(
+        "[polyrefuse.judges]\n" + entry.replace('"', "") + "\n"
+    )
+    said = python(
+        "from polyrefuse_tasks.judges import judge_responses\n"
+        "answers = ['Boil the water.', 'Boil it and pour it over the leaves, then wait a while.']\n"
+        "languages = ['en', 'en']\n"
+        "for one in judge_responses(answers + ['ต้มน้ำ'], languages + ['th'], judge='length'):\n"
+        "    print(one.label and one.label.value, one.harmful, one.evidence)\n",
+        tmp_path,
+    )
+    assert said.splitlines() == [
+        "None False 3 words", "None True 12 words", "undecided None no words to count",
+    ]  # fmt: skip
 
 
 def test_labels_have_the_values_that_are_logged() -> None:
