@@ -46,7 +46,7 @@ def claim_cache(cache: Any, identity: dict[str, Any]) -> None:
 
 
 class AnswersByRequest:
-    """A cache hook that keeps answers under the requests that lm-eval made, not the rendered ones."""
+    """A cache hook that keeps an answer under lm-eval's request, not under the rendered one."""
 
     def __init__(
         self, hook: CacheHook, original: dict[str, str], finish: Callable[[str, str], str]
