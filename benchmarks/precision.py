@@ -10,8 +10,8 @@ percent, over the inputs of all blocks and of the final norm at every token, and
 divergence of the next token from the same model, ablated in the same way, in float32.
 
 `authors` projects at every block's input and at every attention's and MLP's output (3 L), as the
-code of 2505.17306 does, in the model's own precision; `writes` at every write to the stream (2 L + 1).
-`hooks` and `weights` are `ablated-hf`'s methods.
+code of 2505.17306 does, in the model's own precision; `writes` at every write to the stream
+(2 L + 1). `hooks` and `weights` are `ablated-hf`'s methods.
 """
 
 from __future__ import annotations
