@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from polyrefuse_models.hooks import Hooks
 from polyrefuse_shared.errors import UserError
 
 if TYPE_CHECKING:
@@ -280,13 +281,11 @@ def _trace(model: PreTrainedModel, watched: set[nn.Module]) -> dict[nn.Module, _
         if took is not None and gave is not None:
             seen[module] = _Seen(took, gave, read[module], gave.clone())
 
-    handles = [m.register_forward_pre_hook(before, with_kwargs=True) for m in watched]
-    handles += [m.register_forward_hook(after, with_kwargs=True) for m in watched]
-    try:
+    with Hooks() as hooks:
+        for module in watched:
+            hooks.before(module, before)
+            hooks.after(module, after)
         model(input_ids=torch.tensor([[1, 2, 3]], device=input_device(model)), use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
     return seen
 
 

@@ -15,8 +15,9 @@ Own = TypeVar("Own", bound="Hooks")
 class Hooks:
     """Hooks on a model's modules, until `remove` is called or a `with` block ends.
 
-    A hook is a function of the one tensor that a module takes or returns first. What it returns
-    takes that tensor's place; a function that only looks returns None.
+    `on_input` and `on_output` take a function of the one tensor that a module takes or returns
+    first. What it returns takes that tensor's place; a function that only looks returns None.
+    `before` and `after` take torch's own hooks, for a module that may take or return anything.
     """
 
     def __init__(self) -> None:
@@ -45,18 +46,28 @@ class Hooks:
                 return (changed, *args[1:]), kwargs
             return args, kwargs | {name: changed}
 
-        self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+        self.before(module, hook)
 
     def on_output(self, module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> None:
         """Call `change` with what `module` returns, or with the first part of it."""
 
-        def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
+        def hook(
+            _module: nn.Module, _args: tuple[Any, ...], _kwargs: dict[str, Any], output: Any
+        ) -> Any:
             if not isinstance(output, tuple):
                 return change(output)
             changed = change(output[0])
             return None if changed is None else (changed, *output[1:])
 
-        self._handles.append(module.register_forward_hook(hook))
+        self.after(module, hook)
+
+    def before(self, module: nn.Module, hook: Callable[..., Any]) -> None:
+        """Call `hook(module, args, kwargs)` before `module`."""
+        self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+
+    def after(self, module: nn.Module, hook: Callable[..., Any]) -> None:
+        """Call `hook(module, args, kwargs, output)` after `module`."""
+        self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
     def remove(self) -> None:
         """Take the hooks out: the model computes what it did before."""
