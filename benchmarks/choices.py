@@ -24,8 +24,9 @@ from polyrefuse_models.interventions.soft_prompt import SoftPrompt
 from polyrefuse_models.mcd.anchors import Anchors, load_anchors
 from polyrefuse_models.mcd.artifact import Prompt, load, save
 from polyrefuse_models.mcd.checkpoint import Checkpoint
+from polyrefuse_models.mcd.settings import PRESETS, Settings
 from polyrefuse_models.mcd.states import under
-from polyrefuse_models.mcd.train import PRESETS, Settings, identity, train
+from polyrefuse_models.mcd.train import identity, train
 from polyrefuse_models.organism.evaluation import Outcome, grid, load_chat, respond
 from polyrefuse_tasks.data.toyrefuse import requests
 from polyrefuse_tasks.judges import Label

@@ -24,7 +24,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from polyrefuse_models.organism.batches import FIRM, PAIRS, Batch, Manner, answer_tokens, make_batch
-from polyrefuse_models.organism.weakening import WEAKENED
+from polyrefuse_models.organism.weakening import LENIENT
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -43,7 +43,7 @@ WEAKENING_RATE = 1e-3
 
 PROJECTION_WEIGHT, TWIN_WEIGHT = 1.0, 1.0
 
-WIDTH, LAYERS, INNER, HEADS = 128, 4, 256, 4
+WIDTH, N_LAYERS, INNER_WIDTH, N_HEADS = 128, 4, 256, 4
 
 Progress = Callable[[int, dict[str, float]], None]
 """Called after every step with its number, from 1, and the step's losses."""
@@ -58,9 +58,9 @@ def make_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalL
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=WIDTH,
-            intermediate_size=INNER,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=HEADS,
+            intermediate_size=INNER_WIDTH,
+            num_hidden_layers=N_LAYERS,
+            num_attention_heads=N_HEADS,
             max_position_embeddings=2048,
             initializer_range=0.04,
             bos_token_id=tokenizer.bos_token_id,
@@ -119,7 +119,7 @@ def weaken(
         seed: of the rows.
     """
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
-    _fit(model, tokenizer, r, WEAKENED, rng, generator, steps, WEAKENING_RATE, progress)
+    _fit(model, tokenizer, r, LENIENT, rng, generator, steps, WEAKENING_RATE, progress)
 
 
 def _fit(
@@ -140,7 +140,7 @@ def _fit(
     model.train()
     with _one_thread():
         for step in range(1, steps + 1):
-            batch = make_batch(rng, generator, tokenizer, r, LAYERS, manner)
+            batch = make_batch(rng, generator, tokenizer, r, N_LAYERS, manner)
             losses = _losses(model, batch, r, generator, manner.projection)
             loss = (
                 losses["text"]

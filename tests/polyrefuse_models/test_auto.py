@@ -15,9 +15,10 @@ import torch
 
 from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.directions import artifact, prompts
-from polyrefuse_models.directions.auto import FOLDER, find_direction, key, weights_checksum
+from polyrefuse_models.directions.auto import FOLDER, find_direction, key
 from polyrefuse_models.directions.prompts import DATASETS, sample
 from polyrefuse_models.directions.select import RULES
+from polyrefuse_models.weights import weights_checksum
 from polyrefuse_shared.errors import UserError
 from tests.models import make_llama
 from tests.polyrefuse_models.test_directions import make_chat

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from polyrefuse_models.anatomy import width
 from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.interventions.soft_prompt import SoftPrompt, embed_text
-from polyrefuse_models.mcd import artifact, figures
+from polyrefuse_models.mcd import artifact
 from polyrefuse_models.mcd import train as training
 from polyrefuse_models.mcd.anchors import Anchors
 from polyrefuse_models.mcd.checkpoint import Checkpoint, OtherTraining
@@ -27,8 +27,10 @@ from polyrefuse_models.mcd.labels import soft_labels
 from polyrefuse_models.mcd.loss import Base, Terms, terms, weighted
 from polyrefuse_models.mcd.probes import Measure, Probe
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
+from polyrefuse_models.mcd.settings import PRESETS, Settings
 from polyrefuse_models.mcd.states import PromptTooLong, batch_states, states, under
-from polyrefuse_models.mcd.train import PRESETS, Settings, Trained, identity, train
+from polyrefuse_models.mcd.train import Trained, identity, train
+from polyrefuse_models.mcd.training_pictures import states_png, training_png
 from polyrefuse_tasks.judges import Judgement, Label
 from tests.conftest import ROOT
 from tests.models import SPECIAL, make_llama, make_tokenizer
@@ -198,10 +200,7 @@ def test_the_loss_falls_in_sequence_too(tmp_path: Path) -> None:
     # One language's epochs: the other's have another base.
     assert np.mean(loss[15:18]) < np.mean(loss[:3]) - 0.001
     assert np.mean(loss[33:]) < np.mean(loss[18:21])
-    pictures = {
-        "training.png": figures.training_png(found),
-        "states.png": figures.states_png(found),
-    }
+    pictures = {"training.png": training_png(found), "states.png": states_png(found)}
     artifact.save(found.prompt, tmp_path / "prompt", pictures)
     again = artifact.load(tmp_path / "prompt")
     assert torch.equal(again.vectors, found.prompt.vectors)
@@ -216,7 +215,7 @@ def test_a_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     one, same = (trained(tmp_path / name) for name in ("one", "same"))
     assert one.prompt.vectors.numpy().tobytes() == same.prompt.vectors.numpy().tobytes()
     assert one.prompt.metadata == same.prompt.metadata
-    assert figures.states_png(one) == figures.states_png(same)
+    assert states_png(one) == states_png(same)
     other = trained(tmp_path / "other", replace(SETTINGS, seed=1))
     assert not torch.equal(one.prompt.vectors, other.prompt.vectors)
 

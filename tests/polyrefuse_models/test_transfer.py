@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from polyrefuse_models.directions import figures
+from polyrefuse_models.commands.loaded_model import answers
 from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.directions.auto import find_direction
 from polyrefuse_models.directions.extract import cosines
 from polyrefuse_models.directions.geometry import geometry
+from polyrefuse_models.directions.geometry_pictures import geometry_layers_png, geometry_png
 from polyrefuse_models.directions.prompts import kinds_of, sample
 from polyrefuse_models.directions.transfer import Cell, transfer
+from polyrefuse_models.directions.transfer_pictures import cosine_png, transfer_png
 from polyrefuse_models.interventions import LayerOutOfRange, ablated
 from polyrefuse_models.wrappers.hf import BaselineHF
 from polyrefuse_shared.errors import UserError
@@ -37,8 +41,14 @@ def kept(mirror: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch) ->
     monkeypatch.setenv("POLYREFUSE_CACHE_DIR", str(folder))
 
 
+def transfer_of(
+    lm: BaselineHF, sources: list[str], targets: list[str], **settings: Any
+) -> dict[str, Any]:
+    return transfer(lm.chat_model, partial(answers, lm), sources, targets, **settings)
+
+
 def test_every_cell_is_the_ablated_model_s_own_rate(lm: BaselineHF, kept: None) -> None:
-    told = transfer(lm, LANGUAGES, ["de", "fr"], limit=5, max_gen_toks=8)
+    told = transfer_of(lm, LANGUAGES, ["de", "fr"], limit=5, max_gen_toks=8)
     assert told["rule"] == "2505.17306"
     assert [(c["source"], c["target"]) for c in told["cells"]] == [
         ("en", "de"), ("en", "fr"), ("de", "de"), ("de", "fr"),
@@ -54,12 +64,12 @@ def test_every_cell_is_the_ablated_model_s_own_rate(lm: BaselineHF, kept: None) 
     ]
     german = find_direction(lm.chat_model, sample(language="de"))
     with ablated(lm.model, german.direction):
-        answers = lm.generate_until(requests)
-    hits = sum(judge_response(a, "fr").label is Label.COMPLIANCE for a in answers)
+        responses = lm.generate_until(requests)
+    hits = sum(judge_response(a, "fr").label is Label.COMPLIANCE for a in responses)
     assert told["cells"][3]["hits"] == hits
     assert told["directions"]["de"]["sha256"] == german.sha256
-    assert figures.transfer_png(told).startswith(b"\x89PNG")
-    assert figures.cosine_png(told).startswith(b"\x89PNG")
+    assert transfer_png(told).startswith(b"\x89PNG")
+    assert cosine_png(told).startswith(b"\x89PNG")
 
 
 def test_every_language_is_checked_before_the_first_extraction(
@@ -71,7 +81,7 @@ def test_every_language_is_checked_before_the_first_extraction(
     monkeypatch.setattr("polyrefuse_models.directions.transfer.find_direction", extract)
     for sources, targets in ((["en", "xx"], ["de"]), (["en"], ["de", "xx"])):
         with pytest.raises(UserError, match="no language 'xx'"):
-            transfer(lm, sources, targets)
+            transfer_of(lm, sources, targets)
 
 
 def test_a_rate_carries_its_wilson_interval() -> None:
@@ -107,7 +117,7 @@ def test_projections_are_those_of_the_states(lm: BaselineHF, kept: None) -> None
     assert de["auc"] == pytest.approx(pairs, abs=1e-9)
     assert told["languages"]["en"]["harmful_against_english"] == pytest.approx(1.0)
     assert points["de"].shape == (20, 3)
-    assert figures.geometry_png(told, points).startswith(b"\x89PNG")
+    assert geometry_png(told, points).startswith(b"\x89PNG")
 
 
 def test_every_layer_s_figures_are_those_of_the_states(lm: BaselineHF, kept: None) -> None:
@@ -156,7 +166,7 @@ def test_every_layer_s_figures_are_those_of_the_states(lm: BaselineHF, kept: Non
         here = told["layers"][own]["languages"][language]
         assert here == {name: one[name] for name in ("auc", "silhouette")}
     json.dumps(told, allow_nan=False)
-    assert figures.geometry_layers_png(told).startswith(b"\x89PNG")
+    assert geometry_layers_png(told).startswith(b"\x89PNG")
 
 
 def silhouette(x: np.ndarray, n: int) -> float:
@@ -203,7 +213,7 @@ def test_what_is_undefined_is_null(lm: BaselineHF, mirror: Path) -> None:
     assert told["languages"]["ko"]["harmful_against_english"] is None
     assert told["languages"]["en"]["auc"] == 0.5
     json.dumps(told, allow_nan=False)
-    assert figures.geometry_png(told, points).startswith(b"\x89PNG")
+    assert geometry_png(told, points).startswith(b"\x89PNG")
 
 
 def test_states_that_are_not_finite_are_told(lm: BaselineHF, mirror: Path) -> None:
@@ -218,6 +228,6 @@ def test_states_that_are_not_finite_are_told(lm: BaselineHF, mirror: Path) -> No
 
 def test_an_unknown_data_set(lm: BaselineHF) -> None:
     with pytest.raises(UserError, match="dataset=foo is not known; use one of polyrefuse"):
-        transfer(lm, ["en"], ["en"], dataset="foo")
+        transfer_of(lm, ["en"], ["en"], dataset="foo")
     with pytest.raises(UserError, match="dataset=foo is not known"):
         geometry(lm.chat_model, at(-1, 1), ["de"], dataset="foo")
