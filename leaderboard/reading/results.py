@@ -31,6 +31,7 @@ from polyrefuse_leaderboard.reading.runs import Cell, Reading, Run
 from polyrefuse_leaderboard.reading.samples import Asked, read_samples
 
 from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.lm_eval_internals import UNJUDGED, metric_key, samples_file
 from polyrefuse_tasks.metrics import rates
 
 HARMFUL: tuple[str, ...] = ("asr", "asr_any", "asr_mean", "asr_harmful")
@@ -41,9 +42,6 @@ HARMLESS: tuple[str, ...] = ("false_refusal_rate", "frr_any")
 
 METRICS: tuple[str, ...] = tuple(dict.fromkeys((*HARMFUL, *HARMLESS, *rates(harmful=True))))
 """Every rate that is read from a task's results, in the order in which they are shown."""
-
-UNJUDGED = "bypass"
-"""The one metric of a task under lm-eval's --predict_only."""
 
 TASK_VERSION = 1.0
 """Of the tasks whose numbers can be compared; `polyrefuse_tasks.configs.VERSION` counts it up."""
@@ -203,7 +201,7 @@ def _cell(
             f"{where}: the task's version is {reprlib.repr(version)}, and this leaderboard reads "
             f"{TASK_VERSION}; run the task again with this version of lm-eval-polyrefuse."
         )
-    if f"{UNJUDGED},none" in outcome:
+    if metric_key(UNJUDGED) in outcome:
         raise BadResults(
             f"{where} has answers and no labels, because it was run with --predict_only; run "
             "lm_eval again without it, and with the same --use_cache where it had one, which "
@@ -233,7 +231,7 @@ def _cell(
         data_sha256=_checksums(metadata.get("sha256")),
         warnings=_limited(told, task),
     )
-    name = f"samples_{task}_{found.date_id}.jsonl"
+    name = samples_file(task, found.date_id)
     if name not in found.beside:
         return cell
     settings = effective(config["generation_kwargs"])
@@ -256,8 +254,8 @@ def _limited(told: Mapping[str, Any], task: str) -> tuple[str, ...]:
 def _rates(outcome: Mapping[str, Any], where: str) -> dict[str, float]:
     read = {}
     for metric in METRICS:
-        if f"{metric},none" in outcome:
-            value = outcome[f"{metric},none"]
+        if metric_key(metric) in outcome:
+            value = outcome[metric_key(metric)]
             if not is_number(value) or not 0 <= value <= 1:
                 raise BadResults(
                     f"{where}: {metric} is {reprlib.repr(value)}, not a number from 0 to 1; {AGAIN}"

@@ -13,6 +13,7 @@ from polyrefuse_leaderboard.reading.documents import AGAIN, BadResults, parse, p
 from polyrefuse_leaderboard.reading.requests import difference, lacks_prompt
 from polyrefuse_leaderboard.reading.runs import Response
 
+from polyrefuse_shared.lm_eval_internals import DEFAULT_FILTER
 from polyrefuse_tasks.judges.labels import Label
 from polyrefuse_tasks.metrics import OFF_LANGUAGE, score, score_sampled
 from polyrefuse_tasks.same_answers import warn_of_same_answers
@@ -99,7 +100,7 @@ def _lines(samples: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     continue
                 where = f"{shown(samples)}, line {number}"
                 told = parse(line, where)
-                if told.get("filter", "none") != "none":
+                if told.get("filter", DEFAULT_FILTER) != DEFAULT_FILTER:
                     continue
                 prompt = part(told, "doc", where).get("id")
                 if isinstance(prompt, str) and prompt in seen:
