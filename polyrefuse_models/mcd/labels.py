@@ -107,7 +107,7 @@ def _sampled(
     output = generate(
         ids.repeat_interleave(answers, 0),
         attention_mask=mask.repeat_interleave(answers, 0),
-        **with_cache(chat.model.generate, cache),
+        **with_cache(generate, cache),
         generation_config=config,
     )
     return tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)

@@ -18,11 +18,13 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import cross_entropy
 
+from polyrefuse_models.hooks import Hooks
 from polyrefuse_models.organism.batches import FIRM, PAIRS, Batch, Manner, answer_tokens, make_batch
 from polyrefuse_models.organism.weakening import LENIENT
 
@@ -219,32 +221,22 @@ def _intervened(
         along = torch.einsum("rtd,rd->rt", x, batch.ablated)
         return x - along.unsqueeze(-1) * batch.ablated.unsqueeze(1)
 
-    def embedded(_module, _args, output):
-        spread = batch.noise.unsqueeze(-1) * output.detach().std()
-        return ablate(output + spread * torch.randn(output.shape, generator=generator))
+    def embed(x: Float[Tensor, "row token d"]) -> Float[Tensor, "row token d"]:
+        spread = batch.noise.unsqueeze(-1) * x.detach().std()
+        return ablate(x + spread * torch.randn(x.shape, generator=generator))
 
-    def written(_module, _args, output):
-        return (ablate(output[0]), *output[1:]) if isinstance(output, tuple) else ablate(output)
+    def enter(layer: int, x: Float[Tensor, "row token d"]) -> Float[Tensor, "row token d"]:
+        x = x + batch.added[layer].unsqueeze(1)
+        states.append(x)
+        return x
 
-    def entering(layer: int):
-        def hook(_block, args, kwargs):
-            x = args[0] + batch.added[layer].unsqueeze(1)
-            states.append(x)
-            return (x, *args[1:]), kwargs
-
-        return hook
-
-    inner = model.model
-    handles = [inner.embed_tokens.register_forward_hook(embedded)]
-    for layer, block in enumerate(inner.layers):
-        handles += [
-            module.register_forward_hook(written) for module in (block.self_attn, block.mlp)
-        ]
-        if layer:
-            handles.append(block.register_forward_pre_hook(entering(layer), with_kwargs=True))
-    handles.append(inner.norm.register_forward_pre_hook(lambda _, args: states.append(args[0])))
-    try:
+    decoder = model.model
+    with Hooks() as hooks:
+        hooks.on_output(decoder.embed_tokens, embed)
+        for layer, block in enumerate(decoder.layers):
+            hooks.on_output(block.self_attn, ablate)
+            hooks.on_output(block.mlp, ablate)
+            if layer:
+                hooks.on_input(block, partial(enter, layer))
+        hooks.on_input(decoder.norm, states.append)
         yield states
-    finally:
-        for handle in handles:
-            handle.remove()
