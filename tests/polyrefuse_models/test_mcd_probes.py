@@ -63,8 +63,8 @@ def test_probes_say_what_the_labels_say() -> None:
     assert (measure.refusal(coordinates).sigmoid() - soft).abs().max() < 0.1
     assert torch.equal(measure.harmfulness(coordinates) > 0, harmless.bool())
     fresh, fresh_soft, _ = cloud(seed=1)
-    told = measure.refusal(measure.coordinates(fresh)).sigmoid()
-    assert (told - fresh_soft).abs().max() < 0.1
+    predicted = measure.refusal(measure.coordinates(fresh)).sigmoid()
+    assert (predicted - fresh_soft).abs().max() < 0.1
 
 
 def test_soft_labels_are_fitted_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,8 +165,8 @@ def test_published_probes_are_less_steep() -> None:
     for name in ("refusal", "harmfulness"):
         steep, flat = getattr(ours, name), getattr(theirs, name)
         assert steep.weight.norm() > 1.3 * flat.weight.norm()
-    told = theirs.harmfulness(coordinates) > 0
-    assert (told == harmless.bool()).float().mean() > 0.95
+    predicted = theirs.harmfulness(coordinates) > 0
+    assert (predicted == harmless.bool()).float().mean() > 0.95
 
 
 def test_labels_that_never_differ_say_nothing() -> None:
