@@ -20,7 +20,7 @@ from typing import Any
 
 from polyrefuse_models.bundled import WEAKENED, path
 from polyrefuse_models.chat_model import ChatModel
-from polyrefuse_models.interventions.soft_prompt import SoftPrompt
+from polyrefuse_models.interventions import SoftPrompt, installed
 from polyrefuse_models.mcd.anchors import Anchors, load_anchors
 from polyrefuse_models.mcd.artifact import Prompt, load, save
 from polyrefuse_models.mcd.checkpoint import Checkpoint
@@ -74,7 +74,7 @@ def prompt_of(chat: ChatModel, anchors: Anchors, settings: Settings, folder: Pat
 def answers(chat: ChatModel, prompt: Prompt) -> dict[bool, list[Outcome]]:
     """Greedy answers to the validation prompts of every language, by whether they are forbidden."""
     asked = {kind: grid(POLYREFUSE, requests(kind, "val")) for kind in (True, False)}
-    with SoftPrompt(chat.model, chat.tokenizer, prompt.vectors) as soft:
+    with installed(chat.model, SoftPrompt(chat.tokenizer, prompt.vectors)) as soft:
         prompted = under(chat, soft.text)
         return {kind: respond(prompted, cases) for kind, cases in asked.items()}
 

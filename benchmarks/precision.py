@@ -9,9 +9,9 @@ where rounding leaves most. For each method it prints the largest and the mean |
 percent, over the inputs of all blocks and of the final norm at every token, and the mean KL
 divergence of the next token from the same model, ablated in the same way, in float32.
 
-`seeds` projects at every block's input and at every attention's and MLP's output (3 L), as the code
-of 2505.17306 does, in the model's own precision; `writes` at every write to the stream (2 L + 1).
-`hooks` and `weights` are `ablated-hf`'s methods.
+`authors` projects at every block's input and at every attention's and MLP's output (3 L), as the
+code of 2505.17306 does, in the model's own precision; `writes` at every write to the stream
+(2 L + 1). `hooks` and `weights` are `ablated-hf`'s methods.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from polyrefuse_models import bundled
 from polyrefuse_models.anatomy import dissect
-from polyrefuse_models.interventions import Ablation, Hooks, ablate
+from polyrefuse_models.hooks import Hooks
+from polyrefuse_models.interventions import Ablation, ablate
 from polyrefuse_models.interventions.orthogonalise import orthogonalise
 from tests.models import make_llama
 
 MASSIVE = (3, 17, 101, 200)
 
 
-class Seeds(Hooks):
-    """The seeds' 3 L projections, in the model's own precision."""
+class Authors(Hooks):
+    """The authors' 3 L projections, in the model's own precision."""
 
     def __init__(self, model: PreTrainedModel, direction: Tensor) -> None:
         super().__init__()
@@ -45,9 +46,9 @@ class Seeds(Hooks):
             return x - (x @ r).unsqueeze(-1) * r
 
         for block in dissect(model).blocks:
-            self._on_input(block.module, change)
-            self._on_output(block.attention.module, change)
-            self._on_output(block.mlp.module, change)
+            self.on_input(block.module, change)
+            self.on_output(block.attention.module, change)
+            self.on_output(block.mlp.module, change)
 
 
 class Writes(Hooks):
@@ -57,17 +58,17 @@ class Writes(Hooks):
         super().__init__()
         unit = direction / direction.norm()
         blocks = dissect(model).blocks
-        self._on_input(blocks[0].module, lambda x: ablate(x, unit))
+        self.on_input(blocks[0].module, lambda x: ablate(x, unit))
         for block in blocks:
-            self._on_output(block.attention.write, lambda x: ablate(x, unit))
-            self._on_output(block.mlp.write, lambda x: ablate(x, unit))
+            self.on_output(block.attention.write, lambda x: ablate(x, unit))
+            self.on_output(block.mlp.write, lambda x: ablate(x, unit))
 
 
 METHODS: dict[str, Callable[[PreTrainedModel, Tensor], object]] = {
     "nothing": lambda model, direction: None,
-    "seeds": Seeds,
+    "authors": Authors,
     "writes": Writes,
-    "hooks": Ablation,
+    "hooks": lambda model, direction: Ablation(direction).install(model),
     "weights": orthogonalise,
 }
 

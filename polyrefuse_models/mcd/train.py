@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from polyrefuse_models import bundled
 from polyrefuse_models.anatomy import input_device
-from polyrefuse_models.interventions.soft_prompt import SoftPrompt, embed_text
+from polyrefuse_models.interventions import SoftPrompt, embed_text, installed
 from polyrefuse_models.mcd import probes, published_probes
 from polyrefuse_models.mcd.artifact import Prompt
 from polyrefuse_models.mcd.labels import soft_labels
@@ -128,7 +128,7 @@ def train(chat: ChatModel, anchors: Anchors, settings: Settings, checkpoint: Che
         words = embed_text(chat.model, chat.tokenizer, SAFETY_PROMPTS[settings.init])
         precision = chat.model.dtype if settings.precision == "model" else torch.float32
         vectors = nn.Parameter(words.to(device, precision).clone())
-        with SoftPrompt(chat.model, chat.tokenizer, vectors) as soft:
+        with installed(chat.model, SoftPrompt(chat.tokenizer, vectors)) as soft:
             prompted = under(chat, soft.text)
             losses = _optimise(prompted, vectors, anchors, prepared, settings, checkpoint)
             after = {

@@ -18,7 +18,7 @@ import torch
 
 from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.directions.prompts import sample
-from polyrefuse_models.interventions import Addition, ablated
+from polyrefuse_models.interventions import Addition, ablated, installed
 from polyrefuse_models.neutral_generation import neutralise
 from polyrefuse_tasks.data.toyrefuse import SIZES, Request, requests, words
 from polyrefuse_tasks.judges import Label, judge_response
@@ -271,7 +271,7 @@ def respond(
             stack.enter_context(ablated(chat.model, ablate))
         if add is not None:
             layer, direction = add
-            stack.callback(Addition(chat.model, direction, layer).remove)
+            stack.enter_context(installed(chat.model, Addition(direction, layer)))
         for start in range(0, len(cases), BATCH_SIZE):
             part = cases[start : start + BATCH_SIZE]
             ids, mask = chat.encode([chat.render(case.prompt) for case in part])

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from polyrefuse_models.anatomy import width
 from polyrefuse_models.chat_model import ChatModel
-from polyrefuse_models.interventions.soft_prompt import SoftPrompt, embed_text
+from polyrefuse_models.interventions import SoftPrompt, embed_text, installed
 from polyrefuse_models.mcd import artifact
 from polyrefuse_models.mcd import train as training
 from polyrefuse_models.mcd.anchors import Anchors
@@ -177,7 +177,7 @@ def test_the_loss_falls_and_the_artifact_loads_on_every_architecture(
     again.check(width(chat.model), "prompt")
     seen = {}
     for name, vectors in (("trained", found.prompt.vectors), ("loaded", again.vectors)):
-        with SoftPrompt(chat.model, chat.tokenizer, vectors) as soft:
+        with installed(chat.model, SoftPrompt(chat.tokenizer, vectors)) as soft:
             seen[name] = states(under(chat, soft.text), anchors.prompts("de"))
     assert torch.equal(seen["trained"], seen["loaded"])
     coordinates = found.measure.coordinates(seen["loaded"])
@@ -344,7 +344,7 @@ def test_a_gradient_goes_through_what_prompts_begin_with() -> None:
     gradients = []
     for parts in ([prompts], [[prompt] for prompt in prompts]):
         vectors = torch.nn.Parameter(words.clone())
-        with SoftPrompt(chat.model, chat.tokenizer, vectors) as soft:
+        with installed(chat.model, SoftPrompt(chat.tokenizer, vectors)) as soft:
             for part in parts:
                 batch_states(under(chat, soft.text), part).square().sum().backward()
         gradients.append(vectors.grad)
