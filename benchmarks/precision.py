@@ -90,16 +90,16 @@ def random_llama(width: int, layers: int) -> tuple[PreTrainedModel, Tensor]:
 @contextmanager
 def watched(model: PreTrainedModel, unit: Tensor) -> Iterator[list[Tensor]]:
     """Collects |x.r| / |x| at every block's input and at the final norm's."""
-    found: list[Tensor] = []
+    shares: list[Tensor] = []
 
     def look(_module: nn.Module, args: tuple, kwargs: dict) -> None:
         x = (args[0] if args else kwargs["hidden_states"]).double()
-        found.append(((x @ unit).abs() / x.norm(dim=-1)).flatten())
+        shares.append(((x @ unit).abs() / x.norm(dim=-1)).flatten())
 
     modules = [*model.model.layers, model.model.norm]
     handles = [m.register_forward_pre_hook(look, with_kwargs=True) for m in modules]
     try:
-        yield found
+        yield shares
     finally:
         for handle in handles:
             handle.remove()

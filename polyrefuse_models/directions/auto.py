@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import shutil
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.directions.recipe import make_direction
 from polyrefuse_models.directions.select import DEFAULT, Rule
 from polyrefuse_models.weights import weights_checksum
+from polyrefuse_shared.log import logger
 from polyrefuse_shared.versions import versions
 from polyrefuse_shared.writing import CannotWrite
 from polyrefuse_tasks.data import cache
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     from polyrefuse_models.chat_model import ChatModel
     from polyrefuse_models.directions.prompts import Prompts
-
-# Below lm-eval's own logger, so that its format and --verbosity hold for ours.
-logger = logging.getLogger("lm_eval.polyrefuse")
 
 FOLDER = "directions"
 """Where the kept directions are, in the data cache."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from polyrefuse_models import bundled
@@ -16,14 +15,12 @@ from polyrefuse_models.directions.refusal import (
 )
 from polyrefuse_models.directions.search import Trial, score_all, search
 from polyrefuse_models.directions.select import DEFAULT, Candidate, Rule
+from polyrefuse_shared.log import logger
 from polyrefuse_shared.versions import versions
 
 if TYPE_CHECKING:
     from polyrefuse_models.chat_model import ChatModel
     from polyrefuse_models.directions.prompts import Prompts
-
-# Below lm-eval's own logger, so that its format and --verbosity hold for ours.
-logger = logging.getLogger("lm_eval.polyrefuse")
 
 FEWEST = 16
 """Where the filter by refusal score leaves fewer prompts than this, all are used."""
