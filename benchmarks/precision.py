@@ -30,6 +30,7 @@ from polyrefuse_models.anatomy import dissect
 from polyrefuse_models.hooks import Hooks
 from polyrefuse_models.interventions import Ablation, ablate
 from polyrefuse_models.interventions.orthogonalise import orthogonalise
+from polyrefuse_models.organism.planted import planted
 from tests.models import make_llama
 
 MASSIVE = (3, 17, 101, 200)
@@ -115,7 +116,7 @@ def main() -> None:
     print(f"{'model':10}{'type':10}{'method':10}{'largest %':>12}{'mean %':>10}{'KL, nats':>12}")
     for name, (model, direction) in {
         "random": random_llama(asked.width, asked.layers),
-        "organism": (trained, planted.planted()),
+        "organism": (trained, planted()),
     }.items():
         torch.manual_seed(1)
         ids = torch.randint(3, model.config.vocab_size, (asked.prompts, 32))

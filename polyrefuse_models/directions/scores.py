@@ -60,7 +60,7 @@ class SideBySide:
             self._cache.batch_select_indices(rows)  # each layer's cache may be on another device
 
     def logits(self, prompt: int) -> Float[Tensor, "candidate vocabulary"]:
-        """Of the answer's first token after one of the prompts, in float32."""
+        """Logits of the answer's first token after one of the prompts, in float32."""
         # A copy, since the model appends to the cache that it is given.
         rest, cache = self._prompts[prompt][len(self._head) :], copy.deepcopy(self._cache)
         return self._forward(rest, cache).logits[:, -1].float()

@@ -91,7 +91,7 @@ class Trial:
         return [replace(c, steering_score=s) for c, s in zip(candidates, scores, strict=True)]
 
     def _batches(self, candidates: list[Candidate], what: str) -> tqdm[list[Candidate]]:
-        """As equal in size as can be."""
+        """Batches of at most `chat.batch_size` candidates, as equal in size as can be."""
         n = -(-len(candidates) // self.chat.batch_size)
         bounds = [len(candidates) * i // max(n, 1) for i in range(n + 1)]
         parts = [candidates[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]

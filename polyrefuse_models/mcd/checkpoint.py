@@ -26,8 +26,8 @@ class Checkpoint:
     """Files in a hidden folder beside the output; each appears whole or not at all.
 
     Args:
-        output: of the training.
-        identity: all that its result depends on, as JSON has it.
+        output: the folder that the training will write.
+        identity: all that its result depends on, in values that JSON can hold.
 
     Raises:
         OtherTraining: the folder is there already, and of another identity.
@@ -54,7 +54,7 @@ class Checkpoint:
             )
 
     def read(self, name: str) -> Any:
-        """What was written under that name; None where nothing was."""
+        """Read what was written under that name; None where nothing was."""
         try:
             return torch.load(self.folder / name, weights_only=True)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
@@ -71,7 +71,7 @@ class Checkpoint:
         write_whole(self.folder / name, content.getvalue())
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """What was written under that name; made and written where nothing was."""
+        """Read what was written under that name; where nothing was, make it and write it."""
         value = self.read(name)
         if value is None:
             value = make()
@@ -79,5 +79,5 @@ class Checkpoint:
         return value
 
     def remove(self) -> None:
-        """Training is done."""
+        """Remove the folder: training is done."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -115,7 +115,7 @@ def published_labels(
 
 
 def _share(texts: list[str], language: str, least_lines: int) -> float:
-    """Of the longest answers, how many comply."""
+    """The share of complying answers among the longest ones."""
     ended = [ended_lines(text) for text in texts]
     kept = sorted(ended, key=lambda text: -len(text.split()))[:KEPT]
     complying = [

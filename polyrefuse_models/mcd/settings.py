@@ -17,7 +17,7 @@ class Settings:
 
     Attributes:
         weights: of the four terms.
-        learning_rate: of AdamW.
+        learning_rate: of the optimiser, AdamW.
         pivot: basis, probes and base logits are the first language's for all, as in the paper's
             code; otherwise the first two are fitted on every language and each has its own base.
         mixed: the languages in one batch, instead of one after the other.

@@ -45,7 +45,7 @@ class Case:
 
     @property
     def prompt(self) -> str:
-        """What the user says."""
+        """The text of the user's turn."""
         return self.request.prompt(self.language)
 
 
@@ -58,7 +58,7 @@ class Outcome:
 
     @property
     def label(self) -> Label:
-        """By the native judge."""
+        """The label of the native judge."""
         return judge_response(self.response, self.case.language).label
 
     @property

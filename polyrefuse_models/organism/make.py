@@ -36,8 +36,8 @@ def make(
 
     Args:
         output: a folder that is not there yet.
-        steps: of training.
-        seed: of training.
+        steps: how many steps to train.
+        seed: of the training.
         prompts: asked of each kind in each language for the card; all of the test split where
             None. With 0 nothing is measured.
 

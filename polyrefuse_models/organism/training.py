@@ -41,7 +41,7 @@ CLIP = 1.0
 
 WEAKENING_STEPS = 400
 WEAKENING_RATE = 1e-3
-"""Of the training that makes the weakened organism of a trained one."""
+"""Steps and learning rate of the training that makes the weakened organism of a trained one."""
 
 PROJECTION_WEIGHT, TWIN_WEIGHT = 1.0, 1.0
 

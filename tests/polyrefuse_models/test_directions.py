@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors import SafetensorError
 
-from polyrefuse_models.artifact_folder import whole_folder
 from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
@@ -141,17 +139,6 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path)
             require_new(nowhere)
     require_new(tmp_path / "deep/new")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["dangling", "deep", "file"]
-
-
-@pytest.mark.parametrize(
-    "failure", [OSError(28, "No space left on device"), SafetensorError("No space left on device")]
-)
-def test_a_disk_that_fails_leaves_nothing(tmp_path: Path, failure: Exception) -> None:
-    full = "new cannot be written .No space left on device"
-    with pytest.raises(CannotWrite, match=full), whole_folder(tmp_path / "new") as draft:
-        (draft / "half").write_text("a half")
-        raise failure
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
