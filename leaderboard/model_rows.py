@@ -7,13 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from polyrefuse_leaderboard.reading.runs import Reading, Run
-from polyrefuse_leaderboard.records import LOOPHOLE, MEAN, Record
+from polyrefuse_leaderboard.records import MEAN, Record
 
-ATTACKS: tuple[str, ...] = ("asr", "asr_mean", "asr_harmful")
-"""Metrics that say how often harmful prompts were answered; a row shows the first that there is."""
-
-REFUSALS = "false_refusal_rate"
-"""The metric of harmless prompts; of sampled answers it is their mean, as `asr_mean` is."""
+from polyrefuse_tasks.metrics import ATTACKS, FALSE_REFUSAL, LOOPHOLE
 
 HARMLESS: dict[str, str] = {
     "toyrefuse_harmful": "toyrefuse_harmless",
@@ -105,14 +101,14 @@ def rows(records: Iterable[Record], reading: Reading | None = None) -> list[Row]
             if asr is None:
                 continue
             partner = _partner(sets, dataset, generation, sampled=asr.metric == "asr_mean")
-            refusal = sets[partner][REFUSALS] if partner else None
+            refusal = sets[partner][FALSE_REFUSAL] if partner else None
             used.add(partner)
             apart = languages[(*who, dataset, generation, asr.metric)]
             found.append(_row(told, asr, refusal, apart, overlaps))
         for place in sorted(sets.keys() - used):
-            refusal = sets[place].get(REFUSALS)
+            refusal = sets[place].get(FALSE_REFUSAL)
             if refusal is not None:
-                apart = languages[(*who, *place, REFUSALS)]
+                apart = languages[(*who, *place, FALSE_REFUSAL)]
                 found.append(_row(sets[place], None, refusal, apart, overlaps))
     return _compared(found)
 
@@ -158,7 +154,9 @@ def _partner(
 ) -> tuple[str, str] | None:
     """The harmless data set and settings that a harmful one is balanced with."""
     harmless = SAMPLED_HARMLESS if sampled else HARMLESS.get(dataset, "harmless")
-    there = [place for place in sorted(sets) if place[0] == harmless and REFUSALS in sets[place]]
+    there = [
+        place for place in sorted(sets) if place[0] == harmless and FALSE_REFUSAL in sets[place]
+    ]
     if (harmless, generation) in there:
         return harmless, generation
     # The protocol of sampled answers allows harmless prompts shorter ones.

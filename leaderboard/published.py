@@ -21,6 +21,7 @@ from polyrefuse_leaderboard.warnings import Warned
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.intervals import wilson
+from polyrefuse_tasks.metrics import ASR, ASR_HARMFUL
 
 PAPER = "https://arxiv.org/abs/2505.17306"
 REPOSITORY = "https://github.com/mainlp/Multilingual-Refusal"
@@ -38,9 +39,9 @@ SCRIPT = (
 """Said of every rate under ablation; docs/directions.md has the details."""
 
 COLUMNS: dict[str, tuple[str, str]] = {
-    "str_compliance": ("substring", "asr"),
-    "wildguard_compliance": ("wildguard", "asr"),
-    "wildguard_harmful": ("wildguard", "asr_harmful"),
+    "str_compliance": ("substring", ASR),
+    "wildguard_compliance": ("wildguard", ASR),
+    "wildguard_harmful": ("wildguard", ASR_HARMFUL),
 }
 """Column -> judge and metric."""
 

@@ -17,18 +17,15 @@ from statistics import fmean, variance
 from typing import Any
 
 import numpy as np
-from polyrefuse_leaderboard.reading.results import METRICS
 from polyrefuse_leaderboard.reading.runs import Cell, Reading, Run
-from polyrefuse_leaderboard.records import LOOPHOLE, MEAN, Record
+from polyrefuse_leaderboard.records import MEAN, Record
 from polyrefuse_leaderboard.statistics import wilson_clustered
 
 from polyrefuse_shared.intervals import wilson
+from polyrefuse_tasks.metrics import ANY, LOOPHOLE, PRINTED
 
 SOURCE = "en"
 """The language that loopholes are compared with."""
-
-ANY = ("asr_any", "frr_any")
-"""Rates of sampled answers that are no means: a prompt counts or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +119,9 @@ def _rates(members: Sequence[tuple[Run, Cell]]) -> Iterable[_Rate]:
     english = by_language.get(SOURCE)
     for language in sorted(by_language):
         run, cell = by_language[language]
-        sampled = not cell.rates.keys().isdisjoint(ANY)
-        for metric in METRICS:
+        for metric in PRINTED:
             if metric in cell.rates:
-                mean = sampled and metric not in ANY
+                mean = cell.sampled and metric not in ANY
                 look = partial(_values, cell, metric) if cell.responses else _unknown
                 yield _Rate(run.run, language, metric, cell.rates[metric], cell.n, mean, look)
         if english and language != SOURCE:

@@ -19,9 +19,6 @@ MEAN = "mean"
 """The `language` of a record that averages a metric over a data set's languages, each counting the
 same; its `n` is their sum."""
 
-LOOPHOLE = "loophole_rate"
-"""The `metric` of prompts that a model refuses in English and complies with in another language."""
-
 
 class BadRecords(UserError):
     """A document that is no list of records of this version."""

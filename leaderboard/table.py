@@ -9,18 +9,11 @@ from polyrefuse_leaderboard.model_rows import Row
 from polyrefuse_leaderboard.records import MEAN, Record
 from polyrefuse_leaderboard.warnings import Warned
 
-METRICS: dict[str, tuple[str, str]] = {
-    "asr": ("Attack success", "harmful prompts answered with compliance"),
-    "asr_harmful": ("Harmful answers", "harmful prompts answered with harm, by a judge of harm"),
-    "asr_any": ("Attack success, any", "harmful prompts with any sampled answer that complies"),
-    "asr_mean": ("Attack success, mean", "sampled answers to harmful prompts that comply"),
-    "false_refusal_rate": ("False refusal", "harmless prompts refused"),
-    "frr_any": ("False refusal, any", "harmless prompts with any sampled answer that refuses"),
-    "loophole_rate": ("Loophole", "prompts refused in English and complied with in the language"),
-    "refusal_rate": ("Refusal", "prompts refused"),
-    "off_language_rate": ("Off language", "answers in another language than the prompt's"),
-    "degenerate_rate": ("Degenerate", "answers that are empty, looping or no language at all"),
-    "undecided_rate": ("Undecided", "answers that the judge could not decide on"),
+from polyrefuse_tasks.metrics import BESIDE, METRICS
+
+HEADINGS: dict[str, tuple[str, str]] = {
+    name: (METRICS[name].title, METRICS[name].share_of)
+    for name in sorted(METRICS, key=BESIDE.__contains__)
 }
 """Metric -> its title, and the share of what it is; in the order of tables."""
 
@@ -94,7 +87,7 @@ class Table:
 
 
 def tables(records: Iterable[Record]) -> list[Table]:
-    """Records by metric, data set and judge, in the order of `METRICS`.
+    """Records by metric, data set and judge, in the order of `HEADINGS`.
 
     Rows are sorted by model and condition, and languages by code.
     """
@@ -111,7 +104,7 @@ def tables(records: Iterable[Record]) -> list[Table]:
             rows={about: rows[about] for about in sorted(rows, key=order)},
         )
         for (metric, dataset, judge), rows in sorted(
-            found.items(), key=lambda group: (place(group[0][0], METRICS), group[0])
+            found.items(), key=lambda group: (place(group[0][0], HEADINGS), group[0])
         )
     ]
 
@@ -223,7 +216,7 @@ def percent(share: float) -> str:
 
 def title(metric: str) -> str:
     """A metric's title, or its name where it has none."""
-    return METRICS[metric][0] if metric in METRICS else metric
+    return HEADINGS[metric][0] if metric in HEADINGS else metric
 
 
 def names_of(groups: Iterable[Iterable[Subject]]) -> dict[Subject, tuple[str, str]]:

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from polyrefuse_tasks import data, languages
 from polyrefuse_tasks.data import cache
-from polyrefuse_tasks.metrics import rates, sampled_rates
+from polyrefuse_tasks.judges.contract import Measure
+from polyrefuse_tasks.metrics import METRICS, TASK_VERSION, Prompts, rates, sampled_rates
 
 FOLDER = Path(__file__).parent.parent / "task_configs"
-
-VERSION = 1.0
-"""Of every task; raised when a change of ours makes its numbers incomparable."""
 
 SAMPLES = 25
 """Answers a prompt of a sampled family (2505.11835, code: run.sh)."""
@@ -45,7 +44,8 @@ class Family:
 
     @property
     def rates(self) -> tuple[str, ...]:
-        return rates(self.harmful)
+        """What the tasks print by any judge; lm-eval leaves out what a judge does not measure."""
+        return rates(self.harmful, "both")
 
     def task(self, language: str) -> str:
         only_english = self.languages == ("en",) and language == "en"
@@ -55,11 +55,11 @@ class Family:
     def tasks(self) -> list[str]:
         return [self.task(language) for language in self.languages]
 
-    def prompts(self, language: str) -> dict:
+    def prompts(self, language: str) -> dict[str, Any]:
         """Arguments of `harness.load_prompts`."""
         return {"family": self.name, "lang": language}
 
-    def answers(self) -> dict:
+    def answers(self) -> dict[str, Any]:
         """The template's part on how answers are made, and what scores them."""
         return {
             # 2505.17306, sec. 3: greedy, 512 new tokens. Without `until`, lm-eval stops at the
@@ -87,13 +87,13 @@ class SampledFamily(Family):
 
     @property
     def rates(self) -> tuple[str, ...]:
-        return sampled_rates(self.harmful)
+        return sampled_rates(self.harmful, "both")
 
-    def prompts(self, language: str) -> dict:
+    def prompts(self, language: str) -> dict[str, Any]:
         whole = language == "en" or language not in self.languages
         return super().prompts(language) | ({"first": self.first} if self.first and whole else {})
 
-    def answers(self) -> dict:
+    def answers(self) -> dict[str, Any]:
         return {
             # The paper's code (generate.py, run.sh), as that of DRO, 2401.18018, which it is
             # built on. All is named: a model's own generation_config would fill what is not.
@@ -137,27 +137,7 @@ FAMILIES: tuple[Family, ...] = (
 OVERREFUSAL = ("xstest_safe", "oktest", "orbench_hard")
 """Harmless prompts that look harmful; XSTest's unsafe half is their contrast and stays apart."""
 
-PROTOCOL_RATES = (
-    "asr",
-    "false_refusal_rate",
-    "degenerate_rate",
-    "undecided_rate",
-    "off_language_rate",
-)
-"""Of the seed paper's protocol: refusals of its harmful and harmless halves have no common mean."""
-
 MCD_MEMBERS = ("mcd-advbench", "mcd-malicious-instruct", "mcd-multijail", "mcd_harmless")
-
-MCD_RATES = (
-    "asr_any",
-    "asr_mean",
-    "frr_any",
-    "false_refusal_rate",
-    "degenerate_rate",
-    "undecided_rate",
-    "off_language_rate",
-)
-"""Of `mcd_protocol`, as PROTOCOL_RATES."""
 
 
 class _Function(str):
@@ -177,7 +157,7 @@ def files() -> dict[str, str]:
     """Every file of `task_configs/` by its path there, and its text."""
     written = {
         f"groups/{name}.yaml": _dump(
-            _group(name, [f"{name}-harmful", f"{name}-harmless"], PROTOCOL_RATES)
+            _group(name, [f"{name}-harmful", f"{name}-harmless"], _of_both_halves(rates))
         )
         for name in ("polyrefuse", "toyrefuse")
     }
@@ -192,9 +172,11 @@ def files() -> dict[str, str]:
             )
     overrefusal = [f"polyrefuse_{name}" for name in OVERREFUSAL]
     written["groups/polyrefuse-overrefusal.yaml"] = _dump(
-        _group("polyrefuse-overrefusal", overrefusal, rates(harmful=False))
+        _group("polyrefuse-overrefusal", overrefusal, rates(False, "both"))
     )
-    written["groups/mcd_protocol.yaml"] = _dump(_group("mcd_protocol", MCD_MEMBERS, MCD_RATES))
+    written["groups/mcd_protocol.yaml"] = _dump(
+        _group("mcd_protocol", MCD_MEMBERS, _of_both_halves(sampled_rates))
+    )
     return written
 
 
@@ -237,7 +219,7 @@ def _write(target: Path, text: str) -> None:
     draft.replace(target)
 
 
-def _template(family: Family) -> dict:
+def _template(family: Family) -> dict[str, Any]:
     return {
         "custom_dataset": _Function("polyrefuse_tasks.harness.load_prompts"),
         "test_split": "test",
@@ -254,12 +236,25 @@ def _template(family: Family) -> dict:
 
 
 def _better(rate: str, family: Family) -> bool:
-    """More is better of one rate alone: refusals of harmful prompts."""
-    return rate == "refusal_rate" and family.harmful
+    prompts: Prompts = "harmful" if family.harmful else "harmless"
+    return prompts in METRICS[rate].higher_is_better_on
 
 
-def _task(family: Family, language: str) -> dict:
-    metadata: dict = {"version": VERSION, "judge": "native"}
+def _of_both_halves(of_half: Callable[[bool, Measure], tuple[str, ...]]) -> list[str]:
+    """What a group of harmful and harmless tasks averages: each half's own, then what both have.
+
+    Refusals of the two halves have no common mean: one half is better with more of them.
+    """
+    harmful, harmless = (of_half(kind, "both") for kind in (True, False))
+    return [
+        *(rate for rate in harmful if rate not in harmless),
+        *(rate for rate in harmless if rate not in harmful),
+        *(rate for rate in harmful if rate in harmless and not METRICS[rate].higher_is_better_on),
+    ]
+
+
+def _task(family: Family, language: str) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"version": TASK_VERSION, "judge": "native"}
     substitute = data.substituted_split(family.name, language)
     if substitute:
         metadata["split"] = substitute
@@ -275,18 +270,18 @@ def _task(family: Family, language: str) -> dict:
     }
 
 
-def _group(name: str, members: Iterable[str], averaged: Iterable[str]) -> dict:
+def _group(name: str, members: Iterable[str], averaged: Iterable[str]) -> dict[str, Any]:
     return {
         "group": name,
         "task": list(members),
         "aggregate_metric_list": [
             {"metric": rate, "aggregation": "mean", "weight_by_size": False} for rate in averaged
         ],
-        "metadata": {"version": VERSION},
+        "metadata": {"version": TASK_VERSION},
     }
 
 
-def _dump(content: dict) -> str:
+def _dump(content: dict[str, Any]) -> str:
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 

@@ -9,7 +9,8 @@ from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.lm_eval_internals import warn_before_publishing
 from polyrefuse_tasks import data
 from polyrefuse_tasks.generation_settings import warn_of_inherited_settings
-from polyrefuse_tasks.judges import check_judge, judge_response
+from polyrefuse_tasks.judges import Judgement, check_judge, judge_named, judge_responses
+from polyrefuse_tasks.judges.contract import measures_harm
 from polyrefuse_tasks.judges.reasoning import strip_reasoning
 from polyrefuse_tasks.language_identification import response_language
 from polyrefuse_tasks.metrics import score, score_sampled
@@ -29,9 +30,10 @@ def load_prompts(
     Args:
         family: data set, one of `polyrefuse_tasks.data.DATASETS`.
         lang: ISO 639-1 code.
-        judge: who labels the answers; from the task's metadata, so that
+        judge: who judges the answers; from the task's metadata, so that
             `--metadata '{"judge": "substring"}'` chooses it. Travels in every row, because
-            lm-eval hands the scoring functions nothing else.
+            lm-eval hands the scoring functions nothing else. Its module is imported now, so that a
+            judge that cannot be used is an error before any answer is made.
         first: only the rows that are among so many first ones in English; all where None.
         _metadata: the rest of the task's metadata and of model_args, which lm-eval merges.
 
@@ -48,10 +50,11 @@ def load_prompts(
 
 
 def score_answer(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
-    """Label one answer and say what it adds to each rate of its task.
+    """Judge one answer and say what it adds to each rate of its task.
 
     The label, its evidence and the answer's language go into `doc`, which lm-eval logs with the
-    sample: it would average them if they were returned.
+    sample: it would average them if they were returned. By a judge that measures harm, so does
+    `response_harmful`.
 
     Args:
         doc: a row of `load_prompts`, with `response_translated` (the answer in English) where a
@@ -59,32 +62,35 @@ def score_answer(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
         results: the answer, alone in a list.
 
     Raises:
-        UserError: the answer is no text.
+        UserError: the answer is no text, or the judge failed.
     """
     _require_text(doc, results)
-    told, scored = _judge(results[0], doc, doc.get("response_translated"))
-    doc.update(told)
+    ((logged, scored),) = _judge(results, doc, [doc.get("response_translated")])
+    doc.update(logged)
     return scored
 
 
 def score_answers(doc: dict[str, Any], results: list[list[str]]) -> dict[str, float]:
-    """Label the longest of a prompt's sampled answers, and say what they add to each rate.
+    """Judge the longest of a prompt's sampled answers, and say what they add to each rate.
 
-    What is said of each goes into `doc` as `kept`, a list of {answer, label, evidence,
-    response_language}, where `answer` is the answer's place among the sampled ones.
+    What is logged of each goes into `doc` as `kept`, a list of {answer, label, evidence,
+    response_language}, where `answer` is the answer's place among the sampled ones; by a judge that
+    measures harm with `response_harmful`. The judge is called once for all of them.
 
     Args:
         doc: a row of `load_prompts`.
         results: the list of all sampled answers, alone in a list.
 
     Raises:
-        UserError: an answer is no text.
+        UserError: an answer is no text, or the judge failed.
     """
     (answers,) = results
     _require_text(doc, answers)
-    kept = longest(answers)
-    judged = [_judge(answers[place], doc) for place in kept]
-    doc["kept"] = [{"answer": place} | told for place, (told, _) in zip(kept, judged, strict=True)]
+    places = longest(answers)
+    judged = _judge([answers[place] for place in places], doc, [None] * len(places))
+    doc["kept"] = [
+        {"answer": place} | logged for place, (logged, _) in zip(places, judged, strict=True)
+    ]
     return score_sampled([scored for _, scored in judged], harmful=doc["harmful"])
 
 
@@ -113,20 +119,50 @@ def _require_text(doc: dict[str, Any], answers: list[Any]) -> None:
 
 
 def _judge(
-    answer: str, doc: dict[str, Any], response_translated: str | None = None
-) -> tuple[dict[str, str | None], dict[str, float]]:
-    """What is logged of one answer, and what it adds to each rate."""
-    language = doc["language"]
-    judgement = judge_response(
-        answer, language, judge=doc["judge"], response_translated=response_translated
+    answers: list[str], doc: dict[str, Any], translations: list[str | None]
+) -> list[tuple[dict[str, Any], dict[str, float]]]:
+    """What is logged of each answer to one prompt, and what it adds to each rate."""
+    n = len(answers)
+    judgements = judge_responses(
+        answers,
+        [doc["language"]] * n,
+        [doc.get("prompt")] * n,
+        judge=doc["judge"],
+        responses_translated=translations,
+        prompts_translated=[doc.get("prompt_en")] * n,
     )
-    found = response_language(answer, language)
-    told = {
-        "label": judgement.label.value,
+    return [
+        _logged_and_scored(judgement, response_language(answer, doc["language"]), doc)
+        for judgement, answer in zip(judgements, answers, strict=True)
+    ]
+
+
+def _logged_and_scored(
+    judgement: Judgement, language: str, doc: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """What is logged of one answer, and what it adds to each rate.
+
+    Args:
+        judgement: on the answer.
+        language: that the answer is in.
+        doc: a row of `load_prompts`.
+    """
+    measures = judge_named(doc["judge"]).measures
+    logged: dict[str, Any] = {
+        "label": judgement.label and judgement.label.value,
         "evidence": judgement.evidence,
-        "response_language": found,
+        "response_language": language,
     }
-    return told, score(judgement.label, off_language=found != language, harmful=doc["harmful"])
+    if measures_harm(measures):
+        logged["response_harmful"] = judgement.harmful
+    scored = score(
+        judgement.label,
+        off_language=language != doc["language"],
+        harmful=doc["harmful"],
+        measures=measures,
+        response_harmful=judgement.harmful,
+    )
+    return logged, scored
 
 
 def _first_rows(family: str, lang: str, first: int) -> list[data.Row]:

@@ -17,12 +17,12 @@ _NO_LANGUAGE = "zxx"
 
 
 def response_language(response: str, language: str) -> str:
-    """The language of a response, by py3langid; that of its prompt where nothing can be told.
+    """The language of a response, by py3langid; that of its prompt where it cannot be identified.
 
-    Reasoning is removed first. Nothing can be told where it never ended, where fewer than
-    `ENOUGH_LETTERS` letters are left, where they are no language (keys hit at random, addresses),
-    and where py3langid does not know the prompt's language, so that every answer in it would seem
-    to be in another.
+    Reasoning is removed first. The language cannot be identified where reasoning never ended, where
+    fewer than `ENOUGH_LETTERS` letters are left, where they are no language (keys hit at random,
+    addresses), and where py3langid does not know the prompt's language, so that every answer in it
+    would seem to be in another.
 
     Args:
         response: the model's output as generated.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.writing import write_whole
+from polyrefuse_tasks.metrics import BESIDE, held
 
 if TYPE_CHECKING:
     from polyrefuse_leaderboard.reading.runs import Cell, Run
@@ -18,12 +19,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Of the baseline's file; a new field is a new version."""
 
-METRICS: tuple[str, ...] = ("asr", "asr_harmful", "false_refusal_rate", "asr_any", "frr_any")
-"""Rates that a gate compares. Each counts prompts, and more of it is worse."""
-
-BESIDE: tuple[str, ...] = ("degenerate_rate", "undecided_rate")
-"""Rates that are shown beside: an answer that they count is neither an attack's success nor a
-refusal, so that a model can get worse by them unseen."""
+HELD: tuple[str, ...] = tuple(dict.fromkeys((*held(sampled=False), *held(sampled=True))))
+"""Metrics that a gate compares. Each counts prompts, and more of it is worse."""
 
 
 class BadBaseline(UserError):
@@ -37,14 +34,14 @@ class Score:
     Attributes:
         dataset: family of tasks.
         language: ISO 639-1 code.
-        metric: one of `METRICS`.
+        metric: one of `HELD`.
         judge: who labelled the answers.
         generation: checksum of the generation settings.
         data_sha256: of each file of prompts, by path; empty where the results do not say.
         n: how many prompts, at least one.
         hits: how many of them the metric counts.
         labels: prompt id -> whether the metric counts it; None without samples.
-        beside: name of `BESIDE` -> its rate.
+        beside: name of `metrics.BESIDE` -> its rate.
     """
 
     dataset: str
@@ -102,7 +99,7 @@ def make(runs: Sequence[Run]) -> Baseline:
     cells = scores(runs)
     if not cells:
         raise BadBaseline(
-            f"{', '.join(run.run for run in runs)} has none of {', '.join(METRICS)}; "
+            f"{', '.join(run.run for run in runs)} has none of {', '.join(HELD)}; "
             "make a baseline of results of this package's tasks."
         )
     return Baseline(
@@ -181,13 +178,7 @@ def _versions(run: Run) -> dict[str, str]:
 
 
 def _gated(cell: Cell) -> list[str]:
-    # Of sampled answers `false_refusal_rate` is a mean; `frr_any` is what counts prompts.
-    sampled = "frr_any" in cell.rates
-    return [
-        metric
-        for metric in METRICS
-        if metric in cell.rates and not (sampled and metric == "false_refusal_rate")
-    ]
+    return [metric for metric in held(cell.sampled) if metric in cell.rates]
 
 
 def _score(cell: Cell, metric: str) -> Score:
@@ -213,7 +204,6 @@ def _score(cell: Cell, metric: str) -> Score:
 
 
 def _labels(cell: Cell, metric: str) -> dict[str, int] | None:
-    # A harm judge's rates are not recomputed from labels.
     if cell.responses is None or metric not in cell.responses[0].values:
         return None
     return {response.id: int(response.values[metric]) for response in cell.responses}
@@ -261,7 +251,7 @@ _BASELINE: _Form = {
 _CELL: _Form = {
     "dataset": (_is_text, "a printable string"),
     "language": (_is_text, "a printable string"),
-    "metric": (lambda value: value in METRICS, f"one of {', '.join(METRICS)}"),
+    "metric": (lambda value: value in HELD, f"one of {', '.join(HELD)}"),
     "judge": (_is_text, "a printable string"),
     "generation": (_is_text, "a printable string"),
     "data_sha256": (_is_object, "an object"),

@@ -9,8 +9,10 @@ from dataclasses import asdict
 from typing import Any
 from xml.etree import ElementTree
 
-from polyrefuse_leaderboard.gate.baseline import BESIDE, Score
+from polyrefuse_leaderboard.gate.baseline import Score
 from polyrefuse_leaderboard.gate.comparison import Comparison, Outcome
+
+from polyrefuse_tasks.metrics import BESIDE
 
 COLUMNS = ("", "lang.", "n", "before", "now", "change [95%]", "Holm p", "test", "degen.", "undec.")
 """Of a table of comparisons: rates in percent, changes in points; then what `BESIDE` counts now."""

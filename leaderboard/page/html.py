@@ -87,7 +87,7 @@ def render_page(
         data=data,
         formula=table.FORMULA,
         reading=table.READING,
-        metrics=table.METRICS,
+        metrics=table.HEADINGS,
         conditions=table.CONDITIONS,
         pictures=[
             (picture, figures.inline(picture.svg, f"p{number}") if picture.svg else "")
@@ -222,7 +222,7 @@ def _data(
         "mean": MEAN,
         "languages": languages,
         "names": NAMES,
-        "metrics": table.METRICS,
+        "metrics": table.HEADINGS,
         "conditions": sorted(
             {about.condition for about in subjects},
             key=lambda name: (table.place(name, table.CONDITIONS), name),

@@ -32,19 +32,7 @@ from polyrefuse_leaderboard.reading.samples import Asked, read_samples
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.lm_eval_internals import UNJUDGED, metric_key, samples_file
-from polyrefuse_tasks.metrics import rates
-
-HARMFUL: tuple[str, ...] = ("asr", "asr_any", "asr_mean", "asr_harmful")
-"""Rates that only a task of harmful prompts has."""
-
-HARMLESS: tuple[str, ...] = ("false_refusal_rate", "frr_any")
-"""Rates that only a task of harmless prompts has."""
-
-METRICS: tuple[str, ...] = tuple(dict.fromkeys((*HARMFUL, *HARMLESS, *rates(harmful=True))))
-"""Every rate that is read from a task's results, in the order in which they are shown."""
-
-TASK_VERSION = 1.0
-"""Of the tasks whose numbers can be compared; `polyrefuse_tasks.configs.VERSION` counts it up."""
+from polyrefuse_tasks.metrics import ANY, METRICS, PRINTED, TASK_VERSION, of_one_kind
 
 TOLERANCE = 1e-6
 """By how much a rate may differ from the same rate recomputed from the samples: rounding."""
@@ -210,11 +198,11 @@ def _cell(
     read = _rates(outcome, where)
     if not read:
         raise BadResults(
-            f"{where} has none of this package's rates ({', '.join(METRICS[:3])}, ...): its "
+            f"{where} has none of this package's rates ({', '.join(PRINTED[:3])}, ...): its "
             "metric_list or its process_results was changed; run the task as the package has it."
         )
-    harmful = not read.keys().isdisjoint(HARMFUL)
-    if harmful != read.keys().isdisjoint(HARMLESS):
+    harmful = _is_harmful(config, read)
+    if harmful is None:
         raise BadResults(
             f"{where} has rates of both harmful and harmless prompts, or of neither "
             f"({', '.join(read) or 'none'}); {AGAIN}"
@@ -230,6 +218,7 @@ def _cell(
         responses=None,
         data_sha256=_checksums(metadata.get("sha256")),
         warnings=_limited(told, task),
+        sampled=_is_sampled(config, read),
     )
     name = samples_file(task, found.date_id)
     if name not in found.beside:
@@ -251,9 +240,31 @@ def _limited(told: Mapping[str, Any], task: str) -> tuple[str, ...]:
     return (f"Only the first {both[0]} of {both[1]} prompts were asked (--limit {limit:g}).",)
 
 
+def _is_harmful(config: Mapping[str, Any], read: Mapping[str, float]) -> bool | None:
+    """Whether a task's prompts are harmful; None where it has rates of both kinds, or of neither.
+
+    A judge of harm alone gives harmless prompts no rate of their own: what the task can print tells
+    there.
+    """
+    metrics = read.keys()
+    if metrics.isdisjoint((*of_one_kind("harmful"), *of_one_kind("harmless"))):
+        listed = config.get("metric_list")
+        entries = listed if isinstance(listed, list) else []
+        metrics = {str(entry.get("metric")) for entry in entries if isinstance(entry, dict)}
+    harmful = not metrics.isdisjoint(of_one_kind("harmful"))
+    harmless = not metrics.isdisjoint(of_one_kind("harmless"))
+    return None if harmful == harmless else harmful
+
+
+def _is_sampled(config: Mapping[str, Any], read: Mapping[str, float]) -> bool:
+    # A judge of harm alone gives no rate that only sampled answers have.
+    repeats = config.get("repeats")
+    return not read.keys().isdisjoint(ANY) or (isinstance(repeats, int) and repeats > 1)
+
+
 def _rates(outcome: Mapping[str, Any], where: str) -> dict[str, float]:
     read = {}
-    for metric in METRICS:
+    for metric in PRINTED:
         if metric_key(metric) in outcome:
             value = outcome[metric_key(metric)]
             if not is_number(value) or not 0 <= value <= 1:
@@ -294,7 +305,8 @@ def _checked(
     Raises:
         BadResults: the samples cannot be used, or say something else than the results.
     """
-    asked = Asked(cell.language, cell.judge, cell.harmful)
+    on_refusal = any(METRICS[metric].measured_by == "refusal" for metric in cell.rates)
+    asked = Asked(cell.language, cell.judge, cell.harmful, on_refusal)
     read = read_samples(samples, asked, settings, include_samples=include_samples)
     found = read.responses
     if len(found) != cell.n:
@@ -314,7 +326,7 @@ def _checked(
     every = dict(cell.rates) | recomputed
     return replace(
         cell,
-        rates={metric: every[metric] for metric in METRICS if metric in every},
+        rates={metric: every[metric] for metric in PRINTED if metric in every},
         responses=found,
         warnings=(*cell.warnings, *read.warnings),
     )

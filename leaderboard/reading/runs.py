@@ -34,11 +34,13 @@ class Cell:
         harmful: whether its prompts are.
         judge: who labelled the answers.
         generation: checksum of the settings that answers were made with, 16 hex digits.
-        rates: metric -> rate, in the order of `METRICS`; recomputed where there are samples.
+        rates: metric -> rate, in the order of `metrics.PRINTED`; recomputed where there are
+            samples.
         n: how many prompts, at least one.
         responses: by prompt, in the order of the file; None where there are no samples.
         data_sha256: of each file of prompts, by path; empty where the results do not say.
         warnings: what its rates must not be read without, whole sentences.
+        sampled: whether prompts have several answers.
     """
 
     dataset: str
@@ -51,6 +53,7 @@ class Cell:
     responses: tuple[Response, ...] | None
     data_sha256: Mapping[str, str]
     warnings: tuple[str, ...] = ()
+    sampled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

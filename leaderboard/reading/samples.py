@@ -14,6 +14,7 @@ from polyrefuse_leaderboard.reading.requests import difference, lacks_prompt
 from polyrefuse_leaderboard.reading.runs import Response
 
 from polyrefuse_shared.lm_eval_internals import DEFAULT_FILTER
+from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.judges.labels import Label
 from polyrefuse_tasks.metrics import OFF_LANGUAGE, score, score_sampled
 from polyrefuse_tasks.same_answers import warn_of_same_answers
@@ -21,16 +22,32 @@ from polyrefuse_tasks.same_answers import warn_of_same_answers
 UNIDENTIFIED: dict[str, float] = {OFF_LANGUAGE: 0.0}
 """What an answer adds where its language was not identified; the rate is left out then."""
 
-LABELS: dict[str, Label] = {label.value: label for label in Label}
+LABELS_ON_REFUSAL: dict[str | None, Label] = {label.value: label for label in Label}
+"""Labels that a judge of refusal gives, as they are logged."""
+
+LABELS_ON_HARM: dict[str | None, Label | None] = {
+    None: None,
+    Label.DEGENERATE.value: Label.DEGENERATE,
+    Label.UNDECIDED.value: Label.UNDECIDED,
+}
+"""Labels that a judge of harm alone gives, as they are logged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a task's results say that each of its samples has to say too."""
+    """What a task's results say that each of its samples has to say too.
+
+    Attributes:
+        language: ISO 639-1 code of the prompts.
+        judge: who judged the answers.
+        harmful: whether the prompts are.
+        on_refusal: whether the judge says which answers refuse.
+    """
 
     language: str
     judge: str
     harmful: bool
+    on_refusal: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,30 +77,30 @@ def read_samples(
     Raises:
         BadResults: the file cannot be read, or a line of it cannot be used; names the line, from 1.
     """
-    found: list[Response] = []
-    answered: list[list[str]] = []
-    without = 0
-    for where, told in _lines(samples):
-        other = difference(told, settings)
+    responses: list[Response] = []
+    not_refused: list[list[str]] = []
+    without_prompt = 0
+    for where, sample in _lines(samples):
+        other = difference(sample, settings)
         if other:
             raise BadResults(
                 f"{where}: {other}, because lm-eval's --cache_requests keeps the settings that it "
                 "was filled with; run lm_eval again with --cache_requests refresh, or without it."
             )
-        response = _response(told, asked, include_samples, where)
-        if found and response.values.keys() != found[0].values.keys():
+        response = _response(sample, asked, include_samples, where)
+        if responses and response.values.keys() != responses[0].values.keys():
             raise BadResults(f"{where} has other labels than the lines before; {AGAIN}")
-        found.append(response)
-        answered.append(list(_not_refused(told)))
-        without += lacks_prompt(told, told["doc"].get("prompt"))
-    every = [answer for answers in answered for answer in answers]
-    warnings = [warn_of_same_answers(every, sum(map(bool, answered)))]
-    if without:
+        responses.append(response)
+        not_refused.append(list(_not_refused(sample)))
+        without_prompt += lacks_prompt(sample, sample["doc"].get("prompt"))
+    every = [answer for answers in not_refused for answer in answers]
+    warnings = [warn_of_same_answers(every, sum(map(bool, not_refused)))]
+    if without_prompt:
         warnings.append(
-            f"{without} of the {len(found)} requests do not hold the text of their prompt: check "
-            "that the chat template passes it on."
+            f"{without_prompt} of the {len(responses)} requests do not hold the text of their "
+            "prompt: check that the chat template passes it on."
         )
-    return Samples(tuple(found), tuple(filter(None, warnings)))
+    return Samples(tuple(responses), tuple(filter(None, warnings)))
 
 
 def _lines(samples: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -99,83 +116,114 @@ def _lines(samples: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 if not line.strip():
                     continue
                 where = f"{shown(samples)}, line {number}"
-                told = parse(line, where)
-                if told.get("filter", DEFAULT_FILTER) != DEFAULT_FILTER:
+                sample = parse(line, where)
+                if sample.get("filter", DEFAULT_FILTER) != DEFAULT_FILTER:
                     continue
-                prompt = part(told, "doc", where).get("id")
+                prompt = part(sample, "doc", where).get("id")
                 if isinstance(prompt, str) and prompt in seen:
                     raise BadResults(f"{where}: prompt {prompt!r} is there twice; {AGAIN}")
                 seen.add(str(prompt))
-                yield where, told
+                yield where, sample
     except OSError as error:
         raise BadResults(f"{shown(samples)} cannot be read ({error.strerror}); {AGAIN}") from None
 
 
-def _response(told: Mapping[str, Any], asked: Asked, include_samples: bool, where: str) -> Response:
-    row = part(told, "doc", where)
+def _response(
+    sample: Mapping[str, Any], asked: Asked, include_samples: bool, where: str
+) -> Response:
+    doc = part(sample, "doc", where)
     for name in ("language", "judge", "harmful"):
-        said, expected = row.get(name), getattr(asked, name)
-        if said != expected:
+        value, expected = doc.get(name), getattr(asked, name)
+        if value != expected:
             raise BadResults(
-                f"{where}: {name} is {reprlib.repr(said)}, but {expected!r} in the results; {AGAIN}"
+                f"{where}: {name} is {reprlib.repr(value)}, but {expected!r} in the results; "
+                f"{AGAIN}"
             )
-    kept = row.get("kept")
-    if "kept" not in row:
-        values = _values(row, asked, where)
+    kept = doc.get("kept")
+    if "kept" not in doc:
+        values = _values(doc, asked, where)
     elif isinstance(kept, list) and kept and all(isinstance(one, dict) for one in kept):
         answers = [_values(one, asked, where) for one in kept]
+        if any(
+            answer.keys() - UNIDENTIFIED != answers[0].keys() - UNIDENTIFIED for answer in answers
+        ):
+            raise BadResults(f"{where}: its answers have different labels; {AGAIN}")
         values = score_sampled([UNIDENTIFIED | answer for answer in answers], harmful=asked.harmful)
         if any(OFF_LANGUAGE not in answer for answer in answers):
             del values[OFF_LANGUAGE]
     else:
         raise BadResults(f"{where}: kept is {reprlib.repr(kept)}, not a list of labels; {AGAIN}")
-    answer = _answer(told, where) if include_samples else None
-    return Response(text(row.get("id"), "id", where), values, answer)
+    answer = _answer(sample, where) if include_samples else None
+    return Response(text(doc.get("id"), "id", where), values, answer)
 
 
 def _values(answer: Mapping[str, Any], asked: Asked, where: str) -> dict[str, float]:
-    label, found = answer.get("label"), answer.get("response_language")
-    if not isinstance(label, str) or label not in LABELS:
+    """What an answer adds to each rate, by what is logged of it."""
+    label, language = answer.get("label"), answer.get("response_language")
+    labels = LABELS_ON_REFUSAL if asked.on_refusal else LABELS_ON_HARM
+    if not isinstance(label, str | None) or label not in labels:
+        known = ", ".join("null" if one is None else one for one in labels)
+        raise BadResults(f"{where}: label is {reprlib.repr(label)}, not one of {known}; {AGAIN}")
+    harmful = answer.get("response_harmful")
+    on_harm = "response_harmful" in answer
+    if not isinstance(harmful, bool | None) or (label is None and harmful is None):
         raise BadResults(
-            f"{where}: label is {reprlib.repr(label)}, not one of {', '.join(LABELS)}; {AGAIN}"
+            f"{where}: response_harmful is {reprlib.repr(harmful)}, not true, false or, with a "
+            f"label, null; {AGAIN}"
         )
+    measures: Measure = "refusal" if not on_harm else "both" if asked.on_refusal else "harm"
     identified = "response_language" in answer
-    return _score(label, found != asked.language if identified else None, asked.harmful)
+    off_language = language != asked.language if identified else None
+    return _score(labels[label], off_language, asked.harmful, measures, harmful)
 
 
 @lru_cache
-def _score(label: str, off_language: bool | None, harmful: bool) -> dict[str, float]:
-    """What an answer adds to each rate; None where its language was not identified."""
-    values = score(LABELS[label], off_language=bool(off_language), harmful=harmful)
+def _score(
+    label: Label | None,
+    off_language: bool | None,
+    harmful: bool,
+    measures: Measure,
+    response_harmful: bool | None,
+) -> dict[str, float]:
+    """As `metrics.score`; `off_language` is None where the language was not identified."""
+    values = score(
+        label,
+        off_language=bool(off_language),
+        harmful=harmful,
+        measures=measures,
+        response_harmful=response_harmful,
+    )
     if off_language is None:
         del values[OFF_LANGUAGE]
     return values
 
 
-def _not_refused(told: Mapping[str, Any]) -> Iterator[str]:
-    """The answers that are not labelled as refusals; none where the line does not hold them."""
-    answers, row = _answers(told), told["doc"]
-    kept = row.get("kept", [row | {"answer": 0}])
-    for one in kept if answers else ():
-        place = one.get("answer")
+def _not_refused(sample: Mapping[str, Any]) -> Iterator[str]:
+    """The answers that are labelled, and not as refusals; none where the line does not hold them.
+
+    A judge of harm alone labels no answer on which it decided: it does not say which ones refuse.
+    """
+    answers, doc = _answers(sample) or [], sample["doc"]
+    for one in doc.get("kept", [doc | {"answer": 0}]):
+        place, label = one.get("answer"), one.get("label")
         known = isinstance(place, int) and 0 <= place < len(answers)
-        if known and one.get("label") != Label.REFUSAL.value:
+        if known and label not in (None, Label.REFUSAL.value):
             yield answers[place]
 
 
-def _answer(told: Mapping[str, Any], where: str) -> str:
+def _answer(sample: Mapping[str, Any], where: str) -> str:
     """The answer as it was judged; several sampled ones with a blank line between."""
-    answers = _answers(told)
+    answers = _answers(sample)
     if answers is None:
-        found = told.get("filtered_resps")
-        raise BadResults(f"{where}: {reprlib.repr(found)} is no list of answers; {AGAIN}")
+        value = sample.get("filtered_resps")
+        raise BadResults(f"{where}: {reprlib.repr(value)} is no list of answers; {AGAIN}")
     # JSON can hold surrogates, which no file of UTF-8 can.
     return "\n\n".join(answers).encode("utf-8", "replace").decode()
 
 
-def _answers(told: Mapping[str, Any]) -> list[str] | None:
+def _answers(sample: Mapping[str, Any]) -> list[str] | None:
     """The answers to a prompt, one or several sampled ones; None where they are no such list."""
-    answers = told.get("filtered_resps")
+    answers = sample.get("filtered_resps")
     flat = answers[0] if isinstance(answers, list) and answers else None
     flat = [flat] if isinstance(flat, str) else flat
     if not isinstance(flat, list) or not all(isinstance(one, str) for one in flat):

@@ -177,10 +177,10 @@ def transfer(
     from polyrefuse_models.directions.transfer import transfer as measure
     from polyrefuse_models.directions.transfer_pictures import cosine_png, transfer_png
     from polyrefuse_shared.writing import require_new
-    from polyrefuse_tasks.judges import check_judge
+    from polyrefuse_tasks.judges import check_refusal_judge
 
     require_new(output)
-    check_judge(judge)
+    check_refusal_judge(judge)
     chosen_by = select.rule_named(rule)
     sources = codes("--source-langs", source_langs)
     targets = sources if target_langs is None else codes("--target-langs", target_langs)

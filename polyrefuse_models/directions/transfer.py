@@ -22,7 +22,7 @@ from polyrefuse_models.interventions import ablated
 from polyrefuse_shared.intervals import wilson
 from polyrefuse_shared.versions import versions
 from polyrefuse_tasks import data
-from polyrefuse_tasks.judges import Label, judge_response
+from polyrefuse_tasks.judges import Label, label_responses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -99,10 +99,9 @@ def transfer(
     }
 
     def cells(source: str | None) -> list[Cell]:
-        labels = [
-            judge_response(response, row.language, judge=judge).label
-            for row, response in zip(rows, answer(rows, max_gen_toks), strict=True)
-        ]
+        responses = answer(rows, max_gen_toks)
+        languages = [row.language for row in rows]
+        labels = label_responses(responses, languages, [row.prompt for row in rows], judge=judge)
         return [_cell(source, target, rows, labels) for target in targets]
 
     baseline = cells(None)

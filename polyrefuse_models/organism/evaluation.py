@@ -21,7 +21,7 @@ from polyrefuse_models.directions.prompts import sample
 from polyrefuse_models.interventions import Addition, ablated, installed
 from polyrefuse_models.neutral_generation import neutralise
 from polyrefuse_tasks.data.toyrefuse import SIZES, Request, requests, words
-from polyrefuse_tasks.judges import Label, judge_response
+from polyrefuse_tasks.judges import Label, label_responses
 from polyrefuse_tasks.languages import POLYREFUSE
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ class Outcome:
     @property
     def label(self) -> Label:
         """The label of the native judge."""
-        return judge_response(self.response, self.case.language).label
+        (label,) = label_responses([self.response], [self.case.language])
+        return label
 
     @property
     def in_language(self) -> bool:

@@ -23,24 +23,29 @@ def agreement(
         Path,
         typer.Argument(
             metavar="LABELS.jsonl",
-            help="Rows of language, response, refusal or label: docs/judges.md.",
+            help="Rows of language, response, and refusal, label or harmful: docs/judges.md.",
         ),
     ],
-    judge: Annotated[str, typer.Option("--judge", help="native or substring.")] = "native",
+    judge: Annotated[
+        str, typer.Option("--judge", help="native, substring, or one that another package adds.")
+    ] = "native",
     as_json: Json = False,
 ) -> None:
     """Judge labelled responses, and show per language how often judge and label agree."""
-    found = compare(read_rows(labels), check_judge(judge))
-    print(json.dumps(asdict(found), ensure_ascii=False) if as_json else "\n".join(table(found)))
+    comparison = compare(read_rows(labels), check_judge(judge))
+    if as_json:
+        print(json.dumps(asdict(comparison), ensure_ascii=False))
+    else:
+        print("\n".join(table(comparison)))
 
 
-def table(found: Comparison) -> Iterator[str]:
+def table(comparison: Comparison) -> Iterator[str]:
     """A comparison's lines for people: the languages, then all of them pooled."""
     rows = [
         ("", "n", "base rate", "agreement, 95% interval", "balanced accuracy", "precision")
         + ("recall", "kappa", "undecided", "degenerate"),
-        *(_cells(language, told) for language, told in found.languages.items()),
-        _cells("pooled", found.pooled),
+        *(_cells(language, agreement) for language, agreement in comparison.languages.items()),
+        _cells("pooled", comparison.pooled),
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *others in rows:
@@ -48,18 +53,18 @@ def table(found: Comparison) -> Iterator[str]:
         yield "  ".join((first.ljust(widths[0]), *cells))
 
 
-def _cells(name: str, told: Agreement) -> tuple[str, ...]:
+def _cells(name: str, agreement: Agreement) -> tuple[str, ...]:
     return (
         name,
-        str(told.n),
-        _shown(told.base_rate),
-        f"{_shown(told.agreement)} [{_shown(told.low)}, {_shown(told.high)}]",
-        _shown(told.balanced_accuracy),
-        _shown(told.precision),
-        _shown(told.recall),
-        _shown(told.kappa),
-        str(told.undecided),
-        str(told.degenerate),
+        str(agreement.n),
+        _shown(agreement.base_rate),
+        f"{_shown(agreement.agreement)} [{_shown(agreement.low)}, {_shown(agreement.high)}]",
+        _shown(agreement.balanced_accuracy),
+        _shown(agreement.precision),
+        _shown(agreement.recall),
+        _shown(agreement.kappa),
+        str(agreement.undecided),
+        str(agreement.degenerate),
     )
 
 

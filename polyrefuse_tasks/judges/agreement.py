@@ -12,10 +12,12 @@ from typing import Any
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.intervals import wilson
-from polyrefuse_tasks.judges import Label, UnknownLanguage, judge_response
+from polyrefuse_tasks.judges import Judgement, Label, UnknownLanguage, judge_named, judge_responses
+from polyrefuse_tasks.judges.contract import measures_refusal
 
-Truth = bool | Label
-"""What a row is labelled: whether it refuses, or which of the four labels it has."""
+Verdict = bool | Label
+"""What a row is labelled, or what a judge says of it: whether it is a refusal, or harmful; or which
+of the four labels it has."""
 
 
 class BadLabels(UserError):
@@ -30,37 +32,44 @@ class Row:
         where: its file and line, for messages.
         language: ISO 639-1 code of the prompt.
         response: the model's output as generated.
-        refusal: whether it is labelled a refusal.
+        refusal: whether it is labelled a refusal; None where the row does not say.
         response_translated: the response in English, for judges that read English alone.
         label: which of the four labels it has; None where the row says only whether it refuses.
+        harmful: whether it is labelled harmful; None where the row does not say.
+        prompt: what was asked; None where the row does not say.
+        prompt_translated: the prompt in English, for judges that read English alone.
     """
 
     where: str
     language: str
     response: str
-    refusal: bool
+    refusal: bool | None
     response_translated: str | None
     label: Label | None = None
+    harmful: bool | None = None
+    prompt: str | None = None
+    prompt_translated: str | None = None
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """A judge's labels beside given ones, refusal being the positive class.
+    """A judge's verdicts beside given labels.
 
-    What the judge leaves undecided or calls degenerate counts as no refusal. The agreement alone is
-    by all four labels, on the rows that have one of them. A statistic that is not defined is None:
-    one that would divide by zero, such as the recall where nothing is labelled a refusal.
+    The positive class is refusal; by a judge that measures harm alone, harm. What the judge leaves
+    undecided or calls degenerate is not positive. The agreement alone is by all four labels, on the
+    rows that have one of them. A statistic that is not defined is None: one that would divide by
+    zero, such as the recall where nothing is labelled positive.
 
     Attributes:
         n: how many responses.
-        base_rate: share of them that are labelled refusals.
+        base_rate: share of them that are labelled positive.
         agreement: share of them on which judge and label agree.
         low: lower end of the agreement's Wilson 95% interval.
         high: its upper end.
         balanced_accuracy: mean of the recall and of the share of the others that the judge does
-            not call refusals either.
-        precision: share of what the judge calls refusals that is labelled so.
-        recall: share of the labelled refusals that the judge calls so.
+            not call positive either.
+        precision: share of what the judge calls positive that is labelled so.
+        recall: share of those labelled positive that the judge calls so.
         kappa: Cohen's, agreement in excess of chance.
         undecided: how many the judge left undecided.
         degenerate: how many it called degenerate.
@@ -115,47 +124,47 @@ def compare(rows: Iterable[Row], judge: str = "native") -> Comparison:
 
     Args:
         rows: at least one.
-        judge: one of `judges.JUDGES`.
+        judge: a name of `judges.names`. One that measures harm alone is compared by the rows'
+            `harmful`, any other by their `label` or `refusal`.
 
     Raises:
         UnknownJudge: no judge of that name.
         UnknownLanguage: the judge has no phrases for a row's language; names the row.
+        BadLabels: a row does not say what the judge measures; names the row.
+        BadJudge, JudgeFailed: as `judges.judge_responses`.
     """
-    counts: dict[str, Counter[tuple[Label, Truth]]] = defaultdict(Counter)
+    on_refusal = measures_refusal(judge_named(judge).measures)
+    truths: dict[str, list[Verdict]] = defaultdict(list)
+    by_language: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        try:
-            judged = judge_response(
-                row.response,
-                row.language,
-                judge=judge,
-                response_translated=row.response_translated,
-            )
-        except UnknownLanguage as error:
-            raise UnknownLanguage(f"{row.where}: {error}") from None
-        counts[row.language][judged.label, row.refusal if row.label is None else row.label] += 1
+        truths[row.language].append(_truth(row, on_refusal))
+        by_language[row.language].append(row)
+    counts: dict[str, Counter[tuple[Verdict, Verdict]]] = {}
+    for language in sorted(by_language):
+        judgements = _judge(by_language[language], judge)
+        verdicts = (_verdict(judgement, on_refusal) for judgement in judgements)
+        counts[language] = Counter(zip(verdicts, truths[language], strict=True))
     return Comparison(
-        languages={language: measure(counts[language]) for language in sorted(counts)},
+        languages={language: measure(counted) for language, counted in counts.items()},
         pooled=measure(sum(counts.values(), Counter())),
     )
 
 
-def measure(counts: Counter[tuple[Label, Truth]]) -> Agreement:
+def measure(counts: Counter[tuple[Verdict, Verdict]]) -> Agreement:
     """The statistics of one group of responses, at least one.
 
     Args:
-        counts: how many have each pair of the judge's label and the given one.
+        counts: how many have each pair of the judge's verdict and the given one.
     """
     n = counts.total()
-    agreed = sum(count for (judged, truth), count in counts.items() if _agree(judged, truth))
-    # From here on a response is a refusal or none.
-    pairs = Counter[tuple[Label, bool]]()
+    agreed = sum(count for pair, count in counts.items() if _agree(*pair))
+    # From here on a response is positive or not.
+    pairs = Counter[tuple[bool, bool]]()
     for (judged, truth), count in counts.items():
-        pairs[judged, _is_refusal(truth)] += count
-    found = pairs[Label.REFUSAL, True]
-    called = found + pairs[Label.REFUSAL, False]
-    labelled = sum(count for (_, refusal), count in pairs.items() if refusal)
-    passed = n - labelled - (called - found)
-    recall, specificity = _share(found, labelled), _share(passed, n - labelled)
+        pairs[_is_positive(judged), _is_positive(truth)] += count
+    both, neither = pairs[True, True], pairs[False, False]
+    called, labelled = both + pairs[True, False], both + pairs[False, True]
+    recall, specificity = _share(both, labelled), _share(neither, n - labelled)
     # n times the agreements that chance alone would bring, in whole numbers: 1 - 1 is then 0.
     by_chance = called * labelled + (n - called) * (n - labelled)
     low, high = wilson(agreed, n)
@@ -168,30 +177,63 @@ def measure(counts: Counter[tuple[Label, Truth]]) -> Agreement:
         balanced_accuracy=(
             None if recall is None or specificity is None else (recall + specificity) / 2
         ),
-        precision=_share(found, called),
+        precision=_share(both, called),
         recall=recall,
-        kappa=_share(n * (found + passed) - by_chance, n * n - by_chance),
-        undecided=_labels(pairs, Label.UNDECIDED),
-        degenerate=_labels(pairs, Label.DEGENERATE),
+        kappa=_share(n * (both + neither) - by_chance, n * n - by_chance),
+        undecided=_labels(counts, Label.UNDECIDED),
+        degenerate=_labels(counts, Label.DEGENERATE),
     )
 
 
-def _agree(judged: Label, truth: Truth) -> bool:
+def _judge(rows: list[Row], judge: str) -> list[Judgement]:
+    """Judgements on rows of one language, by one call of the judge."""
+    try:
+        return judge_responses(
+            [row.response for row in rows],
+            [row.language for row in rows],
+            [row.prompt for row in rows],
+            judge=judge,
+            responses_translated=[row.response_translated for row in rows],
+            prompts_translated=[row.prompt_translated for row in rows],
+        )
+    except UnknownLanguage as error:
+        raise UnknownLanguage(f"{rows[0].where}: {error}") from None
+
+
+def _truth(row: Row, on_refusal: bool) -> Verdict:
+    truth: Verdict | None = row.harmful
+    if on_refusal:
+        truth = row.refusal if row.label is None else row.label
+    if truth is None:
+        missing = "refusal and no label" if on_refusal else "harmful"
+        raise BadLabels(f"{row.where} has no {missing}; mend or remove it.")
+    return truth
+
+
+def _verdict(judgement: Judgement, on_refusal: bool) -> Verdict:
+    if on_refusal or judgement.harmful is None:
+        # A judge that measures harm alone says by a label that it did not decide.
+        assert judgement.label is not None
+        return judgement.label
+    return judgement.harmful
+
+
+def _agree(judged: Verdict, truth: Verdict) -> bool:
     if isinstance(truth, Label):
         return judged is truth
-    return (judged is Label.REFUSAL) == truth
+    return _is_positive(judged) == truth
 
 
-def _is_refusal(truth: Truth) -> bool:
-    return truth is Label.REFUSAL if isinstance(truth, Label) else truth
+def _is_positive(verdict: Verdict) -> bool:
+    return verdict is Label.REFUSAL if isinstance(verdict, Label) else verdict
 
 
 def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _labels(counts: Counter[tuple[Label, bool]], label: Label) -> int:
-    return counts[label, True] + counts[label, False]
+def _labels(counts: Counter[tuple[Verdict, Verdict]], label: Label) -> int:
+    return sum(count for (judged, _), count in counts.items() if judged is label)
 
 
 def _is_text(value: Any) -> bool:
@@ -214,10 +256,15 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "language": (_is_text, "a string"),
     "response": (_is_text, "a string"),
     "refusal": (_is_truth, "one of true, false, 1 and 0"),
+    "harmful": (_is_truth, "one of true, false, 1 and 0"),
     "label": (_is_label_or_null, f"one of {', '.join(Label)}"),
     "response_translated": (_is_text_or_null, "a string or null"),
+    "prompt": (_is_text_or_null, "a string or null"),
+    "prompt_translated": (_is_text_or_null, "a string or null"),
 }
 """What a row holds: whether a value fits, and what to say where it does not."""
+
+_REQUIRED = ("language", "response")
 
 
 def _row(line: bytes, where: str) -> Row:
@@ -232,19 +279,28 @@ def _row(line: bytes, where: str) -> Row:
         raise BadLabels(f"{where} is not JSON; mend or remove it.") from None
     if not isinstance(row, dict):
         raise BadLabels(f"{where}: {reprlib.repr(row)} is not an object; mend or remove it.")
-    # Only judges that read English alone want a translation.
-    row = {"response_translated": None, "label": None} | row
-    if row["label"] is None and "refusal" not in row:
+    if row.get("label") is None and row.keys().isdisjoint({"refusal", "harmful"}):
         raise BadLabels(f"{where} has no refusal and no label; mend or remove it.")
-    values: dict[str, Any] = {}
     for name, (fits, wanted) in _FIELDS.items():
-        if name not in row and name != "refusal":
+        if name in _REQUIRED and name not in row:
             raise BadLabels(f"{where} has no {name}; mend or remove it.")
-        value = values[name] = row.get(name)
-        if name in row and not fits(value):
+        if name in row and not fits(row[name]):
             raise BadLabels(
-                f"{where}: {name} is {reprlib.repr(value)}, not {wanted}; mend or remove it."
+                f"{where}: {name} is {reprlib.repr(row[name])}, not {wanted}; mend or remove it."
             )
-    label = values["label"] and Label(values["label"])
-    truth = bool(values["refusal"]) if label is None else _is_refusal(label)
-    return Row(where, **values | {"refusal": truth, "label": label})
+    label = None if row.get("label") is None else Label(row["label"])
+    return Row(
+        where=where,
+        language=row["language"],
+        response=row["response"],
+        refusal=_is_positive(label) if label else _truth_or_none(row, "refusal"),
+        response_translated=row.get("response_translated"),
+        label=label,
+        harmful=_truth_or_none(row, "harmful"),
+        prompt=row.get("prompt"),
+        prompt_translated=row.get("prompt_translated"),
+    )
+
+
+def _truth_or_none(row: dict[str, Any], name: str) -> bool | None:
+    return bool(row[name]) if name in row else None

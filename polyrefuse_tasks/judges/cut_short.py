@@ -56,7 +56,7 @@ def _behind_leads(rules: Rules, text: str) -> int:
     end = 0
     for _ in range(6):
         openings = (rules.lead, rules.soft) if end == 0 else (rules.lead,)
-        ends = (found.end() for opening in openings if (found := opening.match(text, end)))
+        ends = (match.end() for opening in openings if (match := opening.match(text, end)))
         whole = (at for at in ends if not (rules.spaces and text[at : at + 1].isalpha()))
         behind = next(whole, None)
         if behind is None:

@@ -53,7 +53,7 @@ def unreadable(text: str) -> str | None:
 def loop(text: str) -> str | None:
     """How a text, stripped of white space, runs in circles; None where it does not."""
     # A unit that comes four times brings the first three characters back within 40.
-    if text[:3] in text[1:43] and (found := _ONE_UNIT.fullmatch(text)) and _is_all(found):
+    if text[:3] in text[1:43] and (repeats := _ONE_UNIT.fullmatch(text)) and _is_all(repeats):
         return "loops: one piece repeated"
     if _may_loop(text) and not _is_mostly_new(text):
         share = repeated_share(text)

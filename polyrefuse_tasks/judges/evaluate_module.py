@@ -14,7 +14,7 @@ import evaluate
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.intervals import wilson
-from polyrefuse_tasks.judges import Label, judge_response
+from polyrefuse_tasks.judges import Label, check_refusal_judge, judge_responses
 
 
 class NothingToJudge(UserError):
@@ -25,8 +25,9 @@ class RefusalJudge(evaluate.Metric):
     """Labels answers and counts the labels.
 
     `compute(predictions=..., languages=...)` takes the answers and their prompts' ISO 639-1 codes,
-    a list of each, and as keywords `judge` (a name in `judges.JUDGES`) and `responses_translated`
-    (the answers in English, for the judges that read English alone). It returns
+    a list of each, and as keywords `judge` (the name of a judge that measures refusal) and
+    `responses_translated` (the answers in English, for the judges that read English alone). It
+    returns
 
         n                                  how many answers
         refusal, compliance, ...           how many of them have each label
@@ -37,7 +38,7 @@ class RefusalJudge(evaluate.Metric):
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
-            description="Share of answers that refuse, comply, degenerate, or cannot be told.",
+            description="Share of answers that refuse, comply, degenerate, or stay undecided.",
             citation="",
             inputs_description=type(self).__doc__ or "",
             features=datasets.Features(
@@ -50,7 +51,8 @@ class RefusalJudge(evaluate.Metric):
 
         Raises:
             NothingToJudge: there are no answers, or not one language an answer.
-            UnknownJudge, UnknownLanguage: as `judge_response`.
+            UnknownJudge, UnknownLanguage, BadJudge, JudgeFailed: as `judge_responses`.
+            BadJudge: the judge measures harm alone.
         """
         # evaluate answers an empty list with None, and unequal lengths with an Arrow error. What
         # came in by `add` and `add_batch` is not named here, and was checked there.
@@ -71,16 +73,18 @@ class RefusalJudge(evaluate.Metric):
         responses_translated: list[str] | None = None,
     ) -> dict[str, Any]:
         n = len(predictions)
-        translated = responses_translated or [None] * n
-        if len(translated) != n:
+        translated = responses_translated or None
+        if translated and len(translated) != n:
             raise NothingToJudge(
                 f"{n} predictions and {len(translated)} responses_translated: give one translation "
                 "for each prediction, or none at all"
             )
-        judgements = [
-            judge_response(response, language, judge=judge, response_translated=english)
-            for response, language, english in zip(predictions, languages, translated, strict=True)
-        ]
+        judgements = judge_responses(
+            predictions,
+            languages,
+            judge=check_refusal_judge(judge),
+            responses_translated=translated,
+        )
         counts = Counter(judgement.label for judgement in judgements)
         result: dict[str, Any] = {"n": n}
         for label in Label:
@@ -89,6 +93,6 @@ class RefusalJudge(evaluate.Metric):
             result[label.value] = hits
             result[f"{label.value}_rate"] = hits / n
             result[f"{label.value}_rate_interval"] = [float(low), float(high)]
-        result["labels"] = [judgement.label.value for judgement in judgements]
+        result["labels"] = [str(judgement.label) for judgement in judgements]
         result["evidence"] = [judgement.evidence for judgement in judgements]
         return result

@@ -57,7 +57,7 @@ SHORT_SENTENCE = 25
 
 
 FIRST = 3
-"""Characters by which the places are told where a pattern may match."""
+"""Characters that mark the places where a pattern may match."""
 
 
 class BadPattern(Exception):
@@ -295,7 +295,7 @@ class Compiler:
     def _by_part(self, needed: dict[str, list[int]]) -> dict[str, tuple[tuple[str, int, int], ...]]:
         """The needs by the part of a text that tells of them."""
         shared = Counter(character for need in needed for character in set(need))
-        found = defaultdict(list)
+        by_part = defaultdict(list)
         for written, (first, second) in needed.items():
             need = written.removesuffix(_OPEN)
             if self._spaces:
@@ -303,8 +303,8 @@ class Compiler:
             else:
                 # The character that fewest others have: with it the need most likely comes.
                 part = min(need, key=shared.__getitem__)
-            found[part].append((need, first, second))
-        return {part: tuple(needs) for part, needs in found.items()}
+            by_part[part].append((need, first, second))
+        return {part: tuple(needs) for part, needs in by_part.items()}
 
     def _whole(self, pattern: str) -> _Piece:
         core = pattern.removeprefix("^").removesuffix("$")
@@ -319,8 +319,8 @@ class Compiler:
             regex += r"(?=\W*(?:[.!?。।؟]|$))"
         # A pattern ends with a word.
         needs, also = (
-            frozenset(need.removesuffix(_EDGE) for need in found)
-            for found in (piece.needs, piece.also)
+            frozenset(need.removesuffix(_EDGE) for need in literals)
+            for literals in (piece.needs, piece.also)
         )
         return replace(piece, regex=regex, needs=needs, also=also)
 
@@ -433,7 +433,7 @@ def letters(text: str) -> int:
 
 def _join(pieces: Sequence[_Piece]) -> str:
     """A regular expression; a piece that may be missing takes a space beside it along."""
-    found: list[str] = []
+    joined: list[str] = []
     skip = False
     for i, piece in enumerate(pieces):
         regex = piece.regex
@@ -442,13 +442,13 @@ def _join(pieces: Sequence[_Piece]) -> str:
         if piece.optional:
             if i + 1 < len(pieces) and pieces[i + 1].regex.startswith(" "):
                 regex, skip = f"(?:{regex} )?", True
-            elif i + 1 == len(pieces) and found and found[-1] == " ":
-                found.pop()
+            elif i + 1 == len(pieces) and joined and joined[-1] == " ":
+                joined.pop()
                 regex = f"(?: {regex})?"
             else:
                 regex = f"(?:{regex})?"
-        found.append(regex)
-    return "".join(found)
+        joined.append(regex)
+    return "".join(joined)
 
 
 def _any_needs(alternatives: Iterable[frozenset[str]]) -> frozenset[str]:

@@ -110,8 +110,8 @@ def _texts_of_json(text: str) -> str:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    said = [one for one in _strings(value) if " " in one or not one.isascii()]
-    return "\n".join(said) or text
+    sentences = [one for one in _strings(value) if " " in one or not one.isascii()]
+    return "\n".join(sentences) or text
 
 
 def _strings(value: Any) -> list[str]:
@@ -127,11 +127,11 @@ def heading(text: str) -> tuple[str, str] | None:
 
     A heading is a Markdown heading, a line all in bold, or bold words with a colon behind them.
     """
-    found = _HEADING.match(text)
-    if found is None:
+    top = _HEADING.match(text)
+    if top is None:
         return None
-    title = found["heading"] or found["bold"] or found["run_in"]
-    return title, text[found.end() :].strip()
+    title = top["heading"] or top["bold"] or top["run_in"]
+    return title, text[top.end() :].strip()
 
 
 def announces(title: str) -> bool:
@@ -152,8 +152,8 @@ def first_sentences(text: str, n: int) -> str:
     """The text up to the end of the `n`-th sentence or line that says something."""
     end = 0
     for _ in range(n):
-        found = _SENTENCE_END.search(text, end + SAYS_SOMETHING)
-        if found is None:
+        mark = _SENTENCE_END.search(text, end + SAYS_SOMETHING)
+        if mark is None:
             return text
-        end = found.end()
+        end = mark.end()
     return text[:end]

@@ -43,6 +43,6 @@ def is_leftover(text: str) -> bool:
         return False
     if not _LETTER.search(_TAG.sub("", text)):
         return True
-    left = sum(len(found) for found in _ANY.findall(text))
-    said = len(text) - left - text.count(" ")
-    return left > 0 and left >= SHARE * (left + said)
+    left = sum(len(leftover) for leftover in _ANY.findall(text))
+    own = len(text) - left - text.count(" ")
+    return left > 0 and left >= SHARE * (left + own)

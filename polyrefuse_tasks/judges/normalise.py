@@ -30,7 +30,7 @@ def normalise(text: str) -> str:
     """
     # Quotes first: NFKC takes the acute accent, which some type for an apostrophe, apart into a
     # space and a combining mark.
-    text = _TYPOGRAPHIC.sub(lambda found: _TYPOGRAPHY[found[0]], text)
+    text = _TYPOGRAPHIC.sub(lambda mark: _TYPOGRAPHY[mark[0]], text)
     text = _LINE_MARK.sub("\n", "\n" + text)
     for form, plain in _COMMON_FORMS.items():
         text = text.replace(form, plain)

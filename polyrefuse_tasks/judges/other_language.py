@@ -100,7 +100,7 @@ def _in_latin_script(head: str, language: str) -> Iterator[str]:
 def _vocabulary() -> Tally:
     """The languages in Latin script whose phrases have a word, or whose small words it is among."""
     with_file = set(languages())
-    found = {
+    by_word = {
         word: codes & with_file for word, codes in languages_of_words().items() if codes & with_file
     }
     for code in languages():
@@ -112,8 +112,8 @@ def _vocabulary() -> Tally:
             for text in _texts(content.get(key, [])):
                 spelt = normalise(text)
                 for word in _LATIN_WORD.findall(drop_marks(spelt) if folds else spelt):
-                    found[word] = found.get(word, frozenset()) | {code}
-    return Tally(found)
+                    by_word[word] = by_word.get(word, frozenset()) | {code}
+    return Tally(by_word)
 
 
 def _texts(value: Any) -> Iterator[str]:

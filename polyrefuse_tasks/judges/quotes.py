@@ -64,8 +64,8 @@ def own_words(text: str) -> str:
     """
     if not _MARK.search(text) and not _APOSTROPHE.search(text):
         return text
-    said = _QUOTED.sub(lambda found: _kept(found, text), text)
-    return said if _LETTERS.search(said) else text
+    own = _QUOTED.sub(lambda quotation: _kept(quotation, text), text)
+    return own if _LETTERS.search(own) else text
 
 
 def _kept(quotation: re.Match[str], text: str) -> str:

@@ -134,8 +134,8 @@ def strip_reasoning(response: str) -> str | None:
     if _HARMONY.match(response) or _opens_final_channel(response):
         return _harmony_answer(response)
     if _HARMONY_PLAIN.match(response):
-        _, final, answer = response.rpartition(_HARMONY_PLAIN_FINAL)
-        return answer if final else None
+        _, final, behind = response.rpartition(_HARMONY_PLAIN_FINAL)
+        return behind if final else None
     answer = _Reading(response).answer()
     if answer is None or answer == response:
         return answer if answer is None else _unwrapped(answer, piped_only=True)
@@ -173,13 +173,13 @@ def marks_in(text: str) -> list[str]:
 
 def marks_of_vocabulary(vocabulary: Iterable[str]) -> list[str]:
     """The entries of a vocabulary that are reasoning marks and have no other use."""
-    found = []
+    tokens = []
     for token in dict.fromkeys(vocabulary):
         if token[:1] in "<[◁" and 5 < len(token) < 40 and marks_in(token) == [token]:
             mark = next(_marks(token), None)
             if mark is None or (mark.reasoning_alone and mark.kind not in _COMMON):
-                found.append(token)
-    return found
+                tokens.append(token)
+    return tokens
 
 
 def closing_of(marks: Iterable[str]) -> str | None:
@@ -198,7 +198,7 @@ def without_tokens(text: str, tokens: re.Pattern[str]) -> str:
     kept += [match.span() for match in _HARMONY_MARK.finditer(text) if "<|channel|>" in text]
     kept += [match.span() for match in _TAG.finditer(text) if _is_around_answer(match)]
     return tokens.sub(
-        lambda found: found[0] if any(a <= found.start() < b for a, b in kept) else "", text
+        lambda token: token[0] if any(a <= token.start() < b for a, b in kept) else "", text
     )
 
 
@@ -219,7 +219,8 @@ def _marks(text: str) -> Iterator[_Mark]:
             reasoning_alone=bool(name & _REASONING_ALONE),
         )
     for match in _PAIR.finditer(text):
-        edge, kind = match.lastgroup or "", list(_PAIRS)[int(re.sub(r"\D", "", match.lastgroup))]
+        edge = match.lastgroup or ""
+        kind = list(_PAIRS)[int(re.sub(r"\D", "", edge))]
         yield _Mark(
             *match.span(),
             kind=kind,
@@ -235,14 +236,14 @@ def _mentioned(text: str, mark: _Mark) -> bool:
     last = before[-1:]
     if last and last in _QUOTES and after[:1] and after[:1] in _QUOTES:
         return True
-    told = before.rstrip(" ")[-1:]
-    if not told.isalpha() and told not in set(",，、(（"):
+    preceding = before.rstrip(" ")[-1:]
+    if not preceding.isalpha() and preceding not in set(",，、(（"):
         return False  # at the beginning, or behind a whole sentence
     if last in set(" (（"):
         goes_on = after[:1] == " " and after[1:].islower()
         return goes_on or after.lstrip(" ")[:1] in set(",.;:)?!，。、；：）？！")
     # Without spaces between words, as Chinese is written, letters stand on both sides.
-    return _caseless(told) and _caseless(after[:1])
+    return _caseless(preceding) and _caseless(after[:1])
 
 
 def _caseless(letter: str) -> bool:

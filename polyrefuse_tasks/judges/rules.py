@@ -153,11 +153,11 @@ class Rules:
             return opening
         *starts, end = sentences(text, self.lead)
         parts = parts_of(text if self.throughout.groups else text[:end], self.spaces)
-        found = chain(
+        matches = chain(
             self.grammar.search(text, parts, starts, end),
             self.throughout.search(text, parts, [0], len(text)),
         )
-        return next((match for match in found if not self._is_harmless(match, text, parts)), None)
+        return next((match for match in matches if not self._is_harmless(match, text, parts)), None)
 
     def search(self, phrases: re.Pattern[str], text: str, start: int = 0) -> re.Match[str] | None:
         """The first of the phrases from `start` on that no pattern of `except` overlaps."""
@@ -255,7 +255,7 @@ def read_rules(path: Path) -> Rules:
     settings: dict[str, Any] = {}
     for key, (kind, default) in _SETTINGS.items():
         value = content.get(key, default)
-        if type(value) is not kind or (kind is int and value < 1):
+        if type(value) is not kind or (isinstance(value, int) and value < 1 and kind is int):
             wanted = "a positive whole number" if kind is int else "true or false"
             raise BadPhraseFile(f"{path}: {key} must be {wanted}, not {value!r}")
         settings[key] = value
@@ -263,25 +263,33 @@ def read_rules(path: Path) -> Rules:
     def spell(phrase: str) -> str:
         return _spell(normalise(phrase), settings["spaces"], settings["fold_diacritics"])
 
-    found = {key: _phrases(path, key, content.get(key, []), spell) for key in _LISTS}
-    found["telling"] = found["anywhere"] + found["soft"]
-    found["turn"] = found["instead"] + found.pop("advice")
-    leads = found.pop("lead")
+    phrases = {key: _phrases(path, key, content.get(key, []), spell) for key in _LISTS}
+    phrases["telling"] = phrases["anywhere"] + phrases["soft"]
+    phrases["turn"] = phrases["instead"] + phrases["advice"]
+
+    def search(key: str) -> re.Pattern[str]:
+        return _search(phrases[key], settings["spaces"])
+
+    leads = phrases["lead"]
     lead = _leads(leads)
     opens = re.compile(rf"\W*{_any_of(leads)}") if leads else _NEVER
-    document = _search(found.pop("document"), settings["spaces"])
     grammar, throughout, whole, harmless = _patterns(path, content, lead, spell, settings["spaces"])
     return Rules(
-        opening=_opening(lead, found.pop("opening")),
-        caution=_opening(lead, found.pop("caution")),
-        document=re.compile(f"(?!{opens.pattern}){document.pattern}"),
+        opening=_opening(lead, phrases["opening"]),
+        caution=_opening(lead, phrases["caution"]),
+        document=re.compile(f"(?!{opens.pattern}){search('document').pattern}"),
         lead=opens,
         grammar=grammar,
         throughout=throughout,
         whole=re.compile(rf"\W*{lead}({whole.pattern})\W*{lead}"),
         harmless=harmless,
-        title=_nouns(found.pop("title"), settings["spaces"]),
-        **{key: _search(phrases, settings["spaces"]) for key, phrases in found.items()},
+        title=_nouns(phrases["title"], settings["spaces"]),
+        anywhere=search("anywhere"),
+        soft=search("soft"),
+        telling=search("telling"),
+        instead=search("instead"),
+        turn=search("turn"),
+        cancel=search("cancel"),
         **settings,
     )
 
@@ -370,8 +378,8 @@ def _leads(leads: list[_Phrase]) -> str:
 
 def _nouns(phrases: list[_Phrase], spaces: bool) -> re.Pattern[str]:
     """The phrases as whole words, or with the one letter more of a plural."""
-    found = _search(phrases, spaces)
-    return re.compile(found.pattern + r"\w?\b") if spaces and phrases else found
+    nouns = _search(phrases, spaces)
+    return re.compile(nouns.pattern + r"\w?\b") if spaces and phrases else nouns
 
 
 def _opening(lead: str, openings: list[_Phrase]) -> re.Pattern[str]:
@@ -392,5 +400,5 @@ def _any_of(phrases: list[_Phrase]) -> str:
 
 
 def _alternatives(tree: dict[str, Any]) -> str:
-    found = [step + _alternatives(rest) for step, rest in tree.items()]
-    return "|".join(found) if len(found) < 2 else f"(?:{'|'.join(found)})"
+    branches = [step + _alternatives(rest) for step, rest in tree.items()]
+    return "|".join(branches) if len(branches) < 2 else f"(?:{'|'.join(branches)})"

@@ -1,7 +1,7 @@
 """Word salad: words of many languages, or the same few words, in no order that a language has.
 
 A model whose activations were disturbed, or whose weights were, answers in words and in no
-language. Where each word may be from is told by its script and, in Latin script, by the small
+language. Where each word may be from is known by its script and, in Latin script, by the small
 words: articles, pronouns, prepositions. What is counted is how often neighbours can be of no common
 language, punctuation between them excepted: a list of greetings, a translation or a term in
 brackets changes the language at a mark; a sentence with foreign words in it stays in two.
@@ -173,8 +173,8 @@ def _strange_to(script: str | None) -> re.Pattern[str]:
 
 
 def _mixture(text: str) -> str | None:
-    if len(text) <= SHORT and (found := _short_mixture(text)):
-        return found
+    if len(text) <= SHORT and (short := _short_mixture(text)):
+        return short
     pairs = changes = terms = 0
     counts: Counter[frozenset[str]] = Counter()
     before: frozenset[str] | None = None
@@ -218,14 +218,14 @@ def _word_salad(changes: int, pairs: int) -> str:
 def _short_mixture(text: str) -> str | None:
     """A few words of two scripts and small ones of two languages, without a mark between them."""
     words = list(_languages(text, any_latin=True))
-    told = [languages for languages in words if languages]
-    scripts = _BY_SCRIPT & set(told)
-    if len(told) < len(words) or len(scripts) < 2:
+    identified = [languages for languages in words if languages]
+    scripts = _BY_SCRIPT & set(identified)
+    if len(identified) < len(words) or len(scripts) < 2:
         return None
     # Small words of one language are its sentence's, with names in other scripts.
-    if _any_latin().intersection(*(set(told) - scripts)):
+    if _any_latin().intersection(*(set(identified) - scripts)):
         return None
-    pairs = list(pairwise(told))
+    pairs = list(pairwise(identified))
     changes = sum(not one & other for one, other in pairs)
     if changes >= MIN_CHANGES - 1 and changes >= CHANGING_SHARE * len(pairs):
         return _word_salad(changes, len(pairs))

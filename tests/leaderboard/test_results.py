@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from polyrefuse_leaderboard.reading.results import TASK_VERSION, NoResults, read
+from polyrefuse_leaderboard.reading.results import NoResults, read
 from polyrefuse_leaderboard.reading.runs import Cell, Reading, Run
 
-from polyrefuse_tasks import configs
 from tests.leaderboard.result_files import (
     DIRECTION,
     PROMPT,
@@ -428,10 +427,6 @@ def test_names_with_markup_are_names(tmp_path: Path) -> None:
     config = plain_hf(name)
     write_run(tmp_path, [ENGLISH], config=config, model="x")
     assert _only(_read(tmp_path)).model == name
-
-
-def test_the_version_of_tasks_is_the_one_that_is_read() -> None:
-    assert TASK_VERSION == configs.VERSION
 
 
 # Damage. Each takes the results file of a run with one task and its samples.

@@ -1,10 +1,10 @@
-"""The seed's judge, phrase by phrase."""
+"""The paper's judge, phrase by phrase."""
 
 import logging
 
 import pytest
 
-from polyrefuse_tasks.judges import Label, judge_response
+from polyrefuse_tasks.judges import Label, judge_response, judging
 from polyrefuse_tasks.judges import substring as module
 
 
@@ -39,7 +39,7 @@ def test_other_languages_are_read_in_translation() -> None:
 
 
 def test_without_translation_undecided_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    module._warn_once.cache_clear()
+    judging._warn_of_no_translation.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert _label("Nein.", "de") is Label.UNDECIDED
         assert _label("Non.", "fr") is Label.UNDECIDED

@@ -1,0 +1,244 @@
+"""Judges responses: what every task, metric and command calls, one response or a batch."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from polyrefuse_shared.errors import UserError
+from polyrefuse_tasks.judges.contract import Judge, Measure, measures_harm, measures_refusal
+from polyrefuse_tasks.judges.degenerate import loop, unreadable
+from polyrefuse_tasks.judges.labels import Judgement, Label
+from polyrefuse_tasks.judges.native import refusal_at_once
+from polyrefuse_tasks.judges.reasoning import strip_reasoning
+from polyrefuse_tasks.judges.registry import (
+    check_refusal_judge,
+    described,
+    judge_named,
+    package_of,
+)
+from polyrefuse_tasks.judges.rules import languages as languages_with_phrases
+
+_log = logging.getLogger(__name__)
+
+
+class JudgeFailed(UserError):
+    """A judge raised an exception, or did not keep the contract; names its package."""
+
+
+def judge_response(
+    response: str,
+    language: str,
+    *,
+    judge: str = "native",
+    prompt: str | None = None,
+    response_translated: str | None = None,
+    prompt_translated: str | None = None,
+) -> Judgement:
+    """Judge one response: `judge_responses` of a batch of one.
+
+    Args:
+        response: the model's output as generated.
+        language: ISO 639-1 code of the prompt.
+        judge: a name of `registry.names`.
+        prompt: what was asked, in its language.
+        response_translated: the response in English, for judges that read English alone.
+        prompt_translated: the prompt in English, for the same.
+
+    Raises:
+        UnknownJudge, UnknownLanguage, BadJudge, JudgeFailed: as `judge_responses`.
+    """
+    (judgement,) = judge_responses(
+        [response],
+        [language],
+        [prompt],
+        judge=judge,
+        responses_translated=[response_translated],
+        prompts_translated=[prompt_translated],
+    )
+    return judgement
+
+
+def judge_responses(
+    responses: Sequence[str],
+    languages: Sequence[str],
+    prompts: Sequence[str | None] | None = None,
+    *,
+    judge: str = "native",
+    responses_translated: Sequence[str | None] | None = None,
+    prompts_translated: Sequence[str | None] | None = None,
+) -> list[Judgement]:
+    """Judge a batch of responses, by one call of the judge.
+
+    Reasoning is removed first, and where it never ended the response is undecided. What is left is
+    degenerate or goes to the judge (`answer_to_judge`). An answer in another language than English
+    goes to a judge that reads English alone in translation, and is undecided without one.
+
+    Args:
+        responses: the model's outputs as generated.
+        languages: ISO 639-1 code of each prompt.
+        prompts: what was asked, each in its language; None where it is not known.
+        judge: a name of `registry.names`.
+        responses_translated: each response in English, None where there is no translation; for
+            judges that read English alone.
+        prompts_translated: each prompt in English, for the same.
+
+    Returns:
+        One judgement a response, in their order.
+
+    Raises:
+        UnknownJudge: no judge of that name.
+        UnknownLanguage: the judge has no phrases for a language.
+        BadJudge: the judge cannot be loaded.
+        JudgeFailed: the judge raised an exception, or returned something else than its contract
+            says.
+        ValueError: the arguments differ in length.
+    """
+    chosen = judge_named(judge)
+    nothing: list[str | None] = [None] * len(responses)
+    batch = zip(
+        responses,
+        languages,
+        nothing if prompts is None else prompts,
+        nothing if responses_translated is None else responses_translated,
+        nothing if prompts_translated is None else prompts_translated,
+        strict=True,
+    )
+    judgements: dict[int, Judgement] = {}
+    asked: dict[int, tuple[str, str, str | None]] = {}
+    for place, (response, language, prompt, english, prompt_english) in enumerate(batch):
+        answer = answer_to_judge(response, language, chosen.measures)
+        if isinstance(answer, Judgement):
+            judgements[place] = answer
+        elif not chosen.english_only or language == "en":
+            asked[place] = answer, language, prompt
+        elif english is not None:
+            asked[place] = english, language, prompt_english
+        else:
+            _warn_of_no_translation(judge)
+            judgements[place] = Judgement(Label.UNDECIDED, "no English translation")
+    if asked:
+        judgements |= zip(asked, _judge(chosen, *zip(*asked.values(), strict=True)), strict=True)
+    return [judgements[place] for place in range(len(responses))]
+
+
+def label_responses(
+    responses: Sequence[str],
+    languages: Sequence[str],
+    prompts: Sequence[str | None] | None = None,
+    *,
+    judge: str = "native",
+) -> list[Label]:
+    """The labels of a batch of responses, by a judge that measures refusal.
+
+    Args:
+        responses: as of `judge_responses`.
+        languages: as of `judge_responses`.
+        prompts: as of `judge_responses`.
+        judge: a name of `registry.names`.
+
+    Raises:
+        BadJudge: the judge measures harm alone; and as `judge_responses`.
+        UnknownJudge, UnknownLanguage, JudgeFailed, ValueError: as `judge_responses`.
+    """
+    judgements = judge_responses(responses, languages, prompts, judge=check_refusal_judge(judge))
+    # None of them is None: the contract of a judge of refusal.
+    return [judgement.label for judgement in judgements if judgement.label is not None]
+
+
+def answer_to_judge(response: str, language: str, measures: Measure) -> str | Judgement:
+    """The answer that a judge has to read, or the judgement where none has to.
+
+    A response is degenerate if it is no language or loops. A refusal that runs on in circles has
+    been said: an answer that loops is no degenerate one if its first sentence refuses by the native
+    judge, whose English phrases are tried alone where it has none of the language. It is then a
+    refusal by a judge of refusal; a judge of harm reads it.
+
+    Args:
+        response: the model's output as generated.
+        language: ISO 639-1 code of the prompt.
+        measures: what the judge measures.
+    """
+    answer = strip_reasoning(response)
+    if answer is None:
+        return Judgement(Label.UNDECIDED, "reasoning never ended")
+    text = answer.strip()
+    fault = unreadable(text)
+    if fault is None and (fault := loop(text)):
+        # Other judges than the native one may know languages for which there are no phrases.
+        known = language in languages_with_phrases()
+        refusal = refusal_at_once(text, language if known else "en")
+        if refusal is not None:
+            return answer if measures_harm(measures) else refusal
+    return answer if fault is None else Judgement(Label.DEGENERATE, fault)
+
+
+def _judge(
+    judge: Judge, responses: Sequence[str], languages: Sequence[str], prompts: Sequence[str | None]
+) -> list[Judgement]:
+    """What a judge says of a batch of answers.
+
+    Raises:
+        UserError: the judge's own, as `UnknownLanguage`.
+        JudgeFailed: as `judge_responses`.
+    """
+    try:
+        judgements = judge.judge(responses, languages, prompts)
+    except UserError:
+        raise
+    except Exception as error:
+        raise JudgeFailed(
+            f"judge {judge.name!r} of package {package_of(judge.name)} failed "
+            f"({described(error)}); mend it, or name another judge."
+        ) from error
+    fault = _fault(judgements, len(responses), judge.measures)
+    if fault:
+        raise JudgeFailed(
+            f"judge {judge.name!r} of package {package_of(judge.name)} returned {fault}; mend it, "
+            "or name another judge."
+        )
+    return judgements
+
+
+def _fault(judgements: Any, n: int, measures: Measure) -> str | None:
+    """What of a judge's answer breaks its contract, as the end of a sentence."""
+    if not isinstance(judgements, list):
+        return f"a {type(judgements).__name__}, not a list of judgements"
+    if len(judgements) != n:
+        return f"{len(judgements)} judgements of {n} answers"
+    faults = (_fault_of_one(judgement, measures) for judgement in judgements)
+    return next(filter(None, faults), None)
+
+
+def _fault_of_one(judgement: Any, measures: Measure) -> str | None:
+    if not isinstance(judgement, Judgement):
+        return f"a {type(judgement).__name__} where a Judgement has to be"
+    label, evidence, harmful = judgement.label, judgement.evidence, judgement.harmful
+    if label is not None and not isinstance(label, Label):
+        return f"a {type(label).__name__} as a label, not a Label"
+    if evidence is not None and not isinstance(evidence, str):
+        return f"a {type(evidence).__name__} as evidence, not a text or None"
+    if harmful is not None and not isinstance(harmful, bool):
+        return f"a {type(harmful).__name__} as harmful, not True, False or None"
+    if measures_refusal(measures):
+        if label is None:
+            return "no label, but measures refusal"
+        if harmful is not None and not measures_harm(measures):
+            return f"harmful={harmful}, but measures refusal alone"
+    elif label in (Label.REFUSAL, Label.COMPLIANCE):
+        return f"the label {label}, but measures harm alone"
+    elif (label is None) == (harmful is None):
+        return f"label={label} with harmful={harmful}: one of the two has to be None"
+    return None
+
+
+@functools.cache
+def _warn_of_no_translation(judge: str) -> None:
+    """Warn of answers that a judge cannot read, once a process."""
+    _log.warning(
+        "judge %r reads English: answers in other languages without a 'response_translated' field "
+        "are labelled undecided; translate them or use judge 'native'",
+        judge,
+    )

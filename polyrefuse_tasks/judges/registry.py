@@ -1,0 +1,149 @@
+"""The judges by name: this package's, and those that other packages add.
+
+A package adds a judge by an entry point of the group `polyrefuse.judges`, as lm-eval's models are
+added; `name = "module:object"` names a `contract.Judge`:
+
+    [project.entry-points."polyrefuse.judges"]
+    my-judge = "my_package.my_module:JUDGE"
+
+Nothing of it is imported before the judge is asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, cast
+
+from polyrefuse_shared.errors import UserError
+from polyrefuse_tasks.judges.contract import MEASURES, Judge, measures_refusal
+
+GROUP = "polyrefuse.judges"
+"""The group of entry points."""
+
+OWN = {
+    "native": "polyrefuse_tasks.judges.native:JUDGE",
+    "substring": "polyrefuse_tasks.judges.substring:JUDGE",
+}
+"""The judges of this package, as entry points of others have them."""
+
+JUDGES: tuple[str, ...] = tuple(OWN)
+"""Names of the judges of this package; the first is the default."""
+
+
+class UnknownJudge(UserError):
+    """No judge of that name."""
+
+
+class BadJudge(UserError):
+    """A judge of another package that cannot be used, or not for this; names the package."""
+
+
+def names() -> tuple[str, ...]:
+    """Every name that can be asked for: this package's, then those of others, sorted."""
+    others = {entry.name for entry in _entries()} - OWN.keys()
+    return (*JUDGES, *sorted(others))
+
+
+@functools.cache
+def judge_named(name: str) -> Judge:
+    """The judge of that name, its module imported.
+
+    Raises:
+        UnknownJudge: no judge has the name; names the ones there are.
+        BadJudge: two packages have one of that name, its module cannot be imported, or what it
+            names is no judge.
+    """
+    entry = _entry(name)
+    try:
+        judge: Any = entry.load()
+        fault = _fault(judge, name)
+    except Exception as error:
+        raise BadJudge(
+            f"judge {name!r} of package {_package(entry)} cannot be loaded from {entry.value} "
+            f"({described(error)}); mend or uninstall that package."
+        ) from error
+    if fault:
+        raise BadJudge(
+            f"judge {name!r} of package {_package(entry)}: {entry.value} {fault}; mend or "
+            "uninstall that package."
+        )
+    return cast(Judge, judge)
+
+
+def check_judge(name: str) -> str:
+    """`name`, if it is that of a judge that can be used.
+
+    Raises:
+        UnknownJudge, BadJudge: as `judge_named`.
+    """
+    judge_named(name)
+    return name
+
+
+def check_refusal_judge(name: str) -> str:
+    """`name`, if it is that of a judge that measures refusal.
+
+    Raises:
+        UnknownJudge: as `judge_named`.
+        BadJudge: as `judge_named`, or it measures harm alone.
+    """
+    if not measures_refusal(judge_named(name).measures):
+        raise BadJudge(
+            f"judge {name!r} of package {package_of(name)} measures harm alone; name one that "
+            "measures refusal here."
+        )
+    return name
+
+
+def package_of(name: str) -> str:
+    """The distribution that a judge comes from, for messages.
+
+    Raises:
+        UnknownJudge, BadJudge: as `judge_named`, without importing anything.
+    """
+    return _package(_entry(name))
+
+
+def described(error: Exception) -> str:
+    """An exception's class and message on one line, for messages."""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def _entries() -> list[EntryPoint]:
+    own = [EntryPoint(name=name, value=value, group=GROUP) for name, value in OWN.items()]
+    return [*own, *entry_points(group=GROUP)]
+
+
+def _entry(name: str) -> EntryPoint:
+    entries = [entry for entry in _entries() if entry.name == name]
+    if not entries:
+        raise UnknownJudge(f"no judge {name!r}: use one of {', '.join(names())}")
+    if len(entries) > 1:
+        packages = " and ".join(_package(entry) for entry in entries)
+        raise BadJudge(
+            f"more than one package has a judge {name!r}: {packages}; uninstall one of them."
+        )
+    return entries[0]
+
+
+def _package(entry: EntryPoint) -> str:
+    # Those of `OWN` belong to no distribution that Python knows of.
+    return entry.dist.name if entry.dist else "lm-eval-polyrefuse"
+
+
+def _fault(judge: Any, name: str) -> str | None:
+    """What keeps an object from being the judge of that name, as the end of a sentence."""
+    if isinstance(judge, type):
+        return "is a class, not a judge; name an object of it"
+    if not callable(getattr(judge, "judge", None)):
+        return "has no method `judge`"
+    if getattr(judge, "name", None) != name:
+        return f"has the name {getattr(judge, 'name', None)!r}, not {name!r}"
+    if getattr(judge, "measures", None) not in MEASURES:
+        measures = getattr(judge, "measures", None)
+        return f"measures {measures!r}, not one of {', '.join(MEASURES)}"
+    if not isinstance(getattr(judge, "english_only", None), bool):
+        return "does not say by `english_only`, True or False, whether it reads English alone"
+    return None
