@@ -26,8 +26,8 @@ from polyrefuse_models.mcd.anchors import Anchors, load_anchors
 from polyrefuse_models.mcd.loss import Base, terms, weighted
 from polyrefuse_models.mcd.probes import Measure, fit
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
+from polyrefuse_models.mcd.settings import Settings
 from polyrefuse_models.mcd.states import batch_states, states, under
-from polyrefuse_models.mcd.train import Settings
 from polyrefuse_models.organism.evaluation import load_chat
 
 SETTINGS = Settings()

@@ -30,6 +30,7 @@ from polyrefuse_models.anatomy import dissect
 from polyrefuse_models.hooks import Hooks
 from polyrefuse_models.interventions import Ablation, ablate
 from polyrefuse_models.interventions.orthogonalise import orthogonalise
+from polyrefuse_models.organism.planted import planted
 from tests.models import make_llama
 
 MASSIVE = (3, 17, 101, 200)
@@ -90,16 +91,16 @@ def random_llama(width: int, layers: int) -> tuple[PreTrainedModel, Tensor]:
 @contextmanager
 def watched(model: PreTrainedModel, unit: Tensor) -> Iterator[list[Tensor]]:
     """Collects |x.r| / |x| at every block's input and at the final norm's."""
-    found: list[Tensor] = []
+    shares: list[Tensor] = []
 
     def look(_module: nn.Module, args: tuple, kwargs: dict) -> None:
         x = (args[0] if args else kwargs["hidden_states"]).double()
-        found.append(((x @ unit).abs() / x.norm(dim=-1)).flatten())
+        shares.append(((x @ unit).abs() / x.norm(dim=-1)).flatten())
 
     modules = [*model.model.layers, model.model.norm]
     handles = [m.register_forward_pre_hook(look, with_kwargs=True) for m in modules]
     try:
-        yield found
+        yield shares
     finally:
         for handle in handles:
             handle.remove()
@@ -115,7 +116,7 @@ def main() -> None:
     print(f"{'model':10}{'type':10}{'method':10}{'largest %':>12}{'mean %':>10}{'KL, nats':>12}")
     for name, (model, direction) in {
         "random": random_llama(asked.width, asked.layers),
-        "organism": (trained, planted.planted()),
+        "organism": (trained, planted()),
     }.items():
         torch.manual_seed(1)
         ids = torch.randint(3, model.config.vocab_size, (asked.prompts, 32))

@@ -1,4 +1,4 @@
-"""Pictures without a window system: figures of matplotlib's, as PNG."""
+"""Pictures without a window system: matplotlib figures, as PNG, and the colours in them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+PALETTE: dict[str, str] = {
+    "black": "#000000",
+    "orange": "#e69f00",
+    "sky blue": "#56b4e9",
+    "bluish green": "#009e73",
+    "blue": "#0072b2",
+    "vermilion": "#d55e00",
+    "reddish purple": "#cc79a7",
+}
+"""Okabe and Ito's colours, which colour-blind readers can tell apart (without their yellow, which
+is hard to see on white)."""
 
 
 def figure(size: tuple[float, float]) -> Figure:
