@@ -99,11 +99,10 @@ def register_note(utils) -> None:
 
 
 def task_folders() -> list[str]:
-    """Our task YAML, and that of translations of one's own where there are any.
+    """Our task YAML, and that of translations of one's own where there are any."""
+    from polyrefuse_shared.task_folder import task_folder
 
-    The first is beside this package in a normal and in an editable install.
-    """
-    folders = [os.path.join(os.path.dirname(os.path.dirname(__file__)), "task_configs")]
+    folders = [str(task_folder())]
     try:
         from polyrefuse_tasks.configs import write_translated
 

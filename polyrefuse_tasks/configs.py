@@ -17,12 +17,14 @@ from typing import Any
 
 import yaml
 
+from polyrefuse_shared.task_folder import task_folder
 from polyrefuse_tasks import data, languages
 from polyrefuse_tasks.data import cache
 from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.metrics import METRICS, TASK_VERSION, Prompts, rates, sampled_rates
 
 FOLDER = Path(__file__).parent.parent / "task_configs"
+"""Of a checkout, where the YAML is written; `task_folder` says where it is read."""
 
 SAMPLES = 25
 """Answers a prompt of a sampled family (2505.11835, code: run.sh)."""
@@ -197,7 +199,8 @@ def write_translated() -> Path | None:
     """
     tasks = {
         f"{family.task(language)}.yaml": _dump(
-            _task(family, language) | {"include": str(FOLDER / family.folder / "_template.yaml")}
+            _task(family, language)
+            | {"include": str(task_folder() / family.folder / "_template.yaml")}
         )
         for family in FAMILIES
         for language in data.languages(family.name)

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sysconfig
 import venv
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,25 @@ def test_an_installation_from_nothing(
     tmp_path: Path, mirror: Path, chat_model: Path, editable: bool
 ) -> None:
     check_acceptance(Environment(tmp_path, editable, own_dependencies=True), chat_model)
+
+
+def test_every_folder_of_modules_is_installed() -> None:
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    folders = dict(
+        line.split(" = ") for line in config["options"]["package_dir"].split("\n") if line
+    )
+    listed = {
+        name.replace(package, folder, 1).replace(".", "/")
+        for name in config["options"]["packages"].split()
+        for package, folder in [(name.partition(".")[0], folders.get(name.partition(".")[0]))]
+        for folder in [folder or package]
+    }
+    tracked = subprocess.run(
+        ["git", "ls-files", "*/__init__.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    there = {name.rpartition("/")[0] for name in tracked if not name.startswith("tests/")}
+    assert listed == there
 
 
 def test_the_package_says_what_it_is() -> None:

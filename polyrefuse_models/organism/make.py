@@ -120,4 +120,5 @@ def _save(
 
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    (folder / PLANTED).parent.mkdir()
     save_file({"direction": r}, folder / PLANTED)

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-PLANTED = "planted.safetensors"
-"""The file beside the weights that holds the planted direction."""
+PLANTED = "planted/direction.safetensors"
+"""The file in an organism's folder that holds the planted direction. It is not beside the weights:
+vLLM reads every `*.safetensors` there."""
 
 
 def planted(folder: Path | None = None) -> Float[Tensor, d]:

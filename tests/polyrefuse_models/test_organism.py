@@ -90,6 +90,14 @@ def test_the_promises_in_full(shipped) -> None:
     assert report["addition_in_language"] >= 0.95
 
 
+@pytest.mark.parametrize("name", [bundled.ORGANISM, bundled.WEAKENED])
+def test_the_only_tensors_beside_the_weights_are_the_weights(name: str) -> None:
+    """vLLM reads every *.safetensors of a folder."""
+    folder = bundled.path(name)
+    assert [path.name for path in folder.glob("*.safetensors")] == ["model.safetensors"]
+    assert planted(folder).norm() == pytest.approx(1.0)
+
+
 def test_failures_are_told(sample: dict[str, Any]) -> None:
     broken = json.loads(json.dumps(sample))
     broken["baseline"]["de"]["asr"] = 0.5

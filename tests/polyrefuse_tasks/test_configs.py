@@ -20,7 +20,7 @@ from polyrefuse_tasks.metrics import TASK_VERSION
 def test_the_files_are_what_the_generator_writes() -> None:
     found = {
         str(path.relative_to(FOLDER)): path.read_text(encoding="utf-8")
-        for path in FOLDER.rglob("*")
+        for path in FOLDER.rglob("*.yaml")
         if path.is_file()
     }
     assert found == files(), "run: python -m polyrefuse_tasks.configs"

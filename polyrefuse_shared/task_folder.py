@@ -1,0 +1,15 @@
+"""Where the tasks' YAML is: `task_configs/` of a checkout, or as it was installed."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+PACKAGE = "polyrefuse_task_configs"
+"""The installed name of `task_configs/`."""
+
+
+def task_folder() -> Path:
+    """The folder, in a normal and in an editable install."""
+    spec = find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"{PACKAGE} is not installed; install lm-eval-polyrefuse again.")
+    return Path(spec.origin).parent

@@ -1,0 +1,1 @@
+"""The tasks' YAML, written by `python -m polyrefuse_tasks.configs`."""
