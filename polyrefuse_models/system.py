@@ -67,7 +67,7 @@ def read_system(kind: str | None = "template", file: str | Path | None = None) -
             "system_file=FILE for a text of your own."
         )
     if file is None:
-        return System(kind)
+        return System("none" if kind == "none" else "template")
     if kind == "none":
         raise BadSystem(
             f"system=none asks for no system text and the system file {file} for one; give one of "

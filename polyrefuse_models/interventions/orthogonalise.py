@@ -8,7 +8,7 @@ never saved.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -82,8 +82,7 @@ def orthogonalise(
     unit = wide / wide.norm()
     anatomy = dissect(model)
     _untie(model)
-    embedding = anatomy.embedding.weight
-    _project(embedding, unit, dim=1)
+    _project(_matrix(anatomy.embedding, "weight"), unit, dim=1)
     for block in anatomy.blocks:
         for branch in (block.attention, block.mlp):
             if branch.projection is not None:
@@ -93,8 +92,9 @@ def orthogonalise(
 
 
 def _untie(model: PreTrainedModel) -> None:
-    head = model.get_output_embeddings()
-    if head is not None and head.weight is model.get_input_embeddings().weight:
+    head: Any = model.get_output_embeddings()
+    embedding: Any = model.get_input_embeddings()
+    if head is not None and head.weight is embedding.weight:
         head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
         model.config.get_text_config().tie_word_embeddings = False
 
@@ -107,7 +107,7 @@ def _project_linear(linear: nn.Linear, unit: Float[Tensor, "d"]) -> None:
 
 def _only_experts(branch: Branch, anatomy: Anatomy) -> bool:
     """Whether stacked experts are all that writes: a shared expert beside them would be missed."""
-    d = anatomy.embedding.weight.shape[1]
+    d = _matrix(anatomy.embedding, "weight").shape[1]
     linears = (module for module in branch.module.modules() if isinstance(module, nn.Linear))
     return bool(_experts(branch)) and all(linear.out_features != d for linear in linears)
 
@@ -132,12 +132,22 @@ def _project_experts(experts: nn.Module, unit: Float[Tensor, "d"]) -> None:
     [expert, 2 inner, d] or [expert, d, 2 inner].
     """
     d = len(unit)
-    _, rows, columns = experts.down_proj.shape
-    outputs_first = rows == d if rows != columns else experts.gate_up_proj.shape[-1] == d
-    _project(experts.down_proj, unit, dim=1 if outputs_first else 2)
+    written = _matrix(experts, "down_proj")
+    _, rows, columns = written.shape
+    outputs_first = (
+        rows == d if rows != columns else _matrix(experts, "gate_up_proj").shape[-1] == d
+    )
+    _project(written, unit, dim=1 if outputs_first else 2)
     bias = getattr(experts, "down_proj_bias", None)
     if bias is not None:
         _project(bias, unit, dim=1)
+
+
+def _matrix(module: nn.Module, name: str) -> Tensor:
+    """A parameter of a module; torch types every attribute as a tensor or a module."""
+    parameter = getattr(module, name)
+    assert isinstance(parameter, torch.Tensor)
+    return parameter
 
 
 def _project(weights: Tensor, unit: Float[Tensor, "d"], dim: int) -> None:

@@ -83,6 +83,10 @@ class BaselineHF(HFLM):
 
     asks: ClassVar[type[Asked]] = Nothing
 
+    # HFLM sets them without types.
+    think_end_token: str | int | None
+    cache_hook: CacheHook
+
     def __init__(
         self,
         pretrained: str | PreTrainedModel | None = None,
