@@ -50,13 +50,13 @@ def find(chat: ChatModel) -> artifact.Direction:
 
 
 def test_a_direction_is_found_again_without_running_the_model(kept: Path) -> None:
-    found = find(make_chat(batch_size=32))
+    direction = find(make_chat(batch_size=32))
     (folder,) = kept.iterdir()
     chat = make_chat(batch_size=8)
     again = find(replace(chat, model=unable(chat.model)))
-    assert again.sha256 == found.sha256
-    assert again.metadata == found.metadata
-    assert str(again.scores) == str(found.scores)  # there are NaN among them
+    assert again.sha256 == direction.sha256
+    assert again.metadata == direction.metadata
+    assert str(again.scores) == str(direction.scores)  # there are NaN among them
     assert list(kept.iterdir()) == [folder]
 
 
@@ -123,26 +123,26 @@ def test_the_checksum_is_of_every_byte_of_any_type() -> None:
 def test_a_damaged_one_is_extracted_anew(
     kept: Path, caplog: pytest.LogCaptureFixture, name: str, content: bytes | None
 ) -> None:
-    found = find(make_chat(batch_size=32))
+    direction = find(make_chat(batch_size=32))
     (folder,) = kept.iterdir()
     if content is None:
         (folder / name).unlink()
     else:
         (folder / name).write_bytes(content)
-    assert find(make_chat(batch_size=32)).sha256 == found.sha256
+    assert find(make_chat(batch_size=32)).sha256 == direction.sha256
     assert "extracting anew" in caplog.text
-    assert artifact.load(folder).sha256 == found.sha256
+    assert artifact.load(folder).sha256 == direction.sha256
 
 
 def test_one_that_cannot_be_ablated_is_extracted_anew(kept: Path) -> None:
-    found = find(make_chat(batch_size=32))
+    direction = find(make_chat(batch_size=32))
     (folder,) = kept.iterdir()
     for file in folder.iterdir():
         file.unlink()
     folder.rmdir()
-    artifact.save(replace(found, direction=torch.full((32,), torch.nan)), folder)
-    assert find(make_chat(batch_size=32)).sha256 == found.sha256
-    assert artifact.load(folder).sha256 == found.sha256
+    artifact.save(replace(direction, direction=torch.full((32,), torch.nan)), folder)
+    assert find(make_chat(batch_size=32)).sha256 == direction.sha256
+    assert artifact.load(folder).sha256 == direction.sha256
 
 
 def test_what_cannot_be_kept_is_used_all_the_same(

@@ -68,8 +68,8 @@ def test_difference_of_means_is_that_of_float64() -> None:
     harmful = generator.normal(1e3, 1, (50, 2, 3, 8)).astype(np.float32)
     harmless = generator.normal(1e3, 1, (40, 2, 3, 8)).astype(np.float32)
     expected = harmful.mean(0, dtype=np.float64) - harmless.mean(0, dtype=np.float64)
-    found = difference_of_means(torch.from_numpy(harmful), torch.from_numpy(harmless))
-    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+    difference = difference_of_means(torch.from_numpy(harmful), torch.from_numpy(harmless))
+    np.testing.assert_allclose(difference.numpy(), expected, atol=1e-6)
 
 
 def test_refusal_score_is_the_log_odds() -> None:
@@ -98,8 +98,8 @@ def a_direction(**metadata: object) -> Direction:
 
 def test_the_artifact_round_trips(tmp_path: Path) -> None:
     direction = a_direction(model="invented", position=-1, layer=0)
-    artifact.save(direction, tmp_path / "found")
-    read = artifact.load(tmp_path / "found")
+    artifact.save(direction, tmp_path / "new")
+    read = artifact.load(tmp_path / "new")
     assert torch.equal(read.direction, direction.direction)
     assert torch.equal(read.candidates, direction.candidates)
     assert (read.scores, read.metadata, read.sha256) == (
@@ -107,7 +107,7 @@ def test_the_artifact_round_trips(tmp_path: Path) -> None:
         direction.metadata,
         direction.sha256,
     )
-    first = json.loads((tmp_path / "found" / "scores.json").read_text())[0]
+    first = json.loads((tmp_path / "new" / "scores.json").read_text())[0]
     assert first == {
         "position": -1,
         "layer": 0,
@@ -121,11 +121,11 @@ def test_an_artifact_is_never_half_written_nor_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(TypeError):
-        artifact.save(a_direction(broken=object()), tmp_path / "found")
+        artifact.save(a_direction(broken=object()), tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
-    artifact.save(a_direction(), tmp_path / "found")
+    artifact.save(a_direction(), tmp_path / "new")
     with pytest.raises(CannotWrite, match="exists already"):
-        artifact.save(a_direction(), tmp_path / "found")
+        artifact.save(a_direction(), tmp_path / "new")
 
 
 def test_a_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path) -> None:
@@ -159,10 +159,10 @@ def test_a_folder_that_is_no_artifact_is_refused(tmp_path: Path) -> None:
         artifact.load(tmp_path / "absent")
     with pytest.raises(BadDirection, match="no direction.safetensors in it"):
         artifact.load(tmp_path)
-    artifact.save(a_direction(), tmp_path / "found")
-    (tmp_path / "found/direction.safetensors").write_bytes(b"\x80\x04.")
+    artifact.save(a_direction(), tmp_path / "new")
+    (tmp_path / "new/direction.safetensors").write_bytes(b"\x80\x04.")
     with pytest.raises(BadDirection, match="damaged"):
-        artifact.load(tmp_path / "found")
+        artifact.load(tmp_path / "new")
 
 
 @pytest.mark.parametrize(
@@ -182,35 +182,37 @@ def test_a_folder_that_is_no_artifact_is_refused(tmp_path: Path) -> None:
 def test_a_place_that_no_candidate_has_is_refused(
     tmp_path: Path, place: dict[str, object], said: str
 ) -> None:
-    artifact.save(a_direction(**place), tmp_path / "found")
+    artifact.save(a_direction(**place), tmp_path / "new")
     with pytest.raises(BadDirection, match=said):
-        artifact.load(tmp_path / "found")
+        artifact.load(tmp_path / "new")
 
 
 @pytest.mark.parametrize("name", [artifact.TENSORS, artifact.METADATA, artifact.SCORES])
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str) -> None:
-    artifact.save(a_direction(), tmp_path / "found")
-    (tmp_path / "found" / name).unlink()
-    (tmp_path / "found" / name).mkdir()
+    artifact.save(a_direction(), tmp_path / "new")
+    (tmp_path / "new" / name).unlink()
+    (tmp_path / "new" / name).mkdir()
     with pytest.raises(BadDirection, match="damaged one"):
-        artifact.load(tmp_path / "found")
+        artifact.load(tmp_path / "new")
 
 
 def test_a_document_nested_beyond_reading_is_refused(tmp_path: Path) -> None:
-    artifact.save(a_direction(), tmp_path / "found")
-    (tmp_path / "found" / artifact.METADATA).write_text("[" * 200_000)
+    artifact.save(a_direction(), tmp_path / "new")
+    (tmp_path / "new" / artifact.METADATA).write_text("[" * 200_000)
     with pytest.raises(BadDirection, match="damaged one"):
-        artifact.load(tmp_path / "found")
+        artifact.load(tmp_path / "new")
 
 
 def test_extraction_is_of_the_training_split_and_records_how(mirror: Path) -> None:
-    found = make_direction(make_chat(batch_size=32), sample("polyrefuse", "de"))
+    direction = make_direction(make_chat(batch_size=32), sample("polyrefuse", "de"))
     again = make_direction(make_chat(batch_size=32), sample("polyrefuse", "de"))
     other = make_direction(make_chat(batch_size=32), sample("polyrefuse", "de", seed=1))
-    assert found.sha256 == again.sha256 != other.sha256
-    assert found.candidates.shape == (3, 4, 32)
-    metadata = found.metadata
-    assert torch.equal(found.direction, found.candidates[metadata["position"], metadata["layer"]])
+    assert direction.sha256 == again.sha256 != other.sha256
+    assert direction.candidates.shape == (3, 4, 32)
+    metadata = direction.metadata
+    assert torch.equal(
+        direction.direction, direction.candidates[metadata["position"], metadata["layer"]]
+    )
     assert set(metadata["sha256"]) == {
         f"polyrefuse/{kind}_{split}_{language}.json"
         for kind, split, language in (
@@ -230,8 +232,8 @@ def test_extraction_is_of_the_training_split_and_records_how(mirror: Path) -> No
 
 
 def test_given_refusal_tokens_and_too_few_refusals_are_told(mirror: Path) -> None:
-    found = make_direction(make_chat(batch_size=32), sample(), tokens=[40])
+    direction = make_direction(make_chat(batch_size=32), sample(), tokens=[40])
     # One token in 264 of a random model is rarely more likely than all others together.
-    assert any("refusal score above 0" in warning for warning in found.metadata["warnings"])
-    assert any("all were used" in warning for warning in found.metadata["warnings"])
-    assert found.metadata["refusal_tokens_mass"] is None
+    assert any("refusal score above 0" in warning for warning in direction.metadata["warnings"])
+    assert any("all were used" in warning for warning in direction.metadata["warnings"])
+    assert direction.metadata["refusal_tokens_mass"] is None

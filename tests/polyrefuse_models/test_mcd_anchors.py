@@ -18,25 +18,25 @@ def same_english(text: str) -> str:
 
 
 def test_polyrefuse_has_what_the_protocol_does_not_test(mirror: Path) -> None:
-    found = load_anchors("polyrefuse", POLYREFUSE)
+    anchors = load_anchors("polyrefuse", POLYREFUSE)
     asked = {
         same_english(row.prompt)
         for name in ("advbench", "malicious_instruct")
         for row in data.load(name)
     }
-    assert not asked & {same_english(prompt) for prompt in found.prompts("en")}
-    assert {len(found.harmful[lang]) for lang in POLYREFUSE} == {94}
-    assert {len(found.harmless[lang]) for lang in POLYREFUSE} == {94}
-    assert found.labels == [0] * 94 + [1] * 94
+    assert not asked & {same_english(prompt) for prompt in anchors.prompts("en")}
+    assert {len(anchors.harmful[lang]) for lang in POLYREFUSE} == {94}
+    assert {len(anchors.harmless[lang]) for lang in POLYREFUSE} == {94}
+    assert anchors.labels == [0] * 94 + [1] * 94
 
 
 def test_rows_are_parallel(mirror: Path) -> None:
-    found = load_anchors("polyrefuse", ("de", "yo"))
+    anchors = load_anchors("polyrefuse", ("de", "yo"))
     english = {
         row.id: row for split in ("train", "val") for row in data.load("harmful", "yo", split)
     }
     english |= {row.id: row for row in data.load("harmless", "yo", "train")}
-    assert found.prompts("yo") == [english[id_].prompt for id_ in found.ids]
+    assert anchors.prompts("yo") == [english[id_].prompt for id_ in anchors.ids]
 
 
 def test_overlap_names_the_test_rows(mirror: Path) -> None:
@@ -49,17 +49,17 @@ def test_overlap_names_the_test_rows(mirror: Path) -> None:
 
 
 def test_the_papers_queries(mirror: Path) -> None:
-    found = load_anchors("custom", ("en",))
-    for kind, name in ((found.harmful, "harmful"), (found.harmless, "harmless")):
+    anchors = load_anchors("custom", ("en",))
+    for kind, name in ((anchors.harmful, "harmful"), (anchors.harmless, "harmless")):
         lines = (mirror / f"mcd/{name}_custom.txt").read_text(encoding="utf-8").splitlines()
         assert kind["en"] == lines
-    assert set(found.sha256) == {"mcd/harmful_custom.txt", "mcd/harmless_custom.txt"}
+    assert set(anchors.sha256) == {"mcd/harmful_custom.txt", "mcd/harmless_custom.txt"}
 
 
 def test_toyrefuse_is_compared_with_its_own_test_rows() -> None:
-    found = load_anchors("toyrefuse", ("en", "ja"))
-    assert len(found.prompts("ja")) == len(found.prompts("en")) == len(found.ids) == 320
-    assert found.overlap == {"toyrefuse_harmful": [], "toyrefuse_harmless": []}
+    anchors = load_anchors("toyrefuse", ("en", "ja"))
+    assert len(anchors.prompts("ja")) == len(anchors.prompts("en")) == len(anchors.ids) == 320
+    assert anchors.overlap == {"toyrefuse_harmful": [], "toyrefuse_harmless": []}
 
 
 def test_a_translation_that_lacks_rows(
@@ -76,9 +76,9 @@ def test_a_translation_that_lacks_rows(
     with pytest.raises(NotParallel, match="mcd_harmless has 100 anchors in en and 97 in da"):
         load_anchors("custom", ("en", "da"))
     file.write_text("\n".join(lines))
-    found = load_anchors("custom", ("en", "da"))
-    assert found.harmful["da"][7] == f"glorbon {found.ids[7]}"
-    assert found.overlap["advbench"] is None  # not in this mirror
+    anchors = load_anchors("custom", ("en", "da"))
+    assert anchors.harmful["da"][7] == f"glorbon {anchors.ids[7]}"
+    assert anchors.overlap["advbench"] is None  # not in this mirror
 
 
 def test_unknown_names() -> None:

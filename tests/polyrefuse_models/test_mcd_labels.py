@@ -152,5 +152,5 @@ def test_another_seed_samples_other_answers() -> None:
     harmful, harmless = anchors.harmful["en"], anchors.harmless["en"]
     texts = [sampled_answers(chat, harmful, seed=seed, **how) for seed in (0, 0, 1)]
     assert texts[0] == texts[1] != texts[2]
-    found = published_labels(chat, harmful, harmless, "en", seed=0, **how)
-    assert found.shape == (12,) and torch.isfinite(found).all()
+    labels = published_labels(chat, harmful, harmless, "en", seed=0, **how)
+    assert labels.shape == (12,) and torch.isfinite(labels).all()

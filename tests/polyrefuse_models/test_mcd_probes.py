@@ -73,7 +73,7 @@ def test_soft_labels_are_fitted_exactly(monkeypatch: pytest.MonkeyPatch) -> None
     generator = np.random.default_rng(0)
     points = generator.normal(size=(60, 4))
     labels = 1 / (1 + np.exp(-points @ [1.0, -2.0, 0.5, 0.0] - 0.3))
-    found = fit_probe(points, labels, seed=3)
+    probe = fit_probe(points, labels, seed=3)
     scale = points.std()
     order = np.arange(60)
     np.random.RandomState(3).shuffle(order)  # as scikit-learn's KFold does
@@ -89,7 +89,7 @@ def test_soft_labels_are_fitted_exactly(monkeypatch: pytest.MonkeyPatch) -> None
         best = minimize(loss, np.zeros(5), tol=1e-12).x
         expected.append([*best[:4] / scale, best[4]])
     weight = np.mean(expected, axis=0)
-    np.testing.assert_allclose([*found.weight.tolist(), found.bias], weight, atol=1e-3)
+    np.testing.assert_allclose([*probe.weight.tolist(), probe.bias], weight, atol=1e-3)
 
 
 def test_noise_stops_a_probe_early() -> None:

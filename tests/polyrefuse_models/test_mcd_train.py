@@ -71,24 +71,24 @@ def entropy(logits: np.ndarray, labels: np.ndarray) -> float:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_each_term_is_its_closed_form(seed: int) -> None:
     states, base, measure = random_loss(seed)
-    found = terms(states, base, measure)
-    assert {term.dtype for term in found} == {torch.float32}
+    losses = terms(states, base, measure)
+    assert {term.dtype for term in losses} == {torch.float32}
     x = (states.double().numpy() - measure.mean.double().numpy()) @ measure.basis.double().numpy()
     y = base.labels.double().numpy()
     for name in ("refusal", "harmfulness"):
         probe: Probe = getattr(measure, name)
         new = x[:, :4] @ probe.weight.double().numpy() + probe.bias
         old = getattr(base, name).double().numpy()
-        assert getattr(found, name).item() == pytest.approx(entropy(new - old, y), rel=1e-5)
+        assert getattr(losses, name).item() == pytest.approx(entropy(new - old, y), rel=1e-5)
     moved = (x - base.coordinates.double().numpy())[:, 4:]
-    assert found.norm.item() == pytest.approx(np.mean(moved**2), rel=1e-5)
+    assert losses.norm.item() == pytest.approx(np.mean(moved**2), rel=1e-5)
     apart = x - base.others.double().numpy()
-    assert found.multilingual.item() == pytest.approx(np.mean(apart**2), rel=1e-5)
+    assert losses.multilingual.item() == pytest.approx(np.mean(apart**2), rel=1e-5)
 
 
 def test_weights_and_ablations() -> None:
-    found = Terms(*torch.tensor([2.0, 3.0, 5.0, torch.inf]))
-    assert weighted(found, Terms(1.0, 1e-2, 1e-3, 0.0)).item() == pytest.approx(2.035)
+    losses = Terms(*torch.tensor([2.0, 3.0, 5.0, torch.inf]))
+    assert weighted(losses, Terms(1.0, 1e-2, 1e-3, 0.0)).item() == pytest.approx(2.035)
     states, base, measure = random_loss()
     alone = terms(states, replace(base, others=None), measure)
     assert alone.multilingual.item() == 0
@@ -168,35 +168,35 @@ def test_the_loss_falls_and_the_artifact_loads_on_every_architecture(
         learning_rate=3e-4,
     )
     checkpoint = Checkpoint(tmp_path / "prompt", identity(chat, anchors, settings))
-    found = train(chat, anchors, settings, checkpoint)
-    loss = [float(weighted(step, settings.weights)) for step in found.losses]
+    result = train(chat, anchors, settings, checkpoint)
+    loss = [float(weighted(step, settings.weights)) for step in result.losses]
     assert loss[-1] < loss[0] - 1e-4
-    artifact.save(found.prompt, tmp_path / "prompt", {})
+    artifact.save(result.prompt, tmp_path / "prompt", {})
     again = artifact.load(tmp_path / "prompt")
-    assert torch.equal(again.vectors, found.prompt.vectors)
+    assert torch.equal(again.vectors, result.prompt.vectors)
     again.check(width(chat.model), "prompt")
     seen = {}
-    for name, vectors in (("trained", found.prompt.vectors), ("loaded", again.vectors)):
+    for name, vectors in (("trained", result.prompt.vectors), ("loaded", again.vectors)):
         with installed(chat.model, SoftPrompt(chat.tokenizer, vectors)) as soft:
             seen[name] = states(under(chat, soft.text), anchors.prompts("de"))
     assert torch.equal(seen["trained"], seen["loaded"])
-    coordinates = found.measure.coordinates(seen["loaded"])
-    torch.testing.assert_close(coordinates, found.after["de"], atol=1e-4, rtol=1e-4)
+    coordinates = result.measure.coordinates(seen["loaded"])
+    torch.testing.assert_close(coordinates, result.after["de"], atol=1e-4, rtol=1e-4)
 
 
 def test_the_loss_falls_in_sequence_too(tmp_path: Path) -> None:
     settings = replace(SETTINGS, epochs=6, learning_rate=1e-2)
-    found = trained(tmp_path / "prompt", settings)
-    assert len(found.losses) == 2 * 6 * 3
-    loss = [float(weighted(step, settings.weights)) for step in found.losses]
+    result = trained(tmp_path / "prompt", settings)
+    assert len(result.losses) == 2 * 6 * 3
+    loss = [float(weighted(step, settings.weights)) for step in result.losses]
     # One language's epochs: the other's have another base.
     assert np.mean(loss[15:18]) < np.mean(loss[:3]) - 0.001
     assert np.mean(loss[33:]) < np.mean(loss[18:21])
-    pictures = {"training.png": training_png(found), "states.png": states_png(found)}
-    artifact.save(found.prompt, tmp_path / "prompt", pictures)
+    pictures = {"training.png": training_png(result), "states.png": states_png(result)}
+    artifact.save(result.prompt, tmp_path / "prompt", pictures)
     again = artifact.load(tmp_path / "prompt")
-    assert torch.equal(again.vectors, found.prompt.vectors)
-    assert again.metadata == json.loads(json.dumps(found.prompt.metadata))
+    assert torch.equal(again.vectors, result.prompt.vectors)
+    assert again.metadata == json.loads(json.dumps(result.prompt.metadata))
     assert again.metadata["anchors"]["ids"] == list(invented("en").ids)
     assert again.metadata["settings"]["weights"]["norm"] == 1.0
     for name in pictures:
@@ -226,10 +226,10 @@ def test_every_term_changes_the_prompt(term: str, tmp_path: Path) -> None:
 
 
 def test_mixed_languages_take_as_many_steps(tmp_path: Path) -> None:
-    found = trained(tmp_path / "mixed", replace(SETTINGS, mixed=True))
+    mixed = trained(tmp_path / "mixed", replace(SETTINGS, mixed=True))
     one_by_one = trained(tmp_path / "sequence")
-    assert len(found.losses) == len(one_by_one.losses) == 12
-    assert not torch.equal(found.prompt.vectors, one_by_one.prompt.vectors)
+    assert len(mixed.losses) == len(one_by_one.losses) == 12
+    assert not torch.equal(mixed.prompt.vectors, one_by_one.prompt.vectors)
 
 
 @pytest.mark.parametrize("reshuffled", [True, False])
@@ -261,8 +261,8 @@ def test_the_vectors_have_the_model_s_precision_in_training(precision: str, tmp_
     chat, anchors = chat_of(), invented("en", "de")
     chat.model.to(torch.bfloat16)
     settings = replace(SETTINGS, precision=precision)
-    found = train(chat, anchors, settings, Checkpoint(tmp_path, identity(chat, anchors, settings)))
-    vectors = found.prompt.vectors
+    result = train(chat, anchors, settings, Checkpoint(tmp_path, identity(chat, anchors, settings)))
+    vectors = result.prompt.vectors
     begun = embed_text(chat.model, chat.tokenizer, SAFETY_PROMPTS[settings.init])
     assert (vectors.float() != begun).any()
     representable = torch.equal(vectors.float(), vectors.to(torch.bfloat16).float())
@@ -271,10 +271,10 @@ def test_the_vectors_have_the_model_s_precision_in_training(precision: str, tmp_
 
 def test_the_papers_settings_train_a_prompt(tmp_path: Path) -> None:
     settings = replace(PRESETS["paper"], epochs=1, answers=3, max_new_tokens=12, init="short")
-    found = trained(tmp_path / "prompt", settings)
-    assert len(found.losses) == 2 * 2
-    assert np.isfinite(np.array(found.losses)).all()
-    metadata = found.prompt.metadata
+    result = trained(tmp_path / "prompt", settings)
+    assert len(result.losses) == 2 * 2
+    assert np.isfinite(np.array(result.losses)).all()
+    metadata = result.prompt.metadata
     assert metadata["settings"]["probes"] == metadata["settings"]["labels"] == "published"
     assert set(metadata["not_refused"]["none"]) == {"en"}
     # A random model does not write three lines in twelve tokens, so that no harmful query complies.
@@ -328,8 +328,8 @@ def test_states_are_those_of_single_prompts(model_type: str) -> None:
     chat = chat_of(model=tiny(model_type, vocab_size=len(SPECIAL) + 256, **window))
     prompted = under(chat, "Mind the glorbons.")
     prompts = invented("en").prompts("en")
-    found = states(prompted, prompts)
-    for prompt, state in zip(prompts, found, strict=True):
+    last_states = states(prompted, prompts)
+    for prompt, state in zip(prompts, last_states, strict=True):
         text = f"<s><|system|>Mind the glorbons.<|end|><|user|>{prompt}<|end|><|assistant|>\n"
         ids = chat.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
         with torch.no_grad():
@@ -367,13 +367,13 @@ def test_labels_are_shares_of_what_is_not_refused(monkeypatch: pytest.MonkeyPatc
     torch.manual_seed(4)
     undisturbed = torch.rand(1)
     torch.manual_seed(4)
-    found = soft_labels(chat, prompts, "yo", seed=7, **given)
+    labels = soft_labels(chat, prompts, "yo", seed=7, **given)
     assert torch.equal(torch.rand(1), undisturbed)
     assert len(judged) == 12 * 5 and {language for _, language in judged} == {"yo"}
     assert len({text for text, _ in judged}) > 12
     kept = sum(sum(text.encode()) % 2 == 0 for text, _ in judged)
-    assert found.sum().item() == pytest.approx(kept / 5)
-    assert torch.equal(soft_labels(chat, prompts, "yo", seed=7, **given), found)
+    assert labels.sum().item() == pytest.approx(kept / 5)
+    assert torch.equal(soft_labels(chat, prompts, "yo", seed=7, **given), labels)
     first = list(judged[:60])
     soft_labels(chat, prompts, "yo", seed=8, **given)
     assert judged[-60:] != first

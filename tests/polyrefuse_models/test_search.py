@@ -123,12 +123,12 @@ def test_the_choice_is_that_of_scoring_everything(
     chosen, scored = search(trial, rule)
     assert (chosen.position, chosen.layer) == by_the_rule(complete, 4, rule)
     assert [(c.position, c.layer) for c in scored] == [(c.position, c.layer) for c in complete]
-    for found, expected in zip(scored, complete, strict=True):
-        assert (found.steering_score is None) == (found != chosen)
-        assert (found.refusal_score is None) == (found.layer == 3)  # int(0.8 * 4)
+    for candidate, expected in zip(scored, complete, strict=True):
+        assert (candidate.steering_score is None) == (candidate != chosen)
+        assert (candidate.refusal_score is None) == (candidate.layer == 3)  # int(0.8 * 4)
         for name in ("refusal_score", "steering_score", "kl_div_score"):
-            if getattr(found, name) is not None:
-                assert getattr(found, name) == pytest.approx(getattr(expected, name), abs=1e-4)
+            if getattr(candidate, name) is not None:
+                assert getattr(candidate, name) == pytest.approx(getattr(expected, name), abs=1e-4)
     if quantile == 0.9:
         assert sum(c.kl_div_score is not None for c in scored) <= 2
 
@@ -192,8 +192,8 @@ def test_all_scores_are_those_of_each_candidate_alone(chat: ChatModel) -> None:
     complete = every_score(trial)
     chosen, scored = score_all(trial)
     assert (chosen.position, chosen.layer) == by_the_rule(complete, 4, DEFAULT)
-    for found, expected in zip(scored, complete, strict=True):
-        assert list(found.record().values()) == pytest.approx(
+    for candidate, expected in zip(scored, complete, strict=True):
+        assert list(candidate.record().values()) == pytest.approx(
             list(expected.record().values()), abs=1e-4
         )
 
@@ -219,10 +219,10 @@ def test_a_candidate_is_left_at_the_prompt_where_its_sum_exceeds_the_limit(
 
     rows: list[int] = []
     chat.model.register_forward_hook(lambda _m, _a, output: rows.append(len(output.logits)))
-    found = divergences(chat, directions, prompts, torch.tensor(np.array(base)).float(), limit)
+    means = divergences(chat, directions, prompts, torch.tensor(np.array(base)).float(), limit)
     expected = [None if row.any() else terms[i].mean() for i, row in enumerate(over)]
-    assert [score is None for score in found] == [score is None for score in expected]
-    assert [f for f in found if f] == pytest.approx([e for e in expected if e], abs=1e-4)
+    assert [score is None for score in means] == [score is None for score in expected]
+    assert [f for f in means if f] == pytest.approx([e for e in expected if e], abs=1e-4)
     head, *after = rows
     assert head == 3
     assert after == [sum(n > at for n in passes) for at in range(max(passes))]
@@ -279,7 +279,7 @@ def test_every_architecture_gives_the_scores_of_each_candidate_alone(model_type:
     model = tiny(model_type, vocab_size=len(chat.tokenizer), **window)
     trial = make_trial(replace(chat, model=model), positions=1)
     _, scored = score_all(trial)
-    for found, expected in zip(scored, every_score(trial), strict=True):
-        assert list(found.record().values()) == pytest.approx(
+    for candidate, expected in zip(scored, every_score(trial), strict=True):
+        assert list(candidate.record().values()) == pytest.approx(
             list(expected.record().values()), abs=1e-4
         )
