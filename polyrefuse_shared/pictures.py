@@ -1,12 +1,56 @@
-"""Pictures without a window system: figures of matplotlib's, as PNG."""
+"""Pictures without a window system: matplotlib's figures, their colours, and how they are saved."""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+OKABE_ITO: dict[str, str] = {
+    "black": "#000000",
+    "orange": "#e69f00",
+    "sky blue": "#56b4e9",
+    "bluish green": "#009e73",
+    "yellow": "#f0e442",
+    "blue": "#0072b2",
+    "vermilion": "#d55e00",
+    "reddish purple": "#cc79a7",
+}
+"""Okabe and Ito's colours, which colour-blind readers can tell apart (Okabe and Ito 2008, Color
+Universal Design). A picture gives each a marker or a hatch as well."""
+
+INK, PAPER = "#1b1c1d", "#fefefe"
+"""Of an SVG picture's lines and text, and of its ground."""
+
+SVG_STYLE: dict[str, Any] = {
+    # Text stays text, for screen readers and for a page's own font.
+    "svg.fonttype": "none",
+    # The same picture has the same bytes.
+    "svg.hashsalt": "polyrefuse",
+    # A dollar in a name begins no formula.
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.facecolor": PAPER,
+    "figure.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "grid.color": INK,
+    "grid.alpha": 0.15,
+    "grid.linewidth": 0.6,
+}
+"""Settings of matplotlib for SVG pictures."""
 
 
 def figure(size: tuple[float, float]) -> Figure:
@@ -21,4 +65,22 @@ def png(drawn: Figure) -> bytes:
     """The figure's picture."""
     picture = io.BytesIO()
     drawn.savefig(picture, format="png", dpi=150)
+    return picture.getvalue()
+
+
+@contextmanager
+def svg_style() -> Iterator[None]:
+    """Draw and save with `SVG_STYLE`, whatever the user's own settings of matplotlib are."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(SVG_STYLE)
+        yield
+
+
+def svg(drawn: Figure) -> str:
+    """The figure as SVG, the same text for the same figure; within `svg_style`."""
+    picture = io.StringIO()
+    drawn.savefig(picture, format="svg", metadata={"Date": None, "Creator": None})
     return picture.getvalue()

@@ -12,6 +12,7 @@ from polyrefuse_leaderboard import model_rows as models
 from polyrefuse_leaderboard.page import charts as figures
 from polyrefuse_leaderboard.transfers import Transfer
 
+from polyrefuse_shared.pictures import INK
 from tests.leaderboard.invented import board, record, with_means
 
 MARKUP = "<b>&</b> $\\frac{1} \"']]> $5 _x"
@@ -141,6 +142,6 @@ class TestPictures:
         assert all(name.startswith("p1-") for name in ids)
         for target in re.findall(r'(?:href="#|url\(#)([^")]*)', part):
             assert target in ids
-        assert figures.INK not in part
+        assert INK not in part
         assert "currentColor" in part
         assert "<metadata" not in part
