@@ -63,21 +63,22 @@ def records(reading: Reading) -> list[Record]:
     """
     groups: dict[tuple[str, ...], list[tuple[Run, Cell]]] = defaultdict(list)
     for run in reading.runs:
-        said = run.model, run.revision, run.condition, run.intervention
+        subject = run.model, run.revision, run.condition, run.intervention
         for cell in run.cells:
-            groups[(*said, cell.generation, cell.dataset, cell.judge)].append((run, cell))
+            answers = (*subject, cell.generation, cell.dataset, cell.judge)
+            groups[answers].append((run, cell))
     grouped = [(key, list(_rates(groups.pop(key)))) for key in sorted(groups)]
     n = np.array([rate.n for _, rates in grouped for rate in rates], dtype=float)
     value = np.array([rate.value for _, rates in grouped for rate in rates])
     ends = zip(*(end.tolist() for end in wilson(value * n, n)), strict=True)
-    found: list[Record] = []
+    every: list[Record] = []
     for key, rates in grouped:
         cells = [_record(key, rate, *next(ends)) for rate in rates]
-        found += cells
+        every += cells
         for mean in means(cells):
             values = [rate.values() for rate in rates if rate.metric == mean.metric]
-            found.append(_clustered(mean, values))
-    return found
+            every.append(_clustered(mean, values))
+    return every
 
 
 def means(records: Iterable[Record]) -> list[Record]:
@@ -126,10 +127,10 @@ def _rates(members: Sequence[tuple[Run, Cell]]) -> Iterable[_Rate]:
                 yield _Rate(run.run, language, metric, cell.rates[metric], cell.n, mean, look)
         if english and language != SOURCE:
             pair = partial(_loopholes, english[1], cell)
-            found = pair()
-            if found:
-                share = fmean(found.values())
-                yield _Rate(run.run, language, LOOPHOLE, share, len(found), False, pair)
+            loopholes = pair()
+            if loopholes:
+                share = fmean(loopholes.values())
+                yield _Rate(run.run, language, LOOPHOLE, share, len(loopholes), False, pair)
 
 
 def _unknown() -> None:

@@ -26,7 +26,7 @@ Universal Design). A picture gives each a marker or a hatch as well."""
 INK, PAPER = "#1b1c1d", "#fefefe"
 """Of an SVG picture's lines and text, and of its ground."""
 
-SVG_STYLE: dict[str, Any] = {
+SVG_STYLE: dict[Any, Any] = {
     # Text stays text, for screen readers and for a page's own font.
     "svg.fonttype": "none",
     # The same picture has the same bytes.

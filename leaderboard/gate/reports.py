@@ -142,15 +142,15 @@ def summary(outcome: Outcome) -> str:
 
 
 def sentences(outcome: Outcome) -> Iterator[str]:
-    """What fails and what is to be known, a line each; the same of several languages once."""
+    """What fails, and the notes, a line each; what holds of several languages stands once."""
     for (dataset, metric, _), group in _groups(outcome.comparisons):
-        said: dict[tuple[str, str], list[str]] = {}
+        languages_of: dict[tuple[str, str], list[str]] = {}
         for comparison in group:
-            sentences = [("FAIL", failure) for failure in comparison.failures]
-            sentences += [("note", note) for note in comparison.notes]
-            for each in sentences:
-                said.setdefault(each, []).append(comparison.before.language)
-        for (kind, sentence), languages in said.items():
+            remarks = [("FAIL", failure) for failure in comparison.failures]
+            remarks += [("note", note) for note in comparison.notes]
+            for remark in remarks:
+                languages_of.setdefault(remark, []).append(comparison.before.language)
+        for (kind, sentence), languages in languages_of.items():
             yield _clean(f"{kind} {dataset} {metric} in {', '.join(languages)}: {sentence}")
     yield from (_clean(f"FAIL {problem}") for problem in outcome.problems)
     yield from (_clean(f"note {note}") for note in outcome.notes)

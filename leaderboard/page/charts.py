@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from polyrefuse_leaderboard.model_rows import Row, pareto_front
 from polyrefuse_leaderboard.records import Record
-from polyrefuse_leaderboard.table import CONDITIONS, percent, place
+from polyrefuse_leaderboard.table import CONDITIONS, percent, position_in
 
 from polyrefuse_shared.pictures import INK, OKABE_ITO, PAPER, figure, svg, svg_style
 
@@ -289,7 +289,7 @@ def _heat_map(
 
 
 def _style(condition: str) -> int:
-    return min(place(condition, CONDITIONS), len(STYLES) - 1)
+    return min(position_in(condition, CONDITIONS), len(STYLES) - 1)
 
 
 def _floor(percentage: float) -> float:

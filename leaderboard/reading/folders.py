@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from polyrefuse_leaderboard.reading.documents import shown
+from polyrefuse_leaderboard.reading.documents import printable
 
 _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.jsonl?$")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ResultsFile:
     """A results file, its name for messages, its date, and the names of the files beside it."""
 
     path: Path
@@ -24,7 +24,7 @@ class Found:
     beside: frozenset[str]
 
 
-def find(paths: Sequence[Path], problems: list[str]) -> Iterator[Found]:
+def find_results(paths: Sequence[Path], problems: list[str]) -> Iterator[ResultsFile]:
     """Each results file once, whatever paths lead to it; folders and names sorted.
 
     Args:
@@ -37,7 +37,7 @@ def find(paths: Sequence[Path], problems: list[str]) -> Iterator[Found]:
         # Not Path's own: they raise where a name is too long, or a folder above is locked.
         is_file = os.path.isfile(path)
         if not is_file and not os.path.isdir(path):
-            problems.append(f"{shown(path)} does not exist; name a results file or a folder.")
+            problems.append(f"{printable(path)} does not exist; name a results file or a folder.")
             continue
         locked: list[OSError] = []
         walked = os.walk(path.parent if is_file else path, onerror=locked.append)
@@ -51,8 +51,8 @@ def find(paths: Sequence[Path], problems: list[str]) -> Iterator[Found]:
                     empty = False
                     if _date_id(name) not in dates:
                         problems.append(
-                            f"{shown(Path(folder, name))} has no results file of its date beside "
-                            "it; put the two into one folder."
+                            f"{printable(Path(folder, name))} has no results file of its date "
+                            "beside it; put the two into one folder."
                         )
                 elif _is_results(name) or is_file:
                     empty = False
@@ -60,14 +60,15 @@ def find(paths: Sequence[Path], problems: list[str]) -> Iterator[Found]:
                     if real not in seen:
                         seen.add(real)
                         file = Path(folder, name)
-                        yield Found(file, shown(file), _date_id(name), beside)
+                        yield ResultsFile(file, printable(file), _date_id(name), beside)
         problems += [
-            f"{shown(error.filename)} cannot be read ({error.strerror}); allow it or move it away."
+            f"{printable(error.filename)} cannot be read ({error.strerror}); allow it or move it "
+            "away."
             for error in locked
         ]
         if empty and not locked:
             problems.append(
-                f"{shown(path)} holds no results_*.json; name what --output_path named."
+                f"{printable(path)} holds no results_*.json; name what --output_path named."
             )
 
 
@@ -81,5 +82,5 @@ def _is_samples(name: str) -> bool:
 
 
 def _date_id(name: str) -> str:
-    found = _DATE.search(name)
-    return found[1] if found else Path(name).stem
+    date = _DATE.search(name)
+    return date[1] if date else Path(name).stem

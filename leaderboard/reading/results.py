@@ -21,11 +21,11 @@ from polyrefuse_leaderboard.reading.documents import (
     is_number,
     parse,
     part,
-    shown,
+    printable,
     text,
 )
 from polyrefuse_leaderboard.reading.duplicates import newest
-from polyrefuse_leaderboard.reading.folders import Found, find
+from polyrefuse_leaderboard.reading.folders import ResultsFile, find_results
 from polyrefuse_leaderboard.reading.requests import effective
 from polyrefuse_leaderboard.reading.runs import Cell, Reading, Run
 from polyrefuse_leaderboard.reading.samples import Asked, read_samples
@@ -42,8 +42,8 @@ TOLERANCE = 1e-6
 MOST_PROMPTS = 10**9
 """A count of prompts above it is a mistake; statistics would overflow at some number."""
 
-MOST_SAID = 5
-"""Of what could not be used, where nothing could."""
+MOST_REASONS = 5
+"""Sentences on what could not be used, where nothing could, at most."""
 
 PREFIXES = ("polyrefuse_", "toyrefuse_", "mcd_")
 """How the names of our tasks begin."""
@@ -66,19 +66,19 @@ def read(paths: Sequence[Path], *, include_samples: bool = False) -> Reading:
     runs: list[Run] = []
     problems: list[str] = []
     notes: list[str] = []
-    for found in find(paths, problems):
+    for file in find_results(paths, problems):
         known = len(problems)
         try:
-            run = _run(found, include_samples, problems)
+            run = _run(file, include_samples, problems)
         except BadResults as error:
             problems.append(str(error))
             continue
         if run.cells:
             runs.append(run)
         elif len(problems) == known:
-            notes.append(f"{found.name} is left out: none of its tasks is one of polyrefuse.")
+            notes.append(f"{file.name} is left out: none of its tasks is one of polyrefuse.")
     if not runs:
-        first, more = [*problems, *notes][:MOST_SAID], len(problems) + len(notes) - MOST_SAID
+        first, more = [*problems, *notes][:MOST_REASONS], len(problems) + len(notes) - MOST_REASONS
         if more > 0:
             first.append(f"And {more} more files or tasks cannot be used.")
         raise NoResults(" ".join(first) or "No results; name folders that hold some.")
@@ -86,43 +86,43 @@ def read(paths: Sequence[Path], *, include_samples: bool = False) -> Reading:
     return Reading(tuple(kept), tuple(problems), (*notes, *left_out))
 
 
-def _run(found: Found, include_samples: bool, problems: list[str]) -> Run:
-    """One results file; a task that cannot be used is told to `problems`.
+def _run(file: ResultsFile, include_samples: bool, problems: list[str]) -> Run:
+    """One results file; a sentence for each task that cannot be used is added to `problems`.
 
     Raises:
         BadResults: none of it can be used.
     """
-    where = found.name
+    where = file.name
     try:
-        told = parse(found.path.read_bytes(), where)
+        document = parse(file.path.read_bytes(), where)
     except OSError as error:
         raise BadResults(f"{where} cannot be read ({error.strerror}); {AGAIN}") from None
     for name in ("config", "configs", "results"):
-        part(told, name, where)
-    date = told.get("date")
+        part(document, name, where)
+    date = document.get("date")
     if not is_number(date):
         raise BadResults(f"{where}: date is {reprlib.repr(date)}, not a number; {AGAIN}")
-    arguments = identity.arguments_of(told["config"], where)
-    condition, intervention = identity.intervention(told, where)
+    arguments = identity.arguments_of(document["config"], where)
+    condition, intervention = identity.intervention(document, where)
     cells = []
     faults = {}
-    for task in _tasks(told):
+    for task in _tasks(document):
         try:
-            cells.append(_cell(found, told, task, arguments, include_samples))
+            cells.append(_cell(file, document, task, arguments, include_samples))
         except BadResults as error:
-            faults[shown(task)] = str(error)
+            faults[printable(task)] = str(error)
     run = Run(
-        run=shown(f"{found.path.absolute().parent.name}/{found.date_id}"),
-        path=found.path,
+        run=printable(f"{file.path.absolute().parent.name}/{file.date_id}"),
+        path=file.path,
         date=float(date),
-        model=identity.model(told, arguments, where),
-        revision=identity.revision(told, arguments, where),
+        model=identity.model(document, arguments, where),
+        revision=identity.revision(document, arguments, where),
         condition=condition,
         intervention=intervention,
         cells=tuple(cells),
-        settings=identity.settings(told, arguments),
-        anchors_overlap=identity.anchors_overlap(told["config"]),
-        warnings=(*identity.warnings(told["config"]), *_unsaved(cells)),
+        settings=identity.settings(document, arguments),
+        anchors_overlap=identity.anchors_overlap(document["config"]),
+        warnings=(*identity.warnings(document["config"]), *_unsaved(cells)),
     )
     problems.extend(_together(faults))
     return run
@@ -144,7 +144,7 @@ def _unsaved(cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def _together(faults: Mapping[str, str]) -> Iterator[str]:
-    """What is wrong with each of a file's tasks, said once for those with the same fault."""
+    """What is wrong with each of a file's tasks, one sentence for those with the same fault."""
     alike: dict[str, list[str]] = defaultdict(list)
     for task, fault in faults.items():
         alike[fault.replace(task, "")].append(fault)
@@ -152,14 +152,14 @@ def _together(faults: Mapping[str, str]) -> Iterator[str]:
         yield f"{fault[:-1]}; so it is with {len(others)} more of its tasks." if others else fault
 
 
-def _tasks(told: Mapping[str, Any]) -> list[str]:
+def _tasks(document: Mapping[str, Any]) -> list[str]:
     """Names of our tasks; other packages' tasks and all groups apart."""
-    groups = told.get("groups"), told.get("group_subtasks")
+    groups = document.get("groups"), document.get("group_subtasks")
     not_tasks = {name for group in groups if isinstance(group, dict) for name in group}
-    configs = told["configs"]
+    configs = document["configs"]
     return [
         name
-        for name in sorted(configs.keys() | told["results"].keys())
+        for name in sorted(configs.keys() | document["results"].keys())
         if name not in not_tasks and (name.startswith(PREFIXES) or _is_ours(configs.get(name)))
     ]
 
@@ -170,8 +170,8 @@ def _is_ours(config: Any) -> bool:
 
 
 def _cell(
-    found: Found,
-    told: Mapping[str, Any],
+    file: ResultsFile,
+    document: Mapping[str, Any],
     task: str,
     arguments: Mapping[str, Any],
     include_samples: bool,
@@ -180,9 +180,9 @@ def _cell(
     Raises:
         BadResults: the task cannot be used.
     """
-    where = f"{found.name}, {shown(task)}"
-    config = part(told["configs"], task, f"{found.name}, configs")
-    outcome = part(told["results"], task, f"{found.name}, results")
+    where = f"{file.name}, {printable(task)}"
+    config = part(document["configs"], task, f"{file.name}, configs")
+    outcome = part(document["results"], task, f"{file.name}, results")
     prompts = part(config, "dataset_kwargs", where)
     metadata = part(config, "metadata", where)
     version = metadata.get("version")
@@ -214,27 +214,27 @@ def _cell(
         language=text(prompts.get("lang"), "lang", where),
         harmful=harmful,
         judge=text(metadata.get("judge"), "judge", where),
-        generation=identity.generation(told, config, arguments, where),
+        generation=identity.generation(document, config, arguments, where),
         rates=read,
         n=_count(outcome, where),
         responses=None,
         data_sha256=_checksums(metadata.get("sha256")),
-        warnings=_limited(told, task),
+        warnings=_limited(document, task),
         sampled=_is_sampled(config, read),
     )
-    name = f"samples_{task}_{found.date_id}.jsonl"
-    if name not in found.beside:
+    name = f"samples_{task}_{file.date_id}.jsonl"
+    if name not in file.beside:
         return cell
     settings = effective(config["generation_kwargs"])
-    return _checked(cell, found.path.with_name(name), where, settings, include_samples)
+    return _checked(cell, file.path.with_name(name), where, settings, include_samples)
 
 
-def _limited(told: Mapping[str, Any], task: str) -> tuple[str, ...]:
+def _limited(document: Mapping[str, Any], task: str) -> tuple[str, ...]:
     """That only some of a task's prompts were asked."""
-    limit = told["config"].get("limit")
+    limit = document["config"].get("limit")
     if not is_number(limit):
         return ()
-    counts = told.get("n-samples")
+    counts = document.get("n-samples")
     count = counts.get(task) if isinstance(counts, dict) else None
     both = [count.get(name) for name in ("effective", "original")] if count else []
     if not all(isinstance(number, int) for number in both) or not both or both[0] >= both[1]:
@@ -248,7 +248,7 @@ def _is_harmful(config: Mapping[str, Any], read: Mapping[str, float]) -> bool | 
     A judge of harm alone gives harmless prompts no rate of their own: what the task can print tells
     there.
     """
-    metrics = read.keys()
+    metrics = set(read)
     if metrics.isdisjoint((*of_one_kind("harmful"), *of_one_kind("harmless"))):
         listed = config.get("metric_list")
         entries = listed if isinstance(listed, list) else []
@@ -288,14 +288,14 @@ def _count(outcome: Mapping[str, Any], where: str) -> int:
     return n
 
 
-def _checksums(told: Any) -> Mapping[str, str]:
-    pairs = told.items() if isinstance(told, dict) else ()
+def _checksums(sha256: Any) -> Mapping[str, str]:
+    pairs = sha256.items() if isinstance(sha256, dict) else ()
     return _shared(tuple((name, digest) for name, digest in pairs if isinstance(digest, str)))
 
 
 @lru_cache
 def _shared(pairs: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
-    """One mapping for all the cells that say the same."""
+    """One mapping for all the cells with the same checksums."""
     return dict(pairs)
 
 
@@ -310,25 +310,27 @@ def _checked(
     on_refusal = any(METRICS[metric].measured_by == "refusal" for metric in cell.rates)
     asked = Asked(cell.language, cell.judge, cell.harmful, on_refusal)
     read = read_samples(samples, asked, settings, include_samples=include_samples)
-    found = read.responses
-    if len(found) != cell.n:
+    responses = read.responses
+    if len(responses) != cell.n:
         raise BadResults(
-            f"{where} has n = {cell.n}, but {shown(samples)} has {len(found)} prompts; {AGAIN}"
+            f"{where} has n = {cell.n}, but {printable(samples)} has {len(responses)} "
+            f"prompts; {AGAIN}"
         )
     recomputed = {
-        metric: fmean(response.values[metric] for response in found) for metric in found[0].values
+        metric: fmean(response.values[metric] for response in responses)
+        for metric in responses[0].values
     }
     for metric, value in recomputed.items():
-        said = cell.rates.get(metric, value)
-        if abs(said - value) > TOLERANCE:
+        claimed = cell.rates.get(metric, value)
+        if abs(claimed - value) > TOLERANCE:
             raise BadResults(
-                f"{where}: {metric} is {said:.6g}, but the labels in {shown(samples)} give "
+                f"{where}: {metric} is {claimed:.6g}, but the labels in {printable(samples)} give "
                 f"{value:.6g}; {AGAIN}"
             )
     every = dict(cell.rates) | recomputed
     return replace(
         cell,
         rates={metric: every[metric] for metric in PRINTED if metric in every},
-        responses=found,
+        responses=responses,
         warnings=(*cell.warnings, *read.warnings),
     )

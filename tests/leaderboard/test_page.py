@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from polyrefuse_leaderboard import model_rows as models
-from polyrefuse_leaderboard.page import gallery as pictures
-from polyrefuse_leaderboard.page import html as page_module
-from polyrefuse_leaderboard.page import paging as pages
-from polyrefuse_leaderboard.page.paging import LIMIT, Leaderboard
+from polyrefuse_leaderboard import model_rows
+from polyrefuse_leaderboard.contents import Contents
+from polyrefuse_leaderboard.page import gallery, paging
+from polyrefuse_leaderboard.page.html import _rounded
+from polyrefuse_leaderboard.page.paging import LIMIT
 from polyrefuse_leaderboard.published import Source
 from polyrefuse_leaderboard.records import from_json
 from polyrefuse_leaderboard.site import write_site
-from polyrefuse_leaderboard.table import names_of, tables
+from polyrefuse_leaderboard.table import name_subjects, tabulate
 from polyrefuse_leaderboard.transfers import read_transfers
 
 from polyrefuse_shared.writing import CannotWrite
@@ -32,8 +32,8 @@ PAGE = ROOT / "leaderboard/page"
 LANGUAGES = ("ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "ru", "th", "yo", "zh")
 
 
-def leaderboard(records: list[Any], **more: Any) -> Leaderboard:
-    return Leaderboard("Invented", records, models.rows(records), **more)
+def leaderboard(records: list[Any], **more: Any) -> Contents:
+    return Contents("Invented", records, model_rows.rows(records), **more)
 
 
 def data(html: str) -> dict[str, Any]:
@@ -112,11 +112,11 @@ class TestPage:
 
     def test_a_short_number_is_shown_as_the_long_one(self) -> None:
         for share in (0.157499999, 0.15750001, 0.9999499, 0.00005, 1 / 3, 0.0, 1.0):
-            short = page_module._rounded(share)
+            short = _rounded(share)
             assert short is not None
             assert f"{100 * short:.1f}" == f"{100 * share:.1f}"
             assert f"{100 * short:.2f}" == f"{100 * share:.2f}"
-        assert page_module._rounded(1 / 3) == 0.3333
+        assert _rounded(1 / 3) == 0.3333
 
     def test_what_was_left_out(self, tmp_path: Path) -> None:
         shown = leaderboard(
@@ -170,7 +170,7 @@ class TestPages:
     def test_fewer_models_where_they_would_not_fit(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(pages, "LIMIT", pages.ROOM + 2_500)
+        monkeypatch.setattr(paging, "LIMIT", paging.ROOM + 2_500)
         records = with_means(
             record(language, number, 572, model=f"m-{number}")
             for number in range(8)
@@ -182,7 +182,7 @@ class TestPages:
         found = []
         for file in several:
             html = (tmp_path / "site" / file).read_text(encoding="utf-8")
-            assert len(html.encode()) < pages.LIMIT
+            assert len(html.encode()) < paging.LIMIT
             found += [one[0] for one in data(html)["subjects"]]
         assert found == [f"m-{number}" for number in range(8)]
 
@@ -201,7 +201,7 @@ class TestPages:
     ) -> None:
         (tmp_path / "transfer.json").write_text(json.dumps(transfer_report()))
         (one,), _ = read_transfers([tmp_path])
-        monkeypatch.setattr(pages, "LIMIT", 450_000)
+        monkeypatch.setattr(paging, "LIMIT", 450_000)
         files = write_site(tmp_path / "site", leaderboard(board(), transfers=[one] * 8))
         html = (tmp_path / "site/index.html").read_text(encoding="utf-8")
         assert len(html.encode()) < 450_000
@@ -240,9 +240,11 @@ class TestPictures:
                 record("en", 9, model="b", condition="ablation"),
             ]
         )
-        found = tables(cells)
+        found = tabulate(cells)
         # Of b the means are .4 and .9, but English alone rose, by .1.
-        titles = [title for title, _, _ in pictures._panels(found[0], names_of([found[0].rows]))]
+        titles = [
+            title for title, _, _ in gallery._panels(found[0], name_subjects([found[0].rows]))
+        ]
         assert titles == ["a", "b"]
 
 
@@ -310,7 +312,7 @@ class TestFolder:
         rename = os.replace
 
         def once(source: Path, target: Path) -> None:
-            if str(source).endswith(".new"):
+            if str(source).endswith(".partial"):
                 raise OSError(16, "Device or resource busy")
             rename(source, target)
 
@@ -328,7 +330,7 @@ class TestFolder:
         def full(*_: Any, **__: Any) -> str:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(pages, "render_page", full)
+        monkeypatch.setattr(paging, "render_page", full)
         for name in ("site", "new"):
             with pytest.raises(CannotWrite, match="No space left on device"):
                 write_site(tmp_path / name, leaderboard([record("de", 3)]))
@@ -340,7 +342,7 @@ class TestAnchors:
     """Rows of a test set that a safety prompt was trained on are said beside its rates."""
 
     @pytest.fixture
-    def shown(self) -> Leaderboard:
+    def shown(self) -> Contents:
         prompt: dict[str, Any] = {"condition": "mcd", "intervention": "ab" * 8}
         records = with_means(
             record(language, 3, dataset=dataset, **about)
@@ -356,11 +358,11 @@ class TestAnchors:
         overlap = {"multijail": 2, "advbench": None}
         rows = [
             replace(row, overlap=overlap if row.condition == "mcd" else {})
-            for row in models.rows(records)
+            for row in model_rows.rows(records)
         ]
-        return Leaderboard("Invented", records, rows)
+        return Contents("Invented", records, rows)
 
-    def test_in_the_tables_of_that_test_set(self, shown: Leaderboard, tmp_path: Path) -> None:
+    def test_in_the_tables_of_that_test_set(self, shown: Contents, tmp_path: Path) -> None:
         write_site(tmp_path / "site", shown)
         text = (tmp_path / "site/leaderboard.md").read_text(encoding="utf-8")
         tables = re.split(r"^## ", text, flags=re.MULTILINE)
@@ -376,7 +378,7 @@ class TestAnchors:
         assert "& mcd (trained on 2 of these prompts) &" in tex
         assert tex.count("trained on") == 2
 
-    def test_under_the_scatter(self, shown: Leaderboard, tmp_path: Path) -> None:
+    def test_under_the_scatter(self, shown: Contents, tmp_path: Path) -> None:
         files = write_site(tmp_path / "site", shown)
         drawn = [
             (tmp_path / "site" / file).read_text(encoding="utf-8")
@@ -386,7 +388,7 @@ class TestAnchors:
         assert len(drawn) == 3
         assert sum("mcd, trained on 2 of these prompts" in svg for svg in drawn) == 1
 
-    def test_in_the_data(self, shown: Leaderboard, tmp_path: Path) -> None:
+    def test_in_the_data(self, shown: Contents, tmp_path: Path) -> None:
         write_site(tmp_path / "site", shown)
         told = data((tmp_path / "site/index.html").read_text(encoding="utf-8"))
         anchors = {subject[2]: subject[7] for subject in told["subjects"]}

@@ -13,9 +13,9 @@ from polyrefuse_leaderboard.gate.comparison import compare
 from polyrefuse_leaderboard.gate.power import (
     BadDesign,
     design,
+    minimum_detectable_rise,
     power,
     smallest_observed,
-    smallest_rise,
 )
 from polyrefuse_leaderboard.gate.thresholds import ALPHA, TOLERANCE, BadThreshold
 from polyrefuse_leaderboard.statistics import mcnemar_worse
@@ -138,7 +138,7 @@ class TestPower:
     def test_the_issues_example(self) -> None:
         plan = design(572, 0.02, 28)
         assert plan.discordance == pytest.approx(2 * 0.02 * 0.98)
-        rises = [smallest_rise(plan, wanted) for wanted in (0.5, 0.8, 0.99)]
+        rises = [minimum_detectable_rise(plan, wanted) for wanted in (0.5, 0.8, 0.99)]
         assert all(rise is not None for rise in rises)
         for wanted, rise in zip((0.5, 0.8, 0.99), rises, strict=True):
             assert rise is not None
@@ -149,7 +149,7 @@ class TestPower:
 
     def test_sees_more_where_less_flips(self) -> None:
         quiet, noisy = (
-            smallest_rise(design(572, 0.1, 28, discordance=discordance), 0.8)
+            minimum_detectable_rise(design(572, 0.1, 28, discordance=discordance), 0.8)
             for discordance in (0.01, 0.15)
         )
         assert quiet is not None
@@ -158,7 +158,7 @@ class TestPower:
 
     def test_what_cannot_be_seen(self) -> None:
         plan = design(3, 0.02, 28)
-        assert smallest_rise(plan, 0.5) is None
+        assert minimum_detectable_rise(plan, 0.5) is None
         assert smallest_observed(plan) is None
         assert power(plan, plan.largest_rise) == 0.0
 

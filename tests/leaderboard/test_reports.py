@@ -13,9 +13,8 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
-from polyrefuse_leaderboard.gate import baseline as baselines
-from polyrefuse_leaderboard.gate import comparison as gate
-from polyrefuse_leaderboard.gate import reports
+from polyrefuse_leaderboard.gate import comparison, reports
+from polyrefuse_leaderboard.gate.baseline import Baseline, Score
 from polyrefuse_leaderboard.gate.thresholds import ALPHA, TOLERANCE
 
 from tests import commands
@@ -219,8 +218,8 @@ class TestMarkup:
     DATASET = "a|b <b>&\x1b[31m[red]*x*"
 
     @pytest.fixture
-    def outcome(self) -> gate.Outcome:
-        before = baselines.Score(
+    def outcome(self) -> comparison.Outcome:
+        before = Score(
             dataset=self.DATASET,
             language="de",
             metric="asr",
@@ -233,26 +232,26 @@ class TestMarkup:
             beside={},
         )
         now = replace(before, hits=N)
-        return gate.Outcome(
-            baseline=baselines.Baseline("<i>|m", "baseline", ("r",), {}, (before,)),
+        return comparison.Outcome(
+            baseline=Baseline("<i>|m", "baseline", ("r",), {}, (before,)),
             model="<i>|m",
             condition="baseline",
             runs=("r",),
             alpha=ALPHA,
             tolerance=TOLERANCE,
-            comparisons=gate.compare([before], [now]),
+            comparisons=comparison.compare([before], [now]),
             problems=("<u>\x00 is not JSON",),
             notes=("[red]",),
         )
 
-    def test_junit(self, outcome: gate.Outcome) -> None:
+    def test_junit(self, outcome: comparison.Outcome) -> None:
         case, problem = ElementTree.fromstring(reports.junit(outcome).encode())[0]
         name = self.DATASET.replace("\x1b", "\ufffd")
         assert case.get("classname") == f"polyrefuse.{name}.asr.native"
         assert case.find("failure") is not None
         assert "<u>\ufffd is not JSON" in (problem.findtext("failure") or "")
 
-    def test_summary(self, outcome: gate.Outcome) -> None:
+    def test_summary(self, outcome: comparison.Outcome) -> None:
         text = reports.summary(outcome)
         assert "<b>" not in text
         assert "<i>" not in text
@@ -261,7 +260,9 @@ class TestMarkup:
         rows = [line for line in text.splitlines() if line.startswith("|")]
         assert len({line.replace("\\|", "").count("|") for line in rows}) == 1
 
-    def test_terminal(self, outcome: gate.Outcome, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_terminal(
+        self, outcome: comparison.Outcome, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         reports.show(outcome)
         out = capsys.readouterr().out
         assert "\x1b" not in out

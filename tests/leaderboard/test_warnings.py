@@ -11,7 +11,7 @@ from polyrefuse_leaderboard import rates, warnings
 from polyrefuse_leaderboard.reading.results import read
 from polyrefuse_leaderboard.reading.runs import Reading
 from polyrefuse_leaderboard.transfers import read_transfers
-from polyrefuse_leaderboard.warnings import Warned
+from polyrefuse_leaderboard.warnings import RateWarning
 
 from polyrefuse_tasks.same_answers import warn_of_same_answers
 from tests.leaderboard.result_files import DIRECTION, plain_hf, task, transfer_report, write_run
@@ -19,10 +19,10 @@ from tests.leaderboard.result_files import DIRECTION, plain_hf, task, transfer_r
 GREETING = "Hello! Which bench do you mean?"
 
 
-def found(folder: Path) -> tuple[Warned, ...]:
+def found(folder: Path) -> tuple[RateWarning, ...]:
     reading = read([folder])
     assert not reading.problems
-    return warnings.of(reading, rates.records(reading))
+    return warnings.collect(reading, rates.records(reading))
 
 
 def test_nothing_to_warn_of(tmp_path: Path) -> None:
@@ -182,11 +182,11 @@ class TestBaselineWithoutRefusals:
 
 
 class TestTransfers:
-    def told(self, folder: Path, **report: Any) -> tuple[Warned, ...]:
+    def told(self, folder: Path, **report: Any) -> tuple[RateWarning, ...]:
         (folder / "transfer.json").write_text(json.dumps(transfer_report(**report)))
         transfers, problems = read_transfers([folder])
         assert not problems
-        return warnings.of(Reading((), (), ()), [], transfers)
+        return warnings.collect(Reading((), (), ()), [], transfers)
 
     def test_a_model_that_refuses(self, tmp_path: Path) -> None:
         assert self.told(tmp_path, n=100, refused=4) == ()

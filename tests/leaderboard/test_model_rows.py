@@ -6,18 +6,17 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from polyrefuse_leaderboard import model_rows as models
-from polyrefuse_leaderboard import rates
+from polyrefuse_leaderboard import model_rows, rates
 from polyrefuse_leaderboard.model_rows import balanced_score, pareto_front
 from polyrefuse_leaderboard.reading.results import read
 
 from tests.leaderboard.result_files import DIRECTION, PROMPT, task, write_run
 
 
-def _rows(folder: Path) -> list[models.Row]:
+def _rows(folder: Path) -> list[model_rows.Row]:
     reading = read([folder])
     assert not reading.problems
-    return models.rows(rates.records(reading), reading)
+    return model_rows.rows(rates.records(reading), reading)
 
 
 @pytest.mark.parametrize(
