@@ -1,4 +1,4 @@
-"""`polyrefuse leaderboard` as a user runs it: in a process of its own, on folders of results."""
+"""`polyrefuse leaderboard` as a user runs it, on folders of results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.commands import assert_one_sentence
+from tests.commands import assert_one_sentence, run_in_process
 from tests.conftest import ROOT
 from tests.leaderboard.result_files import DIRECTION, PROMPT, api, plain_hf, task, write_run
 from tests.leaderboard.test_page import transfer_report
@@ -23,7 +23,12 @@ FILES = {"leaderboard.json", "leaderboard.csv", "leaderboard.md", "leaderboard.t
 HEAVY = {"torch", "lm_eval", "transformers", "datasets", "pandas", "scipy", "matplotlib", "jinja2"}
 
 
-def run(*arguments: object, python: tuple[str, ...] = ()) -> tuple[int, str, str]:
+def run(*arguments: object) -> tuple[int, str, str]:
+    return run_in_process("leaderboard", *arguments)
+
+
+def run_apart(*arguments: object, python: tuple[str, ...] = ()) -> tuple[int, str, str]:
+    """In a process of its own."""
     environment = {name: value for name, value in os.environ.items() if "GITHUB" not in name}
     done = subprocess.run(
         [sys.executable, *python, "-m", "polyrefuse", "leaderboard", *map(str, arguments)],
@@ -124,7 +129,7 @@ class TestBuild:
         assert {json.loads(line)["condition"] for line in lines} == {"baseline", "ablation", "mcd"}
 
     def test_people_are_told_where(self, results: Path, tmp_path: Path) -> None:
-        code, out, err = run("build", results, "--output", tmp_path / "site")
+        code, out, err = run_apart("build", results, "--output", tmp_path / "site")
         assert (code, err) == (0, "")
         assert re.fullmatch(rf"{tmp_path}/site/index.html: \d+ records of 2 models\n", out)
 
@@ -315,7 +320,7 @@ class TestBadInput:
 
     def test_nothing_that_can_be_used(self, tmp_path: Path) -> None:
         damage(tmp_path / "results")
-        result = run("build", tmp_path / "results", "--output", tmp_path / "site")
+        result = run_apart("build", tmp_path / "results", "--output", tmp_path / "site")
         assert_one_sentence(result, "results_2026-02-01T00-00-00.000001.json")
         assert not (tmp_path / "site").exists()
         (tmp_path / "empty").mkdir()
@@ -416,7 +421,7 @@ class TestGate:
 class TestImports:
     def test_help_imports_nothing_heavy(self) -> None:
         for command in ((), ("build",), ("published",)):
-            code, out, err = run(*command, "--help", python=("-X", "importtime"))
+            code, out, err = run_apart(*command, "--help", python=("-X", "importtime"))
             assert code == 0
             assert "Usage: polyrefuse leaderboard" in out
             assert not imported(err) & HEAVY
@@ -424,7 +429,7 @@ class TestImports:
     def test_building_imports_neither_torch_nor_lm_eval(
         self, results: Path, tmp_path: Path
     ) -> None:
-        code, _, err = run(
+        code, _, err = run_apart(
             "build", results, "--output", tmp_path / "site", python=("-X", "importtime")
         )
         assert code == 0
@@ -435,9 +440,10 @@ class TestImports:
         assert own <= {"polyrefuse_models", "polyrefuse_models.registration"}
 
     def test_no_module_imports_them(self) -> None:
+        folder = ROOT / "leaderboard"
         modules = [
-            ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            for path in (ROOT / "leaderboard").rglob("*.py")
+            ".".join(("polyrefuse_leaderboard", *path.relative_to(folder).with_suffix("").parts))
+            for path in folder.rglob("*.py")
         ]
         program = (
             f"import importlib, sys\nfor name in {modules}: importlib.import_module(name)\n"
@@ -448,5 +454,5 @@ class TestImports:
         )
         assert done.returncode == 0, done.stderr
         loaded = set(done.stdout.split())
-        assert "leaderboard" in loaded
+        assert "polyrefuse_leaderboard" in loaded
         assert not loaded & {"torch", "lm_eval", "transformers", "datasets"}
