@@ -29,6 +29,7 @@ from polyrefuse_leaderboard.gate.thresholds import BadThreshold
 from polyrefuse_leaderboard.reading.results import read
 
 from polyrefuse_shared.errors import UserError
+from tests.commands import run_in_process
 from tests.conftest import ROOT
 from tests.leaderboard.result_files import DIRECTION, Task, task, write_run
 
@@ -375,14 +376,15 @@ class TestCommand:
             assert code == 0
             assert "--tolerance" in out
             loaded = {line.rpartition("|")[2].strip() for line in err.splitlines()}
-            assert "polyrefuse_leaderboard.commands.check" in loaded
+            assert f"polyrefuse_leaderboard.commands.{command}" in loaded
             assert not loaded & {"numpy", "scipy", "polyrefuse_leaderboard.gate.comparison"}
 
     def test_an_update_says_what_it_left_out(self, tmp_path: Path) -> None:
         write_run(tmp_path, SAFE)
         write_run(tmp_path, SAFE[:1], day=2)
         baseline = tmp_path / "baseline.json"
-        code, out, err = self.run("check", tmp_path, "--baseline", baseline, "--update", "--json")
+        arguments = ("check", tmp_path, "--baseline", baseline, "--update", "--json")
+        code, out, err = run_in_process("leaderboard", *arguments)
         assert (code, json.loads(out)["cells"]) == (0, 2)
         assert err.startswith("polyrefuse: note: 1 of the tasks of ")
         assert err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""`polyrefuse leaderboard check` and `power` as processes: tables, files, JSON, exit codes."""
+"""`polyrefuse leaderboard check` and `power`: tables, files, JSON, exit codes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -22,10 +22,32 @@ from tests.conftest import ROOT
 from tests.leaderboard.result_files import DIRECTION, task, write_run
 
 N = 30
-NAMES = {"passed", "alpha", "tolerance", "baseline", "results", "comparisons", "problems", "notes"}
+ENTRIES = {
+    "passed",
+    "alpha",
+    "tolerance",
+    "baseline",
+    "results",
+    "comparisons",
+    "problems",
+    "notes",
+}
 
 
-def run(*arguments: object, python: tuple[str, ...] = (), **environment: str) -> Any:
+@dataclass(frozen=True)
+class Done:
+    """A command that has run."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: object, **environment: str) -> Done:
+    return Done(*commands.run_in_process("leaderboard", *arguments, **environment))
+
+
+def run_apart(*arguments: object, python: tuple[str, ...] = (), **environment: str) -> Any:
     """A finished process, and outside of any GitHub job but for what `environment` says."""
     usual = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
     return subprocess.run(
@@ -95,7 +117,7 @@ class TestCheck:
         )
 
     def test_a_terminal_gets_colours(self, folder: Path) -> None:
-        done = run(
+        done = run_apart(
             "check",
             "--baseline",
             folder / "baseline.json",
@@ -113,7 +135,7 @@ class TestCheck:
         done = run("check", "--baseline", folder / "baseline.json", folder / "worse", "--json")
         assert (done.returncode, done.stderr) == (1, "")
         told = json.loads(done.stdout, parse_constant=no_constant)
-        assert set(told) == NAMES
+        assert set(told) == ENTRIES
         assert told["passed"] is False
         assert told["results"]["condition"] == "ablation"
         first = told["comparisons"][0]
@@ -130,7 +152,7 @@ class TestCheck:
     def test_files(self, folder: Path, tmp_path: Path) -> None:
         junit, summary = tmp_path / "new" / "junit.xml", tmp_path / "summary.md"
         summary.write_text("from another step\n", encoding="utf-8")
-        done = run(
+        done = run_apart(
             "check", "--baseline", folder / "baseline.json", folder / "worse", "--junit", junit,
             GITHUB_STEP_SUMMARY=str(summary),
         )  # fmt: skip
@@ -198,7 +220,7 @@ class TestCheck:
         assert "results_x.json" in json.loads(done.stdout)["problems"][0]
 
     def test_imports(self, folder: Path) -> None:
-        done = run(
+        done = run_apart(
             "check", "--baseline", folder / "baseline.json", folder / "before",
             python=("-X", "importtime"),
         )  # fmt: skip
@@ -206,7 +228,7 @@ class TestCheck:
         heavy = {"torch", "transformers", "datasets", "lm_eval"}
         assert {"scipy.stats", "rich.table"} <= imported
         assert not imported & heavy
-        done = run("check", "--help", python=("-X", "importtime"))
+        done = run_apart("check", "--help", python=("-X", "importtime"))
         imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
         assert "polyrefuse_leaderboard.commands.check" in imported
         assert not imported & (heavy | {"scipy", "pandas", "matplotlib", "jinja2"})
@@ -290,7 +312,7 @@ class TestPower:
         assert powers[0.01] < 0.5 < powers[0.05]
 
     def test_misuse(self) -> None:
-        done = run("power", "--n", 0, "--baseline-rate", 0.02, "--comparisons", 28)
+        done = run_apart("power", "--n", 0, "--baseline-rate", 0.02, "--comparisons", 28)
         assert_one_sentence(done, "n is 0; it has to be from 1 to 100000")
         done = run(
             "power", "--n", 9, "--baseline-rate", 0.02, "--comparisons", 1, "--discordance", 0.5
