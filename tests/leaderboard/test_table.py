@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from polyrefuse_leaderboard import model_rows, table
+from polyrefuse_leaderboard import model_rows
 from polyrefuse_leaderboard.latex import to_latex
 from polyrefuse_leaderboard.markdown import to_markdown
 from polyrefuse_leaderboard.records import MEAN
@@ -71,7 +71,7 @@ class TestMarkdown:
             "30.0 (10.8 to 60.3, n = 10) | 80.0 (49.0 to 94.3, n = 10) |" in text
         )
         assert "| model | condition | mean | de | en |" in text
-        assert table.FORMULA in text
+        assert "balanced score = 2 (1 - ASR) (1 - FRR) / ((1 - ASR) + (1 - FRR))" in text
         assert text.endswith("\n- said\n")
 
     def test_every_line_of_a_table_has_as_many_cells(self) -> None:

@@ -13,7 +13,6 @@ from polyrefuse_leaderboard.reading.runs import Reading
 from polyrefuse_leaderboard.transfers import read_transfers
 from polyrefuse_leaderboard.warnings import RateWarning
 
-from polyrefuse_tasks.same_answers import warn_of_same_answers
 from tests.leaderboard.result_files import DIRECTION, plain_hf, task, transfer_report, write_run
 
 GREETING = "Hello! Which bench do you mean?"
@@ -74,13 +73,15 @@ def test_same_answers_of_any_model(tmp_path: Path) -> None:
 
 def test_same_answers_that_the_model_told_are_told_once(tmp_path: Path) -> None:
     same = task("harmful", "en", "c" * 12 + "r" * 3, answers=[GREETING] * 12 + ["No."] * 3)
-    said = warn_of_same_answers([GREETING] * 12)
-    told = ["Another thing: to know.", f"polyrefuse_harmful_en: {said}"]
-    write_run(tmp_path, [same], info={"warnings": told})
-    assert [(one.text, one.languages) for one in found(tmp_path)] == [
+    write_run(tmp_path / "alone", [same])
+    (alone,) = found(tmp_path / "alone")
+    told = ["Another thing: to know.", f"polyrefuse_harmful_en: {alone.text}"]
+    write_run(tmp_path / "both", [same], info={"warnings": told})
+    assert [(one.text, one.languages) for one in found(tmp_path / "both")] == [
         ("Another thing: to know.", ()),
-        (said, ("en",)),
+        (alone.text, ("en",)),
     ]
+    assert alone.text.startswith("12 of the 12 answers that are no refusals are the same text")
 
 
 def test_refusals_with_one_sentence_are_no_fault(tmp_path: Path) -> None:
