@@ -16,8 +16,15 @@ import pytest
 
 from tests.commands import assert_one_sentence, run_in_process
 from tests.conftest import ROOT
-from tests.leaderboard.result_files import DIRECTION, PROMPT, api, plain_hf, task, write_run
-from tests.leaderboard.test_page import transfer_report
+from tests.leaderboard.result_files import (
+    DIRECTION,
+    PROMPT,
+    api,
+    plain_hf,
+    task,
+    transfer_report,
+    write_run,
+)
 
 FILES = {"leaderboard.json", "leaderboard.csv", "leaderboard.md", "leaderboard.tex", "index.html"}
 HEAVY = {"torch", "lm_eval", "transformers", "datasets", "pandas", "scipy", "matplotlib", "jinja2"}

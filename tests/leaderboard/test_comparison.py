@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,9 +26,6 @@ from polyrefuse_leaderboard.gate.comparison import (
 from polyrefuse_leaderboard.gate.thresholds import BadThreshold
 from polyrefuse_leaderboard.reading.results import read
 
-from polyrefuse_shared.errors import UserError
-from tests.commands import run_in_process
-from tests.conftest import ROOT
 from tests.leaderboard.result_files import DIRECTION, Task, task, write_run
 
 N = 40
@@ -360,36 +355,6 @@ class TestSampled:
         assert all(each.change and each.change.worse == 9 for each in outcome.failed)
 
 
-class TestCommand:
-    def run(self, *arguments: object, python: tuple[str, ...] = ()) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, *python, "-m", "polyrefuse", "leaderboard", *map(str, arguments)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
-        return done.returncode, done.stdout, done.stderr
-
-    def test_help_does_not_wait_for_numpy(self) -> None:
-        for command in ("check", "power"):
-            code, out, err = self.run(command, "--help", python=("-X", "importtime"))
-            assert code == 0
-            assert "--tolerance" in out
-            loaded = {line.rpartition("|")[2].strip() for line in err.splitlines()}
-            assert f"polyrefuse_leaderboard.commands.{command}" in loaded
-            assert not loaded & {"numpy", "scipy", "polyrefuse_leaderboard.gate.comparison"}
-
-    def test_an_update_says_what_it_left_out(self, tmp_path: Path) -> None:
-        write_run(tmp_path, SAFE)
-        write_run(tmp_path, SAFE[:1], day=2)
-        baseline = tmp_path / "baseline.json"
-        arguments = ("check", tmp_path, "--baseline", baseline, "--update", "--json")
-        code, out, err = run_in_process("leaderboard", *arguments)
-        assert (code, json.loads(out)["cells"]) == (0, 2)
-        assert err.startswith("polyrefuse: note: 1 of the tasks of ")
-        assert err.count("\n") == 1
-
-
 class TestChoose:
     def write(self, folder: Path) -> Path:
         write_run(folder, SAFE)
@@ -435,120 +400,3 @@ class TestChoose:
             choose_runs(read([tmp_path]))
         assert all(str(file) in str(raised.value) for file in files)
         assert len(choose_runs(read([files[0]]))) == 1
-
-
-class TestBaselineFile:
-    def made(self, folder: Path) -> Path:
-        write_run(folder / "results", SAFE)
-        file = folder / "new" / "baseline.json"
-        write_baseline(make_baseline(read([folder / "results"]).runs), file)
-        return file
-
-    def test_labels_and_no_text(self, tmp_path: Path) -> None:
-        file = self.made(tmp_path)
-        text = file.read_text(encoding="utf-8")
-        assert "invented prompt" not in text
-        assert "answer" not in text
-        told = json.loads(text)
-        assert (told["schema"], told["model"]) == (1, "invented/model-1")
-        assert told["versions"]["lm-eval-polyrefuse"] == "0.1.0"
-        harmful, harmless = told["cells"]
-        assert harmful["labels"] == {f"harmful/test/{place:04}": 0 for place in range(N)}
-        assert (harmless["metric"], harmless["hits"], harmless["n"]) == ("false_refusal_rate", 0, N)
-        assert read_baseline(file) == make_baseline(read([tmp_path / "results"]).runs)
-
-    def test_whole_or_not_at_all(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        file = self.made(tmp_path)
-        old = file.read_bytes()
-
-        def full(*_: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr("os.replace", full)
-        with pytest.raises(UserError, match=r"baseline\.json cannot be written \(No space left"):
-            self.made(tmp_path)
-        assert file.read_bytes() == old
-        assert [path.name for path in file.parent.iterdir()] == [file.name]
-
-    @pytest.mark.parametrize("place", ["", "afile/baseline.json", "x" * 300, "folder", "."])
-    def test_places_that_cannot_be(
-        self, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        made = read_baseline(self.made(tmp_path))
-        (tmp_path / "here" / "folder").mkdir(parents=True)
-        (tmp_path / "here" / "afile").touch()
-        monkeypatch.chdir(tmp_path / "here")
-        with pytest.raises(UserError, match="cannot be written"):
-            write_baseline(made, Path(place))
-        assert sorted(path.name for path in Path().iterdir()) == ["afile", "folder"]
-        assert not list(Path("folder").iterdir())
-
-    def test_a_file_name_as_long_as_can_be(self, tmp_path: Path) -> None:
-        made = read_baseline(self.made(tmp_path))
-        file = tmp_path / ("x" * 250 + ".json")
-        write_baseline(made, file)
-        assert read_baseline(file) == made
-
-    def test_half_a_letter_from_the_results(self, tmp_path: Path) -> None:
-        file = write_run(tmp_path / "results", SAFE, top={"lm_eval_version": "HALF"})
-        text = file.read_text(encoding="utf-8").replace("HALF", r"\ud800")
-        file.write_text(text, encoding="utf-8")
-        made = make_baseline(read([tmp_path / "results"]).runs)
-        write_baseline(made, tmp_path / "baseline.json")
-        assert read_baseline(tmp_path / "baseline.json") == made
-
-    def test_nothing_to_gate(self, tmp_path: Path) -> None:
-        file = write_run(tmp_path, SAFE[:1], samples=False)
-        told = json.loads(file.read_text(encoding="utf-8"))
-        results = told["results"]["polyrefuse_harmful_de"]
-        results["asr_mean,none"] = results.pop("asr,none")
-        file.write_text(json.dumps(told), encoding="utf-8")
-        with pytest.raises(BadBaseline, match="has none of asr, "):
-            make_baseline(read([tmp_path]).runs)
-
-    @pytest.mark.parametrize(
-        ("change", "said"),
-        [
-            (lambda told: told.update(schema=2), "has schema 2, not 1"),
-            (lambda told: told.pop("schema"), "is no baseline"),
-            (lambda told: told.update(cells=[]), "has no cells, so that nothing could fail"),
-            (lambda told: told.pop("model"), "has no model"),
-            (lambda told: told.update(cells={}), "has {} as cells, not a list"),
-            (lambda told: told.update(cells=[3]), "cell 1 is 3, not an object"),
-            (lambda told: told["cells"].append(told["cells"][0]), "has a cell twice"),
-            (lambda told: told["cells"][1].pop("judge"), "cell 2 has no judge"),
-            (lambda told: told["cells"][0].update(metric="acc"), "has 'acc' as metric"),
-            (lambda told: told["cells"][0].update(n=0), "has 0 as n"),
-            (lambda told: told["cells"][0].update(n=math.nan), "has nan as n"),
-            (lambda told: told["cells"][0].update(hits=1), "has counts that contradict"),
-            (lambda told: told["cells"][0].update(hits=41, labels=None), "has counts that"),
-            (lambda told: told["cells"][0]["labels"].popitem(), "has counts that contradict"),
-            (lambda told: told["cells"][0].update(labels={"x": 2}), "as labels, not null or"),
-            (lambda told: told["cells"][0].update(beside={"degenerate_rate": math.nan}), "beside"),
-            (lambda told: told["cells"][0].update(beside={"undecided_rate": 10**400}), "beside"),
-            (lambda told: told.update(model="\ud800"), "as model, not a printable string"),
-            (lambda told: told.update(runs=[1]), "has [1] as runs, not a list of strings"),
-            (lambda told: told["cells"][0].update(judge="a\nb"), "as judge, not a printable"),
-        ],
-    )
-    def test_broken(self, tmp_path: Path, change: Any, said: str) -> None:
-        file = self.made(tmp_path)
-        told = json.loads(file.read_text(encoding="utf-8"))
-        change(told)
-        file.write_text(json.dumps(told), encoding="utf-8")
-        with pytest.raises(BadBaseline) as raised:
-            read_baseline(file)
-        assert said in str(raised.value)
-        assert str(file) in str(raised.value)
-        assert "--update" in str(raised.value)
-
-    @pytest.mark.parametrize("text", ["", "{", "[]", "3", "\ufeff{}", "[" * 100_000])
-    def test_not_a_baseline(self, tmp_path: Path, text: str) -> None:
-        file = tmp_path / "baseline.json"
-        file.write_text(text, encoding="utf-8")
-        with pytest.raises(BadBaseline, match="--update"):
-            read_baseline(file)
-
-    def test_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(BadBaseline, match="none.json cannot be read"):
-            read_baseline(tmp_path / "none.json")
