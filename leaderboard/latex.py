@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from polyrefuse_leaderboard.model_rows import Row
 from polyrefuse_leaderboard.records import Record
 from polyrefuse_leaderboard.table import (
-    READING,
+    ABOUT_RATES,
     Overlaps,
     Table,
     collect_overlaps,
@@ -42,7 +42,7 @@ def _latex(
     names = name_subjects(subject_groups(tables, ()))
     grouped_warnings = group_warnings(warnings)
     yield r"% \usepackage{booktabs,longtable} and, best, landscape pages."
-    yield f"% {READING}"
+    yield f"% {ABOUT_RATES}"
     yield (
         r"\providecommand{\rate}[4]{\begin{tabular}{@{}c@{}}#1\\[-.4ex]"
         r"{\tiny #2--#3}\\[-.8ex]{\tiny $n=#4$}\end{tabular}}"

@@ -9,9 +9,9 @@ from polyrefuse_leaderboard.model_rows import Row
 from polyrefuse_leaderboard.published import Source
 from polyrefuse_leaderboard.records import Record
 from polyrefuse_leaderboard.table import (
-    ATTACK,
+    ABOUT_ASR,
+    ABOUT_RATES,
     FORMULA,
-    READING,
     Table,
     collect_overlaps,
     group_warnings,
@@ -74,7 +74,7 @@ def _markdown(
     names = name_subjects(subject_groups(tables, rows))
     overlaps = collect_overlaps(rows)
     grouped_warnings = group_warnings(warnings)
-    yield from (f"# {_md(heading)}", "", ATTACK, "", READING)
+    yield from (f"# {_md(heading)}", "", ABOUT_ASR, "", ABOUT_RATES)
     if warnings:
         yield from ("", "## Warnings", "")
         yield from (f"- {_md(one.sentence)}" for one in warnings)

@@ -11,13 +11,13 @@ from polyrefuse_leaderboard.records import MEAN, Record
 
 from polyrefuse_tasks.metrics import ATTACKS, FALSE_REFUSAL, LOOPHOLE
 
-HARMLESS: dict[str, str] = {
+PARTNERS: dict[str, str] = {
     "toyrefuse_harmful": "toyrefuse_harmless",
     "xstest_unsafe": "xstest_safe",
 }
 """Harmful data set -> the harmless one that its balance is made with; `harmless` for any other."""
 
-SAMPLED_HARMLESS = "mcd_harmless"
+SAMPLED_PARTNER = "mcd_harmless"
 """The same, for sampled answers."""
 
 
@@ -155,7 +155,7 @@ def _partner(
     sets: dict[tuple[str, str], dict[str, Record]], dataset: str, generation: str, sampled: bool
 ) -> tuple[str, str] | None:
     """The harmless data set and settings that a harmful one is balanced with."""
-    harmless = SAMPLED_HARMLESS if sampled else HARMLESS.get(dataset, "harmless")
+    harmless = SAMPLED_PARTNER if sampled else PARTNERS.get(dataset, "harmless")
     there = [
         place for place in sorted(sets) if place[0] == harmless and FALSE_REFUSAL in sets[place]
     ]

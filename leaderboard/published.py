@@ -45,7 +45,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
 }
 """Column -> judge and metric."""
 
-CONDITIONS: dict[str, str] = {
+CONDITION_OF_FILE: dict[str, str] = {
     "baseline_evaluations": "baseline",
     "harm_ablation_evaluations": "ablation",
 }
@@ -92,7 +92,7 @@ def read_published(paths: Sequence[Path], condition: str | None = None) -> list[
             table, has a rate that is not a count out of 572, or whose condition is not known; or
             the same cell twice.
     """
-    known = tuple(CONDITIONS.values())
+    known = tuple(CONDITION_OF_FILE.values())
     if condition is not None and condition not in known:
         raise BadPublished(f"--condition is {condition!r}; give {' or '.join(known)}.")
     records: dict[tuple[str, ...], Record] = {}
@@ -168,12 +168,12 @@ def warnings(records: Sequence[Record]) -> tuple[RateWarning, ...]:
 
 
 def _condition(path: Path) -> str:
-    for beginning, condition in CONDITIONS.items():
+    for beginning, condition in CONDITION_OF_FILE.items():
         if path.name.startswith(beginning):
             return condition
     raise BadPublished(
-        f"{path}: its name begins with none of {', '.join(CONDITIONS)}, so that its condition is "
-        "not known; give --condition baseline or --condition ablation."
+        f"{path}: its name begins with none of {', '.join(CONDITION_OF_FILE)}, so that its "
+        "condition is not known; give --condition baseline or --condition ablation."
     )
 
 

@@ -24,7 +24,7 @@ from polyrefuse_leaderboard.statistics import wilson_clustered
 from polyrefuse_shared.intervals import wilson
 from polyrefuse_tasks.metrics import ANY, LOOPHOLE, PRINTED
 
-SOURCE = "en"
+REFERENCE = "en"
 """The language that loopholes are compared with."""
 
 
@@ -117,7 +117,7 @@ def means(records: Iterable[Record]) -> list[Record]:
 def _rates(members: Sequence[tuple[Run, Cell]]) -> Iterable[_Rate]:
     """The rates of cells that differ in their language alone, by language, then by metric."""
     by_language = {cell.language: (run, cell) for run, cell in members}
-    english = by_language.get(SOURCE)
+    english = by_language.get(REFERENCE)
     for language in sorted(by_language):
         run, cell = by_language[language]
         for metric in PRINTED:
@@ -125,7 +125,7 @@ def _rates(members: Sequence[tuple[Run, Cell]]) -> Iterable[_Rate]:
                 mean = cell.sampled and metric not in ANY
                 look = partial(_values, cell, metric) if cell.responses else _unknown
                 yield _Rate(run.run, language, metric, cell.rates[metric], cell.n, mean, look)
-        if english and language != SOURCE:
+        if english and language != REFERENCE:
             pair = partial(_loopholes, english[1], cell)
             loopholes = pair()
             if loopholes:

@@ -16,11 +16,11 @@ from polyrefuse_leaderboard.page import charts
 from polyrefuse_leaderboard.published import Source
 from polyrefuse_leaderboard.records import MEAN, Record
 from polyrefuse_leaderboard.table import (
-    ATTACK,
+    ABOUT_ASR,
+    ABOUT_RATES,
     CONDITIONS,
     FORMULA,
     HEADINGS,
-    READING,
     Subject,
     Table,
     collect_overlaps,
@@ -100,7 +100,7 @@ def render_page(
         hashes=[_hash(_read(name)) for name in ("vendor/dataTables.min.js", "script.js")],
         data=data,
         formula=FORMULA,
-        reading=READING,
+        reading=ABOUT_RATES,
         metrics=HEADINGS,
         conditions=CONDITIONS,
         pictures=[
@@ -108,7 +108,7 @@ def render_page(
             for number, picture in enumerate(pictures)
         ],
         sources=sources,
-        attack=ATTACK,
+        attack=ABOUT_ASR,
         warnings=_by_heading(warnings[:MOST]),
         more_warnings=max(0, len(warnings) - MOST),
         problems=problems[:MOST],

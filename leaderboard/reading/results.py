@@ -36,7 +36,7 @@ from polyrefuse_tasks.metrics import ANY, METRICS, PRINTED, TASK_VERSION, of_one
 UNJUDGED = "bypass"
 """The one metric of a task under lm-eval's --predict_only."""
 
-TOLERANCE = 1e-6
+ROUNDING = 1e-6
 """By how much a rate may differ from the same rate recomputed from the samples: rounding."""
 
 MOST_PROMPTS = 10**9
@@ -197,17 +197,17 @@ def _cell(
             "lm_eval again without it, and with the same --use_cache where it had one, which "
             "keeps the answers."
         )
-    read = _rates(outcome, where)
-    if not read:
+    rates = _rates(outcome, where)
+    if not rates:
         raise BadResults(
             f"{where} has none of this package's rates ({', '.join(PRINTED[:3])}, ...): its "
             "metric_list or its process_results was changed; run the task as the package has it."
         )
-    harmful = _is_harmful(config, read)
+    harmful = _is_harmful(config, rates)
     if harmful is None:
         raise BadResults(
             f"{where} has rates of both harmful and harmless prompts, or of neither "
-            f"({', '.join(read) or 'none'}); {AGAIN}"
+            f"({', '.join(rates) or 'none'}); {AGAIN}"
         )
     cell = Cell(
         dataset=text(prompts.get("family"), "family", where),
@@ -215,12 +215,12 @@ def _cell(
         harmful=harmful,
         judge=text(metadata.get("judge"), "judge", where),
         generation=identity.generation(document, config, arguments, where),
-        rates=read,
+        rates=rates,
         n=_count(outcome, where),
         responses=None,
         data_sha256=_checksums(metadata.get("sha256")),
         warnings=_limited(document, task),
-        sampled=_is_sampled(config, read),
+        sampled=_is_sampled(config, rates),
     )
     name = f"samples_{task}_{file.date_id}.jsonl"
     if name not in file.beside:
@@ -242,13 +242,13 @@ def _limited(document: Mapping[str, Any], task: str) -> tuple[str, ...]:
     return (f"Only the first {both[0]} of {both[1]} prompts were asked (--limit {limit:g}).",)
 
 
-def _is_harmful(config: Mapping[str, Any], read: Mapping[str, float]) -> bool | None:
+def _is_harmful(config: Mapping[str, Any], rates: Mapping[str, float]) -> bool | None:
     """Whether a task's prompts are harmful; None where it has rates of both kinds, or of neither.
 
     A judge of harm alone gives harmless prompts no rate of their own: what the task can print tells
     there.
     """
-    metrics = set(read)
+    metrics = set(rates)
     if metrics.isdisjoint((*of_one_kind("harmful"), *of_one_kind("harmless"))):
         listed = config.get("metric_list")
         entries = listed if isinstance(listed, list) else []
@@ -258,14 +258,14 @@ def _is_harmful(config: Mapping[str, Any], read: Mapping[str, float]) -> bool | 
     return None if harmful == harmless else harmful
 
 
-def _is_sampled(config: Mapping[str, Any], read: Mapping[str, float]) -> bool:
+def _is_sampled(config: Mapping[str, Any], rates: Mapping[str, float]) -> bool:
     # A judge of harm alone gives no rate that only sampled answers have.
     repeats = config.get("repeats")
-    return not read.keys().isdisjoint(ANY) or (isinstance(repeats, int) and repeats > 1)
+    return not rates.keys().isdisjoint(ANY) or (isinstance(repeats, int) and repeats > 1)
 
 
 def _rates(outcome: Mapping[str, Any], where: str) -> dict[str, float]:
-    read = {}
+    rates = {}
     for metric in PRINTED:
         if f"{metric},none" in outcome:
             value = outcome[f"{metric},none"]
@@ -273,8 +273,8 @@ def _rates(outcome: Mapping[str, Any], where: str) -> dict[str, float]:
                 raise BadResults(
                     f"{where}: {metric} is {reprlib.repr(value)}, not a number from 0 to 1; {AGAIN}"
                 )
-            read[metric] = float(value)
-    return read
+            rates[metric] = float(value)
+    return rates
 
 
 def _count(outcome: Mapping[str, Any], where: str) -> int:
@@ -309,8 +309,8 @@ def _checked(
     """
     on_refusal = any(METRICS[metric].measured_by == "refusal" for metric in cell.rates)
     asked = Asked(cell.language, cell.judge, cell.harmful, on_refusal)
-    read = read_samples(samples, asked, settings, include_samples=include_samples)
-    responses = read.responses
+    logged = read_samples(samples, asked, settings, include_samples=include_samples)
+    responses = logged.responses
     if len(responses) != cell.n:
         raise BadResults(
             f"{where} has n = {cell.n}, but {printable(samples)} has {len(responses)} "
@@ -322,7 +322,7 @@ def _checked(
     }
     for metric, value in recomputed.items():
         claimed = cell.rates.get(metric, value)
-        if abs(claimed - value) > TOLERANCE:
+        if abs(claimed - value) > ROUNDING:
             raise BadResults(
                 f"{where}: {metric} is {claimed:.6g}, but the labels in {printable(samples)} give "
                 f"{value:.6g}; {AGAIN}"
@@ -332,5 +332,5 @@ def _checked(
         cell,
         rates={metric: every[metric] for metric in PRINTED if metric in every},
         responses=responses,
-        warnings=(*cell.warnings, *read.warnings),
+        warnings=(*cell.warnings, *logged.warnings),
     )
