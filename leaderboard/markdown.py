@@ -32,7 +32,7 @@ MODEL_COLUMNS: tuple[str, ...] = (
 
 
 def model_cells(row: Row, rate: Callable[[Record], str]) -> tuple[str, ...]:
-    """What is known of a model, in the order of `MODEL_COLUMNS`; a dash where nothing is."""
+    """The cells of a model's row, in the order of `MODEL_COLUMNS`; a dash for what is unknown."""
     under = [row.under.get(condition) for condition in ("ablation", "mcd")]
     overlap = ", ".join(
         f"{name}: {'not known' if count is None else count}" for name, count in row.overlap.items()

@@ -1,4 +1,4 @@
-"""What the table says of a model on a data set: its averages, its languages, its balance."""
+"""The rows of the table of models: averages, languages and balance of a model on a data set."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def sources(paths: Sequence[Path], condition: str | None = None) -> list[Source]
 
 
 def warnings(records: Sequence[Record]) -> tuple[RateWarning, ...]:
-    """What the published rates under ablation must not be read without, for each model.
+    """The warning that the published rates under ablation carry, for each model.
 
     Args:
         records: as `read_published` has them.

@@ -138,7 +138,7 @@ def _unknown() -> None:
 
 
 def _values(cell: Cell, metric: str) -> dict[str, float] | None:
-    """What each prompt adds to a rate; None where the samples are not there, or do not say."""
+    """Prompt id -> what the prompt adds to a rate; None where the samples do not have it."""
     if cell.responses is None or metric not in cell.responses[0].values:
         return None
     return {response.id: response.values[metric] for response in cell.responses}

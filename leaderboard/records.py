@@ -1,4 +1,4 @@
-"""What leaves the leaderboard: one record a cell, as JSON (see `schema.json`) or CSV."""
+"""The records of a leaderboard, one a cell, written as JSON (see `schema.json`) or CSV."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "float": (_is_share, "a number from 0 to 1"),
     "int": (_is_count, "a whole number above 0"),
 }
-"""Whether a value fits a field's type, and what to say where it does not."""
+"""Type of a field -> whether a value fits it, and what the value should be."""
 
 
 def _record(entry: Any, number: int) -> Record:

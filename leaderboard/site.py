@@ -27,7 +27,7 @@ _OURS = re.compile(
     r"leaderboard\.(json|csv|md|tex)|index\.html|page-\d+\.html|samples\.jsonl"
     r"|figures/(page-\d+-)?(scatter|bars|transfer|cosine)-\d+\.svg"
 )
-"""What is written, relative to the folder."""
+"""Names of the files that this module writes, relative to the folder."""
 
 
 def require_writable(folder: Path) -> None:
@@ -74,7 +74,7 @@ def write_site(folder: Path, contents: Contents) -> list[str]:
 
 
 def _files_of_others(folder: Path) -> Iterator[Path]:
-    """What is in the folder of a leaderboard and is not written by this module."""
+    """Files and folders in a leaderboard's folder that this module did not write."""
     for path in (*folder.iterdir(), *folder.glob("figures/*")):
         name = path.relative_to(folder).as_posix()
         if name != "figures" and not _OURS.fullmatch(name):

@@ -44,7 +44,7 @@ ABOUT_ASR = (
 harmful in the published table, `polyrefuse leaderboard published`."""
 
 WARNED = "see the warnings"
-"""What stands beside a subject that has any."""
+"""The remark beside a subject that has warnings."""
 
 ABOUT_RATES = (
     "Rates are percentages, with their 95% interval and the number of prompts n. Intervals are "

@@ -77,7 +77,7 @@ def read_transfers(paths: Sequence[Path]) -> tuple[list[Transfer], list[str]]:
 
 
 def is_report(path: Path) -> bool:
-    """Whether a path is a transfer report and has no results of lm-eval's."""
+    """Whether a path holds a transfer report and no results of lm-eval."""
     if path.name == FILE:
         return True
     return (path / FILE).is_file() and not any(path.rglob("results_*.json"))

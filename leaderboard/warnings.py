@@ -1,6 +1,6 @@
-"""What rates must not be read without: the runs' own warnings, and baselines without refusals.
+"""Warnings that belong to rates: the runs' own, and those of baselines that refuse nothing.
 
-What a transfer report says is an ablation, too.
+The rates of a transfer report are rates under ablation, too.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from polyrefuse_leaderboard.transfers import Transfer
 from polyrefuse_shared.intervals import wilson
 
 RARE = 0.05
-"""Below this share of harmful prompts refused ..."""
+"""A baseline may refuse nothing where its share of harmful prompts refused is below this ..."""
 
 ABOUT_NONE = 0.01
-"""... and with an interval that begins below this one, a baseline is warned of: it refuses
-next to nothing."""
+"""... and the interval of that share begins below this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class RateWarning:
 
     @property
     def heading(self) -> str:
-        """What the warnings of the same runs have in common."""
+        """The heading for all warnings of the same runs."""
         return f"{self.model}, {self.condition} ({self._runs})"
 
     @property
@@ -127,7 +126,7 @@ def _joined(one: RateWarning, other: RateWarning) -> RateWarning:
 
 
 def _own(reading: Reading) -> Iterator[RateWarning]:
-    """What runs say of themselves, and their tasks."""
+    """The warnings that runs and their tasks bring with them."""
     for run in reading.runs:
         of_tasks = {text for cell in run.cells for text in cell.warnings}
         for text in run.warnings:
@@ -182,7 +181,7 @@ def _baselines(records: Sequence[Record]) -> Iterator[RateWarning]:
 
 
 def _transferred(transfers: Sequence[Transfer]) -> Iterator[RateWarning]:
-    """What speaks against the directions of transfer reports, and against ablating them."""
+    """The warnings of transfer reports: on directions, and on baselines that refuse nothing."""
     for transfer in transfers:
         hits, n = np.array(transfer.refusals, dtype=float).T
         # As of every mean over languages whose prompts are not known.
@@ -217,6 +216,6 @@ def _nothing_to_ablate(rate: float, n: int, low: float, high: float) -> str | No
 
 
 def _answers_of(record: Record) -> tuple[str, ...]:
-    """What two rates of the same answers have in common."""
+    """Equal for two rates of the same answers."""
     subject = record.model, record.revision, record.condition, record.intervention
     return (*subject, record.generation, record.dataset, record.judge)

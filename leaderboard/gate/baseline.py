@@ -1,4 +1,4 @@
-"""What a gate compares: labels by prompt id, out of result runs and in the baseline's file."""
+"""The scores that a gate compares: made of result runs, written to the baseline's file and read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from polyrefuse_leaderboard.reading.runs import Cell, Run
 
 SCHEMA = 1
-"""Of the baseline's file; a new field is a new version."""
+"""Version of the baseline's file; a new field is a new version."""
 
 HELD: tuple[str, ...] = tuple(dict.fromkeys((*held(sampled=False), *held(sampled=True))))
 """Metrics that a gate compares. Each counts prompts, and more of it is worse."""
@@ -81,7 +81,7 @@ class Baseline:
 
 
 def scores(runs: Sequence[Run]) -> tuple[Score, ...]:
-    """What a gate compares of one model under one condition, sorted.
+    """The scores of one model under one condition, sorted.
 
     Raises:
         BadBaseline: a rate without samples that is no whole number of prompts.
@@ -168,7 +168,7 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def _versions(run: Run) -> dict[str, str]:
-    """What lm-eval says of every model, and what ours say of themselves."""
+    """Versions of software: lm-eval writes some for every model, and our models write their own."""
     versions = {
         name: run.settings[f"{name}_version"]
         for name in ("lm_eval", "transformers")
@@ -248,7 +248,7 @@ _BASELINE: _Form = {
     "versions": (_is_object, "an object"),
     "cells": (lambda value: isinstance(value, list), "a list"),
 }
-"""What a baseline holds beside its schema: whether a value fits, and what it should be."""
+"""Entry of a baseline -> whether a value fits, and what the value should be."""
 
 _CELL: _Form = {
     "dataset": (_is_text, "a printable string"),
@@ -262,7 +262,7 @@ _CELL: _Form = {
     "labels": (_is_labels, "null or an object of prompt ids with 0 or 1"),
     "beside": (_is_rates, "an object of rates between 0 and 1"),
 }
-"""The same of a cell."""
+"""Entry of a baseline's cell -> whether a value fits, and what the value should be."""
 
 
 def _check(entries: dict[str, Any], form: _Form, where: str) -> None:

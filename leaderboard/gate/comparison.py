@@ -82,7 +82,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a gate says.
+    """The result of a gate.
 
     Attributes:
         baseline: what the results were held to.
@@ -246,7 +246,7 @@ def compare(
 def _compare(
     before: Score, candidates: Sequence[Score], now: Sequence[Score], tolerance: float
 ) -> Comparison:
-    """All but what depends on the other comparisons."""
+    """The comparison of one score, without what depends on the other comparisons."""
     same = [score for score in candidates if score.judge == before.judge]
     if not same:
         failure = _absence(before, candidates, now)
@@ -317,7 +317,7 @@ def _change(before: Score, now: Score) -> tuple[Change, list[str]]:
 
 
 def _mcnemar(pairs: Sequence[tuple[int, int]]) -> Change:
-    """Of pairs of labels, now and before."""
+    """The change by McNemar's test, from pairs of labels: now and before."""
     both, worse, better = (pairs.count(kind) for kind in ((1, 1), (1, 0), (0, 1)))
     n = len(pairs)
     difference, low, high = newcombe_paired(both, worse, better, n - both - worse - better)
@@ -387,7 +387,7 @@ def _least_p(change: Change) -> float:
 
 
 def _unused(comparisons: Sequence[Comparison], now: Sequence[Score]) -> Iterable[str]:
-    """What the results have and no comparison took."""
+    """Notes on scores of the results that no comparison uses."""
     known = {(*each.before.place, each.before.judge) for each in comparisons}
     taken = {id(each.now) for each in comparisons}
     left: defaultdict[tuple[str, str, str, str], set[str]] = defaultdict(set)

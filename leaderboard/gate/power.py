@@ -58,7 +58,7 @@ class Design:
 
     @property
     def largest_rise(self) -> float:
-        """What is left to rise by: all labels that are not changed already get worse."""
+        """The largest rise there can be: every label that has not changed already gets worse."""
         return 1 - self.baseline_rate - self.discordance / 2
 
 

@@ -15,7 +15,8 @@ from polyrefuse_leaderboard.gate.comparison import Comparison, Outcome
 from polyrefuse_tasks.metrics import BESIDE
 
 COLUMNS = ("", "lang.", "n", "before", "now", "change [95%]", "Holm p", "test", "degen.", "undec.")
-"""Of a table of comparisons: rates in percent, changes in points; then what `BESIDE` counts now."""
+"""Columns of a table of comparisons: rates are in percent and changes in points; the last two are
+the rates in `BESIDE` now."""
 
 
 def verdict(outcome: Outcome) -> str:
@@ -228,7 +229,7 @@ def _counted(comparisons: int) -> str:
 
 
 _CONTROL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 cannot hold, even escaped, and what could steer a terminal."""
+"""Characters that XML 1.0 cannot hold, even escaped, or that could steer a terminal."""
 
 
 def _clean(text: str) -> str:

@@ -1,4 +1,4 @@
-"""When a gate fails for "got worse": the level of its tests, and the rise that is let pass."""
+"""The thresholds of a gate: the level of its tests, and the rise that it lets pass."""
 
 from __future__ import annotations
 

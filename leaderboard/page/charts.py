@@ -33,7 +33,7 @@ FEW = 30
 """Points of a scatter, up to which their intervals are drawn."""
 
 STEPS = 32
-"""Of the palette."""
+"""Colours of the palette."""
 
 
 def palette() -> list[tuple[str, str]]:
@@ -298,6 +298,6 @@ def _floor(percentage: float) -> float:
 
 
 def _short(name: str, most: int = 64) -> str:
-    """A name's end is what tells it from others."""
+    """A name on one line; a long one loses its beginning, because names differ at their ends."""
     line = "".join(letter for letter in " ".join(name.split()) if letter.isprintable())
     return line if len(line) <= most else f"…{line[1 - most :]}"

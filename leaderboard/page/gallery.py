@@ -76,7 +76,7 @@ def bars(
 
 
 def matrices(transfers: Iterable[Transfer]) -> list[Picture]:
-    """What one language's direction does to the others, and how alike directions are."""
+    """Two heat maps a transfer report: ASR by languages, and cosines between the directions."""
     pictures = []
     for number, transfer in enumerate(transfers, 1):
         pictures += [

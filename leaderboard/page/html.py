@@ -61,7 +61,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Link:
-    """To another page of the leaderboard, or to a file beside it."""
+    """A link to another page of the leaderboard, or to a file beside it."""
 
     file: str
     text: str
@@ -121,7 +121,7 @@ def render_page(
 
 
 def _by_heading(warnings: Iterable[RateWarning]) -> dict[str, list[str]]:
-    """What stands below each heading, in the order of the first of its warnings."""
+    """Heading -> the warnings below it; headings stand in the order of their first warnings."""
     headings: dict[str, list[str]] = {}
     for warning in warnings:
         headings.setdefault(warning.heading, []).append(warning.below)
@@ -144,7 +144,7 @@ def _read(name: str) -> str:
 
 
 def _hash(script: str) -> str:
-    """By which the page's policy knows a script as its own, and runs no other."""
+    """The hash by which the page's Content-Security-Policy allows a script; it allows no other."""
     digest = hashlib.sha256(script.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
 
@@ -188,7 +188,7 @@ def _data(
     page_of: dict[str, str],
     warnings: Sequence[RateWarning],
 ) -> dict[str, Any]:
-    """What script.js shows; the shapes of its parts are said there."""
+    """The data that script.js shows; the comment at its top has the shape of each part."""
     texts = _Texts()
     overlaps = collect_overlaps(rows)
     grouped_warnings = group_warnings(warnings)
@@ -268,7 +268,7 @@ def _data(
 def _cells(
     row: dict[str, Record], languages: Iterable[str], texts: _Texts
 ) -> tuple[int, list[int], list[Any]]:
-    """What the cells of a row have in common, n and runs, and the cells."""
+    """A row's n and runs, which most of its cells have in common, and the cells."""
     first = next(iter(row.values()))
     runs = sorted({texts.number(record.run) for record in row.values()})
     return (

@@ -1,4 +1,4 @@
-"""Of cells that several runs have, the one that stays."""
+"""Where several runs have the same cell, chooses the one that stays."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _reason(ordered: Sequence[Run], loser: int, winner: int) -> str:
 
 
 def _key(run: Run, cell: Cell) -> tuple[str, ...]:
-    """What makes two cells of two runs the same."""
+    """Equal for two cells where one repeats the other."""
     return (
         run.model,
         run.revision,

@@ -24,7 +24,8 @@ INTERVENTION = (
     "prompt_sha256",
     "system_sha256",
 )
-"""What our models say of what was done to them; paths and provenance of the same thing apart."""
+"""Entries of the config of our models that identify an intervention; where its files lie, and how
+they were made, does not."""
 
 WEIGHTS = (
     "peft",
@@ -44,13 +45,14 @@ WEIGHTS = (
 """Arguments of models that make other weights of the same revision."""
 
 NOISE = ("model_args", "batch_size", "batch_sizes", "device", "use_cache", "bootstrap_iters")
-"""Of a results file's config, what no answer depends on, and `model_args`, which may hold keys."""
+"""Entries of a results file's config that no answer depends on, and `model_args`, which may hold
+keys."""
 
 _SECRET = re.compile(r"(?i)auth|secret|password|header|key|url|(^|_)token$")
 
 
 def arguments_of(config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What followed --model_args: an object, or text in older versions and from Python.
+    """The value of --model_args: an object, or text in older versions and from Python.
 
     Raises:
         BadResults: it is neither.
@@ -89,7 +91,7 @@ def model(document: Mapping[str, Any], arguments: Mapping[str, Any], where: str)
 
 
 def revision(document: Mapping[str, Any], arguments: Mapping[str, Any], where: str) -> str:
-    """Of the model's weights, and what else changes them; "" where there is none.
+    """The revision of the model's weights, with the arguments that change them; "" for none.
 
     Raises:
         BadResults: it is no name.
@@ -182,7 +184,7 @@ def anchors_overlap(config: Mapping[str, Any]) -> dict[str, list[str] | None]:
 
 
 def warnings(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a model says that a reader of its rates must know, and its direction's; each once."""
+    """The warnings that a model and its direction bring with them, each once."""
     return (
         *sentences(config.get("warnings")),
         *sentences(config.get("direction_warnings"), "The direction: "),

@@ -1,4 +1,4 @@
-"""Whether a sample's request was made with the settings that the results claim.
+"""Compares the request of a sample with the settings that the results claim.
 
 lm-eval's `--cache_requests` stores requests with their generation settings under a key that has
 none of them: a later `--gen_kwargs` goes into the results and not into the requests.
@@ -16,7 +16,7 @@ TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens
 `models.utils.normalize_gen_kwargs`)."""
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p")
-"""What changes no greedy answer."""
+"""Settings that change no greedy answer."""
 
 UNSET = "not set"
 

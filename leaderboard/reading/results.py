@@ -37,7 +37,7 @@ UNJUDGED = "bypass"
 """The one metric of a task under lm-eval's --predict_only."""
 
 ROUNDING = 1e-6
-"""By how much a rate may differ from the same rate recomputed from the samples: rounding."""
+"""The largest difference that rounding makes between a rate and the same rate from the samples."""
 
 MOST_PROMPTS = 10**9
 """A count of prompts above it is a mistake; statistics would overflow at some number."""
@@ -129,7 +129,10 @@ def _run(file: ResultsFile, include_samples: bool, problems: list[str]) -> Run:
 
 
 def _unsaved(cells: Sequence[Cell]) -> Iterator[str]:
-    """lm-eval writes the samples of one task after the other, and may be stopped in between."""
+    """A warning where only some tasks of a run have samples.
+
+    lm-eval writes the samples of one task after the other, and may be stopped in between.
+    """
     bare: dict[str, list[str]] = defaultdict(list)
     for cell in cells:
         if cell.responses is None:
@@ -144,7 +147,7 @@ def _unsaved(cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def _together(faults: Mapping[str, str]) -> Iterator[str]:
-    """What is wrong with each of a file's tasks, one sentence for those with the same fault."""
+    """The faults of a file's tasks, in one sentence for all tasks with the same fault."""
     alike: dict[str, list[str]] = defaultdict(list)
     for task, fault in faults.items():
         alike[fault.replace(task, "")].append(fault)
@@ -176,7 +179,8 @@ def _cell(
     arguments: Mapping[str, Any],
     include_samples: bool,
 ) -> Cell:
-    """
+    """One task of a results file, with its samples where there are any.
+
     Raises:
         BadResults: the task cannot be used.
     """
@@ -230,7 +234,7 @@ def _cell(
 
 
 def _limited(document: Mapping[str, Any], task: str) -> tuple[str, ...]:
-    """That only some of a task's prompts were asked."""
+    """A warning where only some of a task's prompts were asked."""
     limit = document["config"].get("limit")
     if not is_number(limit):
         return ()
@@ -245,8 +249,8 @@ def _limited(document: Mapping[str, Any], task: str) -> tuple[str, ...]:
 def _is_harmful(config: Mapping[str, Any], rates: Mapping[str, float]) -> bool | None:
     """Whether a task's prompts are harmful; None where it has rates of both kinds, or of neither.
 
-    A judge of harm alone gives harmless prompts no rate of their own: what the task can print tells
-    there.
+    A judge of harm alone gives harmless prompts no rate of their own; the metrics that the task
+    lists decide then.
     """
     metrics = set(rates)
     if metrics.isdisjoint((*of_one_kind("harmful"), *of_one_kind("harmless"))):
