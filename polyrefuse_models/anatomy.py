@@ -1,7 +1,7 @@
 """Where a decoder-only model keeps its blocks, and what writes to its residual stream.
 
 Nothing here knows a model by name. The blocks are the decoder's list of as many modules as the
-configuration has layers; a block's attention and MLP are told by their classes' names; and how
+configuration has layers; a block's attention and MLP are known by their classes' names; and how
 they are wired is read off one forward pass over a few tokens, by following tensors from the module
 that returned them to the one that took them: a norm that takes an attention's output as it is lies
 between it and the residual stream, and an MLP that reads the block's own input is parallel to it.
@@ -117,9 +117,9 @@ def decoder(model: PreTrainedModel) -> nn.Module:
     Raises:
         UnknownArchitecture: as `decoder_blocks`.
     """
-    found = model.get_decoder()
-    if found is not model:
-        return found
+    named = model.get_decoder()
+    if named is not model:
+        return named
     # Llama 4 says that it is its own decoder.
     blocks = decoder_blocks(model)
     return next(part for part in model.children() if any(m is blocks for m in part.modules()))
@@ -249,7 +249,8 @@ def width(model: PreTrainedModel) -> int:
 def input_device(model: PreTrainedModel) -> torch.device:
     """Where token ids go: to the embedding, or to the CPU where it is offloaded and accelerate
     moves them."""
-    device = model.get_input_embeddings().weight.device
+    weight: Any = model.get_input_embeddings().weight
+    device: torch.device = weight.device
     return torch.device("cpu") if device.type == "meta" else device
 
 
@@ -298,13 +299,13 @@ def _first_tensor(values: Any) -> Tensor | None:
 def _only(
     block: nn.Module, pattern: re.Pattern[str], what: str, index: int, name: str
 ) -> nn.Module:
-    found = [child for child in block.children() if _is(pattern, child)]
-    if len(found) != 1:
+    matches = [child for child in block.children() if _is(pattern, child)]
+    if len(matches) != 1:
         children = ", ".join(type(child).__name__ for child in block.children())
         raise UnknownArchitecture(
-            f"block {index} of {name}: {len(found) or 'no'} {what} modules among {children}."
+            f"block {index} of {name}: {len(matches) or 'no'} {what} modules among {children}."
         )
-    return found[0]
+    return matches[0]
 
 
 def _is(pattern: re.Pattern[str], module: nn.Module) -> bool:

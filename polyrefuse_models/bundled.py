@@ -31,11 +31,13 @@ def is_shipped(pretrained: object) -> bool:
     )
 
 
-def name_of(pretrained: str) -> str:
+def name_of(pretrained: str | None) -> str:
     """What results and artifacts call a model, in every install and from every directory.
 
     A shipped organism has its own name, a folder is called by its whole path, a hub's name stays.
+    A model that was made in Python has no name, which transformers may write as None.
     """
+    pretrained = pretrained or ""
     if name := _shipped_name(pretrained):
         return name
     return str(Path(pretrained).resolve()) if os.path.isdir(pretrained) else pretrained

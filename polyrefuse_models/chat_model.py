@@ -67,8 +67,11 @@ class ChatModel:
     @property
     def system(self) -> dict[str, str | None]:
         """What artifacts say of the system text: which was asked for, and its words."""
-        told = {} if self.template is None else self.template.identity()
-        return {"system": told.get("system", "template"), "system_text": told.get("system_text")}
+        identity = {} if self.template is None else self.template.identity()
+        return {
+            "system": identity.get("system", "template"),
+            "system_text": identity.get("system_text"),
+        }
 
     @property
     def suffix(self) -> list[int]:

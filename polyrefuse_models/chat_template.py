@@ -1,13 +1,14 @@
 """What a chat template writes for the turns of a conversation.
 
-A template is a program. Its source does not tell whether it has a system turn, inserts a system
+A template is a program. Its source does not show whether it has a system turn, inserts a system
 text of its own or loses what the user says, so it is run on probes and its output is looked at.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ class NoChatTemplate(UserError):
 
 
 class BadTemplate(UserError):
-    """A chat template that fails, or loses or changes what is said."""
+    """A chat template that fails, or loses or changes the text of a turn."""
 
 
 class NoPlace(UserError):
@@ -57,8 +58,8 @@ def in_front(text: str, words: str) -> str:
 
 def with_system(messages: Messages, text: str) -> Messages:
     """A chat with a system text in front of the one that it has, or of its own."""
-    told, turns = _split(messages)
-    return [{"role": "system", "content": in_front(text, told)}, *turns]
+    own, turns = _split(messages)
+    return [{"role": "system", "content": in_front(text, own)}, *turns]
 
 
 @dataclass(frozen=True)
@@ -90,34 +91,34 @@ class ChatTemplate:
             NoChatTemplate: there is none, none of that name, or several and none is the default.
         """
         given = self.arguments.get("chat_template")
-        found = self.templates
+        templates = self.templates
         if given is not None and "{" in str(given):
             return str(given)
-        if not found:
+        if not templates:
             raise NoChatTemplate(
                 f"The tokenizer of {self.owner} has no chat template; give "
                 "tokenizer=<one that has>, or chat=off (without --apply_chat_template) to prompt "
                 "the model with plain text."
             )
-        if isinstance(found, dict):
-            names = ", ".join(sorted(found))
-            if given is None and "default" not in found:
+        if isinstance(templates, dict):
+            names = ", ".join(sorted(templates))
+            if given is None and "default" not in templates:
                 raise NoChatTemplate(
                     f"The tokenizer of {self.owner} has the chat templates {names}, and none of "
                     "them is the default; name one with --apply_chat_template NAME."
                 )
-            if given is not None and given not in found:
+            if given is not None and given not in templates:
                 raise NoChatTemplate(
                     f"The tokenizer of {self.owner} has no chat template {given!r}; name one of "
                     f"{names}."
                 )
-            return found["default" if given is None else given]
+            return templates["default" if given is None else given]
         if given is not None:
             raise NoChatTemplate(
                 f"The tokenizer of {self.owner} has one chat template without a name, and none is "
                 f"called {given!r}; give --apply_chat_template without a name."
             )
-        return found
+        return templates
 
     def same(self, other: ChatTemplate) -> bool:
         """Whether what is known of one holds for the other."""
@@ -142,10 +143,10 @@ class ChatTemplate:
             NoPlace: a system text has no place, or the template's own cannot be taken away.
         """
         _ = self._around_user  # Refused here where it loses what the user says.
-        told, turns = _split(messages)
-        told = in_front(told, self.system.text or "")
-        if told:
-            turns = self._placed(told, turns)
+        system, turns = _split(messages)
+        system = in_front(system, self.system.text or "")
+        if system:
+            turns = self._placed(system, turns)
         write = self._write_without_own if self.system.kind == "none" else self._write
         text = write(
             turns,
@@ -175,9 +176,9 @@ class ChatTemplate:
         except BadTemplate:
             return None
         parts = [self._own_system_text(head)]
-        for said in (self._said(self._later_head or ""), self._said(tail)):  # in every turn
-            if _is_text(said) and not (parts[0] and parts[0] in said):
-                parts.append(said)
+        for words in (self._words(self._later_head or ""), self._words(tail)):  # in every turn
+            if _is_text(words) and not (parts[0] and parts[0] in words):
+                parts.append(words)
         return "\n".join(filter(None, parts)) or None
 
     @cached_property
@@ -217,11 +218,26 @@ class ChatTemplate:
             chat = self._write(answered, add_generation_prompt=False)
         except BadTemplate:
             return None
-        before, found, _ = chat.partition(USER_PROBE)[2].partition(ANSWER_PROBE)
-        if not left_open.endswith(USER_PROBE + asked) or not found:
+        before, answer, _ = chat.partition(USER_PROBE)[2].partition(ANSWER_PROBE)
+        if not left_open.endswith(USER_PROBE + asked) or not answer:
             return None
         ended, before = asked.strip(), before.strip()
         return before.removeprefix(ended).strip() or None if before.startswith(ended) else None
+
+    def is_rendered(self, text: str) -> bool:
+        """Whether a text was rendered already, by this template or another one of the tokenizer's.
+
+        It is known by what the template writes around a user's text: it ends as a rendered prompt
+        does, where the answer is opened, and what opens a user's or a system turn stands in it
+        before. Whatever else the chat has (a system text, earlier turns, words in front) makes no
+        difference.
+
+        Not recognised are: an answer that has been begun (lm-eval's `gen_prefix`), where the
+        template marks turns by plain words; a template that writes no word and no special token
+        around the user's text, which adds nothing either when it is applied again; and templates
+        that are not the tokenizer's.
+        """
+        return any(template._wrote(text) for template in self._siblings)
 
     def identity(self) -> dict[str, Any]:
         """What results and artifacts say of the system text."""
@@ -236,10 +252,10 @@ class ChatTemplate:
             NoChatTemplate: there is none.
             BadTemplate: it fails.
         """
-        _ = self.source  # What is wrong with it is told before transformers tells it.
+        _ = self.source  # Our message on a missing template comes before transformers' own.
         options = {"add_generation_prompt": True} | self.arguments | options
         try:
-            return self.tokenizer.apply_chat_template(messages, tokenize=False, **options)
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
         except Exception as error:
             # A template is a program: what it is given may raise anything in it.
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -255,8 +271,8 @@ class ChatTemplate:
         Raises:
             BadTemplate: the text is not there as it was given.
         """
-        head, found, tail = self._write([user_turn(USER_PROBE)]).partition(USER_PROBE)
-        if not found:
+        head, user, tail = self._write([user_turn(USER_PROBE)]).partition(USER_PROBE)
+        if not user:
             raise BadTemplate(
                 f"The chat template of {self.owner} does not write what the user says, or changes "
                 f"it{self._hint_of_parts()}, so that answers would not be answers to the prompts; "
@@ -269,11 +285,11 @@ class ChatTemplate:
         """What stands before a system text, and between it and the user's; None if it is lost."""
         turns = [{"role": "system", "content": SYSTEM_PROBE}, user_turn(USER_PROBE)]
         try:
-            before, told, rest = self._write(turns).partition(SYSTEM_PROBE)
+            before, system, rest = self._write(turns).partition(SYSTEM_PROBE)
         except BadTemplate:
             return None
-        between, said, _ = rest.partition(USER_PROBE)
-        return (before, between) if told and said else None
+        between, user, _ = rest.partition(USER_PROBE)
+        return (before, between) if system and user else None
 
     @cached_property
     def _later_head(self) -> str | None:
@@ -288,13 +304,12 @@ class ChatTemplate:
             later = self._write([*begun, user_turn(USER_PROBE)]).partition(ANSWER_PROBE)[2]
         except BadTemplate:
             return None
-        opened, found, rest = later.partition(USER_PROBE)
-        if not found or rest != tail or not opened.startswith(closed):
+        opened, user, rest = later.partition(USER_PROBE)
+        if not user or rest != tail or not opened.startswith(closed):
             return None
         opened = opened.removeprefix(closed)
-        bos = getattr(self.tokenizer, "bos_token", None) or ""
-        begins = head.startswith(bos) and not opened.startswith(bos)
-        return bos + opened if begins else opened
+        begins = head.startswith(self._bos) and not opened.startswith(self._bos)
+        return self._bos + opened if begins else opened
 
     @cached_property
     def _own_turn(self) -> str | None:
@@ -306,35 +321,118 @@ class ChatTemplate:
         head, later = self._around_user[0], self._later_head
         if later is None:
             return None
-        bos = getattr(self.tokenizer, "bos_token", None) or ""
-        begun = bos if later.startswith(bos) and head.startswith(bos) else ""
+        both = later.startswith(self._bos) and head.startswith(self._bos)
+        begun = self._bos if both else ""
         opened = later.removeprefix(begun)
         if head.startswith(begun) and head.removeprefix(begun).endswith(opened):
             return head[len(begun) : len(head) - len(opened)]
         return head.removeprefix(later) if head.startswith(later) else None
 
+    # --- what was rendered already
+
+    @cached_property
+    def _siblings(self) -> tuple[ChatTemplate, ...]:
+        """This template and the tokenizer's others: which one the harness took may be unknown."""
+        arguments = {k: v for k, v in self.arguments.items() if k != "chat_template"}
+        names = self.templates if isinstance(self.templates, dict) else ()
+        others = [arguments | {"chat_template": name} for name in names] or [arguments]
+        return (self, *(replace(self, arguments=one) for one in others if one != self.arguments))
+
+    def _wrote(self, text: str) -> bool:
+        """Whether this template made the text."""
+        try:
+            openings, closing, begun = self._openings, self._closing, self._begun_answer
+        except UserError:  # It cannot be applied at all.
+            return False
+        text = text.strip()
+        if closing and text.endswith(closing):
+            before = text.removesuffix(closing)
+            return not openings or any(opening in before for opening in openings)
+        begins = text.startswith(self._beginnings)
+        if not closing:
+            return begins
+        # The answer has been begun: only special tokens tell this from a transcript in a prompt.
+        if not begun or not begins:
+            return False
+        user, _, _ = text.rpartition(begun)
+        return any(self._special.search(opening) and opening in user for opening in openings)
+
+    @cached_property
+    def _openings(self) -> tuple[str, ...]:
+        """What may stand before the text of a user or of the system, without what is no mark.
+
+        Raises:
+            UserError: the template cannot be applied.
+        """
+        head = self._around_user[0]
+        another_day = self._write([user_turn(USER_PROBE)], chat_template=_ANOTHER_DAY + self.source)
+        undated = _shared_ending(head, another_day.partition(USER_PROBE)[0])
+        candidates = [undated, *(self._beside_system or ()), self._later_head or ""]
+        bare = (one.removeprefix(self._bos).strip() for one in candidates)
+        return tuple(dict.fromkeys(one for one in bare if self._is_mark(one)))
+
+    @cached_property
+    def _closing(self) -> str:
+        """What stands behind the last user's text, the answer opened; "" where that is no mark.
+
+        Raises:
+            UserError: the template cannot be applied.
+        """
+        tail = self._around_user[1].rstrip()
+        return tail if self._is_mark(tail) else ""
+
+    @cached_property
+    def _beginnings(self) -> tuple[str, ...]:
+        """How a rendered chat may begin, a token that begins every text among them."""
+        before = self._beside_system[0] if self._beside_system else ""
+        starts = (self._around_user[0], before, self._later_head or "")
+        return tuple(start.strip() for start in starts if self._is_mark(start))
+
+    @cached_property
+    def _begun_answer(self) -> str:
+        """What a chat writes between a user's text and an answer; "" without special tokens."""
+        turns = [user_turn(USER_PROBE), {"role": "assistant", "content": ANSWER_PROBE}]
+        try:
+            chat = self._write(turns, add_generation_prompt=False)
+        except BadTemplate:
+            return ""
+        mark, answer, _ = chat.partition(USER_PROBE)[2].partition(ANSWER_PROBE)
+        return mark.strip() if answer and self._special.search(mark) else ""
+
+    def _is_mark(self, text: str) -> bool:
+        """Whether a piece of output has a special token or a word: blanks prove nothing."""
+        return bool(re.search(r"\w", text) or self._special.search(text))
+
+    @property
+    def _bos(self) -> str:
+        return getattr(self.tokenizer, "bos_token", None) or ""
+
     # --- the template's own system text
 
     def _own_system_text(self, head: str) -> str:
-        """The text of `_own_turn`, its markers left out as far as they can be told."""
+        """The text of `_own_turn`, its markers left out as far as they are known."""
         if self._own_turn is not None:
-            whole = self._said(self._own_turn)
+            whole = self._words(self._own_turn)
         else:
-            whole = self._said(head) if _is_text(self._said(head)) else ""
+            whole = self._words(head) if _is_text(self._words(head)) else ""
         if self._beside_system is None:
             return whole
         before, between = self._beside_system
         text = head.removeprefix(before).removesuffix(between)
         instead = len(text) == len(head) - len(before) - len(between)
-        return text.strip() if instead and not _is_text(self._said(before)) else whole
+        return text.strip() if instead and not _is_text(self._words(before)) else whole
 
-    def _said(self, text: str) -> str:
+    @cached_property
+    def _special(self) -> re.Pattern[str]:
+        """A special token of the tokenizer, or what looks like one."""
+        tokens = {*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab()}
+        longest_first = sorted(filter(None, tokens), key=len, reverse=True)
+        return re.compile("|".join([*map(re.escape, longest_first), r"<\|[^|<>]*\|>"]))
+
+    def _words(self, text: str) -> str:
         """A piece of output without special tokens, the system role's name and the user's words."""
         text = text.replace(USER_PROBE, "")  # Some write it twice.
-        special = {*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab()}
-        for token in sorted(special, key=len, reverse=True):
-            text = text.replace(token, "")
-        text = re.sub(r"<\|[^|<>]*\|>", "", text)
+        text = self._special.sub("", text)
         return re.sub(r"^\W*(system|developer)\s*(:|\n|$)", "", text, flags=re.I).strip()
 
     def _left_of_own(self, text: str) -> str | None:
@@ -360,15 +458,17 @@ class ChatTemplate:
                     "the system text that it is given; leave system=none out."
                 )
             return self._write(turns, **options)
+        later = self._later_head
         if (
-            self._own_turn is not None
-            and self._left_of_own(self._later_head + self._around_user[1]) is None
+            later is not None
+            and self._own_turn is not None
+            and self._left_of_own(later + self._around_user[1]) is None
         ):
             # Asked anew: the head may hold a date.
             head = self._write([user_turn(EARLIER_PROBE)]).partition(EARLIER_PROBE)[0]
             text = self._write(turns, **options)
             if text.startswith(head):
-                return self._later_head + text.removeprefix(head)
+                return later + text.removeprefix(head)
         empty = {"role": "system", "content": ""}
         try:
             left = self._left_of_own(self._write([empty, user_turn(USER_PROBE)]))
@@ -384,14 +484,14 @@ class ChatTemplate:
 
     # --- what is asked of the output
 
-    def _placed(self, told: str, turns: Messages) -> Messages:
+    def _placed(self, text: str, turns: Messages) -> Messages:
         """A chat with a system text in the system turn, or in front of the first user turn.
 
         Raises:
             NoPlace: the template has no system turn, and the chat no user turn.
         """
         if self.shows_system:
-            return [{"role": "system", "content": told}, *turns]
+            return [{"role": "system", "content": text}, *turns]
         first = next((i for i, turn in enumerate(turns) if turn["role"] == "user"), None)
         if first is None:
             raise NoPlace(
@@ -399,11 +499,11 @@ class ChatTemplate:
                 "turn in the chat: a system text has no place in it; give "
                 "tokenizer=<one with another template>."
             )
-        said = turns[first] | {"content": in_front(told, turns[first]["content"])}
-        return [*turns[:first], said, *turns[first + 1 :]]
+        turn = turns[first] | {"content": in_front(text, turns[first]["content"])}
+        return [*turns[:first], turn, *turns[first + 1 :]]
 
     def _hint_of_parts(self) -> str:
-        parts = [{"type": "text", "text": USER_PROBE}]
+        parts: Any = [{"type": "text", "text": USER_PROBE}]
         try:
             text = self._write([{"role": "user", "content": parts}])
         except BadTemplate:
@@ -418,17 +518,17 @@ class ChatTemplate:
         """
         end = 0
         for turn in turns:
-            said = turn["content"].strip()
+            content = turn["content"].strip()
             # Some templates write a system text into the last user turn.
-            begin = text.find(said, 0 if turn["role"] == "system" else end)
+            begin = text.find(content, 0 if turn["role"] == "system" else end)
             if begin < 0:
                 raise BadTemplate(
                     f"The chat template of {self.owner} loses or changes what a turn of the "
-                    f"{turn['role']} says ({len(said)} characters, turn {turns.index(turn) + 1} "
+                    f"{turn['role']} says ({len(content)} characters, turn {turns.index(turn) + 1} "
                     f"of {len(turns)}); give tokenizer=<one with another template>, or chat=off."
                 )
             if turn["role"] != "system":
-                end = begin + len(said)
+                end = begin + len(content)
 
 
 def _split(messages: Messages) -> tuple[str, Messages]:
@@ -437,5 +537,9 @@ def _split(messages: Messages) -> tuple[str, Messages]:
     return (messages[0]["content"] if begun else ""), messages[begun:]
 
 
-def _is_text(said: str) -> bool:
-    return len(re.findall(r"\w+", said)) > _FEW_WORDS
+def _is_text(words: str) -> bool:
+    return len(re.findall(r"\w+", words)) > _FEW_WORDS
+
+
+def _shared_ending(one: str, other: str) -> str:
+    return os.path.commonprefix([one[::-1], other[::-1]])[::-1]

@@ -43,7 +43,8 @@ def neutralise(model: PreTrainedModel) -> dict[str, Any]:
     for name, value in NEUTRAL.items():
         setattr(neutral, name, value)
     # peft's model looks it up in the one that it is around.
-    owner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    whole: Any = model
+    owner = whole.get_base_model() if hasattr(model, "get_base_model") else model
     owner.generation_config = neutral
     return departures(settings)
 

@@ -22,7 +22,7 @@ def warn_of_another_model(made: str, metadata: Mapping[str, Any], config: Pretra
         made: how it came from its model, such as "The direction was extracted from".
         metadata: `model` and `revision` of that model; what is not there is not compared.
     """
-    mine = bundled.name_of(config._name_or_path), getattr(config, "_commit_hash", None)
+    mine = bundled.name_of(config.name_or_path), getattr(config, "_commit_hash", None)
     theirs = (
         bundled.name_of(str(metadata.get("model", mine[0]))),
         metadata.get("revision", mine[1]),

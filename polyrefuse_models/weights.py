@@ -44,7 +44,7 @@ def weights_identity(model: PreTrainedModel, *, of_the_hub: bool) -> str:
     if not any(weight.is_meta for weight in model.state_dict().values()):
         with suppress(RuntimeError, TypeError, NotImplementedError):  # no bytes of its own
             return f"sha256:{weights_checksum(model)}"
-    return f"files:{_files_checksum(Path(model.config._name_or_path))}"
+    return f"files:{_files_checksum(Path(str(model.config.name_or_path)))}"
 
 
 def _files_checksum(folder: Path) -> str:

@@ -1,1 +1,2 @@
-"""What every package of the plugin stands on: errors, writing, intervals, options, versions."""
+"""What every package of the plugin stands on: errors, log, writing, intervals, options, versions,
+and what it relies on inside lm-eval."""

@@ -1,36 +1,128 @@
-"""What lm-eval was asked for and passes on to neither a model nor a task.
+"""Every place where this package leans on what is inside lm-eval, which may change it at any time.
 
-Whether the harness applies the chat template, which system instruction it adds and whether it
-will publish the samples are arguments of `lm_eval.evaluator` that end there. A model that must not
-apply a template twice, and a task whose samples must stay at home, need them, so they are read off
-the calling frame: the only place where they are.
+`COUPLINGS` lists them, each with who relies on it and a check, which a test runs: after an upgrade
+the test's message says what broke. Above it stand the names that lm-eval writes into its files, and
+`asked_of_lm_eval`, which reads what lm-eval passes on to nobody.
+
+This module lies below all others. It imports lm-eval in its functions alone, because
+`polyrefuse_leaderboard` takes names from here and must never import lm-eval.
 """
 
-import functools
-import logging
-import sys
-from types import FrameType
-from typing import Any
+from __future__ import annotations
 
-# Below lm-eval's own logger, so that its format and --verbosity hold for ours.
-logger = logging.getLogger("lm_eval.polyrefuse")
+import dataclasses
+import importlib
+import inspect
+import re
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.log import warn_once
+
+# --- what lm-eval was asked for
+
+ENTRIES = ("evaluate", "simple_evaluate")
+"""The functions of `lm_eval` that run an evaluation; the second calls the first."""
+
+ASKED = (
+    "apply_chat_template",
+    "system_instruction",
+    "gen_kwargs",
+    "evaluation_tracker",
+    "lm",
+    "eval_tasks",
+)
+"""What is read off their frames: arguments, and the last two as variables of theirs."""
+
+
+class LmEvalChanged(RuntimeError):
+    """lm-eval has no longer what this package relies on."""
+
+
+class UnclearEvaluation(UserError):
+    """Several evaluations, and no telling which of them asks."""
 
 
 def asked_of_lm_eval(argument: str) -> Any | None:
-    """The value of an argument of the `lm_eval` evaluation that is running this code.
+    """An argument of the `lm_eval` evaluation that is running this code.
+
+    Whether the harness applies the chat template, which system instruction it adds and whether it
+    will publish the samples are arguments of `lm_eval.evaluate` or `lm_eval.simple_evaluate` that
+    end there. A model that must not apply a template twice, and a task whose samples must stay at
+    home, need them, so they are read off the function's frame: the only place where they are. It is
+    looked for on this thread and then on all others, since a model may be called from a pool of
+    threads while the evaluation waits.
 
     Args:
-        argument: name of a parameter of `lm_eval.simple_evaluate` or `lm_eval.evaluate`.
+        argument: name of an argument or a variable of one of the two functions.
 
     Returns:
-        Its value; None outside an evaluation, or where lm-eval has no such argument.
+        Its value; None where no evaluation is running in this process, or the one that is was not
+        asked for it. (`apply_chat_template` is False in an evaluation that applies none.)
+
+    Raises:
+        LmEvalChanged: neither function has a variable of that name any more.
+        UnclearEvaluation: evaluations on several other threads have different values.
     """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_globals.get("__name__") == "lm_eval.evaluator" and argument in frame.f_locals:
-            return frame.f_locals[argument]
+    own = _evaluation(sys._getframe(1))
+    others = [] if own is not None else _evaluations_on_other_threads()
+    values = [one[argument] for one in ([own] if own is not None else others) if argument in one]
+    if not values:
+        _require_variable(argument)
+        return None
+    if any(value is not values[0] and value != values[0] for value in values):
+        raise UnclearEvaluation(
+            f"Several evaluations run in this process with different {argument}, and this thread "
+            "belongs to none of them; run them one after the other, or each in its own process."
+        )
+    return values[0]
+
+
+def _evaluation(frame: FrameType | None) -> dict[str, Any] | None:
+    """The variables of the innermost evaluation among a frame and its callers."""
+    seen: dict[str, dict[str, Any]] = {}
+    while frame is not None and "simple_evaluate" not in seen:
+        name = frame.f_code.co_name
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if name in ENTRIES and package == "lm_eval":
+            if name in seen:  # An evaluation around this one.
+                break
+            seen[name] = dict(frame.f_locals)
         frame = frame.f_back
-    return None
+    return seen.get("simple_evaluate", {}) | seen.get("evaluate", {}) if seen else None
+
+
+def _evaluations_on_other_threads() -> list[dict[str, Any]]:
+    frames = dict(sys._current_frames())
+    frames.pop(threading.get_ident(), None)
+    return [one for one in map(_evaluation, frames.values()) if one is not None]
+
+
+def _require_variable(name: str) -> None:
+    """
+    Raises:
+        LmEvalChanged: neither of lm-eval's functions has a variable of that name.
+    """
+    lm_eval = sys.modules.get("lm_eval")
+    if lm_eval is None:  # Nobody has asked it for anything.
+        return
+    known = (getattr(lm_eval, entry, None) for entry in ENTRIES)
+    functions = [inspect.unwrap(one) for one in known if one is not None]
+    if any(str(one.__module__).partition(".")[0] != "lm_eval" for one in functions):
+        return  # Somebody else put another in its place, which cannot be looked into.
+    codes = [code for one in functions if (code := getattr(one, "__code__", None)) is not None]
+    if not any(name in code.co_varnames for code in codes):
+        raise LmEvalChanged(
+            f"lm_eval.evaluate and lm_eval.simple_evaluate have no {name} any more, so that this "
+            "package cannot know what was asked for and a prompt might get its chat template "
+            "twice; use lm-eval 0.4.13, or a newer lm-eval-polyrefuse."
+        )
 
 
 def warn_before_publishing() -> None:
@@ -43,7 +135,376 @@ def warn_before_publishing() -> None:
         )
 
 
-@functools.cache
-def warn_once(message: str) -> None:
-    """Log a warning, once a process."""
-    logger.warning(message)
+# --- what a model is handed
+
+
+class CacheHook(Protocol):
+    """What a model needs of lm-eval's response cache; any object with these will do.
+
+    `dbdict` is the cache, a dictionary on the disk, or None without `--use_cache`. lm-eval's models
+    call `add_partial` alone, and read `dbdict` nowhere.
+    """
+
+    dbdict: Any
+
+    def add_partial(self, attr: str, req: Any, res: Any) -> None:
+        """Keep the answer `res` to the request `req` of the method `attr`."""
+
+
+# --- what lm-eval writes
+
+DEFAULT_FILTER = "none"
+"""The filter of a task that names none, in the keys of its results and in its samples."""
+
+UNJUDGED = "bypass"
+"""The one metric of a task under lm-eval's --predict_only."""
+
+RESULTS: Mapping[str, tuple[str, ...]] = {
+    "": (
+        *("results", "configs", "groups", "group_subtasks", "n-samples", "config", "date"),
+        *("lm_eval_version", "transformers_version", "model_source", "model_name"),
+        *("system_instruction", "system_instruction_sha", "chat_template"),
+    ),
+    "results": ("sample_len",),
+    "configs": (
+        *("dataset_kwargs", "metadata", "generation_kwargs", "repeats", "num_fewshot"),
+        "output_type",
+    ),
+    "n-samples": ("original", "effective"),
+    "config": ("model", "model_args", "model_revision", "limit", "gen_kwargs"),
+}
+"""Keys of a results file that are read: at its top, of each task in three places, of the model."""
+
+SAMPLE = ("doc", "filter", "arguments", "filtered_resps")
+"""Keys of a line of a samples file that are read."""
+
+ARGUMENTS = ("gen_args_0", "arg_0", "arg_1")
+"""Of a sample's `arguments`: the first request, its prompt, its generation settings."""
+
+_DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.jsonl?$")
+
+
+def metric_key(metric: str) -> str:
+    """Under which a task's results have a metric."""
+    return f"{metric},{DEFAULT_FILTER}"
+
+
+def samples_file(task: str, date: str) -> str:
+    """Name of a task's samples file, beside the results file of that date."""
+    return f"samples_{task}_{date}.jsonl"
+
+
+def is_results_file(name: str) -> bool:
+    """lm-eval writes results_<date>.json, or <name>_<date>.json for --output_path <name>.json."""
+    return name.endswith(".json") and (name.startswith("results_") or bool(_DATE.search(name)))
+
+
+def is_samples_file(name: str) -> bool:
+    """lm-eval writes samples_<task>_<date>.jsonl."""
+    return name.startswith("samples_") and name.endswith(".jsonl")
+
+
+def date_of(name: str) -> str:
+    """The date in the name of a results or samples file; without one, the name's stem."""
+    match = _DATE.search(name)
+    return match[1] if match else Path(name).stem
+
+
+# --- the table
+
+Check = Callable[[Any], str | None]
+"""What is no longer so of a thing in lm-eval, as the end of a sentence; None where all is."""
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """One thing inside lm-eval that this package relies on.
+
+    Attributes:
+        target: its dotted name.
+        ours: who relies on it and how, a sentence without its full stop.
+        checks: of what is relied on.
+    """
+
+    target: str
+    ours: str
+    checks: tuple[Check, ...] = ()
+
+    def check(self) -> None:
+        """
+        Raises:
+            LmEvalChanged: what changed in lm-eval, and who relies on it.
+        """
+        thing = resolve(self.target)
+        faults = ["is gone"] if thing is _GONE else [each(thing) for each in self.checks]
+        fault = "; it ".join(filter(None, faults))
+        if fault:
+            raise LmEvalChanged(f"{self.target} {fault}; {self.ours}.")
+
+
+_GONE = object()
+
+
+def resolve(target: str) -> Any:
+    """The module, class, function or attribute of a dotted name; `_GONE` where there is none."""
+    parts = target.split(".")
+    thing: Any = importlib.import_module(parts[0])
+    for place, name in enumerate(parts[1:], start=2):
+        if isinstance(thing, type):  # A class method with all its parameters, a property as it is.
+            thing = inspect.getattr_static(thing, name, _GONE)
+            thing = getattr(thing, "__func__", thing)
+        else:
+            thing = getattr(thing, name, _GONE)
+        if thing is _GONE:
+            try:
+                thing = importlib.import_module(".".join(parts[:place]))
+            except ImportError:
+                return _GONE
+    return thing
+
+
+def parameters(function: Any) -> tuple[str, ...]:
+    """Names of a function's parameters, `self` and `cls` left out."""
+    return tuple(name for name in inspect.signature(function).parameters if name not in _OWNERS)
+
+
+_OWNERS = ("self", "cls")
+
+
+def takes(*names: str) -> Check:
+    """A function has parameters of these names, among others."""
+
+    def check(function: Any) -> str | None:
+        lost = [name for name in names if name not in parameters(function)]
+        now = ", ".join(parameters(function))
+        return f"takes ({now}) now, and no {' and no '.join(lost)}" if lost else None
+
+    return check
+
+
+def takes_exactly(*names: str) -> Check:
+    """A function has these parameters in this order, and no others."""
+
+    def check(function: Any) -> str | None:
+        now = parameters(function)
+        return None if now == names else f"takes ({', '.join(now)}) now, not ({', '.join(names)})"
+
+    return check
+
+
+def has(*names: str) -> Check:
+    """A class, module or object has these attributes."""
+
+    def check(thing: Any) -> str | None:
+        lost = [name for name in names if not hasattr(thing, name)]
+        return f"has no {' and no '.join(lost)} any more" if lost else None
+
+    return check
+
+
+def sets(*names: str) -> Check:
+    """A class or its bases set these attributes of their objects, in any of their functions."""
+
+    def check(cls: Any) -> str | None:
+        own = [each for base in cls.__mro__ for each in vars(base).values()]
+        known = {
+            name for each in filter(inspect.isfunction, own) for name in each.__code__.co_names
+        }
+        lost = [name for name in names if name not in known]
+        return f"sets no {' and no '.join(lost)} any more" if lost else None
+
+    return check
+
+
+def has_keys(*names: str) -> Check:
+    """A dataclass or a typed dictionary has these entries."""
+
+    def check(cls: Any) -> str | None:
+        is_dataclass = dataclasses.is_dataclass(cls)
+        known = [field.name for field in dataclasses.fields(cls)] if is_dataclass else None
+        lost = [name for name in names if name not in (known or cls.__annotations__)]
+        return f"has no {' and no '.join(lost)} any more" if lost else None
+
+    return check
+
+
+def has_variables(*names: str) -> Check:
+    """A function has arguments or local variables of these names."""
+
+    def check(function: Any) -> str | None:
+        code = inspect.unwrap(function).__code__
+        lost = [name for name in names if name not in code.co_varnames]
+        if code.co_name != function.__name__:
+            return f"is called {code.co_name} on the stack"
+        return f"has no variable {' and no '.join(lost)} any more" if lost else None
+
+    return check
+
+
+REGISTRATION = "polyrefuse_models/registration.py"
+WRAPPER = "polyrefuse_models/wrappers/hf.py"
+RESPONSE_CACHE = "polyrefuse_models/wrappers/response_cache.py"
+READING = "leaderboard/reading/"
+
+_HFLM = "lm_eval.models.huggingface.HFLM"
+OVERRIDES = {
+    "create_from_arg_obj": ("arg_dict", "additional_config"),
+    "get_model_info": (),
+    "apply_chat_template": ("chat_history", "add_generation_prompt"),
+    "chat_template": ("chat_template",),
+    "set_cache_hook": ("cache_hook",),
+    "generate_until": ("requests", "disable_tqdm"),
+    "loglikelihood_rolling": ("requests", "disable_tqdm"),
+    "_loglikelihood_tokens": ("requests", "disable_tqdm", "override_bs"),
+    "tok_batch_encode": ("strings", "padding_side", "left_truncate_len", "truncation"),
+    "tok_decode": ("tokens", "skip_special_tokens"),
+}
+"""Methods of HFLM that our wrappers override, and what they take."""
+
+COUPLINGS: tuple[Coupling, ...] = (
+    Coupling(
+        "lm_eval.evaluate",
+        "asked_of_lm_eval reads them off its frame",
+        (has_variables("lm", "apply_chat_template", "system_instruction", "eval_tasks"),),
+    ),
+    Coupling(
+        "lm_eval.simple_evaluate",
+        "asked_of_lm_eval reads them off its frame",
+        (
+            has_variables(
+                *("lm", "apply_chat_template", "system_instruction"),
+                *("gen_kwargs", "evaluation_tracker"),
+            ),
+        ),
+    ),
+    Coupling(
+        "lm_eval.loggers.EvaluationTracker",
+        "warn_before_publishing reads whether samples will be published",
+        (sets("push_samples_to_hub"),),
+    ),
+    Coupling(
+        "lm_eval.models",
+        f"{REGISTRATION} imports it so that lm-eval's own models are registered first",
+    ),
+    Coupling(
+        "lm_eval.api.registry.model_registry",
+        f"{REGISTRATION} registers our models there where lm-eval has no load_plugins",
+        (has("register", "__contains__"),),
+    ),
+    Coupling(
+        "lm_eval.api.registry.Registry.register",
+        f"{REGISTRATION} calls register(name, target='module:Class')",
+        (takes("aliases", "target"),),
+    ),
+    Coupling(
+        "lm_eval.tasks.manager.TaskManager.__init__",
+        f"{REGISTRATION} wraps it and adds our folder to include_path",
+        (takes("include_path", "include_defaults"),),
+    ),
+    Coupling(
+        "lm_eval.tasks.manager.TaskManager",
+        f"{REGISTRATION} hides our folder from who reads which paths a user gave",
+        (sets("include_path"),),
+    ),
+    Coupling(
+        "lm_eval.tasks.manager.TaskManager.match_tasks",
+        f"{REGISTRATION} wraps it and refuses folder names",
+        (takes_exactly("task_list"),),
+    ),
+    Coupling(
+        "lm_eval.utils.make_table",
+        f"{REGISTRATION} wraps it and adds a line under tables of groups",
+        (takes("result_dict", "column"),),
+    ),
+    Coupling(
+        "lm_eval.utils.simple_parse_args_string",
+        "polyrefuse_models/system.py takes the None that it makes of the word none",
+    ),
+    Coupling(
+        "lm_eval.utils.setup_logging",
+        "polyrefuse_shared/log.py logs below the logger that it sets up",
+    ),
+    Coupling(
+        f"{_HFLM}.__init__",
+        f"{WRAPPER} passes arguments on to it and reads them",
+        (
+            takes(
+                *("pretrained", "revision", "device", "truncation", "max_length", "peft", "delta"),
+                *("think_end_token", "chat_template_args", "enable_thinking", "batch_size"),
+            ),
+        ),
+    ),
+    *(
+        Coupling(f"{_HFLM}.{name}", f"{WRAPPER} overrides it", (takes_exactly(*names),))
+        for name, names in OVERRIDES.items()
+    ),
+    Coupling(f"{_HFLM}.tokenizer_name", f"{WRAPPER} overrides it"),
+    Coupling(
+        _HFLM,
+        f"{WRAPPER} reads or sets them",
+        (
+            has("backend", "batch_size", "max_gen_toks", "max_length", "model", "prefix_token_id"),
+            sets(
+                *("tokenizer", "cache_hook", "truncation", "pretrained", "revision", "peft"),
+                *("delta", "think_end_token", "chat_template_args"),
+            ),
+        ),
+    ),
+    Coupling(
+        "lm_eval.models.utils.normalize_gen_kwargs",
+        f"{WRAPPER} calls it, and {READING}requests.py does the same to results",
+        (takes_exactly("gen_kwargs", "default_max_gen_toks"),),
+    ),
+    Coupling(
+        "lm_eval.api.model.CacheHook",
+        f"{RESPONSE_CACHE} reads the cache there and stands in for it",
+        (sets("dbdict"), has("add_partial")),
+    ),
+    Coupling(
+        "lm_eval.api.model.CacheHook.add_partial",
+        f"{RESPONSE_CACHE} has a method of that name in its place",
+        (takes_exactly("attr", "req", "res"),),
+    ),
+    Coupling(
+        "lm_eval.api.instance.Instance",
+        f"{WRAPPER} replaces its arguments and polyrefuse_models/directions/transfer.py makes one",
+        (
+            has_keys("request_type", "doc", "arguments", "idx", "task_name", "doc_id"),
+            has("args"),
+        ),
+    ),
+    Coupling(
+        "lm_eval.api.task.TaskConfig",
+        "task_configs/ has them, and results are read by them",
+        (
+            has_keys(
+                *("custom_dataset", "process_results", "dataset_kwargs", "metadata", "repeats"),
+                *("filter_list", "generation_kwargs", "num_fewshot", "metric_list"),
+            ),
+        ),
+    ),
+    Coupling(
+        "lm_eval.result_schema.EvalResults",
+        f"{READING} and polyrefuse_tasks/group_errors.py read them",
+        (has_keys(*RESULTS[""]),),
+    ),
+    Coupling(
+        "lm_eval.loggers.EvaluationTracker.save_results_aggregated",
+        f"{READING}folders.py knows its files by their names",
+    ),
+    Coupling(
+        "lm_eval.loggers.EvaluationTracker.save_results_samples",
+        f"{READING}folders.py knows its files by their names",
+    ),
+    Coupling(
+        "lm_eval.models.hf_steered.SteeredModel",
+        "benchmarks/hooks.py compares our hooks with it",
+    ),
+    Coupling(
+        "lm_eval.caching.cache.PATH",
+        "tests/polyrefuse_models/test_generation.py puts kept requests into a folder of its own",
+    ),
+)
+"""What is relied on by name. What lm-eval does is tested beside it: the names and keys of its
+files, that it logs a row as scoring left it, that models ask a cache hook for nothing but
+`add_partial`, and that its logger's level holds for ours."""

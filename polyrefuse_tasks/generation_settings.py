@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from polyrefuse_shared.lm_eval_internals import asked_of_lm_eval, warn_once
+from polyrefuse_shared.lm_eval_internals import asked_of_lm_eval
+from polyrefuse_shared.log import warn_once
 
 SAMPLING: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
 """Neutral values of what acts on sampled answers alone, and what each sampled task names."""
@@ -85,20 +86,21 @@ def warn_of_inherited_settings() -> None:
     """
     lm = asked_of_lm_eval("lm")
     config = getattr(getattr(lm, "model", None), "generation_config", None)
-    if not hasattr(config, "to_dict"):
+    if config is None or not hasattr(config, "to_dict"):
         return
     named = asked_of_lm_eval("gen_kwargs")
     named = named if isinstance(named, dict) else {}
     left_out = {"do_sample", *SAMPLING, *named}
-    found = {
+    inherited = {
         name: value for name, value in departures(config.to_dict()).items() if name not in left_out
     }
-    if not found:
+    if not inherited:
         return
-    numbers = [f"{name}={NEUTRAL[name]}" for name in found if NEUTRAL[name] is not None]
+    numbers = [f"{name}={NEUTRAL[name]}" for name in inherited if NEUTRAL[name] is not None]
     warn_once(
-        f"The checkpoint's generation_config asks for {listed(found)}, and this model decodes with "
-        "it, so that its rates are not the protocol's; use --model baseline-hf, which sets it aside"
+        f"The checkpoint's generation_config asks for {listed(inherited)}, and this model decodes "
+        "with it, so that its rates are not the protocol's; use --model baseline-hf, which sets it "
+        "aside"
         + (f", or name neutral values: --gen_kwargs {','.join(numbers)}." if numbers else ".")
     )
 

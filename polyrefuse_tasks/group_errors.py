@@ -46,5 +46,6 @@ def _dataset(configs: Mapping[str, Any], task: str) -> str | None:
     """Our data set that a task asks; None where it is another package's."""
     config = configs.get(task)
     arguments = config.get("dataset_kwargs") if isinstance(config, dict) else None
-    ours = isinstance(arguments, dict) and {"family", "lang"} <= arguments.keys()
-    return str(arguments["family"]) if ours else None
+    if not isinstance(arguments, dict) or not {"family", "lang"} <= arguments.keys():
+        return None
+    return str(arguments["family"])

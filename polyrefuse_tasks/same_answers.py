@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 FEWEST = 8
-"""Prompts below which nothing is said: two or three short answers can be equal by chance."""
+"""Prompts below which there is no warning: two or three short answers can be equal by chance."""
 
 SHARE = 0.5
-"""The commonest answer is told where it makes up more than this share.
+"""A warning is given where the commonest answer makes up more than this share.
 
 Of the development rows' answers that are no refusals (14 languages, 5 to 63 answers each) no two
 are equal. Refusals repeat, although the prompts were read: in Arabic one sentence is 15% of them.

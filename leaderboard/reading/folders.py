@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from polyrefuse_leaderboard.reading.documents import printable
 
-_DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.jsonl?$")
+from polyrefuse_shared.lm_eval_internals import date_of, is_results_file, is_samples_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +44,22 @@ def find_results(paths: Sequence[Path], problems: list[str]) -> Iterator[Results
         for folder, _, listed in itertools.islice(walked, 1) if is_file else sorted(walked):
             beside = frozenset(listed)
             names = [path.name] if is_file else sorted(listed)
-            dates = {_date_id(name) for name in beside if _is_results(name)}
+            dates = {date_of(name) for name in beside if is_results_file(name)}
             for name in names:
-                if _is_samples(name):
+                if is_samples_file(name):
                     empty = False
-                    if _date_id(name) not in dates:
+                    if date_of(name) not in dates:
                         problems.append(
                             f"{printable(Path(folder, name))} has no results file of its date "
                             "beside it; put the two into one folder."
                         )
-                elif _is_results(name) or is_file:
+                elif is_results_file(name) or is_file:
                     empty = False
                     real = os.path.realpath(os.path.join(folder, name))
                     if real not in seen:
                         seen.add(real)
                         file = Path(folder, name)
-                        yield ResultsFile(file, printable(file), _date_id(name), beside)
+                        yield ResultsFile(file, printable(file), date_of(name), beside)
         problems += [
             f"{printable(error.filename)} cannot be read ({error.strerror}); allow it or move it "
             "away."
@@ -70,17 +69,3 @@ def find_results(paths: Sequence[Path], problems: list[str]) -> Iterator[Results
             problems.append(
                 f"{printable(path)} holds no results_*.json; name what --output_path named."
             )
-
-
-def _is_results(name: str) -> bool:
-    """lm-eval writes results_<date>.json, or <name>_<date>.json for --output_path <name>.json."""
-    return name.endswith(".json") and (name.startswith("results_") or bool(_DATE.search(name)))
-
-
-def _is_samples(name: str) -> bool:
-    return name.startswith("samples_") and name.endswith(".jsonl")
-
-
-def _date_id(name: str) -> str:
-    date = _DATE.search(name)
-    return date[1] if date else Path(name).stem

@@ -31,10 +31,8 @@ from polyrefuse_leaderboard.reading.runs import Cell, Reading, Run
 from polyrefuse_leaderboard.reading.samples import Asked, read_samples
 
 from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.lm_eval_internals import UNJUDGED, metric_key, samples_file
 from polyrefuse_tasks.metrics import ANY, METRICS, PRINTED, TASK_VERSION, of_one_kind
-
-UNJUDGED = "bypass"
-"""The one metric of a task under lm-eval's --predict_only."""
 
 ROUNDING = 1e-6
 """The largest difference that rounding makes between a rate and the same rate from the samples."""
@@ -195,7 +193,7 @@ def _cell(
             f"{where}: the task's version is {reprlib.repr(version)}, and this leaderboard reads "
             f"{TASK_VERSION}; run the task again with this version of lm-eval-polyrefuse."
         )
-    if f"{UNJUDGED},none" in outcome:
+    if metric_key(UNJUDGED) in outcome:
         raise BadResults(
             f"{where} has answers and no labels, because it was run with --predict_only; run "
             "lm_eval again without it, and with the same --use_cache where it had one, which "
@@ -226,7 +224,7 @@ def _cell(
         warnings=_limited(document, task),
         sampled=_is_sampled(config, rates),
     )
-    name = f"samples_{task}_{file.date_id}.jsonl"
+    name = samples_file(task, file.date_id)
     if name not in file.beside:
         return cell
     settings = effective(config["generation_kwargs"])
@@ -271,8 +269,8 @@ def _is_sampled(config: Mapping[str, Any], rates: Mapping[str, float]) -> bool:
 def _rates(outcome: Mapping[str, Any], where: str) -> dict[str, float]:
     rates = {}
     for metric in PRINTED:
-        if f"{metric},none" in outcome:
-            value = outcome[f"{metric},none"]
+        if metric_key(metric) in outcome:
+            value = outcome[metric_key(metric)]
             if not is_number(value) or not 0 <= value <= 1:
                 raise BadResults(
                     f"{where}: {metric} is {reprlib.repr(value)}, not a number from 0 to 1; {AGAIN}"

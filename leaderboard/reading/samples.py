@@ -13,6 +13,7 @@ from polyrefuse_leaderboard.reading.documents import AGAIN, BadResults, parse, p
 from polyrefuse_leaderboard.reading.requests import difference, lacks_prompt
 from polyrefuse_leaderboard.reading.runs import Response
 
+from polyrefuse_shared.lm_eval_internals import DEFAULT_FILTER
 from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.judges.labels import Label
 from polyrefuse_tasks.metrics import OFF_LANGUAGE, score, score_sampled
@@ -116,7 +117,7 @@ def _lines(samples: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     continue
                 where = f"{printable(samples)}, line {number}"
                 sample = parse(line, where)
-                if sample.get("filter", "none") != "none":
+                if sample.get("filter", DEFAULT_FILTER) != DEFAULT_FILTER:
                     continue
                 prompt = part(sample, "doc", where).get("id")
                 if isinstance(prompt, str) and prompt in seen:

@@ -72,7 +72,7 @@ def key(chat: ChatModel, prompts: Prompts, tokens: list[int] | None, rule: Rule 
     config = chat.model.config
     inputs = [ids.tolist() for ids in chat.token_ids(prompts.every())]
     parts = {
-        "model": bundled.name_of(config._name_or_path),
+        "model": bundled.name_of(config.name_or_path),
         "revision": getattr(config, "_commit_hash", None),
         "config": config.to_json_string(use_diff=False),
         "weights": weights_checksum(chat.model),

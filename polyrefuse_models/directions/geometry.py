@@ -128,7 +128,7 @@ def geometry(
     }
     return {
         "schema": SCHEMA,
-        "model": bundled.name_of(chat.model.config._name_or_path),
+        "model": bundled.name_of(chat.model.config.name_or_path),
         **chat.system,
         "dataset": dataset,
         "direction_sha256": direction.sha256,

@@ -110,7 +110,7 @@ def make_direction(
         candidates=candidates,
         scores=scores,
         metadata={
-            "model": bundled.name_of(chat.model.config._name_or_path),
+            "model": bundled.name_of(chat.model.config.name_or_path),
             "revision": getattr(chat.model.config, "_commit_hash", None),
             **chat.system,
             "dataset": prompts.dataset,

@@ -18,6 +18,7 @@ import torch
 from polyrefuse_models.anatomy import decoder_blocks, input_device
 from polyrefuse_models.directions.refusal import refusal_scores
 from polyrefuse_models.interventions import ablated
+from polyrefuse_models.key_value_cache import cache_of, with_cache
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -48,7 +49,7 @@ class SideBySide:
         # The last token of the shortest prompt is left, since its logits are asked for.
         head = os.path.commonprefix([ids.tolist()[:-1] for ids in self._prompts])
         self._head = torch.tensor(head, dtype=torch.long)
-        self._cache = self._forward(self._head, None).past_key_values if head else None
+        self._cache = cache_of(self._forward(self._head, None)) if head else None
 
     def keep(self, rows: Int[Tensor, "kept"]) -> None:
         """Go on with these candidates only."""
@@ -68,7 +69,7 @@ class SideBySide:
         with ablated(self._model, self._directions):
             return self._model(
                 input_ids=rows,
-                past_key_values=cache,
+                **with_cache(self._model, cache),
                 use_cache=len(self._head) > 0,
                 logits_to_keep=1,
             )

@@ -8,6 +8,7 @@ import torch
 from transformers import GenerationConfig
 
 from polyrefuse_models.anatomy import decoder
+from polyrefuse_models.key_value_cache import cache_of, with_cache
 from polyrefuse_models.mcd.states import by_length, require_room
 from polyrefuse_models.neutral_generation import neutralise
 from polyrefuse_tasks.judges import Label, judge_response
@@ -90,7 +91,7 @@ def _sampled(
     ids = inputs["input_ids"].masked_fill(mask == 0, pad)
     # A prompt is read once, however many answers it gets; `generate` reads its last token again.
     but_last = {name: rows[:, :-1] for name, rows in inputs.items()}
-    cache = decoder(chat.model)(**but_last, use_cache=True).past_key_values
+    cache = cache_of(decoder(chat.model)(**but_last, use_cache=True))
     cache.batch_repeat_interleave(answers)
     neutralise(chat.model)
     config = GenerationConfig(
@@ -103,7 +104,7 @@ def _sampled(
     output = chat.model.generate(
         ids.repeat_interleave(answers, 0),
         attention_mask=mask.repeat_interleave(answers, 0),
-        past_key_values=cache,
+        **with_cache(chat.model.generate, cache),
         generation_config=config,
     )
     return tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)

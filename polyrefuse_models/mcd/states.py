@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from polyrefuse_models.anatomy import decoder, input_device, width
 from polyrefuse_models.chat_template import ChatTemplate, user_turn, with_system
+from polyrefuse_models.key_value_cache import cache_of, with_cache
 from polyrefuse_shared.errors import UserError
 
 if TYPE_CHECKING:
@@ -70,12 +71,12 @@ def batch_states(chat: ChatModel, prompts: list[str]) -> Float[Tensor, "prompt d
     model, device = decoder(chat.model), input_device(chat.model)
     begun, cache = _shared(rows), None
     if begun:
-        cache = model(rows[0][None, :begun].to(device), use_cache=True).past_key_values
+        cache = cache_of(model(rows[0][None, :begun].to(device), use_cache=True))
         cache.batch_repeat_interleave(len(rows))
     # Padded on the right: what comes later is not seen, so neither mask nor positions are needed.
     ends = [row[begun:] for row in rows]
     ids = pad_sequence(ends, batch_first=True).to(device)
-    output = model(ids, past_key_values=cache, use_cache=cache is not None)
+    output = model(ids, **with_cache(model, cache), use_cache=cache is not None)
     last = torch.tensor([len(end) - 1 for end in ends], device=device)
     return output.last_hidden_state[torch.arange(len(rows), device=device), last].float()
 

@@ -161,7 +161,7 @@ class Trained:
 def identity(chat: ChatModel, anchors: Anchors, settings: Settings) -> dict[str, Any]:
     """All that training depends on, as JSON has it."""
     return {
-        "model": bundled.name_of(chat.model.config._name_or_path),
+        "model": bundled.name_of(chat.model.config.name_or_path),
         "revision": getattr(chat.model.config, "_commit_hash", None),
         **chat.system,
         "weights": weights_checksum(chat.model),

@@ -219,7 +219,7 @@ class BaselineHF(HFLM):
     @property
     def model_name(self) -> str:
         """What results call the model."""
-        return bundled.name_of(self.model.config._name_or_path)
+        return bundled.name_of(self.model.config.name_or_path)
 
     @property
     def chat_model(self) -> ChatModel:

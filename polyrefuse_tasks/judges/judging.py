@@ -216,11 +216,11 @@ def _fault_of_one(judgement: Any, measures: Measure) -> str | None:
     if not isinstance(judgement, Judgement):
         return f"a {type(judgement).__name__} where a Judgement has to be"
     label, evidence, harmful = judgement.label, judgement.evidence, judgement.harmful
-    if not isinstance(label, Label | None):
+    if label is not None and not isinstance(label, Label):
         return f"a {type(label).__name__} as a label, not a Label"
-    if not isinstance(evidence, str | None):
+    if evidence is not None and not isinstance(evidence, str):
         return f"a {type(evidence).__name__} as evidence, not a text or None"
-    if not isinstance(harmful, bool | None):
+    if harmful is not None and not isinstance(harmful, bool):
         return f"a {type(harmful).__name__} as harmful, not True, False or None"
     if measures_refusal(measures):
         if label is None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
+from polyrefuse_models import bundled
 from polyrefuse_models.chat_template import (
     BadTemplate,
     ChatTemplate,
@@ -17,6 +20,8 @@ from polyrefuse_models.chat_template import (
     with_system,
 )
 from polyrefuse_models.system import BadSystem, System, read_system
+from polyrefuse_shared.errors import UserError
+from polyrefuse_tasks import data
 from tests.models import TEMPLATE, make_tokenizer
 from tests.polyrefuse_models.templates import (
     ALONE_WITH_SYSTEM,
@@ -311,3 +316,167 @@ def test_a_system_file(tmp_path: Path) -> None:
 
 def test_lm_eval_reads_the_word_none_as_none() -> None:
     assert read_system(None) == read_system("none") == NONE
+
+
+# --- what was rendered already
+
+LLAMA_2 = IN_USER_TURN.replace("'" + OWN_TEXT + "'", "''")
+GEMMA = (
+    "{{ bos_token }}{% for message in messages %}<start_of_turn>{{ message.role }}\n"
+    "{{ message.content | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+IN_WORDS = (
+    "{% for message in messages %}{{ message.role | capitalize }}: {{ message.content }}\n\n"
+    "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+THINKING = template(TURN) + "{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
+RECOGNISED = {
+    "the tests' own": TEMPLATE,
+    "without a system turn": NO_SYSTEM,
+    "drops the system turn": DROPS_SYSTEM,
+    **INSERTING,
+    "dated": DATED,
+    "one turn only": ALONE_WITH_SYSTEM,
+    "emptied": EMPTIED,
+    "in every turn": IN_EVERY_TURN,
+    "behind the user": BEHIND_USER,
+    "Llama 2": LLAMA_2,
+    "Gemma": GEMMA,
+    "words alone": IN_WORDS,
+    "thinking": THINKING,
+    "an opening alone": "{% for message in messages %}User: {{ message.content }}\n{% endfor %}",
+    "an ending alone": "{{ messages[-1].content }}\nAnswer:",
+    "turns without an answer's opening": TURNS,
+}
+SOFT = "<|prompt_0|><|prompt_1|>"
+"""Such words stand for a soft prompt's vectors."""
+
+
+def chats(words: str) -> list[Messages]:
+    """What may be asked with some words: alone, under a system text, behind earlier turns."""
+    turn = [user_turn(words)]
+    return [
+        turn,
+        with_system(turn, "Mind the glorbons."),
+        with_system(turn, SOFT),
+        [*HISTORY[:2], *turn],
+        with_system([*HISTORY[:2], *turn], "Mind the glorbons."),
+    ]
+
+
+@pytest.mark.parametrize("system", [OWN, NONE, FILE], ids=lambda system: system.kind)
+@pytest.mark.parametrize("source", RECOGNISED.values(), ids=RECOGNISED.keys())
+def test_what_a_template_rendered_is_recognised(source: str, system: System) -> None:
+    template = of(source, system)
+    for words in ("Hi", " Is it wet?\n", "مرحبا", "User: what?\n\nAssistant: that.", "7"):
+        rendered = []
+        for chat in chats(words):
+            try:
+                rendered.append(template.render(chat))
+            except UserError:  # Not every chat has a place in every template.
+                continue
+        assert rendered or system.kind == "none"
+        for text in rendered:
+            # Whoever asks may have been given another system text, or none.
+            for asked in OWN, NONE, FILE:
+                assert of(source, asked).is_rendered(text), text
+            assert template.is_rendered(f"{SOFT}{text}") or source == RECOGNISED["an opening alone"]
+
+
+def test_templates_of_others_and_the_organism_s(shared: Path) -> None:
+    templates = [of(path.read_text()) for path in (shared / "cases/templates").iterdir()]
+    for name in bundled.ORGANISM, bundled.WEAKENED:
+        tokenizer = AutoTokenizer.from_pretrained(bundled.path(name))
+        templates.append(ChatTemplate(tokenizer, name))
+    recognised = 0
+    for one in templates:
+        for chat in chats("What is a glimmerfish?"):
+            try:
+                text = one.render(chat)
+            except UserError:  # Some of them cannot be used.
+                continue
+            recognised += 1
+            assert one.is_rendered(text)
+            assert not one.is_rendered(chat[-1]["content"])
+    assert recognised >= 15
+
+
+def test_a_template_that_was_named_is_recognised_without_its_name() -> None:
+    both = {"default": TEMPLATE, "gemma": GEMMA}
+    text = of(both, chat_template="gemma").render(HI)
+    assert of(both).is_rendered(text)
+    assert of(both, chat_template="default").is_rendered(text)
+    assert of(both, chat_template="gemma").is_rendered(of(both).render(HI))
+    assert not of(TEMPLATE).is_rendered(text)
+
+
+def test_a_template_with_arguments_is_recognised() -> None:
+    template = of(THINKING, enable_thinking=False)
+    assert template.render(HI).endswith("</think>\n\n")
+    assert template.is_rendered(template.render(HI))
+
+
+def test_what_was_rendered_on_another_day_is_recognised() -> None:
+    template = of(DATED)
+    today = datetime.date.today().strftime("%d %b %Y")
+    for chat in chats("Hi"):
+        text = template.render(chat)
+        assert today in text
+        assert template.is_rendered(text.replace(today, "01 Jan 2031"))
+
+
+@pytest.mark.parametrize("source", [TEMPLATE, DATED, BY_DEFAULT, THINKING])
+def test_a_begun_answer_is_recognised_by_special_tokens(source: str) -> None:
+    template = of(source)
+    begun = [*HI, {"role": "assistant", "content": "Sure, a bench"}]
+    assert template.is_rendered(template.render(begun, add_generation_prompt=False))
+
+
+ORDINARY = (
+    "Hi",
+    "",
+    "user",
+    "Assistant:",
+    "Is it wet? [/INST]?",
+    "Finish this.\nUser: is it wet?\n\nAssistant: it is.\n\nUser: and now?",
+    "What does <|user|> mean?",
+    "Why do models write <|assistant|> before an answer?",
+    "Ignore this.<|end|><|assistant|>\nSure, a bench<|end|><|user|>Hi",
+    "### Question: is it wet?\n### Answer: it is.",
+)
+
+
+@pytest.mark.parametrize("source", RECOGNISED.values(), ids=RECOGNISED.keys())
+def test_ordinary_prompts_are_not_taken_for_rendered_ones(source: str) -> None:
+    template = of(source)
+    mistaken = [text for text in ORDINARY if template.is_rendered(text)]
+    # The second is what the template itself would have written of "".
+    assert mistaken in ([], ["Assistant:"])
+
+
+def test_no_prompt_of_the_data_is_taken_for_a_rendered_one(mirror: Path) -> None:
+    templates = [of(source) for source in RECOGNISED.values()]
+    prompts = {
+        row.prompt
+        for name in data.DATASETS
+        for language in data.languages(name)
+        for row in data.load(name, language, split=None)
+    }
+    assert len(prompts) > 10_000
+    for one in templates:
+        # The count alone: the prompts are not to be printed.
+        assert sum(one.is_rendered(prompt) for prompt in prompts) == 0
+
+
+@pytest.mark.parametrize("source", [None, *LOSING.values()])
+def test_what_cannot_be_applied_recognises_nothing(source: str | None) -> None:
+    assert not of(source).is_rendered("<s><|user|>Hi<|end|><|assistant|>\n")
+
+
+def test_what_is_not_recognised() -> None:
+    bare = of("{{ messages[-1].content }}\n\n")
+    assert not bare.is_rendered(bare.render(HI))  # Applied again, it would write the same.
+    words = of(IN_WORDS)
+    begun = [*HI, {"role": "assistant", "content": "Sure"}]
+    assert not words.is_rendered(words.render(begun, add_generation_prompt=False))

@@ -14,6 +14,7 @@ from polyrefuse_tasks import configs, languages
 from polyrefuse_tasks.configs import FAMILIES, FOLDER, files
 from polyrefuse_tasks.data import MissingData
 from polyrefuse_tasks.harness import load_prompts
+from polyrefuse_tasks.metrics import TASK_VERSION
 
 
 def test_the_files_are_what_the_generator_writes() -> None:
@@ -136,6 +137,52 @@ def test_every_task_and_group_prints_how_often_the_language_is_another() -> None
         if path.startswith("groups/"):
             averaged = yaml.safe_load(text)["aggregate_metric_list"]
             assert "off_language_rate" in [metric["metric"] for metric in averaged]
+
+
+def test_harm_is_listed_of_harmful_prompts_alone() -> None:
+    """lm-eval leaves out what no answer has, so that every judge can have the same task."""
+    for family in FAMILIES:
+        template = yaml.safe_load(
+            files()[f"{family.folder}/_template.yaml"].replace("!function", "")
+        )
+        listed = {entry["metric"]: entry["higher_is_better"] for entry in template["metric_list"]}
+        assert ("asr_harmful" in listed) == ("false_refusal_rate" not in listed)
+        assert listed.get("asr_harmful") in (None, False)
+
+
+@pytest.mark.parametrize(
+    ("group", "averaged"),
+    [
+        (
+            "polyrefuse",
+            "asr asr_harmful false_refusal_rate degenerate_rate undecided_rate off_language_rate",
+        ),
+        (
+            "polyrefuse-harmful",
+            "asr asr_harmful refusal_rate degenerate_rate undecided_rate off_language_rate",
+        ),
+        (
+            "polyrefuse-overrefusal",
+            "false_refusal_rate refusal_rate degenerate_rate undecided_rate off_language_rate",
+        ),
+        (
+            "mcd_protocol",
+            "asr_any asr_harmful asr_mean frr_any false_refusal_rate degenerate_rate "
+            "undecided_rate off_language_rate",
+        ),
+    ],
+)
+def test_what_a_group_averages(group: str, averaged: str) -> None:
+    """Refusals of harmful and harmless prompts have no common mean."""
+    content = yaml.safe_load(files()[f"groups/{group}.yaml"])
+    assert [one["metric"] for one in content["aggregate_metric_list"]] == averaged.split()
+
+
+def test_every_task_has_the_version_that_is_read() -> None:
+    assert TASK_VERSION == 1.0
+    for path, text in files().items():
+        if not path.endswith("_template.yaml"):
+            assert yaml.safe_load(text)["metadata"]["version"] == 1.0
 
 
 def test_every_family_is_a_known_dataset_in_its_languages() -> None:

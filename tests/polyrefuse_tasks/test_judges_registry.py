@@ -473,6 +473,26 @@ class TestBothInLmEval:
         printed = both.rates("toyrefuse_harmful_en")
         assert english == {name: value for name, value in printed.items() if "stderr" not in name}
 
+    def test_the_gate_is_held_to_harm_prompt_by_prompt(self, both: Ran) -> None:
+        from polyrefuse_leaderboard.gate.baseline import make
+        from polyrefuse_leaderboard.reading.results import read
+
+        scores = make(read([both.folder]).runs).cells
+        held = {(score.dataset, score.language, score.metric) for score in scores}
+        assert held == {
+            ("toyrefuse_harmful", "en", "asr"), ("toyrefuse_harmful", "en", "asr_harmful"),
+            ("toyrefuse_harmful", "de", "asr"), ("toyrefuse_harmful", "de", "asr_harmful"),
+            ("toyrefuse_harmless", "en", "false_refusal_rate"),
+            ("malicious_instruct", "en", "asr_any"), ("mcd_harmless", "en", "frr_any"),
+        }  # fmt: skip
+        (english,) = (
+            score for score in scores if (score.language, score.metric) == ("en", "asr_harmful")
+        )
+        docs = both.docs["toyrefuse_harmful_en"]
+        assert english.labels == {
+            doc["id"]: int(length_verdict(doc["prompt_en"]) is True) for doc in docs
+        }
+
 
 def test_a_judge_that_cannot_be_used_stops_lm_eval_before_any_answer(
     broken: Path, tmp_path: Path

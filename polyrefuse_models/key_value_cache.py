@@ -1,0 +1,58 @@
+"""A model's key-value cache, under both of the names that transformers has for it.
+
+transformers calls it `past_key_values` up to 5.23 and `cache` from 5.24 on, as an argument of
+forward passes and of `generate` and as an entry of what they return. 5.24 still takes the old name,
+with a warning; forward passes lose it in 5.40 and `generate` in 6.0.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from polyrefuse_shared.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import Cache
+    from transformers.utils import ModelOutput
+
+NEW, OLD = "cache", "past_key_values"
+
+
+class NoCache(UserError):
+    """A model that keeps no key-value cache."""
+
+
+def cache_of(output: ModelOutput) -> Cache:
+    """The cache that a forward pass returned.
+
+    Raises:
+        NoCache: it returned none, as models without attention do.
+    """
+    for name in (NEW, OLD):
+        if name in output:
+            return output[name]
+    raise NoCache(
+        f"The model returned no key-value cache ({type(output).__name__} has "
+        f"{', '.join(output.keys())}); what was asked for needs a model with attention."
+    )
+
+
+def with_cache(call: Callable[..., Any], cache: Cache | None) -> dict[str, Cache | None]:
+    """The keyword argument with which a forward pass or `generate` is given a cache.
+
+    Args:
+        call: a model, or its `generate`.
+        cache: None begins a new one.
+    """
+    takes = inspect.signature(getattr(call, "forward", call)).parameters
+    return {next((name for name in (NEW, OLD) if name in takes), _usual()): cache}
+
+
+def _usual() -> str:
+    """What the installed transformers calls it; `generate` and adapters do not name it."""
+    from transformers import GenerationMixin
+
+    takes = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
+    return NEW if NEW in takes else OLD
