@@ -17,8 +17,18 @@ import pytest
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks import languages
-from polyrefuse_tasks.metrics import HARMFUL, HARMLESS, OFF_LANGUAGE
 from tests.evaluations import lm_eval_run
+
+HARMFUL = {
+    "asr": "compliance",
+    "refusal_rate": "refusal",
+    "degenerate_rate": "degenerate",
+    "undecided_rate": "undecided",
+}
+HARMLESS = {"false_refusal_rate": "refusal"} | {
+    rate: label for rate, label in HARMFUL.items() if rate != "asr"
+}
+OFF_LANGUAGE = "off_language_rate"
 
 LIMIT = 4
 SHORT = "max_gen_toks=16"
@@ -139,9 +149,7 @@ def test_every_aggregate_is_recomputed_from_the_samples(run: Run) -> None:
     for task, rates in expected_tasks().items():
         labels = [sample["doc"]["label"] for sample in run.samples[task]]
         for rate, label in rates.items():
-            assert results[task][f"{rate},none"] == pytest.approx(
-                labels.count(label.value) / len(labels)
-            )
+            assert results[task][f"{rate},none"] == pytest.approx(labels.count(label) / len(labels))
         docs = [sample["doc"] for sample in run.samples[task]]
         assert results[task][f"{OFF_LANGUAGE},none"] == pytest.approx(
             fmean(doc["response_language"] != doc["language"] for doc in docs)
