@@ -7,12 +7,12 @@ from statistics import fmean
 
 import pytest
 
-from polyrefuse_tasks.metrics import sampled_rates
 from tests.evaluations import lm_eval_run
 from tests.test_lm_eval import SHORT, Run
 
 HARMFUL = ("mcd_advbench_en", "mcd_advbench_de", "mcd_multijail_zh")
 TASKS = (*HARMFUL, "mcd_harmless")
+OF_BOTH = ("refusal_rate", "degenerate_rate", "undecided_rate", "off_language_rate")
 LIMIT = 2
 
 
@@ -68,11 +68,10 @@ def test_every_prompt_has_25_answers_of_its_own(run: Run) -> None:
 
 def test_names_and_settings_are_in_the_results(run: Run) -> None:
     for task in TASKS:
+        first = ("asr_any", "asr_mean") if task in HARMFUL else ("frr_any", "false_refusal_rate")
         printed = {key for key in run.results["results"][task] if key.endswith(",none")}
         assert printed == {
-            f"{name},none"
-            for rate in sampled_rates(harmful=task in HARMFUL)
-            for name in (rate, f"{rate}_stderr")
+            f"{name},none" for rate in (*first, *OF_BOTH) for name in (rate, f"{rate}_stderr")
         }
         config = run.results["configs"][task]
         assert config["repeats"] == 25
