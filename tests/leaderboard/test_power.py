@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
 import pytest
-from polyrefuse_leaderboard.gate import comparison
 from polyrefuse_leaderboard.gate.baseline import Score
 from polyrefuse_leaderboard.gate.comparison import compare
 from polyrefuse_leaderboard.gate.power import (
@@ -27,7 +25,7 @@ from polyrefuse_shared.intervals import wilson
 LANGUAGES = ["ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "ru", "th", "yo", "zh"]
 
 
-def scores(labels: Iterable[np.ndarray]) -> list[Score]:
+def scores(labels: Sequence[np.ndarray]) -> list[Score]:
     """ASR and false refusal in each language, from labels."""
     places = product(("asr", "false_refusal_rate"), LANGUAGES)
     return [
@@ -47,28 +45,15 @@ def scores(labels: Iterable[np.ndarray]) -> list[Score]:
     ]
 
 
-def run_pairs(
-    generator: np.random.Generator,
-    gates: int,
-    n: int,
-    rate: float,
-    discordance: float,
-    rise: float,
+def run_pair(
+    generator: np.random.Generator, n: int, rate: float, discordance: float, rise: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels before and now [gate, prompt]: better, worse, counted in both, in neither."""
+    """Labels before and now: changed for the better, for the worse, counted in both, in neither."""
     better, worse = discordance / 2, discordance / 2 + rise
-    shares = [better, worse, rate - better, 1 - rate - worse]
-    kinds = generator.choice(4, size=(gates, n), p=shares)
+    kinds = generator.choice(4, size=n, p=[better, worse, rate - better, 1 - rate - worse])
     return (kinds == 0) | (kinds == 2), (kinds == 1) | (kinds == 2)
 
 
-@pytest.fixture
-def quick_p_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Simulated gates meet the same counts over and over: each p-value is computed once."""
-    monkeypatch.setattr(comparison, "mcnemar_worse", cache(mcnemar_worse))
-
-
-@pytest.mark.usefixtures("quick_p_values")
 class TestSimulated:
     @pytest.mark.parametrize(
         ("rate", "tolerance"), [(0.02, TOLERANCE), (0.3, TOLERANCE), (0.3, 0.0)]
@@ -78,11 +63,12 @@ class TestSimulated:
         discordance = 2 * rate * (1 - rate)
         alarms = uncorrected = 0
         for _ in range(1000):
-            before, now = run_pairs(generator, 28, 150, rate, discordance, 0.0)
-            found = compare(scores(before), scores(now), tolerance=tolerance)
+            pairs = [run_pair(generator, 150, rate, discordance, 0.0) for _ in range(28)]
+            before, now = (scores([pair[side] for pair in pairs]) for side in (0, 1))
+            found = compare(before, now, tolerance=tolerance)
             assert len(found) == 28
-            alarms += any(gate.failures for gate in found)
-            changes = [gate.change for gate in found if gate.change]
+            alarms += any(comparison.failures for comparison in found)
+            changes = [comparison.change for comparison in found if comparison.change]
             uncorrected += any(
                 change.p < ALPHA and change.difference > tolerance for change in changes
             )
@@ -102,9 +88,9 @@ class TestSimulated:
         same = [np.zeros(3, dtype=bool)] * 27
         caught = 0
         for _ in range(1000):
-            (before,), (now,) = run_pairs(generator, 1, 572, 0.02, plan.discordance, 0.05)
+            before, now = run_pair(generator, 572, 0.02, plan.discordance, 0.05)
             found = compare(scores([before, *same]), scores([now, *same]))
-            assert not any(gate.failures for gate in found[1:])
+            assert not any(comparison.failures for comparison in found[1:])
             caught += bool(found[0].failures)
         low, high = wilson(caught, 1000, 0.99)
         assert low < told < high
