@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-OKABE_ITO: dict[str, str] = {
+PALETTE: dict[str, str] = {
     "black": "#000000",
     "orange": "#e69f00",
     "sky blue": "#56b4e9",
     "bluish green": "#009e73",
-    "yellow": "#f0e442",
     "blue": "#0072b2",
     "vermilion": "#d55e00",
     "reddish purple": "#cc79a7",
 }
-"""Okabe and Ito's colours, which colour-blind readers can tell apart (Okabe and Ito 2008, Color
-Universal Design). A picture gives each a marker or a hatch as well."""
+"""Okabe and Ito's colours, which colour-blind readers can tell apart (without their yellow, which
+is hard to see on white)."""
 
 INK, PAPER = "#1b1c1d", "#fefefe"
 """Of an SVG picture's lines and text, and of its ground."""

@@ -10,18 +10,18 @@ from polyrefuse_leaderboard.model_rows import Row, pareto_front
 from polyrefuse_leaderboard.records import Record
 from polyrefuse_leaderboard.table import CONDITIONS, percent, position_in
 
-from polyrefuse_shared.pictures import INK, OKABE_ITO, PAPER, figure, svg, svg_style
+from polyrefuse_shared.pictures import INK, PALETTE, PAPER, figure, svg, svg_style
 
 if TYPE_CHECKING:
     from polyrefuse_leaderboard.transfers import Transfer
 
 STYLES: tuple[tuple[str, str], ...] = (
-    (OKABE_ITO["blue"], "o"),
-    (OKABE_ITO["bluish green"], "s"),
-    (OKABE_ITO["sky blue"], "^"),
-    (OKABE_ITO["reddish purple"], "P"),
-    (OKABE_ITO["vermilion"], "X"),
-    (OKABE_ITO["orange"], "D"),
+    (PALETTE["blue"], "o"),
+    (PALETTE["bluish green"], "s"),
+    (PALETTE["sky blue"], "^"),
+    (PALETTE["reddish purple"], "P"),
+    (PALETTE["vermilion"], "X"),
+    (PALETTE["orange"], "D"),
     ("#7f7f7f", "v"),
 )
 """Colour and marker of each of `CONDITIONS`, and of any other."""
