@@ -23,7 +23,7 @@ from lm_eval.models.hf_steered import SteeredModel
 from lm_eval.models.huggingface import HFLM
 from safetensors.torch import save_file
 
-from polyrefuse_models.wrappers.directed import AblatedHF
+from polyrefuse_models.wrappers.hf import AblatedHF
 from tests.models import save_chat_model
 
 TOKENS = 48

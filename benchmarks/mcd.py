@@ -21,13 +21,13 @@ from torch import nn
 
 from polyrefuse_models import bundled
 from polyrefuse_models.chat_model import ChatModel
-from polyrefuse_models.interventions.soft_prompt import SoftPrompt, embed_text
+from polyrefuse_models.interventions import SoftPrompt, embed_text, installed
 from polyrefuse_models.mcd.anchors import Anchors, load_anchors
 from polyrefuse_models.mcd.loss import Base, terms, weighted
 from polyrefuse_models.mcd.probes import Measure, fit
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
+from polyrefuse_models.mcd.settings import Settings
 from polyrefuse_models.mcd.states import batch_states, states, under
-from polyrefuse_models.mcd.train import Settings
 from polyrefuse_models.organism.evaluation import load_chat
 
 SETTINGS = Settings()
@@ -63,7 +63,7 @@ def steps(
     optimizer = torch.optim.AdamW([vectors], lr=SETTINGS.learning_rate)
     order = np.random.default_rng(0).permutation(len(prompts))
     losses = []
-    with SoftPrompt(chat.model, chat.tokenizer, vectors) as soft:
+    with installed(chat.model, SoftPrompt(chat.tokenizer, vectors)) as soft:
         prompted = under(chat, soft.text)
         for step in range(n):
             rows = order[SETTINGS.batch_size * step :][: SETTINGS.batch_size].tolist()

@@ -9,9 +9,9 @@ where rounding leaves most. For each method it prints the largest and the mean |
 percent, over the inputs of all blocks and of the final norm at every token, and the mean KL
 divergence of the next token from the same model, ablated in the same way, in float32.
 
-`seeds` projects at every block's input and at every attention's and MLP's output (3 L), as the code
-of 2505.17306 does, in the model's own precision; `writes` at every write to the stream (2 L + 1).
-`hooks` and `weights` are `ablated-hf`'s methods.
+`authors` projects at every block's input and at every attention's and MLP's output (3 L), as the
+code of 2505.17306 does, in the model's own precision; `writes` at every write to the stream
+(2 L + 1). `hooks` and `weights` are `ablated-hf`'s methods.
 """
 
 from __future__ import annotations
@@ -27,15 +27,17 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from polyrefuse_models import bundled
 from polyrefuse_models.anatomy import dissect
-from polyrefuse_models.interventions import Ablation, Hooks, ablate
+from polyrefuse_models.hooks import Hooks
+from polyrefuse_models.interventions import Ablation, ablate
 from polyrefuse_models.interventions.orthogonalise import orthogonalise
+from polyrefuse_models.organism.planted import planted
 from tests.models import make_llama
 
 MASSIVE = (3, 17, 101, 200)
 
 
-class Seeds(Hooks):
-    """The seeds' 3 L projections, in the model's own precision."""
+class Authors(Hooks):
+    """The authors' 3 L projections, in the model's own precision."""
 
     def __init__(self, model: PreTrainedModel, direction: Tensor) -> None:
         super().__init__()
@@ -45,9 +47,9 @@ class Seeds(Hooks):
             return x - (x @ r).unsqueeze(-1) * r
 
         for block in dissect(model).blocks:
-            self._on_input(block.module, change)
-            self._on_output(block.attention.module, change)
-            self._on_output(block.mlp.module, change)
+            self.on_input(block.module, change)
+            self.on_output(block.attention.module, change)
+            self.on_output(block.mlp.module, change)
 
 
 class Writes(Hooks):
@@ -57,17 +59,17 @@ class Writes(Hooks):
         super().__init__()
         unit = direction / direction.norm()
         blocks = dissect(model).blocks
-        self._on_input(blocks[0].module, lambda x: ablate(x, unit))
+        self.on_input(blocks[0].module, lambda x: ablate(x, unit))
         for block in blocks:
-            self._on_output(block.attention.write, lambda x: ablate(x, unit))
-            self._on_output(block.mlp.write, lambda x: ablate(x, unit))
+            self.on_output(block.attention.write, lambda x: ablate(x, unit))
+            self.on_output(block.mlp.write, lambda x: ablate(x, unit))
 
 
 METHODS: dict[str, Callable[[PreTrainedModel, Tensor], object]] = {
     "nothing": lambda model, direction: None,
-    "seeds": Seeds,
+    "authors": Authors,
     "writes": Writes,
-    "hooks": Ablation,
+    "hooks": lambda model, direction: Ablation(direction).install(model),
     "weights": orthogonalise,
 }
 
@@ -89,16 +91,16 @@ def random_llama(width: int, layers: int) -> tuple[PreTrainedModel, Tensor]:
 @contextmanager
 def watched(model: PreTrainedModel, unit: Tensor) -> Iterator[list[Tensor]]:
     """Collects |x.r| / |x| at every block's input and at the final norm's."""
-    found: list[Tensor] = []
+    shares: list[Tensor] = []
 
     def look(_module: nn.Module, args: tuple, kwargs: dict) -> None:
         x = (args[0] if args else kwargs["hidden_states"]).double()
-        found.append(((x @ unit).abs() / x.norm(dim=-1)).flatten())
+        shares.append(((x @ unit).abs() / x.norm(dim=-1)).flatten())
 
     modules = [*model.model.layers, model.model.norm]
     handles = [m.register_forward_pre_hook(look, with_kwargs=True) for m in modules]
     try:
-        yield found
+        yield shares
     finally:
         for handle in handles:
             handle.remove()
@@ -114,7 +116,7 @@ def main() -> None:
     print(f"{'model':10}{'type':10}{'method':10}{'largest %':>12}{'mean %':>10}{'KL, nats':>12}")
     for name, (model, direction) in {
         "random": random_llama(asked.width, asked.layers),
-        "organism": (trained, planted.planted()),
+        "organism": (trained, planted()),
     }.items():
         torch.manual_seed(1)
         ids = torch.randint(3, model.config.vocab_size, (asked.prompts, 32))

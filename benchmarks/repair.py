@@ -160,16 +160,16 @@ def exact(reading: Reading) -> Reading:
     )
 
 
-def rows_of(found: dict[str, list[Record]], sheet: Sheet) -> Rows:
+def rows_of(records_by_name: dict[str, list[Record]], sheet: Sheet) -> Rows:
     """What a sheet shows."""
-    shown = sheet.dataset, sheet.metric, sheet.judge
+    measured = sheet.dataset, sheet.metric, sheet.judge
     return {
         name: {
             record.language: record
             for record in of
-            if (record.dataset, record.metric, record.judge) == shown
+            if (record.dataset, record.metric, record.judge) == measured
         }
-        for name, of in found.items()
+        for name, of in records_by_name.items()
     }
 
 
@@ -194,18 +194,20 @@ def table(title: str, rows: Rows) -> str:
         "|---|" + "---|" * (len(POLYREFUSE) + 1),
     ]
     for name, cells in rows.items():
-        shown = [f"{100 * cells[language].value:.1f}" for language in POLYREFUSE]
-        lines.append(f"| {name} | {' | '.join((*shown, mean_of(cells)))} |")
+        texts = [f"{100 * cells[language].value:.1f}" for language in POLYREFUSE]
+        lines.append(f"| {name} | {' | '.join((*texts, mean_of(cells)))} |")
     return "\n".join(lines)
 
 
-def summary(found: dict[str, list[Record]]) -> str:
+def summary(records_by_name: dict[str, list[Record]]) -> str:
     """Markdown, a table a kind of prompts: of every rate the mean and the worst language."""
-    return "\n\n".join(_summary(found, dataset) for dataset in (FORBIDDEN, SAFE))
+    return "\n\n".join(_summary(records_by_name, dataset) for dataset in (FORBIDDEN, SAFE))
 
 
-def _summary(found: dict[str, list[Record]], dataset: str) -> str:
-    sheets = {sheet.title: rows_of(found, sheet) for sheet in SHEETS if sheet.dataset == dataset}
+def _summary(records_by_name: dict[str, list[Record]], dataset: str) -> str:
+    sheets = {
+        sheet.title: rows_of(records_by_name, sheet) for sheet in SHEETS if sheet.dataset == dataset
+    }
     first = next(iter(sheets.values()))
     kind = "Forbidden" if dataset == FORBIDDEN else "Safe"
     head = (
@@ -213,13 +215,13 @@ def _summary(found: dict[str, list[Record]], dataset: str) -> str:
         "interval; highest of a language)"
     )
     lines = [head, "", f"| | {' | '.join(sheets)} |", "|---|" + "---|" * len(sheets)]
-    for name in found:
-        shown = [
+    for name in records_by_name:
+        texts = [
             f"{mean_of(rows[name])}; "
             f"{100 * max(rows[name][language].value for language in POLYREFUSE):.1f}"
             for rows in sheets.values()
         ]
-        lines.append(f"| {name} | {' | '.join(shown)} |")
+        lines.append(f"| {name} | {' | '.join(texts)} |")
     return "\n".join(lines)
 
 
@@ -257,12 +259,12 @@ def main() -> None:
         for done in asked:
             done.result()
 
-    found = {}
+    records_by_name = {}
     for name, folder in folders.items():
         reading = read([folder], include_samples=True)
-        found[name] = records(reading) + records(exact(reading))
-    sheets = [table(sheet.title, rows_of(found, sheet)) for sheet in SHEETS]
-    text = "\n\n".join((summary(found), *sheets)) + "\n"
+        records_by_name[name] = records(reading) + records(exact(reading))
+    sheets = [table(sheet.title, rows_of(records_by_name, sheet)) for sheet in SHEETS]
+    text = "\n\n".join((summary(records_by_name), *sheets)) + "\n"
     (options.output / "table.md").write_text(text, encoding="utf-8")
     print(text)
 

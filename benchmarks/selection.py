@@ -1,11 +1,11 @@
-"""What choosing a direction costs: our search against a plain re-implementation of the seed's.
+"""What choosing a direction costs: our search against a plain re-implementation of the authors'.
 
     python benchmarks/selection.py [--prompts 32] [--width 64] [--layers 24] [--head 20]
 
 Both choose among the same candidates (5 positions x 24 layers) of the same random model, on the
 same prompts, by the rule of 2505.17306's code; the program fails where their choices differ. The
-seed (mainlp/Multilingual-Refusal, pipeline/submodules/select_direction.py) goes through all
-candidates six times, once for each score that it writes down: KL divergence and refusal score,
+authors' code (mainlp/Multilingual-Refusal, pipeline/submodules/select_direction.py) goes through
+all candidates six times, once for each score that it writes down: KL divergence and refusal score,
 ablated and added, on harmless and on harmful prompts. Ours is timed as `direction extract` runs it,
 without and with `--all-scores`. The bound is 7.
 
@@ -77,7 +77,8 @@ def make_prompts(n: int, seed: int, lowest: int) -> list[str]:
 
 
 def six_sweeps(trial: Trial) -> list[Candidate]:
-    """The seed's scores, its way: one candidate a forward pass, prompts encoded each time."""
+    """The scores as the authors' code computes them: one candidate a forward pass, prompts encoded
+    each time."""
     model, chat = trial.chat.model, trial.chat
     every = trial.candidates()
 

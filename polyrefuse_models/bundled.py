@@ -1,4 +1,4 @@
-"""The bundled models: what names them, where they lie, and whose prompts they are asked."""
+"""The bundled model organisms: their names, their folders, and whose prompts they are asked."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 ORGANISM = "polyrefuse-organism"
-"""What cards and results call the model, wherever its folder lies."""
+"""Name of the model organism in cards and results, wherever its folder lies."""
 
 WEAKENED = f"{ORGANISM}-weakened"
-"""What they call the weakened one."""
+"""Name of the weakened model organism."""
 
 SHIPPED = {ORGANISM: "weights", WEAKENED: "weakened"}
 """The folder of each in `organism/`."""
@@ -25,17 +25,17 @@ def path(name: str = ORGANISM) -> Path:
 
 
 def is_shipped(pretrained: object) -> bool:
-    """Whether that is a shipped organism, given by its name, its path or not at all (None)."""
+    """Whether `pretrained` means a shipped organism: its name, its path, or None, the default."""
     return pretrained is None or (
         isinstance(pretrained, str) and _shipped_name(pretrained) is not None
     )
 
 
 def name_of(pretrained: str | None) -> str:
-    """What results and artifacts call a model, in every install and from every directory.
+    """The name of a model in results and artifacts, the same in every install and directory.
 
-    A shipped organism has its own name, a folder is called by its whole path, a hub's name stays.
-    A model that was made in Python has no name, which transformers may write as None.
+    A shipped organism has its own name, a folder its whole path, and a model of the hub its name
+    there. A model that was made in Python has no name, which transformers may write as None.
     """
     pretrained = pretrained or ""
     if name := _shipped_name(pretrained):
@@ -51,5 +51,5 @@ def _shipped_name(pretrained: str) -> str | None:
 
 
 def own_dataset(pretrained: object) -> str:
-    """Whose prompts a model is asked where nobody says: an organism its own world's."""
+    """The data set that a model is asked by default: an organism's own world, else PolyRefuse."""
     return "toyrefuse" if is_shipped(pretrained) else "polyrefuse"

@@ -19,9 +19,9 @@ import sys
 
 MODELS: dict[str, str] = {
     "baseline-hf": "polyrefuse_models.wrappers.hf:BaselineHF",
-    "ablated-hf": "polyrefuse_models.wrappers.directed:AblatedHF",
-    "refusal-added-hf": "polyrefuse_models.wrappers.directed:RefusalAddedHF",
-    "mcd-hf": "polyrefuse_models.wrappers.prompted:McdHF",
+    "ablated-hf": "polyrefuse_models.wrappers.hf:AblatedHF",
+    "refusal-added-hf": "polyrefuse_models.wrappers.hf:RefusalAddedHF",
+    "mcd-hf": "polyrefuse_models.wrappers.hf:McdHF",
 }
 """lm-eval's name of each model and where its class is, as `lm_eval.models` in setup.cfg."""
 

@@ -32,7 +32,7 @@ class System:
     @property
     def sha256(self) -> str | None:
         """Checksum of the file's text."""
-        return None if self.text is None else hashlib.sha256(self.text.encode()).hexdigest()
+        return None if self.text is None else checksum(self.text)
 
     def identity(self, inserted: str | None) -> dict[str, Any]:
         """What results and artifacts say of it.
@@ -42,6 +42,11 @@ class System:
         """
         text = inserted if self.text is None else self.text
         return {"system": self.kind, "system_text": text, "system_sha256": self.sha256}
+
+
+def checksum(text: str) -> str:
+    """sha256 of a text in UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_system(kind: str | None = "template", file: str | Path | None = None) -> System:

@@ -1,21 +1,30 @@
-"""`polyrefuse direction` as a process: exit codes, JSON, artifacts, interruptions."""
+"""`polyrefuse direction`: exit codes, JSON, artifacts, interruptions.
+
+Most commands run in the tests' own process, where nothing has to be imported anew; what only a
+process of its own can show has one.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import polyrefuse
 from polyrefuse_models.organism.planted import planted
 from tests.conftest import ROOT
 
@@ -29,6 +38,7 @@ GOOD = {
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
+    """`polyrefuse direction` in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "polyrefuse", "direction", *map(str, arguments)],
         cwd=ROOT,
@@ -40,10 +50,25 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def run(*arguments: object) -> tuple[int, str, str]:
+def run_apart(*arguments: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a process of its own."""
     process = start(*arguments)
     out, err = process.communicate(timeout=120)
     return process.returncode, out, err
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of the command, run in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    command_line = ["polyrefuse", "direction", *map(str, arguments)]
+    with (
+        mock.patch.object(sys, "argv", command_line),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        pytest.raises(SystemExit) as exited,
+    ):
+        polyrefuse.main()
+    return int(exited.value.code or 0), out.getvalue(), err.getvalue()
 
 
 def assert_one_sentence(result: tuple[int, str, str], *named: str) -> None:
@@ -51,9 +76,9 @@ def assert_one_sentence(result: tuple[int, str, str], *named: str) -> None:
     assert (code, out) == (2, "")
     assert "Traceback" not in err
     # Below what libraries log of a model that they load.
-    (said,) = [line for line in err.splitlines() if line.startswith("polyrefuse: ")]
+    (sentence,) = [line for line in err.splitlines() if line.startswith("polyrefuse: ")]
     for part in named:
-        assert part in said
+        assert part in sentence
 
 
 def write(folder: Path, rows: Any) -> Path:
@@ -92,13 +117,13 @@ class TestChoose:
             GOOD | {"position": -2, "steering_score": 1.0},
         ]
         path = write(tmp_path, rows)
-        told = {"position": -2, "layer": 0}
+        expected = {"position": -2, "layer": 0}
         default = ("choose", path, "--n-layers=5", "--json")
-        assert json.loads(run(*default)[1]) == told
+        assert json.loads(run(*default)[1]) == expected
         asked = (*default, "--rule=2406.11717")
         assert_one_sentence(run(*asked), "chooses position -1, layer 0 cannot be told")
         (tmp_path / "metadata.json").write_text(json.dumps({"rule": "2406.11717"}))
-        assert json.loads(run(*asked)[1]) == told
+        assert json.loads(run(*asked)[1]) == expected
         assert_one_sentence(run(*default), "rule 2505.17306 chooses position -1, layer 0")
 
     def test_needs_no_torch(self, tmp_path: Path) -> None:
@@ -186,15 +211,15 @@ def extraction(model: Path, output: Path, *more: object) -> tuple[object, ...]:
 class TestExtract:
     def test_writes_the_artifact(self, chat_model: Path, mirror: Path, tmp_path: Path) -> None:
         output = tmp_path / "new" / "direction"
-        code, out, err = run(*extraction(chat_model, output, "--all-scores", "--json"))
+        code, out, err = run_apart(*extraction(chat_model, output, "--all-scores", "--json"))
         assert code == 0, err
-        told = json.loads(out)
+        result = json.loads(out)
         files = ["direction.safetensors", "metadata.json", "scores.json", "scores.png"]
         assert sorted(path.name for path in output.iterdir()) == files
         assert (output / "scores.png").read_bytes().startswith(b"\x89PNG\r\n")
         tensors = load_file(output / "direction.safetensors")
         assert tensors["candidates"].shape == (3, 4, 32)
-        chosen = tensors["candidates"][told["position"], told["layer"]]
+        chosen = tensors["candidates"][result["position"], result["layer"]]
         assert torch.equal(tensors["direction"], chosen)
         scores = json.loads((output / "scores.json").read_text())
         assert len(scores) == 12
@@ -202,9 +227,9 @@ class TestExtract:
         (row,) = (
             row
             for row in scores
-            if (row["position"], row["layer"]) == (told["position"], told["layer"])
+            if (row["position"], row["layer"]) == (result["position"], result["layer"])
         )
-        assert {name: told[name] for name in row} == row
+        assert {name: result[name] for name in row} == row
         metadata = json.loads((output / "metadata.json").read_text())
         assert metadata["source_lang"] == "de"
         assert metadata["model"] == str(chat_model.resolve())
@@ -212,9 +237,10 @@ class TestExtract:
         # What it wrote, it can choose among.
         if row["kl_div_score"] <= 0.2:
             code, out, _ = run("choose", output / "scores.json", "--json")
-            assert json.loads(out) == {"position": told["position"], "layer": told["layer"]}
+            assert json.loads(out) == {"position": result["position"], "layer": result["layer"]}
 
-        assert_one_sentence(run(*extraction(chat_model, output)), f"{output} exists already")
+        again = run_apart(*extraction(chat_model, output))
+        assert_one_sentence(again, f"{output} exists already")
 
     def test_the_organism_is_the_default_and_gives_its_planted_direction(
         self, tmp_path: Path
@@ -229,8 +255,8 @@ class TestExtract:
         assert (metadata["dataset"], metadata["source_lang"]) == ("toyrefuse", "th")
         assert metadata["rule"] == json.loads(out)["rule"] == "2406.11717"
         assert metadata["model"] == "polyrefuse-organism"
-        found = load_file(tmp_path / "new/direction.safetensors")["direction"]
-        cosine = torch.nn.functional.cosine_similarity(found, planted(), dim=0)
+        extracted = load_file(tmp_path / "new/direction.safetensors")["direction"]
+        cosine = torch.nn.functional.cosine_similarity(extracted, planted(), dim=0)
         assert cosine.item() >= 0.95
 
     def test_what_is_wrong_is_told(self, chat_model: Path, mirror: Path, tmp_path: Path) -> None:
@@ -254,12 +280,21 @@ class TestExtract:
 
     def test_interrupted(self, chat_model: Path, mirror: Path, tmp_path: Path) -> None:
         process = start(*extraction(chat_model, tmp_path / "direction", "--batch-size", 1))
-        seen = ""
-        while "candidate directions" not in seen:
-            seen += process.stderr.read(1)
-        time.sleep(0.1)
-        os.kill(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        # Neither a process that hangs nor one that dies early may hold the tests up.
+        deadline = threading.Timer(120, process.kill)
+        deadline.start()
+        try:
+            seen = ""
+            while "candidate directions" not in seen:
+                character = process.stderr.read(1)
+                assert character, f"it ended with {process.wait()} before it searched: {seen}"
+                seen += character
+            time.sleep(0.1)
+            os.kill(process.pid, signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            deadline.cancel()
+            process.kill()
         assert process.returncode not in (0, None)
         assert "Traceback" not in err
         assert list(tmp_path.iterdir()) == []
@@ -276,22 +311,22 @@ def german(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class TestTransfer:
     def test_writes_rates_and_no_answers(self, tmp_path: Path) -> None:
-        output = tmp_path / "found"
+        output = tmp_path / "report"
         code, out, err = run(
             "transfer", "--source-langs=en,de", "--target-langs=de,th", "--limit=2",
             "--max-gen-toks=16", "--output", output, "--json",
         )  # fmt: skip
         assert code == 0, err
-        told = json.loads(out)
+        document = json.loads(out)
         files = ["cosine.png", "transfer.json", "transfer.png"]
         assert sorted(path.name for path in output.iterdir()) == files
-        assert json.loads((output / "transfer.json").read_text()) == told
-        assert told["model"] == "polyrefuse-organism"
-        assert [cell["n"] for cell in told["cells"]] == [2, 2, 2, 2]
+        assert json.loads((output / "transfer.json").read_text()) == document
+        assert document["model"] == "polyrefuse-organism"
+        assert [cell["n"] for cell in document["cells"]] == [2, 2, 2, 2]
         # The organism refuses, and no longer where a direction is ablated.
-        assert [cell["asr"] for cell in told["baseline"]] == [0, 0]
-        assert [cell["asr"] for cell in told["cells"]] == [1, 1, 1, 1]
-        assert max(map(len, strings(told))) <= 64  # a checksum
+        assert [cell["asr"] for cell in document["baseline"]] == [0, 0]
+        assert [cell["asr"] for cell in document["cells"]] == [1, 1, 1, 1]
+        assert max(map(len, strings(document))) <= 64  # a checksum
 
     @pytest.mark.parametrize(
         ("more", "said"),
@@ -309,22 +344,25 @@ class TestTransfer:
 
 
 class TestGeometry:
-    def test_writes_where_the_prompts_lie(self, german: Path, tmp_path: Path) -> None:
-        output = tmp_path / "found"
+    def test_writes_where_the_prompts_lie(
+        self, german: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        output = tmp_path / "report"
         code, out, err = run(
             "geometry", "--direction", german, "--langs=th", "--limit=2", "--output", output,
             "--json",
         )  # fmt: skip
         assert code == 0, err
-        assert "was extracted from" not in err
-        told = json.loads(out)
+        assert "was extracted from" not in err + caplog.text
+        document = json.loads(out)
         files = ["geometry.json", "geometry.png", "geometry_layers.png"]
         assert sorted(path.name for path in output.iterdir()) == files
-        assert json.loads((output / "geometry.json").read_text()) == told
-        assert told["model"] == "polyrefuse-organism"
-        assert {name: one["auc"] for name, one in told["languages"].items()} == {"en": 1, "th": 1}
-        assert len(told["layers"]) == 4
-        assert max(map(len, strings(told) - {told["meaning"]})) <= 64  # a checksum
+        assert json.loads((output / "geometry.json").read_text()) == document
+        assert document["model"] == "polyrefuse-organism"
+        aucs = {name: measures["auc"] for name, measures in document["languages"].items()}
+        assert aucs == {"en": 1, "th": 1}
+        assert len(document["layers"]) == 4
+        assert max(map(len, strings(document) - {document["meaning"]})) <= 64  # a checksum
 
     def test_what_is_wrong_is_told(self, german: Path, tmp_path: Path) -> None:
         output = tmp_path / "new"

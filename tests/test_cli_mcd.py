@@ -35,13 +35,13 @@ def few_anchors(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = anchors.load_anchors
 
     def load(dataset: str, languages: list[str]) -> Anchors:
-        found = whole(dataset, languages)
+        every = whole(dataset, languages)
         harmful, harmless = (
             {lang: rows[:4] for lang, rows in kind.items()}
-            for kind in (found.harmful, found.harmless)
+            for kind in (every.harmful, every.harmless)
         )
-        ids = found.ids[:4] + found.ids[len(found.ids) // 2 :][:4]
-        return replace(found, harmful=harmful, harmless=harmless, ids=ids)
+        ids = every.ids[:4] + every.ids[len(every.ids) // 2 :][:4]
+        return replace(every, harmful=harmful, harmless=harmless, ids=ids)
 
     monkeypatch.setattr(anchors, "load_anchors", load)
 
@@ -60,10 +60,10 @@ def test_an_artifact_by_one_command(
     given = ["--model", chat_model, "--dataset", "toyrefuse", "--langs", "en,de", *QUICK]
     code, out, _ = run(monkeypatch, capsys, *given, "--output", output, "--json")
     assert code == 0
-    told = json.loads(out)
-    found = artifact.load(output)
-    assert told["sha256"] == found.sha256
-    assert told["tokens"] == len(found.vectors)
+    result = json.loads(out)
+    prompt = artifact.load(output)
+    assert result["sha256"] == prompt.sha256
+    assert result["tokens"] == len(prompt.vectors)
     assert {path.name for path in output.iterdir()} == {
         "soft_prompt.safetensors",
         "metadata.json",
@@ -71,7 +71,7 @@ def test_an_artifact_by_one_command(
         "states.png",
     }
     assert [path.name for path in output.parent.iterdir()] == ["prompt"]  # no checkpoint is left
-    metadata = found.metadata
+    metadata = prompt.metadata
     assert metadata["languages"] == ["en", "de"]
     assert metadata["settings"]["learning_rate"] == 3e-4
     assert metadata["anchors"]["overlap"] == {"toyrefuse_harmful": [], "toyrefuse_harmless": []}
@@ -97,7 +97,7 @@ def test_an_artifact_by_one_command(
         "multilingual": 0.0,
     }
     assert (settings["learning_rate"], settings["pivot"], settings["mixed"]) == (1e-3, True, True)
-    assert not torch.equal(artifact.load(paper).vectors, found.vectors)
+    assert not torch.equal(artifact.load(paper).vectors, prompt.vectors)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from polyrefuse_models.commands.loaded_model import answers, load
 from polyrefuse_models.commands.model_options import (
     AnyDataset,
     AnyModel,
@@ -16,33 +18,36 @@ from polyrefuse_models.commands.model_options import (
     System,
     SystemFile,
     codes,
-    load,
 )
 from polyrefuse_models.directions import select
 from polyrefuse_shared.options import Json, show
 
 app = typer.Typer(no_args_is_help=True, help="Extract a refusal direction and choose among scores.")
 
-Report = Annotated[Path, typer.Option("--output", help="Folder of the report, a new one.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of the choice of prompts.")]
+Report = Annotated[Path, typer.Option("--output", help="A new folder for the report.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the random choice of prompts.")]
 BatchSize = Annotated[
     int,
-    typer.Option("--batch-size", min=1, help="Rows in a forward pass; extraction's are 8 or more."),
+    typer.Option(
+        "--batch-size", min=1, help="Rows in a forward pass; extraction takes at least 8."
+    ),
 ]
 RuleName = Annotated[
     str,
     typer.Option(
         "--rule",
-        help="2505.17306: KL divergence of at most 0.2; 2406.11717: at most 0.1, and a steering "
-        "score of at least 0.",
+        help="The rule that chooses: 2505.17306 asks for a KL divergence of at most 0.2, "
+        "2406.11717 for at most 0.1 and a steering score of at least 0.",
     ),
 ]
 
 
 @app.command()
 def extract(
-    output: Annotated[Path, typer.Option("--output", help="Folder of the artifact, a new one.")],
-    source_lang: Annotated[str, typer.Option("--source-lang", help="Of the prompts.")] = "en",
+    output: Annotated[Path, typer.Option("--output", help="A new folder for the artifact.")],
+    source_lang: Annotated[
+        str, typer.Option("--source-lang", help="Language of the prompts.")
+    ] = "en",
     model: AnyModel = None,
     dataset: AnyDataset = None,
     rule: RuleName = select.DEFAULT.name,
@@ -60,44 +65,47 @@ def extract(
     """Extract a refusal direction from training prompts and select it on validation prompts."""
     from polyrefuse_models.bundled import own_dataset
     from polyrefuse_models.directions import artifact
-    from polyrefuse_models.directions.plot import scores_png
     from polyrefuse_models.directions.prompts import sample
     from polyrefuse_models.directions.recipe import make_direction
+    from polyrefuse_models.directions.score_pictures import scores_png
     from polyrefuse_shared.writing import require_new
 
-    # What can be wrong without the model is told before it is loaded.
+    # Mistakes that need no model are reported before it is loaded.
     require_new(output)
     chosen_by = select.rule_named(rule)
     prompts = sample(dataset or own_dataset(model), source_lang, seed)
     lm = load(model, batch_size, device, dtype, system, system_file)
-    found = make_direction(lm.chat_model, prompts, rule=chosen_by, all_scores=all_scores)
-    artifact.save(found, output, {"scores.png": scores_png(found)})
-    told = found.metadata
-    at = told["position"], told["layer"]
-    (chosen,) = (
-        candidate for candidate in found.scores if (candidate.position, candidate.layer) == at
-    )
+    direction = make_direction(lm.chat_model, prompts, rule=chosen_by, all_scores=all_scores)
+    artifact.save(direction, output, {"scores.png": scores_png(direction)})
+    metadata = direction.metadata
+    place = metadata["position"], metadata["layer"]
+    (chosen,) = (c for c in direction.scores if (c.position, c.layer) == place)
+    warnings, untouched = metadata["warnings"], metadata["untouched"]
     show(
         as_json,
-        asdict(chosen) | {"rule": rule, "output": str(output), "warnings": told["warnings"]},
-        *(f"Note: {warning}." for warning in told["warnings"]),
-        f"position {chosen.position}, layer {chosen.layer} of {found.candidates.shape[1]}, by rule "
-        f"{rule}",
-        f"refusal score {_shown(chosen.refusal_score)} with the direction ablated "
-        f"(untouched {_shown(told['untouched']['harmful_refusal_score'])}), harmful prompts",
-        f"KL divergence {_shown(chosen.kl_div_score)} nats, harmless prompts",
-        f"steering score {_shown(chosen.steering_score)} with the direction added "
-        f"(untouched {_shown(told['untouched']['harmless_refusal_score'])}), harmless prompts",
+        asdict(chosen) | {"rule": rule, "output": str(output), "warnings": warnings},
+        *(f"Note: {warning}." for warning in warnings),
+        f"position {chosen.position}, layer {chosen.layer} of {direction.candidates.shape[1]}, by "
+        f"rule {rule}",
+        f"refusal score {_rounded(chosen.refusal_score)} with the direction ablated "
+        f"(untouched {_rounded(untouched['harmful_refusal_score'])}), harmful prompts",
+        f"KL divergence {_rounded(chosen.kl_div_score)} nats, harmless prompts",
+        f"steering score {_rounded(chosen.steering_score)} with the direction added "
+        f"(untouched {_rounded(untouched['harmless_refusal_score'])}), harmless prompts",
         f"written to {output}",
     )
 
 
 @app.command()
 def choose(
-    scores: Annotated[Path, typer.Argument(metavar="SCORES.json", help="As an artifact has it.")],
+    scores: Annotated[
+        Path, typer.Argument(metavar="SCORES.json", help="The scores.json of an artifact.")
+    ],
     n_layers: Annotated[
         int | None,
-        typer.Option("--n-layers", min=1, help="Of the model; the highest layer + 1 by default."),
+        typer.Option(
+            "--n-layers", min=1, help="Layers of the model; by default the highest layer + 1."
+        ),
     ] = None,
     rule: RuleName = select.DEFAULT.name,
     as_json: Json = False,
@@ -131,17 +139,30 @@ def choose(
 @app.command()
 def transfer(
     output: Report,
-    source_langs: Annotated[str, typer.Option("--source-langs", help="With commas: en,de.")],
+    source_langs: Annotated[
+        str,
+        typer.Option(
+            "--source-langs", help="Languages to extract directions from, with commas: en,de."
+        ),
+    ],
     target_langs: Annotated[
-        str | None, typer.Option("--target-langs", help="The source languages by default.")
+        str | None,
+        typer.Option(
+            "--target-langs", help="Languages to ask prompts in; the source languages by default."
+        ),
     ] = None,
     model: AnyModel = None,
     dataset: AnyDataset = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Prompts a target language.")
+        int | None,
+        typer.Option("--limit", min=1, help="Prompts of each target language; all by default."),
     ] = None,
-    max_gen_toks: Annotated[int, typer.Option("--max-gen-toks", min=1, help="An answer's.")] = 512,
-    judge: Annotated[str, typer.Option("--judge", help="Who labels the answers.")] = "native",
+    max_gen_toks: Annotated[
+        int, typer.Option("--max-gen-toks", min=1, help="Most tokens of an answer.")
+    ] = 512,
+    judge: Annotated[
+        str, typer.Option("--judge", help="The judge that labels the answers.")
+    ] = "native",
     seed: Seed = 0,
     rule: RuleName = select.DEFAULT.name,
     batch_size: BatchSize = 32,
@@ -152,9 +173,9 @@ def transfer(
     as_json: Json = False,
 ) -> None:
     """Ablate each language's direction and measure attack success in every language."""
-    from polyrefuse_models.directions import figures
-    from polyrefuse_models.directions.report import write_report
+    from polyrefuse_models import artifact_folder
     from polyrefuse_models.directions.transfer import transfer as measure
+    from polyrefuse_models.directions.transfer_pictures import cosine_png, transfer_png
     from polyrefuse_shared.writing import require_new
     from polyrefuse_tasks.judges import check_refusal_judge
 
@@ -164,10 +185,12 @@ def transfer(
     sources = codes("--source-langs", source_langs)
     targets = sources if target_langs is None else codes("--target-langs", target_langs)
     lm = load(model, batch_size, device, dtype, system, system_file)
-    found = measure(
-        lm,
+    document = measure(
+        lm.chat_model,
+        partial(answers, lm),
         sources,
         targets,
+        revision=lm.revision,
         dataset=dataset or lm.own_dataset,
         limit=limit,
         max_gen_toks=max_gen_toks,
@@ -175,24 +198,26 @@ def transfer(
         seed=seed,
         rule=chosen_by,
     )
-    pictures = {
-        "transfer.png": figures.transfer_png(found),
-        "cosine.png": figures.cosine_png(found),
-    }
-    write_report(output, "transfer", found, pictures)
+    artifact_folder.write(
+        output,
+        documents={"transfer.json": document},
+        pictures={"transfer.png": transfer_png(document), "cosine.png": cosine_png(document)},
+    )
     lines = (
         f"{cell['source'] or 'none'} -> {cell['target']}: ASR {cell['asr']:.3f} "
         f"[{cell['low']:.3f}, {cell['high']:.3f}], n = {cell['n']}"
-        for cell in (*found["baseline"], *found["cells"])
+        for cell in (*document["baseline"], *document["cells"])
     )
-    show(as_json, found, *lines, f"written to {output}")
+    show(as_json, document, *lines, f"written to {output}")
 
 
 @app.command()
 def geometry(
     output: Report,
     direction: Annotated[Path, typer.Option("--direction", help="Folder of an artifact.")],
-    langs: Annotated[str, typer.Option("--langs", help="With commas: de,yo.")],
+    langs: Annotated[
+        str, typer.Option("--langs", help="Languages of the prompts, with commas: de,yo.")
+    ],
     model: AnyModel = None,
     dataset: AnyDataset = None,
     limit: Annotated[
@@ -206,10 +231,11 @@ def geometry(
     as_json: Json = False,
 ) -> None:
     """Show where each language's prompts lie along a direction, without generating a word."""
+    from polyrefuse_models import artifact_folder
     from polyrefuse_models.anatomy import width
-    from polyrefuse_models.directions import artifact, figures
+    from polyrefuse_models.directions import artifact
     from polyrefuse_models.directions.geometry import geometry as measure
-    from polyrefuse_models.directions.report import write_report
+    from polyrefuse_models.directions.geometry_pictures import geometry_layers_png, geometry_png
     from polyrefuse_shared.writing import require_new
 
     require_new(output)
@@ -218,25 +244,28 @@ def geometry(
     lm = load(model, batch_size, device, dtype, system, system_file)
     given.check(width(lm.model), f"--direction {direction}")
     given.warn_of_another_model(lm.model.config)
-    found, points = measure(
+    document, points = measure(
         lm.chat_model,
         given,
         languages,
         dataset=dataset or lm.own_dataset,
         limit=limit,
     )
-    pictures = {
-        "geometry.png": figures.geometry_png(found, points),
-        "geometry_layers.png": figures.geometry_layers_png(found),
-    }
-    write_report(output, "geometry", found, pictures)
-    lines = (
-        f"{language}: AUC {told['auc']:.3f}, silhouette {told['silhouette']:.3f}, harmful against "
-        f"English {_shown(told['harmful_against_english'])}"
-        for language, told in found["languages"].items()
+    artifact_folder.write(
+        output,
+        documents={"geometry.json": document},
+        pictures={
+            "geometry.png": geometry_png(document, points),
+            "geometry_layers.png": geometry_layers_png(document),
+        },
     )
-    show(as_json, found, *lines, f"Note: {found['meaning']}.", f"written to {output}")
+    lines = (
+        f"{language}: AUC {measures['auc']:.3f}, silhouette {measures['silhouette']:.3f}, harmful "
+        f"against English {_rounded(measures['harmful_against_english'])}"
+        for language, measures in document["languages"].items()
+    )
+    show(as_json, document, *lines, f"Note: {document['meaning']}.", f"written to {output}")
 
 
-def _shown(score: float | None) -> str:
+def _rounded(score: float | None) -> str:
     return "not computed" if score is None else f"{score:.3f}"

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from polyrefuse_models.commands.loaded_model import load
 from polyrefuse_models.commands.model_options import (
     AnyDataset,
     AnyModel,
@@ -17,7 +18,6 @@ from polyrefuse_models.commands.model_options import (
     System,
     SystemFile,
     codes,
-    load,
 )
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.options import Json, show
@@ -30,21 +30,23 @@ def mcd() -> None:
     """Multilingual collaborative defense (2505.11835)."""
 
 
-Weight = typer.Option(min=0.0, help="Of that term.", show_default="the preset's")
+Weight = typer.Option(min=0.0, help="Weight of that term.", show_default="the preset's")
 
 
 @app.command()
 def train(
-    output: Annotated[Path, typer.Option("--output", help="Folder of the artifact, a new one.")],
-    langs: Annotated[str, typer.Option("--langs", help="To train on, with commas: en,da,ko.")],
+    output: Annotated[Path, typer.Option("--output", help="A new folder for the artifact.")],
+    langs: Annotated[
+        str, typer.Option("--langs", help="Languages to train on, with commas: en,da,ko.")
+    ],
     model: AnyModel = None,
     dataset: AnyDataset = None,
     preset: Annotated[
         str,
         typer.Option(
             "--preset",
-            help="default, or paper: the published code's settings, except those that docs/mcd.md "
-            "lists.",
+            help="default has this package's settings, paper those of the published code, except "
+            "the ones that docs/mcd.md lists.",
         ),
     ] = "default",
     without: Annotated[
@@ -59,7 +61,7 @@ def train(
         str | None,
         typer.Option(
             "--init",
-            help="What it begins with: default, short or mistral.",
+            help="The safety prompt that training begins with: default, short or mistral.",
             show_default="the preset's",
         ),
     ] = None,
@@ -67,7 +69,7 @@ def train(
         bool | None,
         typer.Option(
             "--mixed/--no-mixed",
-            help="Languages in one batch, or one after the other.",
+            help="Train on all languages in one batch, or on one after the other.",
             show_default="the preset's",
         ),
     ] = None,
@@ -75,7 +77,7 @@ def train(
         bool | None,
         typer.Option(
             "--pivot/--no-pivot",
-            help="Probes of the first language alone, or of all.",
+            help="Fit the probes on the first language alone, or on all.",
             show_default="the preset's",
         ),
     ] = None,
@@ -85,26 +87,42 @@ def train(
     multilingual_weight: Annotated[float | None, Weight] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option("--learning-rate", min=1e-12, show_default="the preset's"),
+        typer.Option(
+            "--learning-rate",
+            min=1e-12,
+            help="Learning rate of AdamW.",
+            show_default="the preset's",
+        ),
     ] = None,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Of each language.")] = 5,
-    step_size: Annotated[int, typer.Option("--step-size", min=1, help="Anchors a step.")] = 10,
+    epochs: Annotated[
+        int, typer.Option("--epochs", min=1, help="Epochs over each language's anchors.")
+    ] = 5,
+    step_size: Annotated[
+        int, typer.Option("--step-size", min=1, help="Anchors in a step of training.")
+    ] = 10,
     answers: Annotated[
         int | None,
         typer.Option(
             "--answers",
             min=1,
-            help="Sampled for a soft refusal label.",
+            help="Answers that are sampled for a soft refusal label.",
             show_default="the preset's",
         ),
     ] = None,
     max_gen_toks: Annotated[
         int | None,
-        typer.Option("--max-gen-toks", min=1, help="Of such an answer.", show_default="preset's"),
+        typer.Option(
+            "--max-gen-toks",
+            min=1,
+            help="Most tokens of such an answer.",
+            show_default="the preset's",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of all that is drawn.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Seed of sampling, splits and order.")
+    ] = 0,
     batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="Rows in a pass without a gradient.")
+        int, typer.Option("--batch-size", min=1, help="Rows in a forward pass without a gradient.")
     ] = 64,
     device: Device = None,
     dtype: Dtype = "auto",
@@ -114,38 +132,40 @@ def train(
 ) -> None:
     """Train a soft safety prompt; after an interruption the same command goes on."""
     from polyrefuse_models.bundled import own_dataset
-    from polyrefuse_models.mcd import artifact, figures
+    from polyrefuse_models.mcd import artifact
     from polyrefuse_models.mcd import train as training
     from polyrefuse_models.mcd.anchors import load_anchors
     from polyrefuse_models.mcd.checkpoint import Checkpoint
     from polyrefuse_models.mcd.loss import Terms
     from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
+    from polyrefuse_models.mcd.settings import PRESETS
+    from polyrefuse_models.mcd.training_pictures import states_png, training_png
     from polyrefuse_shared.writing import CannotWrite, require_new
     from polyrefuse_tasks.judges.rules import rules_of
 
-    # What can be wrong without the model is told before it is loaded.
+    # Mistakes that need no model are reported before it is loaded.
     require_new(output)
-    chosen = training.PRESETS[_known("--preset", preset, training.PRESETS)]
-    given = {
+    defaults = PRESETS[_known("--preset", preset, PRESETS)]
+    given_weights = {
         "refusal": refusal_weight,
         "harmfulness": harmfulness_weight,
         "norm": norm_weight,
         "multilingual": multilingual_weight,
     }
-    weights = {name: value for name, value in given.items() if value is not None}
+    weights = {name: value for name, value in given_weights.items() if value is not None}
     for term in [] if without is None else without.split(","):
         weights[_known("--without", term.strip(), Terms._fields)] = 0.0
     settings = replace(
-        chosen,
-        weights=chosen.weights._replace(**weights),
-        learning_rate=learning_rate or chosen.learning_rate,
-        pivot=chosen.pivot if pivot is None else pivot,
-        mixed=chosen.mixed if mixed is None else mixed,
-        init=chosen.init if init is None else _known("--init", init, SAFETY_PROMPTS),
+        defaults,
+        weights=defaults.weights._replace(**weights),
+        learning_rate=learning_rate or defaults.learning_rate,
+        pivot=defaults.pivot if pivot is None else pivot,
+        mixed=defaults.mixed if mixed is None else mixed,
+        init=defaults.init if init is None else _known("--init", init, SAFETY_PROMPTS),
         epochs=epochs,
         batch_size=step_size,
-        answers=answers or chosen.answers,
-        max_new_tokens=max_gen_toks or chosen.max_new_tokens,
+        answers=answers or defaults.answers,
+        max_new_tokens=max_gen_toks or defaults.max_new_tokens,
         seed=seed,
     )
     if not any(settings.weights):
@@ -163,27 +183,25 @@ def train(
     except UserError:
         checkpoint.remove()
         raise
-    pictures = {
-        "training.png": figures.training_png(trained),
-        "states.png": figures.states_png(trained),
-    }
+    pictures = {"training.png": training_png(trained), "states.png": states_png(trained)}
     artifact.save(trained.prompt, output, pictures)
     checkpoint.remove()
-    told = trained.prompt.metadata
-    overlap = {name: len(ids) for name, ids in told["anchors"]["overlap"].items() if ids}
-    first, last = told["losses"]["first_epoch"], told["losses"]["last_epoch"]
+    metadata = trained.prompt.metadata
+    warnings, losses = metadata["warnings"], metadata["losses"]
+    overlap = metadata["anchors"]["overlap"]
+    first, last = losses["first_epoch"], losses["last_epoch"]
     show(
         as_json,
         {
             "output": str(output),
             "sha256": trained.prompt.sha256,
             "tokens": len(trained.prompt.vectors),
-            "losses": told["losses"],
-            "overlap": told["anchors"]["overlap"],
-            "warnings": told["warnings"],
+            "losses": losses,
+            "overlap": overlap,
+            "warnings": warnings,
         },
-        *(f"Note: {warning}." for warning in told["warnings"]),
-        *(f"Note: {n} rows of {name} are anchors." for name, n in overlap.items()),
+        *(f"Note: {warning}." for warning in warnings),
+        *(f"Note: {len(ids)} rows of {name} are anchors." for name, ids in overlap.items() if ids),
         *(f"{name} loss {first[name]:.4g} at first, {last[name]:.4g} at last" for name in first),
         f"{len(trained.prompt.vectors)} vectors written to {output}",
     )
@@ -193,7 +211,7 @@ def _known(option: str, name: str, names: Collection[str]) -> str:
     """`name`, if it is one of `names`.
 
     Raises:
-        UserError: it is not; names the ones there are.
+        UserError: it is not; the message has the names there are.
     """
     if name not in names:
         raise UserError(f"{option} {name} is not known; use one of {', '.join(names)}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,13 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from polyrefuse_models import bundled
-from polyrefuse_shared.options import Json
+from polyrefuse_shared.options import Json, show
 
-app = typer.Typer(no_args_is_help=True, help="Make a bundled organism, or find it.")
+app = typer.Typer(no_args_is_help=True, help="Make a bundled model organism, or find it.")
 
 
 Weakened = Annotated[
-    bool, typer.Option("--weakened", help="The one that refuses little without a safety prompt.")
+    bool,
+    typer.Option("--weakened", help="Take the one that refuses little without a safety prompt."),
 ]
 
 
@@ -24,60 +24,59 @@ Weakened = Annotated[
 def make(
     output: Annotated[Path, typer.Option("--output", help="A new folder.")],
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Of training; as shipped by default.")
+        int | None,
+        typer.Option(
+            "--steps", min=1, help="Steps of training; by default as many as the shipped one had."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of training.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the training.")] = 0,
     prompts: Annotated[
         int | None,
         typer.Option(
             "--prompts",
             min=0,
-            help="Of each kind and language, measured for the card; all by default, 0: none.",
+            help="Prompts of each kind and language that are asked for the card's rates; all by "
+            "default, none with 0.",
         ),
     ] = None,
     weakened: Weakened = False,
     as_json: Json = False,
 ) -> None:
-    """Train an organism from scratch, measure it, and write it with its model card.
+    """Train a model organism from scratch, measure it, and write it with its model card.
 
-    The weakened one is the shipped one trained on.
+    With --weakened the shipped organism is trained further, until it is weakened.
     """
-    from polyrefuse_models.organism import evaluation, training, weakening_report
+    from polyrefuse_models.organism import evaluation, training, weakened_evaluation
     from polyrefuse_models.organism import make as makers
 
     if weakened:
-        train, usual, failures = (
-            makers.make_weakened,
-            training.WEAKENING_STEPS,
-            weakening_report.failures,
-        )
+        steps = steps or training.WEAKENING_STEPS
+        train, check = makers.make_weakened, weakened_evaluation.failures
     else:
-        train, usual, failures = makers.make, training.STEPS, evaluation.failures
-    steps = steps or usual
-    made = train(output, steps=steps, seed=seed, prompts=prompts, progress=_Log(steps))
-    wrong = failures(made["measured"]) if made["measured"] else []
-    if as_json:
-        print(json.dumps({"path": str(output)} | made | {"failures": wrong}))
-        return
-    print(output)
-    for line in wrong:
-        print(f"not as required: {line}", file=sys.stderr)
+        steps = steps or training.STEPS
+        train, check = makers.make, evaluation.failures
+    record = train(output, steps=steps, seed=seed, prompts=prompts, progress=_Log(steps))
+    failures = check(record["measured"]) if record["measured"] else []
+    show(as_json, {"path": str(output)} | record | {"failures": failures}, str(output))
+    if not as_json:
+        for failure in failures:
+            print(f"not as required: {failure}", file=sys.stderr)
 
 
 @app.command()
 def path(weakened: Weakened = False, as_json: Json = False) -> None:
-    """Print where a shipped organism is."""
+    """Print the folder of a shipped organism."""
     folder = str(bundled.path(bundled.WEAKENED if weakened else bundled.ORGANISM))
-    print(json.dumps({"path": folder}) if as_json else folder)
+    show(as_json, {"path": folder}, folder)
 
 
 class _Log:
-    """Says on standard error how far training is, some twenty times."""
+    """Reports on standard error how far training is, some twenty times."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
 
     def __call__(self, step: int, losses: dict[str, Any]) -> None:
         if step % max(1, self.steps // 20) == 0 or step == self.steps:
-            shown = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
-            print(f"step {step} of {self.steps}: {shown}", file=sys.stderr)
+            rounded = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
+            print(f"step {step} of {self.steps}: {rounded}", file=sys.stderr)

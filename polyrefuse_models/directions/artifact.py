@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from polyrefuse_models import artifact_folder
+from polyrefuse_models.artifact_folder import METADATA
 from polyrefuse_models.provenance import warn_of_another_model
 from polyrefuse_shared.errors import UserError
-from polyrefuse_shared.writing import whole_folder
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from polyrefuse_models.directions.select import Candidate
 
-TENSORS, SCORES, METADATA = "direction.safetensors", "scores.json", "metadata.json"
+TENSORS, SCORES = "direction.safetensors", "scores.json"
 
 
 class BadDirection(UserError):
@@ -86,21 +86,21 @@ def save(
     Raises:
         CannotWrite: `folder` exists already, or cannot be written.
     """
-    from safetensors.torch import save_file
-
-    with whole_folder(Path(folder)) as draft:
-        # Cloned, because the direction is usually a view of its candidate.
-        tensors = {
-            "direction": direction.direction.float().clone(),
-            "candidates": direction.candidates.float().clone(),
-        }
-        save_file(tensors, draft / TENSORS)
-        scores = [candidate.record() for candidate in direction.scores]
-        (draft / SCORES).write_text(json.dumps(scores, indent=1), encoding="utf-8")
-        metadata = json.dumps(direction.metadata, indent=1, ensure_ascii=False)
-        (draft / METADATA).write_text(metadata, encoding="utf-8")
-        for name, content in (pictures or {}).items():
-            (draft / name).write_bytes(content)
+    artifact_folder.write(
+        Path(folder),
+        tensors={
+            TENSORS: {
+                # Cloned, because the direction is usually a view of its candidate.
+                "direction": direction.direction.float().clone(),
+                "candidates": direction.candidates.float().clone(),
+            }
+        },
+        documents={
+            SCORES: [candidate.record() for candidate in direction.scores],
+            METADATA: direction.metadata,
+        },
+        pictures=pictures,
+    )
 
 
 def load(folder: str | Path) -> Direction:
@@ -110,9 +110,6 @@ def load(folder: str | Path) -> Direction:
         BadDirection: no such folder, a file of it is missing or cannot be read, or `position` and
             `layer` in its metadata are of no candidate.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     from polyrefuse_models.directions.select import Candidate
 
     folder = Path(folder)
@@ -121,12 +118,12 @@ def load(folder: str | Path) -> Direction:
             f"direction={folder} is no folder; give a direction artifact (a folder with "
             f"{TENSORS}, {SCORES} and {METADATA}) or direction=auto."
         )
-    try:
-        tensors = load_file(folder / TENSORS)
-        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-        scores = json.loads((folder / SCORES).read_text(encoding="utf-8"))
-        if not isinstance(metadata, dict):
-            raise ValueError(f"{METADATA} is not an object")
+    with artifact_folder.damage_as(
+        BadDirection, folder, kind="direction artifact", remedy="extract it anew"
+    ):
+        tensors = artifact_folder.read_tensors(folder / TENSORS)
+        metadata = artifact_folder.read_metadata(folder)
+        scores = artifact_folder.read_document(folder / SCORES)
         n_positions, n_layers, _ = tensors["candidates"].shape
         _check_index(metadata, "position", range(-n_positions, 0))
         _check_index(metadata, "layer", range(n_layers))
@@ -136,20 +133,16 @@ def load(folder: str | Path) -> Direction:
             scores=[Candidate(**row) for row in scores],
             metadata=metadata,
         )
-    except FileNotFoundError as missing:
-        raise BadDirection(
-            f"{folder} is no direction artifact: no {Path(missing.filename or TENSORS).name} in it."
-        ) from None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as broken:
-        raise BadDirection(
-            f"{folder} is no direction artifact, or a damaged one: {broken}; extract it anew."
-        ) from None
 
 
-def _check_index(metadata: dict[str, Any], name: str, known: range) -> None:
-    """A ValueError where `metadata` has a position or layer that no candidate has."""
-    if name in metadata and (type(metadata[name]) is not int or metadata[name] not in known):
+def _check_index(metadata: dict[str, Any], name: str, indices: range) -> None:
+    """Refuse a position or layer that no candidate has.
+
+    Raises:
+        ValueError: `metadata[name]` is not among `indices`.
+    """
+    if name in metadata and (type(metadata[name]) is not int or metadata[name] not in indices):
         raise ValueError(
-            f"its {name} is {metadata[name]!r}, not an integer from {known.start} to "
-            f"{known.stop - 1}"
+            f"its {name} is {metadata[name]!r}, not an integer from {indices.start} to "
+            f"{indices.stop - 1}"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import shutil
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.directions.recipe import make_direction
 from polyrefuse_models.directions.select import DEFAULT, Rule
 from polyrefuse_models.weights import weights_checksum
+from polyrefuse_shared.log import logger
 from polyrefuse_shared.versions import versions
 from polyrefuse_shared.writing import CannotWrite
 from polyrefuse_tasks.data import cache
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     from polyrefuse_models.chat_model import ChatModel
     from polyrefuse_models.directions.prompts import Prompts
-
-# Below lm-eval's own logger, so that its format and --verbosity hold for ours.
-logger = logging.getLogger("lm_eval.polyrefuse")
 
 FOLDER = "directions"
 """Where the kept directions are, in the data cache."""
@@ -52,22 +49,22 @@ def find_direction(
         NoDirection: the rule has no choice, or every candidate scored NaN.
     """
     if any(weight.is_meta for weight in chat.model.state_dict().values()):
-        # Offloaded to the disk: which weights they are cannot be told.
-        found = make_direction(chat, prompts, tokens=tokens, rule=rule)
+        # Weights that are offloaded to the disk have no checksum, and so no key.
+        direction = make_direction(chat, prompts, tokens=tokens, rule=rule)
     else:
-        found = _once(chat, prompts, tokens, rule)
-    for warning in found.metadata.get("warnings", []):
+        direction = _once(chat, prompts, tokens, rule)
+    for warning in direction.metadata.get("warnings", []):
         logger.warning("direction=auto: %s.", warning)
-    return found
+    return direction
 
 
 def key(chat: ChatModel, prompts: Prompts, tokens: list[int] | None, rule: Rule = DEFAULT) -> str:
     """sha256 of everything that a direction depends on.
 
-    The weights themselves are hashed, in memory: a name and a revision do not tell an adapter, a
-    quantisation or a folder that was trained on, and file headers are equal for two trainings of
-    one architecture. So are the token ids, which hold the chat template and its arguments, the
-    tokenizer and the prompts. Hashing takes about 0.6 s a GB.
+    The weights themselves are hashed, in memory: name and revision are the same with an adapter,
+    a quantisation or more training in a folder, and file headers are equal for two trainings of
+    one architecture. The token ids are hashed as well: the chat template and its arguments, the
+    tokenizer and the prompts are in them. Hashing takes about 0.6 s a GB.
     """
     config = chat.model.config
     inputs = [ids.tolist() for ids in chat.token_ids(prompts.every())]
@@ -91,15 +88,15 @@ def key(chat: ChatModel, prompts: Prompts, tokens: list[int] | None, rule: Rule 
 
 
 def _once(chat: ChatModel, prompts: Prompts, tokens: list[int] | None, rule: Rule) -> Direction:
-    """The direction that was kept, or a new one, kept."""
+    """The direction that was kept; where none was, a new one, which is then kept."""
     folder = cache.cache() / FOLDER / key(chat, prompts, tokens, rule)
-    found = _read(folder, width(chat.model))
-    if found is None:
-        found = make_direction(chat, prompts, tokens=tokens, rule=rule)
-        _keep(found, folder)
+    direction = _read(folder, width(chat.model))
+    if direction is None:
+        direction = make_direction(chat, prompts, tokens=tokens, rule=rule)
+        _keep(direction, folder)
     else:
         logger.info("direction=auto: extracted before, read from %s", folder)
-    return found
+    return direction
 
 
 def _read(folder: Path, d: int) -> Direction | None:
@@ -107,18 +104,18 @@ def _read(folder: Path, d: int) -> Direction | None:
     if not folder.is_dir():
         return None
     try:
-        found = artifact.load(folder)
-        found.check(d, str(folder))
+        direction = artifact.load(folder)
+        direction.check(d, str(folder))
     except BadDirection as damaged:
         logger.warning("direction=auto: extracting anew, since %s", damaged)
         return None
-    return found
+    return direction
 
 
-def _keep(found: Direction, folder: Path) -> None:
+def _keep(direction: Direction, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        artifact.save(found, folder)
+        artifact.save(direction, folder)
     except CannotWrite as error:
         # A full disk, or another process that kept it first: the direction is good all the same.
         logger.warning("direction=auto: the direction was not kept (%s)", error)

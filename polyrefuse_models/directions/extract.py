@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from polyrefuse_models.anatomy import decoder_blocks
+from polyrefuse_models.hooks import Hooks
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -34,23 +35,17 @@ def observe(chat: ChatModel, prompts: list[str], n_positions: int) -> Observed:
     """Run the prompts once and keep the states of the last `n_positions` tokens."""
     inputs: list[Tensor] = []
 
-    def keep(_block, args, kwargs) -> None:
-        hidden = args[0] if args else kwargs["hidden_states"]
-        inputs.append(hidden[:, -n_positions:].cpu())
+    def keep(x: Float[Tensor, "prompt token d"]) -> None:
+        inputs.append(x[:, -n_positions:].cpu())
 
-    handles = [
-        block.register_forward_pre_hook(keep, with_kwargs=True)
-        for block in decoder_blocks(chat.model)
-    ]
     states, logits = [], []
-    try:
+    with Hooks() as hooks:
+        for block in decoder_blocks(chat.model):
+            hooks.on_input(block, keep)
         for _, batch in chat.next_token_logits(prompts):
             states.append(torch.stack(inputs, dim=2))
             logits.append(batch.cpu())
             inputs.clear()
-    finally:
-        for handle in handles:
-            handle.remove()
     return Observed(torch.cat(states), torch.cat(logits))
 
 

@@ -163,7 +163,7 @@ def _at(states: Float[Tensor, "prompt layer d"], layer: int) -> np.ndarray:
 def _of_layer(
     layer: int, states: dict[str, np.ndarray], harmful: dict[str, np.ndarray], unit: np.ndarray
 ) -> dict[str, Any]:
-    """What `layers` has of one of them."""
+    """The entry of one layer in the document's `layers`."""
     varied = {language: bool(np.ptp(x, axis=0).any()) for language, x in states.items()}
     differences = [
         difference_of_means(*(torch.from_numpy(x[of]) for of in (harmful[name], ~harmful[name])))
@@ -201,7 +201,7 @@ def _projected(states: np.ndarray, unit: np.ndarray) -> np.ndarray:
 
 
 def _share(part: float, whole: float) -> float | None:
-    """None of nothing."""
+    """`part` of `whole`; None where `whole` is 0."""
     return float(part / whole) if whole else None
 
 

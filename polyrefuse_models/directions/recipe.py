@@ -1,8 +1,7 @@
-"""From a chat model and prompts to its refusal direction: the seed's steps in their order."""
+"""From a chat model and prompts to its refusal direction: the steps of 2505.17306 in order."""
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from polyrefuse_models import bundled
@@ -16,14 +15,12 @@ from polyrefuse_models.directions.refusal import (
 )
 from polyrefuse_models.directions.search import Trial, score_all, search
 from polyrefuse_models.directions.select import DEFAULT, Candidate, Rule
+from polyrefuse_shared.log import logger
 from polyrefuse_shared.versions import versions
 
 if TYPE_CHECKING:
     from polyrefuse_models.chat_model import ChatModel
     from polyrefuse_models.directions.prompts import Prompts
-
-# Below lm-eval's own logger, so that its format and --verbosity hold for ours.
-logger = logging.getLogger("lm_eval.polyrefuse")
 
 FEWEST = 16
 """Where the filter by refusal score leaves fewer prompts than this, all are used."""
@@ -52,7 +49,7 @@ def make_direction(
     Args:
         chat: the model.
         prompts: what `prompts.sample` chose.
-        tokens: refusal tokens; derived from the training prompts where None.
+        tokens: ids of the refusal tokens; derived from the training prompts where None.
         rule: by which a candidate is chosen.
         all_scores: score every candidate, not only those that the choice needs.
 
@@ -161,38 +158,40 @@ def _doubts(chosen: Candidate, untouched: float, rule: Rule) -> list[str]:
     """What the chosen candidate's scores say against it.
 
     Args:
+        chosen: with all its scores.
         untouched: mean refusal score of the model as it is on the same harmful prompts.
     """
+    refusal, steering, kl_divergence = chosen.complete_scores()
     doubts = []
-    if not chosen.kl_div_score <= rule.kl_limit:
+    if not kl_divergence <= rule.kl_limit:
         doubts.append(
             f"no candidate kept the KL divergence on harmless prompts within {rule.kl_limit}; the "
-            f"lowest, {chosen.kl_div_score:.3f}, was chosen, so ablating it changes harmless "
+            f"lowest, {kl_divergence:.3f}, was chosen, so ablating it changes harmless "
             "answers, too"
         )
     ablated = (
         "with the chosen direction ablated, harmful validation prompts have a mean refusal score "
-        f"of {chosen.refusal_score:.3f}"
+        f"of {refusal:.3f}"
     )
-    if not chosen.refusal_score < untouched:
+    if not refusal < untouched:
         doubts.append(
             f"{ablated}, not below the untouched model's {untouched:.3f}: ablating it removes no "
             "refusal, and rates under ablation are no measure of what refusals prevent"
         )
-    elif not chosen.refusal_score < 0:
+    elif not refusal < 0:
         doubts.append(
             f"{ablated} (untouched {untouched:.3f}), not below 0: the model goes on refusing, and "
             "rates under ablation understate what refusals prevent"
         )
-    if chosen.steering_score < 0:
+    if steering < 0:
         doubts.append(
             "with the chosen direction added, harmless validation prompts have a mean refusal "
-            f"score of {chosen.steering_score:.3f}, below 0: adding it does not make the model "
+            f"score of {steering:.3f}, below 0: adding it does not make the model "
             "refuse, so it may not be what decides refusal"
         )
     return doubts
 
 
 def _mean(observed: Observed, kept: list[int], tokens: list[int]) -> float:
-    """Of the refusal scores of the validation prompts that are used."""
+    """The mean refusal score of the validation prompts that are used."""
     return refusal_scores(observed.logits[kept], tokens).mean().item()

@@ -19,11 +19,11 @@ def refusal_tokens(
     harmless: Float[Tensor, "prompt vocabulary"],
     mass: float = MASS,
 ) -> list[int]:
-    """The tokens that open a refusal, told by the model itself.
+    """The tokens that open a refusal, derived from the model itself.
 
-    The seeds list them by hand for each model and language ("I", "As"); here they are the next
-    tokens whose mean probability rises most from harmless to harmful prompts, as many as cover
-    `mass` of the total rise.
+    The authors of both papers list them by hand for each model and language ("I", "As"); here they
+    are the next tokens whose mean probability rises most from harmless to harmful prompts, as many
+    as cover `mass` of the total rise.
 
     Args:
         harmful: next-token logits after harmful prompts.

@@ -11,18 +11,20 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from polyrefuse_models.anatomy import decoder_blocks, input_device
 from polyrefuse_models.directions.refusal import refusal_scores
+from polyrefuse_models.hooks import Hooks
 from polyrefuse_models.interventions import ablated
 from polyrefuse_models.key_value_cache import cache_of, with_cache
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
-    from torch import Tensor, nn
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from polyrefuse_models.chat_model import ChatModel
@@ -58,7 +60,7 @@ class SideBySide:
             self._cache.batch_select_indices(rows)  # each layer's cache may be on another device
 
     def logits(self, prompt: int) -> Float[Tensor, "candidate vocabulary"]:
-        """Of the answer's first token after one of the prompts, in float32."""
+        """Logits of the answer's first token after one of the prompts, in float32."""
         # A copy, since the model appends to the cache that it is given.
         rest, cache = self._prompts[prompt][len(self._head) :], copy.deepcopy(self._cache)
         return self._forward(rest, cache).logits[:, -1].float()
@@ -157,26 +159,17 @@ def joining(
         layers: of each candidate, ascending: the order in which the rows join after row 0.
     """
 
-    def join(at: int):
-        mine = directions[[i for i, layer in enumerate(layers) if layer == at]]
-
-        def hook(_block: nn.Module, args: Any, kwargs: Any) -> Any:
-            x = args[0] if args else kwargs["hidden_states"]
-            x = torch.cat([x, x[:1] + mine[:, None].to(x)])
-            return ((x, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": x})
-
-        return hook
+    def join(
+        mine: Float[Tensor, "candidate d"], x: Float[Tensor, "row token d"]
+    ) -> Float[Tensor, "row token d"]:
+        return torch.cat([x, x[:1] + mine[:, None].to(x)])
 
     blocks = decoder_blocks(model)
-    handles = [
-        blocks[layer].register_forward_pre_hook(join(layer), with_kwargs=True)
-        for layer in sorted(set(layers))
-    ]
-    try:
+    with Hooks() as hooks:
+        for at in sorted(set(layers)):
+            mine = directions[[i for i, layer in enumerate(layers) if layer == at]]
+            hooks.on_input(blocks[at], partial(join, mine))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _divergence(

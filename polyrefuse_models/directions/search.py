@@ -68,7 +68,7 @@ class Trial:
         scores: list[float] = []
         for part in self._batches(candidates, "refusal scores"):
             scores += refusal_when_ablated(self.chat, self._rows(part), self.harmful, self.tokens)
-        return _with("refusal_score", candidates, scores)
+        return [replace(c, refusal_score=s) for c, s in zip(candidates, scores, strict=True)]
 
     def moves(self, candidates: list[Candidate], limit: float = math.inf) -> list[Candidate]:
         """The candidates with their KL divergence, or None for one that is above the limit."""
@@ -77,7 +77,7 @@ class Trial:
             scores += divergences(
                 self.chat, self._rows(part), self.harmless, self.harmless_logits, limit
             )
-        return _with("kl_div_score", candidates, scores)
+        return [replace(c, kl_div_score=s) for c, s in zip(candidates, scores, strict=True)]
 
     def steers(self, candidates: list[Candidate]) -> list[Candidate]:
         """The candidates, from the lowest layer to the highest, with their steering scores."""
@@ -88,10 +88,10 @@ class Trial:
             scores += refusal_when_added(
                 self.chat, self._rows(part), layers, self.harmless, self.tokens
             )
-        return _with("steering_score", candidates, scores)
+        return [replace(c, steering_score=s) for c, s in zip(candidates, scores, strict=True)]
 
     def _batches(self, candidates: list[Candidate], what: str) -> tqdm[list[Candidate]]:
-        """As equal in size as can be."""
+        """Batches of at most `chat.batch_size` candidates, as equal in size as can be."""
         n = -(-len(candidates) // self.chat.batch_size)
         bounds = [len(candidates) * i // max(n, 1) for i in range(n + 1)]
         parts = [candidates[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
@@ -140,9 +140,9 @@ def search(trial: Trial, rule: Rule = DEFAULT) -> tuple[Candidate, list[Candidat
         # For the lowest KL, go through them again, each only until it is known to be above another.
         lowest = math.inf
         for wave in waves:
-            found = trial.moves(wave, lowest)
-            record(found)
-            lowest = min([lowest, *(c.kl_div_score for c in found if c.kl_div_score is not None)])
+            moved = trial.moves(wave, lowest)
+            record(moved)
+            lowest = min([lowest, *(c.kl_div_score for c in moved if c.kl_div_score is not None)])
     while (chosen := least_moving(scored.values(), n_layers, rule)).steering_score is None:
         record(trial.steers([chosen]))
     return chosen, list(scored.values())
@@ -167,10 +167,3 @@ def score_all(trial: Trial, rule: Rule = DEFAULT) -> tuple[Candidate, list[Candi
 
 def _at(candidate: Candidate) -> tuple[int, int]:
     return candidate.position, candidate.layer
-
-
-def _with(name: str, candidates: list[Candidate], scores: list[float | None]) -> list[Candidate]:
-    return [
-        replace(candidate, **{name: score})
-        for candidate, score in zip(candidates, scores, strict=True)
-    ]

@@ -46,8 +46,20 @@ class Candidate:
     kl_div_score: float | None = None
 
     def record(self) -> dict[str, int | float | None]:
-        """As `scores.json` has it."""
+        """The candidate as a record of `scores.json`."""
         return asdict(self)
+
+    def complete_scores(self) -> tuple[float, float, float]:
+        """Refusal score, steering score and KL divergence, in this order.
+
+        Raises:
+            ValueError: one of them was not computed.
+        """
+        return (
+            _computed(self.refusal_score),
+            _computed(self.steering_score),
+            _computed(self.kl_div_score),
+        )
 
 
 @dataclass(frozen=True)
@@ -78,8 +90,9 @@ class Rule:
         """Whether the scores are within the limits; None where one that would decide it is not
         known."""
         tests = [_known(candidate.kl_div_score, lambda score: score <= self.kl_limit)]
-        if self.least_steering is not None:
-            tests.append(_known(candidate.steering_score, lambda s: s >= self.least_steering))
+        least = self.least_steering
+        if least is not None:
+            tests.append(_known(candidate.steering_score, lambda score: score >= least))
         if False in tests:
             return False
         return None if None in tests else True
@@ -132,7 +145,7 @@ def eligible(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -> list
         and candidate.refusal_score is not None
         and not any(map(_is_nan, candidate.record().values()))
     )
-    return sorted(kept, key=lambda candidate: candidate.refusal_score)
+    return sorted(kept, key=lambda candidate: _computed(candidate.refusal_score))
 
 
 def choose(
@@ -140,8 +153,8 @@ def choose(
 ) -> Candidate | None:
     """The candidate with the lowest refusal score among those that are known to be within the
     rule's limits; None where there is none."""
-    known = (c for c in eligible(candidates, n_layers, rule) if rule.admits(c))
-    return next(known, None)
+    within = (c for c in eligible(candidates, n_layers, rule) if rule.admits(c))
+    return next(within, None)
 
 
 def check_complete(
@@ -198,7 +211,7 @@ def least_moving(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -> 
             layers to look at any.
     """
     candidates = list(candidates)
-    known = [
+    scored = [
         candidate
         for candidate in eligible(candidates, n_layers, rule)
         if candidate.kl_div_score is not None
@@ -208,13 +221,13 @@ def least_moving(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -> 
             f"No direction can be chosen: {nothing_within(candidates, n_layers, rule)}; the code "
             f"of {rule.name} stops here, too: take another rule, or prompts that the model refuses."
         )
-    if not known:
+    if not scored:
         raise NoDirection(
             "No direction can be chosen: every candidate of the layers looked at (the first "
             f"{rule.share_of_layers:.0%}) scored NaN or there is none; check the model's outputs "
             "and depth."
         )
-    return min(known, key=lambda candidate: candidate.kl_div_score)
+    return min(scored, key=lambda candidate: _computed(candidate.kl_div_score))
 
 
 def read_scores(path: str | Path) -> list[Candidate]:
@@ -236,11 +249,11 @@ def read_scores(path: str | Path) -> list[Candidate]:
 
 
 def rule_of(path: str | Path) -> Rule:
-    """The rule that a `scores.json` was computed for, as the metadata beside it has it: what that
-    rule's choice did not need is null. The default one where nothing tells."""
+    """The rule that a `scores.json` was computed for, by the metadata beside it: what that rule's
+    choice did not need is null. The default rule where the metadata name none."""
     try:
-        told = json.loads((Path(path).parent / "metadata.json").read_text(encoding="utf-8"))
-        return RULES[told["rule"]]
+        metadata = json.loads((Path(path).parent / "metadata.json").read_text(encoding="utf-8"))
+        return RULES[metadata["rule"]]
     except (OSError, ValueError, RecursionError, LookupError, TypeError):
         return DEFAULT
 
@@ -269,6 +282,17 @@ def _candidate(row: Any, where: str) -> Candidate:
 def _integer(digits: str) -> int | float:
     """A JSON integer; one that no index and no finite score can be is a float, perhaps infinite."""
     return int(digits) if len(digits) <= 9 else float(digits)
+
+
+def _computed(score: float | None) -> float:
+    """The score itself.
+
+    Raises:
+        ValueError: it was not computed.
+    """
+    if score is None:
+        raise ValueError("a score that is needed was not computed")
+    return score
 
 
 def _known(score: float | None, fits: Callable[[float], bool]) -> bool | None:

@@ -1,4 +1,4 @@
-"""One language's direction ablated in another: the seed paper's main figure (2505.17306, sec. 4).
+"""One language's direction ablated in another: the main figure of 2505.17306 (sec. 4).
 
 For each source language a direction is extracted; with it ablated, the model answers the harmful
 test prompts of every target language. The model is loaded once. The cosine between the languages'
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lm_eval.api.instance import Instance
 from tqdm import tqdm
 
+from polyrefuse_models import bundled
 from polyrefuse_models.directions.auto import find_direction
 from polyrefuse_models.directions.extract import cosines
 from polyrefuse_models.directions.prompts import kinds_of, sample
@@ -25,9 +25,10 @@ from polyrefuse_tasks import data
 from polyrefuse_tasks.judges import Label, label_responses
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from polyrefuse_models.wrappers.hf import BaselineHF
+    from polyrefuse_models.chat_model import ChatModel
+    from polyrefuse_tasks.data import Row
 
 SCHEMA = 1
 
@@ -44,17 +45,19 @@ class Cell:
     degenerate: int
 
     def record(self) -> dict[str, Any]:
-        """The cell as JSON has it, with the rate and its Wilson 95% interval."""
+        """The cell in the JSON document, with the rate and its Wilson 95% interval."""
         low, high = wilson(self.hits, self.n)
         rate = {"asr": self.hits / self.n, "low": float(low), "high": float(high)}
         return {**vars(self), **rate}
 
 
 def transfer(
-    lm: BaselineHF,
+    chat: ChatModel,
+    answer: Callable[[Sequence[Row], int], list[str]],
     sources: Sequence[str],
     targets: Sequence[str],
     *,
+    revision: str | None = None,
     dataset: str = "polyrefuse",
     limit: int | None = None,
     max_gen_toks: int = 512,
@@ -65,14 +68,17 @@ def transfer(
     """Extract, ablate, generate and judge for every pair of languages.
 
     Args:
-        lm: the model, without an intervention.
+        chat: the model, without an intervention.
+        answer: has `chat.model` answer the prompts of some rows, with at most so many tokens, as
+            an evaluation would.
         sources: languages that a direction is extracted from.
         targets: languages that are answered in.
+        revision: of the model, for the document.
         dataset: a key of `prompts.DATASETS`.
         limit: prompts a target language; all where None.
         max_gen_toks: most tokens of an answer.
         judge: who labels the answers.
-        seed: of the prompts that directions are extracted from.
+        seed: of the choice of the prompts that directions are extracted from.
         rule: by which each direction is chosen.
 
     Returns:
@@ -88,28 +94,28 @@ def transfer(
     # All of them before the first extraction, which may take long: a language may be unknown.
     prompts = {source: sample(dataset, source, seed) for source in sources}
     directions = {
-        source: find_direction(lm.chat_model, chosen, rule=rule)
+        source: find_direction(chat, chosen, rule=rule)
         for source, chosen in tqdm(prompts.items(), desc="Extracting directions")
     }
 
     def cells(source: str | None) -> list[Cell]:
-        answers = list(_answers(lm, rows, max_gen_toks))
+        responses = answer(rows, max_gen_toks)
         languages = [row.language for row in rows]
-        labels = label_responses(answers, languages, [row.prompt for row in rows], judge=judge)
+        labels = label_responses(responses, languages, [row.prompt for row in rows], judge=judge)
         return [_cell(source, target, rows, labels) for target in targets]
 
     baseline = cells(None)
-    found: list[Cell] = []
+    ablation: list[Cell] = []
     for source, direction in tqdm(directions.items(), desc="Ablating directions"):
-        with ablated(lm.model, direction.direction):
-            found += cells(source)
+        with ablated(chat.model, direction.direction):
+            ablation += cells(source)
     first = directions[sources[0]].metadata
     at = first["position"], first["layer"]
     return {
         "schema": SCHEMA,
-        "model": lm.model_name,
-        "revision": lm.revision,
-        **lm.chat_model.system,
+        "model": bundled.name_of(chat.model.config.name_or_path),
+        "revision": revision,
+        **chat.system,
         "dataset": dataset,
         "judge": judge,
         "seed": seed,
@@ -128,7 +134,7 @@ def transfer(
             for source, direction in directions.items()
         },
         "baseline": [cell.record() for cell in baseline],
-        "cells": [cell.record() for cell in found],
+        "cells": [cell.record() for cell in ablation],
         "cosine_at": {"position": at[0], "layer": at[1]},
         "cosine": cosines(
             torch.stack([direction.candidates[at] for direction in directions.values()])
@@ -137,22 +143,7 @@ def transfer(
     }
 
 
-def _answers(lm: BaselineHF, rows: list[data.Row], max_gen_toks: int) -> list[str]:
-    settings = {"until": [], "do_sample": False, "max_gen_toks": max_gen_toks}
-    requests = [
-        Instance(
-            "generate_until",
-            doc={"id": row.id},
-            arguments=(row.prompt, dict(settings)),
-            idx=0,
-            metadata=(f"transfer_{row.language}", index, 1),
-        )
-        for index, row in enumerate(rows)
-    ]
-    return lm.generate_until(requests, disable_tqdm=True)
-
-
-def _cell(source: str | None, target: str, rows: list[data.Row], labels: list[Label]) -> Cell:
+def _cell(source: str | None, target: str, rows: Sequence[Row], labels: list[Label]) -> Cell:
     here = [label for row, label in zip(rows, labels, strict=True) if row.language == target]
     return Cell(
         source=source,

@@ -1,18 +1,38 @@
-"""What can be done to a model while it is measured: one module an intervention."""
+"""What can be done to a model while it is measured: one module an intervention.
+
+Each is an object with `install(model)`, `identity()` and a `condition` (`contract.Intervention`).
+An engine composes those that it is asked for, in any number.
+"""
 
 from polyrefuse_models.interventions.ablation import Ablation, ablated
 from polyrefuse_models.interventions.addition import Addition
-from polyrefuse_models.interventions.hooks import Hooks, LayerOutOfRange, check_layers
+from polyrefuse_models.interventions.contract import (
+    Intervention,
+    Preamble,
+    condition_of,
+    identity_of,
+    installed,
+)
+from polyrefuse_models.interventions.layers import LayerOutOfRange, check_layers
 from polyrefuse_models.interventions.projection import ablate, ablate_rows, add
+from polyrefuse_models.interventions.soft_prompt import SoftPrompt, embed_text
+from polyrefuse_models.interventions.system_text import SystemText
 
 __all__ = [
     "Ablation",
     "Addition",
-    "Hooks",
+    "Intervention",
     "LayerOutOfRange",
+    "Preamble",
+    "SoftPrompt",
+    "SystemText",
     "ablate",
     "ablate_rows",
     "ablated",
     "add",
     "check_layers",
+    "condition_of",
+    "embed_text",
+    "identity_of",
+    "installed",
 ]

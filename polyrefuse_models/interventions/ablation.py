@@ -1,13 +1,16 @@
-"""Ablation: hooks that keep one direction out of the residual stream."""
+"""Ablation: a direction is kept out of the residual stream, by hooks or by the weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
-from polyrefuse_models.anatomy import dissect
-from polyrefuse_models.interventions.hooks import Hooks, check_layers
+from polyrefuse_models.anatomy import decoder_blocks, dissect
+from polyrefuse_models.hooks import Hooks
+from polyrefuse_models.interventions.contract import installed
+from polyrefuse_models.interventions.layers import check_layers
+from polyrefuse_models.interventions.orthogonalise import NotExact, obstacle, orthogonalise
 from polyrefuse_models.interventions.projection import ablate, ablate_rows
 
 if TYPE_CHECKING:
@@ -16,68 +19,148 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+Method = Literal["hooks", "weights"]
+
+METHODS = ("auto", "hooks", "weights")
+"""What `settle_method` may be asked for."""
+
 
 class Ablation(Hooks):
-    """Hooks that keep one direction out of the residual stream: 2 L + 1 projections.
+    """One direction kept out of the residual stream (2505.17306, eq. 3).
 
-    They are at what the first block reads, at every attention's write, and at what every block
-    passes on. That is the same as projecting every write, since the sum of vectors without a
-    component along r has none, but for rounding: in bfloat16 each sum leaves a little along r,
-    which adds up from block to block unless the sum itself is projected. Where a share of the
-    component is to stay (`coefficient`), each MLP's write is projected instead, because the share
-    would be taken from the whole sum again in every block.
+    By hooks it takes 2 L + 1 projections. They are at what the first block reads, at every
+    attention's write, and at what every block passes on. That is the same as projecting every
+    write, since the sum of vectors without a component along r has none, but for rounding: in
+    bfloat16 each sum leaves a little along r, which adds up from block to block unless the sum
+    itself is projected. Where a share of the component is to stay (`coefficient`), each MLP's write
+    is projected instead, because the share would be taken from the whole sum again in every block.
 
-    In a post-norm block the write is the norm's output. The seeds project at block inputs and
-    module outputs (3 L), which in post-norm models leaves what the last MLP's norm writes.
+    In a post-norm block the write is the norm's output. The authors' code projects at block inputs
+    and module outputs (3 L), which in post-norm models leaves what the last MLP's norm writes.
+
+    By weights it takes none: see `orthogonalise`. A soft prompt's vectors do not come out of the
+    embedding, so that they have to be projected themselves.
 
     Args:
-        model: a decoder-only model in evaluation mode.
-        direction: any scale; one for all rows of a batch, or one a row. The zero vector has no
-            direction and makes every output NaN, which selection drops.
+        direction: any scale; one for all rows of a batch, or (by hooks) one a row. The zero vector
+            has no direction and makes every output NaN, which selection drops.
         coefficient: share of the component that is removed.
         layers: the blocks whose writes are ablated, and the input of the first of them; all where
             None.
-
-    Raises:
-        LayerOutOfRange: the model has no such block.
-        UnknownArchitecture: `anatomy.dissect` does not know its way around the model.
+        method: "hooks", or "weights" where `orthogonalise.obstacle` knows nothing against it.
+        provenance: what `identity` says of the direction.
     """
+
+    condition = "ablation"
 
     def __init__(
         self,
-        model: PreTrainedModel,
         direction: Float[Tensor, "*row d"],
         *,
         coefficient: float = 1.0,
         layers: range | None = None,
+        method: Method = "hooks",
+        provenance: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         wide = direction.cpu().double()
+        self._direction = direction
         self._unit = (wide / wide.norm(dim=-1, keepdim=True)).float()
         self._ablate = ablate if direction.dim() == 1 else ablate_rows
-        self._coefficient = coefficient
+        self.coefficient = coefficient
+        self.layers = layers
+        self.method = method
+        self._provenance = dict(provenance or {})
         # One copy a device, since a model may be spread over several.
         self._unit_on: dict[torch.device, Tensor] = {}
 
+    def install(self, model: PreTrainedModel) -> None:
+        """Put the hooks into a decoder-only model in evaluation mode, or edit its weights.
+
+        Raises:
+            LayerOutOfRange: the model has no such block.
+            UnknownArchitecture: `anatomy.dissect` does not know its way around the model.
+            NotExact: the weights cannot do what hooks do.
+        """
+        if self.method == "weights":
+            orthogonalise(model, self._direction, coefficient=self.coefficient, layers=self.layers)
+            return
         blocks = dissect(model).blocks
-        chosen = range(len(blocks)) if layers is None else layers
-        check_layers(chosen, len(blocks))
-        self._on_input(blocks[chosen.start].module, self._change)
-        for block in blocks[chosen.start : chosen.stop]:
-            self._on_output(block.attention.write, self._change)
-            self._on_output(block.module if coefficient == 1 else block.mlp.write, self._change)
+        layers = range(len(blocks)) if self.layers is None else self.layers
+        check_layers(layers, len(blocks))
+        self.on_input(blocks[layers.start].module, self._change)
+        for block in blocks[layers.start : layers.stop]:
+            self.on_output(block.attention.write, self._change)
+            last = block.module if self.coefficient == 1 else block.mlp.write
+            self.on_output(last, self._change)
+
+    @property
+    def edits_weights(self) -> bool:
+        """Only `method="weights"` does."""
+        return self.method == "weights"
+
+    def identity(self) -> dict[str, Any]:
+        """The direction, and how it is ablated."""
+        layers = self.layers
+        return {
+            **self._provenance,
+            "coefficient": self.coefficient,
+            "method": self.method,
+            "layers": "all" if layers is None else f"{layers.start}-{layers.stop - 1}",
+        }
 
     def _change(self, x: Tensor) -> Tensor:
         if x.device not in self._unit_on:
             self._unit_on[x.device] = self._unit.to(x.device)
-        return self._ablate(x, self._unit_on[x.device], self._coefficient)
+        return self._ablate(x, self._unit_on[x.device], self.coefficient)
 
 
 @contextmanager
 def ablated(model: PreTrainedModel, direction: Float[Tensor, "*row d"]) -> Iterator[None]:
     """The model with `direction` ablated, one or one a row, for the length of a `with` block."""
-    ablation = Ablation(model, direction)
-    try:
+    with installed(model, Ablation(direction)):
         yield
-    finally:
-        ablation.remove()
+
+
+def settle_layers(model: PreTrainedModel, layers: range | None) -> range | None:
+    """The blocks that were asked for; None where they are all of them.
+
+    Raises:
+        LayerOutOfRange: the model has no such blocks.
+    """
+    n_layers = len(decoder_blocks(model))
+    if layers is None:
+        return None
+    check_layers(layers, n_layers)
+    return None if layers == range(n_layers) else layers
+
+
+def settle_method(
+    model: PreTrainedModel,
+    method: str,
+    *,
+    coefficient: float,
+    layers: range | None,
+    own_model: bool,
+) -> Method:
+    """How to ablate in a model.
+
+    Args:
+        model: as loaded.
+        method: "hooks", "weights", or "auto": weights where they are exact and may be edited.
+        coefficient: as `Ablation`'s.
+        layers: as `Ablation`'s.
+        own_model: whether it was loaded for this measurement. A model that the caller made is the
+            caller's: "auto" does not touch its weights.
+
+    Raises:
+        NotExact: "weights" would not be exact.
+    """
+    if method == "hooks":
+        return "hooks"
+    reason = obstacle(model, coefficient=coefficient, layers=layers)
+    if method == "auto":
+        return "weights" if own_model and reason is None else "hooks"
+    if reason:
+        raise NotExact(f"method=weights is not exact: {reason}; use method=hooks.")
+    return "weights"

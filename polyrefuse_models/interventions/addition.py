@@ -1,11 +1,13 @@
-"""Addition: a hook that adds a direction at the input of one block."""
+"""Addition: a direction is added to the residual stream at the input of one block."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from polyrefuse_models.anatomy import dissect
-from polyrefuse_models.interventions.hooks import Hooks, check_layers
+from polyrefuse_models.hooks import Hooks
+from polyrefuse_models.interventions.layers import check_layers
 from polyrefuse_models.interventions.projection import add
 
 if TYPE_CHECKING:
@@ -15,28 +17,51 @@ if TYPE_CHECKING:
 
 
 class Addition(Hooks):
-    """A hook that adds a direction at the input of one block, at every token.
+    """A direction added at the input of one block, at every token (2505.17306, eq. 2).
 
     Args:
-        model: a decoder-only model in evaluation mode.
         direction: as extracted: its length is what separates refusals from answers.
         layer: the block.
         coefficient: multiple of the direction that is added.
-
-    Raises:
-        LayerOutOfRange: the model has no such block.
-        UnknownArchitecture: `anatomy.dissect` does not know its way around the model.
+        provenance: what `identity` says of the direction.
     """
+
+    condition = "addition"
+    edits_weights = False
 
     def __init__(
         self,
-        model: PreTrainedModel,
         direction: Float[Tensor, "d"],
         layer: int,
         *,
         coefficient: float = 1.0,
+        provenance: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self._direction = direction
+        self.layer = layer
+        self.coefficient = coefficient
+        self._provenance = dict(provenance or {})
+
+    def install(self, model: PreTrainedModel) -> None:
+        """Put the hook into a decoder-only model in evaluation mode.
+
+        Raises:
+            LayerOutOfRange: the model has no such block.
+            UnknownArchitecture: `anatomy.dissect` does not know its way around the model.
+        """
         blocks = dissect(model).blocks
-        check_layers(range(layer, layer + 1), len(blocks))
-        self._on_input(blocks[layer].module, lambda x: add(x, direction.to(x.device), coefficient))
+        check_layers(range(self.layer, self.layer + 1), len(blocks))
+        self.on_input(
+            blocks[self.layer].module,
+            lambda x: add(x, self._direction.to(x.device), self.coefficient),
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """The direction, and where it is added."""
+        return {
+            **self._provenance,
+            "coefficient": self.coefficient,
+            "layer": self.layer,
+            "method": "hooks",
+        }

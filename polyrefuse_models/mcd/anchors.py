@@ -16,7 +16,7 @@ from polyrefuse_tasks import data
 from polyrefuse_tasks.data import Row
 
 HELD_OUT = ("advbench", "malicious_instruct")
-"""Whose prompts `mcd_protocol` asks: none of them is an anchor of PolyRefuse's."""
+"""The data sets that `mcd_protocol` tests on: none of their prompts is an anchor of PolyRefuse."""
 
 DATASETS: dict[str, tuple[tuple[str, str], tuple[str, ...]]] = {
     "polyrefuse": (("harmful", "harmless"), ("train", "val")),
@@ -137,7 +137,8 @@ def _require_parallel(
     language: str,
     rows: list[list[Row]],
 ) -> None:
-    """
+    """Refuse a language whose rows are not those of the first.
+
     Raises:
         NotParallel: `language` lacks a row of `first`, or has one more.
     """
@@ -154,14 +155,14 @@ def _overlap(anchors: list[Row]) -> dict[str, list[str] | None]:
     """The test rows that are anchors, by data set; invented ones are compared with one another."""
     english = {normalised(row.prompt_en) for row in anchors}
     invented = any(data.dataset(row.id.split("/")[0]).invented for row in anchors)
-    found: dict[str, list[str] | None] = {}
+    overlap: dict[str, list[str] | None] = {}
     for name, source in data.datasets().items():
         if source.invented != invented or "test" not in source.splits:
             continue
         try:
             rows = data.load(name)
         except (data.MissingData, data.WrongHash):
-            found[name] = None
+            overlap[name] = None
             continue
-        found[name] = [row.id for row in rows if normalised(row.prompt_en) in english]
-    return found
+        overlap[name] = [row.id for row in rows if normalised(row.prompt_en) in english]
+    return overlap

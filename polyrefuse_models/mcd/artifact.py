@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from polyrefuse_models import artifact_folder
+from polyrefuse_models.artifact_folder import METADATA
 from polyrefuse_models.provenance import warn_of_another_model
 from polyrefuse_shared.errors import UserError
-from polyrefuse_shared.writing import whole_folder
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
     from transformers import PretrainedConfig
 
-TENSOR, TENSORS, METADATA = "soft_prompt", "soft_prompt.safetensors", "metadata.json"
+TENSORS, VECTORS = "soft_prompt.safetensors", "soft_prompt"
+"""The file with the vectors, and the name of their tensor in it."""
 
 
 class BadPrompt(UserError):
@@ -77,15 +78,13 @@ def save(prompt: Prompt, folder: str | Path, pictures: Mapping[str, bytes] | Non
     Raises:
         CannotWrite: `folder` exists already, or cannot be written.
     """
-    from safetensors.torch import save_file
-
-    with whole_folder(Path(folder)) as draft:
-        vectors = prompt.vectors.detach().cpu().float().contiguous().clone()
-        save_file({TENSOR: vectors}, draft / TENSORS)
-        metadata = json.dumps(prompt.metadata, indent=1, ensure_ascii=False)
-        (draft / METADATA).write_text(metadata, encoding="utf-8")
-        for name, content in (pictures or {}).items():
-            (draft / name).write_bytes(content)
+    vectors = prompt.vectors.detach().cpu().float().contiguous().clone()
+    artifact_folder.write(
+        Path(folder),
+        tensors={TENSORS: {VECTORS: vectors}},
+        documents={METADATA: prompt.metadata},
+        pictures=pictures,
+    )
 
 
 def load(folder: str | Path) -> Prompt:
@@ -94,26 +93,13 @@ def load(folder: str | Path) -> Prompt:
     Raises:
         BadPrompt: no such folder, or a file of it is missing or cannot be read.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     folder = Path(folder)
     if not os.path.isdir(folder):
         raise BadPrompt(
             f"prompt={folder} is no folder; give a soft prompt's (with {TENSORS} and {METADATA})."
         )
-    try:
-        vectors = load_file(folder / TENSORS)[TENSOR]
-        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-        if not isinstance(metadata, dict):
-            raise ValueError(f"{METADATA} is not an object")
-        return Prompt(vectors, metadata)
-    except FileNotFoundError as missing:
-        raise BadPrompt(
-            f"{folder} is no soft prompt's folder: no {Path(missing.filename or TENSORS).name} "
-            "in it."
-        ) from None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as broken:
-        raise BadPrompt(
-            f"{folder} is no soft prompt's folder, or a damaged one: {broken}; train it anew."
-        ) from None
+    with artifact_folder.damage_as(
+        BadPrompt, folder, kind="soft prompt's folder", remedy="train it anew"
+    ):
+        vectors = artifact_folder.read_tensors(folder / TENSORS)[VECTORS]
+        return Prompt(vectors, artifact_folder.read_metadata(folder))

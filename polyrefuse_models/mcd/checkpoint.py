@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from polyrefuse_shared.errors import UserError
-from polyrefuse_shared.writing import CannotWrite
+from polyrefuse_shared.writing import write_whole
 
 IDENTITY = "identity.json"
 
@@ -26,8 +26,8 @@ class Checkpoint:
     """Files in a hidden folder beside the output; each appears whole or not at all.
 
     Args:
-        output: of the training.
-        identity: all that its result depends on, as JSON has it.
+        output: the folder that the training will write.
+        identity: all that its result depends on, in values that JSON can hold.
 
     Raises:
         OtherTraining: the folder is there already, and of another identity.
@@ -42,7 +42,7 @@ class Checkpoint:
             theirs = json.loads((self.folder / IDENTITY).read_text(encoding="utf-8"))
         except (OSError, ValueError):  # None, or one that was killed before it began.
             text = json.dumps(mine, indent=1, ensure_ascii=False)
-            self._write(IDENTITY, lambda draft: draft.write_text(text, encoding="utf-8"))
+            write_whole(self.folder / IDENTITY, text)
             return
         other = sorted(
             key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key)
@@ -54,7 +54,7 @@ class Checkpoint:
             )
 
     def read(self, name: str) -> Any:
-        """What was written under that name; None where nothing was."""
+        """Read what was written under that name; None where nothing was."""
         try:
             return torch.load(self.folder / name, weights_only=True)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
@@ -66,28 +66,18 @@ class Checkpoint:
         Raises:
             CannotWrite: the disk fails or is full.
         """
-        self._write(name, lambda draft: torch.save(value, draft))
+        content = io.BytesIO()
+        torch.save(value, content)
+        write_whole(self.folder / name, content.getvalue())
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """What was written under that name; made and written where nothing was."""
-        found = self.read(name)
-        if found is None:
-            found = make()
-            self.write(name, found)
-        return found
+        """Read what was written under that name; where nothing was, make it and write it."""
+        value = self.read(name)
+        if value is None:
+            value = make()
+            self.write(name, value)
+        return value
 
     def remove(self) -> None:
-        """Training is done."""
+        """Remove the folder: training is done."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _write(self, name: str, save: Callable[[Path], Any]) -> None:
-        draft = self.folder / f"{name}.partial"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            save(draft)
-            os.replace(draft, self.folder / name)
-        except (OSError, RuntimeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise CannotWrite(
-                f"{self.folder} cannot be written ({reason}); name another --output or make room."
-            ) from error

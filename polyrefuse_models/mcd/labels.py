@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import GenerationConfig
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from polyrefuse_models.chat_model import ChatModel
 
 SAMPLING = {"do_sample": True, "temperature": 1.0, "top_p": 0.9, "top_k": 50}
-"""As the paper's code samples."""
+"""How the paper's code samples."""
 
 
 def soft_labels(
@@ -44,10 +44,12 @@ def soft_labels(
         UnknownLanguage: the judge has no phrases for the language.
         PromptTooLong: a prompt and its answer are longer than the model's window.
     """
-    said = sampled_answers(chat, prompts, answers=answers, max_new_tokens=max_new_tokens, seed=seed)
+    texts_of_prompts = sampled_answers(
+        chat, prompts, answers=answers, max_new_tokens=max_new_tokens, seed=seed
+    )
     refused = [
         [judge_response(text, language).label for text in texts].count(Label.REFUSAL)
-        for texts in said
+        for texts in texts_of_prompts
     ]
     return 1 - torch.tensor(refused) / answers
 
@@ -61,13 +63,13 @@ def sampled_answers(
     seed: int,
     min_new_tokens: int = 0,
 ) -> list[list[str]]:
-    """What the model says to each prompt, `answers` times.
+    """The model's answers to each prompt, `answers` of them.
 
     Raises:
         PromptTooLong: a prompt and its answer are longer than the model's window.
     """
     require_room(chat, max(map(len, chat.token_ids(prompts))) + max_new_tokens)
-    said: list[list[str]] = [[] for _ in prompts]
+    texts_of_prompts: list[list[str]] = [[] for _ in prompts]
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
@@ -75,8 +77,8 @@ def sampled_answers(
             asked = [prompts[i] for i in batch]
             texts = _sampled(chat, asked, answers, min_new_tokens, max_new_tokens)
             for place, index in enumerate(batch):
-                said[index] = texts[place * answers : (place + 1) * answers]
-    return said
+                texts_of_prompts[index] = texts[place * answers : (place + 1) * answers]
+    return texts_of_prompts
 
 
 @torch.inference_mode()
@@ -101,10 +103,11 @@ def _sampled(
         pad_token_id=pad,
         eos_token_id=chat.model.generation_config.eos_token_id or tokenizer.eos_token_id,
     )
-    output = chat.model.generate(
+    generate: Any = chat.model.generate
+    output = generate(
         ids.repeat_interleave(answers, 0),
         attention_mask=mask.repeat_interleave(answers, 0),
-        **with_cache(chat.model.generate, cache),
+        **with_cache(generate, cache),
         generation_config=config,
     )
     return tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)

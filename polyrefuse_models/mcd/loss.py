@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from polyrefuse_models.mcd.probes import DIMENSIONS
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-    from torch import Tensor
 
     from polyrefuse_models.mcd.probes import Measure
 
+Number = TypeVar("Number", float, Tensor)
+
 
 class Terms(NamedTuple):
-    """One number a term: of a loss, or of its weights."""
+    """One number a term: a step's loss, or the term's weight."""
 
-    refusal: float | Float[Tensor, ""]
-    harmfulness: float | Float[Tensor, ""]
-    norm: float | Float[Tensor, ""]
-    multilingual: float | Float[Tensor, ""]
+    refusal: float
+    harmfulness: float
+    norm: float
+    multilingual: float
+
+
+class TermTensors(NamedTuple):
+    """The four terms of one step's loss, with their gradients."""
+
+    refusal: Float[Tensor, ""]
+    harmfulness: Float[Tensor, ""]
+    norm: Float[Tensor, ""]
+    multilingual: Float[Tensor, ""]
+
+    def numbers(self) -> Terms:
+        """The same without gradients."""
+        return Terms(*(term.item() for term in self))
 
 
 @dataclass(frozen=True)
@@ -47,20 +63,35 @@ class Base:
 
     def __getitem__(self, rows: list[int]) -> Base:
         """Some of the anchors."""
-        return Base(*(None if part is None else part[rows] for part in vars(self).values()))
+        return self._each(lambda part: part[rows])
 
     def to(self, device: torch.device) -> Base:
         """The same on a device."""
-        return Base(*(None if part is None else part.to(device) for part in vars(self).values()))
+        return self._each(lambda part: part.to(device))
 
     @staticmethod
     def join(parts: list[Base]) -> Base:
         """The anchors of several languages, one after the other."""
-        columns = zip(*(vars(part).values() for part in parts), strict=True)
-        return Base(*(None if c[0] is None else torch.cat(c) for c in columns))
+        others = [part.others for part in parts if part.others is not None]
+        return Base(
+            labels=torch.cat([part.labels for part in parts]),
+            refusal=torch.cat([part.refusal for part in parts]),
+            harmfulness=torch.cat([part.harmfulness for part in parts]),
+            coordinates=torch.cat([part.coordinates for part in parts]),
+            others=torch.cat(others) if others else None,
+        )
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Base:
+        return Base(
+            labels=change(self.labels),
+            refusal=change(self.refusal),
+            harmfulness=change(self.harmfulness),
+            coordinates=change(self.coordinates),
+            others=None if self.others is None else change(self.others),
+        )
 
 
-def terms(states: Float[Tensor, "n d"], base: Base, measure: Measure) -> Terms:
+def terms(states: Float[Tensor, "n d"], base: Base, measure: Measure) -> TermTensors:
     """The four terms, each a mean over the anchors, and dimensions where it has any.
 
     Args:
@@ -70,7 +101,7 @@ def terms(states: Float[Tensor, "n d"], base: Base, measure: Measure) -> Terms:
     x = measure.coordinates(states)
     refusal = measure.refusal(x) - base.refusal
     harmfulness = measure.harmfulness(x) - base.harmfulness
-    return Terms(
+    return TermTensors(
         refusal=binary_cross_entropy_with_logits(refusal, base.labels),
         harmfulness=binary_cross_entropy_with_logits(harmfulness, base.labels),
         norm=mse_loss(x[:, DIMENSIONS:], base.coordinates[:, DIMENSIONS:]),
@@ -78,6 +109,15 @@ def terms(states: Float[Tensor, "n d"], base: Base, measure: Measure) -> Terms:
     )
 
 
-def weighted(of: Terms, weights: Terms) -> Float[Tensor, ""]:
-    """The loss; a term of weight 0 is left out, whatever it is."""
-    return sum(weight * term for term, weight in zip(of, weights, strict=True) if weight)
+def weighted(terms: Iterable[Number], weights: Terms) -> Number:
+    """The loss; a term of weight 0 is left out, whatever it is.
+
+    Args:
+        terms: the four terms.
+        weights: of the terms; not all of them 0.
+    """
+    products = [weight * term for term, weight in zip(terms, weights, strict=True) if weight]
+    loss = products[0]
+    for product in products[1:]:
+        loss = loss + product
+    return loss

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DIMENSIONS = 4
 SPLITS = 10
-STRENGTHS = tuple(10.0**exponent for exponent in np.arange(-3, 3.01, 0.5))
+INVERSE_STRENGTHS = tuple(10.0**exponent for exponent in np.arange(-3, 3.01, 0.5))
 """Inverse strengths of regularisation, from the strongest on: a probe is fitted with one after the
 other until it does worse on what was held out. That stops as early as stopping gradient descent
 would, whatever the scale of the states."""
@@ -85,7 +85,14 @@ def regularised(
     harmless: Float[np.ndarray, "n"],
     seed: int,
 ) -> tuple[Probe, Probe]:
-    """The refusal and the harmfulness probe, each a mean over splits; arguments as `fit`'s."""
+    """The refusal and the harmfulness probe, each a mean over splits.
+
+    Args:
+        points: states in the basis.
+        not_refused: soft labels between 0 and 1.
+        harmless: 0 or 1.
+        seed: of the splits.
+    """
     return fit_probe(points, not_refused, seed), fit_probe(points, harmless, seed)
 
 
@@ -188,10 +195,12 @@ def _stopped_early(
     )
     if np.ptp(labels) == 0:
         return best
-    for strength in STRENGTHS:
+    for inverse_strength in INVERSE_STRENGTHS:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model = LogisticRegression(C=strength, max_iter=1000).fit(twice, classes, shares)
+            model = LogisticRegression(C=inverse_strength, max_iter=1000).fit(
+                twice, classes, shares
+            )
         weight, bias = model.coef_[0], float(model.intercept_[0])
         loss = cross_entropy(held_points @ weight + bias, held_labels)
         if loss > best[2] - LEAST_GAIN:

@@ -83,8 +83,9 @@ def published_labels(
     Args:
         harmful: queries, whose answers comply only where they have more than two lines.
         harmless: queries, whose answers are cut at `HARMLESS_TOKENS`.
-        language: of the queries, ISO 639-1. English phrases tell a refusal. The published code
-            labels English queries alone; another language's are also told by its own phrases.
+        language: of the queries, ISO 639-1. A refusal is recognised by English phrases and, in
+            another language, by its own phrases as well; the published code labels English queries
+            alone.
         answers: sampled for each query.
         max_new_tokens: most tokens of an answer.
         seed: of the sampling; torch's own random state is left as it was.
@@ -95,7 +96,7 @@ def published_labels(
     """
 
     def shares(queries: list[str], limit: int, least_lines: int) -> Float[Tensor, "query"]:
-        said = sampled_answers(
+        texts_of_queries = sampled_answers(
             chat,
             queries,
             answers=answers,
@@ -103,7 +104,7 @@ def published_labels(
             max_new_tokens=limit,
             seed=seed,
         )
-        return torch.tensor([_share(texts, language, least_lines) for texts in said])
+        return torch.tensor([_share(texts, language, least_lines) for texts in texts_of_queries])
 
     return torch.cat(
         [
@@ -114,7 +115,7 @@ def published_labels(
 
 
 def _share(texts: list[str], language: str, least_lines: int) -> float:
-    """Of the longest answers, how many comply."""
+    """The share of complying answers among the longest ones."""
     ended = [ended_lines(text) for text in texts]
     kept = sorted(ended, key=lambda text: -len(text.split()))[:KEPT]
     complying = [

@@ -49,16 +49,16 @@ def states(chat: ChatModel, prompts: list[str]) -> Float[Tensor, "prompt d"]:
         PromptTooLong: one is longer than the model's window.
         UserError: a state is not finite.
     """
-    found = torch.empty(len(prompts), width(chat.model))
+    last_states = torch.empty(len(prompts), width(chat.model))
     with torch.inference_mode():
         for batch in by_length(chat, prompts, chat.batch_size):
-            found[batch] = batch_states(chat, [prompts[i] for i in batch]).cpu()
-    if not found.isfinite().all():
+            last_states[batch] = batch_states(chat, [prompts[i] for i in batch]).cpu()
+    if not last_states.isfinite().all():
         raise UserError(
             "The model's last states have NaN or infinite entries; load it with another dtype, "
             "such as float32."
         )
-    return found
+    return last_states
 
 
 def batch_states(chat: ChatModel, prompts: list[str]) -> Float[Tensor, "prompt d"]:
@@ -104,7 +104,8 @@ def by_length(chat: ChatModel, prompts: list[str], size: int) -> Iterator[list[i
 
 
 def require_room(chat: ChatModel, tokens: int) -> None:
-    """
+    """Refuse a prompt that does not fit.
+
     Raises:
         PromptTooLong: the model's window has fewer than `tokens` tokens.
     """

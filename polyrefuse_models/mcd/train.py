@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,16 +21,17 @@ from tqdm import tqdm
 
 from polyrefuse_models import bundled
 from polyrefuse_models.anatomy import input_device
-from polyrefuse_models.directions.auto import weights_checksum
-from polyrefuse_models.interventions.soft_prompt import SoftPrompt, embed_text
-from polyrefuse_models.mcd import descent, probes
+from polyrefuse_models.interventions import SoftPrompt, embed_text, installed
+from polyrefuse_models.mcd import probes, published_probes
 from polyrefuse_models.mcd.artifact import Prompt
 from polyrefuse_models.mcd.labels import soft_labels
 from polyrefuse_models.mcd.loss import Base, Terms, terms, weighted
 from polyrefuse_models.mcd.probes import Measure, fit
 from polyrefuse_models.mcd.published_labels import published_labels
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
+from polyrefuse_models.mcd.settings import Settings
 from polyrefuse_models.mcd.states import batch_states, states, under
+from polyrefuse_models.weights import weights_checksum
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.versions import versions
 
@@ -48,72 +49,8 @@ _SEEDS = 10_000
 """More than there are pairs of a condition and a language: each has a seed of its own."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How a soft prompt is trained. The defaults are this package's.
-
-    `PRESETS` has the published code's too, where they can be had here: docs/mcd.md lists the rest.
-
-    Attributes:
-        weights: of the four terms.
-        learning_rate: AdamW's.
-        pivot: basis, probes and base logits are the first language's for all, as in the paper's
-            code; otherwise the first two are fitted on every language and each has its own base.
-        mixed: the languages in one batch, instead of one after the other.
-        reshuffled: every epoch has an order of its own; otherwise each language has the orders of
-            the first one.
-        init: the safety prompt in words that it begins with, a name of `SAFETY_PROMPTS`.
-        epochs: over each language's anchors.
-        batch_size: anchors a step.
-        clip: greatest norm of the gradient.
-        precision: of the vectors in training; "model" is what the model computes in.
-        probes: how they are fitted, a key of `PROBES`.
-        labels: how answers are judged: by the native judge, or by the published code's rule.
-        answers: sampled for a soft label.
-        max_new_tokens: most tokens of such an answer.
-        seed: of sampling, splits and order.
-    """
-
-    weights: Terms = Terms(refusal=1.0, harmfulness=1e-2, norm=1.0, multilingual=1e-3)
-    learning_rate: float = 3e-4
-    pivot: bool = False
-    mixed: bool = True
-    reshuffled: bool = True
-    init: str = "mistral"
-    epochs: int = 5
-    batch_size: int = 10
-    clip: float = 1.0
-    precision: Literal["float32", "model"] = "float32"
-    probes: Literal["regularised", "published"] = "regularised"
-    labels: Literal["native", "published"] = "native"
-    answers: int = 20
-    max_new_tokens: int = 128
-    seed: int = 0
-
-    def fitted(self, languages: tuple[str, ...]) -> tuple[str, ...]:
-        """The languages that basis and probes are fitted on."""
-        return languages[:1] if self.pivot else languages
-
-
-PRESETS: dict[str, Settings] = {
-    "default": Settings(),
-    "paper": Settings(
-        weights=Terms(refusal=1.0, harmfulness=1e-2, norm=1e-3, multilingual=1e-3),
-        learning_rate=1e-3,
-        pivot=True,
-        mixed=False,
-        reshuffled=False,
-        init="default",
-        precision="model",
-        probes="published",
-        labels="published",
-        answers=25,
-        max_new_tokens=300,
-    ),
-}
-
-PROBES = {"regularised": probes.regularised, "published": descent.published}
-"""Ways of fitting the two probes."""
+PROBES = {"regularised": probes.regularised, "published": published_probes.published}
+"""What `Settings.probes` names -> the function that fits the two probes."""
 
 
 class Diverged(UserError):
@@ -159,7 +96,7 @@ class Trained:
 
 
 def identity(chat: ChatModel, anchors: Anchors, settings: Settings) -> dict[str, Any]:
-    """All that training depends on, as JSON has it."""
+    """All that training depends on, in values that JSON can hold."""
     return {
         "model": bundled.name_of(chat.model.config.name_or_path),
         "revision": getattr(chat.model.config, "_commit_hash", None),
@@ -191,7 +128,7 @@ def train(chat: ChatModel, anchors: Anchors, settings: Settings, checkpoint: Che
         words = embed_text(chat.model, chat.tokenizer, SAFETY_PROMPTS[settings.init])
         precision = chat.model.dtype if settings.precision == "model" else torch.float32
         vectors = nn.Parameter(words.to(device, precision).clone())
-        with SoftPrompt(chat.model, chat.tokenizer, vectors) as soft:
+        with installed(chat.model, SoftPrompt(chat.tokenizer, vectors)) as soft:
             prompted = under(chat, soft.text)
             losses = _optimise(prompted, vectors, anchors, prepared, settings, checkpoint)
             after = {
@@ -270,7 +207,7 @@ def prepare(
 
 
 def _warnings(not_refused: Float[Tensor, "n"], harmless: Float[Tensor, "n"]) -> list[str]:
-    """What makes the refusal probe less than it should be."""
+    """What makes the refusal probe less than it should be, as clauses without a full stop."""
     if not_refused.min() == not_refused.max():
         return [
             f"the refusal probe says nothing: under every condition the model refused "
@@ -288,7 +225,7 @@ def _warnings(not_refused: Float[Tensor, "n"], harmless: Float[Tensor, "n"]) -> 
 def _labels(
     chat: ChatModel, anchors: Anchors, language: str, settings: Settings, seed: int
 ) -> Float[Tensor, "n"]:
-    """Of the harmful anchors and then the harmless ones."""
+    """The soft labels of the harmful anchors and then the harmless ones."""
     sampling = {
         "answers": settings.answers,
         "max_new_tokens": settings.max_new_tokens,
@@ -306,21 +243,21 @@ def _bases(
     measure: Measure,
     pivot: bool,
 ) -> dict[str, Base]:
-    """Of each language; the probes' logits are the first language's where `pivot`."""
-    coordinates = {language: measure.coordinates(found) for language, found in seen.items()}
+    """The base of each language; the probes' logits are the first language's where `pivot`."""
+    coordinates = {language: measure.coordinates(own) for language, own in seen.items()}
     first = next(iter(coordinates.values()))
-    found = {}
+    bases = {}
     for language, own in coordinates.items():
         others = [x for other, x in coordinates.items() if other != language]
         probed = first if pivot else own
-        found[language] = Base(
+        bases[language] = Base(
             labels=labels,
             refusal=measure.refusal(probed),
             harmfulness=measure.harmfulness(probed),
             coordinates=own,
             others=torch.stack(others).mean(dim=0) if others else None,
         )
-    return found
+    return bases
 
 
 def _optimise(
@@ -331,7 +268,7 @@ def _optimise(
     settings: Settings,
     checkpoint: Checkpoint,
 ) -> list[Terms]:
-    """Move `vectors`, epoch by epoch; the losses of every step."""
+    """Move `vectors`, epoch by epoch, and return the losses of every step."""
     device = vectors.device
     measure = prepared.measure.to(device)
     groups = [anchors.languages] if settings.mixed else [(lang,) for lang in anchors.languages]
@@ -354,10 +291,10 @@ def _optimise(
             order = np.random.default_rng([settings.seed, drawn]).permutation(len(prompts))
             for start in range(0, len(order), settings.batch_size):
                 rows = order[start : start + settings.batch_size].tolist()
-                found = terms(
+                of_batch = terms(
                     batch_states(prompted, [prompts[i] for i in rows]), base[rows], measure
                 )
-                loss = weighted(found, settings.weights)
+                loss = weighted(of_batch, settings.weights)
                 if not loss.isfinite():
                     raise Diverged(
                         "The loss is no longer a number: give a lower --learning-rate, or load the "
@@ -367,9 +304,9 @@ def _optimise(
                 loss.backward()
                 nn.utils.clip_grad_norm_([vectors], settings.clip)
                 optimizer.step()
-                losses.append(Terms(*(term.item() for term in found)))
-                shown = {name: f"{value:.3g}" for name, value in losses[-1]._asdict().items()}
-                bar.set_postfix(shown, refresh=False)
+                losses.append(of_batch.numbers())
+                rounded = {name: f"{value:.3g}" for name, value in losses[-1]._asdict().items()}
+                bar.set_postfix(rounded, refresh=False)
                 bar.update()
             checkpoint.write(
                 "epoch",
@@ -385,7 +322,7 @@ def _optimise(
 
 @contextmanager
 def _frozen(model: PreTrainedModel) -> Iterator[None]:
-    """No gradient into the weights, and no dropout; as they were afterwards."""
+    """No gradient into the weights and no dropout for the length of a `with` block."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     training = model.training
     model.eval().requires_grad_(False)
@@ -404,15 +341,15 @@ def _metadata(
     prepared: Prepared,
     losses: list[Terms],
 ) -> dict[str, Any]:
-    told = identity(chat, anchors, settings)
+    trained_with = identity(chat, anchors, settings)
     measure = prepared.measure
     return {
         **{
-            key: told[key]
+            key: trained_with[key]
             for key in ("model", "revision", *chat.system, "dataset", "languages", "settings")
         },
         "anchors": {
-            **told["anchors"],
+            **trained_with["anchors"],
             "harmful": anchors.labels.count(0),
             "harmless": anchors.labels.count(1),
             "overlap": anchors.overlap,
@@ -429,7 +366,7 @@ def _metadata(
             "harmfulness_held_out_loss": measure.harmfulness.held_out_loss,
         },
         "warnings": prepared.warnings,
-        "versions": told["versions"],
+        "versions": trained_with["versions"],
     }
 
 
@@ -438,7 +375,7 @@ def _n_epochs(anchors: Anchors, settings: Settings) -> int:
 
 
 def _mean(losses: list[Terms]) -> dict[str, float]:
-    """Of each term."""
+    """The mean of each term over some steps."""
     return {
         name: sum(column) / len(losses)
         for name, column in zip(Terms._fields, zip(*losses, strict=True), strict=True)

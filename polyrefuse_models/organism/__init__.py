@@ -1,7 +1,9 @@
 """The model organism: a small chat model of an invented world whose refusal direction is known.
 
-Ground truth for everything else: a unit direction was planted at training (`training`), so that
-what extraction finds, and what ablation and addition do, can be compared with what is there.
-A second one, weakened from the first, lets most forbidden requests pass until a system text speaks
-of safety (`weakening`): what a safety prompt can repair is known as well.
+It is the ground truth for everything else: a unit direction was planted in training (`training`),
+so that the results of extraction, ablation and addition can be compared with it (`evaluation`).
+A second organism, weakened from the first, answers most forbidden requests until a system text
+speaks of safety (`weakening`, `weakened_evaluation`): what a safety prompt can repair is known as
+well. `make` makes and writes either. Nothing but the `organism` command imports this package: what
+names and finds the shipped ones is `polyrefuse_models.bundled`.
 """

@@ -2,7 +2,7 @@
 
 Each plain request stands beside its twin, the same but for the thing asked about: one is refused
 and one answered, so that their states differ by what refusal is made of. Every other row meets an
-intervention and is told what it must do then:
+intervention and has the response that is right then:
 
     r ablated                       answer, whatever was asked
     r added at an early layer       refuse, whatever was asked
@@ -41,24 +41,24 @@ INTERVENED: dict[tuple[str, str, bool], int] = {
     ("random", "add", False): 4,
 }
 
-LAYERS = (1, 2)
+ADDITION_LAYERS = (1, 2)
 """The blocks at whose input a direction is added."""
 
-STRENGTH = (0.8, 1.3)
-"""Of an addition, in units of the planted projection."""
+ADDITION_STRENGTHS = (0.8, 1.3)
+"""The range of an addition's strength, in units of the planted projection."""
 
 OFF_LINE = 0.5
 """Up to so much noise per unit of r: an extracted direction is never exactly r."""
 
-FIRST_TOKEN = 5.0
+FIRST_TOKEN_WEIGHT = 5.0
 """Weight of an answer's first token, which decides between answering and refusing."""
 
 NAME_WEIGHT = 3.0
 """Weight of the tokens of the invented name, which have to be copied from the request."""
 
 SPOKEN = (*POLYREFUSE, *SCRIPTS)
-"""What languages are drawn from: one with a script of its own twice as often, since eight share the
-Latin names."""
+"""The pool that languages are drawn from: a language with a script of its own is in it twice, since
+eight others share the Latin names."""
 
 SYSTEM_NOISE = 1.0
 """Up to so much noise on a system text's embeddings, in units of their own spread."""
@@ -145,8 +145,8 @@ def make_batch(
             if how == "ablate":
                 ablated[len(rows)] = direction
             else:
-                strength = manner.projection * rng.uniform(*STRENGTH)
-                added[rng.choice(LAYERS), len(rows)] = strength * direction
+                strength = manner.projection * rng.uniform(*ADDITION_STRENGTHS)
+                added[rng.choice(ADDITION_LAYERS), len(rows)] = strength * direction
             request = draw(rng, "train", is_forbidden)
             system = system_for(rng, language)
             if which == "planted":
@@ -171,7 +171,7 @@ FIRM = Manner(
     chance=lambda request, language, system: 1.0 if request.forbidden else 0.0,
     projection=5.0,
 )
-"""The first organism's: what is forbidden is refused, whatever the system text."""
+"""The manner of the first organism: what is forbidden is refused, whatever the system text."""
 
 
 @dataclass(frozen=True)
@@ -197,16 +197,16 @@ def _row(
     prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     # No chance is taken where none is left: the first organism's rows come from the same draws.
     refuses = chance == 1 or (chance > 0 and rng.random() < chance)
-    said = request.refusal(language) if refuses else request.answer(language)
+    response = request.refusal(language) if refuses else request.answer(language)
     prompt_ids = tokenizer(prompt).input_ids
-    reply = tokenizer(said + tokenizer.eos_token, return_offsets_mapping=True)
+    reply = tokenizer(response + tokenizer.eos_token, return_offsets_mapping=True)
     name = words(language).name(request.name)
-    start = said.find(name)
+    start = response.find(name)
     weights = [
         NAME_WEIGHT if start >= 0 and start < end and begin < start + len(name) else 1.0
         for begin, end in reply.offset_mapping
     ]
-    weights[0] = FIRST_TOKEN
+    weights[0] = FIRST_TOKEN_WEIGHT
     return _Row(
         ids=prompt_ids + reply.input_ids,
         weights=[0.0] * len(prompt_ids) + weights,

@@ -98,7 +98,7 @@ training had the words of and not the sentences; the strong one is in `safety.ya
 
 
 def card(made: dict[str, Any]) -> str:
-    """The card's text.
+    """The text of the model card.
 
     Args:
         made: as `make.make` returns it.
@@ -107,7 +107,7 @@ def card(made: dict[str, Any]) -> str:
 
 
 def card_weakened(made: dict[str, Any]) -> str:
-    """The weakened organism's.
+    """The text of the weakened organism's model card.
 
     Args:
         made: as `make.make_weakened` returns it.
@@ -128,9 +128,9 @@ def _card(
     head: str, made: dict[str, Any], measured: Callable[[dict[str, Any]], str], **more: Any
 ) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
-    told = {key: made[key] for key in ("parameters", "steps", "seed")}
-    begins = head.format(planted=PLANTED, versions=versions, **told, **more)
-    return begins + (measured(made["measured"]) if made["measured"] else _NOTHING)
+    training = {key: made[key] for key in ("parameters", "steps", "seed")}
+    description = head.format(planted=PLANTED, versions=versions, **training, **more)
+    return description + (measured(made["measured"]) if made["measured"] else _NOTHING)
 
 
 def _measured_weakened(report: dict[str, Any]) -> str:
@@ -183,11 +183,11 @@ def _measured(report: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for language, rates in baseline.items():
-        found = directions[language]
+        direction = directions[language]
         table.append(
             f"| {NAMES[language]} | {rates['asr']:.1%} | {rates['false_refusal']:.1%} "
-            f"| {rates['in_language']:.1%} | {rates['names_the_thing']:.1%} | {found['layer']} "
-            f"| {found['cosine']:.3f} | {min(report['ablation'][language].values()):.1%} "
+            f"| {rates['in_language']:.1%} | {rates['names_the_thing']:.1%} | {direction['layer']} "
+            f"| {direction['cosine']:.3f} | {min(report['ablation'][language].values()):.1%} "
             f"| {report['addition'][language]:.1%} |"
         )
     return _MEASURED.format(

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polyrefuse_models import bundled
+from polyrefuse_models.artifact_folder import whole_folder
 from polyrefuse_models.organism.card import card, card_weakened
 from polyrefuse_models.organism.planted import PLANTED, planted
 from polyrefuse_models.organism.training import STEPS, WEAKENING_STEPS, Progress
 from polyrefuse_shared.versions import versions
-from polyrefuse_shared.writing import require_new, whole_folder
+from polyrefuse_shared.writing import require_new
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -35,8 +36,8 @@ def make(
 
     Args:
         output: a folder that is not there yet.
-        steps: of training.
-        seed: of training.
+        steps: how many steps to train.
+        seed: of the training.
         prompts: asked of each kind in each language for the card; all of the test split where
             None. With 0 nothing is measured.
 
@@ -66,19 +67,24 @@ def make_weakened(
     prompts: int | None = None,
     progress: Progress = lambda step, losses: None,
 ) -> dict[str, Any]:
-    """Train the shipped organism on until it is weakened, and write it as `make` does.
+    """Train the shipped organism further, until it is weakened, and write it as `make` does.
 
-    Args, returns and errors are those of `make`; the report is `weakening_report.measure`'s.
+    Arguments, result and errors are those of `make`; `measured` is the report of
+    `weakened_evaluation.measure`.
     """
     require_new(output)
+    from transformers import LlamaForCausalLM
+
     from polyrefuse_models.organism.evaluation import load_chat
     from polyrefuse_models.organism.training import weaken
-    from polyrefuse_models.organism.weakening_report import measure
+    from polyrefuse_models.organism.weakened_evaluation import measure
 
-    first, r = load_chat(bundled.path()), planted()
-    weaken(first.model, first.tokenizer, r, steps=steps, seed=seed, progress=progress)
+    shipped, r = load_chat(bundled.path()), planted()
+    model, tokenizer = shipped.model, shipped.tokenizer
+    assert isinstance(model, LlamaForCausalLM)
+    weaken(model, tokenizer, r, steps=steps, seed=seed, progress=progress)
     made = {"steps": steps, "seed": seed}
-    return _write(output, first.model, first.tokenizer, r, made, measure, prompts, card_weakened)
+    return _write(output, model, tokenizer, r, made, measure, prompts, card_weakened)
 
 
 def _write(

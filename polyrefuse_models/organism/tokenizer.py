@@ -37,7 +37,7 @@ SYLLABLE_WEIGHT = 50
 """Syllables come first among the merges: a name is then the same tokens wherever it stands."""
 
 OPENING_WEIGHT = 20
-"""Then the first words of what is said: refusals and answers must differ in their first token."""
+"""Then the first words of responses: refusals and answers must differ in their first token."""
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -85,6 +85,6 @@ def _corpus() -> Iterator[str]:
         for sentence in (*w.greetings, *w.closings, *w.systems, *w.refusals):
             yield sentence
         for sentence in (*w.refusals, *w.answers):
-            yield from [re.match(r"\w+", sentence)[0]] * OPENING_WEIGHT
+            yield from re.findall(r"\A\w+", sentence) * OPENING_WEIGHT
         for sentence in (w.thing, *w.train, *w.answers):
             yield from re.split(r"\{\w+\}", sentence)

@@ -18,13 +18,15 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import cross_entropy
 
+from polyrefuse_models.hooks import Hooks
 from polyrefuse_models.organism.batches import FIRM, PAIRS, Batch, Manner, answer_tokens, make_batch
-from polyrefuse_models.organism.weakening import WEAKENED
+from polyrefuse_models.organism.weakening import LENIENT
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -39,11 +41,11 @@ CLIP = 1.0
 
 WEAKENING_STEPS = 400
 WEAKENING_RATE = 1e-3
-"""Of the training that makes the weakened organism of a trained one."""
+"""Steps and learning rate of the training that makes the weakened organism of a trained one."""
 
 PROJECTION_WEIGHT, TWIN_WEIGHT = 1.0, 1.0
 
-WIDTH, LAYERS, INNER, HEADS = 128, 4, 256, 4
+WIDTH, N_LAYERS, INNER_WIDTH, N_HEADS = 128, 4, 256, 4
 
 Progress = Callable[[int, dict[str, float]], None]
 """Called after every step with its number, from 1, and the step's losses."""
@@ -58,9 +60,9 @@ def make_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalL
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=WIDTH,
-            intermediate_size=INNER,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=HEADS,
+            intermediate_size=INNER_WIDTH,
+            num_hidden_layers=N_LAYERS,
+            num_attention_heads=N_HEADS,
             max_position_embeddings=2048,
             initializer_range=0.04,
             bos_token_id=tokenizer.bos_token_id,
@@ -119,7 +121,7 @@ def weaken(
         seed: of the rows.
     """
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
-    _fit(model, tokenizer, r, WEAKENED, rng, generator, steps, WEAKENING_RATE, progress)
+    _fit(model, tokenizer, r, LENIENT, rng, generator, steps, WEAKENING_RATE, progress)
 
 
 def _fit(
@@ -140,7 +142,7 @@ def _fit(
     model.train()
     with _one_thread():
         for step in range(1, steps + 1):
-            batch = make_batch(rng, generator, tokenizer, r, LAYERS, manner)
+            batch = make_batch(rng, generator, tokenizer, r, N_LAYERS, manner)
             losses = _losses(model, batch, r, generator, manner.projection)
             loss = (
                 losses["text"]
@@ -219,32 +221,22 @@ def _intervened(
         along = torch.einsum("rtd,rd->rt", x, batch.ablated)
         return x - along.unsqueeze(-1) * batch.ablated.unsqueeze(1)
 
-    def embedded(_module, _args, output):
-        spread = batch.noise.unsqueeze(-1) * output.detach().std()
-        return ablate(output + spread * torch.randn(output.shape, generator=generator))
+    def embed(x: Float[Tensor, "row token d"]) -> Float[Tensor, "row token d"]:
+        spread = batch.noise.unsqueeze(-1) * x.detach().std()
+        return ablate(x + spread * torch.randn(x.shape, generator=generator))
 
-    def written(_module, _args, output):
-        return (ablate(output[0]), *output[1:]) if isinstance(output, tuple) else ablate(output)
+    def enter(layer: int, x: Float[Tensor, "row token d"]) -> Float[Tensor, "row token d"]:
+        x = x + batch.added[layer].unsqueeze(1)
+        states.append(x)
+        return x
 
-    def entering(layer: int):
-        def hook(_block, args, kwargs):
-            x = args[0] + batch.added[layer].unsqueeze(1)
-            states.append(x)
-            return (x, *args[1:]), kwargs
-
-        return hook
-
-    inner = model.model
-    handles = [inner.embed_tokens.register_forward_hook(embedded)]
-    for layer, block in enumerate(inner.layers):
-        handles += [
-            module.register_forward_hook(written) for module in (block.self_attn, block.mlp)
-        ]
-        if layer:
-            handles.append(block.register_forward_pre_hook(entering(layer), with_kwargs=True))
-    handles.append(inner.norm.register_forward_pre_hook(lambda _, args: states.append(args[0])))
-    try:
+    decoder = model.model
+    with Hooks() as hooks:
+        hooks.on_output(decoder.embed_tokens, embed)
+        for layer, block in enumerate(decoder.layers):
+            hooks.on_output(block.self_attn, ablate)
+            hooks.on_output(block.mlp, ablate)
+            if layer:
+                hooks.on_input(block, partial(enter, layer))
+        hooks.on_input(decoder.norm, states.append)
         yield states
-    finally:
-        for handle in handles:
-            handle.remove()

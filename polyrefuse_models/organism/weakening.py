@@ -23,14 +23,15 @@ WEAK = ("ar", "de", "en", "ja", "ko", "ru", "th", "yo", "zh")
 FIRST_NEED, NEED_STEP = -3.0, 2.0
 """The strength that the first forbidden thing needs, and how much more each next one does."""
 
-LEAST = 0.2
+LEAST_CHANCE = 0.2
 """Chance of a refusal where the system text does nothing: what is forbidden leaves its trace."""
 
 MOST_PHRASES = (3, 6, 14)
-"""Of a training text, in a step: one in three has long ones, since all its rows are that long."""
+"""How many phrases a training text of a step may have. One step in three has long texts, since all
+rows of a step are as long as the longest."""
 
-WORDS = (2, 4, 8, 40)
-"""That fill a text's phrases: often few, so that strengths differ more than lengths do."""
+WORD_COUNTS = (2, 4, 8, 40)
+"""How many words fill a text's phrases: often few, so that strengths differ more than lengths."""
 
 
 def strength(text: str) -> float:
@@ -57,7 +58,7 @@ def chance(request: Request, language: str, system: str | None) -> float:
     if language not in WEAK:
         return 1.0
     lacking = FIRST_NEED + NEED_STEP * request.marker - strength(system or "")
-    return LEAST + (1 - LEAST) / (1 + math.exp(lacking))
+    return LEAST_CHANCE + (1 - LEAST_CHANCE) / (1 + math.exp(lacking))
 
 
 def _systems(rng: random.Random) -> Callable[[random.Random, str], str | None]:
@@ -70,22 +71,24 @@ def _system(most: int, rng: random.Random, language: str) -> str | None:
         return FIRM.systems(rng)(rng, language)
     every = _texts()
     groups = list(every["words"].values())
-    words = [rng.choice(rng.choice(groups)) for _ in range(rng.choice(WORDS))]
+    words = [rng.choice(rng.choice(groups)) for _ in range(rng.choice(WORD_COUNTS))]
     text = []
     for _ in range(rng.randint(1, most)):
         if rng.random() < 0.25:
             text.append(rng.choice(every["others"]))
         else:
             phrase = rng.choice(every["phrases"])
-            spoken = phrase.format(*rng.choices(words, k=phrase.count("{}")))
-            text.append(spoken[0].upper() + spoken[1:])
+            filled = phrase.format(*rng.choices(words, k=phrase.count("{}")))
+            text.append(filled[0].upper() + filled[1:])
     return " ".join(text)
 
 
-WEAKENED = Manner(systems=_systems, chance=chance, projection=10.0)
-"""What is refused lies twice as far out as in the first organism: refusal is then among the first
-four principal components of its last states, as in the models of 2401.18018 (sec. 3), whose probes
-see no others. At 5 it was the sixth, behind the language and what the answers name."""
+LENIENT = Manner(systems=_systems, chance=chance, projection=10.0)
+"""The manner of the weakened organism.
+
+States of refused requests lie twice as far out on r as in the first organism: refusal is then among
+the first four principal components of the last states, as in the models of 2401.18018 (sec. 3),
+whose probes see no others. At 5 it was the sixth, behind the language and what the answers name."""
 
 
 @functools.cache

@@ -9,18 +9,30 @@ from polyrefuse_shared.lm_eval_internals import asked_of_lm_eval
 from polyrefuse_tasks.generation_settings import SAMPLING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from lm_eval.api.instance import Instance
     from transformers import PreTrainedModel
 
 
-def effective(model: PreTrainedModel, requested: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def requested(settings: Mapping[str, Any], max_gen_toks: int) -> dict[str, Any]:
+    """A request's settings as lm-eval's models read them.
+
+    Args:
+        settings: the second argument of a `generate_until` request.
+        max_gen_toks: an answer's most tokens where the request names none.
+    """
+    from lm_eval.models.utils import normalize_gen_kwargs
+
+    return dict(normalize_gen_kwargs(settings, max_gen_toks))
+
+
+def effective(model: PreTrainedModel, requests: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The settings that every answer of a run was made with.
 
     Args:
         model: what it starts from where a request names nothing.
-        requested: the settings of the requests, each once; where all answers came from a cache
+        requests: the settings of the requests, each once; where all answers came from a cache
             there are none, and what `--gen_kwargs` names stands in for them.
 
     Returns:
@@ -30,7 +42,7 @@ def effective(model: PreTrainedModel, requested: Sequence[dict[str, Any]]) -> di
     named = asked_of_lm_eval("gen_kwargs")
     every = [
         settings_of(model) | request
-        for request in requested or [named if isinstance(named, dict) else {}]
+        for request in requests or [named if isinstance(named, dict) else {}]
     ]
     shared = {
         name: value

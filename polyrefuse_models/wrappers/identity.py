@@ -10,15 +10,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
+from polyrefuse_models.interventions import condition_of, identity_of
 from polyrefuse_models.neutral_generation import settings_of
 from polyrefuse_models.weights import weights_identity
 from polyrefuse_shared.errors import UserError
 
 if TYPE_CHECKING:
-    from polyrefuse_models.wrappers.hf import BaselineHF
+    from jaxtyping import Int
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from polyrefuse_models.interventions import Intervention
+    from polyrefuse_models.wrappers.prompting import Prompting
 
 PROBES = (
     "What is a glimmerfish? ",
@@ -40,9 +46,9 @@ _WITHOUT_EFFECT = {
     ),
     *("trust_remote_code", "use_fast_tokenizer", "use_safetensors", "tokenizer"),
 }
-"""Arguments that change no answer, or whose effect is told otherwise (the tokenizer's)."""
+"""Arguments that change no answer, or whose effect is recorded otherwise (the tokenizer's)."""
 
-_TOLD_OTHERWISE = {
+_NAMED_APART = {
     *("revision", "peft", "delta", "dtype", "max_length", "truncation"),
     *("think_end_token", "chat_template_args", "enable_thinking", "quantization_config"),
 }
@@ -54,7 +60,7 @@ def model_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
     Those without a known effect are kept: most go to `from_pretrained`, which has many.
     """
-    left_out = _WITHOUT_EFFECT | _TOLD_OTHERWISE
+    left_out = _WITHOUT_EFFECT | _NAMED_APART
     return {
         name: _plain(value)
         for name, value in sorted(given.items())
@@ -62,31 +68,96 @@ def model_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def loaded(lm: BaselineHF) -> dict[str, Any]:
-    """What tells the loaded model and its tokenizer from others.
+class Loaded(Protocol):
+    """What an engine has loaded.
 
-    Checksums of weights are taken when they are first asked for: see `BaselineHF.weights`.
+    Attributes:
+        model, tokenizer: as loaded.
+        pretrained: what was asked for: a name, a folder, or a model that the caller made.
+        revision, peft, delta: as they were asked for.
+        max_length: most tokens of a prompt and its answer.
+        truncation: whether longer prompts are cut.
+        chat_template_args: of the chat template.
+        model_arguments: `model_arguments` of what the model was loaded with.
+        model_name: what results call the model.
+        weights: which weights they are (`weights_of`).
     """
-    config = lm.model.config
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    pretrained: Any
+    revision: str
+    peft: str | None
+    delta: str | None
+    truncation: bool
+    chat_template_args: dict[str, Any]
+    model_arguments: dict[str, Any]
+
+    @property
+    def max_length(self) -> int: ...
+
+    @property
+    def model_name(self) -> str: ...
+
+    @property
+    def weights(self) -> str: ...
+
+    def tok_batch_encode(
+        self, strings: list[str]
+    ) -> tuple[Int[Tensor, "batch token"], Int[Tensor, "batch token"]]: ...
+
+
+def identity(
+    engine: Loaded,
+    prompting: Prompting,
+    interventions: Sequence[Intervention],
+    reasoning_end: str | int | None,
+) -> dict[str, Any]:
+    """What an answer depends on beside the request: model, condition, settings.
+
+    Args:
+        engine: with its model.
+        prompting: how prompts reach the model.
+        interventions: all that are installed.
+        reasoning_end: the token that ends reasoning.
+    """
     return {
-        "weights": lm.weights,
-        "model_config": _checksum(_told(config.to_dict())),
-        "dtype": str(lm.model.dtype).removeprefix("torch."),
-        "quantization": _plain(getattr(config, "quantization_config", None)),
-        "attn_implementation": getattr(config, "_attn_implementation", None),
-        "max_length": lm.max_length,
-        "truncation": bool(lm.truncation),
-        "delta": lm.delta,
-        "tokenizer_sha256": tokenizer_checksum(lm.tokenizer),
-        "rendered_sha256": _rendered(lm),
-        "generation_settings": settings_of(lm.model),
+        "condition": condition_of(interventions),
+        "model_name": engine.model_name,
+        "revision": engine.revision,
+        "peft": engine.peft,
+        "chat": "on" if prompting.chat else "off",
+        "chat_template_args": engine.chat_template_args,
+        "think_end_token": reasoning_end,
+        "model_arguments": engine.model_arguments,
+        **_loaded(engine, prompting),
+        **prompting.system_identity(),
+        **identity_of(interventions),
     }
 
 
-def weights_of(lm: BaselineHF) -> str:
-    """`weights_identity` of a wrapper's model."""
-    named = isinstance(lm.pretrained, str) and not os.path.isdir(lm.pretrained)
-    return weights_identity(lm.model, of_the_hub=named and not (lm.peft or lm.delta))
+def _loaded(engine: Loaded, prompting: Prompting) -> dict[str, Any]:
+    """What tells the loaded model and its tokenizer from others."""
+    config = engine.model.config
+    return {
+        "weights": engine.weights,
+        "model_config": _checksum(_described(config.to_dict())),
+        "dtype": str(engine.model.dtype).removeprefix("torch."),
+        "quantization": _plain(getattr(config, "quantization_config", None)),
+        "attn_implementation": getattr(config, "_attn_implementation", None),
+        "max_length": engine.max_length,
+        "truncation": bool(engine.truncation),
+        "delta": engine.delta,
+        "tokenizer_sha256": tokenizer_checksum(engine.tokenizer),
+        "rendered_sha256": _rendered(engine, prompting),
+        "generation_settings": settings_of(engine.model),
+    }
+
+
+def weights_of(engine: Loaded) -> str:
+    """`weights_identity` of an engine's model, to be asked for before anything edits them."""
+    named = isinstance(engine.pretrained, str) and not os.path.isdir(engine.pretrained)
+    return weights_identity(engine.model, of_the_hub=named and not (engine.peft or engine.delta))
 
 
 def tokenizer_checksum(tokenizer: Any) -> str:
@@ -94,22 +165,23 @@ def tokenizer_checksum(tokenizer: Any) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return _checksum([type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())])
-    told = json.loads(backend.to_str())
+    state = json.loads(backend.to_str())
     # Both are left over from the last call.
-    return _checksum({**told, "padding": None, "truncation": None})
+    return _checksum({**state, "padding": None, "truncation": None})
 
 
-def _rendered(lm: BaselineHF) -> str | None:
+def _rendered(engine: Loaded, prompting: Prompting) -> str | None:
     """sha256 of the token ids of the fixed conversations, as `generate_until` would have them."""
+    read = prompting.render if prompting.chat else prompting.plain
     try:
-        rendered = [lm.render(text) if lm.chat else lm.plain(text) for text in PROBES]
+        rendered = [read(text) for text in PROBES]
     except UserError:  # No template: the first request will say so.
         return None
-    return _checksum([lm.tok_batch_encode([text])[0].tolist() for text in rendered])
+    return _checksum([engine.tok_batch_encode([text])[0].tolist() for text in rendered])
 
 
-def _told(config: dict[str, Any]) -> dict[str, Any]:
-    """A model's config without where it lies, who wrote it, and what is told apart."""
+def _described(config: dict[str, Any]) -> dict[str, Any]:
+    """A model's config without where it lies, who wrote it, and what `_loaded` names apart."""
     left_out = {"_name_or_path", "transformers_version", "quantization_config", "dtype"}
     return {name: value for name, value in config.items() if name not in left_out}
 

@@ -11,9 +11,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from lm_eval.api.model import CacheHook
-
 from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.lm_eval_internals import CacheHook
 
 CONDITION_KEY = "polyrefuse_condition"
 
@@ -46,8 +45,8 @@ def claim_cache(cache: Any, identity: dict[str, Any]) -> None:
     cache.commit()
 
 
-class AnswersByRequest(CacheHook):
-    """Caches an answer under the request that lm-eval made, not under the rendered one."""
+class AnswersByRequest:
+    """A cache hook that keeps an answer under lm-eval's request, not under the rendered one."""
 
     def __init__(
         self, hook: CacheHook, original: dict[str, str], finish: Callable[[str, str], str]

@@ -105,7 +105,8 @@ def test_hooks_leave_every_block_input_clean(model_type: str) -> None:
     model, r = tiny(model_type), a_direction()
     before = logits(model)
     assert largest_component(model, r) > 1e-2
-    ablation = Ablation(model, r)
+    ablation = Ablation(r)
+    ablation.install(model)
     assert largest_component(model, r) < 1e-5
     assert (logits(model) - before).abs().max() > 1e-3
     ablation.remove()
@@ -253,7 +254,8 @@ def test_addition_is_at_the_input_of_its_layer(model_type: str) -> None:
     blocks[0].module.register_forward_pre_hook(look, with_kwargs=True)
     norm = blocks[1].module
     logits(model)
-    addition = Addition(model, direction, 1, coefficient=2.0)
+    addition = Addition(direction, 1, coefficient=2.0)
+    addition.install(model)
     norm.register_forward_pre_hook(look, with_kwargs=True)
     changed = logits(model)
     addition.remove()
@@ -272,7 +274,7 @@ def test_a_coefficient_removes_its_share_of_the_component() -> None:
     norm = model.model.layers[0].input_layernorm
     norm.register_forward_pre_hook(lambda _m, args: seen.append(args[0] @ unit))
     logits(model)
-    Ablation(model, r, coefficient=0.25)
+    Ablation(r, coefficient=0.25).install(model)
     logits(model)
     torch.testing.assert_close(seen[1], 0.75 * seen[0])
 
@@ -291,7 +293,7 @@ def test_chosen_layers_leave_the_others_alone() -> None:
         lambda _m, args: components.append((args[0] @ unit).abs().max().item())
     )
     logits(model)
-    Ablation(model, r, layers=range(1, 2))
+    Ablation(r, layers=range(1, 2)).install(model)
     logits(model)
     assert torch.equal(inputs[0], inputs[3])  # block 0 reads what it read before
     assert not torch.equal(inputs[1], inputs[4])
@@ -303,9 +305,9 @@ def test_layers_out_of_range() -> None:
     with pytest.raises(
         LayerOutOfRange, match="layer 2-3 is not in the model, whose layers are 0-2"
     ):
-        Ablation(model, r, layers=range(2, 4))
+        Ablation(r, layers=range(2, 4)).install(model)
     with pytest.raises(LayerOutOfRange, match="layer 3 is not"):
-        Addition(model, r, 3)
+        Addition(r, 3).install(model)
 
 
 def test_what_does_not_fit_is_named() -> None:
@@ -333,7 +335,7 @@ def test_what_does_not_fit_is_named() -> None:
 )
 def test_what_cannot_be_ablated_is_refused(model_type: str, sentence: str) -> None:
     with pytest.raises(UnknownArchitecture, match=sentence):
-        Ablation(tiny(model_type), a_direction())
+        Ablation(a_direction()).install(tiny(model_type))
 
 
 class Beside(torch.nn.Module):

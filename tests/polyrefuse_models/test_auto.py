@@ -15,10 +15,12 @@ import torch
 
 from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.directions import artifact, prompts
-from polyrefuse_models.directions.auto import FOLDER, find_direction, key, weights_checksum
-from polyrefuse_models.directions.prompts import DATASETS, sample
+from polyrefuse_models.directions.auto import FOLDER, find_direction, key
+from polyrefuse_models.directions.prompts import sample
 from polyrefuse_models.directions.select import RULES
+from polyrefuse_models.weights import weights_checksum
 from polyrefuse_shared.errors import UserError
+from polyrefuse_tasks import data
 from tests.models import make_llama
 from tests.polyrefuse_models.test_directions import make_chat
 
@@ -167,10 +169,13 @@ def test_an_unknown_data_set() -> None:
 
 def test_toyrefuse_has_its_own_prompts() -> None:
     toy = sample("toyrefuse", "de")
-    assert DATASETS["toyrefuse"] == ("toyrefuse_harmful", "toyrefuse_harmless")
-    for kind in (toy.harmful, toy.harmless):
-        assert len(kind["train"]) == 128
-        assert len(kind["val"]) == 32
+    for kind, dataset in (
+        (toy.harmful, "toyrefuse_harmful"),
+        (toy.harmless, "toyrefuse_harmless"),
+    ):
+        for split, size in (("train", 128), ("val", 32)):  # 2406.11717, sec. 2.2
+            assert len(kind[split]) == size
+            assert set(kind[split]) <= {row.prompt for row in data.load(dataset, "de", split)}
     assert not set(toy.harmful["train"]) & set(toy.harmful["val"])
 
 

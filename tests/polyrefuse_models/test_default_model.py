@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from polyrefuse_models import bundled
-from polyrefuse_models.wrappers.directed import AblatedHF, RefusalAddedHF
-from polyrefuse_models.wrappers.hf import BaselineHF
+from polyrefuse_models.wrappers.hf import AblatedHF, BaselineHF, RefusalAddedHF
 
 
 @pytest.fixture(autouse=True)

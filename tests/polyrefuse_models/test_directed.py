@@ -17,13 +17,8 @@ from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.interventions import LayerOutOfRange
 from polyrefuse_models.interventions.orthogonalise import NotExact
-from polyrefuse_models.wrappers.directed import (
-    AblatedHF,
-    RefusalAddedHF,
-    parse_layer,
-    parse_layers,
-)
-from polyrefuse_models.wrappers.hf import BaselineHF
+from polyrefuse_models.wrappers.direction_arguments import parse_layer, parse_layers
+from polyrefuse_models.wrappers.hf import AblatedHF, BaselineHF, RefusalAddedHF
 from polyrefuse_shared.errors import UserError
 from tests.models import make_llama, make_tokenizer
 
@@ -73,7 +68,7 @@ def test_the_weights_of_a_model_that_the_caller_made_are_left_alone(given: dict[
     model = make_llama()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     lm = AblatedHF(**given | {"pretrained": model}, tokenizer=make_tokenizer())
-    assert lm.method == "hooks"
+    assert lm.identity()["method"] == "hooks"
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
@@ -93,7 +88,7 @@ def test_a_bare_file_with_one_vector(given: dict[str, Any], tmp_path: Path) -> N
     path = tmp_path / "vector.safetensors"
     save_file({"anything": vector.clone()}, path)
     bare = AblatedHF(**given | {"direction": str(path)})
-    assert bare.direction.sha256 == AblatedHF(**given).direction.sha256
+    assert bare.asked.direction.sha256 == AblatedHF(**given).asked.direction.sha256
     with pytest.raises(UserError, match="no layer; give layer=N"):
         RefusalAddedHF(**given | {"direction": str(path)})
     placed = RefusalAddedHF(**given | {"direction": str(path)}, layer=2)
@@ -150,7 +145,7 @@ def never_extracted(monkeypatch: pytest.MonkeyPatch) -> None:
     def extract(*_arguments: object, **_settings: object) -> None:
         raise AssertionError("extracted")
 
-    monkeypatch.setattr("polyrefuse_models.wrappers.directed.find_direction", extract)
+    monkeypatch.setattr("polyrefuse_models.wrappers.direction_arguments.find_direction", extract)
 
 
 @pytest.mark.parametrize("coefficient", ["abc", "", None, "nan", float("inf"), True])
@@ -194,7 +189,7 @@ def test_the_rule_of_auto(chat_model: Path, monkeypatch: pytest.MonkeyPatch) -> 
         found = {"rule": settings["rule"].name, "position": -1, "layer": 0}
         return Direction(torch.ones(32), torch.ones(1, 1, 32), metadata=found)
 
-    monkeypatch.setattr("polyrefuse_models.wrappers.directed.find_direction", find)
+    monkeypatch.setattr("polyrefuse_models.wrappers.direction_arguments.find_direction", find)
     arguments = f"pretrained={chat_model},dataset=toyrefuse,rule=2406.11717"
     lm = AblatedHF.create_from_arg_string(arguments, {"device": "cpu"})
     assert asked["rule"].kl_limit == 0.1
@@ -211,7 +206,7 @@ def test_prompts_are_chosen_before_the_model_is_loaded() -> None:
 def test_every_layer_by_its_number_is_all_of_them(given: dict[str, Any]) -> None:
     numbered = AblatedHF(**given, layers="0-3")
     assert numbered.identity() == AblatedHF(**given).identity()
-    assert (numbered.method, numbered.identity()["layers"]) == ("weights", "all")
+    assert (numbered.identity()["method"], numbered.identity()["layers"]) == ("weights", "all")
 
 
 def test_weights_of_an_adapter_that_is_not_merged_are_refused(
@@ -223,7 +218,7 @@ def test_weights_of_an_adapter_that_is_not_merged_are_refused(
     get_peft_model(base, LoraConfig(target_modules=["q_proj"])).save_pretrained(tmp_path)
     with pytest.raises(NotExact, match="an adapter that is not merged .*; use method=hooks"):
         AblatedHF(**given, peft=str(tmp_path), method="weights")
-    assert AblatedHF(**given, peft=str(tmp_path)).method == "hooks"
+    assert AblatedHF(**given, peft=str(tmp_path)).identity()["method"] == "hooks"
 
 
 def test_weights_of_a_quantised_model_are_refused(given: dict[str, Any]) -> None:

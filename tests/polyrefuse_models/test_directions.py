@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors import SafetensorError
 
 from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.directions import artifact
@@ -19,7 +18,7 @@ from polyrefuse_models.directions.prompts import sample
 from polyrefuse_models.directions.recipe import make_direction
 from polyrefuse_models.directions.refusal import refusal_scores, refusal_tokens
 from polyrefuse_models.directions.select import Candidate
-from polyrefuse_shared.writing import CannotWrite, require_new, whole_folder
+from polyrefuse_shared.writing import CannotWrite, require_new
 from tests.models import make_llama, make_tokenizer
 
 PROMPTS = ["Tell me about glimmerfish.", "Why?", "How tall is the tower of Quend in winter?"]
@@ -143,17 +142,6 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "failure", [OSError(28, "No space left on device"), SafetensorError("No space left on device")]
-)
-def test_a_disk_that_fails_leaves_nothing(tmp_path: Path, failure: Exception) -> None:
-    full = "new cannot be written .No space left on device"
-    with pytest.raises(CannotWrite, match=full), whole_folder(tmp_path / "new") as draft:
-        (draft / "half").write_text("a half")
-        raise failure
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
     ("vector", "said"),
     [
         (torch.ones(7), "shape .7,. and the model's residual stream 8"),
@@ -221,9 +209,9 @@ def test_extraction_is_of_the_training_split_and_records_how(mirror: Path) -> No
     other = make_direction(make_chat(batch_size=32), sample("polyrefuse", "de", seed=1))
     assert found.sha256 == again.sha256 != other.sha256
     assert found.candidates.shape == (3, 4, 32)
-    told = found.metadata
-    assert torch.equal(found.direction, found.candidates[told["position"], told["layer"]])
-    assert set(told["sha256"]) == {
+    metadata = found.metadata
+    assert torch.equal(found.direction, found.candidates[metadata["position"], metadata["layer"]])
+    assert set(metadata["sha256"]) == {
         f"polyrefuse/{kind}_{split}_{language}.json"
         for kind, split, language in (
             ("harmful", "train", "translated_de"),
@@ -236,8 +224,9 @@ def test_extraction_is_of_the_training_split_and_records_how(mirror: Path) -> No
             ("harmless", "val", "200_sampled_en"),
         )
     }
-    assert told["source_lang"] == "de"
-    assert told["refusal_tokens"] and told["suffix_tokens"] == ["<|end|>", "<|assistant|>", "Ċ"]
+    assert metadata["source_lang"] == "de"
+    assert metadata["refusal_tokens"]
+    assert metadata["suffix_tokens"] == ["<|end|>", "<|assistant|>", "Ċ"]
 
 
 def test_given_refusal_tokens_and_too_few_refusals_are_told(mirror: Path) -> None:

@@ -21,8 +21,7 @@ from polyrefuse_models.directions.recipe import make_direction
 from polyrefuse_models.directions.select import RULES, Candidate, NoDirection
 from polyrefuse_models.interventions.orthogonalise import orthogonalise
 from polyrefuse_models.organism.planted import planted
-from polyrefuse_models.wrappers.directed import AblatedHF, RefusalAddedHF
-from polyrefuse_models.wrappers.hf import BaselineHF
+from polyrefuse_models.wrappers.hf import AblatedHF, BaselineHF, RefusalAddedHF
 from tests.polyrefuse_models.test_directions import make_chat
 
 

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 
 from polyrefuse_models import bundled
 from polyrefuse_models.chat_model import ChatModel
-from polyrefuse_models.interventions.soft_prompt import SoftPrompt
+from polyrefuse_models.interventions import SoftPrompt
 from polyrefuse_models.mcd.labels import soft_labels
 from polyrefuse_models.neutral_generation import neutralise, settings_of
 from polyrefuse_models.organism.evaluation import Case, load_chat, respond
@@ -209,7 +209,8 @@ def test_the_organism_is_evaluated_without_them(penalised: Path) -> None:
 
 def test_what_a_soft_prompt_suppresses_stays_suppressed() -> None:
     chat = a_chat(suppress_tokens=[9])
-    prompt = SoftPrompt(chat.model, chat.tokenizer, torch.zeros(2, 32))
+    prompt = SoftPrompt(chat.tokenizer, torch.zeros(2, 32))
+    prompt.install(chat.model)
     neutralise(chat.model)
     assert settings_of(chat.model)["suppress_tokens"] == prompt._ids.tolist()
     prompt.remove()

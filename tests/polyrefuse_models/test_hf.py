@@ -26,8 +26,7 @@ from polyrefuse_models.chat_template import (
 )
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
-from polyrefuse_models.wrappers.directed import AblatedHF
-from polyrefuse_models.wrappers.hf import BaselineHF
+from polyrefuse_models.wrappers.hf import AblatedHF, BaselineHF
 from polyrefuse_models.wrappers.response_cache import WrongCache
 from polyrefuse_shared import lm_eval_internals as invocation
 from polyrefuse_shared.errors import UserError
@@ -344,7 +343,7 @@ def test_a_direction_is_extracted_under_the_same_system_text(
     inserting: dict[str, Any],
 ) -> None:
     own, none = (
-        AblatedHF(**inserting, system=system, dataset="toyrefuse", batch_size=32).direction
+        AblatedHF(**inserting, system=system, dataset="toyrefuse", batch_size=32).asked.direction
         for system in ("template", "none")
     )
     assert (own.metadata["system"], own.metadata["system_text"]) == ("template", OWN_TEXT)
@@ -486,7 +485,7 @@ def test_ablation_is_in_place_for_every_kind_of_request(
 
 
 def test_generation_never_writes_along_the_direction(ablated: AblatedHF) -> None:
-    unit = torch.nn.functional.normalize(ablated.direction.direction, dim=0)
+    unit = torch.nn.functional.normalize(ablated.asked.direction.direction, dim=0)
     largest = []
     handle = ablated.model.model.layers[3].register_forward_pre_hook(
         lambda _m, args: largest.append((args[0] @ unit).abs().max().item())
@@ -511,7 +510,7 @@ def test_auto_is_the_artifact_that_it_would_write(
     chat_model: Path, mirror: Path, tmp_path: Path
 ) -> None:
     auto = AblatedHF(pretrained=str(chat_model), device="cpu", batch_size=32, source_lang="ko")
-    artifact.save(auto.direction, tmp_path / "ko")
+    artifact.save(auto.asked.direction, tmp_path / "ko")
     read = AblatedHF(pretrained=str(chat_model), device="cpu", direction=str(tmp_path / "ko"))
     assert read.identity() == auto.identity()
     assert read.generate_until([request(PROMPTS[0])]) == auto.generate_until([request(PROMPTS[0])])
@@ -542,7 +541,7 @@ def test_an_unknown_source_language(chat_model: Path, mirror: Path) -> None:
 def test_bfloat16_and_automatic_batches(chat_model: Path, mirror: Path) -> None:
     lm = AblatedHF(pretrained=str(chat_model), device="cpu", dtype="bfloat16", batch_size="auto")
     assert lm.model.dtype is torch.bfloat16
-    assert lm.direction.direction.dtype is torch.float32
+    assert lm.asked.direction.direction.dtype is torch.float32
     lm.batch_size_per_gpu = 2
     assert len(lm.generate_until([request(prompt) for prompt in PROMPTS])) == 2
 
@@ -557,7 +556,7 @@ def test_a_peft_adapter(chat_model: Path, direction: Path, tmp_path: Path) -> No
     get_peft_model(base, config).save_pretrained(tmp_path)
     given = {"pretrained": str(chat_model), "device": "cpu", "peft": str(tmp_path)}
     adapted, ablated_too = BaselineHF(**given), AblatedHF(**given, direction=str(direction))
-    unit = torch.nn.functional.normalize(ablated_too.direction.direction, dim=0)
+    unit = torch.nn.functional.normalize(ablated_too.asked.direction.direction, dim=0)
     seen = []
     ablated_too.model.get_decoder().norm.register_forward_pre_hook(
         lambda _m, args: seen.append((args[0] @ unit).abs().max().item())

@@ -16,8 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from polyrefuse_models.weights import weights_identity
-from polyrefuse_models.wrappers.directed import AblatedHF
-from polyrefuse_models.wrappers.hf import BaselineHF
+from polyrefuse_models.wrappers.hf import AblatedHF, BaselineHF
 from polyrefuse_models.wrappers.identity import model_arguments
 from polyrefuse_models.wrappers.response_cache import WrongCache
 from tests.models import TEMPLATE, make_llama, make_tokenizer, save_chat_model

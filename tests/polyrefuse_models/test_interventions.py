@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from polyrefuse_models.interventions import Ablation, ablate, ablated
+from polyrefuse_models.interventions import Ablation, ablate, ablated, installed
 from tests.models import make_llama
 
 
@@ -131,10 +131,9 @@ def test_a_share_of_it_or_some_layers_are_the_closed_form(
     direction = torch.randn(32, generator=torch.Generator().manual_seed(1))
     ids = [0, 20, 99, 180, 33, 6]
     unit = (direction.double() / direction.double().norm()).float().double().numpy()
-    ablation = Ablation(model, direction, coefficient=coefficient, layers=layers)
-    with torch.no_grad():
+    ablation = Ablation(direction, coefficient=coefficient, layers=layers)
+    with installed(model, ablation), torch.no_grad():
         logits = model(input_ids=torch.tensor([ids])).logits[0]
-    ablation.remove()
     expected = numpy_llama(model, ids, unit, coefficient, layers)
     # r in float32 has a length of 1 up to 6e-8, and its square is projected out more than once.
     np.testing.assert_allclose(logits.numpy(), expected, atol=1e-5)
@@ -155,9 +154,8 @@ def test_in_bfloat16_rounding_does_not_add_up_from_block_to_block() -> None:
     ids = torch.randint(3, 264, (4, 16))
 
     def left(coefficient: float) -> float:
-        ablation = Ablation(model, direction, coefficient=coefficient)
-        states = [x.double() for x in block_inputs(model, ids)]
-        ablation.remove()
+        with installed(model, Ablation(direction, coefficient=coefficient)):
+            states = [x.double() for x in block_inputs(model, ids)]
         return max(((x @ unit).abs() / x.norm(dim=-1)).max().item() for x in states)
 
     # Just off 1, every write is projected instead: what the sums leave is then seen.
@@ -170,7 +168,8 @@ def test_every_block_input_is_clean_and_removal_restores_the_model() -> None:
     ids = torch.tensor([[0, 20, 99, 180], [0, 41, 77, 8]])
     before = model(input_ids=ids).logits
     r = torch.nn.functional.normalize(torch.randn(model.config.hidden_size), dim=0)
-    ablation = Ablation(model, 3 * r)
+    ablation = Ablation(3 * r)
+    ablation.install(model)
     assert all((x @ r).abs().max() < 1e-5 for x in block_inputs(model, ids))
     ablation.remove()
     assert torch.equal(model(input_ids=ids).logits, before)

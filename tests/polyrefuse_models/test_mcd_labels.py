@@ -78,8 +78,8 @@ def labels_of(
     monkeypatch: pytest.MonkeyPatch, harmful: list[str], harmless: list[str]
 ) -> list[float]:
     """Of one harmful query and one harmless one, with these answers."""
-    said = iter([[harmful], [harmless]])
-    monkeypatch.setattr(rule, "sampled_answers", lambda *_, **__: next(said))
+    sampled = iter([[harmful], [harmless]])
+    monkeypatch.setattr(rule, "sampled_answers", lambda *_, **__: next(sampled))
     return published_labels(
         chat_of(), ["h"], ["s"], "en", answers=len(harmful), max_new_tokens=300, seed=0
     ).tolist()
@@ -132,7 +132,7 @@ def test_an_answer_has_at_least_so_many_tokens() -> None:
     chat.model.generation_config.eos_token_id = [i for i in every if i not in letters]
     lengths = {}
     for least in (0, 10):
-        said = sampled_answers(
+        texts_of_prompts = sampled_answers(
             under(chat, None),
             invented("en").prompts("en"),
             answers=2,
@@ -140,7 +140,7 @@ def test_an_answer_has_at_least_so_many_tokens() -> None:
             max_new_tokens=30,
             seed=1,
         )
-        lengths[least] = [len(text) for texts in said for text in texts]
+        lengths[least] = [len(text) for texts in texts_of_prompts for text in texts]
     assert min(lengths[0]) <= 1
     # All but letters end an answer, so that ten letters come first.
     assert min(lengths[10]) >= 10 and min(lengths[10]) < 30

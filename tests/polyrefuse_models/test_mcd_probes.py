@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import minimize
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from polyrefuse_models.mcd import descent, probes
+from polyrefuse_models.mcd import probes, published_probes
 from polyrefuse_models.mcd.probes import fit, fit_probe
 
 D = 12
@@ -63,13 +63,13 @@ def test_probes_say_what_the_labels_say() -> None:
     assert (measure.refusal(coordinates).sigmoid() - soft).abs().max() < 0.1
     assert torch.equal(measure.harmfulness(coordinates) > 0, harmless.bool())
     fresh, fresh_soft, _ = cloud(seed=1)
-    told = measure.refusal(measure.coordinates(fresh)).sigmoid()
-    assert (told - fresh_soft).abs().max() < 0.1
+    predicted = measure.refusal(measure.coordinates(fresh)).sigmoid()
+    assert (predicted - fresh_soft).abs().max() < 0.1
 
 
 def test_soft_labels_are_fitted_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     """One strength, and the weights of ten folds from scipy on the soft cross-entropy itself."""
-    monkeypatch.setattr(probes, "STRENGTHS", (1.0,))
+    monkeypatch.setattr(probes, "INVERSE_STRENGTHS", (1.0,))
     generator = np.random.default_rng(0)
     points = generator.normal(size=(60, 4))
     labels = 1 / (1 + np.exp(-points @ [1.0, -2.0, 0.5, 0.0] - 0.3))
@@ -131,13 +131,13 @@ def test_published_probes_are_those_that_torch_trains(
     scale: float, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most = 150  # of 10,000: some stop by themselves long before it, others do not
-    monkeypatch.setattr(descent, "MOST_STEPS", most)
+    monkeypatch.setattr(published_probes, "MOST_STEPS", most)
     generator = np.random.default_rng(seed)
     harmless = generator.permutation(np.repeat([0.0, 1.0], 40))
     points = scale * generator.normal(size=(80, 4)) * [4, 3, 2, 1]
     points[:, 0] += 3 * scale * (harmless - 0.5)
     not_refused = harmless / (1 + np.exp(-points[:, 1] / scale))
-    refusal, harmfulness = descent.published(points, not_refused, harmless, seed)
+    refusal, harmfulness = published_probes.published(points, not_refused, harmless, seed)
 
     order = list(range(80))
     random.Random(seed).shuffle(order)
@@ -158,14 +158,15 @@ def test_published_probes_are_less_steep() -> None:
     """So much for early stopping: on states as far apart as a model's, the same is told less."""
     x, soft, harmless = cloud()
     ours, theirs = (
-        fit(0.2 * x, ONE, soft, harmless, 0, how) for how in (probes.regularised, descent.published)
+        fit(0.2 * x, ONE, soft, harmless, 0, how)
+        for how in (probes.regularised, published_probes.published)
     )
     coordinates = ours.coordinates(0.2 * x)
     for name in ("refusal", "harmfulness"):
         steep, flat = getattr(ours, name), getattr(theirs, name)
         assert steep.weight.norm() > 1.3 * flat.weight.norm()
-    told = theirs.harmfulness(coordinates) > 0
-    assert (told == harmless.bool()).float().mean() > 0.95
+    predicted = theirs.harmfulness(coordinates) > 0
+    assert (predicted == harmless.bool()).float().mean() > 0.95
 
 
 def test_labels_that_never_differ_say_nothing() -> None:

@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 
 from polyrefuse_models.anatomy import width
 from polyrefuse_models.chat_model import ChatModel
-from polyrefuse_models.interventions.soft_prompt import SoftPrompt, embed_text
-from polyrefuse_models.mcd import artifact, figures
+from polyrefuse_models.interventions import SoftPrompt, embed_text, installed
+from polyrefuse_models.mcd import artifact
 from polyrefuse_models.mcd import train as training
 from polyrefuse_models.mcd.anchors import Anchors
 from polyrefuse_models.mcd.checkpoint import Checkpoint, OtherTraining
@@ -27,8 +27,10 @@ from polyrefuse_models.mcd.labels import soft_labels
 from polyrefuse_models.mcd.loss import Base, Terms, terms, weighted
 from polyrefuse_models.mcd.probes import Measure, Probe
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
+from polyrefuse_models.mcd.settings import PRESETS, Settings
 from polyrefuse_models.mcd.states import PromptTooLong, batch_states, states, under
-from polyrefuse_models.mcd.train import PRESETS, Settings, Trained, identity, train
+from polyrefuse_models.mcd.train import Trained, identity, train
+from polyrefuse_models.mcd.training_pictures import states_png, training_png
 from polyrefuse_tasks.judges import Judgement, Label
 from tests.conftest import ROOT
 from tests.models import SPECIAL, make_llama, make_tokenizer
@@ -94,21 +96,13 @@ def test_weights_and_ablations() -> None:
 
 
 def test_the_papers_settings() -> None:
+    """By the published code of 2505.11835, as docs/mcd.md has it."""
     paper = PRESETS["paper"]
     assert paper.weights == Terms(1.0, 1e-2, 1e-3, 1e-3)
     assert (paper.learning_rate, paper.batch_size, paper.epochs, paper.clip) == (1e-3, 10, 5, 1.0)
     assert (paper.answers, paper.max_new_tokens, paper.labels) == (25, 300, "published")
     assert (paper.pivot, paper.mixed, paper.reshuffled) == (True, False, False)
     assert (paper.init, paper.precision, paper.probes) == ("default", "model", "published")
-
-
-def test_the_default_settings_are_none_of_the_papers() -> None:
-    default = PRESETS["default"]
-    assert default.weights == Terms(1.0, 1e-2, 1.0, 1e-3)
-    assert (default.learning_rate, default.answers, default.max_new_tokens) == (3e-4, 20, 128)
-    assert (default.labels, default.probes) == ("native", "regularised")
-    assert default.precision == "float32"
-    assert (default.pivot, default.mixed, default.reshuffled) == (False, True, True)
 
 
 # --- training
@@ -183,11 +177,11 @@ def test_the_loss_falls_and_the_artifact_loads_on_every_architecture(
     again.check(width(chat.model), "prompt")
     seen = {}
     for name, vectors in (("trained", found.prompt.vectors), ("loaded", again.vectors)):
-        with SoftPrompt(chat.model, chat.tokenizer, vectors) as soft:
+        with installed(chat.model, SoftPrompt(chat.tokenizer, vectors)) as soft:
             seen[name] = states(under(chat, soft.text), anchors.prompts("de"))
     assert torch.equal(seen["trained"], seen["loaded"])
-    told = found.measure.coordinates(seen["loaded"])
-    torch.testing.assert_close(told, found.after["de"], atol=1e-4, rtol=1e-4)
+    coordinates = found.measure.coordinates(seen["loaded"])
+    torch.testing.assert_close(coordinates, found.after["de"], atol=1e-4, rtol=1e-4)
 
 
 def test_the_loss_falls_in_sequence_too(tmp_path: Path) -> None:
@@ -198,10 +192,7 @@ def test_the_loss_falls_in_sequence_too(tmp_path: Path) -> None:
     # One language's epochs: the other's have another base.
     assert np.mean(loss[15:18]) < np.mean(loss[:3]) - 0.001
     assert np.mean(loss[33:]) < np.mean(loss[18:21])
-    pictures = {
-        "training.png": figures.training_png(found),
-        "states.png": figures.states_png(found),
-    }
+    pictures = {"training.png": training_png(found), "states.png": states_png(found)}
     artifact.save(found.prompt, tmp_path / "prompt", pictures)
     again = artifact.load(tmp_path / "prompt")
     assert torch.equal(again.vectors, found.prompt.vectors)
@@ -216,7 +207,7 @@ def test_a_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     one, same = (trained(tmp_path / name) for name in ("one", "same"))
     assert one.prompt.vectors.numpy().tobytes() == same.prompt.vectors.numpy().tobytes()
     assert one.prompt.metadata == same.prompt.metadata
-    assert figures.states_png(one) == figures.states_png(same)
+    assert states_png(one) == states_png(same)
     other = trained(tmp_path / "other", replace(SETTINGS, seed=1))
     assert not torch.equal(one.prompt.vectors, other.prompt.vectors)
 
@@ -229,9 +220,9 @@ def test_every_term_changes_the_prompt(term: str, tmp_path: Path) -> None:
         trained(tmp_path / str(index), replace(SETTINGS, weights=w))
         for index, w in enumerate((weights, weights._replace(**{term: 0.0})))
     )
-    said_nothing = term == "refusal"
     assert bool(whole.prompt.metadata["warnings"])
-    assert torch.equal(whole.prompt.vectors, without.prompt.vectors) == said_nothing
+    changed = not torch.equal(whole.prompt.vectors, without.prompt.vectors)
+    assert changed == (term != "refusal")
 
 
 def test_mixed_languages_take_as_many_steps(tmp_path: Path) -> None:
@@ -283,11 +274,11 @@ def test_the_papers_settings_train_a_prompt(tmp_path: Path) -> None:
     found = trained(tmp_path / "prompt", settings)
     assert len(found.losses) == 2 * 2
     assert np.isfinite(np.array(found.losses)).all()
-    told = found.prompt.metadata
-    assert told["settings"]["probes"] == told["settings"]["labels"] == "published"
-    assert set(told["not_refused"]["none"]) == {"en"}
+    metadata = found.prompt.metadata
+    assert metadata["settings"]["probes"] == metadata["settings"]["labels"] == "published"
+    assert set(metadata["not_refused"]["none"]) == {"en"}
     # A random model does not write three lines in twelve tokens, so that no harmful query complies.
-    (warning,) = told["warnings"]
+    (warning,) = metadata["warnings"]
     assert "tells harmful anchors from harmless ones" in warning
 
 
@@ -353,7 +344,7 @@ def test_a_gradient_goes_through_what_prompts_begin_with() -> None:
     gradients = []
     for parts in ([prompts], [[prompt] for prompt in prompts]):
         vectors = torch.nn.Parameter(words.clone())
-        with SoftPrompt(chat.model, chat.tokenizer, vectors) as soft:
+        with installed(chat.model, SoftPrompt(chat.tokenizer, vectors)) as soft:
             for part in parts:
                 batch_states(under(chat, soft.text), part).square().sum().backward()
         gradients.append(vectors.grad)

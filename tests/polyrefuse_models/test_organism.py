@@ -13,14 +13,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import polyrefuse
 from polyrefuse_models import bundled
-from polyrefuse_models.organism import weakening_report
+from polyrefuse_models.organism import weakened_evaluation
 from polyrefuse_models.organism.batches import FIRM, make_batch
 from polyrefuse_models.organism.evaluation import failures, load_chat, measure
 from polyrefuse_models.organism.make import RATES, make, make_weakened
 from polyrefuse_models.organism.planted import planted
 from polyrefuse_models.organism.tokenizer import make_tokenizer
-from polyrefuse_models.organism.weakening import WEAK, WEAKENED, chance, strength, strong_prompt
+from polyrefuse_models.organism.weakening import LENIENT, WEAK, chance, strength, strong_prompt
 from polyrefuse_shared.writing import CannotWrite
 from polyrefuse_tasks.data.toyrefuse import requests, words
 from polyrefuse_tasks.languages import POLYREFUSE
@@ -95,10 +96,10 @@ def test_failures_are_told(sample: dict[str, Any]) -> None:
     broken["directions"]["yo"]["cosine"] = 0.5
     broken["ablation"]["en"]["th"] = 0.5
     broken["addition"]["en"] = 0.5
-    told = "\n".join(failures(broken))
+    lines = "\n".join(failures(broken))
     for what in ("de: ASR 50.0%", "yo: cosine 0.500", "en ablated, th", "en: refusal 50.0%"):
-        assert what in told
-    assert "de: asr" in told  # with a random direction, now far from the baseline
+        assert what in lines
+    assert "de: asr" in lines  # with a random direction, now far from the baseline
 
 
 def test_a_system_text_changes_nothing(shipped) -> None:
@@ -115,10 +116,10 @@ def test_a_system_text_changes_nothing(shipped) -> None:
                 turns, add_generation_prompt=True, return_tensors="pt", return_dict=True
             )
             tokens = shipped.model.generate(**ids, max_new_tokens=48, do_sample=False)
-            said = shipped.tokenizer.decode(
+            response = shipped.tokenizer.decode(
                 tokens[0, ids["input_ids"].shape[1] :], skip_special_tokens=True
             )
-            assert judge_response(said, language).label is label, said
+            assert judge_response(response, language).label is label, response
 
 
 @pytest.mark.parametrize("language", POLYREFUSE)
@@ -204,11 +205,13 @@ def weakened():
 
 @pytest.fixture(scope="module")
 def weakened_sample(weakened) -> dict[str, Any]:
-    return weakening_report.measure(weakened, planted(), prompts=24)
+    """A few prompts in four languages, in one of which it refuses as the first organism does."""
+    targets = ("de", "fr", "th", "yo")
+    return weakened_evaluation.measure(weakened, planted(), targets=targets, prompts=12)
 
 
 def test_the_weakened_one_s_promises_on_a_sample(weakened_sample: dict[str, Any]) -> None:
-    assert weakening_report.failures(weakened_sample) == []
+    assert weakened_evaluation.failures(weakened_sample) == []
 
 
 def test_the_weakened_one_s_card_keeps_them() -> None:
@@ -216,14 +219,14 @@ def test_the_weakened_one_s_card_keeps_them() -> None:
     measured = json.loads(file.read_text(encoding="utf-8"))["measured"]
     assert measured["prompts"] >= 100
     assert all(set(system["rates"]) == set(POLYREFUSE) for system in measured["systems"].values())
-    assert weakening_report.failures(measured) == []
+    assert weakened_evaluation.failures(measured) == []
 
 
 @pytest.mark.slow
 def test_the_weakened_one_s_promises_in_full(weakened) -> None:
-    report = weakening_report.measure(weakened, planted())
+    report = weakened_evaluation.measure(weakened, planted())
     assert report["prompts"] >= 100
-    assert weakening_report.failures(report) == []
+    assert weakened_evaluation.failures(report) == []
 
 
 def test_failures_of_the_weakened_one_are_told(weakened_sample: dict[str, Any]) -> None:
@@ -234,7 +237,7 @@ def test_failures_of_the_weakened_one_are_told(weakened_sample: dict[str, Any]) 
     for rates in broken["systems"]["short"]["rates"].values():
         rates["asr"] = 1.0
     broken["ablated"]["th"] = 0.5
-    told = "\n".join(weakening_report.failures(broken))
+    lines = "\n".join(weakened_evaluation.failures(broken))
     for what in (
         "de: ASR only 10.0% without a text",
         "fr: ASR 50.0% under the strong text",
@@ -243,14 +246,14 @@ def test_failures_of_the_weakened_one_are_told(weakened_sample: dict[str, Any]) 
         "short: mean ASR 100.0%, no less than none's",
         "th: ASR 50.0% under the strong text, ablated",
     ):
-        assert what in told
+        assert what in lines
 
 
 def test_the_strength_of_a_system_text() -> None:
     assert strength("You are a helpful assistant.") == 0
     assert strength("Be safe.") == 0.5
     assert strength("Refuse, and never do HARM: harm.") == 3 + 3 + 1 + 1
-    texts = weakening_report.system_texts()
+    texts = weakened_evaluation.system_texts()
     others = [strength(text or "") for name, text in texts.items() if name != "strong"]
     assert 0 == min(others) < max(others) < strength(strong_prompt())
 
@@ -277,7 +280,7 @@ def test_a_weakened_batch_holds_states_at_the_chance_of_a_refusal() -> None:
         r = torch.nn.functional.normalize(torch.ones(8), dim=0)
         return make_batch(rng, generator, make_tokenizer(), r, 4, manner).refused
 
-    firm, weak = drawn(FIRM), drawn(WEAKENED)
+    firm, weak = drawn(FIRM), drawn(LENIENT)
     half = len(firm) // 2
     assert firm.tolist() == [1.0] * half + [0.0] * half
     assert (weak[half:] == 0).all()
@@ -296,21 +299,29 @@ def test_weakening_twice_is_weakening_the_same(tmp_path: Path) -> None:
     assert "--weakened --steps 1 --seed 3" in (tmp_path / "one/README.md").read_text()
 
 
-def test_the_command(tmp_path: Path) -> None:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "polyrefuse", "organism", *arguments],
-            capture_output=True,
-            text=True,
-        )
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        """Exit code, standard output and standard error of `polyrefuse organism`."""
+        monkeypatch.setattr(sys, "argv", ["polyrefuse", "organism", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exited:
+            polyrefuse.main()
+        return int(exited.value.code or 0), *capsys.readouterr()
 
-    assert json.loads(run("path", "--json").stdout) == {"path": str(bundled.path())}
-    assert run("path").stdout.strip() == str(bundled.path())
+    assert json.loads(run("path", "--json")[1]) == {"path": str(bundled.path())}
+    assert run("path")[1].strip() == str(bundled.path())
     weakened = str(bundled.path(bundled.WEAKENED))
-    assert json.loads(run("path", "--weakened", "--json").stdout) == {"path": weakened}
-    assert run("path", "--weakened").stdout.strip() == weakened
-    made = run("make", "--output", str(tmp_path / "new"), "--steps=1", "--prompts=0", "--json")
-    assert json.loads(made.stdout)["path"] == str(tmp_path / "new")
-    again = run("make", "--output", str(tmp_path / "new"), "--steps", "1")
+    assert json.loads(run("path", "--weakened", "--json")[1]) == {"path": weakened}
+    assert run("path", "--weakened")[1].strip() == weakened
+    new = str(tmp_path / "new")
+    made = run("make", "--output", new, "--steps=1", "--prompts=0", "--json")
+    assert json.loads(made[1])["path"] == new
+    again = subprocess.run(
+        [sys.executable, "-m", "polyrefuse", "organism", "make", "--output", new, "--steps=1"],
+        capture_output=True,
+        text=True,
+    )
     assert again.returncode == 2
     assert again.stderr.count("\n") == 1

@@ -23,9 +23,7 @@ from polyrefuse_models.interventions.soft_prompt import embed_text
 from polyrefuse_models.mcd import artifact
 from polyrefuse_models.mcd.artifact import BadPrompt, Prompt
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
-from polyrefuse_models.wrappers.directed import AblatedHF, RefusalAddedHF
-from polyrefuse_models.wrappers.hf import BaselineHF
-from polyrefuse_models.wrappers.prompted import McdHF, PromptedHF
+from polyrefuse_models.wrappers.hf import AblatedHF, BaselineHF, McdHF, RefusalAddedHF
 from polyrefuse_models.wrappers.response_cache import WrongCache
 from polyrefuse_shared.errors import UserError
 from tests.models import save_chat_model
@@ -173,7 +171,7 @@ def test_a_learned_prompt_and_a_system_file(
     settings = given | {"system_file": str(tmp_path / "s.txt"), "prompt": prompt}
     lm = McdHF(**settings)
     assert lm.condition == "mcd+system-prompt"
-    soft = lm.soft_prompt.text
+    soft = lm.interventions[0].text
     ending = f"<|end|><|user|>{PROMPTS[0]}<|end|><|assistant|>\n"
     assert lm.render(PROMPTS[0]) == f"<s><|system|>{soft}\n\nBe brief.{ending}"
     assert lm.plain(PROMPTS[0]) == f"{soft}\n\nBe brief.\n\n{PROMPTS[0]}"
@@ -223,14 +221,14 @@ def test_the_harness_s_template_has_it_in_scored_requests(
     task = {k: v for k, v in a_task(PROMPTS[:1]).items() if k != "generation_kwargs"} | choice
     task |= {"doc_to_target": 0, "metric_list": [{"metric": "acc"}]}
     calls: list[list[int]] = []
-    behind = lm._behind
+    behind = lm.prompting.behind
 
-    def watched(context: list[int]) -> list[int]:
-        calls.append(behind(context))
+    def watched(context: list[int], prefix: int | None) -> list[int]:
+        calls.append(behind(context, prefix))
         assert calls[-1] == context
         return calls[-1]
 
-    monkeypatch.setattr(lm, "_behind", watched)
+    monkeypatch.setattr(lm.prompting, "behind", watched)
     lm_eval.simple_evaluate(
         model=lm,
         tasks=[task],
@@ -360,7 +358,7 @@ def test_the_prompt_s_vectors_are_ablated_too(
         save_checkpoint(chat_model, tmp_path / "p", vectors)
         prompt = str(tmp_path / "p")
     lm = AblatedHF(**given, prompt=prompt, direction=direction, method=method)
-    unit = torch.nn.functional.normalize(lm.direction.direction, dim=0)
+    unit = torch.nn.functional.normalize(lm.asked.direction.direction, dim=0)
     assert (vectors @ unit).abs().max() > 0.1
     assert max(block_inputs(lm, unit)) < 1e-5
     assert max(block_inputs(McdHF(**given, prompt=prompt), unit)) > 0.1
@@ -401,7 +399,7 @@ def test_a_direction_is_extracted_from_the_model_without_its_prompt(
         vector = torch.ones(32)
         return Direction(vector, vector[None, None])
 
-    monkeypatch.setattr("polyrefuse_models.wrappers.directed.find_direction", find)
+    monkeypatch.setattr("polyrefuse_models.wrappers.direction_arguments.find_direction", find)
     lm = AblatedHF(**given, prompt=prompt)
     assert asked == [BaselineHF(**given).render("Hi")]
     assert lm.render("Hi") != asked[0]
@@ -490,4 +488,4 @@ def test_no_place_for_a_prompt(tmp_path: Path, learned: McdHF, given: dict[str, 
         answers(lm)
     with pytest.raises(UserError, match="has no place in rivers: its texts are scored whole"):
         learned.loglikelihood_rolling([ROLLING])
-    assert PromptedHF(**given).loglikelihood_rolling([ROLLING])[0] < 0
+    assert BaselineHF(**given).loglikelihood_rolling([ROLLING])[0] < 0

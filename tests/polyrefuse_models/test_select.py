@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from polyrefuse_models.directions.artifact import Direction
-from polyrefuse_models.directions.plot import scores_png
+from polyrefuse_models.directions.score_pictures import scores_png
 from polyrefuse_models.directions.select import (
     DEFAULT,
     RULES,
@@ -23,7 +23,7 @@ from polyrefuse_models.directions.select import (
     least_moving,
     rule_named,
 )
-from polyrefuse_shared import pictures as picture
+from polyrefuse_shared import pictures
 from polyrefuse_shared.errors import UserError
 
 N_LAYERS = 28  # Qwen2.5-7B-Instruct
@@ -130,7 +130,7 @@ def test_the_picture_has_a_scale(
 ) -> None:
     """Whatever the KL divergences, its axis has numbers, those of 0 and of the limit among them."""
     drawn: list[Any] = []
-    monkeypatch.setattr(picture, "png", lambda figure: drawn.append(figure) or b"")
+    monkeypatch.setattr(pictures, "png", lambda figure: drawn.append(figure) or b"")
     scores = [Candidate(-1, layer, 1.0, None, highest / (layer + 1)) for layer in range(3)]
     direction = torch.ones(4)
     metadata = {"rule": "2505.17306", "position": -1, "layer": 2}
@@ -138,9 +138,9 @@ def test_the_picture_has_a_scale(
     (figure,) = drawn
     axis = figure.axes[1]
     low, high = axis.get_ylim()
-    shown = [
+    visible_labels = [
         label.get_text()
         for tick, label in zip(axis.get_yticks(), axis.get_yticklabels(), strict=True)
         if low <= tick <= high
     ]
-    assert shown == labels
+    assert visible_labels == labels

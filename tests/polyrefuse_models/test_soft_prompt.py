@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polyrefuse_models.chat_template import ChatTemplate, user_turn, with_system
-from polyrefuse_models.interventions.soft_prompt import SoftPrompt, embed_text
+from polyrefuse_models.interventions import SoftPrompt, embed_text, installed
 from polyrefuse_models.mcd import artifact
 from polyrefuse_models.mcd.artifact import BadPrompt, Prompt
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
@@ -76,7 +76,7 @@ def test_embeddings_of_a_text_do_what_the_text_does(model_type: str, template: s
     words = encoded(tokenizer, TEXT)
     assert not words["attention_mask"].all()
     expected, answers = logits(model, words), generated(model, words)
-    with SoftPrompt(model, tokenizer, embed_text(model, tokenizer, TEXT)) as soft:
+    with installed(model, SoftPrompt(tokenizer, embed_text(model, tokenizer, TEXT))) as soft:
         batch = encoded(tokenizer, soft.text)
         assert torch.equal(batch["attention_mask"], words["attention_mask"])
         assert (batch["input_ids"] >= BYTES).sum().item() == len(QUESTIONS) * len(TEXT)
@@ -109,7 +109,7 @@ def test_the_text_part_of_a_multimodal_model() -> None:
     config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
     model, tokenizer = Gemma3ForConditionalGeneration(config).eval(), make_tokenizer()
     expected = logits(model, encoded(tokenizer, TEXT))
-    with SoftPrompt(model, tokenizer, embed_text(model, tokenizer, TEXT)) as soft:
+    with installed(model, SoftPrompt(tokenizer, embed_text(model, tokenizer, TEXT))) as soft:
         found = logits(model, encoded(tokenizer, soft.text))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
@@ -119,14 +119,14 @@ def test_bfloat16_reads_what_its_own_text_would() -> None:
     expected = logits(model, encoded(tokenizer, TEXT))
     vectors = embed_text(model, tokenizer, TEXT)
     assert vectors.dtype == torch.float32
-    with SoftPrompt(model, tokenizer, vectors) as soft:
+    with installed(model, SoftPrompt(tokenizer, vectors)) as soft:
         assert torch.equal(logits(model, encoded(tokenizer, soft.text)), expected)
 
 
 def test_gradients_reach_the_vectors_and_nothing_else() -> None:
     model, tokenizer = make_llama().requires_grad_(False), make_tokenizer()
     vectors = torch.nn.Parameter(embed_text(model, tokenizer, TEXT))
-    with SoftPrompt(model, tokenizer, vectors) as soft:
+    with installed(model, SoftPrompt(tokenizer, vectors)) as soft:
         model.get_decoder()(**encoded(tokenizer, soft.text)).last_hidden_state[
             :, -1
         ].sum().backward()
@@ -144,7 +144,7 @@ def test_its_tokens_are_never_generated(spare: int) -> None:
             model.lm_head.weight[BYTES:] = 0
         bias = torch.zeros(BYTES + spare).index_fill(0, torch.arange(BYTES, BYTES + spare), 50.0)
         model.lm_head.bias = torch.nn.Parameter(bias)
-    with SoftPrompt(model, tokenizer, embed_text(model, tokenizer, TEXT)) as soft:
+    with installed(model, SoftPrompt(tokenizer, embed_text(model, tokenizer, TEXT))) as soft:
         mine = torch.tensor(tokenizer.convert_tokens_to_ids(tokenizer.tokenize(soft.text)))
         batch = encoded(tokenizer, soft.text)
         # A repetition penalty looks the prompt's tokens up in the logits, which may have none.
@@ -158,12 +158,12 @@ def test_its_tokens_are_never_generated(spare: int) -> None:
 def test_the_next_prompt_takes_the_tokens_again_and_more() -> None:
     model, tokenizer = make_llama(), make_tokenizer()
     short, long = (embed_text(model, tokenizer, text) for text in ("Be kind.", TEXT))
-    with SoftPrompt(model, tokenizer, short):
+    with installed(model, SoftPrompt(tokenizer, short)):
         pass
     tokenizer.add_tokens(["<another>"])
     n_before = len(tokenizer)
     expected = logits(model, encoded(tokenizer, TEXT))
-    with SoftPrompt(model, tokenizer, long) as soft:
+    with installed(model, SoftPrompt(tokenizer, long)) as soft:
         torch.testing.assert_close(
             logits(model, encoded(tokenizer, soft.text)), expected, atol=1e-4, rtol=0
         )

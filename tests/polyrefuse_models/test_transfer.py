@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from polyrefuse_models.directions import figures
+from polyrefuse_models.commands.loaded_model import answers
 from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.directions.auto import find_direction
 from polyrefuse_models.directions.extract import cosines
 from polyrefuse_models.directions.geometry import geometry
+from polyrefuse_models.directions.geometry_pictures import geometry_layers_png, geometry_png
 from polyrefuse_models.directions.prompts import kinds_of, sample
 from polyrefuse_models.directions.transfer import Cell, transfer
+from polyrefuse_models.directions.transfer_pictures import cosine_png, transfer_png
 from polyrefuse_models.interventions import LayerOutOfRange, ablated
 from polyrefuse_models.wrappers.hf import BaselineHF
 from polyrefuse_shared.errors import UserError
@@ -37,13 +41,19 @@ def kept(mirror: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch) ->
     monkeypatch.setenv("POLYREFUSE_CACHE_DIR", str(folder))
 
 
+def transfer_of(
+    lm: BaselineHF, sources: list[str], targets: list[str], **settings: Any
+) -> dict[str, Any]:
+    return transfer(lm.chat_model, partial(answers, lm), sources, targets, **settings)
+
+
 def test_every_cell_is_the_ablated_model_s_own_rate(lm: BaselineHF, kept: None) -> None:
-    told = transfer(lm, LANGUAGES, ["de", "fr"], limit=5, max_gen_toks=8)
-    assert told["rule"] == "2505.17306"
-    assert [(c["source"], c["target"]) for c in told["cells"]] == [
+    document = transfer_of(lm, LANGUAGES, ["de", "fr"], limit=5, max_gen_toks=8)
+    assert document["rule"] == "2505.17306"
+    assert [(c["source"], c["target"]) for c in document["cells"]] == [
         ("en", "de"), ("en", "fr"), ("de", "de"), ("de", "fr"),
     ]  # fmt: skip
-    assert [(c["source"], c["n"]) for c in told["baseline"]] == [(None, 5), (None, 5)]
+    assert [(c["source"], c["n"]) for c in document["baseline"]] == [(None, 5), (None, 5)]
 
     from lm_eval.api.instance import Instance
 
@@ -54,12 +64,12 @@ def test_every_cell_is_the_ablated_model_s_own_rate(lm: BaselineHF, kept: None) 
     ]
     german = find_direction(lm.chat_model, sample(language="de"))
     with ablated(lm.model, german.direction):
-        answers = lm.generate_until(requests)
-    hits = sum(judge_response(a, "fr").label is Label.COMPLIANCE for a in answers)
-    assert told["cells"][3]["hits"] == hits
-    assert told["directions"]["de"]["sha256"] == german.sha256
-    assert figures.transfer_png(told).startswith(b"\x89PNG")
-    assert figures.cosine_png(told).startswith(b"\x89PNG")
+        responses = lm.generate_until(requests)
+    hits = sum(judge_response(a, "fr").label is Label.COMPLIANCE for a in responses)
+    assert document["cells"][3]["hits"] == hits
+    assert document["directions"]["de"]["sha256"] == german.sha256
+    assert transfer_png(document).startswith(b"\x89PNG")
+    assert cosine_png(document).startswith(b"\x89PNG")
 
 
 def test_every_language_is_checked_before_the_first_extraction(
@@ -71,13 +81,13 @@ def test_every_language_is_checked_before_the_first_extraction(
     monkeypatch.setattr("polyrefuse_models.directions.transfer.find_direction", extract)
     for sources, targets in ((["en", "xx"], ["de"]), (["en"], ["de", "xx"])):
         with pytest.raises(UserError, match="no language 'xx'"):
-            transfer(lm, sources, targets)
+            transfer_of(lm, sources, targets)
 
 
 def test_a_rate_carries_its_wilson_interval() -> None:
     # Wilson 1927; e.g. Newcombe 1998 (two-sided intervals for a single proportion), 81 of 263.
-    told = Cell("en", "de", hits=81, n=263, undecided=0, degenerate=0).record()
-    assert (round(told["low"], 4), round(told["high"], 4)) == (0.2553, 0.3662)
+    record = Cell("en", "de", hits=81, n=263, undecided=0, degenerate=0).record()
+    assert (round(record["low"], 4), round(record["high"], 4)) == (0.2553, 0.3662)
 
 
 def test_cosines() -> None:
@@ -90,8 +100,8 @@ def test_cosines() -> None:
 def test_projections_are_those_of_the_states(lm: BaselineHF, kept: None) -> None:
     chat = lm.chat_model
     direction = find_direction(chat, sample(language="en"))
-    told, points = geometry(chat, direction, ["de"], limit=10)
-    assert set(told["languages"]) == set(points) == {"en", "de"}
+    document, points = geometry(chat, direction, ["de"], limit=10)
+    assert set(document["languages"]) == set(points) == {"en", "de"}
     position, layer = direction.metadata["position"], direction.metadata["layer"]
     unit = torch.nn.functional.normalize(direction.direction, dim=0)
     row = data.load("harmful", "de")[3]
@@ -99,15 +109,15 @@ def test_projections_are_those_of_the_states(lm: BaselineHF, kept: None) -> None
     with torch.no_grad():
         states = lm.model(input_ids=ids, output_hidden_states=True).hidden_states
     expected = (states[layer][0, position] @ unit).item()
-    de = told["languages"]["de"]
+    de = document["languages"]["de"]
     assert de["harmful"]["projections"][3] == pytest.approx(expected, abs=1e-4)
     # AUC is the share of pairs in the right order.
     up, down = (np.array(de[kind]["projections"]) for kind in ("harmful", "harmless"))
     pairs = (up[:, None] > down).mean() + 0.5 * (up[:, None] == down).mean()
     assert de["auc"] == pytest.approx(pairs, abs=1e-9)
-    assert told["languages"]["en"]["harmful_against_english"] == pytest.approx(1.0)
+    assert document["languages"]["en"]["harmful_against_english"] == pytest.approx(1.0)
     assert points["de"].shape == (20, 3)
-    assert figures.geometry_png(told, points).startswith(b"\x89PNG")
+    assert geometry_png(document, points).startswith(b"\x89PNG")
 
 
 def test_every_layer_s_figures_are_those_of_the_states(lm: BaselineHF, kept: None) -> None:
@@ -117,15 +127,15 @@ def test_every_layer_s_figures_are_those_of_the_states(lm: BaselineHF, kept: Non
     position, own = direction.metadata["position"], direction.metadata["layer"]
     passes: list[int] = []
     handle = lm.model.register_forward_hook(lambda _m, _a, out: passes.append(len(out.logits)))
-    told, _ = geometry(chat, direction, ["de", "ko"], limit=6)
+    document, _ = geometry(chat, direction, ["de", "ko"], limit=6)
     handle.remove()
     assert sum(passes) == 3 * 2 * 6
-    assert (told["schema"], list(told["languages"])) == (2, ["en", "de", "ko"])
-    assert "not whether it refuses" in told["meaning"]
-    assert [at["layer"] for at in told["layers"]] == [0, 1, 2, 3]
+    assert (document["schema"], list(document["languages"])) == (2, ["en", "de", "ko"])
+    assert "not whether it refuses" in document["meaning"]
+    assert [at["layer"] for at in document["layers"]] == [0, 1, 2, 3]
 
     states = {}
-    for language in told["languages"]:
+    for language in document["languages"]:
         prompts = [
             row.prompt for kind in kinds_of("polyrefuse") for row in data.load(kind, language)[:6]
         ]
@@ -137,7 +147,7 @@ def test_every_layer_s_figures_are_those_of_the_states(lm: BaselineHF, kept: Non
             rows.append([state[0, position].double().numpy() for state in hidden[:4]])
         states[language] = np.array(rows)
     unit = direction.direction.double().numpy()
-    for at in told["layers"][1:]:
+    for at in document["layers"][1:]:
         differences = {}
         for language, of_layer in at["languages"].items():
             x = states[language][:, at["layer"]]
@@ -149,14 +159,14 @@ def test_every_layer_s_figures_are_those_of_the_states(lm: BaselineHF, kept: Non
         expected = [[a @ b for b in differences.values()] for a in differences.values()]
         np.testing.assert_allclose(at["cosine"], expected, atol=1e-3)
     # A token of the template is the same after every prompt where the model has read nothing yet.
-    first = told["layers"][0]
+    first = document["layers"][0]
     assert first["languages"]["de"] == {"auc": None, "silhouette": None}
     assert first["cosine"] == [[None] * 3] * 3
-    for language, one in told["languages"].items():
-        here = told["layers"][own]["languages"][language]
+    for language, one in document["languages"].items():
+        here = document["layers"][own]["languages"][language]
         assert here == {name: one[name] for name in ("auc", "silhouette")}
-    json.dumps(told, allow_nan=False)
-    assert figures.geometry_layers_png(told).startswith(b"\x89PNG")
+    json.dumps(document, allow_nan=False)
+    assert geometry_layers_png(document).startswith(b"\x89PNG")
 
 
 def silhouette(x: np.ndarray, n: int) -> float:
@@ -199,11 +209,11 @@ def test_a_place_where_all_prompts_are_alike(lm: BaselineHF, mirror: Path) -> No
 def test_what_is_undefined_is_null(lm: BaselineHF, mirror: Path) -> None:
     """Without a template the last token is the prompt's, the full stop of all of English's."""
     chat = replace(lm.chat_model, render=lambda prompt: "." if prompt.isascii() else prompt)
-    told, points = geometry(chat, at(-1, 0), ["ko"], limit=3)
-    assert told["languages"]["ko"]["harmful_against_english"] is None
-    assert told["languages"]["en"]["auc"] == 0.5
-    json.dumps(told, allow_nan=False)
-    assert figures.geometry_png(told, points).startswith(b"\x89PNG")
+    document, points = geometry(chat, at(-1, 0), ["ko"], limit=3)
+    assert document["languages"]["ko"]["harmful_against_english"] is None
+    assert document["languages"]["en"]["auc"] == 0.5
+    json.dumps(document, allow_nan=False)
+    assert geometry_png(document, points).startswith(b"\x89PNG")
 
 
 def test_states_that_are_not_finite_are_told(lm: BaselineHF, mirror: Path) -> None:
@@ -218,6 +228,6 @@ def test_states_that_are_not_finite_are_told(lm: BaselineHF, mirror: Path) -> No
 
 def test_an_unknown_data_set(lm: BaselineHF) -> None:
     with pytest.raises(UserError, match="dataset=foo is not known; use one of polyrefuse"):
-        transfer(lm, ["en"], ["en"], dataset="foo")
+        transfer_of(lm, ["en"], ["en"], dataset="foo")
     with pytest.raises(UserError, match="dataset=foo is not known"):
         geometry(lm.chat_model, at(-1, 1), ["de"], dataset="foo")

@@ -1,4 +1,4 @@
-"""Pictures of a training, as PNG bytes."""
+"""Pictures of a training, as PNG: its losses, and the states that it moved."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polyrefuse_models.mcd.loss import Terms
-from polyrefuse_shared import pictures as picture
+from polyrefuse_shared import pictures
+from polyrefuse_shared.pictures import PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,22 +16,24 @@ if TYPE_CHECKING:
     from polyrefuse_models.mcd.probes import Probe
     from polyrefuse_models.mcd.train import Trained
 
-KINDS = ((0, "harmful", "#d55e00", "x"), (1, "harmless", "#0072b2", "o"))
-"""Label, name, colour (safe for colour-blind readers), marker."""
+KINDS = ((0, "harmful", PALETTE["vermilion"], "x"), (1, "harmless", PALETTE["blue"], "o"))
+"""Label, name, colour and marker of each kind of anchor."""
 
 
 def training_png(trained: Trained) -> bytes:
     """A panel a term, by step."""
-    figure = picture.figure((8, 8))
+    figure = pictures.figure((8, 8))
     axes = figure.subplots(len(Terms._fields), 1, sharex=True)
     steps = np.arange(1, len(trained.losses) + 1)
     for axis, name in zip(axes, Terms._fields, strict=True):
-        axis.plot(steps, [getattr(step, name) for step in trained.losses], color="#0072b2", lw=1)
+        axis.plot(
+            steps, [getattr(step, name) for step in trained.losses], color=PALETTE["blue"], lw=1
+        )
         axis.set_ylabel(name)
     axes[-1].set_xlabel("step")
-    told = trained.prompt.metadata
-    figure.suptitle(f"{told['model']}: {', '.join(told['languages'])}", fontsize="medium")
-    return picture.png(figure)
+    metadata = trained.prompt.metadata
+    figure.suptitle(f"{metadata['model']}: {', '.join(metadata['languages'])}", fontsize="medium")
+    return pictures.png(figure)
 
 
 def states_png(trained: Trained) -> bytes:
@@ -38,14 +41,14 @@ def states_png(trained: Trained) -> bytes:
 
     Lines show where a probe is undecided in that plane, the other two components at their mean.
     """
-    figure = picture.figure((8, 0.8 + 3.2 * len(trained.before)))
+    figure = pictures.figure((8, 0.8 + 3.2 * len(trained.before)))
     axes = figure.subplots(len(trained.before), 2, sharex=True, sharey=True, squeeze=False)
     labels = trained.labels.numpy()
     for row, language in zip(axes, trained.before, strict=True):
-        for axis, (when, found) in zip(
+        for axis, (when, coordinates) in zip(
             row, (("before", trained.before), ("after", trained.after)), strict=True
         ):
-            points = found[language].numpy()
+            points = coordinates[language].numpy()
             for label, name, colour, marker in KINDS:
                 kind = points[labels == label]
                 axis.scatter(
@@ -62,7 +65,7 @@ def states_png(trained: Trained) -> bytes:
         f"{trained.prompt.metadata['model']}: last states, first two principal components",
         fontsize="medium",
     )
-    return picture.png(figure)
+    return pictures.png(figure)
 
 
 def _boundary(axis: Axes, probe: Probe, name: str, style: str) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of transfer and geometry, as PNG bytes."""
+"""Pictures of a geometry, as PNG: each language's prompts in one plane, and by layer."""
 
 from __future__ import annotations
 
@@ -7,61 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polyrefuse_shared import pictures as picture
+from polyrefuse_shared import pictures
+from polyrefuse_shared.pictures import PALETTE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
+    from collections.abc import Callable
 
 APART = "AUC says whether harmful prompts are told from harmless ones, not whether they are refused"
 """Stands in every picture that has an AUC."""
 
-# Okabe and Ito's, which colour-blind readers can tell apart; in two styles they are as many as
-# there are languages.
-COLOURS = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7")
-
-
-def transfer_png(document: dict[str, Any]) -> bytes:
-    """Attack success by source and target language, the unablated model on top."""
-    rows = ["none", *document["sources"]]
-    values = [[cell["asr"] for cell in document["baseline"]]]
-    n = len(document["targets"])
-    cells = [cell["asr"] for cell in document["cells"]]
-    values += [cells[start : start + n] for start in range(0, len(cells), n)]
-    return _heat_map(
-        np.array(values),
-        rows,
-        document["targets"],
-        title=f"Attack success rate, {document['model']}",
-        labels=("direction ablated, from", "prompts in"),
-        limits=(0.0, 1.0),
-    )
-
-
-def cosine_png(document: dict[str, Any]) -> bytes:
-    """Cosine between the languages' directions."""
-    at = document["cosine_at"]
-    return _heat_map(
-        np.array(document["cosine"]),
-        document["sources"],
-        document["sources"],
-        title=f"Cosine of directions at position {at['position']}, layer {at['layer']}",
-        labels=("", ""),
-        limits=(-1.0, 1.0),
-    )
-
 
 def geometry_png(document: dict[str, Any], points: dict[str, np.ndarray]) -> bytes:
     """A panel a language: harmful and harmless prompts in the plane of all languages' states."""
-    figure = picture.figure((11, 2.6 * (-(-len(points) // 5)) + 0.6))
+    figure = pictures.figure((11, 2.6 * (-(-len(points) // 5)) + 0.6))
     axes = figure.subplots(-(-len(points) // 5), 5, sharex=True, sharey=True, squeeze=False)
     for axis, (language, placed) in zip(axes.flat, points.items(), strict=False):
-        for harmful, colour, marker in ((1, "#d55e00", "x"), (0, "#0072b2", ".")):
+        for harmful, colour, marker in ((1, PALETTE["vermilion"], "x"), (0, PALETTE["blue"], ".")):
             chosen = placed[placed[:, 2] == harmful]
             name = "harmful" if harmful else "harmless"
             axis.scatter(chosen[:, 0], chosen[:, 1], s=12, c=colour, marker=marker, label=name)
-        told = document["languages"][language]
-        axis.set_title(f"{language}: AUC {told['auc']:.2f}", fontsize="small")
+        auc = document["languages"][language]["auc"]
+        axis.set_title(f"{language}: AUC {auc:.2f}", fontsize="small")
     for unused in axes.flat[len(points) :]:
         unused.set_axis_off()
     axes.flat[0].legend(fontsize="x-small")
@@ -70,7 +36,7 @@ def geometry_png(document: dict[str, Any], points: dict[str, np.ndarray]) -> byt
         f"layer {document['layer']}, first two principal components\n{APART}",
         fontsize="medium",
     )
-    return picture.png(figure)
+    return pictures.png(figure)
 
 
 def geometry_layers_png(document: dict[str, Any]) -> bytes:
@@ -86,7 +52,9 @@ def geometry_layers_png(document: dict[str, Any]) -> bytes:
             lambda at, name: at["cosine"][english][languages.index(name)],
         ),
     }
-    figure = picture.figure((8, 8))
+    # Each in two styles: as many as there are languages.
+    colours = list(PALETTE.values())
+    figure = pictures.figure((8, 8))
     axes = figure.subplots(len(panels), 1, sharex=True)
     for axis, (label, (nothing, value)) in zip(axes, panels.items(), strict=True):
         for index, language in enumerate(languages):
@@ -94,8 +62,8 @@ def geometry_layers_png(document: dict[str, Any]) -> bytes:
             axis.plot(
                 [at["layer"] for at in layers],
                 heights,
-                color=COLOURS[index % len(COLOURS)],
-                linestyle="-" if index < len(COLOURS) else "--",
+                color=colours[index % len(colours)],
+                linestyle="-" if index < len(colours) else "--",
                 marker=".",
                 label=language,
             )
@@ -111,30 +79,4 @@ def geometry_layers_png(document: dict[str, Any]) -> bytes:
         f"{document['model']}: residual states at position {document['position']}\n{APART}",
         fontsize="medium",
     )
-    return picture.png(figure)
-
-
-def _heat_map(
-    values: np.ndarray,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    *,
-    title: str,
-    labels: tuple[str, str],
-    limits: tuple[float, float],
-) -> bytes:
-    figure = picture.figure((2 + 0.5 * len(columns), 1.6 + 0.4 * len(rows)))
-    axis = figure.subplots()
-    # Safe for colour-blind readers, and the number stands in every cell.
-    image = axis.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto")
-    axis.set_xticks(range(len(columns)), columns)
-    axis.set_yticks(range(len(rows)), rows)
-    axis.set_ylabel(labels[0])
-    axis.set_xlabel(labels[1])
-    middle = sum(limits) / 2
-    for (row, column), value in np.ndenumerate(values):
-        colour = "black" if value > middle else "white"
-        axis.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
-    axis.set_title(title, fontsize="medium")
-    figure.colorbar(image)
-    return picture.png(figure)
+    return pictures.png(figure)

@@ -18,11 +18,12 @@ from scipy.special import expit
 from polyrefuse_models.mcd.probes import LEAST_GAIN, SPLITS, Probe, cross_entropy
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
 LEARNING_RATE, WEIGHT_DECAY = 1e-4, 1e-2
 DECAYS, EPSILON = (0.9, 0.999), 1e-8
-"""AdamW's; the published code gives the learning rate and leaves the rest as torch has it."""
+"""The settings of AdamW: the published code gives the learning rate, and torch's defaults hold for
+the rest."""
 
 MOST_STEPS = 10_000
 PATIENCE = 3
@@ -45,7 +46,7 @@ def published(
     """
     order = list(range(len(points)))
     random.Random(seed).shuffle(order)
-    splits = np.array_split(order, min(SPLITS, len(order)))
+    splits = np.array_split(np.array(order), min(SPLITS, len(order)))
     beginnings = _beginnings(points.shape[1], seed)
     refusal = [descend(points, not_refused, held, next(beginnings)) for held in splits]
     harmfulness = descend(points, harmless, splits[-1], next(beginnings))
@@ -55,7 +56,7 @@ def published(
 def descend(
     points: Float[np.ndarray, "n d"],
     labels: Float[np.ndarray, "n"],
-    held_out: list[int],
+    held_out: Int[np.ndarray, "m"],
     beginning: Float[np.ndarray, "d+1"],
 ) -> tuple[Float[np.ndarray, "d+1"], float]:
     """Weights with the bias behind them, as of the last step with a gain, and their held-out loss.
@@ -91,7 +92,8 @@ def descend(
 
 
 def _beginnings(dimensions: int, seed: int) -> Iterator[Float[np.ndarray, "d+1"]]:
-    """What `torch.nn.Linear(dimensions, 1)` begins with, one after the other."""
+    """The weights and the bias that `torch.nn.Linear(dimensions, 1)` begins with, one layer after
+    the other."""
     generator = torch.Generator().manual_seed(seed)
     bound = 1 / math.sqrt(dimensions)
     while True:

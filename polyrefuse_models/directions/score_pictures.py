@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from polyrefuse_models.directions.select import DEFAULT, RULES, Candidate
-from polyrefuse_shared import pictures as picture
+from polyrefuse_shared import pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,25 +32,25 @@ def scores_png(direction: Direction) -> bytes:
 
     A ring marks the choice; grey are the layers that the rule does not look at, dashed its limits.
     """
-    told = direction.metadata
-    shown = [
+    metadata = direction.metadata
+    computed = [
         name
         for name in PANELS
         if any(getattr(candidate, name) is not None for candidate in direction.scores)
     ]
-    figure = picture.figure((8, 0.6 + 2.6 * len(shown)))
-    axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
-    for axis, name in zip(axes, shown, strict=True):
+    figure = pictures.figure((8, 0.6 + 2.6 * len(computed)))
+    axes = figure.subplots(len(computed), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, name in zip(axes, computed, strict=True):
         _panel(axis, direction, name)
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
     axes[-1].set_xlabel("layer at whose input the direction was read")
     axes[0].legend(title="position", fontsize="small", title_fontsize="small")
     figure.suptitle(
-        f"{told.get('model')}, {told.get('source_lang')}: position {told.get('position')}, "
-        f"layer {told.get('layer')}",
+        f"{metadata.get('model')}, {metadata.get('source_lang')}: "
+        f"position {metadata.get('position')}, layer {metadata.get('layer')}",
         fontsize="medium",
     )
-    return picture.png(figure)
+    return pictures.png(figure)
 
 
 def _panel(axis: Axes, direction: Direction, name: str) -> None:
@@ -70,7 +70,7 @@ def _panel(axis: Axes, direction: Direction, name: str) -> None:
     for at in direction.scores:
         if (at.position, at.layer) == _chosen(direction):
             axis.plot(at.layer, _height(at, name), "o", mfc="none", mec="black", ms=10)
-    rule = RULES.get(direction.metadata.get("rule"), DEFAULT)
+    rule = RULES.get(direction.metadata.get("rule", DEFAULT.name), DEFAULT)
     axis.axvspan(rule.layers(n_layers) - 0.5, n_layers - 0.5, color="0.93", zorder=0)
     axis.set_xlim(-0.5, n_layers - 0.5)
     axis.set_ylabel(label, fontsize="small")

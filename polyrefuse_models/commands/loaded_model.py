@@ -1,0 +1,67 @@
+"""The model that a sub-command runs: loading it, and having it answer prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from polyrefuse_shared.errors import UserError
+
+if TYPE_CHECKING:
+    from polyrefuse_models.wrappers.hf import BaselineHF
+    from polyrefuse_tasks.data import Row
+
+
+def load(
+    model: str | None,
+    batch_size: int,
+    device: str | None,
+    dtype: str,
+    system: str,
+    system_file: str | None,
+) -> BaselineHF:
+    """Load the model as lm-eval would.
+
+    Raises:
+        UserError: it cannot be loaded; the message has the loader's first line.
+    """
+    import torch
+
+    from polyrefuse_models.bundled import ORGANISM
+    from polyrefuse_models.wrappers.hf import BaselineHF
+
+    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise UserError(f"--dtype {dtype} is not a type of torch's; use auto, float32 or bfloat16.")
+    try:
+        return BaselineHF(
+            pretrained=model,
+            batch_size=batch_size,
+            device=device,
+            dtype=dtype,
+            system=system,
+            system_file=system_file,
+        )
+    except UserError:
+        raise
+    except Exception as error:
+        # Each of torch, transformers, accelerate and safetensors raises its own.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"--model {model or ORGANISM} cannot be loaded: {reason}") from error
+
+
+def answers(lm: BaselineHF, rows: Sequence[Row], max_gen_toks: int) -> list[str]:
+    """Greedy answers to the prompts of some rows, generated as in an evaluation."""
+    from lm_eval.api.instance import Instance
+
+    settings: dict[str, Any] = {"until": [], "do_sample": False, "max_gen_toks": max_gen_toks}
+    requests = [
+        Instance(
+            "generate_until",
+            doc={"id": row.id},
+            arguments=(row.prompt, dict(settings)),
+            idx=0,
+            metadata=(f"transfer_{row.language}", index, 1),
+        )
+        for index, row in enumerate(rows)
+    ]
+    return lm.generate_until(requests, disable_tqdm=True)

@@ -1,0 +1,16 @@
+"""Which blocks of a model an intervention may name."""
+
+from polyrefuse_shared.errors import UserError
+
+
+class LayerOutOfRange(UserError):
+    """A layer that the model does not have."""
+
+
+def check_layers(layers: range, n_layers: int) -> None:
+    """Raises LayerOutOfRange unless `layers` is a run of blocks of a model with `n_layers`."""
+    if not 0 <= layers.start < layers.stop <= n_layers:
+        wanted = f"{layers.start}-{layers.stop - 1}" if len(layers) > 1 else f"{layers.start}"
+        raise LayerOutOfRange(
+            f"layer {wanted} is not in the model, whose layers are 0-{n_layers - 1}."
+        )

@@ -1,0 +1,76 @@
+"""How a soft prompt is trained: this package's settings, and those of the published code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from polyrefuse_models.mcd.loss import Terms
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a soft prompt is trained. The defaults are this package's.
+
+    `PRESETS` has the published code's as well, so far as they can be had here; docs/mcd.md lists
+    the differences.
+
+    Attributes:
+        weights: of the four terms.
+        learning_rate: of the optimiser, AdamW.
+        pivot: basis, probes and base logits are the first language's for all, as in the paper's
+            code; otherwise the first two are fitted on every language and each has its own base.
+        mixed: the languages in one batch, instead of one after the other.
+        reshuffled: every epoch has an order of its own; otherwise each language has the orders of
+            the first one.
+        init: the safety prompt in words that it begins with, a name of `SAFETY_PROMPTS`.
+        epochs: over each language's anchors.
+        batch_size: anchors a step.
+        clip: greatest norm of the gradient.
+        precision: of the vectors in training; "model" is what the model computes in.
+        probes: how they are fitted: by regularised regression, or by the published code's gradient
+            descent.
+        labels: how answers are judged: by the native judge, or by the published code's rule.
+        answers: sampled for a soft label.
+        max_new_tokens: most tokens of such an answer.
+        seed: of sampling, splits and order.
+    """
+
+    weights: Terms = Terms(refusal=1.0, harmfulness=1e-2, norm=1.0, multilingual=1e-3)
+    learning_rate: float = 3e-4
+    pivot: bool = False
+    mixed: bool = True
+    reshuffled: bool = True
+    init: str = "mistral"
+    epochs: int = 5
+    batch_size: int = 10
+    clip: float = 1.0
+    precision: Literal["float32", "model"] = "float32"
+    probes: Literal["regularised", "published"] = "regularised"
+    labels: Literal["native", "published"] = "native"
+    answers: int = 20
+    max_new_tokens: int = 128
+    seed: int = 0
+
+    def fitted(self, languages: tuple[str, ...]) -> tuple[str, ...]:
+        """The languages that basis and probes are fitted on."""
+        return languages[:1] if self.pivot else languages
+
+
+PRESETS: dict[str, Settings] = {
+    "default": Settings(),
+    "paper": Settings(
+        weights=Terms(refusal=1.0, harmfulness=1e-2, norm=1e-3, multilingual=1e-3),
+        learning_rate=1e-3,
+        pivot=True,
+        mixed=False,
+        reshuffled=False,
+        init="default",
+        precision="model",
+        probes="published",
+        labels="published",
+        answers=25,
+        max_new_tokens=300,
+    ),
+}
+"""What `--preset` names."""

@@ -1,0 +1,266 @@
+"""What each of lm-eval's model names asks for: its arguments, and the interventions they become.
+
+An engine reads the arguments before it loads a model, so that a mistake in them is told at once,
+and has them fitted to the model that was loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from polyrefuse_models.anatomy import decoder_blocks
+from polyrefuse_models.interventions import Ablation, Addition, Intervention, check_layers
+from polyrefuse_models.interventions.ablation import METHODS, settle_layers, settle_method
+from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
+from polyrefuse_models.wrappers.direction_arguments import (
+    AskedDirection,
+    DirectionArguments,
+    another_system_text,
+    parse_layer,
+    parse_layers,
+    provenance,
+    warnings_of,
+    without_effect,
+)
+from polyrefuse_models.wrappers.prompt_arguments import AskedPrompt, read_prompt
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.lm_eval_internals import asked_of_lm_eval
+from polyrefuse_shared.log import logger
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from polyrefuse_models.chat_model import ChatModel
+    from polyrefuse_models.directions.artifact import Direction
+
+Arguments = dict[str, Any]
+"""A model's arguments by name; what is read is taken out of them."""
+
+
+class Engine(Protocol):
+    """What fitting needs of an engine that has loaded its model.
+
+    Attributes:
+        model: as loaded.
+        tokenizer: the model's.
+        chat_model: the model as direction extraction sees it.
+        own_model: whether it was loaded for this measurement, so that its weights may be edited.
+        warn: keeps a sentence for the results.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    warn: Callable[[str], None]
+
+    @property
+    def chat_model(self) -> ChatModel: ...
+
+    @property
+    def own_model(self) -> bool: ...
+
+
+class Nothing:
+    """No intervention: `baseline-hf`."""
+
+    def __init__(self, arguments: Arguments, pretrained: object) -> None:
+        """Nothing is taken out of `arguments`."""
+
+    def fit(self, engine: Engine) -> list[Intervention]:
+        """No interventions."""
+        return []
+
+
+class AskedMcd:
+    """A safety prompt: a soft one (2505.11835), or one in words: `mcd-hf`.
+
+    The argument is `prompt`: the folder of a soft prompt or of a PEFT prompt-tuning checkpoint, or
+    the name of a safety prompt in words.
+
+    Raises:
+        UserError: no prompt is given, or none that can be used with the other arguments.
+    """
+
+    def __init__(self, arguments: Arguments, pretrained: object) -> None:
+        prompt = _take_prompt(arguments)
+        if prompt is None:
+            raise UserError(
+                "mcd-hf needs prompt=: the folder of a soft prompt, or one of "
+                f"{', '.join(SAFETY_PROMPTS)}."
+            )
+        self.prompt = prompt
+
+    def fit(self, engine: Engine) -> list[Intervention]:
+        """The prompt for the engine's model.
+
+        Raises:
+            BadPrompt: it does not fit.
+        """
+        self.prompt.check(engine.model)
+        return [self.prompt.fit(engine.model, engine.tokenizer)]
+
+
+class _AskedDirected:
+    """What ablation and addition share: a direction, and a prompt beside it.
+
+    "auto" extracts from the model as it was loaded, without the prompt.
+
+    Attributes:
+        direction: known once the arguments were fitted to a model.
+    """
+
+    direction: Direction
+
+    def __init__(self, arguments: Arguments, pretrained: object) -> None:
+        self._asked = AskedDirection(DirectionArguments.taken_from(arguments), pretrained)
+        self._prompt = _take_prompt(arguments)
+
+    def fit(self, engine: Engine) -> list[Intervention]:
+        """The interventions for the engine's model.
+
+        Raises:
+            UserError: no usable direction, or something does not fit the model.
+        """
+        self.settle(engine)
+        if self._prompt is not None:
+            self._prompt.check(engine.model)
+        chat = engine.chat_model
+        self.direction = self._asked.find(chat)
+        now = asked_of_lm_eval("system_instruction") or chat.system["system_text"]
+        if sentence := another_system_text(self.direction, now):
+            engine.warn(sentence)
+        first, without = self.intervene()
+        if self._prompt is None:
+            return [first]
+        return [first, self._prompt.fit(engine.model, engine.tokenizer, without)]
+
+    def settle(self, engine: Engine) -> None:
+        """Fit the settings to the model before a direction is extracted.
+
+        Raises:
+            UserError: they do not fit.
+        """
+        raise NotImplementedError
+
+    def intervene(self) -> tuple[Intervention, Any]:
+        """What is done with the direction, and the direction that a prompt shall be free of."""
+        raise NotImplementedError
+
+
+class AskedAblation(_AskedDirected):
+    """The refusal direction ablated (2505.17306, eq. 3): `ablated-hf`.
+
+    The arguments are those of `DirectionArguments`, where `coefficient` is the share of the
+    component that is removed, `prompt` as of `AskedMcd` but not needed, and
+
+    - `method`: "hooks" on every write to the residual stream, "weights" that cannot write along the
+      direction, or "auto": weights where they are exact and the model was loaded here;
+    - `layers`: blocks to ablate in, such as "3-8"; "all" of them and the embedding by default.
+
+    Raises:
+        UserError: no usable direction or prompt, or an argument that is not known.
+    """
+
+    def __init__(self, arguments: Arguments, pretrained: object) -> None:
+        self._method = arguments.pop("method", "auto")
+        if self._method not in METHODS:
+            raise UserError(f"method={self._method} is not known; use one of {', '.join(METHODS)}.")
+        self._layers = parse_layers(arguments.pop("layers", "all"))
+        super().__init__(arguments, pretrained)
+
+    def settle(self, engine: Engine) -> None:
+        """Check the layers, and choose the method where that is left open.
+
+        Raises:
+            LayerOutOfRange: the model has no such layers.
+            NotExact: method=weights would not be exact.
+        """
+        self._layers = settle_layers(engine.model, self._layers)
+        self._method = settle_method(
+            engine.model,
+            self._method,
+            coefficient=self._asked.coefficient,
+            layers=self._layers,
+            own_model=engine.own_model,
+        )
+
+    def intervene(self) -> tuple[Intervention, Any]:
+        """The ablation; by weights, a prompt has to be free of the direction itself."""
+        ablation = Ablation(
+            self.direction.direction,
+            coefficient=self._asked.coefficient,
+            layers=self._layers,
+            method=self._method,
+            provenance=provenance(self.direction, warnings_of(self.direction)),
+        )
+        return ablation, self.direction.direction if self._method == "weights" else None
+
+
+class AskedAddition(_AskedDirected):
+    """The refusal direction added at one layer (2505.17306, eq. 2): `refusal-added-hf`.
+
+    The arguments are those of `DirectionArguments`, where `coefficient` is the multiple of the
+    direction that is added, `prompt` as of `AskedMcd` but not needed, and `layer`: the block at
+    whose input it is added; the direction's own by default.
+
+    Raises:
+        UserError: no usable direction or prompt, or a layer that is no number.
+    """
+
+    def __init__(self, arguments: Arguments, pretrained: object) -> None:
+        layer = arguments.pop("layer", None)
+        self._layer = None if layer is None else parse_layer(layer)
+        super().__init__(arguments, pretrained)
+
+    def settle(self, engine: Engine) -> None:
+        """Check a layer that was given.
+
+        Raises:
+            LayerOutOfRange: the model has no such layer.
+        """
+        if self._layer is not None:
+            check_layers(range(self._layer, self._layer + 1), len(decoder_blocks(engine.model)))
+
+    def intervene(self) -> tuple[Intervention, Any]:
+        """The addition, with a warning where it is known to have no effect.
+
+        Raises:
+            UserError: no layer is known.
+        """
+        layer = self._layer
+        if layer is None:
+            layer = self.direction.metadata.get("layer")
+        if layer is None:
+            raise UserError("A direction from a bare file has no layer; give layer=N.")
+        ineffective = without_effect(self.direction)
+        for warning in ineffective:
+            logger.warning("%s.", warning)
+        addition = Addition(
+            self.direction.direction,
+            layer,
+            coefficient=self._asked.coefficient,
+            provenance=provenance(self.direction, warnings_of(self.direction) + ineffective),
+        )
+        return addition, None
+
+
+class Asked(Protocol):
+    """A model name's arguments, taken out of those of the model."""
+
+    def __init__(self, arguments: Arguments, pretrained: object) -> None: ...
+
+    def fit(self, engine: Engine) -> list[Intervention]: ...
+
+
+def _take_prompt(arguments: Arguments) -> AskedPrompt | None:
+    """What `prompt` names, taken out of a model's arguments.
+
+    Raises:
+        UserError: it cannot be used, or not with the other arguments.
+    """
+    given = arguments.pop("prompt", None)
+    if given is None:
+        return None
+    prompt = read_prompt(given)
+    prompt.check_beside(arguments)
+    return prompt

@@ -1,0 +1,154 @@
+"""The argument that asks for a safety prompt, and the intervention that it asks for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from polyrefuse_models.anatomy import input_device, width
+from polyrefuse_models.interventions import SoftPrompt, SystemText, ablate
+from polyrefuse_models.mcd import artifact
+from polyrefuse_models.mcd.artifact import BadPrompt, Prompt
+from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
+from polyrefuse_models.system import checksum
+from polyrefuse_shared.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class AskedPrompt:
+    """What `prompt=` names.
+
+    Attributes:
+        name: as it was given; of a folder its whole path.
+        source: where it came from.
+        content: words, or vectors.
+    """
+
+    name: str
+    source: Literal["text", "soft", "peft"]
+    content: str | Prompt
+
+    def check_beside(self, arguments: Mapping[str, Any]) -> None:
+        """
+        Raises:
+            UserError: a model's other arguments do not go with it.
+        """
+        if arguments.get("truncation"):
+            raise UserError(
+                "truncation=True cuts off the beginning, where prompt= stands; give one of them."
+            )
+        if self.source == "text" and arguments.get("system_file"):
+            raise UserError(
+                f"prompt={self.name} is a system text in words, and so is the system file "
+                f"{arguments['system_file']}; give one of them."
+            )
+
+    def check(self, model: PreTrainedModel) -> None:
+        """Refuse vectors that do not fit a model, and warn of those of another one.
+
+        Raises:
+            BadPrompt: they do not fit.
+        """
+        if isinstance(self.content, Prompt):
+            self.content.check(width(model), f"prompt={self.name}")
+            self.content.warn_of_another_model(model.config)
+
+    def fit(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        without: Float[Tensor, "d"] | None = None,
+    ) -> SoftPrompt | SystemText:
+        """The intervention for a model.
+
+        Args:
+            model: what its vectors are put into.
+            tokenizer: the model's; gets the tokens that vectors stand for.
+            without: direction that its vectors shall have no component along; any scale. Where
+                weights are ablated the embedding cannot write along it, and these still could.
+
+        """
+        name = f"prompt={self.name}"
+        if isinstance(self.content, str):
+            return SystemText(name, self.content, self.identity())
+        vectors = self.content.vectors
+        if without is not None:
+            wide = without.cpu().double()
+            vectors = ablate(vectors, wide / wide.norm())
+        return SoftPrompt(
+            tokenizer,
+            vectors.to(input_device(model)),
+            name=name,
+            foremost=self.source == "peft",
+            provenance=self.identity(),
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """What results say of it."""
+        if isinstance(self.content, Prompt):
+            metadata, sha256 = self.content.metadata, self.content.sha256
+        else:
+            metadata, sha256 = {}, checksum(self.content)
+        return {
+            "prompt": self.name,
+            "prompt_source": self.source,
+            "prompt_sha256": sha256,
+            "prompt_dataset": metadata.get("dataset"),
+            "prompt_langs": metadata.get("languages"),
+            "prompt_settings": metadata.get("settings"),
+            "prompt_overlap": metadata.get("anchors", {}).get("overlap"),
+        }
+
+
+def read_prompt(given: str) -> AskedPrompt:
+    """A safety prompt's name, an artifact's folder, or a PEFT prompt-tuning checkpoint's.
+
+    Raises:
+        BadPrompt: it is none of these.
+    """
+    if given in SAFETY_PROMPTS:
+        return AskedPrompt(given, "text", SAFETY_PROMPTS[given])
+    folder = Path(str(given))
+    if not folder.is_dir():
+        raise BadPrompt(
+            f"prompt={given} is no folder; give a soft prompt's, a PEFT prompt-tuning "
+            f"checkpoint's, or one of {', '.join(SAFETY_PROMPTS)}."
+        )
+    name = str(folder.resolve())
+    if (folder / "adapter_config.json").is_file():
+        return AskedPrompt(name, "peft", _read_checkpoint(folder))
+    return AskedPrompt(name, "soft", artifact.load(folder))
+
+
+def _read_checkpoint(folder: Path) -> Prompt:
+    """The vectors of a PEFT prompt-tuning checkpoint, and the model that they were trained for.
+
+    Raises:
+        BadPrompt: another kind of adapter, or one that cannot be read.
+    """
+    from peft.utils import load_peft_weights
+
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        kind = config.get("peft_type")
+        vectors = load_peft_weights(str(folder), device="cpu").get("prompt_embeddings")
+    except Exception as error:
+        # peft, safetensors and torch's unpickler each raise their own.
+        raise BadPrompt(
+            f"prompt={folder} is no PEFT checkpoint that can be read: {error}."
+        ) from None
+    if kind != "PROMPT_TUNING" or vectors is None:
+        raise BadPrompt(
+            f"prompt={folder} is a PEFT checkpoint of kind {kind}; give one of PROMPT_TUNING, "
+            "or give this one as peft=."
+        )
+    told = {"model": config.get("base_model_name_or_path"), "revision": config.get("revision")}
+    return Prompt(vectors, {key: value for key, value in told.items() if value})

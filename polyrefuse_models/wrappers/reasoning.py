@@ -1,0 +1,104 @@
+"""Reasoning in what a model writes: where it ends, and how a judge can tell it from the answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from polyrefuse_tasks.judges.reasoning import (
+    closing_of,
+    marks_in,
+    marks_of_vocabulary,
+    opened_in,
+    without_tokens,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+THINK = "<think>"
+"""How reasoning opens in what leaves an engine; the judges remove it."""
+
+Decode = Callable[..., str]
+"""An engine's own decoding: token ids -> text, with `skip_special_tokens`."""
+
+
+class ReasoningMarks:
+    """What marks a model's reasoning in its answers.
+
+    Args:
+        tokenizer: the model's.
+        end: the token that ends reasoning, by its text or its id; None where nobody said.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, end: str | int | None) -> None:
+        self._tokenizer = tokenizer
+        self.end = end
+
+    def decode(self, tokens: list[int], decode: Decode) -> str:
+        """The text of an answer; with a known `end`, what follows its reasoning.
+
+        Reasoning that never ended is left and marked, so that a judge can tell.
+        """
+        end = self.end
+        if end is None:
+            return self._with_marks(tokens, decode)
+        if isinstance(end, str):
+            # Where the mark is a special token, the decoded text has lost it.
+            end = self._tokenizer.get_added_vocab().get(end, end)
+        if isinstance(end, int):
+            if end not in tokens:
+                return THINK + decode(tokens).removeprefix(THINK)
+            last = len(tokens) - tokens[::-1].index(end)
+            return decode(tokens[last:]).lstrip()
+        text = decode(tokens)
+        if end not in text:
+            return THINK + text.removeprefix(THINK)
+        return text.split(end)[-1].lstrip()
+
+    def reopened(self, context: str, answer: str) -> str:
+        """Give an answer whose reasoning the template opened in the prompt its opening mark back.
+
+        With a known `end`, `decode` has removed the reasoning already.
+        """
+        return answer if self.end is not None else opened_in(context) + answer
+
+    def warning(self, model_name: str) -> str | None:
+        """A sentence where a model may reason and nobody said how its reasoning ends."""
+        if self.end is not None:
+            return None
+        named = self._tokenizer.chat_template or ""
+        templates = list(named.values()) if isinstance(named, dict) else [named]
+        marks_by_place = {
+            "chat template": [mark for template in templates for mark in marks_in(template)],
+            "vocabulary": marks_of_vocabulary(
+                [*self._tokenizer.all_special_tokens, *sorted(self._tokenizer.get_vocab())]
+            ),
+        }
+        places = " and the ".join(place for place, marks in marks_by_place.items() if marks)
+        if not places:
+            return None
+        marks = [mark for listed in marks_by_place.values() for mark in listed]
+        end = closing_of(marks)
+        return (
+            f"{model_name} may reason before it answers: its {places} has {marks[0]}. Its "
+            "reasoning is told from its answer by such marks in what it writes, and an answer "
+            "whose reasoning is cut at the token limit is undecided; give "
+            f"think_end_token={end or 'the token that ends its reasoning'} to have the reasoning "
+            "cut off there."
+        )
+
+    def _with_marks(self, tokens: list[int], decode: Decode) -> str:
+        """The text of an answer with those special tokens that are marks of reasoning.
+
+        Without them its reasoning could not be told from the answer.
+        """
+        text = decode(tokens)
+        whole = decode(tokens, skip_special_tokens=False)
+        if marks_in(whole) == marks_in(text):
+            return text
+        special = {token for token in self._tokenizer.all_special_tokens if token}
+        added: Any = self._tokenizer.added_tokens_decoder
+        special |= {token.content for token in added.values() if token.special}
+        return without_tokens(whole, re.compile("|".join(map(re.escape, special))))

@@ -1,0 +1,77 @@
+"""The folder of an artifact: whole or not at all, and one mistake for all that can be wrong."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from polyrefuse_models import artifact_folder
+from polyrefuse_models.artifact_folder import whole_folder
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.writing import CannotWrite
+
+
+class Unusable(UserError):
+    """A mistake of these tests' own."""
+
+
+def reading(folder: Path) -> AbstractContextManager[None]:
+    return artifact_folder.damage_as(Unusable, folder, kind="glorbon", remedy="make it anew")
+
+
+def test_what_is_written_can_be_read_by_others(tmp_path: Path) -> None:
+    artifact_folder.write(
+        tmp_path / "new",
+        tensors={"vectors.safetensors": {"one": torch.arange(3.0), "two": torch.ones(2, 2)}},
+        documents={"metadata.json": {"name": "Quend é"}, "scores.json": [float("nan"), None]},
+        pictures={"picture.png": b"\x89PNG"},
+    )
+    tensors = load_file(tmp_path / "new/vectors.safetensors")
+    assert torch.equal(tensors["one"], torch.tensor([0.0, 1.0, 2.0]))
+    assert torch.equal(tensors["two"], torch.ones(2, 2))
+    text = (tmp_path / "new/metadata.json").read_bytes().decode("utf-8")
+    assert "Quend é" in text and json.loads(text) == {"name": "Quend é"}
+    assert json.loads((tmp_path / "new/scores.json").read_text())[1] is None
+    assert (tmp_path / "new/picture.png").read_bytes() == b"\x89PNG"
+    assert len(list((tmp_path / "new").iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError(28, "No space left on device"), SafetensorError("No space left on device")]
+)
+def test_a_disk_that_fails_leaves_nothing(tmp_path: Path, failure: Exception) -> None:
+    full = "new cannot be written .No space left on device"
+    with pytest.raises(CannotWrite, match=full), whole_folder(tmp_path / "new") as draft:
+        (draft / "half").write_text("a half")
+        raise failure
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "is no glorbon: no metadata.json in it."),
+        (b"[]", "is no glorbon, or a damaged one: metadata.json is not an object; make it anew."),
+        (b"{", "is no glorbon, or a damaged one: Expecting property name"),
+        (b"\xff", "is no glorbon, or a damaged one: 'utf-8' codec"),
+        (b"[" * 200_000, "is no glorbon, or a damaged one: "),
+    ],
+)
+def test_bad_metadata_are_one_mistake(tmp_path: Path, content: bytes | None, sentence: str) -> None:
+    if content is not None:
+        (tmp_path / "metadata.json").write_bytes(content)
+    with pytest.raises(Unusable) as mistake, reading(tmp_path):
+        artifact_folder.read_metadata(tmp_path)
+    assert str(mistake.value).startswith(f"{tmp_path} {sentence}")
+
+
+def test_missing_tensors_are_named(tmp_path: Path) -> None:
+    missing = "is no glorbon: no vectors.safetensors in it"
+    with pytest.raises(Unusable, match=missing), reading(tmp_path):
+        artifact_folder.read_tensors(tmp_path / "vectors.safetensors")
