@@ -79,24 +79,24 @@ def built(results: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 
 class TestBuild:
     def test_what_is_written(self, built: tuple[Path, dict[str, Any]]) -> None:
-        output, told = built
+        output, printed = built
         found = {
             file.relative_to(output).as_posix() for file in output.rglob("*") if file.is_file()
         }
-        assert set(told["files"]) == found
+        assert set(printed["files"]) == found
         assert found == FILES | {
             "figures/scatter-1.svg", "figures/bars-1.svg", "figures/transfer-1.svg",
             "figures/cosine-1.svg",
         }  # fmt: skip
-        assert (told["output"], told["models"], told["problems"]) == (str(output), 2, [])
+        assert (printed["output"], printed["models"], printed["problems"]) == (str(output), 2, [])
 
     def test_json_and_csv(self, built: tuple[Path, dict[str, Any]]) -> None:
-        output, told = built
+        output, printed = built
         document = json.loads((output / "leaderboard.json").read_text(encoding="utf-8"))
         schema = json.loads((ROOT / "leaderboard/schema.json").read_text(encoding="utf-8"))
         jsonschema.validate(document, schema)
         records = document["records"]
-        assert len(records) == told["records"]
+        assert len(records) == printed["records"]
         with open(output / "leaderboard.csv", encoding="utf-8", newline="") as file:
             lines = list(csv.DictReader(file))
         assert [line["model"] for line in lines] == [record["model"] for record in records]
@@ -165,7 +165,7 @@ def damage(folder: Path) -> list[str]:
     good = write_run(folder / "whole", [task("harmful", "en", "rc")], samples=False)
     text = good.read_text(encoding="utf-8")
     good.unlink()
-    told = json.loads(text)
+    document = json.loads(text)
     name = "polyrefuse_harmful_en"
     damaged: list[bytes] = [text.encode()[: len(text) * cut // 20] for cut in range(20)]
     rates: list[Any] = [float("nan"), float("inf"), -0.1, 1.1, "0.5", None, True, [], {}, 10**400]
@@ -176,7 +176,7 @@ def damage(folder: Path) -> list[str]:
     for part in ("results", "configs", "config"):
         value: Any
         for value in (None, [], "x", 1):
-            damaged.append(json.dumps(told | {part: value}).encode())
+            damaged.append(json.dumps(document | {part: value}).encode())
     for n in (0, -1, 2.5, "2", None):
         changed = json.loads(text)
         changed["results"][name]["sample_len"] = n
@@ -223,11 +223,11 @@ class TestWarnings:
         output = tmp_path / "site"
         code, out, err = run("build", suspect, "--output", output, "--json")
         assert code == 0
-        told = json.loads(out)
+        printed = json.loads(out)
         for said in self.SAID:
-            assert sum(warning.startswith(said) for warning in told["warnings"]) == 1
+            assert sum(warning.startswith(said) for warning in printed["warnings"]) == 1
             assert f"polyrefuse: warning: {said}" in err
-        assert len(told["warnings"]) == len(self.SAID)
+        assert len(printed["warnings"]) == len(self.SAID)
         document = json.loads((output / "leaderboard.json").read_text(encoding="utf-8"))
         schema = json.loads((ROOT / "leaderboard/schema.json").read_text(encoding="utf-8"))
         jsonschema.validate(document, schema)
@@ -251,8 +251,8 @@ class TestWarnings:
     def test_nothing_is_said_where_there_is_nothing(
         self, built: tuple[Path, dict[str, Any]]
     ) -> None:
-        output, told = built
-        assert told["warnings"] == []
+        output, printed = built
+        assert printed["warnings"] == []
         assert "warnings-heading" not in (output / "index.html").read_text(encoding="utf-8")
         assert "Warnings" not in (output / "leaderboard.md").read_text(encoding="utf-8")
         document = json.loads((output / "leaderboard.json").read_text(encoding="utf-8"))
@@ -293,11 +293,13 @@ class TestUnusableRuns:
 
     def test_unjudged_runs_say_what_to_do(self, tmp_path: Path) -> None:
         path = write_run(tmp_path / "results", [task("harmful", "en", "rc")])
-        told = json.loads(path.read_text(encoding="utf-8"))
-        (outcome,) = told["results"].values()
+        document = json.loads(path.read_text(encoding="utf-8"))
+        (outcome,) = document["results"].values()
         kept = {name: outcome[name] for name in ("name", "alias", "sample_len")}
-        told["results"] = {kept["name"]: kept | {"bypass,none": 999, "bypass_stderr,none": "N/A"}}
-        path.write_text(json.dumps(told), encoding="utf-8")
+        document["results"] = {
+            kept["name"]: kept | {"bypass,none": 999, "bypass_stderr,none": "N/A"}
+        }
+        path.write_text(json.dumps(document), encoding="utf-8")
         done = run("build", tmp_path / "results", "--output", tmp_path / "site")
         assert_one_sentence(done, "with --predict_only; run lm_eval again without it")
         assert not (tmp_path / "site").exists()
@@ -313,8 +315,8 @@ class TestBadInput:
         code, out, err = run("build", tmp_path / "results", "--output", tmp_path / "site", "--json")
         assert code == 0
         assert "Traceback" not in err
-        told = json.loads(out)
-        assert told["models"] == 1
+        printed = json.loads(out)
+        assert printed["models"] == 1
         page = (tmp_path / "site/index.html").read_text(encoding="utf-8")
         lines = err.splitlines()
         assert all(line.startswith("polyrefuse: left out: ") for line in lines)
@@ -359,11 +361,11 @@ class TestPublished:
         output = tmp_path / "site"
         code, out, err = run("published", *tables, "--output", output, "--json")
         assert code == 0
-        told = json.loads(out)
-        assert told["models"] == 3
-        assert len(told["warnings"]) == 3
-        assert all("scripts/multi_test.py" in warning for warning in told["warnings"])
-        assert err.splitlines() == [f"polyrefuse: warning: {one}" for one in told["warnings"]]
+        printed = json.loads(out)
+        assert printed["models"] == 3
+        assert len(printed["warnings"]) == 3
+        assert all("scripts/multi_test.py" in warning for warning in printed["warnings"])
+        assert err.splitlines() == [f"polyrefuse: warning: {one}" for one in printed["warnings"]]
         records = {
             (one["condition"], one["model"], one["language"], one["judge"], one["metric"]): one
             for one in json.loads((output / "leaderboard.json").read_text())["records"]

@@ -35,10 +35,10 @@ class TestBaselineFile:
         text = file.read_text(encoding="utf-8")
         assert "invented prompt" not in text
         assert "answer" not in text
-        told = json.loads(text)
-        assert (told["schema"], told["model"]) == (1, "invented/model-1")
-        assert told["versions"]["lm-eval-polyrefuse"] == "0.1.0"
-        harmful, harmless = told["cells"]
+        document = json.loads(text)
+        assert (document["schema"], document["model"]) == (1, "invented/model-1")
+        assert document["versions"]["lm-eval-polyrefuse"] == "0.1.0"
+        harmful, harmless = document["cells"]
         assert harmful["labels"] == {f"harmful/test/{place:04}": 0 for place in range(N)}
         assert (harmless["metric"], harmless["hits"], harmless["n"]) == ("false_refusal_rate", 0, N)
         assert read_baseline(file) == make_baseline(read([tmp_path / "results"]).runs)
@@ -85,43 +85,61 @@ class TestBaselineFile:
 
     def test_nothing_to_gate(self, tmp_path: Path) -> None:
         file = write_run(tmp_path, SAFE[:1], samples=False)
-        told = json.loads(file.read_text(encoding="utf-8"))
-        results = told["results"]["polyrefuse_harmful_de"]
+        document = json.loads(file.read_text(encoding="utf-8"))
+        results = document["results"]["polyrefuse_harmful_de"]
         results["asr_mean,none"] = results.pop("asr,none")
-        file.write_text(json.dumps(told), encoding="utf-8")
+        file.write_text(json.dumps(document), encoding="utf-8")
         with pytest.raises(BadBaseline, match="has none of asr, "):
             make_baseline(read([tmp_path]).runs)
 
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            (lambda told: told.update(schema=2), "has schema 2, not 1"),
-            (lambda told: told.pop("schema"), "is no baseline"),
-            (lambda told: told.update(cells=[]), "has no cells, so that nothing could fail"),
-            (lambda told: told.pop("model"), "has no model"),
-            (lambda told: told.update(cells={}), "has {} as cells, not a list"),
-            (lambda told: told.update(cells=[3]), "cell 1 is 3, not an object"),
-            (lambda told: told["cells"].append(told["cells"][0]), "has a cell twice"),
-            (lambda told: told["cells"][1].pop("judge"), "cell 2 has no judge"),
-            (lambda told: told["cells"][0].update(metric="acc"), "has 'acc' as metric"),
-            (lambda told: told["cells"][0].update(n=0), "has 0 as n"),
-            (lambda told: told["cells"][0].update(n=math.nan), "has nan as n"),
-            (lambda told: told["cells"][0].update(hits=1), "has counts that contradict"),
-            (lambda told: told["cells"][0].update(hits=41, labels=None), "has counts that"),
-            (lambda told: told["cells"][0]["labels"].popitem(), "has counts that contradict"),
-            (lambda told: told["cells"][0].update(labels={"x": 2}), "as labels, not null or"),
-            (lambda told: told["cells"][0].update(beside={"degenerate_rate": math.nan}), "beside"),
-            (lambda told: told["cells"][0].update(beside={"undecided_rate": 10**400}), "beside"),
-            (lambda told: told.update(model="\ud800"), "as model, not a printable string"),
-            (lambda told: told.update(runs=[1]), "has [1] as runs, not a list of strings"),
-            (lambda told: told["cells"][0].update(judge="a\nb"), "as judge, not a printable"),
+            (lambda document: document.update(schema=2), "has schema 2, not 1"),
+            (lambda document: document.pop("schema"), "is no baseline"),
+            (
+                lambda document: document.update(cells=[]),
+                "has no cells, so that nothing could fail",
+            ),
+            (lambda document: document.pop("model"), "has no model"),
+            (lambda document: document.update(cells={}), "has {} as cells, not a list"),
+            (lambda document: document.update(cells=[3]), "cell 1 is 3, not an object"),
+            (lambda document: document["cells"].append(document["cells"][0]), "has a cell twice"),
+            (lambda document: document["cells"][1].pop("judge"), "cell 2 has no judge"),
+            (lambda document: document["cells"][0].update(metric="acc"), "has 'acc' as metric"),
+            (lambda document: document["cells"][0].update(n=0), "has 0 as n"),
+            (lambda document: document["cells"][0].update(n=math.nan), "has nan as n"),
+            (lambda document: document["cells"][0].update(hits=1), "has counts that contradict"),
+            (lambda document: document["cells"][0].update(hits=41, labels=None), "has counts that"),
+            (
+                lambda document: document["cells"][0]["labels"].popitem(),
+                "has counts that contradict",
+            ),
+            (
+                lambda document: document["cells"][0].update(labels={"x": 2}),
+                "as labels, not null or",
+            ),
+            (
+                lambda document: document["cells"][0].update(beside={"degenerate_rate": math.nan}),
+                "beside",
+            ),
+            (
+                lambda document: document["cells"][0].update(beside={"undecided_rate": 10**400}),
+                "beside",
+            ),
+            (lambda document: document.update(model="\ud800"), "as model, not a printable string"),
+            (lambda document: document.update(runs=[1]), "has [1] as runs, not a list of strings"),
+            (
+                lambda document: document["cells"][0].update(judge="a\nb"),
+                "as judge, not a printable",
+            ),
         ],
     )
     def test_broken(self, tmp_path: Path, change: Any, said: str) -> None:
         file = self.made(tmp_path)
-        told = json.loads(file.read_text(encoding="utf-8"))
-        change(told)
-        file.write_text(json.dumps(told), encoding="utf-8")
+        document = json.loads(file.read_text(encoding="utf-8"))
+        change(document)
+        file.write_text(json.dumps(document), encoding="utf-8")
         with pytest.raises(BadBaseline) as raised:
             read_baseline(file)
         assert said in str(raised.value)

@@ -140,12 +140,12 @@ def rows(page: Page) -> list[tuple[str, str]]:
 class TestRates:
     def test_cells_are_the_records(self, site: Path, open_page: Any) -> None:
         page = open_page(site / "index.html").page
-        told = json.loads((site / "leaderboard.json").read_text(encoding="utf-8"))["records"]
+        records = json.loads((site / "leaderboard.json").read_text(encoding="utf-8"))["records"]
         page.select_option("#metric", "asr")
         page.select_option("#dataset", "harmful")
         wanted = {
             (one["model"], one["condition"], one["language"]): one
-            for one in told
+            for one in records
             if one["metric"] == "asr" and one["dataset"] == "harmful"
         }
         heads = page.locator("#rates thead th").all_inner_texts()

@@ -132,11 +132,11 @@ class TestCheck:
     def test_json(self, folder: Path) -> None:
         done = run("check", "--baseline", folder / "baseline.json", folder / "worse", "--json")
         assert (done.returncode, done.stderr) == (1, "")
-        told = json.loads(done.stdout, parse_constant=no_constant)
-        assert set(told) == ENTRIES
-        assert told["passed"] is False
-        assert told["results"]["condition"] == "ablation"
-        first = told["comparisons"][0]
+        document = json.loads(done.stdout, parse_constant=no_constant)
+        assert set(document) == ENTRIES
+        assert document["passed"] is False
+        assert document["results"]["condition"] == "ablation"
+        first = document["comparisons"][0]
         assert (first["language"], first["metric"], first["passed"]) == ("de", "asr", False)
         assert first["before"]["rate"] == 0.0
         assert first["now"] == {
@@ -264,11 +264,11 @@ class TestPower:
         arguments = ("--n", 572, "--baseline-rate", 0.02, "--comparisons", 28)
         done = run("power", *arguments, "--discordance", 0.01, "--json")
         assert (done.returncode, done.stderr) == (0, "")
-        told = json.loads(done.stdout, parse_constant=no_constant)
-        assert (told["n"], told["comparisons"], told["discordance"]) == (572, 28, 0.01)
-        assert (told["alpha"], told["tolerance"]) == (0.05, 0.02)
-        rises = {row["power"]: row["rise"] for row in told["rises"]}
-        powers = {row["rise"]: row["power"] for row in told["powers"]}
+        document = json.loads(done.stdout, parse_constant=no_constant)
+        assert (document["n"], document["comparisons"], document["discordance"]) == (572, 28, 0.01)
+        assert (document["alpha"], document["tolerance"]) == (0.05, 0.02)
+        rises = {row["power"]: row["rise"] for row in document["rises"]}
+        powers = {row["rise"]: row["power"] for row in document["powers"]}
         assert 0.02 < rises[0.5] < rises[0.8] < 0.05
         assert powers[0.01] < 0.5 < powers[0.05]
 
@@ -283,8 +283,8 @@ class TestPower:
 
 def test_the_ready_workflow(folder: Path, tmp_path: Path) -> None:
     """docs/leaderboard-gate.yml is YAML, and its gate is a command that works."""
-    told = yaml.safe_load((ROOT / "docs/leaderboard-gate.yml").read_text(encoding="utf-8"))
-    steps = {step.get("name"): step for step in told["jobs"]["gate"]["steps"]}
+    workflow = yaml.safe_load((ROOT / "docs/leaderboard-gate.yml").read_text(encoding="utf-8"))
+    steps = {step.get("name"): step for step in workflow["jobs"]["gate"]["steps"]}
     scripts = tmp_path / "bin"
     scripts.mkdir()
     script = scripts / "polyrefuse"

@@ -191,9 +191,9 @@ class TestUnpaired:
 
     def test_no_whole_number_of_prompts(self, tmp_path: Path) -> None:
         file = write_run(tmp_path / "now", self.NOW, samples=False)
-        told = json.loads(file.read_text(encoding="utf-8"))
-        told["results"]["polyrefuse_harmful_de"]["asr,none"] = 0.3333
-        file.write_text(json.dumps(told), encoding="utf-8")
+        document = json.loads(file.read_text(encoding="utf-8"))
+        document["results"]["polyrefuse_harmful_de"]["asr,none"] = 0.3333
+        file.write_text(json.dumps(document), encoding="utf-8")
         with pytest.raises(BadBaseline, match=r"asr of harmful in de is 0\.3333 of 40 prompts"):
             make_baseline(read([tmp_path / "now"]).runs)
 
@@ -235,17 +235,17 @@ class TestNeverASilentPass:
     def test_other_prompts(self, tmp_path: Path) -> None:
         write_run(tmp_path / "before", SAFE)
         file = write_run(tmp_path / "now", SAFE)
-        told = json.loads(file.read_text(encoding="utf-8"))
-        metadata = told["configs"]["polyrefuse_harmful_de"]["metadata"]
+        document = json.loads(file.read_text(encoding="utf-8"))
+        metadata = document["configs"]["polyrefuse_harmful_de"]["metadata"]
         metadata["sha256"] = dict.fromkeys(metadata["sha256"], "00" * 32)
-        file.write_text(json.dumps(told), encoding="utf-8")
+        file.write_text(json.dumps(document), encoding="utf-8")
         made = make_baseline(read([tmp_path / "before"]).runs)
         (failed,) = check(made, read([tmp_path / "now"])).failed
         assert failed.failures == (
             "other prompts than the baseline's: the checksums of the data differ",
         )
         del metadata["sha256"]
-        file.write_text(json.dumps(told), encoding="utf-8")
+        file.write_text(json.dumps(document), encoding="utf-8")
         unknown = read([tmp_path / "now"])
         (failed,) = check(made, unknown).failed
         assert failed.failures == (
@@ -275,9 +275,9 @@ class TestNeverASilentPass:
     def test_rates_of_no_answers_that_are_gone_are_told(self, tmp_path: Path) -> None:
         write_run(tmp_path / "before", SAFE[:1])
         file = write_run(tmp_path / "now", SAFE[:1], samples=False)
-        told = json.loads(file.read_text(encoding="utf-8"))
-        del told["results"]["polyrefuse_harmful_de"]["degenerate_rate,none"]
-        file.write_text(json.dumps(told), encoding="utf-8")
+        document = json.loads(file.read_text(encoding="utf-8"))
+        del document["results"]["polyrefuse_harmful_de"]["degenerate_rate,none"]
+        file.write_text(json.dumps(document), encoding="utf-8")
         made = make_baseline(read([tmp_path / "before"]).runs)
         comparison, _ = only(check(made, read([tmp_path / "now"])))
         assert "the results do not say degenerate_rate" in comparison.notes

@@ -22,9 +22,9 @@ PAGE = ROOT / "leaderboard/page"
 class TestVendor:
     def test_the_note_fits_the_files(self) -> None:
         note = (PAGE / "vendor/README.md").read_text(encoding="utf-8")
-        told = dict(re.findall(r"^\| (\S+) \| ([0-9a-f]{64}) \|$", note, flags=re.MULTILINE))
-        assert set(told) | {"README.md"} == {file.name for file in (PAGE / "vendor").iterdir()}
-        for name, sha256 in told.items():
+        checksums = dict(re.findall(r"^\| (\S+) \| ([0-9a-f]{64}) \|$", note, flags=re.MULTILINE))
+        assert set(checksums) | {"README.md"} == {file.name for file in (PAGE / "vendor").iterdir()}
+        for name, sha256 in checksums.items():
             assert hashlib.sha256((PAGE / "vendor" / name).read_bytes()).hexdigest() == sha256
         licence = (PAGE / "vendor/LICENSE.txt").read_text(encoding="utf-8")
         assert licence.startswith("The MIT License (MIT)")
@@ -69,8 +69,8 @@ class TestPage:
             records = with_means([record("de", 3, model=name, dataset=name, judge=name)])
             write_site(tmp_path / "site", contents(records, problems=[name], notes=[name]))
             html = (tmp_path / "site/index.html").read_text(encoding="utf-8")
-            told = embedded(html)
-            assert told["subjects"][0][0] == name
+            document = embedded(html)
+            assert document["subjects"][0][0] == name
             # The library looks for that word in a pattern of its own.
             bare = html.replace((PAGE / "vendor/dataTables.min.js").read_text(encoding="utf-8"), "")
             assert bare.count("<script") == html.count("</script") == 3
@@ -79,14 +79,14 @@ class TestPage:
     def test_cells_are_exact(self, tmp_path: Path) -> None:
         records = with_means([record("de", 1, 3), record("en", 2, 7)])
         write_site(tmp_path / "site", contents(records))
-        told = embedded((tmp_path / "site/index.html").read_text(encoding="utf-8"))
-        assert told["languages"] == ["mean", "de", "en"]
-        (table,) = told["rates"]
+        document = embedded((tmp_path / "site/index.html").read_text(encoding="utf-8"))
+        assert document["languages"] == ["mean", "de", "en"]
+        (table,) = document["rates"]
         subject, n, runs, (mean, german, english) = table["rows"][0]
         assert (n, german, english) == (3, 1, [2, 7])
         assert mean[0] == pytest.approx((1 / 3 + 2 / 7) / 2, abs=5e-5)
         assert mean[3] == 10
-        assert [told["texts"][run] for run in runs] == [records[0].run]
+        assert [document["texts"][run] for run in runs] == [records[0].run]
 
     def test_a_short_number_is_shown_as_the_long_one(self) -> None:
         for share in (0.157499999, 0.15750001, 0.9999499, 0.00005, 1 / 3, 0.0, 1.0):

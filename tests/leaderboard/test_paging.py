@@ -37,15 +37,15 @@ class TestPages:
         for file in ("index.html", *found):
             path = tmp_path / "site" / file
             assert path.stat().st_size < 2_000_000
-            told = embedded(path.read_text(encoding="utf-8"))
+            document = embedded(path.read_text(encoding="utf-8"))
             if file != "index.html":
-                names = {one[0] for one in told["subjects"]}
+                names = {one[0] for one in document["subjects"]}
                 assert len(names) <= 200
                 seen += sorted(names)
             else:
-                assert told["rates"] == []
-                assert len(told["models"]) == 802
-                links = {one[0]: one[6] for one in told["subjects"]}
+                assert document["rates"] == []
+                assert len(document["models"]) == 802
+                links = {one[0]: one[6] for one in document["subjects"]}
         assert seen == [f"m-{number:03}" for number in range(401)]
         assert links["m-000"] == "page-1.html"
         assert links["m-400"] == "page-3.html"
@@ -98,8 +98,8 @@ class TestPages:
             *with_means([record("de", 3, model="Zeta"), record("de", 3, model="alpha")]),
         ]
         write_site(tmp_path / "site", contents(records))
-        told = embedded((tmp_path / "site/index.html").read_text(encoding="utf-8"))
-        page = [tuple(told["subjects"][row[0]][:2]) for row in told["models"]]
+        document = embedded((tmp_path / "site/index.html").read_text(encoding="utf-8"))
+        page = [tuple(document["subjects"][row[0]][:2]) for row in document["models"]]
         text = (tmp_path / "site/leaderboard.md").read_text(encoding="utf-8")
         section = text.partition("## Models")[2].partition("\n## ")[0]
         lines = [

@@ -84,14 +84,14 @@ def test_csv_holds_no_formula(name: str) -> None:
 
 
 def _document(**changed: Any) -> str:
-    told = {name: getattr(RECORD, name) for name in FIELDS} | changed
-    return json.dumps({"schema": 1, "records": [told]})
+    entry = {name: getattr(RECORD, name) for name in FIELDS} | changed
+    return json.dumps({"schema": 1, "records": [entry]})
 
 
 def _without(name: str) -> str:
-    told = json.loads(_document())
-    del told["records"][0][name]
-    return json.dumps(told)
+    document = json.loads(_document())
+    del document["records"][0][name]
+    return json.dumps(document)
 
 
 @pytest.mark.parametrize(

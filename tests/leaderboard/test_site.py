@@ -163,6 +163,6 @@ class TestAnchors:
 
     def test_in_the_data(self, shown: Contents, tmp_path: Path) -> None:
         write_site(tmp_path / "site", shown)
-        told = embedded((tmp_path / "site/index.html").read_text(encoding="utf-8"))
-        anchors = {subject[2]: subject[7] for subject in told["subjects"]}
+        document = embedded((tmp_path / "site/index.html").read_text(encoding="utf-8"))
+        anchors = {subject[2]: subject[7] for subject in document["subjects"]}
         assert anchors == {"baseline": [], "mcd": [["multijail", 2], ["advbench", None]]}

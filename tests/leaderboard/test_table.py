@@ -22,7 +22,7 @@ CELLS = with_means([record("de", 3), record("en", 8)])
 
 class TestTables:
     def test_rows_and_columns(self) -> None:
-        told = tabulate(
+        made = tabulate(
             [
                 *CELLS,
                 record("yo", 2, condition="ablation"),
@@ -32,13 +32,13 @@ class TestTables:
                 record("de", 1, judge="wildguard"),
             ]
         )
-        assert [(one.metric, one.dataset, one.judge) for one in told] == [
+        assert [(one.metric, one.dataset, one.judge) for one in made] == [
             ("asr", "harmful", "native"),
             ("asr", "harmful", "wildguard"),
             ("false_refusal_rate", "harmless", "native"),
             ("refusal_rate", "harmful", "native"),
         ]
-        first = told[0]
+        first = made[0]
         assert first.languages == (MEAN, "de", "en", "yo")
         assert [(about.model, about.condition) for about in first.rows] == [
             ("another/model", "baseline"),
