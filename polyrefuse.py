@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "judge": ("polyrefuse_tasks.commands.judge:app", "Check a judge against labels of your own."),
     "leaderboard": (
-        "polyrefuse_leaderboard.commands.build:app",
+        "polyrefuse_leaderboard.commands.leaderboard:app",
         "Turn results into tables and pages, and hold them to a baseline.",
     ),
     "mcd": ("polyrefuse_models.commands.mcd:app", "Train a multilingual soft safety prompt."),

@@ -36,16 +36,16 @@ BESIDE = ("refusal_rate", "degenerate_rate", "undecided_rate", "off_language_rat
 
 def results(model: str, condition: str, all_rates: bool, draw: random.Random) -> dict[str, Any]:
     """A results file."""
-    told: dict[str, Any] = {"results": {}, "configs": {}, "n-samples": {}}
+    document: dict[str, Any] = {"results": {}, "configs": {}, "n-samples": {}}
     for dataset, n in (DATASETS | HARMLESS).items():
         main = "asr" if dataset in DATASETS else "false_refusal_rate"
         for language in POLYREFUSE:
             task = f"polyrefuse_{dataset}_{language}"
             rates = (main, *BESIDE) if all_rates else (main,)
-            told["results"][task] = {"alias": task, "sample_len": n} | {
+            document["results"][task] = {"alias": task, "sample_len": n} | {
                 f"{rate},none": draw.randint(0, n) / n for rate in rates
             }
-            told["configs"][task] = {
+            document["configs"][task] = {
                 "task": task,
                 "dataset_kwargs": {"family": dataset, "lang": language},
                 "output_type": "generate_until",
@@ -54,8 +54,8 @@ def results(model: str, condition: str, all_rates: bool, draw: random.Random) ->
                 "repeats": 1,
                 "metadata": {"version": 1.0, "judge": "native"},
             }
-            told["n-samples"][task] = {"original": n, "effective": n}
-    return told | {
+            document["n-samples"][task] = {"original": n, "effective": n}
+    return document | {
         "config": {
             "model": "baseline-hf",
             "model_args": {"pretrained": model},
@@ -105,11 +105,11 @@ def build(results: Path, site: Path) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     memory = used.ru_maxrss * 1024
-    told = json.loads(done.stdout)
+    summary = json.loads(done.stdout)
     pages = {file.name: file.stat().st_size for file in sorted(site.glob("*.html"))}
     return {
-        "records": told["records"],
-        "problems": len(told["problems"]),
+        "records": summary["records"],
+        "problems": len(summary["problems"]),
         "seconds": seconds,
         "processor_seconds": used.ru_utime + used.ru_stime,
         "peak_bytes": memory,
@@ -161,12 +161,12 @@ def filters(page: Path, rounds: int) -> dict[str, dict[str, float]] | None:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         opened = browser.new_page()
         opened.goto(page.as_uri())
-        told = {}
+        milliseconds = {}
         for what in ("condition", "model", "language", "dataset", "sort"):
             taken = opened.evaluate(TIMED, [what, rounds])
-            told[what] = {"median": statistics.median(taken), "most": max(taken)}
+            milliseconds[what] = {"median": statistics.median(taken), "most": max(taken)}
         browser.close()
-    return told
+    return milliseconds
 
 
 def main() -> None:
@@ -182,21 +182,21 @@ def main() -> None:
         folder, site = Path(name, "results"), Path(name, "site")
         folder.mkdir()
         write(folder, asked.models, asked.conditions, asked.all_rates)
-        told = build(folder, site)
-        told["cells"] = asked.models * asked.conditions * len(POLYREFUSE) * 5
-        told["filters_ms"] = filters(site / told["largest_page"], asked.rounds)
+        measured = build(folder, site)
+        measured["cells"] = asked.models * asked.conditions * len(POLYREFUSE) * 5
+        measured["filters_ms"] = filters(site / measured["largest_page"], asked.rounds)
     if asked.json:
-        print(json.dumps(told))
+        print(json.dumps(measured))
         return
     print(
-        f"{told['cells']} cells, {told['records']} records with their means: "
-        f"{told['seconds']:.1f} s, {told['processor_seconds']:.1f} s of processor time, "
-        f"{told['peak_bytes'] / 1e6:.0f} MB at most\n"
-        f"{told['pages']} pages, the largest {told['largest_page_bytes'] / 1e6:.2f} MB"
+        f"{measured['cells']} cells, {measured['records']} records with their means: "
+        f"{measured['seconds']:.1f} s, {measured['processor_seconds']:.1f} s of processor time, "
+        f"{measured['peak_bytes'] / 1e6:.0f} MB at most\n"
+        f"{measured['pages']} pages, the largest {measured['largest_page_bytes'] / 1e6:.2f} MB"
     )
-    for what, taken in (told["filters_ms"] or {}).items():
+    for what, taken in (measured["filters_ms"] or {}).items():
         print(f"{what:10}{taken['median']:6.0f} ms, at most {taken['most']:.0f} ms")
-    if told["filters_ms"] is None:
+    if measured["filters_ms"] is None:
         print("no filter was timed: Chromium or playwright is not here")
 
 

@@ -7,60 +7,62 @@ from collections.abc import Iterator, Sequence
 from polyrefuse_leaderboard.model_rows import Row
 from polyrefuse_leaderboard.records import Record
 from polyrefuse_leaderboard.table import (
-    READING,
-    Subject,
+    ABOUT_RATES,
+    Overlaps,
     Table,
-    by_model,
-    called,
-    names_of,
-    overlaps,
+    collect_overlaps,
+    group_warnings,
+    metric_title,
+    name_subjects,
     percent,
-    title,
-    together,
+    row_heads,
+    subject_groups,
 )
-from polyrefuse_leaderboard.warnings import Warned
+from polyrefuse_leaderboard.warnings import RateWarning
 
 
-def to_latex(found: Sequence[Table], rows: Sequence[Row], warnings: Sequence[Warned] = ()) -> str:
+def to_latex(
+    tables: Sequence[Table], rows: Sequence[Row], warnings: Sequence[RateWarning] = ()
+) -> str:
     r"""The tables as LaTeX with booktabs and longtable; `\rate` can be defined otherwise.
 
     Args:
-        found: what `tables` returned.
+        tables: what `tabulate` returned.
         rows: of the table of models; they know what a safety prompt was trained on.
         warnings: what the numbers must not be read without; they stand below the tables.
     """
-    return "\n".join(_latex(found, overlaps(rows), warnings)) + "\n"
+    return "\n".join(_latex(tables, collect_overlaps(rows), warnings)) + "\n"
 
 
 def _latex(
-    found: Sequence[Table],
-    overlap: dict[Subject, dict[str, int | None]],
-    warnings: Sequence[Warned],
+    tables: Sequence[Table],
+    overlaps: Overlaps,
+    warnings: Sequence[RateWarning],
 ) -> Iterator[str]:
-    names = names_of(together(found, ()))
-    warned = by_model(warnings)
+    names = name_subjects(subject_groups(tables, ()))
+    grouped_warnings = group_warnings(warnings)
     yield r"% \usepackage{booktabs,longtable} and, best, landscape pages."
-    yield f"% {READING}"
+    yield f"% {ABOUT_RATES}"
     yield (
         r"\providecommand{\rate}[4]{\begin{tabular}{@{}c@{}}#1\\[-.4ex]"
         r"{\tiny #2--#3}\\[-.8ex]{\tiny $n=#4$}\end{tabular}}"
     )
-    for table in found:
+    for table in tables:
         head = " & ".join(("model", "condition", *map(_tex, table.languages)))
         yield ""
         yield rf"\begin{{longtable}}{{ll*{{{len(table.languages)}}}{{c}}}}"
         yield (
-            rf"\caption{{{_tex(title(table.metric))}, percent: {_tex(table.dataset)}, judge "
+            rf"\caption{{{_tex(metric_title(table.metric))}, percent: {_tex(table.dataset)}, judge "
             rf"{_tex(table.judge)}}}\\"
         )
         yield rf"\toprule {head} \\ \midrule \endhead"
         yield r"\bottomrule \endfoot"
-        for about, row in table.rows.items():
+        for subject, row in table.rows.items():
             rates = (
                 _tex_rate(row[language]) if language in row else "--"
                 for language in table.languages
             )
-            heads = called(names, overlap, warned, about, table.dataset)
+            heads = row_heads(names, overlaps, grouped_warnings, subject, table.dataset)
             yield " & ".join((*map(_tex, heads), *rates)) + r" \\"
         yield r"\end{longtable}"
     if warnings:

@@ -9,36 +9,36 @@ from polyrefuse_leaderboard.model_rows import Row
 from polyrefuse_leaderboard.published import Source
 from polyrefuse_leaderboard.records import Record
 from polyrefuse_leaderboard.table import (
-    ATTACK,
+    ABOUT_ASR,
+    ABOUT_RATES,
     FORMULA,
-    READING,
     Table,
-    by_model,
-    called,
-    names_of,
-    overlaps,
+    collect_overlaps,
+    group_warnings,
+    metric_title,
+    name_subjects,
     percent,
-    subject,
-    title,
-    together,
+    row_heads,
+    subject_groups,
+    subject_of,
 )
-from polyrefuse_leaderboard.warnings import Warned
+from polyrefuse_leaderboard.warnings import RateWarning
 
 MODEL_COLUMNS: tuple[str, ...] = (
     "ASR", "ASR, ablation", "ASR, MCD", "false refusal", "balanced", "degenerate", "undecided",
     "loophole", "gap", "worst language", "anchors in test set",
 )  # fmt: skip
-"""What `model_cells` says, beside model, condition, data set and judge."""
+"""Heads of what `model_cells` returns; model, condition, data set and judge come before them."""
 
 
 def model_cells(row: Row, rate: Callable[[Record], str]) -> tuple[str, ...]:
-    """What is known of a model, in the order of `MODEL_COLUMNS`; a dash where nothing is."""
+    """The cells of a model's row, in the order of `MODEL_COLUMNS`; a dash for what is unknown."""
     under = [row.under.get(condition) for condition in ("ablation", "mcd")]
     overlap = ", ".join(
         f"{name}: {'not known' if count is None else count}" for name, count in row.overlap.items()
     )
-    known = (row.asr, *under, row.false_refusal, row.degenerate, row.undecided, row.loophole)
-    rates = ["-" if record is None else rate(record) for record in known]
+    records = (row.asr, *under, row.false_refusal, row.degenerate, row.undecided, row.loophole)
+    rates = ["-" if record is None else rate(record) for record in records]
     balanced, gap = (
         "-" if share is None else percent(share) for share in (row.balanced, row.language_gap)
     )
@@ -47,34 +47,34 @@ def model_cells(row: Row, rate: Callable[[Record], str]) -> tuple[str, ...]:
 
 def to_markdown(
     heading: str,
-    found: Sequence[Table],
+    tables: Sequence[Table],
     rows: Sequence[Row],
     *,
-    warnings: Sequence[Warned] = (),
+    warnings: Sequence[RateWarning] = (),
     sources: Sequence[Source] = (),
-    said: Sequence[str] = (),
+    left_out: Sequence[str] = (),
 ) -> str:
     """The tables as GitHub's Markdown.
 
     Args:
         heading: of the document.
-        found: what `tables` returned.
+        tables: what `tabulate` returned.
         rows: of the table of models.
         warnings: what the numbers must not be read without.
         sources: where they come from.
-        said: sentences at the end, as of what was left out.
+        left_out: what the tables do not show, and why, in whole sentences.
     """
-    lines = (*_markdown(heading, found, rows, warnings), *_markdown_end(sources, said))
+    lines = (*_markdown(heading, tables, rows, warnings), *_markdown_end(sources, left_out))
     return "\n".join(lines) + "\n"
 
 
 def _markdown(
-    heading: str, found: Sequence[Table], rows: Sequence[Row], warnings: Sequence[Warned]
+    heading: str, tables: Sequence[Table], rows: Sequence[Row], warnings: Sequence[RateWarning]
 ) -> Iterator[str]:
-    names = names_of(together(found, rows))
-    overlap = overlaps(rows)
-    warned = by_model(warnings)
-    yield from (f"# {_md(heading)}", "", ATTACK, "", READING)
+    names = name_subjects(subject_groups(tables, rows))
+    overlaps = collect_overlaps(rows)
+    grouped_warnings = group_warnings(warnings)
+    yield from (f"# {_md(heading)}", "", ABOUT_ASR, "", ABOUT_RATES)
     if warnings:
         yield from ("", "## Warnings", "")
         yield from (f"- {_md(one.sentence)}" for one in warnings)
@@ -82,28 +82,29 @@ def _markdown(
         yield from ("", "## Models", "", f"Harmonic mean of 1 - ASR and 1 - FRR: `{FORMULA}`.", "")
         yield from _md_head("model", "condition", "data set", "judge", *MODEL_COLUMNS)
         for row in rows:
-            heads = called(names, {}, warned, subject(row), row.dataset)
+            heads = row_heads(names, {}, grouped_warnings, subject_of(row), row.dataset)
             cells = (*heads, row.dataset, row.judge, *model_cells(row, _md_rate))
             yield _md_line(*map(_md, cells))
-    for table in found:
-        yield from ("", f"## {title(table.metric)}: {_md(table.dataset)}, judge {_md(table.judge)}")
+    for table in tables:
+        title = f"{metric_title(table.metric)}: {_md(table.dataset)}, judge {_md(table.judge)}"
+        yield from ("", f"## {title}")
         yield from ("", *_md_head("model", "condition", *map(_md, table.languages)))
-        for about, by_language in table.rows.items():
+        for subject, by_language in table.rows.items():
             rates = (
                 _md_rate(by_language[language]) if language in by_language else "-"
                 for language in table.languages
             )
-            heads = called(names, overlap, warned, about, table.dataset)
+            heads = row_heads(names, overlaps, grouped_warnings, subject, table.dataset)
             yield _md_line(*map(_md, heads), *rates)
 
 
-def _markdown_end(sources: Sequence[Source], said: Sequence[str]) -> Iterator[str]:
+def _markdown_end(sources: Sequence[Source], left_out: Sequence[str]) -> Iterator[str]:
     if sources:
         yield from ("", "## Where the numbers come from", "")
         yield from (f"- [{_md(one.name)}](<{one.link}>): {_md(one.text)}" for one in sources)
-    if said:
+    if left_out:
         yield from ("", "## What was left out, and why", "")
-        yield from (f"- {_md(sentence)}" for sentence in said)
+        yield from (f"- {_md(sentence)}" for sentence in left_out)
 
 
 def _md_head(*names: str) -> tuple[str, str]:

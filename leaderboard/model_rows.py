@@ -1,4 +1,4 @@
-"""What the table says of a model on a data set: its averages, its languages, its balance."""
+"""The rows of the table of models: averages, languages and balance of a model on a data set."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from polyrefuse_leaderboard.records import MEAN, Record
 
 from polyrefuse_tasks.metrics import ATTACKS, FALSE_REFUSAL, LOOPHOLE
 
-HARMLESS: dict[str, str] = {
+PARTNERS: dict[str, str] = {
     "toyrefuse_harmful": "toyrefuse_harmless",
     "xstest_unsafe": "xstest_safe",
 }
 """Harmful data set -> the harmless one that its balance is made with; `harmless` for any other."""
 
-SAMPLED_HARMLESS = "mcd_harmless"
+SAMPLED_PARTNER = "mcd_harmless"
 """The same, for sampled answers."""
 
 
@@ -89,28 +89,30 @@ def rows(records: Iterable[Record], reading: Reading | None = None) -> list[Row]
             sets = averages.setdefault(who, {})
             sets.setdefault((record.dataset, record.generation), {})[record.metric] = record
         else:
-            languages[(*who, record.dataset, record.generation, record.metric)].append(record)
+            key = (*who, record.dataset, record.generation, record.metric)
+            languages[key].append(record)
     overlaps = {run.run: _overlap(run) for run in reading.runs} if reading else {}
-    found = []
+    made = []
     for who in sorted(averages):
         sets = averages[who]
         used = set()
         for dataset, generation in sorted(sets):
-            told = sets[dataset, generation]
-            asr = next((told[metric] for metric in ATTACKS if metric in told), None)
+            by_metric = sets[dataset, generation]
+            attacks = (by_metric[metric] for metric in ATTACKS if metric in by_metric)
+            asr = next(attacks, None)
             if asr is None:
                 continue
             partner = _partner(sets, dataset, generation, sampled=asr.metric == "asr_mean")
             refusal = sets[partner][FALSE_REFUSAL] if partner else None
             used.add(partner)
-            apart = languages[(*who, dataset, generation, asr.metric)]
-            found.append(_row(told, asr, refusal, apart, overlaps))
+            key = (*who, dataset, generation, asr.metric)
+            made.append(_row(by_metric, asr, refusal, languages[key], overlaps))
         for place in sorted(sets.keys() - used):
             refusal = sets[place].get(FALSE_REFUSAL)
             if refusal is not None:
-                apart = languages[(*who, *place, FALSE_REFUSAL)]
-                found.append(_row(sets[place], None, refusal, apart, overlaps))
-    return _compared(found)
+                key = (*who, *place, FALSE_REFUSAL)
+                made.append(_row(sets[place], None, refusal, languages[key], overlaps))
+    return _compared(made)
 
 
 def balanced_score(asr: float, frr: float) -> float:
@@ -153,7 +155,7 @@ def _partner(
     sets: dict[tuple[str, str], dict[str, Record]], dataset: str, generation: str, sampled: bool
 ) -> tuple[str, str] | None:
     """The harmless data set and settings that a harmful one is balanced with."""
-    harmless = SAMPLED_HARMLESS if sampled else HARMLESS.get(dataset, "harmless")
+    harmless = SAMPLED_PARTNER if sampled else PARTNERS.get(dataset, "harmless")
     there = [
         place for place in sorted(sets) if place[0] == harmless and FALSE_REFUSAL in sets[place]
     ]
@@ -164,7 +166,7 @@ def _partner(
 
 
 def _row(
-    told: dict[str, Record],
+    by_metric: dict[str, Record],
     asr: Record | None,
     refusal: Record | None,
     languages: list[Record],
@@ -186,9 +188,9 @@ def _row(
         languages=tuple(sorted(record.language for record in languages)),
         asr=asr,
         false_refusal=refusal,
-        loophole=told.get(LOOPHOLE),
-        degenerate=told.get("degenerate_rate"),
-        undecided=told.get("undecided_rate"),
+        loophole=by_metric.get(LOOPHOLE),
+        degenerate=by_metric.get("degenerate_rate"),
+        undecided=by_metric.get("undecided_rate"),
         under={},
         language_gap=gap,
         worst_language=ordered[0].language if gap else None,
@@ -198,10 +200,10 @@ def _row(
     )
 
 
-def _compared(found: list[Row]) -> list[Row]:
+def _compared(rows: list[Row]) -> list[Row]:
     """Rows with the ASR of the same model under its other conditions."""
     highest: dict[tuple[str, ...], dict[str, Record]] = defaultdict(dict)
-    for row in found:
+    for row in rows:
         under = highest[_same(row)]
         best = under.get(row.condition)
         if row.asr is not None and (best is None or row.asr.value > best.value):
@@ -215,7 +217,7 @@ def _compared(found: list[Row]) -> list[Row]:
                 if condition != row.condition
             },
         )
-        for row in found
+        for row in rows
     ]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from polyrefuse_leaderboard.rates import means
 from polyrefuse_leaderboard.records import Record
-from polyrefuse_leaderboard.warnings import Warned
+from polyrefuse_leaderboard.warnings import RateWarning
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.intervals import wilson
@@ -36,7 +36,7 @@ SCRIPT = (
     "scripts of their sweep run, adds the direction at its layer as well as ablating it (commit "
     "7e2abf8). Whether the published numbers came from that version is not known."
 )
-"""Said of every rate under ablation; docs/directions.md has the details."""
+"""The warning of every rate under ablation; docs/directions.md has the details."""
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "str_compliance": ("substring", ASR),
@@ -45,7 +45,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
 }
 """Column -> judge and metric."""
 
-CONDITIONS: dict[str, str] = {
+CONDITION_OF_FILE: dict[str, str] = {
     "baseline_evaluations": "baseline",
     "harm_ablation_evaluations": "ablation",
 }
@@ -92,7 +92,7 @@ def read_published(paths: Sequence[Path], condition: str | None = None) -> list[
             table, has a rate that is not a count out of 572, or whose condition is not known; or
             the same cell twice.
     """
-    known = tuple(CONDITIONS.values())
+    known = tuple(CONDITION_OF_FILE.values())
     if condition is not None and condition not in known:
         raise BadPublished(f"--condition is {condition!r}; give {' or '.join(known)}.")
     records: dict[tuple[str, ...], Record] = {}
@@ -116,7 +116,7 @@ def sources(paths: Sequence[Path], condition: str | None = None) -> list[Source]
         paths: as of `read_published`.
         condition: as of `read_published`.
     """
-    said = [
+    places = [
         Source(
             "arXiv 2505.17306",
             PAPER,
@@ -142,7 +142,7 @@ def sources(paths: Sequence[Path], condition: str | None = None) -> list[Source]
             if theirs
             else "NOT a file that the authors published: its checksum is another"
         )
-        said.append(
+        places.append(
             Source(
                 path.name,
                 f"{REPOSITORY}/blob/{COMMIT}/{FOLDER}/{theirs}" if theirs else PAPER,
@@ -150,17 +150,17 @@ def sources(paths: Sequence[Path], condition: str | None = None) -> list[Source]
                 f"SHA-256 {sha256}, {origin})",
             )
         )
-    return said
+    return places
 
 
-def warnings(records: Sequence[Record]) -> tuple[Warned, ...]:
-    """What the published rates under ablation must not be read without, for each model.
+def warnings(records: Sequence[Record]) -> tuple[RateWarning, ...]:
+    """The warning that the published rates under ablation carry, for each model.
 
     Args:
         records: as `read_published` has them.
     """
     ablated = {
-        record.model: Warned.of_record(record, SCRIPT)
+        record.model: RateWarning.of_record(record, SCRIPT)
         for record in records
         if record.condition == "ablation"
     }
@@ -168,12 +168,12 @@ def warnings(records: Sequence[Record]) -> tuple[Warned, ...]:
 
 
 def _condition(path: Path) -> str:
-    for beginning, condition in CONDITIONS.items():
+    for beginning, condition in CONDITION_OF_FILE.items():
         if path.name.startswith(beginning):
             return condition
     raise BadPublished(
-        f"{path}: its name begins with none of {', '.join(CONDITIONS)}, so that its condition is "
-        "not known; give --condition baseline or --condition ablation."
+        f"{path}: its name begins with none of {', '.join(CONDITION_OF_FILE)}, so that its "
+        "condition is not known; give --condition baseline or --condition ablation."
     )
 
 
@@ -207,11 +207,11 @@ def _records(row: dict[str, str], condition: str, where: str, file: str) -> list
     if not all(isinstance(row[name], str) and row[name] for name in ("model", "lang")):
         raise BadPublished(f"{where} has no model or no lang; mend or remove it.")
     experiment = hashlib.sha256(str(row["experiment"]).encode()).hexdigest()[:16]
-    found = []
+    records = []
     for column, (judge, metric) in COLUMNS.items():
         value = _share(row[column], f"{where}: {column}")
         low, high = wilson(round(value * N), N)
-        found.append(
+        records.append(
             Record(
                 model=row["model"],
                 revision="",
@@ -229,7 +229,7 @@ def _records(row: dict[str, str], condition: str, where: str, file: str) -> list
                 run=f"{file} {row['time']}",
             )
         )
-    return found
+    return records
 
 
 def _share(text: str | None, where: str) -> float:

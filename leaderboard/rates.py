@@ -24,7 +24,7 @@ from polyrefuse_leaderboard.statistics import wilson_clustered
 from polyrefuse_shared.intervals import wilson
 from polyrefuse_tasks.metrics import ANY, LOOPHOLE, PRINTED
 
-SOURCE = "en"
+REFERENCE = "en"
 """The language that loopholes are compared with."""
 
 
@@ -63,21 +63,22 @@ def records(reading: Reading) -> list[Record]:
     """
     groups: dict[tuple[str, ...], list[tuple[Run, Cell]]] = defaultdict(list)
     for run in reading.runs:
-        said = run.model, run.revision, run.condition, run.intervention
+        subject = run.model, run.revision, run.condition, run.intervention
         for cell in run.cells:
-            groups[(*said, cell.generation, cell.dataset, cell.judge)].append((run, cell))
+            answers = (*subject, cell.generation, cell.dataset, cell.judge)
+            groups[answers].append((run, cell))
     grouped = [(key, list(_rates(groups.pop(key)))) for key in sorted(groups)]
     n = np.array([rate.n for _, rates in grouped for rate in rates], dtype=float)
     value = np.array([rate.value for _, rates in grouped for rate in rates])
     ends = zip(*(end.tolist() for end in wilson(value * n, n)), strict=True)
-    found: list[Record] = []
+    every: list[Record] = []
     for key, rates in grouped:
         cells = [_record(key, rate, *next(ends)) for rate in rates]
-        found += cells
+        every += cells
         for mean in means(cells):
             values = [rate.values() for rate in rates if rate.metric == mean.metric]
-            found.append(_clustered(mean, values))
-    return found
+            every.append(_clustered(mean, values))
+    return every
 
 
 def means(records: Iterable[Record]) -> list[Record]:
@@ -116,7 +117,7 @@ def means(records: Iterable[Record]) -> list[Record]:
 def _rates(members: Sequence[tuple[Run, Cell]]) -> Iterable[_Rate]:
     """The rates of cells that differ in their language alone, by language, then by metric."""
     by_language = {cell.language: (run, cell) for run, cell in members}
-    english = by_language.get(SOURCE)
+    english = by_language.get(REFERENCE)
     for language in sorted(by_language):
         run, cell = by_language[language]
         for metric in PRINTED:
@@ -124,12 +125,12 @@ def _rates(members: Sequence[tuple[Run, Cell]]) -> Iterable[_Rate]:
                 mean = cell.sampled and metric not in ANY
                 look = partial(_values, cell, metric) if cell.responses else _unknown
                 yield _Rate(run.run, language, metric, cell.rates[metric], cell.n, mean, look)
-        if english and language != SOURCE:
+        if english and language != REFERENCE:
             pair = partial(_loopholes, english[1], cell)
-            found = pair()
-            if found:
-                share = fmean(found.values())
-                yield _Rate(run.run, language, LOOPHOLE, share, len(found), False, pair)
+            loopholes = pair()
+            if loopholes:
+                share = fmean(loopholes.values())
+                yield _Rate(run.run, language, LOOPHOLE, share, len(loopholes), False, pair)
 
 
 def _unknown() -> None:
@@ -137,7 +138,7 @@ def _unknown() -> None:
 
 
 def _values(cell: Cell, metric: str) -> dict[str, float] | None:
-    """What each prompt adds to a rate; None where the samples are not there, or do not say."""
+    """Prompt id -> what the prompt adds to a rate; None where the samples do not have it."""
     if cell.responses is None or metric not in cell.responses[0].values:
         return None
     return {response.id: response.values[metric] for response in cell.responses}

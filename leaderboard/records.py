@@ -1,4 +1,4 @@
-"""What leaves the leaderboard: one record a cell, as JSON (see `schema.json`) or CSV."""
+"""The records of a leaderboard, one a cell, written as JSON (see `schema.json`) or CSV."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Record:
     run: str
 
 
-NAMES: tuple[str, ...] = tuple(field.name for field in fields(Record))
+FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Record))
 """A record's fields, which are the columns of the CSV, in order."""
 
 
@@ -75,10 +75,10 @@ def to_json(records: Iterable[Record], warnings: Sequence[Mapping[str, Any]] = (
             beside the records, whose fields are fixed.
     """
     encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-    lines = (encode({name: getattr(record, name) for name in NAMES}) for record in records)
+    lines = (encode({name: getattr(record, name) for name in FIELDS}) for record in records)
     beside = ",\n".join(map(encode, warnings))
-    said = f',\n"warnings": [\n{beside}\n]' if warnings else ""
-    return f'{{"schema": {SCHEMA}, "records": [\n' + ",\n".join(lines) + f"\n]{said}}}\n"
+    ending = f',\n"warnings": [\n{beside}\n]' if warnings else ""
+    return f'{{"schema": {SCHEMA}, "records": [\n' + ",\n".join(lines) + f"\n]{ending}}}\n"
 
 
 def from_json(text: str) -> list[Record]:
@@ -99,7 +99,7 @@ def from_json(text: str) -> list[Record]:
             f"The records have schema {reprlib.repr(version)}, and this version reads {SCHEMA}; "
             "write them again with build, or install the version that wrote them."
         )
-    return [_record(told, number) for number, told in enumerate(document["records"], 1)]
+    return [_record(entry, number) for number, entry in enumerate(document["records"], 1)]
 
 
 def to_csv(records: Iterable[Record]) -> str:
@@ -109,8 +109,8 @@ def to_csv(records: Iterable[Record]) -> str:
     """
     file = io.StringIO()
     writer = csv.writer(file)
-    writer.writerow(NAMES)
-    writer.writerows([_inert(getattr(record, name)) for name in NAMES] for record in records)
+    writer.writerow(FIELDS)
+    writer.writerows([_inert(getattr(record, name)) for name in FIELDS] for record in records)
     return file.getvalue()
 
 
@@ -136,28 +136,28 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "float": (_is_share, "a number from 0 to 1"),
     "int": (_is_count, "a whole number above 0"),
 }
-"""Whether a value fits a field's type, and what to say where it does not."""
+"""Type of a field -> whether a value fits it, and what the value should be."""
 
 
-def _record(told: Any, number: int) -> Record:
-    if not isinstance(told, dict):
-        raise BadRecords(f"Record {number} is {reprlib.repr(told)}, not an object; remove it.")
-    unknown = sorted(told.keys() - set(NAMES))
+def _record(entry: Any, number: int) -> Record:
+    if not isinstance(entry, dict):
+        raise BadRecords(f"Record {number} is {reprlib.repr(entry)}, not an object; remove it.")
+    unknown = sorted(entry.keys() - set(FIELDS))
     if unknown:
         raise BadRecords(
             f"Record {number} has a field {unknown[0]!r} that schema {SCHEMA} lacks; remove it."
         )
     for field in fields(Record):
-        fits, wanted = _KINDS[str(field.type)]
-        if field.name not in told:
+        fits, expected = _KINDS[str(field.type)]
+        if field.name not in entry:
             raise BadRecords(f"Record {number} has no {field.name}; mend or remove it.")
-        value = told[field.name]
+        value = entry[field.name]
         if not fits(value):
             raise BadRecords(
-                f"Record {number}: {field.name} is {reprlib.repr(value)}, not {wanted}; mend or "
+                f"Record {number}: {field.name} is {reprlib.repr(value)}, not {expected}; mend or "
                 "remove it."
             )
-    record = Record(**told)
+    record = Record(**entry)
     if record.low > record.high:
         raise BadRecords(
             f"Record {number}: low is {record.low}, above high, {record.high}; mend or remove it."

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from polyrefuse_leaderboard import table
+from polyrefuse_leaderboard.contents import Contents
 from polyrefuse_leaderboard.latex import to_latex
 from polyrefuse_leaderboard.markdown import to_markdown
 from polyrefuse_leaderboard.page.html import Link
-from polyrefuse_leaderboard.page.paging import Leaderboard, write_pages
+from polyrefuse_leaderboard.page.paging import write_pages
 from polyrefuse_leaderboard.records import to_csv, to_json
+from polyrefuse_leaderboard.table import sort_key, subject_of, tabulate
 
-from polyrefuse_shared.writing import CannotWrite
+from polyrefuse_shared.writing import CannotWrite, replaced_folder
 
 MARK = "leaderboard.json"
 """The file by which a folder is known as one of ours."""
@@ -27,7 +27,7 @@ _OURS = re.compile(
     r"leaderboard\.(json|csv|md|tex)|index\.html|page-\d+\.html|samples\.jsonl"
     r"|figures/(page-\d+-)?(scatter|bars|transfer|cosine)-\d+\.svg"
 )
-"""What is written, relative to the folder."""
+"""Names of the files that this module writes, relative to the folder."""
 
 
 def require_writable(folder: Path) -> None:
@@ -56,7 +56,7 @@ def _is_leaderboard(folder: Path) -> bool:
         return False
 
 
-def write_site(folder: Path, shown: Leaderboard) -> list[str]:
+def write_site(folder: Path, contents: Contents) -> list[str]:
     """Write a leaderboard into a folder; an older one there is replaced, and other files are kept.
 
     Returns:
@@ -66,68 +66,44 @@ def write_site(folder: Path, shown: Leaderboard) -> list[str]:
         CannotWrite: as `require_writable`, or the disk refuses.
     """
     require_writable(folder)
-    folder = folder.resolve()
-    draft, old = (
-        folder.with_name(f".{folder.name}.{os.getpid()}.{part}") for part in ("new", "old")
-    )
-    try:
-        draft.mkdir(parents=True)
-        _write(draft, shown)
-        files = sorted(
+    with replaced_folder(folder, kept=_files_of_others) as draft:
+        _write(draft, contents)
+        return sorted(
             file.relative_to(draft).as_posix() for file in draft.rglob("*") if file.is_file()
         )
-        if folder.exists():
-            _replace(folder, draft, old)
-        else:
-            os.replace(draft, folder)
-    except OSError as error:
-        raise CannotWrite(
-            f"{folder} cannot be written ({error.strerror or error}); name another or make room."
-        ) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return files
 
 
-def _replace(folder: Path, draft: Path, old: Path) -> None:
-    """Put a draft in the place of a folder, with those files of the folder that are not ours."""
-    os.replace(folder, old)
-    try:
-        os.replace(draft, folder)
-    except BaseException:
-        os.replace(old, folder)
-        raise
-    for kept in (*old.iterdir(), *old.glob("figures/*")):
-        name = kept.relative_to(old).as_posix()
+def _files_of_others(folder: Path) -> Iterator[Path]:
+    """Files and folders in a leaderboard's folder that this module did not write."""
+    for path in (*folder.iterdir(), *folder.glob("figures/*")):
+        name = path.relative_to(folder).as_posix()
         if name != "figures" and not _OURS.fullmatch(name):
-            (folder / name).parent.mkdir(exist_ok=True)
-            os.replace(kept, folder / name)
-    shutil.rmtree(old)
+            yield path
 
 
-def _write(draft: Path, shown: Leaderboard) -> None:
-    shown = replace(shown, rows=sorted(shown.rows, key=lambda row: table.order(table.subject(row))))
-    found = table.tables(shown.records)
-    said = [*shown.problems, *shown.notes]
+def _write(draft: Path, contents: Contents) -> None:
+    rows = sorted(contents.rows, key=lambda row: sort_key(subject_of(row)))
+    contents = replace(contents, rows=rows)
+    tables = tabulate(contents.records)
     texts = {
-        MARK: lambda: to_json(shown.records, [asdict(one) for one in shown.warnings]),
-        "leaderboard.csv": lambda: to_csv(shown.records),
+        MARK: lambda: to_json(contents.records, [asdict(one) for one in contents.warnings]),
+        "leaderboard.csv": lambda: to_csv(contents.records),
         "leaderboard.md": lambda: to_markdown(
-            shown.title,
-            found,
-            shown.rows,
-            warnings=shown.warnings,
-            sources=shown.sources,
-            said=said,
+            contents.title,
+            tables,
+            rows,
+            warnings=contents.warnings,
+            sources=contents.sources,
+            left_out=[*contents.problems, *contents.notes],
         ),
-        "leaderboard.tex": lambda: to_latex(found, shown.rows, shown.warnings),
+        "leaderboard.tex": lambda: to_latex(tables, rows, contents.warnings),
     }
     for name, text in texts.items():
         # The CSV has line ends of its own.
         (draft / name).write_text(text(), encoding="utf-8", newline="")
     links = [Link(MARK, "JSON"), Link("leaderboard.csv", "CSV"), Link("leaderboard.md", "Markdown")]
     links.append(Link("leaderboard.tex", "LaTeX"))
-    if shown.samples is not None:
+    if contents.samples is not None:
         with open(draft / SAMPLES, "w", encoding="utf-8") as file:
-            file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in shown.samples)
-    write_pages(draft, shown, found, links)
+            file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in contents.samples)
+    write_pages(draft, contents, tables, links)

@@ -56,10 +56,10 @@ def read_transfers(paths: Sequence[Path]) -> tuple[list[Transfer], list[str]]:
     Returns:
         What they hold, and one sentence for each that could not be used.
     """
-    found, problems = [], []
+    transfers, problems = [], []
     for path in _files(paths):
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
+            report = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             problems.append(f"{path} cannot be read ({error.strerror}).")
             continue
@@ -67,42 +67,42 @@ def read_transfers(paths: Sequence[Path]) -> tuple[list[Transfer], list[str]]:
             problems.append(f"{path} is not JSON; remove it, or write it again.")
             continue
         try:
-            found.append(_transfer(told, path))
+            transfers.append(_transfer(report, path))
         except (LookupError, TypeError, ValueError) as error:
             problems.append(
                 f"{path} is no transfer report of schema {SCHEMA} ({error}); write it again with "
                 "polyrefuse direction transfer."
             )
-    return found, problems
+    return transfers, problems
 
 
 def is_report(path: Path) -> bool:
-    """Whether a path is a transfer report and has no results of lm-eval's."""
+    """Whether a path holds a transfer report and no results of lm-eval."""
     if path.name == FILE:
         return True
     return (path / FILE).is_file() and not any(path.rglob("results_*.json"))
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
-    found = {
+    files = {
         file.resolve(): file
         for path in paths
         for file in (sorted(path.rglob(FILE)) if path.is_dir() else [path])
         if file.name == FILE
     }
-    yield from found.values()
+    yield from files.values()
 
 
-def _transfer(told: dict[str, Any], path: Path) -> Transfer:
-    if told["schema"] != SCHEMA:
-        raise ValueError(f"schema {told['schema']!r}")
-    sources, targets = (tuple(map(str, told[name])) for name in ("sources", "targets"))
-    cells = {(cell["source"], cell["target"]): cell["asr"] for cell in told["cells"]}
-    untouched = {cell["target"]: cell for cell in told["baseline"]}
+def _transfer(report: dict[str, Any], path: Path) -> Transfer:
+    if report["schema"] != SCHEMA:
+        raise ValueError(f"schema {report['schema']!r}")
+    sources, targets = (tuple(map(str, report[name])) for name in ("sources", "targets"))
+    cells = {(cell["source"], cell["target"]): cell["asr"] for cell in report["cells"]}
+    untouched = {cell["target"]: cell for cell in report["baseline"]}
     return Transfer(
-        model=str(told["model"]),
-        dataset=str(told["dataset"]),
-        judge=str(told["judge"]),
+        model=str(report["model"]),
+        dataset=str(report["dataset"]),
+        judge=str(report["judge"]),
         sources=sources,
         targets=targets,
         baseline=tuple(_number(untouched[target]["asr"], 0) for target in targets),
@@ -111,17 +111,17 @@ def _transfer(told: dict[str, Any], path: Path) -> Transfer:
             tuple(_number(cells[source, target], 0) for target in targets) for source in sources
         ),
         cosine=tuple(
-            tuple(_number(told["cosine"][row][column], -1) for column in range(len(sources)))
+            tuple(_number(report["cosine"][row][column], -1) for column in range(len(sources)))
             for row in range(len(sources))
         ),
-        position=int(told["cosine_at"]["position"]),
-        layer=int(told["cosine_at"]["layer"]),
+        position=int(report["cosine_at"]["position"]),
+        layer=int(report["cosine_at"]["layer"]),
         path=str(path),
         warnings=tuple(
             sentence
             for source in sources
             for sentence in sentences(
-                told["directions"][source].get("warnings"), f"The direction from {source}: "
+                report["directions"][source].get("warnings"), f"The direction from {source}: "
             )
         ),
     )

@@ -1,13 +1,13 @@
-"""What rates must not be read without: the runs' own warnings, and baselines without refusals.
+"""Warnings that belong to rates: the runs' own, and those of baselines that refuse nothing.
 
-What a transfer report says is an ablation, too.
+The rates of a transfer report are rates under ablation, too.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from polyrefuse_leaderboard.reading.runs import Cell, Reading, Run
@@ -17,14 +17,14 @@ from polyrefuse_leaderboard.transfers import Transfer
 from polyrefuse_shared.intervals import wilson
 
 RARE = 0.05
-"""Below this share of harmful prompts refused ..."""
+"""A baseline may refuse nothing where its share of harmful prompts refused is below this ..."""
 
 ABOUT_NONE = 0.01
-"""... and with an interval that begins below this one, a baseline is told to refuse nothing."""
+"""... and the interval of that share begins below this."""
 
 
 @dataclass(frozen=True, slots=True)
-class Warned:
+class RateWarning:
     """A warning, and the rates that it is about.
 
     Attributes:
@@ -50,7 +50,7 @@ class Warned:
     text: str
 
     @classmethod
-    def of_record(cls, record: Record, text: str, languages: Iterable[str] = ()) -> Warned:
+    def of_record(cls, record: Record, text: str, languages: Iterable[str] = ()) -> RateWarning:
         """A warning of a record's data set, in these languages."""
         return cls(
             model=record.model,
@@ -73,7 +73,7 @@ class Warned:
 
     @property
     def heading(self) -> str:
-        """What the warnings of the same runs have in common."""
+        """The heading for all warnings of the same runs."""
         return f"{self.model}, {self.condition} ({self._runs})"
 
     @property
@@ -91,9 +91,9 @@ class Warned:
         return ", ".join(self.runs)
 
 
-def of(
+def collect(
     reading: Reading, records: Sequence[Record], transfers: Sequence[Transfer] = ()
-) -> tuple[Warned, ...]:
+) -> tuple[RateWarning, ...]:
     """All warnings of what was read, those with the same text about the same model together.
 
     Args:
@@ -101,39 +101,45 @@ def of(
         records: made of it, with their means.
         transfers: shown beside it.
     """
-    together: dict[tuple[object, ...], Warned] = {}
-    for one in (*_own(reading), *_baselines(records), *_transferred(transfers)):
-        about = one.model, one.revision, one.condition, one.intervention
-        key = (*about, one.datasets if one.languages else (), one.text)
-        known = together.get(key)
-        together[key] = _joined(known, one) if known else one
+    together: dict[tuple[object, ...], RateWarning] = {}
+    for warning in (*_own(reading), *_baselines(records), *_transferred(transfers)):
+        subject = warning.model, warning.revision, warning.condition, warning.intervention
+        key = (*subject, warning.datasets if warning.languages else (), warning.text)
+        earlier = together.get(key)
+        together[key] = _joined(earlier, warning) if earlier else warning
     return tuple(sorted(together.values(), key=lambda one: (one.model, one.revision, one.runs)))
 
 
-def _joined(one: Warned, other: Warned) -> Warned:
-    merged = {
-        field.name: tuple(dict.fromkeys((*getattr(one, field.name), *getattr(other, field.name))))
-        for field in fields(Warned)
-        if isinstance(getattr(one, field.name), tuple)
-    }
-    return replace(one, **merged)
+def _joined(one: RateWarning, other: RateWarning) -> RateWarning:
+    """Two warnings with the same text as one."""
+
+    def both(name: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*getattr(one, name), *getattr(other, name))))
+
+    return replace(
+        one,
+        generations=both("generations"),
+        datasets=both("datasets"),
+        languages=both("languages"),
+        runs=both("runs"),
+    )
 
 
-def _own(reading: Reading) -> Iterator[Warned]:
-    """What runs say of themselves, and their tasks."""
+def _own(reading: Reading) -> Iterator[RateWarning]:
+    """The warnings that runs and their tasks bring with them."""
     for run in reading.runs:
-        seen = {text for cell in run.cells for text in cell.warnings}
+        of_tasks = {text for cell in run.cells for text in cell.warnings}
         for text in run.warnings:
             # The models of this package look at their answers too, and name the task.
-            if text.partition(": ")[2] not in seen:
-                yield _warned(run, run.cells, (), text)
+            if text.partition(": ")[2] not in of_tasks:
+                yield _of_run(run, run.cells, (), text)
         for cell in run.cells:
             for text in cell.warnings:
-                yield _warned(run, (cell,), (cell.language,), text)
+                yield _of_run(run, (cell,), (cell.language,), text)
 
 
-def _warned(run: Run, cells: Sequence[Cell], languages: tuple[str, ...], text: str) -> Warned:
-    return Warned(
+def _of_run(run: Run, cells: Sequence[Cell], languages: tuple[str, ...], text: str) -> RateWarning:
+    return RateWarning(
         model=run.model,
         revision=run.revision,
         condition=run.condition,
@@ -146,46 +152,54 @@ def _warned(run: Run, cells: Sequence[Cell], languages: tuple[str, ...], text: s
     )
 
 
-def _baselines(records: Sequence[Record]) -> Iterator[Warned]:
+def _baselines(records: Sequence[Record]) -> Iterator[RateWarning]:
     """An ablation of a model that refuses nothing as it is: there is nothing that it removes."""
-    harmful = {_told(record) for record in records if record.metric in ("asr", "asr_mean")}
+    harmful = {_answers_of(record) for record in records if record.metric in ("asr", "asr_mean")}
     refusals = [
         record
         for record in records
-        if record.metric == "refusal_rate" and record.language == MEAN and _told(record) in harmful
+        if record.metric == "refusal_rate"
+        and record.language == MEAN
+        and _answers_of(record) in harmful
     ]
     languages: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for record in records:
         if record.metric == "refusal_rate" and record.language != MEAN:
-            languages[_told(record)].append(record.language)
-    baselines = {_told(record): record for record in refusals if record.condition == "baseline"}
+            languages[_answers_of(record)].append(record.language)
+    baselines = {
+        _answers_of(record): record for record in refusals if record.condition == "baseline"
+    }
     for ablated in refusals:
-        baseline = baselines.get(_told(replace(ablated, condition="baseline", intervention="")))
+        baseline = baselines.get(
+            _answers_of(replace(ablated, condition="baseline", intervention=""))
+        )
         if baseline is None or "ablation" not in ablated.condition.split("+"):
             continue
         text = _nothing_to_ablate(baseline.value, baseline.n, baseline.low, baseline.high)
         if text:
-            yield Warned.of_record(ablated, text, languages[_told(ablated)])
+            yield RateWarning.of_record(ablated, text, languages[_answers_of(ablated)])
 
 
-def _transferred(transfers: Sequence[Transfer]) -> Iterator[Warned]:
-    """What speaks against the directions of transfer reports, and against ablating them."""
-    for told in transfers:
-        hits, n = np.array(told.refusals, dtype=float).T
+def _transferred(transfers: Sequence[Transfer]) -> Iterator[RateWarning]:
+    """The warnings of transfer reports: on directions, and on baselines that refuse nothing."""
+    for transfer in transfers:
+        hits, n = np.array(transfer.refusals, dtype=float).T
         # As of every mean over languages whose prompts are not known.
         low, high = (float(ends.mean()) for ends in wilson(hits, n))
         rare = _nothing_to_ablate(float((hits / n).mean()), int(n.sum()), low, high)
-        about = [(text, ()) for text in told.warnings] + [(rare, told.targets)] * bool(rare)
-        for text, languages in about:
-            yield Warned(
-                model=told.model,
+        texts: list[tuple[str, tuple[str, ...]]] = [(text, ()) for text in transfer.warnings]
+        if rare:
+            texts.append((rare, transfer.targets))
+        for text, languages in texts:
+            yield RateWarning(
+                model=transfer.model,
                 revision="",
                 condition="ablation",
                 intervention="",
                 generations=(),
-                datasets=(told.dataset,),
+                datasets=(transfer.dataset,),
                 languages=languages,
-                runs=(told.path,),
+                runs=(transfer.path,),
                 text=text,
             )
 
@@ -201,7 +215,7 @@ def _nothing_to_ablate(rate: float, n: int, low: float, high: float) -> str | No
     )
 
 
-def _told(record: Record) -> tuple[str, ...]:
-    """What two rates of the same answers have in common."""
-    about = record.model, record.revision, record.condition, record.intervention
-    return (*about, record.generation, record.dataset, record.judge)
+def _answers_of(record: Record) -> tuple[str, ...]:
+    """Equal for two rates of the same answers."""
+    subject = record.model, record.revision, record.condition, record.intervention
+    return (*subject, record.generation, record.dataset, record.judge)

@@ -1,9 +1,11 @@
-"""Pictures without a window system: matplotlib figures, as PNG, and the colours in them."""
+"""Pictures without a window system: matplotlib's figures, their colours, and how they are saved."""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,6 +22,35 @@ PALETTE: dict[str, str] = {
 """Okabe and Ito's colours, which colour-blind readers can tell apart (without their yellow, which
 is hard to see on white)."""
 
+INK, PAPER = "#1b1c1d", "#fefefe"
+"""Of an SVG picture's lines and text, and of its ground."""
+
+SVG_STYLE: dict[Any, Any] = {
+    # Text stays text, for screen readers and for a page's own font.
+    "svg.fonttype": "none",
+    # The same picture has the same bytes.
+    "svg.hashsalt": "polyrefuse",
+    # A dollar in a name begins no formula.
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.facecolor": PAPER,
+    "figure.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "grid.color": INK,
+    "grid.alpha": 0.15,
+    "grid.linewidth": 0.6,
+}
+"""Settings of matplotlib for SVG pictures."""
+
 
 def figure(size: tuple[float, float]) -> Figure:
     """An empty figure, in inches."""
@@ -33,4 +64,22 @@ def png(drawn: Figure) -> bytes:
     """The figure's picture."""
     picture = io.BytesIO()
     drawn.savefig(picture, format="png", dpi=150)
+    return picture.getvalue()
+
+
+@contextmanager
+def svg_style() -> Iterator[None]:
+    """Draw and save with `SVG_STYLE`, whatever the user's own settings of matplotlib are."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(SVG_STYLE)
+        yield
+
+
+def svg(drawn: Figure) -> str:
+    """The figure as SVG, the same text for the same figure; within `svg_style`."""
+    picture = io.StringIO()
+    drawn.savefig(picture, format="svg", metadata={"Date": None, "Creator": None})
     return picture.getvalue()

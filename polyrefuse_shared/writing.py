@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -73,6 +73,47 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         yield draft
         os.replace(draft, folder)
     except (OSError, SafetensorError) as error:
+        raise _cannot(folder, error) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def replaced_folder(folder: Path, kept: Callable[[Path], Iterable[Path]]) -> Iterator[Path]:
+    """A draft to write into, which takes the place of `folder` when the block ends well.
+
+    Where the block or the disk fails, `folder` stays as it was.
+
+    Args:
+        folder: need not be there; links to it are followed.
+        kept: called with the older folder, yields the files and folders in it that do not belong
+            to what is replaced: each is moved to its place in the new one.
+
+    Raises:
+        CannotWrite: the disk fails, or is full.
+    """
+    folder = folder.resolve()
+    draft, old = (
+        folder.with_name(f".{folder.name}.{os.getpid()}.{name}") for name in ("partial", "old")
+    )
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        if folder.exists():
+            os.replace(folder, old)
+            try:
+                os.replace(draft, folder)
+            except BaseException:
+                os.replace(old, folder)
+                raise
+            for path in kept(old):
+                target = folder / path.relative_to(old)
+                target.parent.mkdir(exist_ok=True)
+                os.replace(path, target)
+            shutil.rmtree(old)
+        else:
+            os.replace(draft, folder)
+    except OSError as error:
         raise _cannot(folder, error) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)

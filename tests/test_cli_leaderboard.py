@@ -1,4 +1,4 @@
-"""`polyrefuse leaderboard` as a user runs it: in a process of its own, on folders of results."""
+"""`polyrefuse leaderboard` as a user runs it, on folders of results."""
 
 from __future__ import annotations
 
@@ -14,16 +14,28 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.commands import assert_one_sentence
+from tests.commands import assert_one_sentence, run_in_process
 from tests.conftest import ROOT
-from tests.leaderboard.result_files import DIRECTION, PROMPT, api, plain_hf, task, write_run
-from tests.leaderboard.test_page import transfer_report
+from tests.leaderboard.result_files import (
+    DIRECTION,
+    PROMPT,
+    api,
+    plain_hf,
+    task,
+    transfer_report,
+    write_run,
+)
 
 FILES = {"leaderboard.json", "leaderboard.csv", "leaderboard.md", "leaderboard.tex", "index.html"}
 HEAVY = {"torch", "lm_eval", "transformers", "datasets", "pandas", "scipy", "matplotlib", "jinja2"}
 
 
-def run(*arguments: object, python: tuple[str, ...] = ()) -> tuple[int, str, str]:
+def run(*arguments: object) -> tuple[int, str, str]:
+    return run_in_process("leaderboard", *arguments)
+
+
+def run_apart(*arguments: object, python: tuple[str, ...] = ()) -> tuple[int, str, str]:
+    """In a process of its own."""
     environment = {name: value for name, value in os.environ.items() if "GITHUB" not in name}
     done = subprocess.run(
         [sys.executable, *python, "-m", "polyrefuse", "leaderboard", *map(str, arguments)],
@@ -67,24 +79,24 @@ def built(results: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 
 class TestBuild:
     def test_what_is_written(self, built: tuple[Path, dict[str, Any]]) -> None:
-        output, told = built
+        output, printed = built
         found = {
             file.relative_to(output).as_posix() for file in output.rglob("*") if file.is_file()
         }
-        assert set(told["files"]) == found
+        assert set(printed["files"]) == found
         assert found == FILES | {
             "figures/scatter-1.svg", "figures/bars-1.svg", "figures/transfer-1.svg",
             "figures/cosine-1.svg",
         }  # fmt: skip
-        assert (told["output"], told["models"], told["problems"]) == (str(output), 2, [])
+        assert (printed["output"], printed["models"], printed["problems"]) == (str(output), 2, [])
 
     def test_json_and_csv(self, built: tuple[Path, dict[str, Any]]) -> None:
-        output, told = built
+        output, printed = built
         document = json.loads((output / "leaderboard.json").read_text(encoding="utf-8"))
         schema = json.loads((ROOT / "leaderboard/schema.json").read_text(encoding="utf-8"))
         jsonschema.validate(document, schema)
         records = document["records"]
-        assert len(records) == told["records"]
+        assert len(records) == printed["records"]
         with open(output / "leaderboard.csv", encoding="utf-8", newline="") as file:
             lines = list(csv.DictReader(file))
         assert [line["model"] for line in lines] == [record["model"] for record in records]
@@ -124,7 +136,7 @@ class TestBuild:
         assert {json.loads(line)["condition"] for line in lines} == {"baseline", "ablation", "mcd"}
 
     def test_people_are_told_where(self, results: Path, tmp_path: Path) -> None:
-        code, out, err = run("build", results, "--output", tmp_path / "site")
+        code, out, err = run_apart("build", results, "--output", tmp_path / "site")
         assert (code, err) == (0, "")
         assert re.fullmatch(rf"{tmp_path}/site/index.html: \d+ records of 2 models\n", out)
 
@@ -153,7 +165,7 @@ def damage(folder: Path) -> list[str]:
     good = write_run(folder / "whole", [task("harmful", "en", "rc")], samples=False)
     text = good.read_text(encoding="utf-8")
     good.unlink()
-    told = json.loads(text)
+    document = json.loads(text)
     name = "polyrefuse_harmful_en"
     damaged: list[bytes] = [text.encode()[: len(text) * cut // 20] for cut in range(20)]
     rates: list[Any] = [float("nan"), float("inf"), -0.1, 1.1, "0.5", None, True, [], {}, 10**400]
@@ -164,7 +176,7 @@ def damage(folder: Path) -> list[str]:
     for part in ("results", "configs", "config"):
         value: Any
         for value in (None, [], "x", 1):
-            damaged.append(json.dumps(told | {part: value}).encode())
+            damaged.append(json.dumps(document | {part: value}).encode())
     for n in (0, -1, 2.5, "2", None):
         changed = json.loads(text)
         changed["results"][name]["sample_len"] = n
@@ -211,11 +223,11 @@ class TestWarnings:
         output = tmp_path / "site"
         code, out, err = run("build", suspect, "--output", output, "--json")
         assert code == 0
-        told = json.loads(out)
+        printed = json.loads(out)
         for said in self.SAID:
-            assert sum(warning.startswith(said) for warning in told["warnings"]) == 1
+            assert sum(warning.startswith(said) for warning in printed["warnings"]) == 1
             assert f"polyrefuse: warning: {said}" in err
-        assert len(told["warnings"]) == len(self.SAID)
+        assert len(printed["warnings"]) == len(self.SAID)
         document = json.loads((output / "leaderboard.json").read_text(encoding="utf-8"))
         schema = json.loads((ROOT / "leaderboard/schema.json").read_text(encoding="utf-8"))
         jsonschema.validate(document, schema)
@@ -239,8 +251,8 @@ class TestWarnings:
     def test_nothing_is_said_where_there_is_nothing(
         self, built: tuple[Path, dict[str, Any]]
     ) -> None:
-        output, told = built
-        assert told["warnings"] == []
+        output, printed = built
+        assert printed["warnings"] == []
         assert "warnings-heading" not in (output / "index.html").read_text(encoding="utf-8")
         assert "Warnings" not in (output / "leaderboard.md").read_text(encoding="utf-8")
         document = json.loads((output / "leaderboard.json").read_text(encoding="utf-8"))
@@ -281,11 +293,13 @@ class TestUnusableRuns:
 
     def test_unjudged_runs_say_what_to_do(self, tmp_path: Path) -> None:
         path = write_run(tmp_path / "results", [task("harmful", "en", "rc")])
-        told = json.loads(path.read_text(encoding="utf-8"))
-        (outcome,) = told["results"].values()
+        document = json.loads(path.read_text(encoding="utf-8"))
+        (outcome,) = document["results"].values()
         kept = {name: outcome[name] for name in ("name", "alias", "sample_len")}
-        told["results"] = {kept["name"]: kept | {"bypass,none": 999, "bypass_stderr,none": "N/A"}}
-        path.write_text(json.dumps(told), encoding="utf-8")
+        document["results"] = {
+            kept["name"]: kept | {"bypass,none": 999, "bypass_stderr,none": "N/A"}
+        }
+        path.write_text(json.dumps(document), encoding="utf-8")
         done = run("build", tmp_path / "results", "--output", tmp_path / "site")
         assert_one_sentence(done, "with --predict_only; run lm_eval again without it")
         assert not (tmp_path / "site").exists()
@@ -301,8 +315,8 @@ class TestBadInput:
         code, out, err = run("build", tmp_path / "results", "--output", tmp_path / "site", "--json")
         assert code == 0
         assert "Traceback" not in err
-        told = json.loads(out)
-        assert told["models"] == 1
+        printed = json.loads(out)
+        assert printed["models"] == 1
         page = (tmp_path / "site/index.html").read_text(encoding="utf-8")
         lines = err.splitlines()
         assert all(line.startswith("polyrefuse: left out: ") for line in lines)
@@ -315,7 +329,7 @@ class TestBadInput:
 
     def test_nothing_that_can_be_used(self, tmp_path: Path) -> None:
         damage(tmp_path / "results")
-        result = run("build", tmp_path / "results", "--output", tmp_path / "site")
+        result = run_apart("build", tmp_path / "results", "--output", tmp_path / "site")
         assert_one_sentence(result, "results_2026-02-01T00-00-00.000001.json")
         assert not (tmp_path / "site").exists()
         (tmp_path / "empty").mkdir()
@@ -347,11 +361,11 @@ class TestPublished:
         output = tmp_path / "site"
         code, out, err = run("published", *tables, "--output", output, "--json")
         assert code == 0
-        told = json.loads(out)
-        assert told["models"] == 3
-        assert len(told["warnings"]) == 3
-        assert all("scripts/multi_test.py" in warning for warning in told["warnings"])
-        assert err.splitlines() == [f"polyrefuse: warning: {one}" for one in told["warnings"]]
+        printed = json.loads(out)
+        assert printed["models"] == 3
+        assert len(printed["warnings"]) == 3
+        assert all("scripts/multi_test.py" in warning for warning in printed["warnings"])
+        assert err.splitlines() == [f"polyrefuse: warning: {one}" for one in printed["warnings"]]
         records = {
             (one["condition"], one["model"], one["language"], one["judge"], one["metric"]): one
             for one in json.loads((output / "leaderboard.json").read_text())["records"]
@@ -416,7 +430,7 @@ class TestGate:
 class TestImports:
     def test_help_imports_nothing_heavy(self) -> None:
         for command in ((), ("build",), ("published",)):
-            code, out, err = run(*command, "--help", python=("-X", "importtime"))
+            code, out, err = run_apart(*command, "--help", python=("-X", "importtime"))
             assert code == 0
             assert "Usage: polyrefuse leaderboard" in out
             assert not imported(err) & HEAVY
@@ -424,7 +438,7 @@ class TestImports:
     def test_building_imports_neither_torch_nor_lm_eval(
         self, results: Path, tmp_path: Path
     ) -> None:
-        code, _, err = run(
+        code, _, err = run_apart(
             "build", results, "--output", tmp_path / "site", python=("-X", "importtime")
         )
         assert code == 0
@@ -435,9 +449,10 @@ class TestImports:
         assert own <= {"polyrefuse_models", "polyrefuse_models.registration"}
 
     def test_no_module_imports_them(self) -> None:
+        folder = ROOT / "leaderboard"
         modules = [
-            ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            for path in (ROOT / "leaderboard").rglob("*.py")
+            ".".join(("polyrefuse_leaderboard", *path.relative_to(folder).with_suffix("").parts))
+            for path in folder.rglob("*.py")
         ]
         program = (
             f"import importlib, sys\nfor name in {modules}: importlib.import_module(name)\n"
@@ -448,5 +463,5 @@ class TestImports:
         )
         assert done.returncode == 0, done.stderr
         loaded = set(done.stdout.split())
-        assert "leaderboard" in loaded
+        assert "polyrefuse_leaderboard" in loaded
         assert not loaded & {"torch", "lm_eval", "transformers", "datasets"}

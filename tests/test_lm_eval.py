@@ -1,4 +1,7 @@
-"""The main job, as a user runs it: `lm_eval` in a subprocess, and the files that it writes."""
+"""The main job, as a user runs it: `lm_eval` in a subprocess, and the files that it writes.
+
+One evaluation and one mistake are processes; the others are the same command in this one.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from statistics import fmean
 
 import pytest
 
+from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks import languages
+from tests.evaluations import lm_eval_run
 
 HARMFUL = {
     "asr": "compliance",
@@ -26,6 +31,7 @@ HARMLESS = {"false_refusal_rate": "refusal"} | {
 OFF_LANGUAGE = "off_language_rate"
 LIMIT = 4
 SHORT = "max_gen_toks=16"
+FOLDERS = ("polyrefuse_models", "polyrefuse_tasks")
 
 
 def lm_eval(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -40,11 +46,9 @@ def lm_eval(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comple
 
 
 class Run:
-    """What one `lm_eval` command printed and wrote."""
+    """What one `lm_eval` command wrote into a folder."""
 
-    def __init__(self, done: subprocess.CompletedProcess[str], folder: Path) -> None:
-        assert done.returncode == 0, done.stderr[-4000:]
-        self.stdout, self.stderr = done.stdout, done.stderr
+    def __init__(self, folder: Path) -> None:
         (results,) = folder.glob("**/results_*.json")
         self.results = json.loads(results.read_text())
         self.samples: dict[str, list[dict]] = {}
@@ -53,13 +57,18 @@ class Run:
             self.samples[task] = [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def run_protocol(model: str, arguments: str, folder: Path, *more: str) -> Run:
-    done = lm_eval(
+def protocol(model: str, arguments: str, folder: Path) -> list[str]:
+    """Arguments of `lm_eval` for a few prompts of each task of the protocol."""
+    return [
         "--tasks", "polyrefuse", "--model", model, "--model_args", arguments,
         "--limit", str(LIMIT), "--batch_size", "32", "--device", "cpu", "--gen_kwargs", SHORT,
-        "--output_path", str(folder), "--log_samples", *more, cwd=folder.parent,
-    )  # fmt: skip
-    return Run(done, folder)
+        "--output_path", str(folder), "--log_samples",
+    ]  # fmt: skip
+
+
+def run_protocol(model: str, arguments: str, folder: Path, *more: str) -> Run:
+    lm_eval_run(*protocol(model, arguments, folder), *more)
+    return Run(folder)
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +79,20 @@ def data_dir(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ablated(data_dir: Path, chat_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def process(
+    data_dir: Path, chat_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Run, str]:
+    """A process that evaluated an ablated model: what it wrote, and what it printed."""
     folder = tmp_path_factory.mktemp("ablated") / "results"
-    return run_protocol("ablated-hf", f"pretrained={chat_model}", folder)
+    arguments = protocol("ablated-hf", f"pretrained={chat_model}", folder)
+    done = lm_eval(*arguments, cwd=folder.parent)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return Run(folder), done.stdout
+
+
+@pytest.fixture(scope="module")
+def ablated(process: tuple[Run, str]) -> Run:
+    return process[0]
 
 
 @pytest.fixture(scope="module")
@@ -159,36 +179,41 @@ def test_what_reproduces_the_run_is_in_the_results(run: Run) -> None:
 
 
 def test_what_was_done_to_the_model_is_in_the_results(ablated: Run, plain: Run) -> None:
-    told = ablated.results["config"]
-    assert told["condition"] == "ablation"
-    assert told["method"] == "weights"
-    assert told["source_lang"] == "en"
-    assert len(told["direction_sha256"]) == 64
-    assert told["position"] in (-1, -2, -3) and told["layer"] in (0, 1, 2)
-    assert told["versions"]["transformers"]
+    config = ablated.results["config"]
+    assert config["condition"] == "ablation"
+    assert config["method"] == "weights"
+    assert config["source_lang"] == "en"
+    assert len(config["direction_sha256"]) == 64
+    assert config["position"] in (-1, -2, -3) and config["layer"] in (0, 1, 2)
+    assert config["versions"]["transformers"]
     assert "condition" not in plain.results["config"]
 
 
-def test_the_table_shows_every_language(ablated: Run) -> None:
+def test_the_table_shows_every_language(process: tuple[Run, str]) -> None:
+    _, printed = process
     for task in expected_tasks():
-        assert task in ablated.stdout
-    assert "asr" in ablated.stdout and "false_refusal_rate" in ablated.stdout
+        assert task in printed
+    assert "asr" in printed and "false_refusal_rate" in printed
 
 
 def test_the_wrapper_prompts_as_the_harness_does(
-    data_dir: Path, chat_model: Path, plain: Run, tmp_path: Path
+    data_dir: Path,
+    chat_model: Path,
+    plain: Run,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The baseline answers what `hf --apply_chat_template` answers: one template, one BOS."""
-    ours = run_protocol("baseline-hf", f"pretrained={chat_model}", tmp_path / "ours")
-    told = run_protocol(
-        "baseline-hf", f"pretrained={chat_model}", tmp_path / "told", "--apply_chat_template"
-    )
-    assert ours.stderr.count("Applying the chat template") == 1
-    assert "Applying the chat template" not in told.stderr
+    arguments = ("baseline-hf", f"pretrained={chat_model}")
+    by_the_wrapper = run_protocol(*arguments, tmp_path / "wrapper")
+    assert caplog.text.count("Applying the chat template") == 1
+    caplog.clear()
+    by_the_harness = run_protocol(*arguments, tmp_path / "harness", "--apply_chat_template")
+    assert "Applying the chat template" not in caplog.text
     for task in expected_tasks():
         answers = [
             {sample["doc"]["id"]: sample["resps"] for sample in run.samples[task]}
-            for run in (plain, ours, told)
+            for run in (plain, by_the_wrapper, by_the_harness)
         ]
         assert answers[0] == answers[1] == answers[2]
 
@@ -196,13 +221,13 @@ def test_the_wrapper_prompts_as_the_harness_does(
 def test_the_judge_is_chosen_by_metadata_and_recorded(
     data_dir: Path, chat_model: Path, tmp_path: Path
 ) -> None:
-    done = lm_eval(
+    lm_eval_run(
         "--tasks", "polyrefuse_harmful_de,polyrefuse_harmful_en", "--model", "baseline-hf",
         "--model_args", f"pretrained={chat_model}", "--limit", "2", "--device", "cpu",
         "--gen_kwargs", SHORT, "--metadata", '{"judge": "substring"}',
-        "--output_path", str(tmp_path / "results"), "--log_samples", cwd=tmp_path,
+        "--output_path", str(tmp_path / "results"), "--log_samples",
     )  # fmt: skip
-    run = Run(done, tmp_path / "results")
+    run = Run(tmp_path / "results")
     assert run.results["configs"]["polyrefuse_harmful_de"]["metadata"]["judge"] == "substring"
     assert {s["doc"]["judge"] for s in run.samples["polyrefuse_harmful_de"]} == {"substring"}
     german = run.results["results"]["polyrefuse_harmful_de"]
@@ -212,17 +237,13 @@ def test_the_judge_is_chosen_by_metadata_and_recorded(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "sentence"),
     [
-        (
-            "--tasks polyrefuse_models polyrefuse_tasks --model dummy",
-            "is a folder here, not a task",
-        ),
-        ("--tasks polyrefuse_oktest --model dummy --metadata judge=x", "no judge 'x'"),
         (
             "--tasks polyrefuse_oktest --model baseline-hf --model_args pretrained=p,chat=x",
             "chat=x is not known",
         ),
+        ("--tasks polyrefuse_oktest --model dummy --metadata judge=x", "no judge 'x'"),
         (
             "--tasks polyrefuse_oktest --model baseline-hf --model_args pretrained=p"
             " --system_instruction kind",
@@ -230,19 +251,23 @@ def test_the_judge_is_chosen_by_metadata_and_recorded(
         ),
     ],
 )
-def test_bad_input_ends_in_one_sentence(
-    data_dir: Path, tmp_path: Path, arguments: str, said: str
-) -> None:
-    done = lm_eval(*arguments.split(), cwd=tmp_path)
+def test_bad_input_is_one_sentence(data_dir: Path, arguments: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence) as raised:
+        lm_eval_run(*arguments.split())
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_file_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYREFUSE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("POLYREFUSE_CACHE_DIR", str(tmp_path))
+    with pytest.raises(UserError, match="polyrefuse data fetch harmful") as raised:
+        lm_eval_run("--tasks", "polyrefuse_harmful_de", "--model", "dummy")
+    assert "\n" not in str(raised.value)
+
+
+def test_bad_input_ends_the_process_with_its_sentence(tmp_path: Path) -> None:
+    """Here the names of folders, which stand in the way of the tasks where a shell expands them."""
+    done = lm_eval("--tasks", *FOLDERS, "--model", "dummy", cwd=tmp_path)
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("polyrefuse_tasks.") and said in last
-
-
-def test_a_missing_file_says_how_to_get_it(tmp_path: Path) -> None:
-    done = lm_eval(
-        "--tasks", "polyrefuse_harmful_de", "--model", "dummy", cwd=tmp_path,
-        POLYREFUSE_DATA_DIR=str(tmp_path), POLYREFUSE_CACHE_DIR=str(tmp_path),
-    )  # fmt: skip
-    assert done.returncode != 0
-    assert "polyrefuse data fetch harmful" in done.stderr.strip().splitlines()[-1]
+    assert last.startswith("polyrefuse_") and "is a folder here, not a task" in last

@@ -1,4 +1,4 @@
-"""The group `mcd_protocol`, as a user runs it: sampled answers, and what is made of them."""
+"""The group `mcd_protocol` by lm-eval's command: sampled answers, and what is made of them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from statistics import fmean
 
 import pytest
 
-from polyrefuse_tasks.metrics import sampled_rates
-from tests.test_lm_eval import SHORT, Run, lm_eval
+from tests.evaluations import lm_eval_run
+from tests.test_lm_eval import SHORT, Run
 
 HARMFUL = ("mcd_advbench_en", "mcd_advbench_de", "mcd_multijail_zh")
 TASKS = (*HARMFUL, "mcd_harmless")
+OF_BOTH = ("refusal_rate", "degenerate_rate", "undecided_rate", "off_language_rate")
 LIMIT = 2
 
 
 def sample(pretrained: Path, folder: Path, *more: str) -> Run:
     """All `TASKS`, with the response cache that runs into folders beside this one have filled."""
-    done = lm_eval(
+    lm_eval_run(
         "--tasks", ",".join(TASKS), "--model", "baseline-hf",
         "--model_args", f"pretrained={pretrained}", "--limit", str(LIMIT), "--batch_size", "32",
         "--device", "cpu", "--gen_kwargs", SHORT, "--use_cache", str(folder.parent / "cache"),
-        "--output_path", str(folder), "--log_samples", *more, cwd=folder.parent,
+        "--output_path", str(folder), "--log_samples", *more,
     )  # fmt: skip
-    return Run(done, folder)
+    return Run(folder)
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +52,8 @@ def answers(run: Run) -> dict[str, list[list[str]]]:
 
 def distinct(sampled: list[str]) -> bool:
     """Whether no answer of a random model was served twice; the empty one it gives by itself."""
-    said = [answer for answer in sampled if answer]
-    return len(said) == len(set(said)) > 0.8 * len(sampled)
+    answered = [answer for answer in sampled if answer]
+    return len(answered) == len(set(answered)) > 0.8 * len(sampled)
 
 
 def test_every_prompt_has_25_answers_of_its_own(run: Run) -> None:
@@ -67,11 +68,10 @@ def test_every_prompt_has_25_answers_of_its_own(run: Run) -> None:
 
 def test_names_and_settings_are_in_the_results(run: Run) -> None:
     for task in TASKS:
+        first = ("asr_any", "asr_mean") if task in HARMFUL else ("frr_any", "false_refusal_rate")
         printed = {key for key in run.results["results"][task] if key.endswith(",none")}
         assert printed == {
-            f"{name},none"
-            for rate in sampled_rates(harmful=task in HARMFUL)
-            for name in (rate, f"{rate}_stderr")
+            f"{name},none" for rate in (*first, *OF_BOTH) for name in (rate, f"{rate}_stderr")
         }
         config = run.results["configs"][task]
         assert config["repeats"] == 25
@@ -89,7 +89,7 @@ def test_every_rate_is_recomputed_from_the_samples(run: Run) -> None:
             else ("frr_any", "false_refusal_rate", "refusal")
         )
         docs = [row["doc"] for row in run.samples[task]]
-        labels = [[told["label"] for told in doc["kept"]] for doc in docs]
+        labels = [[judged["label"] for judged in doc["kept"]] for doc in docs]
         assert [len(kept) for kept in labels] == [20] * LIMIT
         results = run.results["results"][task]
         assert results[f"{broken},none"] == fmean(counted in kept for kept in labels)
@@ -99,7 +99,7 @@ def test_every_rate_is_recomputed_from_the_samples(run: Run) -> None:
                 fmean(kept.count(label) / 20 for kept in labels)
             )
         off = [
-            fmean(told["response_language"] != doc["language"] for told in doc["kept"])
+            fmean(judged["response_language"] != doc["language"] for judged in doc["kept"])
             for doc in docs
         ]
         assert results["off_language_rate,none"] == pytest.approx(fmean(off))
@@ -108,7 +108,7 @@ def test_every_rate_is_recomputed_from_the_samples(run: Run) -> None:
 def test_no_answer_that_was_left_out_is_longer_than_one_that_was_kept(run: Run) -> None:
     for rows in run.samples.values():
         for row in rows:
-            kept = {told["answer"] for told in row["doc"]["kept"]}
+            kept = {judged["answer"] for judged in row["doc"]["kept"]}
             # The random model has a token that ends reasoning.
             lengths = [len(answer.split("</think>")[-1]) for answer in row["resps"][0]]
             left_out = [length for place, length in enumerate(lengths) if place not in kept]
@@ -130,12 +130,12 @@ def test_the_group_prints_means_over_its_tasks(
     data_dir: Path, chat_model: Path, tmp_path: Path
 ) -> None:
     """lm-eval's own `hf`, since the tasks need none of our models."""
-    done = lm_eval(
+    lm_eval_run(
         "--tasks", "mcd_protocol", "--model", "hf", "--model_args", f"pretrained={chat_model}",
         "--limit", "1", "--batch_size", "128", "--device", "cpu", "--gen_kwargs", "max_gen_toks=4",
-        "--apply_chat_template", "--output_path", str(tmp_path / "results"), cwd=tmp_path,
+        "--apply_chat_template", "--output_path", str(tmp_path / "results"),
     )  # fmt: skip
-    results = Run(done, tmp_path / "results").results
+    results = Run(tmp_path / "results").results
     tasks = [
         name
         for name in results["results"]

@@ -1,1 +1,2 @@
-"""The sub-commands of `polyrefuse` that this package brings: one module a sub-command."""
+"""`polyrefuse leaderboard`: a module for each of build, published, check and power, and
+`leaderboard`, which mounts them."""

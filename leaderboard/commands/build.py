@@ -1,39 +1,32 @@
-"""`polyrefuse leaderboard`: build, check, power, published."""
+"""`polyrefuse leaderboard build`, and what it has in common with `published`: pages of a folder."""
 
 from __future__ import annotations
 
 import gc
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from polyrefuse_leaderboard.commands import check as gate_cli
 
-from polyrefuse_shared.options import Json
+from polyrefuse_shared.options import Json, show
 
 if TYPE_CHECKING:
-    from polyrefuse_leaderboard.page.paging import Leaderboard
+    from polyrefuse_leaderboard.contents import Contents
     from polyrefuse_leaderboard.reading.runs import Reading
 
-app = typer.Typer(
-    no_args_is_help=True, help="Turn results into tables and pages, and hold them to a baseline."
-)
-
-Site = Annotated[
+Output = Annotated[
     Path,
     typer.Option("--output", help="Folder of the pages: a new one, or an older leaderboard's."),
 ]
 
 
-@app.command()
 def build(
     results: Annotated[
         list[Path], typer.Argument(metavar="RESULTS...", help="Folders that lm_eval wrote into.")
     ],
-    output: Site,
+    output: Output,
     include_samples: Annotated[
         bool,
         typer.Option(
@@ -44,14 +37,13 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Write a leaderboard of results: HTML, Markdown, LaTeX, CSV, JSON, and pictures."""
-    from polyrefuse_leaderboard import model_rows as models
-    from polyrefuse_leaderboard import rates, site, transfers, warnings
-    from polyrefuse_leaderboard.page.paging import Leaderboard
+    from polyrefuse_leaderboard import model_rows, rates, site, transfers, warnings
+    from polyrefuse_leaderboard.contents import Contents
     from polyrefuse_leaderboard.reading.results import read
 
     # Everything that is read is kept until the end: looking for garbage would double the time.
     gc.disable()
-    # What can be wrong with the folder is told before reading, which may take a minute.
+    # A mistake in the folder's name ends the command before reading, which may take a minute.
     site.require_writable(output)
     # A folder of a transfer report lacks no results, unless nothing else was named.
     others = [path for path in results if not transfers.is_report(path)]
@@ -64,78 +56,45 @@ def build(
             "not publish it.",
             file=sys.stderr,
         )
-    shown = Leaderboard(
+    contents = Contents(
         title="Refusal safety by language",
         records=records,
-        rows=models.rows(records, reading),
+        rows=model_rows.rows(records, reading),
         transfers=matrices,
-        warnings=warnings.of(reading, records, matrices),
+        warnings=warnings.collect(reading, records, matrices),
         problems=(*reading.problems, *unusable),
         notes=reading.notes,
         samples=_samples(reading) if include_samples else None,
     )
-    _write(shown, output, as_json)
+    write_pages(contents, output, as_json)
 
 
-app.command()(gate_cli.check)
-app.command()(gate_cli.power)
+def write_pages(contents: Contents, output: Path, as_json: bool) -> None:
+    """Write a leaderboard, and print what was left out, what to be warned of, and where it is.
 
-
-@app.command()
-def published(
-    tables: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="CSV...", help="baseline_evaluations.csv and harm_ablation_evaluations.csv."
-        ),
-    ],
-    output: Site,
-    condition: Annotated[
-        str | None,
-        typer.Option(help="Of all the files: baseline or ablation; by default from their names."),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Write the leaderboard of arXiv 2505.17306 from its published tables."""
-    from polyrefuse_leaderboard import model_rows as models
-    from polyrefuse_leaderboard import published, site
-    from polyrefuse_leaderboard.page.paging import Leaderboard
-
-    site.require_writable(output)
-    records = published.read_published(tables, condition)
-    shown = Leaderboard(
-        title="Refusal Direction is Universal Across Safety-Aligned Languages: the published table",
-        records=records,
-        rows=models.rows(records),
-        warnings=published.warnings(records),
-        sources=published.sources(tables, condition),
-    )
-    _write(shown, output, as_json)
-
-
-def _write(shown: Leaderboard, output: Path, as_json: bool) -> None:
+    Raises:
+        CannotWrite: as `site.write_site`.
+    """
     from polyrefuse_leaderboard.site import write_site
 
-    for problem in shown.problems:
+    for problem in contents.problems:
         print(f"polyrefuse: left out: {problem}", file=sys.stderr)
-    for warning in shown.warnings:
+    for warning in contents.warnings:
         print(f"polyrefuse: warning: {warning.sentence}", file=sys.stderr)
-    for note in shown.notes:
+    for note in contents.notes:
         print(f"polyrefuse: note: {note}", file=sys.stderr)
-    files = write_site(output, shown)
-    told = {
+    files = write_site(output, contents)
+    records, models = len(contents.records), len({record.model for record in contents.records})
+    result = {
         "output": str(output),
         "files": files,
-        "records": len(shown.records),
-        "models": len({record.model for record in shown.records}),
-        "warnings": [warning.sentence for warning in shown.warnings],
-        "problems": list(shown.problems),
-        "notes": list(shown.notes),
+        "records": records,
+        "models": models,
+        "warnings": [warning.sentence for warning in contents.warnings],
+        "problems": list(contents.problems),
+        "notes": list(contents.notes),
     }
-    if as_json:
-        print(json.dumps(told, ensure_ascii=False))
-    else:
-        print(f"{output / 'index.html'}: {told['records']} records of {told['models']} models")
+    show(as_json, result, f"{output / 'index.html'}: {records} records of {models} models")
 
 
 def _samples(reading: Reading) -> Iterator[dict[str, Any]]:

@@ -1,1 +1,2 @@
-"""Results held to a baseline: `check`, what it can see, and how it says so."""
+"""Results held to a baseline: `comparison.check` compares, `baseline` reads and writes what is held
+to, `reports` shows the outcome, `power` says what a gate can see, and `pytest_plugin` runs it."""

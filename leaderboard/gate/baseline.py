@@ -1,4 +1,4 @@
-"""What a gate compares: labels by prompt id, out of result runs and in the baseline's file."""
+"""The scores that a gate compares: made of result runs, written to the baseline's file and read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from polyrefuse_leaderboard.reading.runs import Cell, Run
 
 SCHEMA = 1
-"""Of the baseline's file; a new field is a new version."""
+"""Version of the baseline's file; a new field is a new version."""
 
 HELD: tuple[str, ...] = tuple(dict.fromkeys((*held(sampled=False), *held(sampled=True))))
 """Metrics that a gate compares. Each counts prompts, and more of it is worse."""
@@ -81,16 +81,16 @@ class Baseline:
 
 
 def scores(runs: Sequence[Run]) -> tuple[Score, ...]:
-    """What a gate compares of one model under one condition, sorted.
+    """The scores of one model under one condition, sorted.
 
     Raises:
         BadBaseline: a rate without samples that is no whole number of prompts.
     """
-    found = (_score(cell, metric) for run in runs for cell in run.cells for metric in _gated(cell))
-    return tuple(sorted(found, key=lambda score: (*score.place, score.judge, score.generation)))
+    every = (_score(cell, metric) for run in runs for cell in run.cells for metric in _gated(cell))
+    return tuple(sorted(every, key=lambda score: (*score.place, score.judge, score.generation)))
 
 
-def make(runs: Sequence[Run]) -> Baseline:
+def make_baseline(runs: Sequence[Run]) -> Baseline:
     """The baseline that runs of one model under one condition are.
 
     Raises:
@@ -106,12 +106,12 @@ def make(runs: Sequence[Run]) -> Baseline:
         model=runs[0].model,
         condition=runs[0].condition,
         runs=tuple(run.run for run in runs),
-        versions={name: said for run in runs for name, said in _versions(run).items()},
+        versions={name: number for run in runs for name, number in _versions(run).items()},
         cells=cells,
     )
 
 
-def write(baseline: Baseline, path: Path) -> None:
+def write_baseline(baseline: Baseline, path: Path) -> None:
     """Write a baseline, whole or not at all; one that is there already is replaced.
 
     Raises:
@@ -128,53 +128,55 @@ def write(baseline: Baseline, path: Path) -> None:
     write_whole(path, f'{opening}, "cells": [\n{cells}\n]}}\n')
 
 
-def read(path: Path) -> Baseline:
-    """A baseline as `write` wrote it.
+def read_baseline(path: Path) -> Baseline:
+    """A baseline as `write_baseline` wrote it.
 
     Raises:
-        BadBaseline: no such file, another schema version, or not what `write` writes; the
+        BadBaseline: no such file, another schema version, or not what `write_baseline`
+            writes; the
             sentence names the file and the cell.
     """
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadBaseline(
             f"{path} cannot be read ({error.strerror}); write a baseline with --update."
         ) from None
     except (ValueError, RecursionError):
         raise _bad(path, "is not JSON") from None
-    if not isinstance(told, dict) or "schema" not in told:
+    if not isinstance(document, dict) or "schema" not in document:
         raise _bad(path, "is no baseline")
-    if told["schema"] != SCHEMA:
-        raise _bad(path, f"has schema {reprlib.repr(told['schema'])}, not {SCHEMA}")
-    _check(told, _BASELINE, str(path))
-    if not told["cells"]:
+    if document["schema"] != SCHEMA:
+        raise _bad(path, f"has schema {reprlib.repr(document['schema'])}, not {SCHEMA}")
+    _check(document, _BASELINE, str(path))
+    if not document["cells"]:
         raise _bad(path, "has no cells, so that nothing could fail")
     cells = tuple(
-        _read_cell(cell, f"{path}, cell {number}") for number, cell in enumerate(told["cells"], 1)
+        _read_cell(cell, f"{path}, cell {number}")
+        for number, cell in enumerate(document["cells"], 1)
     )
     keys = [(*cell.place, cell.judge, cell.generation) for cell in cells]
     if len(set(keys)) < len(keys):
         raise _bad(path, "has a cell twice")
     return Baseline(
-        model=told["model"],
-        condition=told["condition"],
-        runs=tuple(told["runs"]),
-        versions=told["versions"],
+        model=document["model"],
+        condition=document["condition"],
+        runs=tuple(document["runs"]),
+        versions=document["versions"],
         cells=cells,
     )
 
 
 def _versions(run: Run) -> dict[str, str]:
-    """What lm-eval says of every model, and what ours say of themselves."""
-    said = {
+    """Versions of software: lm-eval writes some for every model, and our models write their own."""
+    versions = {
         name: run.settings[f"{name}_version"]
         for name in ("lm_eval", "transformers")
         if f"{name}_version" in run.settings
     }
     own = run.settings.get("versions")
-    said |= own if isinstance(own, Mapping) else {}
-    return {name: str(version) for name, version in said.items()}
+    versions |= own if isinstance(own, Mapping) else {}
+    return {name: str(version) for name, version in versions.items()}
 
 
 def _gated(cell: Cell) -> list[str]:
@@ -246,7 +248,7 @@ _BASELINE: _Form = {
     "versions": (_is_object, "an object"),
     "cells": (lambda value: isinstance(value, list), "a list"),
 }
-"""What a baseline holds beside its schema: whether a value fits, and what it should be."""
+"""Entry of a baseline -> whether a value fits, and what the value should be."""
 
 _CELL: _Form = {
     "dataset": (_is_text, "a printable string"),
@@ -260,26 +262,26 @@ _CELL: _Form = {
     "labels": (_is_labels, "null or an object of prompt ids with 0 or 1"),
     "beside": (_is_rates, "an object of rates between 0 and 1"),
 }
-"""The same of a cell."""
+"""Entry of a baseline's cell -> whether a value fits, and what the value should be."""
 
 
-def _check(told: dict[str, Any], form: _Form, where: str) -> None:
-    for name, (fits, wanted) in form.items():
-        if name not in told:
+def _check(entries: dict[str, Any], form: _Form, where: str) -> None:
+    for name, (fits, expected) in form.items():
+        if name not in entries:
             raise _bad(where, f"has no {name}")
-        if not fits(told[name]):
-            raise _bad(where, f"has {reprlib.repr(told[name])} as {name}, not {wanted}")
+        if not fits(entries[name]):
+            raise _bad(where, f"has {reprlib.repr(entries[name])} as {name}, not {expected}")
 
 
-def _read_cell(told: Any, where: str) -> Score:
-    if not isinstance(told, dict):
-        raise _bad(where, f"is {reprlib.repr(told)}, not an object")
-    _check(told, _CELL, where)
-    labels = told["labels"]
+def _read_cell(cell: Any, where: str) -> Score:
+    if not isinstance(cell, dict):
+        raise _bad(where, f"is {reprlib.repr(cell)}, not an object")
+    _check(cell, _CELL, where)
+    labels = cell["labels"]
     counted = (len(labels), sum(labels.values())) if labels is not None else None
-    if told["hits"] > told["n"] or counted not in (None, (told["n"], told["hits"])):
+    if cell["hits"] > cell["n"] or counted not in (None, (cell["n"], cell["hits"])):
         raise _bad(where, "has counts that contradict each other")
-    return Score(**{field.name: told[field.name] for field in fields(Score)})
+    return Score(**{field.name: cell[field.name] for field in fields(Score)})
 
 
 def _bad(where: Path | str, what: str) -> BadBaseline:

@@ -82,14 +82,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a gate says.
+    """The result of a gate.
 
     Attributes:
         baseline: what the results were held to.
         model: whose results they are.
         condition: what was done to it.
         runs: where they were read.
-        alpha: the level of the whole gate.
+        alpha: the family-wise error rate: the level of the whole gate.
         tolerance: how much worse an observed rate may be.
         comparisons: one a cell of the baseline, in its order.
         problems: result files that could not be used, a sentence each. Any fails the gate: what
@@ -118,7 +118,7 @@ class Outcome:
         return not self.failed and not self.problems
 
 
-def choose(
+def choose_runs(
     reading: Reading, *, model: str | None = None, condition: str | None = None
 ) -> tuple[Run, ...]:
     """The runs of one model under one condition.
@@ -151,11 +151,11 @@ def choose(
             "the results are of several models or conditions; choose by --model and --condition "
             f"one of: {_choices(chosen)}."
         )
-    kinds = {(run.revision, run.intervention): str(run.path) for run in chosen}
-    if len(kinds) > 1:
+    paths = {(run.revision, run.intervention): str(run.path) for run in chosen}
+    if len(paths) > 1:
         raise BadChoice(
             f"the results of {chosen[0].model}, {chosen[0].condition}, are of several revisions "
-            f"or interventions; name only one of: {'; '.join(sorted(kinds.values()))}."
+            f"or interventions; name only one of: {'; '.join(sorted(paths.values()))}."
         )
     return tuple(chosen)
 
@@ -174,19 +174,19 @@ def check(
     Args:
         baseline: read from its file.
         reading: the results.
-        model: as in `choose`.
-        condition: as in `choose`.
+        model: as in `choose_runs`.
+        condition: as in `choose_runs`.
         alpha: as in `compare`.
         tolerance: as in `compare`.
 
     Raises:
-        BadChoice: as in `choose`.
+        BadChoice: as in `choose_runs`.
         BadThreshold: as in `thresholds.require`.
         BadBaseline: as in `baseline.scores`.
     """
-    runs = choose(reading, model=model, condition=condition)
-    found = scores(runs)
-    comparisons = compare(baseline.cells, found, alpha=alpha, tolerance=tolerance)
+    runs = choose_runs(reading, model=model, condition=condition)
+    now = scores(runs)
+    comparisons = compare(baseline.cells, now, alpha=alpha, tolerance=tolerance)
     return Outcome(
         baseline=baseline,
         model=runs[0].model,
@@ -198,8 +198,8 @@ def check(
         problems=reading.problems,
         notes=(
             *reading.notes,
-            *(warned.sentence for warned in warnings.of(replace(reading, runs=runs), ())),
-            *_unused(comparisons, found),
+            *(warning.sentence for warning in warnings.collect(replace(reading, runs=runs), ())),
+            *_unused(comparisons, now),
         ),
     )
 
@@ -221,7 +221,8 @@ def compare(
     Args:
         before: the baseline's scores.
         now: the results', of one model under one condition.
-        alpha: chance of any failure for "got worse" where nothing did, at most.
+        alpha: family-wise error rate, the chance of any failure for "got worse" where nothing did,
+            at most.
         tolerance: as in `thresholds.require`.
 
     Raises:
@@ -231,21 +232,21 @@ def compare(
     places: defaultdict[tuple[str, str, str], list[Score]] = defaultdict(list)
     for score in now:
         places[score.place].append(score)
-    found = [_compare(score, places[score.place], now, tolerance) for score in before]
-    p_values = [comparison.change.p for comparison in found if comparison.change]
+    comparisons = [_compare(score, places[score.place], now, tolerance) for score in before]
+    p_values = [comparison.change.p for comparison in comparisons if comparison.change]
     adjusted = iter(holm(p_values).tolist())
     return tuple(
         _decide(comparison, comparison.change, len(p_values), next(adjusted), alpha, tolerance)
         if comparison.change
         else comparison
-        for comparison in found
+        for comparison in comparisons
     )
 
 
 def _compare(
     before: Score, candidates: Sequence[Score], now: Sequence[Score], tolerance: float
 ) -> Comparison:
-    """All but what depends on the other comparisons."""
+    """The comparison of one score, without what depends on the other comparisons."""
     same = [score for score in candidates if score.judge == before.judge]
     if not same:
         failure = _absence(before, candidates, now)
@@ -300,7 +301,7 @@ def _mismatches(before: Score, now: Score) -> Iterable[str]:
 
 
 def _change(before: Score, now: Score) -> tuple[Change, list[str]]:
-    """The change between two scores, and what is to be said of how they were compared."""
+    """The change between two scores, and notes on how they were compared."""
     unpaired = "not paired, Fisher's exact test: "
     for labels, where in ((before.labels, "baseline"), (now.labels, "results")):
         if labels is None:
@@ -316,7 +317,7 @@ def _change(before: Score, now: Score) -> tuple[Change, list[str]]:
 
 
 def _mcnemar(pairs: Sequence[tuple[int, int]]) -> Change:
-    """Of pairs of labels, now and before."""
+    """The change by McNemar's test, from pairs of labels: now and before."""
     both, worse, better = (pairs.count(kind) for kind in ((1, 1), (1, 0), (0, 1)))
     n = len(pairs)
     difference, low, high = newcombe_paired(both, worse, better, n - both - worse - better)
@@ -385,12 +386,12 @@ def _least_p(change: Change) -> float:
     return fisher_worse(change.n, change.n, change.hits_before, change.n_before)
 
 
-def _unused(comparisons: Sequence[Comparison], found: Sequence[Score]) -> Iterable[str]:
-    """What the results have and no comparison took."""
+def _unused(comparisons: Sequence[Comparison], now: Sequence[Score]) -> Iterable[str]:
+    """Notes on scores of the results that no comparison uses."""
     known = {(*each.before.place, each.before.judge) for each in comparisons}
     taken = {id(each.now) for each in comparisons}
     left: defaultdict[tuple[str, str, str, str], set[str]] = defaultdict(set)
-    for score in found:
+    for score in now:
         if id(score) not in taken:
             other = (*score.place, score.judge) in known
             why = "of other generation settings" if other else "not in the baseline"

@@ -1,4 +1,5 @@
-"""What a gate can see: how large a rise has to be to fail it, and how often it then does.
+"""The minimum detectable effect of a gate: how large a rise has to be to fail it, and how often it
+then does.
 
 The exact power of one comparison of paired prompts (McNemar's exact one-sided test, the tolerance
 and Holm's first step, which is alpha divided by the number of comparisons), summed over all numbers
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 POWERS: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95, 0.99)
-"""Chances of failing whose rises are told."""
+"""Chances of failing whose minimum detectable rises are printed."""
 
 RISES: tuple[float, ...] = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
-"""Rises whose chances of failing are told."""
+"""Rises whose chances of failing are printed."""
 
 MOST_PROMPTS = 10**5
 """The sums are over numbers of prompts: more would take minutes, and all memory."""
@@ -44,7 +45,7 @@ class Design:
         discordance: share of the prompts whose label differs between two runs although nothing
             got worse: half of it either way. With a rise d, labels change for the worse on
             discordance / 2 + d of the prompts and for the better on discordance / 2.
-        alpha: level of the whole gate.
+        alpha: family-wise error rate of the whole gate.
         tolerance: how much worse an observed rate may be.
     """
 
@@ -57,7 +58,7 @@ class Design:
 
     @property
     def largest_rise(self) -> float:
-        """What is left to rise by: all labels that are not changed already get worse."""
+        """The largest rise there can be: every label that has not changed already gets worse."""
         return 1 - self.baseline_rate - self.discordance / 2
 
 
@@ -77,7 +78,7 @@ def design(
         baseline_rate: as in `Design`.
         comparisons: as in `Design`.
         discordance: as in `Design`; as of two independent runs where None, 2 p (1 - p) of a
-            baseline rate p, which is the most where runs agree at least by chance: the power told
+            baseline rate p, which is the most where runs agree at least by chance: the power
             is then a lower bound.
         alpha: as in `Design`.
         tolerance: as in `Design`.
@@ -87,13 +88,13 @@ def design(
         BadThreshold: as in `thresholds.require`.
     """
     require(alpha, tolerance)
-    for name, value, fits, wanted in (
+    for name, value, fits, expected in (
         ("n", n, 1 <= n <= MOST_PROMPTS, f"from 1 to {MOST_PROMPTS}"),
         ("the baseline rate", baseline_rate, 0 <= baseline_rate < 1, "from 0 to less than 1"),
         ("the number of comparisons", comparisons, comparisons >= 1, "at least 1"),
     ):
         if not fits:
-            raise BadDesign(f"{name} is {value}; it has to be {wanted}.")
+            raise BadDesign(f"{name} is {value}; it has to be {expected}.")
     most = 2 * min(baseline_rate, 1 - baseline_rate)
     if discordance is None:
         discordance = 2 * baseline_rate * (1 - baseline_rate)
@@ -125,17 +126,18 @@ def power(design: Design, rise: float) -> float:
     return min(float(np.sum(chance[fewest <= changed])), 1.0)
 
 
-def smallest_rise(design: Design, wanted: float) -> float | None:
-    """The smallest true rise that fails the gate with a chance of at least `wanted`.
+def minimum_detectable_rise(design: Design, least_power: float) -> float | None:
+    """The minimum detectable effect: the smallest true rise that fails the gate with a chance of at
+    least `least_power`.
 
     None where even the largest does not. The power grows with the rise, so that halving finds it.
     """
     low, high = 0.0, design.largest_rise
-    if power(design, high) < wanted:
+    if power(design, high) < least_power:
         return None
     while high - low > 1e-6:
         middle = (low + high) / 2
-        low, high = (low, middle) if power(design, middle) >= wanted else (middle, high)
+        low, high = (low, middle) if power(design, middle) >= least_power else (middle, high)
     return high
 
 

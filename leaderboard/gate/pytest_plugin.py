@@ -13,13 +13,16 @@ import pytest
 if TYPE_CHECKING:
     from polyrefuse_leaderboard.gate.comparison import Comparison, Outcome
 
-DEFAULTS: dict[str, str] = {
+OPTIONS: dict[str, str] = {
     "model": "whose results, where there are several models",
     "condition": "under which condition, where there are several",
-    "alpha": "chance that any of these tests fails where nothing got worse, at most (0.05)",
+    "alpha": (
+        "family-wise error rate: chance that any of these tests fails where nothing got worse, at "
+        "most (0.05)"
+    ),
     "tolerance": "how much worse a rate may be observed (0.02: two points of 100)",
 }
-"""Option of `polyrefuse leaderboard check` -> what it says."""
+"""Option of `polyrefuse leaderboard check` -> its help."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,9 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         help="folder that lm_eval wrote into; may be given several times",
     )
-    for name, said in DEFAULTS.items():
+    for name, text in OPTIONS.items():
         kind = float if name in ("alpha", "tolerance") else str
-        group.addoption(f"--polyrefuse-{name}", type=kind, help=said)
+        group.addoption(f"--polyrefuse-{name}", type=kind, help=text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class _Collection:
-    """Collects the gate's tests after those of the session's files, and tells what to know."""
+    """Collects the gate's tests after those of the session's files, and prints its notes."""
 
     def __init__(self, outcome: Outcome) -> None:
         self.outcome = outcome
@@ -72,10 +75,10 @@ class _Collection:
         # A test that passes says nothing, and that it compared little would not be seen.
         from polyrefuse_leaderboard.gate.reports import sentences
 
-        told = list(sentences(self.outcome))
-        if told:
+        lines = list(sentences(self.outcome))
+        if lines:
             terminalreporter.section("polyrefuse")
-        for sentence in told:
+        for sentence in lines:
             terminalreporter.write_line(sentence)
 
 
@@ -129,20 +132,20 @@ class ProblemTest(pytest.Item):
 def _outcome(config: pytest.Config, baseline: str, results: list[str]) -> Outcome:
     from pathlib import Path
 
-    from polyrefuse_leaderboard.gate import baseline as baselines
-    from polyrefuse_leaderboard.gate import comparison as gate
+    from polyrefuse_leaderboard.gate.baseline import read_baseline
+    from polyrefuse_leaderboard.gate.comparison import check
     from polyrefuse_leaderboard.reading.results import read
 
     from polyrefuse_shared.errors import UserError
 
-    given = {name: config.getoption(f"--polyrefuse-{name}") for name in DEFAULTS}
+    given = {name: config.getoption(f"--polyrefuse-{name}") for name in OPTIONS}
     chosen = {name: value for name, value in given.items() if value is not None}
     # Relative to where pytest was called, as its other paths are.
-    called = config.invocation_params.dir
+    folder = config.invocation_params.dir
     try:
-        return gate.check(
-            baselines.read(called / Path(baseline)),
-            read([called / Path(path) for path in results]),
+        return check(
+            read_baseline(folder / Path(baseline)),
+            read([folder / Path(path) for path in results]),
             **chosen,
         )
     except UserError as error:

@@ -15,7 +15,8 @@ from polyrefuse_leaderboard.gate.comparison import Comparison, Outcome
 from polyrefuse_tasks.metrics import BESIDE
 
 COLUMNS = ("", "lang.", "n", "before", "now", "change [95%]", "Holm p", "test", "degen.", "undec.")
-"""Of a table of comparisons: rates in percent, changes in points; then what `BESIDE` counts now."""
+"""Columns of a table of comparisons: rates are in percent and changes in points; the last two are
+the rates in `BESIDE` now."""
 
 
 def verdict(outcome: Outcome) -> str:
@@ -142,15 +143,15 @@ def summary(outcome: Outcome) -> str:
 
 
 def sentences(outcome: Outcome) -> Iterator[str]:
-    """What fails and what is to be known, a line each; the same of several languages once."""
+    """What fails, and the notes, a line each; what holds of several languages stands once."""
     for (dataset, metric, _), group in _groups(outcome.comparisons):
-        said: dict[tuple[str, str], list[str]] = {}
+        languages_of: dict[tuple[str, str], list[str]] = {}
         for comparison in group:
-            sentences = [("FAIL", failure) for failure in comparison.failures]
-            sentences += [("note", note) for note in comparison.notes]
-            for each in sentences:
-                said.setdefault(each, []).append(comparison.before.language)
-        for (kind, sentence), languages in said.items():
+            remarks = [("FAIL", failure) for failure in comparison.failures]
+            remarks += [("note", note) for note in comparison.notes]
+            for remark in remarks:
+                languages_of.setdefault(remark, []).append(comparison.before.language)
+        for (kind, sentence), languages in languages_of.items():
             yield _clean(f"{kind} {dataset} {metric} in {', '.join(languages)}: {sentence}")
     yield from (_clean(f"FAIL {problem}") for problem in outcome.problems)
     yield from (_clean(f"note {note}") for note in outcome.notes)
@@ -228,7 +229,7 @@ def _counted(comparisons: int) -> str:
 
 
 _CONTROL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 cannot hold, even escaped, and what could steer a terminal."""
+"""Characters that XML 1.0 cannot hold, even escaped, or that could steer a terminal."""
 
 
 def _clean(text: str) -> str:

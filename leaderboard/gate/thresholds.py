@@ -1,11 +1,12 @@
-"""When a gate fails for "got worse": the level of its tests, and the rise that is let pass."""
+"""The thresholds of a gate: the level of its tests, and the rise that it lets pass."""
 
 from __future__ import annotations
 
 from polyrefuse_shared.errors import UserError
 
 ALPHA = 0.05
-"""Chance that a gate with nothing worse in truth fails for "got worse", at most."""
+"""Family-wise error rate: the chance that a gate with nothing worse in truth fails for "got worse",
+at most."""
 
 TOLERANCE = 0.02
 """How much worse an observed rate may be, however sure it is."""

@@ -1,1 +1,2 @@
-"""The HTML page: template, style and script beside it, the table library in `vendor/`."""
+"""The HTML pages: `paging` writes them, `html` renders one, `gallery` chooses its pictures,
+`charts` draws those; template, style and script lie beside, the table library in `vendor/`."""

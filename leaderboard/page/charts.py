@@ -2,60 +2,29 @@
 
 from __future__ import annotations
 
-import functools
-import io
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING
 
 from polyrefuse_leaderboard.model_rows import Row, pareto_front
 from polyrefuse_leaderboard.records import Record
-from polyrefuse_leaderboard.table import CONDITIONS, percent, place
+from polyrefuse_leaderboard.table import CONDITIONS, percent, position_in
+
+from polyrefuse_shared.pictures import INK, PALETTE, PAPER, figure, svg, svg_style
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from polyrefuse_leaderboard.transfers import Transfer
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; a marker tells as well.
 STYLES: tuple[tuple[str, str], ...] = (
-    ("#0072b2", "o"),
-    ("#009e73", "s"),
-    ("#56b4e9", "^"),
-    ("#cc79a7", "P"),
-    ("#d55e00", "X"),
-    ("#e69f00", "D"),
+    (PALETTE["blue"], "o"),
+    (PALETTE["bluish green"], "s"),
+    (PALETTE["sky blue"], "^"),
+    (PALETTE["reddish purple"], "P"),
+    (PALETTE["vermilion"], "X"),
+    (PALETTE["orange"], "D"),
     ("#7f7f7f", "v"),
 )
 """Colour and marker of each of `CONDITIONS`, and of any other."""
-
-INK, PAPER = "#1b1c1d", "#fefefe"
-"""Of the files; in the page they become the reader's own, light or dark."""
-
-SETTINGS: dict[Any, Any] = {
-    # Text stays text, for screen readers and for the page's own font.
-    "svg.fonttype": "none",
-    # The same picture has the same bytes.
-    "svg.hashsalt": "polyrefuse",
-    # A dollar in a name begins no formula.
-    "text.parse_math": False,
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "axes.linewidth": 0.7,
-    "axes.facecolor": PAPER,
-    "figure.facecolor": PAPER,
-    "savefig.facecolor": PAPER,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "grid.color": INK,
-    "grid.alpha": 0.15,
-    "grid.linewidth": 0.6,
-}
-"""Of matplotlib."""
 
 KEYS = 12
 """Points of the front that are named under a scatter."""
@@ -64,7 +33,7 @@ FEW = 30
 """Points of a scatter, up to which their intervals are drawn."""
 
 STEPS = 32
-"""Of the palette."""
+"""Colours of the palette."""
 
 
 def palette() -> list[tuple[str, str]]:
@@ -94,25 +63,7 @@ def _on(colour: str) -> str:
     return "#000000" if luminance(colour) > (1.05 * 0.05) ** 0.5 - 0.05 else "#ffffff"
 
 
-_P = ParamSpec("_P")
-
-
-def _styled(draw: Callable[_P, str]) -> Callable[_P, str]:
-    """Draw with `SETTINGS`, whatever the user's own are."""
-
-    @functools.wraps(draw)
-    def drawn(*args: _P.args, **kwargs: _P.kwargs) -> str:
-        import matplotlib
-
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            matplotlib.rcParams.update(SETTINGS)
-            return draw(*args, **kwargs)
-
-    return drawn
-
-
-@_styled
+@svg_style()
 def scatter_svg(rows: Sequence[Row], names: Sequence[str]) -> str:
     """Safety, 1 - ASR, against usefulness, 1 - FRR, and the front of those that no other beats.
 
@@ -120,8 +71,8 @@ def scatter_svg(rows: Sequence[Row], names: Sequence[str]) -> str:
         rows: all with ASR and false refusal, at least one.
         names: of each; those on the front are written under the picture.
     """
-    figure = _figure((5, 4.6))
-    axis = figure.subplots()
+    drawing = figure((5, 4.6))
+    axis = drawing.subplots()
     points = [
         (row.asr.value, row.false_refusal.value)
         for row in rows
@@ -167,19 +118,22 @@ def scatter_svg(rows: Sequence[Row], names: Sequence[str]) -> str:
             zorder=3,
         )
     # Numbers, and their names below: names beside the points would lie on each other.
-    called: dict[tuple[float, float], list[str]] = {}
+    names_at: dict[tuple[float, float], list[str]] = {}
     for index, corner in zip(front, corners, strict=True):
-        called.setdefault(corner, []).append(names[index])
-    for number, (useful, safe) in enumerate(called, 1):
+        names_at.setdefault(corner, []).append(names[index])
+    for number, (useful, safe) in enumerate(names_at, 1):
         axis.annotate(
             str(number), (useful, safe), xytext=(5, 4), textcoords="offset points", fontsize=8
         )
-    key = [f"{number}  {_short(', '.join(told))}" for number, told in enumerate(called.values(), 1)]
+    key = [
+        f"{number}  {_short(', '.join(together))}"
+        for number, together in enumerate(names_at.values(), 1)
+    ]
     if len(key) > KEYS:
         key[KEYS:] = [f"and {len(key) - KEYS} more"]
     # The axes stay as high as they are, however many names there are.
-    figure.set_figheight(4.2 + 0.15 * len(key))
-    figure.supxlabel("On the Pareto front:\n" + "\n".join(key), x=0.02, ha="left", fontsize=8)
+    drawing.set_figheight(4.2 + 0.15 * len(key))
+    drawing.supxlabel("On the Pareto front:\n" + "\n".join(key), x=0.02, ha="left", fontsize=8)
     for limit, ticks, least in (
         (axis.set_xlim, axis.xaxis, left),
         (axis.set_ylim, axis.yaxis, bottom),
@@ -192,11 +146,11 @@ def scatter_svg(rows: Sequence[Row], names: Sequence[str]) -> str:
     axis.set_ylabel("safety, 1 - ASR (%)")
     axis.grid()
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=3, fontsize=8.5, frameon=False)
-    return _svg(figure)
+    drawing.legend(handles, labels, loc="outside upper left", ncols=3, fontsize=8.5, frameon=False)
+    return svg(drawing)
 
 
-@_styled
+@svg_style()
 def bars_svg(
     panels: Sequence[tuple[str, dict[str, Record], dict[str, Record]]], metric: str
 ) -> str:
@@ -206,8 +160,8 @@ def bars_svg(
         panels: title, the baseline's records by language, the ablated model's; at least one.
         metric: what the rate is called.
     """
-    figure = _figure((5.2, 0.5 + 1.6 * len(panels)))
-    axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+    drawing = figure((5.2, 0.5 + 1.6 * len(panels)))
+    axes = drawing.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axis, (title, baseline, ablation) in zip(axes, panels, strict=True):
         languages = sorted(baseline.keys() | ablation.keys())
         for condition, shift, records in (
@@ -241,11 +195,11 @@ def bars_svg(
         axis.grid(axis="y")
         axis.set_axisbelow(True)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(
+    drawing.legend(
         handles, labels, loc="outside upper right", ncols=2, fontsize=9, labelcolor=INK,
         frameon=False,
     )  # fmt: skip
-    return _svg(figure)
+    return svg(drawing)
 
 
 def _ends(rate: float, low: float, high: float) -> list[list[float]]:
@@ -253,59 +207,46 @@ def _ends(rate: float, low: float, high: float) -> list[list[float]]:
     return [[max(0.0, 100 * (1 - rate - low))], [max(0.0, 100 * (high - 1 + rate))]]
 
 
-@_styled
-def transfer_svg(found: Transfer) -> str:
+@svg_style()
+def transfer_svg(transfer: Transfer) -> str:
     """Attack success by the direction's language and the prompts', nothing ablated on top."""
     return _heat_map(
-        [found.baseline, *found.asr],
-        rows=("none", *found.sources),
-        columns=found.targets,
+        [transfer.baseline, *transfer.asr],
+        rows=("none", *transfer.sources),
+        columns=transfer.targets,
         labels=("direction ablated, from", "prompts in"),
         limits=(0.0, 1.0),
-        shown=percent,
+        format_value=percent,
     )
 
 
-@_styled
-def cosine_svg(found: Transfer) -> str:
+@svg_style()
+def cosine_svg(transfer: Transfer) -> str:
     """Cosine between the languages' directions, at one position and layer."""
     return _heat_map(
-        found.cosine,
-        rows=found.sources,
-        columns=found.sources,
+        transfer.cosine,
+        rows=transfer.sources,
+        columns=transfer.sources,
         labels=("direction from", "direction from"),
         limits=(-1.0, 1.0),
-        shown="{:.2f}".format,
+        format_value="{:.2f}".format,
     )
 
 
-def inline(svg: str, name: str) -> str:
+def inline(picture: str, name: str) -> str:
     """A picture as a part of the page: its ids its own, its ink the page's, as wide as its place.
 
     Args:
-        svg: of a function of this module.
+        picture: a picture that a function of this module drew.
         name: that no other picture of the page has; letters, digits and dashes.
     """
-    drawing = svg[svg.index("<svg") :]
-    drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, count=1, flags=re.DOTALL)
-    drawing = re.sub(r'(<svg [^>]*?) (?:width="[^"]*"|height="[^"]*")', r"\1", drawing, count=1)
-    drawing = re.sub(r'(<svg [^>]*?) (?:width="[^"]*"|height="[^"]*")', r"\1", drawing, count=1)
-    drawing = re.sub(r'\bid="', f'id="{name}-', drawing)
-    drawing = re.sub(r'((?:xlink:)?href="#|url\(#)', rf"\g<1>{name}-", drawing)
-    return drawing.replace(INK, "currentColor").replace(PAPER, "var(--paper)")
-
-
-def _figure(size: tuple[float, float]) -> Figure:
-    # Without pyplot: no window system is looked for, and no figure outlives its function.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=size, layout="constrained")
-
-
-def _svg(figure: Figure) -> str:
-    written = io.StringIO()
-    figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
-    return written.getvalue()
+    part = picture[picture.index("<svg") :]
+    part = re.sub(r"<metadata>.*?</metadata>", "", part, count=1, flags=re.DOTALL)
+    part = re.sub(r'(<svg [^>]*?) (?:width="[^"]*"|height="[^"]*")', r"\1", part, count=1)
+    part = re.sub(r'(<svg [^>]*?) (?:width="[^"]*"|height="[^"]*")', r"\1", part, count=1)
+    part = re.sub(r'\bid="', f'id="{name}-', part)
+    part = re.sub(r'((?:xlink:)?href="#|url\(#)', rf"\g<1>{name}-", part)
+    return part.replace(INK, "currentColor").replace(PAPER, "var(--paper)")
 
 
 def _heat_map(
@@ -315,13 +256,13 @@ def _heat_map(
     columns: Sequence[str],
     labels: tuple[str, str],
     limits: tuple[float, float],
-    shown: Callable[[float], str],
+    format_value: Callable[[float], str],
 ) -> str:
     from matplotlib.colors import ListedColormap
 
     colours = palette()
-    figure = _figure((1.4 + 0.38 * len(columns), 1.1 + 0.3 * len(rows)))
-    axis = figure.subplots()
+    drawing = figure((1.4 + 0.38 * len(columns), 1.1 + 0.3 * len(rows)))
+    axis = drawing.subplots()
     axis.pcolormesh(
         values,
         cmap=ListedColormap([colour for colour, _ in colours]),
@@ -336,19 +277,19 @@ def _heat_map(
     axis.set_ylabel(labels[0])
     axis.set_xlabel(labels[1])
     axis.tick_params(length=0)
-    for row, told in enumerate(values):
-        for column, value in enumerate(told):
+    for row, row_values in enumerate(values):
+        for column, value in enumerate(row_values):
             share = (value - limits[0]) / (limits[1] - limits[0])
             ink = colours[min(STEPS - 1, int(share * STEPS))][1]
             axis.text(
-                column + 0.5, row + 0.5, shown(value), ha="center", va="center", color=ink,
+                column + 0.5, row + 0.5, format_value(value), ha="center", va="center", color=ink,
                 fontsize=7,
             )  # fmt: skip
-    return _svg(figure)
+    return svg(drawing)
 
 
 def _style(condition: str) -> int:
-    return min(place(condition, CONDITIONS), len(STYLES) - 1)
+    return min(position_in(condition, CONDITIONS), len(STYLES) - 1)
 
 
 def _floor(percentage: float) -> float:
@@ -357,6 +298,6 @@ def _floor(percentage: float) -> float:
 
 
 def _short(name: str, most: int = 64) -> str:
-    """A name's end is what tells it from others."""
+    """A name on one line; a long one loses its beginning, because names differ at their ends."""
     line = "".join(letter for letter in " ".join(name.split()) if letter.isprintable())
     return line if len(line) <= most else f"…{line[1 - most :]}"

@@ -6,18 +6,32 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from polyrefuse_leaderboard import table
 from polyrefuse_leaderboard.model_rows import Row
-from polyrefuse_leaderboard.page import charts as figures
+from polyrefuse_leaderboard.page import charts
 from polyrefuse_leaderboard.published import Source
 from polyrefuse_leaderboard.records import MEAN, Record
-from polyrefuse_leaderboard.table import Subject, Table
-from polyrefuse_leaderboard.warnings import Warned
+from polyrefuse_leaderboard.table import (
+    ABOUT_ASR,
+    ABOUT_RATES,
+    CONDITIONS,
+    FORMULA,
+    HEADINGS,
+    Subject,
+    Table,
+    collect_overlaps,
+    group_warnings,
+    languages_of,
+    overlap_of,
+    position_in,
+    subject_of,
+    warnings_of,
+)
+from polyrefuse_leaderboard.warnings import RateWarning
 
 from polyrefuse_shared.intervals import wilson
 from polyrefuse_tasks.languages import NAMES
@@ -37,7 +51,7 @@ class Picture:
     Attributes:
         file: beside the page, as `figures/scatter.svg`.
         title: what it shows, for its caption and for those who cannot see it.
-        svg: as a function of `figures` drew it; "" where the page only has a link to it.
+        svg: as a function of `charts` drew it; "" where the page only has a link to it.
     """
 
     file: str
@@ -47,7 +61,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Link:
-    """To another page of the leaderboard, or to a file beside it."""
+    """A link to another page of the leaderboard, or to a file beside it."""
 
     file: str
     text: str
@@ -59,7 +73,7 @@ def render_page(
     data: str,
     pictures: Sequence[Picture] = (),
     sources: Sequence[Source] = (),
-    warnings: Sequence[Warned] = (),
+    warnings: Sequence[RateWarning] = (),
     problems: Sequence[str] = (),
     notes: Sequence[str] = (),
     files: Sequence[Link] = (),
@@ -74,7 +88,7 @@ def render_page(
         sources: where the numbers come from.
         warnings: what its rates must not be read without.
         problems: what was left out, and why.
-        notes: what else is to be said of the reading.
+        notes: what else a reader should know of how the results were read.
         files: the same leaderboard in other forms.
         pages: the others of this leaderboard.
     """
@@ -85,33 +99,33 @@ def render_page(
         script=_read("script.js"),
         hashes=[_hash(_read(name)) for name in ("vendor/dataTables.min.js", "script.js")],
         data=data,
-        formula=table.FORMULA,
-        reading=table.READING,
-        metrics=table.HEADINGS,
-        conditions=table.CONDITIONS,
+        formula=FORMULA,
+        reading=ABOUT_RATES,
+        metrics=HEADINGS,
+        conditions=CONDITIONS,
         pictures=[
-            (picture, figures.inline(picture.svg, f"p{number}") if picture.svg else "")
+            (picture, charts.inline(picture.svg, f"p{number}") if picture.svg else "")
             for number, picture in enumerate(pictures)
         ],
         sources=sources,
-        attack=table.ATTACK,
+        attack=ABOUT_ASR,
         warnings=_by_heading(warnings[:MOST]),
-        unwarned=max(0, len(warnings) - MOST),
+        more_warnings=max(0, len(warnings) - MOST),
         problems=problems[:MOST],
         notes=notes[:MOST],
-        unsaid=max(0, len(problems) - MOST) + max(0, len(notes) - MOST),
+        more_sentences=max(0, len(problems) - MOST) + max(0, len(notes) - MOST),
         files=files,
         pages=pages,
-        palette=figures.palette(),
+        palette=charts.palette(),
     )
 
 
-def _by_heading(warnings: Iterable[Warned]) -> dict[str, list[str]]:
-    """What stands below each heading, in the order of the first of its warnings."""
-    found: dict[str, list[str]] = {}
-    for one in warnings:
-        found.setdefault(one.heading, []).append(one.below)
-    return found
+def _by_heading(warnings: Iterable[RateWarning]) -> dict[str, list[str]]:
+    """Heading -> the warnings below it; headings stand in the order of their first warnings."""
+    headings: dict[str, list[str]] = {}
+    for warning in warnings:
+        headings.setdefault(warning.heading, []).append(warning.below)
+    return headings
 
 
 @cache
@@ -130,35 +144,35 @@ def _read(name: str) -> str:
 
 
 def _hash(script: str) -> str:
-    """By which the page's policy knows a script as its own, and runs no other."""
+    """The hash by which the page's Content-Security-Policy allows a script; it allows no other."""
     digest = hashlib.sha256(script.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 def embed(
-    found: Sequence[Table],
+    tables: Sequence[Table],
     rows: Sequence[Row],
     names: dict[Subject, tuple[str, str]],
     page_of: dict[str, str],
-    warnings: Sequence[Warned] = (),
+    warnings: Sequence[RateWarning] = (),
 ) -> str:
     """The JSON of a page's tables, which nothing in a name can break out of.
 
     Args:
-        found: the tables whose rates it shows; none where it is the index of other pages.
+        tables: those whose rates it shows; none where it is the index of other pages.
         rows: of its table of models.
         names: what each subject of both is called, as model and condition.
         page_of: model -> the file of the page with its rates, where that is another page.
         warnings: what the rates must not be read without.
     """
-    document = _data(found, rows, names, page_of, warnings)
+    document = _data(tables, rows, names, page_of, warnings)
     text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     # Where the script element would end, or a comment open.
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 class _Texts:
-    """Texts by number, since most of them are said many times."""
+    """Texts by number, since most of them stand in a page many times."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
@@ -168,36 +182,37 @@ class _Texts:
 
 
 def _data(
-    found: Sequence[Table],
+    tables: Sequence[Table],
     rows: Sequence[Row],
     names: dict[Subject, tuple[str, str]],
     page_of: dict[str, str],
-    warnings: Sequence[Warned],
+    warnings: Sequence[RateWarning],
 ) -> dict[str, Any]:
-    """What script.js shows; the shapes of its parts are said there."""
+    """The data that script.js shows; the comment at its top has the shape of each part."""
     texts = _Texts()
-    overlap = table.overlaps(rows)
-    warned = table.by_model(warnings)
+    overlaps = collect_overlaps(rows)
+    grouped_warnings = group_warnings(warnings)
     subjects: dict[Subject, int] = {}
 
-    def of(about: Subject) -> int:
-        return subjects.setdefault(about, len(subjects))
+    def number_of(subject: Subject) -> int:
+        return subjects.setdefault(subject, len(subjects))
 
-    languages = table.languages_of(language for one in found for language in one.languages)
+    languages = languages_of(language for table in tables for language in table.languages)
     rates = [
         {
-            "metric": one.metric,
-            "dataset": one.dataset,
-            "judge": one.judge,
+            "metric": table.metric,
+            "dataset": table.dataset,
+            "judge": table.judge,
             "rows": [
-                [of(about), *_cells(row, languages, texts)] for about, row in one.rows.items()
+                [number_of(subject), *_cells(row, languages, texts)]
+                for subject, row in table.rows.items()
             ],
         }
-        for one in found
+        for table in tables
     ]
     models = [
         [
-            of(table.subject(row)),
+            number_of(subject_of(row)),
             texts.number(row.dataset),
             texts.number(row.judge),
             *(
@@ -222,29 +237,29 @@ def _data(
         "mean": MEAN,
         "languages": languages,
         "names": NAMES,
-        "metrics": table.HEADINGS,
+        "metrics": HEADINGS,
         "conditions": sorted(
-            {about.condition for about in subjects},
-            key=lambda name: (table.place(name, table.CONDITIONS), name),
+            {subject.condition for subject in subjects},
+            key=lambda name: (position_in(name, CONDITIONS), name),
         ),
         "subjects": [
             [
-                *names[about],
-                about.condition,
-                about.revision,
-                about.intervention,
-                about.generation,
-                page_of.get(about.model, ""),
-                list(overlap.get(replace(about, generation=""), {}).items()),
+                *names[subject],
+                subject.condition,
+                subject.revision,
+                subject.intervention,
+                subject.generation,
+                page_of.get(subject.model, ""),
+                list(overlap_of(overlaps, subject).items()),
             ]
-            for about in subjects
+            for subject in subjects
         ],
         "rates": rates,
         "models": models,
         "warnings": [
-            [number, [texts.number(name) for name in one.datasets], texts.number(one.text)]
-            for about, number in subjects.items()
-            for one in table.warned(warned, about)
+            [number, [texts.number(name) for name in warning.datasets], texts.number(warning.text)]
+            for subject, number in subjects.items()
+            for warning in warnings_of(grouped_warnings, subject)
         ],
         "texts": list(texts.numbers),
     }
@@ -253,7 +268,7 @@ def _data(
 def _cells(
     row: dict[str, Record], languages: Iterable[str], texts: _Texts
 ) -> tuple[int, list[int], list[Any]]:
-    """What the cells of a row have in common, n and runs, and the cells."""
+    """A row's n and runs, which most of its cells have in common, and the cells."""
     first = next(iter(row.values()))
     runs = sorted({texts.number(record.run) for record in row.values()})
     return (
@@ -266,7 +281,7 @@ def _cells(
 def _cell(record: Record, n: int) -> Any:
     """Hits where the interval is Wilson's, which the script knows; with n where it is another."""
     hits = round(record.value * record.n)
-    low, high = _wilson(hits, record.n)
+    low, high = _wilson_of(hits, record.n)
     if (
         abs(hits / record.n - record.value) > 1e-9
         or abs(low - record.low) > 1e-9
@@ -276,9 +291,8 @@ def _cell(record: Record, n: int) -> Any:
     return hits if record.n == n else [hits, record.n]
 
 
-@cache
-def _wilson(hits: int, n: int) -> tuple[float, float]:
-    return wilson(hits, n)
+_wilson_of = cache(wilson)
+"""Many cells of a page are the same count out of the same number of prompts."""
 
 
 def _whole(record: Record) -> list[Any]:
@@ -292,6 +306,6 @@ def _rounded(share: float | None) -> float | None:
         return None
     return next(
         short
-        for short in (round(share, digits) for digits in range(4, 20))
-        if all(f"{100 * short:.{shown}f}" == f"{100 * share:.{shown}f}" for shown in (1, 2))
+        for short in (round(share, decimals) for decimals in range(4, 20))
+        if all(f"{100 * short:.{places}f}" == f"{100 * share:.{places}f}" for places in (1, 2))
     )

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from polyrefuse_leaderboard import table
+from polyrefuse_leaderboard.contents import Contents
 from polyrefuse_leaderboard.model_rows import Row
-from polyrefuse_leaderboard.page import gallery as pictures
+from polyrefuse_leaderboard.page import gallery
 from polyrefuse_leaderboard.page.html import Link, Picture, embed, render_page
-from polyrefuse_leaderboard.published import Source
-from polyrefuse_leaderboard.records import Record
-from polyrefuse_leaderboard.table import Table
-from polyrefuse_leaderboard.transfers import Transfer
-from polyrefuse_leaderboard.warnings import Warned
+from polyrefuse_leaderboard.table import Table, name_subjects, subject_groups
 
 PAGE = 200
 """Models on a page, at most."""
@@ -30,45 +25,18 @@ PICTURES = 4
 """Data sets and judges with a picture of a kind, at most; one where there are several pages."""
 
 
-@dataclass(frozen=True)
-class Leaderboard:
-    """What is to be shown.
-
-    Attributes:
-        title: heading of the pages.
-        records: with their means.
-        rows: of the table of models, in any order.
-        transfers: of which there are pictures.
-        sources: where the numbers come from.
-        warnings: what the rates must not be read without.
-        problems: what was left out, and why.
-        notes: what else is to be said.
-        samples: answers, for a file beside the pages; None where there is to be none.
-    """
-
-    title: str
-    records: Sequence[Record]
-    rows: Sequence[Row]
-    transfers: Sequence[Transfer] = ()
-    sources: Sequence[Source] = ()
-    warnings: Sequence[Warned] = ()
-    problems: Sequence[str] = ()
-    notes: Sequence[str] = ()
-    samples: Iterable[dict[str, Any]] | None = None
-
-
 def write_pages(
-    folder: Path, shown: Leaderboard, found: Sequence[Table], links: Sequence[Link]
+    folder: Path, contents: Contents, tables: Sequence[Table], links: Sequence[Link]
 ) -> None:
     """Write `index.html`, the pages beside it where there are any, and their pictures.
 
     Args:
         folder: where to.
-        shown: what is to be shown.
-        found: its tables.
+        contents: what the pages show.
+        tables: its tables.
         links: files of the same leaderboard in other forms.
     """
-    _Pages(folder, shown, found, links).write()
+    _Pages(folder, contents, tables, links).write()
 
 
 @dataclass(frozen=True)
@@ -85,21 +53,21 @@ class _Pages:
     """The HTML of a leaderboard: one page, or an index and the pages of its models."""
 
     folder: Path
-    shown: Leaderboard
-    found: Sequence[Table]
+    contents: Contents
+    tables: Sequence[Table]
     links: Sequence[Link]
 
     def __post_init__(self) -> None:
-        self.names = table.names_of(table.together(self.found, self.shown.rows))
+        self.names = name_subjects(subject_groups(self.tables, self.contents.rows))
         self.models = sorted(
-            {about.model for one in self.found for about in one.rows},
+            {subject.model for table in self.tables for subject in table.rows},
             key=lambda name: (name.casefold(), name),
         )
 
     def write(self) -> None:
         parts = list(self._parts())
         if len(parts) == 1:
-            self._save("index.html", parts[0], extra=pictures.matrices(self.shown.transfers))
+            self._save("index.html", parts[0], extra=gallery.matrices(self.contents.transfers))
             return
         pages = [
             Link(f"page-{number}.html", f"{part.models[0]} to {part.models[-1]}")
@@ -112,13 +80,13 @@ class _Pages:
             for link, part in zip(pages, parts, strict=True)
             for model in part.models
         }
-        data = embed((), self.shown.rows, self.names, page_of, self.shown.warnings)
-        scatters = pictures.scatters(self.shown.rows, self.names, 1)
+        data = embed((), self.contents.rows, self.names, page_of, self.contents.warnings)
+        scatters = gallery.scatters(self.contents.rows, self.names, 1)
         if len(data.encode()) > LIMIT - ROOM:
             # So many models that their table is left to their pages.
             data = embed((), (), self.names, {})
         index = _Part(self.models, data, scatters)
-        self._save("index.html", index, pages, pictures.matrices(self.shown.transfers))
+        self._save("index.html", index, pages, gallery.matrices(self.contents.transfers))
 
     def _parts(self) -> Iterator[_Part]:
         """Models by page: so many that the page stays below the limit."""
@@ -137,28 +105,28 @@ class _Pages:
                 todo[:0] = _halves(models)
 
     def _part(self, models: list[str], most: int) -> _Part:
-        found, rows = self._of(models)
-        drawn = [
-            *pictures.scatters(rows, self.names, most),
-            *pictures.bars(found, self.names, most),
+        tables, rows = self._shown_of(models)
+        pictures = [
+            *gallery.scatters(rows, self.names, most),
+            *gallery.bars(tables, self.names, most),
         ]
-        return _Part(models, embed(found, rows, self.names, {}, self.shown.warnings), drawn)
+        return _Part(models, embed(tables, rows, self.names, {}, self.contents.warnings), pictures)
 
     def _fits(self, part: _Part) -> bool:
-        drawn = sum(len(picture.svg.encode()) for picture in part.pictures)
-        return len(part.data.encode()) + drawn <= LIMIT - ROOM
+        drawings = sum(len(picture.svg.encode()) for picture in part.pictures)
+        return len(part.data.encode()) + drawings <= LIMIT - ROOM
 
-    def _of(self, models: Sequence[str]) -> tuple[list[Table], list[Row]]:
+    def _shown_of(self, models: Sequence[str]) -> tuple[list[Table], list[Row]]:
         chosen = set(models)
         parts = (
             replace(
-                one, rows={about: row for about, row in one.rows.items() if about.model in chosen}
+                table, rows={who: row for who, row in table.rows.items() if who.model in chosen}
             )
-            for one in self.found
+            for table in self.tables
         )
         return (
             [part for part in parts if part.rows],
-            [row for row in self.shown.rows if row.model in chosen],
+            [row for row in self.contents.rows if row.model in chosen],
         )
 
     def _save(
@@ -170,7 +138,7 @@ class _Pages:
     ) -> None:
         prefix = "" if file == "index.html" else f"{file.removesuffix('.html')}-"
         left = LIMIT - ROOM - len(part.data.encode())
-        shown = []
+        pictures = []
         for picture in (*part.pictures, *extra):
             path = self.folder / "figures" / f"{prefix}{picture.file}"
             path.parent.mkdir(exist_ok=True)
@@ -178,15 +146,15 @@ class _Pages:
             left -= len(picture.svg.encode())
             # Those that the page has no room for are behind their links alone.
             svg = picture.svg if left >= 0 else ""
-            shown.append(replace(picture, file=f"figures/{path.name}", svg=svg))
+            pictures.append(replace(picture, file=f"figures/{path.name}", svg=svg))
         page = render_page(
-            self.shown.title,
+            self.contents.title,
             data=part.data,
-            pictures=shown,
-            sources=self.shown.sources,
-            warnings=self.shown.warnings,
-            problems=self.shown.problems,
-            notes=self.shown.notes,
+            pictures=pictures,
+            sources=self.contents.sources,
+            warnings=self.contents.warnings,
+            problems=self.contents.problems,
+            notes=self.contents.notes,
             files=self.links,
             pages=pages,
         )

@@ -66,9 +66,9 @@
   }
   // What a rate of a safety prompt on rows that it was trained on must not be read without.
   function trained(subject, dataset) {
-    const found = subject[ANCHORS].find(([name]) => name === dataset);
-    if (!found) return "";
-    return found[1] === null ? "perhaps trained on these prompts" : `trained on ${found[1]} of these prompts`;
+    const overlap = subject[ANCHORS].find(([name]) => name === dataset);
+    if (!overlap) return "";
+    return overlap[1] === null ? "perhaps trained on these prompts" : `trained on ${overlap[1]} of these prompts`;
   }
   const warnings = data.subjects.map(() => []);
   for (const [subject, sets, text] of data.warnings) {
@@ -171,15 +171,15 @@
     const column = (code, index) => ({
       title: html(code), className: "rate", type: "rate", orderSequence: ["desc", "asc"],
       data: (row, kind) => {
-        const told = row.rates[index];
-        if (kind !== "display") return told === null ? null : told.value;
-        if (told === null) return "–";
-        return `<b>${percent(told.value)}</b><small>${percent(told.low)}–${percent(told.high)}</small><small>n ${told.n}</small>`;
+        const record = row.rates[index];
+        if (kind !== "display") return record === null ? null : record.value;
+        if (record === null) return "–";
+        return `<b>${percent(record.value)}</b><small>${percent(record.low)}–${percent(record.high)}</small><small>n ${record.n}</small>`;
       },
       createdCell: (cell, _, row) => {
-        const told = row.rates[index];
+        const record = row.rates[index];
         cell.dataset.index = index;
-        cell.classList.add(told === null ? "none" : `h${Math.min(steps - 1, Math.floor(told.value * steps))}`);
+        cell.classList.add(record === null ? "none" : `h${Math.min(steps - 1, Math.floor(record.value * steps))}`);
       },
     });
     const table = new DataTable("#rates", {
@@ -196,13 +196,13 @@
     const resetStop = arrows(element);
     tipped(element, "td.rate", (cell) => {
       const row = table.row(cell.parentElement).data();
-      const told = row && row.rates[cell.dataset.index];
-      if (!told) return "";
+      const record = row && row.rates[cell.dataset.index];
+      if (!record) return "";
       const { subject } = row;
       const lines = [
         `${subject[MODEL]}, ${subject[SHOWN]}`,
-        `${metricTitle(chosen.metric)}, ${languageTitle(codes[cell.dataset.index])}: ${(100 * told.value).toFixed(2)}%`,
-        `95% interval ${(100 * told.low).toFixed(2)} to ${(100 * told.high).toFixed(2)}%${told.wilson ? " (Wilson)" : ""}, n = ${told.n}`,
+        `${metricTitle(chosen.metric)}, ${languageTitle(codes[cell.dataset.index])}: ${(100 * record.value).toFixed(2)}%`,
+        `95% interval ${(100 * record.low).toFixed(2)} to ${(100 * record.high).toFixed(2)}%${record.wilson ? " (Wilson)" : ""}, n = ${record.n}`,
         `${row.runs.length > 1 ? "Runs of this row" : "Run"}: ${row.runs.map((run) => data.texts[run]).join(", ")}`,
       ];
       if (row.trained) lines.push(`Safety prompt: ${row.trained}`);
@@ -250,8 +250,8 @@
       const known = codes.map((_, index) => chosen.rows.some((row) => row[3][index] !== null));
       codes.forEach((code, index) => {
         const visible = known[index] && wanted.has(code);
-        const shown = table.column(index + 2);
-        if (shown.visible() !== visible) shown.visible(visible, false);
+        const ofLanguage = table.column(index + 2);
+        if (ofLanguage.visible() !== visible) ofLanguage.visible(visible, false);
       });
       const there = codes.filter((code, index) => known[index] && code !== data.mean);
       at("language-count").textContent = `(${there.filter((code) => wanted.has(code)).length} of ${there.length})`;
@@ -298,15 +298,15 @@
       balanced, gap, worst, anchors: data.subjects[subject][ANCHORS].length ? data.subjects[subject][ANCHORS] : null,
     }));
     const known = (name) => rows.some((row) => row[name] !== null);
-    document.querySelectorAll("#columns [data-column]").forEach((said) => {
-      said.hidden = !said.dataset.column.split(" ").some(known);
+    document.querySelectorAll("#columns [data-column]").forEach((term) => {
+      term.hidden = !term.dataset.column.split(" ").some(known);
     });
     const measured = (name, title) => ({
       name, title, className: "number", type: "rate", orderSequence: ["desc", "asc"],
       data: (row, kind) => {
-        const told = row[name];
-        if (kind !== "display") return told === null ? null : told.value;
-        return told === null ? "–" : `${percent(told.value)}<small>${percent(told.low)}–${percent(told.high)}, n ${told.n}</small>`;
+        const record = row[name];
+        if (kind !== "display") return record === null ? null : record.value;
+        return record === null ? "–" : `${percent(record.value)}<small>${percent(record.low)}–${percent(record.high)}, n ${record.n}</small>`;
       },
     });
     const plain = (name, title) => ({
@@ -367,17 +367,17 @@
   const theme = at("theme");
   const isDark = () => getComputedStyle(root).colorScheme === "dark" ||
     (!root.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
-  const told = () => theme.setAttribute("aria-pressed", String(isDark()));
+  const markPressed = () => theme.setAttribute("aria-pressed", String(isDark()));
   // A page from disk may have no storage.
   try { root.dataset.theme = localStorage.getItem("polyrefuse-theme") || ""; } catch { /* not kept then */ }
   if (!root.dataset.theme) delete root.dataset.theme;
   theme.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
     try { localStorage.setItem("polyrefuse-theme", root.dataset.theme); } catch { /* not kept then */ }
-    told();
+    markPressed();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", told);
-  told();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", markPressed);
+  markPressed();
 
   DataTable.ext.errMode = "throw";
   for (const [id, rows, show] of [["rates", data.rates, ratesTable], ["models", data.models, modelsTable]]) {

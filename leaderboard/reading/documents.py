@@ -29,26 +29,26 @@ def parse(text: bytes, where: str) -> dict[str, Any]:
         BadResults: it is none.
     """
     try:
-        told = json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError):
         raise BadResults(f"{where} is not JSON, or was cut off; {AGAIN}") from None
-    if not isinstance(told, dict):
-        raise BadResults(f"{where} is {reprlib.repr(told)}, not an object; {AGAIN}")
-    return told
+    if not isinstance(document, dict):
+        raise BadResults(f"{where} is {reprlib.repr(document)}, not an object; {AGAIN}")
+    return document
 
 
-def part(told: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+def part(document: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
     """An object inside one.
 
     Raises:
         BadResults: it is missing, or something else.
     """
-    if name not in told:
+    if name not in document:
         raise BadResults(f"{where} has no {name}, which lm-eval 0.4 writes; {AGAIN}")
-    found = told[name]
-    if not isinstance(found, dict):
-        raise BadResults(f"{where}: {name} is {reprlib.repr(found)}, not an object; {AGAIN}")
-    return found
+    value = document[name]
+    if not isinstance(value, dict):
+        raise BadResults(f"{where}: {name} is {reprlib.repr(value)}, not an object; {AGAIN}")
+    return value
 
 
 def text(value: Any, name: str, where: str) -> str:
@@ -67,22 +67,22 @@ def is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
 
 
-def sentences(told: Any, opening: str = "") -> tuple[str, ...]:
+def sentences(warnings: Any, opening: str = "") -> tuple[str, ...]:
     """The warnings in a document's list as whole sentences of one line, each once.
 
     Args:
-        told: what is no list holds none, and what is no text in one is no warning.
+        warnings: what is no list holds none, and what is no text in one is no warning.
         opening: stands before each.
     """
-    found = (
-        f"{opening}{shown(' '.join(one.split())).rstrip('.')}."
-        for one in (told if isinstance(told, list) else ())
-        if isinstance(one, str) and one.strip()
+    whole = (
+        f"{opening}{printable(' '.join(text.split())).rstrip('.')}."
+        for text in (warnings if isinstance(warnings, list) else ())
+        if isinstance(text, str) and text.strip()
     )
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(whole))
 
 
-def shown(name: Path | str) -> str:
+def printable(name: Path | str) -> str:
     """A path or a name as text that can be printed and written, whatever bytes it has."""
     text = str(name).encode("utf-8", "backslashreplace").decode()
     return text if text.isprintable() else ascii(text)

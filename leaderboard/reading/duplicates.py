@@ -1,4 +1,4 @@
-"""Of cells that several runs have, the one that stays."""
+"""Where several runs have the same cell, chooses the one that stays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from polyrefuse_leaderboard.reading.documents import shown
+from polyrefuse_leaderboard.reading.documents import printable
 
 if TYPE_CHECKING:
     from polyrefuse_leaderboard.reading.runs import Cell, Run
@@ -52,8 +52,8 @@ def newest(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     ]
     lost = Counter((loser, best[key][0]) for loser, key in beaten)
     notes = [
-        f"{count} of the tasks of {shown(ordered[loser].path)} left out: "
-        f"{shown(ordered[winner].path)} {_reason(ordered, loser, winner)}."
+        f"{count} of the tasks of {printable(ordered[loser].path)} left out: "
+        f"{printable(ordered[winner].path)} {_reason(ordered, loser, winner)}."
         for (loser, winner), count in lost.items()
     ]
     return [run for run in remaining if run.cells], notes
@@ -69,7 +69,7 @@ def _reason(ordered: Sequence[Run], loser: int, winner: int) -> str:
 
 
 def _key(run: Run, cell: Cell) -> tuple[str, ...]:
-    """What makes two cells of two runs the same."""
+    """Equal for two cells where one repeats the other."""
     return (
         run.model,
         run.revision,

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from polyrefuse_leaderboard.reading.documents import shown
+from polyrefuse_leaderboard.reading.documents import printable
 
 from polyrefuse_shared.lm_eval_internals import date_of, is_results_file, is_samples_file
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ResultsFile:
     """A results file, its name for messages, its date, and the names of the files beside it."""
 
     path: Path
@@ -23,7 +23,7 @@ class Found:
     beside: frozenset[str]
 
 
-def find(paths: Sequence[Path], problems: list[str]) -> Iterator[Found]:
+def find_results(paths: Sequence[Path], problems: list[str]) -> Iterator[ResultsFile]:
     """Each results file once, whatever paths lead to it; folders and names sorted.
 
     Args:
@@ -36,7 +36,7 @@ def find(paths: Sequence[Path], problems: list[str]) -> Iterator[Found]:
         # Not Path's own: they raise where a name is too long, or a folder above is locked.
         is_file = os.path.isfile(path)
         if not is_file and not os.path.isdir(path):
-            problems.append(f"{shown(path)} does not exist; name a results file or a folder.")
+            problems.append(f"{printable(path)} does not exist; name a results file or a folder.")
             continue
         locked: list[OSError] = []
         walked = os.walk(path.parent if is_file else path, onerror=locked.append)
@@ -50,8 +50,8 @@ def find(paths: Sequence[Path], problems: list[str]) -> Iterator[Found]:
                     empty = False
                     if date_of(name) not in dates:
                         problems.append(
-                            f"{shown(Path(folder, name))} has no results file of its date beside "
-                            "it; put the two into one folder."
+                            f"{printable(Path(folder, name))} has no results file of its date "
+                            "beside it; put the two into one folder."
                         )
                 elif is_results_file(name) or is_file:
                     empty = False
@@ -59,12 +59,13 @@ def find(paths: Sequence[Path], problems: list[str]) -> Iterator[Found]:
                     if real not in seen:
                         seen.add(real)
                         file = Path(folder, name)
-                        yield Found(file, shown(file), date_of(name), beside)
+                        yield ResultsFile(file, printable(file), date_of(name), beside)
         problems += [
-            f"{shown(error.filename)} cannot be read ({error.strerror}); allow it or move it away."
+            f"{printable(error.filename)} cannot be read ({error.strerror}); allow it or move it "
+            "away."
             for error in locked
         ]
         if empty and not locked:
             problems.append(
-                f"{shown(path)} holds no results_*.json; name what --output_path named."
+                f"{printable(path)} holds no results_*.json; name what --output_path named."
             )

@@ -24,7 +24,8 @@ INTERVENTION = (
     "prompt_sha256",
     "system_sha256",
 )
-"""What our models say of what was done to them; paths and provenance of the same thing apart."""
+"""Entries of the config of our models that identify an intervention; where its files lie, and how
+they were made, does not."""
 
 WEIGHTS = (
     "peft",
@@ -44,13 +45,14 @@ WEIGHTS = (
 """Arguments of models that make other weights of the same revision."""
 
 NOISE = ("model_args", "batch_size", "batch_sizes", "device", "use_cache", "bootstrap_iters")
-"""Of a results file's config, what no answer depends on, and `model_args`, which may hold keys."""
+"""Entries of a results file's config that no answer depends on, and `model_args`, which may hold
+keys."""
 
 _SECRET = re.compile(r"(?i)auth|secret|password|header|key|url|(^|_)token$")
 
 
 def arguments_of(config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What followed --model_args: an object, or text in older versions and from Python.
+    """The value of --model_args: an object, or text in older versions and from Python.
 
     Raises:
         BadResults: it is neither.
@@ -64,18 +66,18 @@ def arguments_of(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     return given
 
 
-def model(told: Mapping[str, Any], arguments: Mapping[str, Any], where: str) -> str:
+def model(document: Mapping[str, Any], arguments: Mapping[str, Any], where: str) -> str:
     """The model's name on the hub, the path of a folder, or what an API calls it.
 
     Args:
-        told: the results file.
+        document: the results file.
         arguments: its `arguments_of`.
         where: the file, for messages.
 
     Raises:
-        BadResults: it is not said.
+        BadResults: there is none.
     """
-    config = told["config"]
+    config = document["config"]
     if "condition" in config:
         return text(config.get("model_name"), "model_name", where)
     # As lm-eval names the folder, but for adapters, which are part of the revision here.
@@ -83,18 +85,18 @@ def model(told: Mapping[str, Any], arguments: Mapping[str, Any], where: str) -> 
         if name in arguments:
             return text(arguments[name], f"{name} in model_args", where)
     # A model object from Python: lm-eval gives its results a random name.
-    made_up = told.get("model_source") in (None, "CUSTOM")
-    named = config.get("model") if made_up else told.get("model_name")
+    made_up = document.get("model_source") in (None, "CUSTOM")
+    named = config.get("model") if made_up else document.get("model_name")
     return text(named, "the model's name", where)
 
 
-def revision(told: Mapping[str, Any], arguments: Mapping[str, Any], where: str) -> str:
-    """Of the model's weights, and what else changes them; "" where nothing is said.
+def revision(document: Mapping[str, Any], arguments: Mapping[str, Any], where: str) -> str:
+    """The revision of the model's weights, with the arguments that change them; "" for none.
 
     Raises:
         BadResults: it is no name.
     """
-    config = told["config"]
+    config = document["config"]
     named = config.get("revision") or config.get("model_revision") or arguments.get("revision")
     # A model object from Python has no arguments; ours say their adapter themselves.
     given = {"peft": config.get("peft")} | dict(arguments)
@@ -107,7 +109,7 @@ def revision(told: Mapping[str, Any], arguments: Mapping[str, Any], where: str) 
     return text(whole, "the model's revision", where) if whole else ""
 
 
-def intervention(told: Mapping[str, Any], where: str) -> tuple[str, str]:
+def intervention(document: Mapping[str, Any], where: str) -> tuple[str, str]:
     """The condition, and the checksum of what was done to the model; "" where nothing was.
 
     A system instruction of lm-eval's is a condition too, whatever the model.
@@ -115,10 +117,10 @@ def intervention(told: Mapping[str, Any], where: str) -> tuple[str, str]:
     Raises:
         BadResults: the condition is no name.
     """
-    config = told["config"]
+    config = document["config"]
     condition = text(config.get("condition", "baseline"), "condition", where)
     parts = {name: config[name] for name in INTERVENTION if config.get(name) is not None}
-    system = told.get("system_instruction_sha") or told.get("system_instruction")
+    system = document.get("system_instruction_sha") or document.get("system_instruction")
     if system:
         parts["system_instruction"] = system
         conditions = [one for one in condition.split("+") if one != "baseline"]
@@ -129,12 +131,12 @@ def intervention(told: Mapping[str, Any], where: str) -> tuple[str, str]:
 
 
 def generation(
-    told: Mapping[str, Any], task: Mapping[str, Any], arguments: Mapping[str, Any], where: str
+    document: Mapping[str, Any], task: Mapping[str, Any], arguments: Mapping[str, Any], where: str
 ) -> str:
     """Checksum of how a task's answers were made, whatever the model: no seed, no template text.
 
     Args:
-        told: the results file.
+        document: the results file.
         task: the task's entry in its `configs`, in which --gen_kwargs has been merged already.
         arguments: its `arguments_of`.
         where: file and task, for messages.
@@ -142,7 +144,7 @@ def generation(
     Raises:
         BadResults: the task has no generation settings.
     """
-    config = told["config"]
+    config = document["config"]
     template = config.get("chat_template_args") or arguments.get("chat_template_args") or {}
     if isinstance(template, dict) and arguments.get("enable_thinking") is not None:
         template = template | {"enable_thinking": arguments["enable_thinking"]}
@@ -152,7 +154,7 @@ def generation(
             "repeats": task.get("repeats") or 1,
             "num_fewshot": task.get("num_fewshot") or 0,
             # An API's template is an empty text here, and none at all is null.
-            "chat": config.get("chat") == "on" or told.get("chat_template") is not None,
+            "chat": config.get("chat") == "on" or document.get("chat_template") is not None,
             "chat_template_args": template,
             "think_end_token": config.get("think_end_token") or arguments.get("think_end_token"),
             # Not where it is the default: what results of before it was there say stays.
@@ -161,14 +163,14 @@ def generation(
     )
 
 
-def settings(told: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+def settings(document: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """All that a results file says of its model, versions and seeds; no keys, no addresses."""
-    kept = {name: value for name, value in told["config"].items() if name not in NOISE}
+    kept = {name: value for name, value in document["config"].items() if name not in NOISE}
     kept["model_args"] = {
         name: value for name, value in arguments.items() if not _SECRET.search(name)
     }
     names = ("lm_eval_version", "transformers_version", "system_instruction")
-    return kept | {name: told[name] for name in names if told.get(name) is not None}
+    return kept | {name: document[name] for name in names if document.get(name) is not None}
 
 
 def anchors_overlap(config: Mapping[str, Any]) -> dict[str, list[str] | None]:
@@ -182,7 +184,7 @@ def anchors_overlap(config: Mapping[str, Any]) -> dict[str, list[str] | None]:
 
 
 def warnings(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a model says that a reader of its rates must know, and its direction's; each once."""
+    """The warnings that a model and its direction bring with them, each once."""
     return (
         *sentences(config.get("warnings")),
         *sentences(config.get("direction_warnings"), "The direction: "),
@@ -190,6 +192,6 @@ def warnings(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _checksum(parts: Mapping[str, Any]) -> str:
-    told = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     # Of a surrogate, which JSON can hold and UTF-8 cannot, its escape.
-    return intern(hashlib.sha256(told.encode("utf-8", "backslashreplace")).hexdigest()[:16])
+    return intern(hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16])

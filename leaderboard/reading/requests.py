@@ -1,4 +1,4 @@
-"""Whether a sample's request was made with the settings that the results claim.
+"""Compares the request of a sample with the settings that the results claim.
 
 lm-eval's `--cache_requests` stores requests with their generation settings under a key that has
 none of them: a later `--gen_kwargs` goes into the results and not into the requests.
@@ -16,7 +16,7 @@ TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens
 `models.utils.normalize_gen_kwargs`)."""
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p")
-"""What changes no greedy answer."""
+"""Settings that change no greedy answer."""
 
 UNSET = "not set"
 
@@ -27,15 +27,15 @@ def effective(settings: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         settings: a task's `generation_kwargs`, or the second argument of a request.
     """
-    told = {name: _plain(value) for name, value in settings.items() if value is not None}
-    until = told.pop("until", None) or []
-    told["until"] = sorted(map(str, until if isinstance(until, list) else [until]))
-    tokens = [told.pop(name) for name in TOKENS if name in told]
+    plain = {name: _plain(value) for name, value in settings.items() if value is not None}
+    until = plain.pop("until", None) or []
+    plain["until"] = sorted(map(str, until if isinstance(until, list) else [until]))
+    tokens = [plain.pop(name) for name in TOKENS if name in plain]
     if tokens:
-        told[TOKENS[0]] = tokens[0]
-    if not told.setdefault("do_sample", bool(told.get("temperature"))):
-        told = {name: value for name, value in told.items() if name not in SAMPLING}
-    return told
+        plain[TOKENS[0]] = tokens[0]
+    if not plain.setdefault("do_sample", bool(plain.get("temperature"))):
+        plain = {name: value for name, value in plain.items() if name not in SAMPLING}
+    return plain
 
 
 def difference(sample: Mapping[str, Any], claimed: Mapping[str, Any]) -> str | None:
@@ -43,7 +43,7 @@ def difference(sample: Mapping[str, Any], claimed: Mapping[str, Any]) -> str | N
 
     Args:
         sample: a line of samples_*.jsonl. Other programs than lm-eval 0.4 may record no settings
-            there: nothing is said then.
+            there: the answer is None then.
         claimed: `effective` settings of the task, as the results say.
     """
     recorded = _argument(sample, 1)
@@ -51,9 +51,9 @@ def difference(sample: Mapping[str, Any], claimed: Mapping[str, Any]) -> str | N
         return None
     asked = effective(recorded)
     for name in sorted(asked.keys() | claimed.keys()):
-        was, said = asked.get(name, UNSET), claimed.get(name, UNSET)
-        if was != said:
-            return f"{name} is {_shown(was)} in the request and {_shown(said)} in the results"
+        used, claim = asked.get(name, UNSET), claimed.get(name, UNSET)
+        if used != claim:
+            return f"{name} is {_printed(used)} in the request and {_printed(claim)} in the results"
     return None
 
 
@@ -96,7 +96,7 @@ def _plain(value: Any) -> Any:
         return value
 
 
-def _shown(value: Any) -> str:
+def _printed(value: Any) -> str:
     return value if value is UNSET else reprlib.repr(value)
 
 

@@ -21,11 +21,11 @@ from polyrefuse_leaderboard.reading.documents import (
     is_number,
     parse,
     part,
-    shown,
+    printable,
     text,
 )
 from polyrefuse_leaderboard.reading.duplicates import newest
-from polyrefuse_leaderboard.reading.folders import Found, find
+from polyrefuse_leaderboard.reading.folders import ResultsFile, find_results
 from polyrefuse_leaderboard.reading.requests import effective
 from polyrefuse_leaderboard.reading.runs import Cell, Reading, Run
 from polyrefuse_leaderboard.reading.samples import Asked, read_samples
@@ -34,14 +34,14 @@ from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.lm_eval_internals import UNJUDGED, metric_key, samples_file
 from polyrefuse_tasks.metrics import ANY, METRICS, PRINTED, TASK_VERSION, of_one_kind
 
-TOLERANCE = 1e-6
-"""By how much a rate may differ from the same rate recomputed from the samples: rounding."""
+ROUNDING = 1e-6
+"""The largest difference that rounding makes between a rate and the same rate from the samples."""
 
 MOST_PROMPTS = 10**9
 """A count of prompts above it is a mistake; statistics would overflow at some number."""
 
-MOST_SAID = 5
-"""Of what could not be used, where nothing could."""
+MOST_REASONS = 5
+"""Sentences on what could not be used, where nothing could, at most."""
 
 PREFIXES = ("polyrefuse_", "toyrefuse_", "mcd_")
 """How the names of our tasks begin."""
@@ -64,19 +64,19 @@ def read(paths: Sequence[Path], *, include_samples: bool = False) -> Reading:
     runs: list[Run] = []
     problems: list[str] = []
     notes: list[str] = []
-    for found in find(paths, problems):
+    for file in find_results(paths, problems):
         known = len(problems)
         try:
-            run = _run(found, include_samples, problems)
+            run = _run(file, include_samples, problems)
         except BadResults as error:
             problems.append(str(error))
             continue
         if run.cells:
             runs.append(run)
         elif len(problems) == known:
-            notes.append(f"{found.name} is left out: none of its tasks is one of polyrefuse.")
+            notes.append(f"{file.name} is left out: none of its tasks is one of polyrefuse.")
     if not runs:
-        first, more = [*problems, *notes][:MOST_SAID], len(problems) + len(notes) - MOST_SAID
+        first, more = [*problems, *notes][:MOST_REASONS], len(problems) + len(notes) - MOST_REASONS
         if more > 0:
             first.append(f"And {more} more files or tasks cannot be used.")
         raise NoResults(" ".join(first) or "No results; name folders that hold some.")
@@ -84,50 +84,53 @@ def read(paths: Sequence[Path], *, include_samples: bool = False) -> Reading:
     return Reading(tuple(kept), tuple(problems), (*notes, *left_out))
 
 
-def _run(found: Found, include_samples: bool, problems: list[str]) -> Run:
-    """One results file; a task that cannot be used is told to `problems`.
+def _run(file: ResultsFile, include_samples: bool, problems: list[str]) -> Run:
+    """One results file; a sentence for each task that cannot be used is added to `problems`.
 
     Raises:
         BadResults: none of it can be used.
     """
-    where = found.name
+    where = file.name
     try:
-        told = parse(found.path.read_bytes(), where)
+        document = parse(file.path.read_bytes(), where)
     except OSError as error:
         raise BadResults(f"{where} cannot be read ({error.strerror}); {AGAIN}") from None
     for name in ("config", "configs", "results"):
-        part(told, name, where)
-    date = told.get("date")
+        part(document, name, where)
+    date = document.get("date")
     if not is_number(date):
         raise BadResults(f"{where}: date is {reprlib.repr(date)}, not a number; {AGAIN}")
-    arguments = identity.arguments_of(told["config"], where)
-    condition, intervention = identity.intervention(told, where)
+    arguments = identity.arguments_of(document["config"], where)
+    condition, intervention = identity.intervention(document, where)
     cells = []
     faults = {}
-    for task in _tasks(told):
+    for task in _tasks(document):
         try:
-            cells.append(_cell(found, told, task, arguments, include_samples))
+            cells.append(_cell(file, document, task, arguments, include_samples))
         except BadResults as error:
-            faults[shown(task)] = str(error)
+            faults[printable(task)] = str(error)
     run = Run(
-        run=shown(f"{found.path.absolute().parent.name}/{found.date_id}"),
-        path=found.path,
+        run=printable(f"{file.path.absolute().parent.name}/{file.date_id}"),
+        path=file.path,
         date=float(date),
-        model=identity.model(told, arguments, where),
-        revision=identity.revision(told, arguments, where),
+        model=identity.model(document, arguments, where),
+        revision=identity.revision(document, arguments, where),
         condition=condition,
         intervention=intervention,
         cells=tuple(cells),
-        settings=identity.settings(told, arguments),
-        anchors_overlap=identity.anchors_overlap(told["config"]),
-        warnings=(*identity.warnings(told["config"]), *_unsaved(cells)),
+        settings=identity.settings(document, arguments),
+        anchors_overlap=identity.anchors_overlap(document["config"]),
+        warnings=(*identity.warnings(document["config"]), *_unsaved(cells)),
     )
     problems.extend(_together(faults))
     return run
 
 
 def _unsaved(cells: Sequence[Cell]) -> Iterator[str]:
-    """lm-eval writes the samples of one task after the other, and may be stopped in between."""
+    """A warning where only some tasks of a run have samples.
+
+    lm-eval writes the samples of one task after the other, and may be stopped in between.
+    """
     bare: dict[str, list[str]] = defaultdict(list)
     for cell in cells:
         if cell.responses is None:
@@ -142,7 +145,7 @@ def _unsaved(cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def _together(faults: Mapping[str, str]) -> Iterator[str]:
-    """What is wrong with each of a file's tasks, said once for those with the same fault."""
+    """The faults of a file's tasks, in one sentence for all tasks with the same fault."""
     alike: dict[str, list[str]] = defaultdict(list)
     for task, fault in faults.items():
         alike[fault.replace(task, "")].append(fault)
@@ -150,14 +153,14 @@ def _together(faults: Mapping[str, str]) -> Iterator[str]:
         yield f"{fault[:-1]}; so it is with {len(others)} more of its tasks." if others else fault
 
 
-def _tasks(told: Mapping[str, Any]) -> list[str]:
+def _tasks(document: Mapping[str, Any]) -> list[str]:
     """Names of our tasks; other packages' tasks and all groups apart."""
-    groups = told.get("groups"), told.get("group_subtasks")
+    groups = document.get("groups"), document.get("group_subtasks")
     not_tasks = {name for group in groups if isinstance(group, dict) for name in group}
-    configs = told["configs"]
+    configs = document["configs"]
     return [
         name
-        for name in sorted(configs.keys() | told["results"].keys())
+        for name in sorted(configs.keys() | document["results"].keys())
         if name not in not_tasks and (name.startswith(PREFIXES) or _is_ours(configs.get(name)))
     ]
 
@@ -168,19 +171,20 @@ def _is_ours(config: Any) -> bool:
 
 
 def _cell(
-    found: Found,
-    told: Mapping[str, Any],
+    file: ResultsFile,
+    document: Mapping[str, Any],
     task: str,
     arguments: Mapping[str, Any],
     include_samples: bool,
 ) -> Cell:
-    """
+    """One task of a results file, with its samples where there are any.
+
     Raises:
         BadResults: the task cannot be used.
     """
-    where = f"{found.name}, {shown(task)}"
-    config = part(told["configs"], task, f"{found.name}, configs")
-    outcome = part(told["results"], task, f"{found.name}, results")
+    where = f"{file.name}, {printable(task)}"
+    config = part(document["configs"], task, f"{file.name}, configs")
+    outcome = part(document["results"], task, f"{file.name}, results")
     prompts = part(config, "dataset_kwargs", where)
     metadata = part(config, "metadata", where)
     version = metadata.get("version")
@@ -195,44 +199,44 @@ def _cell(
             "lm_eval again without it, and with the same --use_cache where it had one, which "
             "keeps the answers."
         )
-    read = _rates(outcome, where)
-    if not read:
+    rates = _rates(outcome, where)
+    if not rates:
         raise BadResults(
             f"{where} has none of this package's rates ({', '.join(PRINTED[:3])}, ...): its "
             "metric_list or its process_results was changed; run the task as the package has it."
         )
-    harmful = _is_harmful(config, read)
+    harmful = _is_harmful(config, rates)
     if harmful is None:
         raise BadResults(
             f"{where} has rates of both harmful and harmless prompts, or of neither "
-            f"({', '.join(read) or 'none'}); {AGAIN}"
+            f"({', '.join(rates) or 'none'}); {AGAIN}"
         )
     cell = Cell(
         dataset=text(prompts.get("family"), "family", where),
         language=text(prompts.get("lang"), "lang", where),
         harmful=harmful,
         judge=text(metadata.get("judge"), "judge", where),
-        generation=identity.generation(told, config, arguments, where),
-        rates=read,
+        generation=identity.generation(document, config, arguments, where),
+        rates=rates,
         n=_count(outcome, where),
         responses=None,
         data_sha256=_checksums(metadata.get("sha256")),
-        warnings=_limited(told, task),
-        sampled=_is_sampled(config, read),
+        warnings=_limited(document, task),
+        sampled=_is_sampled(config, rates),
     )
-    name = samples_file(task, found.date_id)
-    if name not in found.beside:
+    name = samples_file(task, file.date_id)
+    if name not in file.beside:
         return cell
     settings = effective(config["generation_kwargs"])
-    return _checked(cell, found.path.with_name(name), where, settings, include_samples)
+    return _checked(cell, file.path.with_name(name), where, settings, include_samples)
 
 
-def _limited(told: Mapping[str, Any], task: str) -> tuple[str, ...]:
-    """That only some of a task's prompts were asked."""
-    limit = told["config"].get("limit")
+def _limited(document: Mapping[str, Any], task: str) -> tuple[str, ...]:
+    """A warning where only some of a task's prompts were asked."""
+    limit = document["config"].get("limit")
     if not is_number(limit):
         return ()
-    counts = told.get("n-samples")
+    counts = document.get("n-samples")
     count = counts.get(task) if isinstance(counts, dict) else None
     both = [count.get(name) for name in ("effective", "original")] if count else []
     if not all(isinstance(number, int) for number in both) or not both or both[0] >= both[1]:
@@ -240,13 +244,13 @@ def _limited(told: Mapping[str, Any], task: str) -> tuple[str, ...]:
     return (f"Only the first {both[0]} of {both[1]} prompts were asked (--limit {limit:g}).",)
 
 
-def _is_harmful(config: Mapping[str, Any], read: Mapping[str, float]) -> bool | None:
+def _is_harmful(config: Mapping[str, Any], rates: Mapping[str, float]) -> bool | None:
     """Whether a task's prompts are harmful; None where it has rates of both kinds, or of neither.
 
-    A judge of harm alone gives harmless prompts no rate of their own: what the task can print tells
-    there.
+    A judge of harm alone gives harmless prompts no rate of their own; the metrics that the task
+    lists decide then.
     """
-    metrics = read.keys()
+    metrics = set(rates)
     if metrics.isdisjoint((*of_one_kind("harmful"), *of_one_kind("harmless"))):
         listed = config.get("metric_list")
         entries = listed if isinstance(listed, list) else []
@@ -256,14 +260,14 @@ def _is_harmful(config: Mapping[str, Any], read: Mapping[str, float]) -> bool | 
     return None if harmful == harmless else harmful
 
 
-def _is_sampled(config: Mapping[str, Any], read: Mapping[str, float]) -> bool:
+def _is_sampled(config: Mapping[str, Any], rates: Mapping[str, float]) -> bool:
     # A judge of harm alone gives no rate that only sampled answers have.
     repeats = config.get("repeats")
-    return not read.keys().isdisjoint(ANY) or (isinstance(repeats, int) and repeats > 1)
+    return not rates.keys().isdisjoint(ANY) or (isinstance(repeats, int) and repeats > 1)
 
 
 def _rates(outcome: Mapping[str, Any], where: str) -> dict[str, float]:
-    read = {}
+    rates = {}
     for metric in PRINTED:
         if metric_key(metric) in outcome:
             value = outcome[metric_key(metric)]
@@ -271,8 +275,8 @@ def _rates(outcome: Mapping[str, Any], where: str) -> dict[str, float]:
                 raise BadResults(
                     f"{where}: {metric} is {reprlib.repr(value)}, not a number from 0 to 1; {AGAIN}"
                 )
-            read[metric] = float(value)
-    return read
+            rates[metric] = float(value)
+    return rates
 
 
 def _count(outcome: Mapping[str, Any], where: str) -> int:
@@ -286,14 +290,14 @@ def _count(outcome: Mapping[str, Any], where: str) -> int:
     return n
 
 
-def _checksums(told: Any) -> Mapping[str, str]:
-    pairs = told.items() if isinstance(told, dict) else ()
+def _checksums(sha256: Any) -> Mapping[str, str]:
+    pairs = sha256.items() if isinstance(sha256, dict) else ()
     return _shared(tuple((name, digest) for name, digest in pairs if isinstance(digest, str)))
 
 
 @lru_cache
 def _shared(pairs: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
-    """One mapping for all the cells that say the same."""
+    """One mapping for all the cells with the same checksums."""
     return dict(pairs)
 
 
@@ -307,26 +311,28 @@ def _checked(
     """
     on_refusal = any(METRICS[metric].measured_by == "refusal" for metric in cell.rates)
     asked = Asked(cell.language, cell.judge, cell.harmful, on_refusal)
-    read = read_samples(samples, asked, settings, include_samples=include_samples)
-    found = read.responses
-    if len(found) != cell.n:
+    logged = read_samples(samples, asked, settings, include_samples=include_samples)
+    responses = logged.responses
+    if len(responses) != cell.n:
         raise BadResults(
-            f"{where} has n = {cell.n}, but {shown(samples)} has {len(found)} prompts; {AGAIN}"
+            f"{where} has n = {cell.n}, but {printable(samples)} has {len(responses)} "
+            f"prompts; {AGAIN}"
         )
     recomputed = {
-        metric: fmean(response.values[metric] for response in found) for metric in found[0].values
+        metric: fmean(response.values[metric] for response in responses)
+        for metric in responses[0].values
     }
     for metric, value in recomputed.items():
-        said = cell.rates.get(metric, value)
-        if abs(said - value) > TOLERANCE:
+        claimed = cell.rates.get(metric, value)
+        if abs(claimed - value) > ROUNDING:
             raise BadResults(
-                f"{where}: {metric} is {said:.6g}, but the labels in {shown(samples)} give "
+                f"{where}: {metric} is {claimed:.6g}, but the labels in {printable(samples)} give "
                 f"{value:.6g}; {AGAIN}"
             )
     every = dict(cell.rates) | recomputed
     return replace(
         cell,
         rates={metric: every[metric] for metric in PRINTED if metric in every},
-        responses=found,
-        warnings=(*cell.warnings, *read.warnings),
+        responses=responses,
+        warnings=(*cell.warnings, *logged.warnings),
     )

@@ -1,4 +1,4 @@
-"""The words of reading: what a run is made of."""
+"""A run and its parts, as `results.read` returns them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a run has of one prompt.
+    """The labels, and where wanted the answer, of one prompt.
 
     Attributes:
         id: of the prompt's row, the same in every language.
@@ -71,7 +71,7 @@ class Run:
         cells: its tasks.
         settings: what the results say of the model, without keys and addresses: versions, seeds.
         anchors_overlap: test set -> ids of its rows that a safety prompt was trained on, None
-            where that could not be told; empty without one.
+            where that is not known; empty without one.
         warnings: what all its rates must not be read without, whole sentences.
     """
 
@@ -90,7 +90,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was read.
+    """All runs that were read, and why others were not.
 
     Attributes:
         runs: sorted by model, revision, condition, intervention and date; no two have a cell of

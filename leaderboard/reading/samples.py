@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from polyrefuse_leaderboard.reading.documents import AGAIN, BadResults, parse, part, shown, text
+from polyrefuse_leaderboard.reading.documents import AGAIN, BadResults, parse, part, printable, text
 from polyrefuse_leaderboard.reading.requests import difference, lacks_prompt
 from polyrefuse_leaderboard.reading.runs import Response
 
@@ -115,7 +115,7 @@ def _lines(samples: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue
-                where = f"{shown(samples)}, line {number}"
+                where = f"{printable(samples)}, line {number}"
                 sample = parse(line, where)
                 if sample.get("filter", DEFAULT_FILTER) != DEFAULT_FILTER:
                     continue
@@ -125,7 +125,9 @@ def _lines(samples: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 seen.add(str(prompt))
                 yield where, sample
     except OSError as error:
-        raise BadResults(f"{shown(samples)} cannot be read ({error.strerror}); {AGAIN}") from None
+        raise BadResults(
+            f"{printable(samples)} cannot be read ({error.strerror}); {AGAIN}"
+        ) from None
 
 
 def _response(

@@ -1,13 +1,28 @@
-"""Invented records, for tests of what is made of them."""
+"""Invented records, for tests of what is made of them.
+
+Their intervals and means are computed here, without the code of the package.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from dataclasses import replace
 
-from polyrefuse_leaderboard.rates import means
 from polyrefuse_leaderboard.records import Record
 
-from polyrefuse_shared.intervals import wilson
+Z = 1.959963984540054
+"""The normal distribution's quantile at .975."""
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's 95% interval: where (p - share)^2 = z^2 p (1 - p) / n (Wilson 1927)."""
+    share, z_squared = hits / n, Z * Z
+    root = math.sqrt(share * (1 - share) / n + z_squared / (4 * n * n))
+    low, high = (
+        (share + z_squared / (2 * n) + sign * Z * root) / (1 + z_squared / n) for sign in (-1, 1)
+    )
+    return (0.0 if hits == 0 else low), (1.0 if hits == n else high)
 
 
 def record(
@@ -46,8 +61,27 @@ def record(
 
 
 def with_means(records: Iterable[Record]) -> list[Record]:
+    """Records, and behind them the mean over languages of those that are otherwise alike.
+
+    The ends of a mean's interval are the means of the languages' ends, and its n is their sum.
+    """
     cells = list(records)
-    return cells + means(cells)
+    groups: dict[Record, list[Record]] = {}
+    for one in cells:
+        alike = replace(one, language="mean", value=0.0, n=1, low=0.0, high=0.0, run="")
+        groups.setdefault(alike, []).append(one)
+    return cells + [
+        replace(
+            alike,
+            value=math.fsum(one.value for one in group) / len(group),
+            n=sum(one.n for one in group),
+            low=math.fsum(one.low for one in group) / len(group),
+            high=math.fsum(one.high for one in group) / len(group),
+            # The newest: a run's name ends with its date.
+            run=max((one.run for one in group), key=lambda run: run.split("/")[-1]),
+        )
+        for alike, group in groups.items()
+    ]
 
 
 def board(models: int = 3, languages: Iterable[str] = ("ar", "de", "en")) -> list[Record]:

@@ -182,7 +182,7 @@ def write_run(
         The results file.
     """
     date = f"2026-01-{day:02}T00-00-00.000001"
-    told = dict(ours(model, condition, info or {}) if config is None else config)
+    model_config = dict(ours(model, condition, info or {}) if config is None else config)
     place = folder / re.sub(r"[\"<>:/|\\?*\[\]]+", "__", model)
     place.mkdir(parents=True, exist_ok=True)
     results = {
@@ -197,7 +197,7 @@ def write_run(
             one.name: {"original": max(572, len(one.labels)), "effective": len(one.labels)}
             for one in tasks
         },
-        "config": told
+        "config": model_config
         | {
             "batch_size": "8",
             "batch_sizes": [],
@@ -218,7 +218,7 @@ def write_run(
         "lm_eval_version": "0.4.13",
         "upper_git_hash": None,
         "task_hashes": {},
-        "model_source": told["model"],
+        "model_source": model_config["model"],
         "model_name": model,
         "model_name_sanitized": place.name,
         "system_instruction": None,
@@ -302,7 +302,7 @@ def _samples(one: Task) -> list[dict[str, Any]]:
             else [one.answers[place]]
         )
         found = "xx" if place in one.off_language else one.language
-        told = [
+        judged = [
             {"label": LABELS[letter], "evidence": None, "response_language": found}
             for letter in word
         ]
@@ -318,9 +318,9 @@ def _samples(one: Task) -> list[dict[str, Any]]:
             "judge": one.judge,
         }
         if one.sampled:
-            doc["kept"] = [{"answer": number} | label for number, label in enumerate(told)]
+            doc["kept"] = [{"answer": number} | label for number, label in enumerate(judged)]
         else:
-            doc |= told[0]
+            doc |= judged[0]
         lines.append(
             {
                 "doc_id": place,

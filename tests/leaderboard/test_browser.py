@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from polyrefuse_leaderboard import model_rows as models
-from polyrefuse_leaderboard.page.paging import Leaderboard
+from polyrefuse_leaderboard import model_rows
+from polyrefuse_leaderboard.contents import Contents
 from polyrefuse_leaderboard.published import Source
 from polyrefuse_leaderboard.records import MEAN, Record
 from polyrefuse_leaderboard.site import write_site
-from polyrefuse_leaderboard.warnings import Warned
+from polyrefuse_leaderboard.warnings import RateWarning
 
 from tests.leaderboard.invented import board, record, with_means
 
@@ -99,7 +99,7 @@ def open_page(browser: Browser) -> Iterator[Any]:
 
 
 def written(folder: Path, records: list[Record], **more: Any) -> Path:
-    shown = Leaderboard("Invented", records, models.rows(records), **more)
+    shown = Contents("Invented", records, model_rows.rows(records), **more)
     write_site(folder / "site", shown)
     return folder / "site"
 
@@ -140,12 +140,12 @@ def rows(page: Page) -> list[tuple[str, str]]:
 class TestRates:
     def test_cells_are_the_records(self, site: Path, open_page: Any) -> None:
         page = open_page(site / "index.html").page
-        told = json.loads((site / "leaderboard.json").read_text(encoding="utf-8"))["records"]
+        records = json.loads((site / "leaderboard.json").read_text(encoding="utf-8"))["records"]
         page.select_option("#metric", "asr")
         page.select_option("#dataset", "harmful")
         wanted = {
             (one["model"], one["condition"], one["language"]): one
-            for one in told
+            for one in records
             if one["metric"] == "asr" and one["dataset"] == "harmful"
         }
         heads = page.locator("#rates thead th").all_inner_texts()
@@ -336,7 +336,7 @@ class TestModels:
     def test_rows_with_warnings_say_so(self, tmp_path: Path, open_page: Any) -> None:
         records = with_means([record("de", 3), record("de", 3, dataset="advbench")])
         first = records[0]
-        warned = Warned(
+        warned = RateWarning(
             first.model, first.revision, first.condition, first.intervention, (first.generation,),
             ("harmful",), ("de",), (first.run,), "An <i>invented</i> reason to take care.",
         )  # fmt: skip
@@ -366,9 +366,9 @@ class TestModels:
         overlap = {"harmful": 3, "multijail": None}
         rows = [
             replace(row, overlap=overlap if row.condition == "mcd" else {})
-            for row in models.rows(records)
+            for row in model_rows.rows(records)
         ]
-        write_site(tmp_path / "site", Leaderboard("Invented", records, rows))
+        write_site(tmp_path / "site", Contents("Invented", records, rows))
         page = open_page(tmp_path / "site/index.html", width=width).page
         for table in ("#rates", "#models"):
             (said,) = page.locator(f"{table} .seen").all()

@@ -9,7 +9,7 @@ from statistics import fmean
 import pytest
 from polyrefuse_leaderboard.published import BadPublished, read_published, sources, warnings
 from polyrefuse_leaderboard.records import MEAN
-from polyrefuse_leaderboard.table import ATTACK
+from polyrefuse_leaderboard.table import ABOUT_ASR
 from scipy.stats import binomtest
 
 HEAD = ",model,lang,time,experiment,str_compliance,wildguard_harmful,wildguard_compliance"
@@ -150,9 +150,9 @@ def test_what_is_said_of_attack_success_is_in_the_published_table(shared: Path) 
         ends = f"{min(every):.1f}", f"{max(every):.1f}"
         qwen, gemma, llama = means
         if condition == "baseline":
-            assert f"by {qwen} points of 100 (Qwen2.5-7B-Instruct), {gemma} (Gemma 2" in ATTACK
-            assert f"and {llama} (Llama 3.1 8B)" in ATTACK
-            assert f"go from {ends[0]} to {ends[1]} points" in ATTACK
+            assert f"by {qwen} points of 100 (Qwen2.5-7B-Instruct), {gemma} (Gemma 2" in ABOUT_ASR
+            assert f"and {llama} (Llama 3.1 8B)" in ABOUT_ASR
+            assert f"go from {ends[0]} to {ends[1]} points" in ABOUT_ASR
         else:
-            assert f"ablated by {qwen}, {gemma} and {llama} points" in ATTACK
-            assert f"ablated from {ends[0]} to {ends[1]}." in ATTACK
+            assert f"ablated by {qwen}, {gemma} and {llama} points" in ABOUT_ASR
+            assert f"ablated from {ends[0]} to {ends[1]}." in ABOUT_ASR

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 import scipy.stats  # noqa: F401  # pytester drops what a run imports, and this bears it once only
-from polyrefuse_leaderboard.gate import baseline as baselines
 from polyrefuse_leaderboard.gate import reports  # noqa: F401  # as above
+from polyrefuse_leaderboard.gate.baseline import make_baseline, write_baseline
 from polyrefuse_leaderboard.reading.results import read
 
 from tests.conftest import ROOT
@@ -41,7 +41,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run(folder / "before", safe)
     worse = [task("harmful", "de", "c" * N), safe[1]]
     write_run(folder / "worse", worse, condition="ablation", info=DIRECTION)
-    baselines.write(baselines.make(read([folder / "before"]).runs), folder / "baseline.json")
+    write_baseline(make_baseline(read([folder / "before"]).runs), folder / "baseline.json")
     return folder
 
 

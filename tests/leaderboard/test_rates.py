@@ -13,7 +13,6 @@ from polyrefuse_leaderboard.reading.results import read
 from polyrefuse_leaderboard.records import MEAN, Record
 from scipy import stats
 
-from polyrefuse_tasks.metrics import PRINTED
 from tests.leaderboard.result_files import Task, task, write_run
 
 
@@ -272,7 +271,10 @@ def test_the_same_results_make_the_same_records_in_order(tmp_path: Path) -> None
     places = [(record.dataset, record.language == MEAN) for record in records]
     assert places == sorted(places)
     of_german = [r.metric for r in records if (r.dataset, r.language) == ("harmful", "de")]
-    assert of_german == [m for m in PRINTED if m in of_german] + ["loophole_rate"]
+    assert of_german == [
+        "asr", "refusal_rate", "degenerate_rate", "undecided_rate", "off_language_rate",
+        "loophole_rate",
+    ]  # fmt: skip
     assert all(0 <= r.low <= r.value <= r.high <= 1 for r in records)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import jsonschema
 import pytest
 from polyrefuse_leaderboard.records import (
+    FIELDS,
     MEAN,
-    NAMES,
     BadRecords,
     Record,
     from_json,
@@ -72,7 +72,7 @@ def test_the_schema_describes_every_field_and_metric() -> None:
 def test_csv_has_a_column_a_field() -> None:
     text = to_csv([replace(RECORD, model='a "quoted", name')])
     (row,) = csv.DictReader(io.StringIO(text))
-    assert list(row) == list(NAMES)
+    assert list(row) == list(FIELDS)
     assert row["model"] == 'a "quoted", name'
     assert (float(row["value"]), int(row["n"])) == (0.25, 4)
 
@@ -84,14 +84,14 @@ def test_csv_holds_no_formula(name: str) -> None:
 
 
 def _document(**changed: Any) -> str:
-    told = {name: getattr(RECORD, name) for name in NAMES} | changed
-    return json.dumps({"schema": 1, "records": [told]})
+    entry = {name: getattr(RECORD, name) for name in FIELDS} | changed
+    return json.dumps({"schema": 1, "records": [entry]})
 
 
 def _without(name: str) -> str:
-    told = json.loads(_document())
-    del told["records"][0][name]
-    return json.dumps(told)
+    document = json.loads(_document())
+    del document["records"][0][name]
+    return json.dumps(document)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def _without(name: str) -> str:
         (_document(model=None), "model is None, not a string"),
         (_document(low=0.9, high=0.1), "low is 0.9, above high"),
         (_document(colour="red"), "a field 'colour' that schema 1 lacks"),
-        *((_without(name), f"Record 1 has no {name}") for name in NAMES),
+        *((_without(name), f"Record 1 has no {name}") for name in FIELDS),
     ],
 )
 def test_another_document_is_one_clear_sentence(text: str, said: str) -> None:

@@ -74,9 +74,9 @@ def test_the_same_settings_otherwise_written(
 
 @pytest.mark.parametrize("arguments", [None, [], {}, {"gen_args_0": []}, {"gen_args_0": {}}])
 def test_nothing_is_said_where_nothing_is_recorded(arguments: Any) -> None:
-    told = {"arguments": arguments}
-    assert difference(told, effective(PROTOCOL)) is None
-    assert not lacks_prompt(told, "Where is the garden bench?")
+    logged = {"arguments": arguments}
+    assert difference(logged, effective(PROTOCOL)) is None
+    assert not lacks_prompt(logged, "Where is the garden bench?")
 
 
 @pytest.mark.parametrize(

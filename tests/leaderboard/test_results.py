@@ -124,14 +124,16 @@ def test_without_samples_the_rates_are_the_file_s(tmp_path: Path) -> None:
 def test_samples_without_the_language_of_answers(tmp_path: Path) -> None:
     """Results of a version that did not identify languages."""
     path = write_run(tmp_path, [ENGLISH])
-    _edit(path, lambda told: told["results"][ENGLISH.name].pop("off_language_rate,none"))
+    _edit(path, lambda document: document["results"][ENGLISH.name].pop("off_language_rate,none"))
     _edit_samples(path, lambda line: line["doc"].pop("response_language"))
     assert "off_language_rate" not in _cell(_only(_read(tmp_path)), "harmful", "en").rates
 
 
 def test_sampled_answers_without_their_languages(tmp_path: Path) -> None:
     path = write_run(tmp_path, [task("advbench", "en", ["rc", "rr"], sampled=True)])
-    _edit(path, lambda told: told["results"]["mcd_advbench_en"].pop("off_language_rate,none"))
+    _edit(
+        path, lambda document: document["results"]["mcd_advbench_en"].pop("off_language_rate,none")
+    )
 
     def forget(line: dict[str, Any]) -> None:
         for answer in line["doc"]["kept"]:
@@ -164,13 +166,13 @@ def test_english_only_tasks_have_their_language(tmp_path: Path) -> None:
 def test_tasks_of_others_and_groups_are_left_out_silently(tmp_path: Path) -> None:
     path = write_run(tmp_path, [ENGLISH])
 
-    def add(told: dict[str, Any]) -> None:
-        told["results"]["mmlu"] = {"acc,none": float("nan"), "sample_len": 3}
-        told["configs"]["mmlu"] = {"task": "mmlu", "dataset_kwargs": {"trust": True}}
-        told["results"]["mcd_protocol"] = {"asr_any,none": 0.5}
-        told["groups"]["mcd_protocol"] = told["results"]["mcd_protocol"]
-        told["results"]["polyrefuse_own"] = {"asr,none": 0.5}
-        told["group_subtasks"]["polyrefuse_own"] = [ENGLISH.name]
+    def add(document: dict[str, Any]) -> None:
+        document["results"]["mmlu"] = {"acc,none": float("nan"), "sample_len": 3}
+        document["configs"]["mmlu"] = {"task": "mmlu", "dataset_kwargs": {"trust": True}}
+        document["results"]["mcd_protocol"] = {"asr_any,none": 0.5}
+        document["groups"]["mcd_protocol"] = document["results"]["mcd_protocol"]
+        document["results"]["polyrefuse_own"] = {"asr,none": 0.5}
+        document["group_subtasks"]["polyrefuse_own"] = [ENGLISH.name]
 
     _edit(path, add)
     reading = _read(tmp_path)
@@ -182,9 +184,9 @@ def test_a_file_of_other_tasks_alone_is_a_note(tmp_path: Path) -> None:
     write_run(tmp_path / "ours", [ENGLISH])
     path = write_run(tmp_path / "other", [ENGLISH], day=2, samples=False)
 
-    def rename(told: dict[str, Any]) -> None:
-        told["configs"] = {"mmlu": {"task": "mmlu"}}
-        told["results"] = {"mmlu": {"acc,none": 0.5}}
+    def rename(document: dict[str, Any]) -> None:
+        document["configs"] = {"mmlu": {"task": "mmlu"}}
+        document["results"] = {"mmlu": {"acc,none": 0.5}}
 
     _edit(path, rename)
     reading = _read(tmp_path)
@@ -388,12 +390,12 @@ def test_duplicates_are_told_by_task(tmp_path: Path) -> None:
     write_run(tmp_path, [task("harmful", "en", "rrrrr"), task("harmful", "de", "rr")], day=2)
     write_run(tmp_path, [task("harmful", "en", "rrrrr", judge="substring")], day=3)
     reading = _read(tmp_path)
-    told = {
+    kept = {
         (cell.language, cell.judge): (run.run[-20:-16], cell.rates["asr"])
         for run in reading.runs
         for cell in run.cells
     }
-    assert {key: asr for key, (_, asr) in told.items()} == {
+    assert {key: asr for key, (_, asr) in kept.items()} == {
         ("en", "native"): 0.0,
         ("de", "native"): 0.8,
         ("en", "substring"): 0.0,
@@ -412,9 +414,9 @@ def test_a_copied_folder_counts_once(tmp_path: Path) -> None:
 def test_two_tasks_of_one_run_may_not_be_the_same(tmp_path: Path) -> None:
     path = write_run(tmp_path, [ENGLISH], samples=False)
 
-    def copy(told: dict[str, Any]) -> None:
+    def copy(document: dict[str, Any]) -> None:
         for part in ("results", "configs"):
-            told[part]["my_copy"] = told[part][ENGLISH.name]
+            document[part]["my_copy"] = document[part][ENGLISH.name]
 
     _edit(path, copy)
     reading = _read(tmp_path)
@@ -433,9 +435,9 @@ def test_names_with_markup_are_names(tmp_path: Path) -> None:
 
 
 def _edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    told = json.loads(path.read_text(encoding="utf-8"))
-    change(told)
-    path.write_text(json.dumps(told), encoding="utf-8")
+    document = json.loads(path.read_text(encoding="utf-8"))
+    change(document)
+    path.write_text(json.dumps(document), encoding="utf-8")
 
 
 def _samples_of(path: Path) -> Path:
@@ -465,23 +467,23 @@ def _cut(path: Path) -> None:
 
 
 def _top(name: str, value: Any) -> Callable[[Path], Any]:
-    return lambda path: _edit(path, lambda told: told.update({name: value}))
+    return lambda path: _edit(path, lambda document: document.update({name: value}))
 
 
 def _gone(*names: str) -> Callable[[Path], Any]:
-    def remove(told: dict[str, Any]) -> None:
+    def remove(document: dict[str, Any]) -> None:
         for name in names[:-1]:
-            told = told[name]
-        del told[names[-1]]
+            document = document[name]
+        del document[names[-1]]
 
     return lambda path: _edit(path, remove)
 
 
 def _entry(*names: str, value: Any) -> Callable[[Path], Any]:
-    def change(told: dict[str, Any]) -> None:
+    def change(document: dict[str, Any]) -> None:
         for name in names[:-1]:
-            told = told[name]
-        told[names[-1]] = value
+            document = document[name]
+        document[names[-1]] = value
 
     return lambda path: _edit(path, change)
 
@@ -519,9 +521,9 @@ def _folder(path: Path) -> None:
     path.mkdir()
 
 
-def _metrics(told_instead: dict[str, float]) -> Callable[[Path], Any]:
+def _metrics(rates: dict[str, float]) -> Callable[[Path], Any]:
     def edit(path: Path) -> None:
-        _edit(path, lambda told: told["results"].update({ENGLISH.name: told_instead}))
+        _edit(path, lambda document: document["results"].update({ENGLISH.name: rates}))
 
     return edit
 
@@ -760,7 +762,7 @@ def test_reading_imports_nothing_heavy() -> None:
         "import polyrefuse_leaderboard.records;"
         "print(*{'torch', 'lm_eval', 'datasets', 'transformers', 'pandas'} & set(sys.modules))"
     )
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert told.stdout.strip() == ""
+    assert done.stdout.strip() == ""

@@ -18,42 +18,8 @@ from polyrefuse_leaderboard.statistics import (
 )
 from scipy.stats import binomtest
 
-from polyrefuse_shared.intervals import wilson
-
 FOUR_DECIMALS = 5.01e-5
 """How far a right number may be from one that is printed with four decimals."""
-
-
-class TestWilson:
-    @pytest.mark.parametrize(
-        ("hits", "n", "low", "high"),
-        [
-            # Newcombe, Statistics in Medicine 17 (1998) 857-872, table I, method 3.
-            (81, 263, 0.2553, 0.3662),
-            (15, 148, 0.0624, 0.1605),
-            (0, 20, 0.0000, 0.1611),
-            (1, 29, 0.0061, 0.1718),
-        ],
-    )
-    def test_published(self, hits: int, n: int, low: float, high: float) -> None:
-        assert wilson(hits, n) == pytest.approx((low, high), abs=FOUR_DECIMALS)
-
-    def test_scipy(self) -> None:
-        for n, confidence in ((1, 0.95), (7, 0.5), (120, 0.9), (572, 0.999)):
-            for hits in {0, 1, n // 3, n - 1, n}:
-                other = binomtest(hits, n).proportion_ci(confidence, method="wilson")
-                assert wilson(hits, n, confidence) == pytest.approx(other, abs=1e-12)
-
-    def test_arrays_and_edges(self) -> None:
-        low, high = wilson(np.array([0, 2.5, 20, 0]), np.array([20, 20, 20, 0]))
-        assert low[0] == 0.0
-        assert high[2] == 1.0
-        assert (low[3], high[3]) == (0.0, 1.0)
-        # Both ends solve (share - p)^2 = z^2 p (1 - p) / n, of fractions of hits too.
-        for end in (low[1], high[1]):
-            z = 1.959963984540054
-            assert (2.5 / 20 - end) ** 2 == pytest.approx(z * z * end * (1 - end) / 20)
-        assert isinstance(wilson(1, 2)[0], float)
 
 
 class TestWilsonClustered:
@@ -61,11 +27,13 @@ class TestWilsonClustered:
         for hits, n in ((40, 120), (15, 30), (500, 572)):
             share = hits / n
             variance = share * (1 - share) / (n - 1)
-            assert wilson_clustered(share, variance, n) == pytest.approx(wilson(hits, n))
+            alike = binomtest(hits, n).proportion_ci(method="wilson")
+            assert wilson_clustered(share, variance, n) == pytest.approx(alike)
 
     def test_nothing_seen_has_wilson_s_of_so_many_prompts(self) -> None:
-        assert wilson_clustered(0.0, 0.0, 572) == pytest.approx(wilson(0, 572))
-        assert wilson_clustered(1.0, 0.0, 572) == pytest.approx(wilson(572, 572))
+        for hits in (0, 572):
+            seen = binomtest(hits, 572).proportion_ci(method="wilson")
+            assert wilson_clustered(hits / 572, 0.0, 572) == pytest.approx(seen, abs=1e-15)
         assert wilson_clustered(0.0, 0.0, 572)[0] == 0.0
         assert wilson_clustered(1.0, 0.0, 572)[1] == 1.0
 

@@ -6,12 +6,11 @@ import re
 from dataclasses import replace
 
 import pytest
-from polyrefuse_leaderboard import model_rows as models
-from polyrefuse_leaderboard import table
+from polyrefuse_leaderboard import model_rows
 from polyrefuse_leaderboard.latex import to_latex
 from polyrefuse_leaderboard.markdown import to_markdown
 from polyrefuse_leaderboard.records import MEAN
-from polyrefuse_leaderboard.table import Subject, names_of, subject, tables
+from polyrefuse_leaderboard.table import Subject, name_subjects, subject_of, tabulate
 
 from tests.leaderboard.invented import record, with_means
 
@@ -23,7 +22,7 @@ CELLS = with_means([record("de", 3), record("en", 8)])
 
 class TestTables:
     def test_rows_and_columns(self) -> None:
-        told = tables(
+        made = tabulate(
             [
                 *CELLS,
                 record("yo", 2, condition="ablation"),
@@ -33,48 +32,51 @@ class TestTables:
                 record("de", 1, judge="wildguard"),
             ]
         )
-        assert [(one.metric, one.dataset, one.judge) for one in told] == [
+        assert [(one.metric, one.dataset, one.judge) for one in made] == [
             ("asr", "harmful", "native"),
             ("asr", "harmful", "wildguard"),
             ("false_refusal_rate", "harmless", "native"),
             ("refusal_rate", "harmful", "native"),
         ]
-        first = told[0]
+        first = made[0]
         assert first.languages == (MEAN, "de", "en", "yo")
         assert [(about.model, about.condition) for about in first.rows] == [
             ("another/model", "baseline"),
             ("invented/model-1", "baseline"),
             ("invented/model-1", "ablation"),
         ]
-        assert first.rows[subject(CELLS[0])]["en"] is CELLS[1]
+        assert first.rows[subject_of(CELLS[0])]["en"] is CELLS[1]
 
     def test_a_name_says_no_more_than_it_must(self) -> None:
         one = Subject("m", "main", "mcd", "ab" * 8, "01" * 8)
-        assert names_of([[one]]) == {one: ("m", "mcd")}
+        assert name_subjects([[one]]) == {one: ("m", "mcd")}
         other = replace(one, intervention="cd" * 8)
-        assert names_of([[one, other]]) == {one: ("m", "mcd ababab"), other: ("m", "mcd cdcdcd")}
+        assert name_subjects([[one, other]]) == {
+            one: ("m", "mcd ababab"),
+            other: ("m", "mcd cdcdcd"),
+        }
         # In different tables they are not mixed up.
-        assert names_of([[one], [other]]) == {one: ("m", "mcd"), other: ("m", "mcd")}
+        assert name_subjects([[one], [other]]) == {one: ("m", "mcd"), other: ("m", "mcd")}
         slow = replace(one, generation="23" * 8)
-        assert names_of([[one, slow]])[slow] == ("m", "mcd, generation 232323")
+        assert name_subjects([[one, slow]])[slow] == ("m", "mcd, generation 232323")
         old = replace(one, revision="v1")
-        assert names_of([[one, old]]) == {one: ("m @ main", "mcd"), old: ("m @ v1", "mcd")}
+        assert name_subjects([[one, old]]) == {one: ("m @ main", "mcd"), old: ("m @ v1", "mcd")}
 
 
 class TestMarkdown:
     def test_a_cell_is_rate_interval_and_n(self) -> None:
-        text = to_markdown("Title", tables(CELLS), models.rows(CELLS), said=["said"])
+        text = to_markdown("Title", tabulate(CELLS), model_rows.rows(CELLS), left_out=["said"])
         assert (
             "| invented/model-1 | baseline | 55.0 (29.9 to 77.3, n = 20) | "
             "30.0 (10.8 to 60.3, n = 10) | 80.0 (49.0 to 94.3, n = 10) |" in text
         )
         assert "| model | condition | mean | de | en |" in text
-        assert table.FORMULA in text
+        assert "balanced score = 2 (1 - ASR) (1 - FRR) / ((1 - ASR) + (1 - FRR))" in text
         assert text.endswith("\n- said\n")
 
     def test_every_line_of_a_table_has_as_many_cells(self) -> None:
         cells = with_means([record("de", 3, model=MARKUP), record(MARKUP, 8, judge=MARKUP)])
-        text = to_markdown(MARKUP, tables(cells), models.rows(cells), said=[MARKUP])
+        text = to_markdown(MARKUP, tabulate(cells), model_rows.rows(cells), left_out=[MARKUP])
         blocks = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
         assert len(blocks) == 3
         for block in blocks:
@@ -84,7 +86,7 @@ class TestMarkdown:
     def test_names_are_text(self) -> None:
         markdown = pytest.importorskip("markdown_it", reason="rich brings markdown-it-py")
         cells = with_means([record("de", 3, model=MARKUP, dataset=MARKUP, judge=MARKUP)])
-        text = to_markdown(MARKUP, tables(cells), models.rows(cells), said=[MARKUP])
+        text = to_markdown(MARKUP, tabulate(cells), model_rows.rows(cells), left_out=[MARKUP])
         parser = markdown.MarkdownIt("commonmark").enable("table")
         found = parser.parse(text)
         texts = [
@@ -101,7 +103,7 @@ class TestMarkdown:
 
 class TestLatex:
     def test_a_cell_is_rate_interval_and_n(self) -> None:
-        text = to_latex(tables(CELLS), models.rows(CELLS))
+        text = to_latex(tabulate(CELLS), model_rows.rows(CELLS))
         assert (
             r"invented/model-1 & baseline & \rate{55.0}{29.9}{77.3}{20} & "
             r"\rate{30.0}{10.8}{60.3}{10} & \rate{80.0}{49.0}{94.3}{10} \\" in text
@@ -113,7 +115,7 @@ class TestLatex:
         cells = [record("de", 3, model=MARKUP, dataset=MARKUP, judge=MARKUP)]
         (line,) = [
             line
-            for line in to_latex(tables(cells), models.rows(cells)).splitlines()
+            for line in to_latex(tabulate(cells), model_rows.rows(cells)).splitlines()
             if "baseline" in line
         ]
         name, _, _ = re.split(r"(?<!\\)&", line)
@@ -124,7 +126,7 @@ class TestLatex:
 
     def test_braces_are_balanced(self) -> None:
         cells = [record(MARKUP, 3, model="}{" + MARKUP)]
-        text = re.sub(r"\\[{}]", "", to_latex(tables(cells), models.rows(cells)))
+        text = re.sub(r"\\[{}]", "", to_latex(tabulate(cells), model_rows.rows(cells)))
         depth = 0
         for letter in text:
             depth += (letter == "{") - (letter == "}")

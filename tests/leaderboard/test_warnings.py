@@ -11,23 +11,22 @@ from polyrefuse_leaderboard import rates, warnings
 from polyrefuse_leaderboard.reading.results import read
 from polyrefuse_leaderboard.reading.runs import Reading
 from polyrefuse_leaderboard.transfers import read_transfers
-from polyrefuse_leaderboard.warnings import Warned
+from polyrefuse_leaderboard.warnings import RateWarning
 
-from polyrefuse_tasks.same_answers import warn_of_same_answers
 from tests.leaderboard.result_files import DIRECTION, plain_hf, task, transfer_report, write_run
 
 GREETING = "Hello! Which bench do you mean?"
 
 
-def found(folder: Path) -> tuple[Warned, ...]:
+def warnings_in(folder: Path) -> tuple[RateWarning, ...]:
     reading = read([folder])
     assert not reading.problems
-    return warnings.of(reading, rates.records(reading))
+    return warnings.collect(reading, rates.records(reading))
 
 
 def test_nothing_to_warn_of(tmp_path: Path) -> None:
     write_run(tmp_path, [task("harmful", "en", "rrrc" * 5)])
-    assert found(tmp_path) == ()
+    assert warnings_in(tmp_path) == ()
 
 
 def test_what_the_model_says_is_told_of_the_whole_run(tmp_path: Path) -> None:
@@ -37,7 +36,7 @@ def test_what_the_model_says_is_told_of_the_whole_run(tmp_path: Path) -> None:
     }
     tasks = [task("harmful", "en", "rrcc"), task("harmless", "de", "cccr")]
     write_run(tmp_path, tasks, condition="ablation", info=info)
-    first, second = found(tmp_path)
+    first, second = warnings_in(tmp_path)
     assert first.text == "The template inserts a system prompt of its own."
     assert second.text == "The direction: 73 refusal tokens are needed."
     assert (first.datasets, first.languages) == (("harmful", "harmless"), ())
@@ -47,17 +46,17 @@ def test_what_the_model_says_is_told_of_the_whole_run(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("told", ["a text", 3, {"a": "b"}, None])
-def test_warnings_that_are_no_list_are_none(tmp_path: Path, told: Any) -> None:
-    write_run(tmp_path, [task("harmful", "en", "rrcc")], info={"warnings": told})
-    assert found(tmp_path) == ()
+@pytest.mark.parametrize("value", ["a text", 3, {"a": "b"}, None])
+def test_warnings_that_are_no_list_are_none(tmp_path: Path, value: Any) -> None:
+    write_run(tmp_path, [task("harmful", "en", "rrcc")], info={"warnings": value})
+    assert warnings_in(tmp_path) == ()
 
 
 def test_a_warning_of_two_runs_is_told_once(tmp_path: Path) -> None:
     info = {"warnings": ["Invented."]}
     write_run(tmp_path, [task("harmful", "en", "rrcc")], info=info)
     write_run(tmp_path, [task("harmful", "de", "rrcc")], info=info, day=2)
-    (one,) = found(tmp_path)
+    (one,) = warnings_in(tmp_path)
     assert [run.rpartition("/")[2][:10] for run in one.runs] == ["2026-01-01", "2026-01-02"]
 
 
@@ -66,7 +65,7 @@ def test_same_answers_of_any_model(tmp_path: Path) -> None:
     german = task("harmful", "de", "c" * 12 + "r" * 3, answers=[GREETING] * 12 + ["Nein."] * 3)
     config = plain_hf("invented/plain")
     write_run(tmp_path, [same, german], model="invented/plain", config=config)
-    (one,) = found(tmp_path)
+    (one,) = warnings_in(tmp_path)
     assert one.text.startswith("12 of the 12 answers that are no refusals are the same text")
     assert (one.datasets, one.languages) == (("harmful",), ("de", "en"))
     assert ", harmful in de, en (" in one.sentence
@@ -74,53 +73,55 @@ def test_same_answers_of_any_model(tmp_path: Path) -> None:
 
 def test_same_answers_that_the_model_told_are_told_once(tmp_path: Path) -> None:
     same = task("harmful", "en", "c" * 12 + "r" * 3, answers=[GREETING] * 12 + ["No."] * 3)
-    said = warn_of_same_answers([GREETING] * 12)
-    told = ["Another thing: to know.", f"polyrefuse_harmful_en: {said}"]
-    write_run(tmp_path, [same], info={"warnings": told})
-    assert [(one.text, one.languages) for one in found(tmp_path)] == [
+    write_run(tmp_path / "alone", [same])
+    (alone,) = warnings_in(tmp_path / "alone")
+    of_model = ["Another thing: to know.", f"polyrefuse_harmful_en: {alone.text}"]
+    write_run(tmp_path / "both", [same], info={"warnings": of_model})
+    assert [(one.text, one.languages) for one in warnings_in(tmp_path / "both")] == [
         ("Another thing: to know.", ()),
-        (said, ("en",)),
+        (alone.text, ("en",)),
     ]
+    assert alone.text.startswith("12 of the 12 answers that are no refusals are the same text")
 
 
 def test_refusals_with_one_sentence_are_no_fault(tmp_path: Path) -> None:
     answers = ["I cannot help with that."] * 30 + [f"Bench {number}." for number in range(10)]
     write_run(tmp_path, [task("harmful", "en", "r" * 30 + "c" * 10, answers=answers)])
-    assert found(tmp_path) == ()
+    assert warnings_in(tmp_path) == ()
 
 
 def test_sampled_answers_are_looked_at_one_by_one(tmp_path: Path) -> None:
     write_run(tmp_path, [task("advbench", "en", ["cccr"] * 10, sampled=True)])
     path = next(tmp_path.rglob("samples_*.jsonl"))
-    assert found(tmp_path) == ()
+    assert warnings_in(tmp_path) == ()
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     for line in lines:
         line["filtered_resps"] = [[GREETING] * 3 + ["No."]]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    (one,) = found(tmp_path)
+    (one,) = warnings_in(tmp_path)
     assert one.text.startswith("30 of the 30 answers that are no refusals are the same text")
 
 
 def test_a_template_that_lost_the_prompts(tmp_path: Path) -> None:
     write_run(tmp_path, [task("harmful", "en", "ccrr")])
     path = next(tmp_path.rglob("samples_*.jsonl"))
-    told = path.read_text(encoding="utf-8")
+    lines = path.read_text(encoding="utf-8")
     path.write_text(
-        told.replace('"arg_0": "invented prompt', '"arg_0": "<user></user>'), encoding="utf-8"
+        lines.replace('"arg_0": "invented prompt', '"arg_0": "<user></user>'), encoding="utf-8"
     )
-    (one,) = found(tmp_path)
+    (one,) = warnings_in(tmp_path)
     assert one.text.startswith("4 of the 4 requests do not hold the text of their prompt")
 
 
 def test_a_limit(tmp_path: Path) -> None:
     write_run(tmp_path, [task("harmful", "en", "ccrr")], limit=4.0)
-    (one,) = found(tmp_path)
+    (one,) = warnings_in(tmp_path)
     assert one.text == "Only the first 4 of 572 prompts were asked (--limit 4)."
 
 
 def test_a_limit_above_the_number_of_prompts(tmp_path: Path) -> None:
     write_run(tmp_path, [task("harmful", "en", "cr" * 300)], limit=1000.0)
-    assert found(tmp_path) == ()
+    assert warnings_in(tmp_path) == ()
 
 
 def test_samples_that_were_not_all_written(tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_samples_that_were_not_all_written(tmp_path: Path) -> None:
     write_run(tmp_path, [*tasks, task("harmless", "de", "ccrr")])
     for path in (*tmp_path.rglob("samples_*_de_*.jsonl"), *tmp_path.rglob("samples_*_th_*.jsonl")):
         path.unlink()
-    (one,) = found(tmp_path)
+    (one,) = warnings_in(tmp_path)
     assert one.text.startswith(
         "There are no samples of harmful in de, th; harmless in de, but of the run's other tasks: "
     )
@@ -149,7 +150,7 @@ class TestBaselineWithoutRefusals:
         self, tmp_path: Path, refused: int, share: str, interval: str
     ) -> None:
         self.written(tmp_path, "r" * refused + "c" * (100 - refused))
-        (one,) = found(tmp_path)
+        (one,) = warnings_in(tmp_path)
         assert (one.condition, one.datasets) == ("ablation", ("harmful",))
         assert one.languages == ("de", "en")
         assert one.text == (
@@ -161,7 +162,7 @@ class TestBaselineWithoutRefusals:
     @pytest.mark.parametrize("refused", [4, 20, 100])
     def test_is_not_told_of_one_that_refuses(self, tmp_path: Path, refused: int) -> None:
         self.written(tmp_path, "r" * refused + "c" * (100 - refused))
-        assert found(tmp_path) == ()
+        assert warnings_in(tmp_path) == ()
 
     def test_needs_the_same_data_set_and_settings(self, tmp_path: Path) -> None:
         write_run(tmp_path, [task("advbench", "en", "c" * 100), task("harmless", "en", "c" * 100)])
@@ -171,28 +172,28 @@ class TestBaselineWithoutRefusals:
             task("harmless", "en", "c" * 100),
         ]
         write_run(tmp_path, other, condition="ablation", info=DIRECTION, day=2)
-        assert found(tmp_path) == ()
+        assert warnings_in(tmp_path) == ()
 
     def test_ablation_with_a_prompt_is_one(self, tmp_path: Path) -> None:
         write_run(tmp_path, [task("harmful", "en", "c" * 100)])
         tasks = [task("harmful", "en", "c" * 100)]
         write_run(tmp_path, tasks, condition="ablation+mcd", info=DIRECTION, day=2)
-        (one,) = found(tmp_path)
+        (one,) = warnings_in(tmp_path)
         assert one.condition == "ablation+mcd"
 
 
 class TestTransfers:
-    def told(self, folder: Path, **report: Any) -> tuple[Warned, ...]:
+    def warned(self, folder: Path, **report: Any) -> tuple[RateWarning, ...]:
         (folder / "transfer.json").write_text(json.dumps(transfer_report(**report)))
         transfers, problems = read_transfers([folder])
         assert not problems
-        return warnings.of(Reading((), (), ()), [], transfers)
+        return warnings.collect(Reading((), (), ()), [], transfers)
 
     def test_a_model_that_refuses(self, tmp_path: Path) -> None:
-        assert self.told(tmp_path, n=100, refused=4) == ()
+        assert self.warned(tmp_path, n=100, refused=4) == ()
 
     def test_a_baseline_without_refusals(self, tmp_path: Path) -> None:
-        (one,) = self.told(tmp_path, n=100, refused=2)
+        (one,) = self.warned(tmp_path, n=100, refused=2)
         assert (one.condition, one.datasets, one.languages) == ("ablation", ("toyrefuse",), ("yo",))
         assert one.runs == (str(tmp_path / "transfer.json"),)
         assert one.text == (
@@ -202,5 +203,5 @@ class TestTransfers:
 
     def test_what_speaks_against_a_direction(self, tmp_path: Path) -> None:
         said = ["58 refusal tokens were derived", 7, ""]
-        (one,) = self.told(tmp_path, n=100, refused=50, de=said)
+        (one,) = self.warned(tmp_path, n=100, refused=50, de=said)
         assert one.text == "The direction from de: 58 refusal tokens were derived."

@@ -121,6 +121,7 @@ def test_the_harness_s_template_is_not_applied_again(
     lm_eval.simple_evaluate(
         model=baseline,
         tasks=[a_task(PROMPTS[:1])],
+        task_manager=TaskManager(include_defaults=False),
         apply_chat_template=True,
         system_instruction="Be kind.",
     )
@@ -149,7 +150,10 @@ def test_a_system_instruction_needs_the_harness_s_template(
 ) -> None:
     with pytest.raises(UserError, match="add that flag") as told:
         lm_eval.simple_evaluate(
-            model=baseline, tasks=[a_task(PROMPTS)], system_instruction="Be kind."
+            model=baseline,
+            tasks=[a_task(PROMPTS)],
+            task_manager=TaskManager(include_defaults=False),
+            system_instruction="Be kind.",
         )
     assert "--apply_chat_template" in str(told.value)
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
+from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from polyrefuse_models.anatomy import dissect
@@ -130,6 +131,7 @@ def test_it_stands_in_the_system_turn_whoever_applies_the_template(
     lm_eval.simple_evaluate(
         model=lm,
         tasks=[a_task(PROMPTS[:1])],
+        task_manager=TaskManager(include_defaults=False),
         apply_chat_template=True,
         system_instruction="Be brief.",
         bootstrap_iters=0,
@@ -227,7 +229,13 @@ def test_the_harness_s_template_has_it_in_scored_requests(
         return calls[-1]
 
     monkeypatch.setattr(lm.prompting, "behind", watched)
-    lm_eval.simple_evaluate(model=lm, tasks=[task], apply_chat_template=True, bootstrap_iters=0)
+    lm_eval.simple_evaluate(
+        model=lm,
+        tasks=[task],
+        task_manager=TaskManager(include_defaults=False),
+        apply_chat_template=True,
+        bootstrap_iters=0,
+    )
     assert len(calls) == len(scored) == 2
     assert all(text.count(SHORT) == 1 for text in scored)
 

@@ -92,11 +92,11 @@ def test_the_glob_is_every_task_once_and_no_group(manager) -> None:
 def test_no_name_collides_with_lm_eval_s_own(manager) -> None:
     from lm_eval.tasks import TaskManager
 
-    names = [*manager.all_tasks, *TaskManager(include_path=[]).task_index]
+    built_in = TaskManager().task_index
+    names = [*manager.all_tasks, *built_in]
     ours = set(manager.all_tasks)
     # An installed hook adds our folder to the default scan: each name once there, once here.
     assert all(count <= 2 for name, count in Counter(names).items() if name in ours)
-    built_in = TaskManager().task_index
     assert all(
         Path(built_in[name].yaml_path).is_relative_to(FOLDER) for name in ours if name in built_in
     )

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from polyrefuse_leaderboard.gate import baseline as baselines
-from polyrefuse_leaderboard.gate.baseline import BadBaseline
+from polyrefuse_leaderboard.gate.baseline import (
+    BadBaseline,
+    make_baseline,
+    read_baseline,
+    write_baseline,
+)
 from polyrefuse_leaderboard.gate.comparison import (
     BadChoice,
     Change,
     Comparison,
     Outcome,
     check,
-    choose,
+    choose_runs,
 )
 from polyrefuse_leaderboard.gate.thresholds import BadThreshold
 from polyrefuse_leaderboard.reading.results import read
 
-from polyrefuse_shared.errors import UserError
-from tests.conftest import ROOT
 from tests.leaderboard.result_files import DIRECTION, Task, task, write_run
 
 N = 40
@@ -48,8 +48,8 @@ def gate(
     write_run(folder / "before", before)
     write_run(folder / "now", now, **run)
     file = folder / "baseline.json"
-    baselines.write(baselines.make(read([folder / "before"]).runs), file)
-    return check(baselines.read(file), read([folder / "now"]), **settings or {})  # type: ignore[arg-type]
+    write_baseline(make_baseline(read([folder / "before"]).runs), file)
+    return check(read_baseline(file), read([folder / "now"]), **settings or {})  # type: ignore[arg-type]
 
 
 def only(outcome: Outcome) -> tuple[Comparison, Change]:
@@ -164,7 +164,7 @@ class TestUnpaired:
     def test_baseline_without_samples(self, tmp_path: Path) -> None:
         write_run(tmp_path / "before", self.BEFORE, samples=False)
         write_run(tmp_path / "now", self.NOW)
-        made = baselines.make(read([tmp_path / "before"]).runs)
+        made = make_baseline(read([tmp_path / "before"]).runs)
         assert made.cells[0].labels is None
         comparison, change = only(check(made, read([tmp_path / "now"])))
         assert (change.test, change.hits_before, change.hits) == ("fisher", 2, 9)
@@ -191,11 +191,11 @@ class TestUnpaired:
 
     def test_no_whole_number_of_prompts(self, tmp_path: Path) -> None:
         file = write_run(tmp_path / "now", self.NOW, samples=False)
-        told = json.loads(file.read_text(encoding="utf-8"))
-        told["results"]["polyrefuse_harmful_de"]["asr,none"] = 0.3333
-        file.write_text(json.dumps(told), encoding="utf-8")
+        document = json.loads(file.read_text(encoding="utf-8"))
+        document["results"]["polyrefuse_harmful_de"]["asr,none"] = 0.3333
+        file.write_text(json.dumps(document), encoding="utf-8")
         with pytest.raises(BadBaseline, match=r"asr of harmful in de is 0\.3333 of 40 prompts"):
-            baselines.make(read([tmp_path / "now"]).runs)
+            make_baseline(read([tmp_path / "now"]).runs)
 
 
 class TestNeverASilentPass:
@@ -235,31 +235,31 @@ class TestNeverASilentPass:
     def test_other_prompts(self, tmp_path: Path) -> None:
         write_run(tmp_path / "before", SAFE)
         file = write_run(tmp_path / "now", SAFE)
-        told = json.loads(file.read_text(encoding="utf-8"))
-        metadata = told["configs"]["polyrefuse_harmful_de"]["metadata"]
+        document = json.loads(file.read_text(encoding="utf-8"))
+        metadata = document["configs"]["polyrefuse_harmful_de"]["metadata"]
         metadata["sha256"] = dict.fromkeys(metadata["sha256"], "00" * 32)
-        file.write_text(json.dumps(told), encoding="utf-8")
-        made = baselines.make(read([tmp_path / "before"]).runs)
+        file.write_text(json.dumps(document), encoding="utf-8")
+        made = make_baseline(read([tmp_path / "before"]).runs)
         (failed,) = check(made, read([tmp_path / "now"])).failed
         assert failed.failures == (
             "other prompts than the baseline's: the checksums of the data differ",
         )
         del metadata["sha256"]
-        file.write_text(json.dumps(told), encoding="utf-8")
+        file.write_text(json.dumps(document), encoding="utf-8")
         unknown = read([tmp_path / "now"])
         (failed,) = check(made, unknown).failed
         assert failed.failures == (
             "the results do not say which prompts were asked: no checksums of the data",
         )
         # A baseline that does not say either, or first, is no worse off than before.
-        assert check(baselines.make(unknown.runs), unknown).passed
-        assert check(baselines.make(unknown.runs), read([tmp_path / "before"])).passed
+        assert check(make_baseline(unknown.runs), unknown).passed
+        assert check(make_baseline(unknown.runs), read([tmp_path / "before"])).passed
 
     def test_a_file_that_cannot_be_used(self, tmp_path: Path) -> None:
         assert gate(tmp_path, SAFE, SAFE).passed
         broken = tmp_path / "now" / "results_2026-02-01T00-00-00.000001.json"
         broken.write_text('{"results"', encoding="utf-8")
-        outcome = check(baselines.read(tmp_path / "baseline.json"), read([tmp_path / "now"]))
+        outcome = check(read_baseline(tmp_path / "baseline.json"), read([tmp_path / "now"]))
         assert not outcome.passed
         assert outcome.failed == ()
         assert broken.name in outcome.problems[0]
@@ -275,10 +275,10 @@ class TestNeverASilentPass:
     def test_rates_of_no_answers_that_are_gone_are_told(self, tmp_path: Path) -> None:
         write_run(tmp_path / "before", SAFE[:1])
         file = write_run(tmp_path / "now", SAFE[:1], samples=False)
-        told = json.loads(file.read_text(encoding="utf-8"))
-        del told["results"]["polyrefuse_harmful_de"]["degenerate_rate,none"]
-        file.write_text(json.dumps(told), encoding="utf-8")
-        made = baselines.make(read([tmp_path / "before"]).runs)
+        document = json.loads(file.read_text(encoding="utf-8"))
+        del document["results"]["polyrefuse_harmful_de"]["degenerate_rate,none"]
+        file.write_text(json.dumps(document), encoding="utf-8")
+        made = make_baseline(read([tmp_path / "before"]).runs)
         comparison, _ = only(check(made, read([tmp_path / "now"])))
         assert "the results do not say degenerate_rate" in comparison.notes
 
@@ -287,7 +287,7 @@ class TestNeverASilentPass:
         write_run(tmp_path / "before", SAFE)
         write_run(tmp_path / "now", SAFE)
         write_run(tmp_path / "now", [other], day=2)
-        made = baselines.make(read([tmp_path / "before"]).runs)
+        made = make_baseline(read([tmp_path / "before"]).runs)
         outcome = check(made, read([tmp_path / "now"]))
         assert outcome.passed
         assert outcome.notes == (
@@ -355,35 +355,6 @@ class TestSampled:
         assert all(each.change and each.change.worse == 9 for each in outcome.failed)
 
 
-class TestCommand:
-    def run(self, *arguments: object, python: tuple[str, ...] = ()) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, *python, "-m", "polyrefuse", "leaderboard", *map(str, arguments)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
-        return done.returncode, done.stdout, done.stderr
-
-    def test_help_does_not_wait_for_numpy(self) -> None:
-        for command in ("check", "power"):
-            code, out, err = self.run(command, "--help", python=("-X", "importtime"))
-            assert code == 0
-            assert "--tolerance" in out
-            loaded = {line.rpartition("|")[2].strip() for line in err.splitlines()}
-            assert "polyrefuse_leaderboard.commands.check" in loaded
-            assert not loaded & {"numpy", "scipy", "polyrefuse_leaderboard.gate.comparison"}
-
-    def test_an_update_says_what_it_left_out(self, tmp_path: Path) -> None:
-        write_run(tmp_path, SAFE)
-        write_run(tmp_path, SAFE[:1], day=2)
-        baseline = tmp_path / "baseline.json"
-        code, out, err = self.run("check", tmp_path, "--baseline", baseline, "--update", "--json")
-        assert (code, json.loads(out)["cells"]) == (0, 2)
-        assert err.startswith("polyrefuse: note: 1 of the tasks of ")
-        assert err.count("\n") == 1
-
-
 class TestChoose:
     def write(self, folder: Path) -> Path:
         write_run(folder, SAFE)
@@ -394,7 +365,7 @@ class TestChoose:
     def test_several(self, tmp_path: Path) -> None:
         reading = read([self.write(tmp_path)])
         with pytest.raises(BadChoice, match="several models or conditions") as raised:
-            choose(reading)
+            choose_runs(reading)
         for choice in (
             "--model invented/model-1 --condition ablation; ",
             "--model invented/model-1 --condition baseline; ",
@@ -402,22 +373,22 @@ class TestChoose:
         ):
             assert choice in str(raised.value)
         with pytest.raises(BadChoice, match="--condition ablation; "):
-            choose(reading, model="invented/model-1")
-        (run,) = choose(reading, model="invented/model-2")
+            choose_runs(reading, model="invented/model-1")
+        (run,) = choose_runs(reading, model="invented/model-2")
         assert run.model == "invented/model-2"
-        (run,) = choose(reading, condition="ablation")
+        (run,) = choose_runs(reading, condition="ablation")
         assert (run.model, run.condition) == ("invented/model-1", "ablation")
 
     def test_none(self, tmp_path: Path) -> None:
         reading = read([self.write(tmp_path)])
         with pytest.raises(BadChoice, match="nothing of --model m and --condition mcd; choose one"):
-            choose(reading, model="m", condition="mcd")
+            choose_runs(reading, model="m", condition="mcd")
 
     def test_runs_of_one_are_taken_together(self, tmp_path: Path) -> None:
         write_run(tmp_path, SAFE[:1])
         write_run(tmp_path, SAFE[1:], day=2)
-        assert len(choose(read([tmp_path]))) == 2
-        assert len(baselines.make(choose(read([tmp_path]))).cells) == 2
+        assert len(choose_runs(read([tmp_path]))) == 2
+        assert len(make_baseline(choose_runs(read([tmp_path]))).cells) == 2
 
     def test_two_interventions(self, tmp_path: Path) -> None:
         other = DIRECTION | {"direction_sha256": "00" * 32}
@@ -426,123 +397,6 @@ class TestChoose:
             for day, info in ((1, DIRECTION), (2, other))
         ]
         with pytest.raises(BadChoice, match="several revisions or interventions") as raised:
-            choose(read([tmp_path]))
+            choose_runs(read([tmp_path]))
         assert all(str(file) in str(raised.value) for file in files)
-        assert len(choose(read([files[0]]))) == 1
-
-
-class TestBaselineFile:
-    def made(self, folder: Path) -> Path:
-        write_run(folder / "results", SAFE)
-        file = folder / "new" / "baseline.json"
-        baselines.write(baselines.make(read([folder / "results"]).runs), file)
-        return file
-
-    def test_labels_and_no_text(self, tmp_path: Path) -> None:
-        file = self.made(tmp_path)
-        text = file.read_text(encoding="utf-8")
-        assert "invented prompt" not in text
-        assert "answer" not in text
-        told = json.loads(text)
-        assert (told["schema"], told["model"]) == (1, "invented/model-1")
-        assert told["versions"]["lm-eval-polyrefuse"] == "0.1.0"
-        harmful, harmless = told["cells"]
-        assert harmful["labels"] == {f"harmful/test/{place:04}": 0 for place in range(N)}
-        assert (harmless["metric"], harmless["hits"], harmless["n"]) == ("false_refusal_rate", 0, N)
-        assert baselines.read(file) == baselines.make(read([tmp_path / "results"]).runs)
-
-    def test_whole_or_not_at_all(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        file = self.made(tmp_path)
-        old = file.read_bytes()
-
-        def full(*_: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr("os.replace", full)
-        with pytest.raises(UserError, match=r"baseline\.json cannot be written \(No space left"):
-            self.made(tmp_path)
-        assert file.read_bytes() == old
-        assert [path.name for path in file.parent.iterdir()] == [file.name]
-
-    @pytest.mark.parametrize("place", ["", "afile/baseline.json", "x" * 300, "folder", "."])
-    def test_places_that_cannot_be(
-        self, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        made = baselines.read(self.made(tmp_path))
-        (tmp_path / "here" / "folder").mkdir(parents=True)
-        (tmp_path / "here" / "afile").touch()
-        monkeypatch.chdir(tmp_path / "here")
-        with pytest.raises(UserError, match="cannot be written"):
-            baselines.write(made, Path(place))
-        assert sorted(path.name for path in Path().iterdir()) == ["afile", "folder"]
-        assert not list(Path("folder").iterdir())
-
-    def test_a_file_name_as_long_as_can_be(self, tmp_path: Path) -> None:
-        made = baselines.read(self.made(tmp_path))
-        file = tmp_path / ("x" * 250 + ".json")
-        baselines.write(made, file)
-        assert baselines.read(file) == made
-
-    def test_half_a_letter_from_the_results(self, tmp_path: Path) -> None:
-        file = write_run(tmp_path / "results", SAFE, top={"lm_eval_version": "HALF"})
-        text = file.read_text(encoding="utf-8").replace("HALF", r"\ud800")
-        file.write_text(text, encoding="utf-8")
-        made = baselines.make(read([tmp_path / "results"]).runs)
-        baselines.write(made, tmp_path / "baseline.json")
-        assert baselines.read(tmp_path / "baseline.json") == made
-
-    def test_nothing_to_gate(self, tmp_path: Path) -> None:
-        file = write_run(tmp_path, SAFE[:1], samples=False)
-        told = json.loads(file.read_text(encoding="utf-8"))
-        results = told["results"]["polyrefuse_harmful_de"]
-        results["asr_mean,none"] = results.pop("asr,none")
-        file.write_text(json.dumps(told), encoding="utf-8")
-        with pytest.raises(BadBaseline, match="has none of asr, "):
-            baselines.make(read([tmp_path]).runs)
-
-    @pytest.mark.parametrize(
-        ("change", "said"),
-        [
-            (lambda told: told.update(schema=2), "has schema 2, not 1"),
-            (lambda told: told.pop("schema"), "is no baseline"),
-            (lambda told: told.update(cells=[]), "has no cells, so that nothing could fail"),
-            (lambda told: told.pop("model"), "has no model"),
-            (lambda told: told.update(cells={}), "has {} as cells, not a list"),
-            (lambda told: told.update(cells=[3]), "cell 1 is 3, not an object"),
-            (lambda told: told["cells"].append(told["cells"][0]), "has a cell twice"),
-            (lambda told: told["cells"][1].pop("judge"), "cell 2 has no judge"),
-            (lambda told: told["cells"][0].update(metric="acc"), "has 'acc' as metric"),
-            (lambda told: told["cells"][0].update(n=0), "has 0 as n"),
-            (lambda told: told["cells"][0].update(n=math.nan), "has nan as n"),
-            (lambda told: told["cells"][0].update(hits=1), "has counts that contradict"),
-            (lambda told: told["cells"][0].update(hits=41, labels=None), "has counts that"),
-            (lambda told: told["cells"][0]["labels"].popitem(), "has counts that contradict"),
-            (lambda told: told["cells"][0].update(labels={"x": 2}), "as labels, not null or"),
-            (lambda told: told["cells"][0].update(beside={"degenerate_rate": math.nan}), "beside"),
-            (lambda told: told["cells"][0].update(beside={"undecided_rate": 10**400}), "beside"),
-            (lambda told: told.update(model="\ud800"), "as model, not a printable string"),
-            (lambda told: told.update(runs=[1]), "has [1] as runs, not a list of strings"),
-            (lambda told: told["cells"][0].update(judge="a\nb"), "as judge, not a printable"),
-        ],
-    )
-    def test_broken(self, tmp_path: Path, change: Any, said: str) -> None:
-        file = self.made(tmp_path)
-        told = json.loads(file.read_text(encoding="utf-8"))
-        change(told)
-        file.write_text(json.dumps(told), encoding="utf-8")
-        with pytest.raises(BadBaseline) as raised:
-            baselines.read(file)
-        assert said in str(raised.value)
-        assert str(file) in str(raised.value)
-        assert "--update" in str(raised.value)
-
-    @pytest.mark.parametrize("text", ["", "{", "[]", "3", "\ufeff{}", "[" * 100_000])
-    def test_not_a_baseline(self, tmp_path: Path, text: str) -> None:
-        file = tmp_path / "baseline.json"
-        file.write_text(text, encoding="utf-8")
-        with pytest.raises(BadBaseline, match="--update"):
-            baselines.read(file)
-
-    def test_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(BadBaseline, match="none.json cannot be read"):
-            baselines.read(tmp_path / "none.json")
+        assert len(choose_runs(read([files[0]]))) == 1

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from polyrefuse_leaderboard import model_rows as models
-from polyrefuse_leaderboard.page import charts as figures
+from polyrefuse_leaderboard import model_rows
+from polyrefuse_leaderboard.page import charts
 from polyrefuse_leaderboard.transfers import Transfer
 
+from polyrefuse_shared.pictures import INK
 from tests.leaderboard.invented import board, record, with_means
 
 MARKUP = "<b>&</b> $\\frac{1} \"']]> $5 _x"
@@ -61,25 +62,25 @@ def texts(svg: str) -> list[str]:
 
 class TestPalette:
     def test_contrast_of_text(self) -> None:
-        for colour, ink in figures.palette():
+        for colour, ink in charts.palette():
             light, dark = sorted((lightness(linear(colour)), lightness(linear(ink))), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 4.5, colour
 
     def test_lightness_rises_for_every_reader(self) -> None:
         for blindness, seen in BLINDNESS.items():
-            values = [lightness(np.array(seen) @ linear(colour)) for colour, _ in figures.palette()]
+            values = [lightness(np.array(seen) @ linear(colour)) for colour, _ in charts.palette()]
             assert all(np.diff(values) > 0), blindness
 
     def test_luminance(self) -> None:
         # WCAG 2.2: black, white and its primary colours.
         for colour, value in (("#000000", 0), ("#ffffff", 1), ("#ff0000", 0.2126)):
-            assert abs(figures.luminance(colour) - value) < 1e-9
+            assert abs(charts.luminance(colour) - value) < 1e-9
 
 
 class TestPictures:
     def test_scatter(self) -> None:
-        rows = [row for row in models.rows(board(models=2)) if row.balanced is not None]
-        svg = figures.scatter_svg(rows, [f"{MARKUP} {place}" for place in range(len(rows))])
+        rows = [row for row in model_rows.rows(board(models=2)) if row.balanced is not None]
+        svg = charts.scatter_svg(rows, [f"{MARKUP} {place}" for place in range(len(rows))])
         said = texts(svg)
         assert {"baseline", "ablation", "mcd"} <= set(said)
         assert any(MARKUP in text for text in said)
@@ -87,10 +88,10 @@ class TestPictures:
 
     def test_no_interval_leaves_the_axes(self) -> None:
         one, other = record("en", 1, 10), record("en", 0, 10, metric="false_refusal_rate")
-        rows = models.rows(
+        rows = model_rows.rows(
             with_means([one, replace(other, dataset="harmless", value=0.1, low=0.02, high=0.4)])
         )
-        svg = figures.scatter_svg(rows, ["a"])
+        svg = charts.scatter_svg(rows, ["a"])
         box = re.search(
             r'<g id="patch_2">\s*<path d="M ([\d.]+) ([\d.]+)\s+L ([\d.]+) [\d.]+\s+'
             r"L [\d.]+ ([\d.]+)", svg,
@@ -111,7 +112,7 @@ class TestPictures:
     def test_bars(self) -> None:
         baseline = {"de": record("de", 1), "en": record("en", 0)}
         ablation = {"de": record("de", 9), "en": record("en", 10)}
-        svg = figures.bars_svg([(MARKUP, baseline, ablation)], "Harmful answers")
+        svg = charts.bars_svg([(MARKUP, baseline, ablation)], "Harmful answers")
         said = texts(svg)
         assert {MARKUP, "de", "en", "baseline", "ablation"} <= set(said)
         boxes = re.findall(
@@ -123,16 +124,16 @@ class TestPictures:
         assert [height / heights[0] for height in heights] == pytest.approx([1, 0, 9, 10], abs=1e-3)
 
     def test_transfer_and_cosine(self) -> None:
-        said = texts(figures.transfer_svg(TRANSFER))
+        said = texts(charts.transfer_svg(TRANSFER))
         assert {"none", "de", "en", "ar", "91.0", "96.0", "0.0", "2.0"} <= set(said)
-        assert {"1.00", "-0.75"} <= set(texts(figures.cosine_svg(TRANSFER)))
+        assert {"1.00", "-0.75"} <= set(texts(charts.cosine_svg(TRANSFER)))
 
     def test_the_same_again(self) -> None:
-        assert figures.transfer_svg(TRANSFER) == figures.transfer_svg(TRANSFER)
-        assert "http://www.w3.org/2000/svg" in figures.transfer_svg(TRANSFER)
+        assert charts.transfer_svg(TRANSFER) == charts.transfer_svg(TRANSFER)
+        assert "http://www.w3.org/2000/svg" in charts.transfer_svg(TRANSFER)
 
     def test_inline(self) -> None:
-        part = figures.inline(figures.cosine_svg(TRANSFER), "p1")
+        part = charts.inline(charts.cosine_svg(TRANSFER), "p1")
         root = ElementTree.fromstring(part)
         assert (root.get("width"), root.get("height")) == (None, None)
         assert root.get("viewBox")
@@ -141,6 +142,6 @@ class TestPictures:
         assert all(name.startswith("p1-") for name in ids)
         for target in re.findall(r'(?:href="#|url\(#)([^")]*)', part):
             assert target in ids
-        assert figures.INK not in part
+        assert INK not in part
         assert "currentColor" in part
         assert "<metadata" not in part

@@ -6,18 +6,17 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from polyrefuse_leaderboard import model_rows as models
-from polyrefuse_leaderboard import rates
+from polyrefuse_leaderboard import model_rows, rates
 from polyrefuse_leaderboard.model_rows import balanced_score, pareto_front
 from polyrefuse_leaderboard.reading.results import read
 
 from tests.leaderboard.result_files import DIRECTION, PROMPT, task, write_run
 
 
-def _rows(folder: Path) -> list[models.Row]:
+def _rows(folder: Path) -> list[model_rows.Row]:
     reading = read([folder])
     assert not reading.problems
-    return models.rows(rates.records(reading), reading)
+    return model_rows.rows(rates.records(reading), reading)
 
 
 @pytest.mark.parametrize(
@@ -161,5 +160,5 @@ def test_models_and_judges_have_rows_of_their_own(tmp_path: Path) -> None:
     write_run(tmp_path, [task("harmful", "en", "rc")], model="b/b")
     write_run(tmp_path, [task("harmful", "en", "rr")], model="a/a", day=2)
     write_run(tmp_path, [task("harmful", "en", "cc", judge="substring")], model="a/a", day=3)
-    told = [(row.model, row.judge, row.asr and row.asr.value) for row in _rows(tmp_path)]
-    assert told == [("a/a", "native", 0.0), ("a/a", "substring", 1.0), ("b/b", "native", 0.5)]
+    rows = [(row.model, row.judge, row.asr and row.asr.value) for row in _rows(tmp_path)]
+    assert rows == [("a/a", "native", 0.0), ("a/a", "substring", 1.0), ("b/b", "native", 0.5)]
