@@ -1,14 +1,15 @@
 """Makes `lm_eval` know our models and tasks without being told.
 
-lm-eval 0.4.13 discovers no plugins. A `.pth` line beside the packages (see setup.py) calls
-`install` in every interpreter of the environment; it puts one finder in front of `sys.meta_path`
-and nothing else. When the program imports `lm_eval.api.registry` and `lm_eval.tasks.manager`, the
-finder lets the usual import happen and then registers our models by name ("module:Class", so
-nothing of ours is imported yet) and adds our YAML folder to what `TaskManager` scans. Of
-`lm_eval.utils` it has `make_table` say a line under a table of our groups.
+lm-eval 0.4.13 discovers no plugins. A `.pth` line or a `.start` file beside the packages (see
+setup.py) calls `install` in every interpreter of the environment; it puts one finder in front of
+`sys.meta_path` and nothing else. When the program imports `lm_eval.api.registry` and
+`lm_eval.tasks.manager`, the finder lets the usual import happen and then registers our models by
+name ("module:Class", so nothing of ours is imported yet) and adds our YAML folder to what
+`TaskManager` scans. Of `lm_eval.utils` it has `make_table` say a line under a table of our groups.
 
-The release after 0.4.13 reads the entry-point group `lm_eval.models` itself: there the models are
-left to it. `POLYREFUSE_AUTOLOAD=0` turns the hook off.
+The release after 0.4.13 reads the entry-point group `lm_eval.models` itself, and its pull request
+4015 reads `lm_eval.tasks`: there models, or tasks, are left to it. `POLYREFUSE_AUTOLOAD=0` turns
+the hook off.
 
 This module is imported by interpreters that have nothing to do with us, so it imports only what
 every interpreter has loaded already.
@@ -51,9 +52,15 @@ def register_models(registry) -> None:
 
 
 def register_tasks(manager) -> None:
-    """Make the `TaskManager` of `lm_eval.tasks.manager` scan our YAML folder by default."""
+    """Make the `TaskManager` of `lm_eval.tasks.manager` scan our YAML folder by default.
+
+    A release that reads the entry-point group `lm_eval.tasks` scans it already; there only the
+    folder of translations of one's own is added, which is in no package.
+    """
     from functools import wraps
     from inspect import signature
+
+    folders = translated_folders if hasattr(manager, "TASKS_ENTRY_POINT_GROUP") else task_folders
 
     original_init, original_match = manager.TaskManager.__init__, manager.TaskManager.match_tasks
     expected = signature(original_init)
@@ -68,7 +75,7 @@ def register_tasks(manager) -> None:
         if call.arguments["include_defaults"]:
             paths = asked if isinstance(asked, (list, tuple)) else [asked]
             # First, so that a user's own --include_path still wins.
-            call.arguments["include_path"] = [*task_folders(), *(path for path in paths if path)]
+            call.arguments["include_path"] = [*folders(), *(path for path in paths if path)]
         original_init(*call.args, **call.kwargs)
         self.include_path = asked
 
@@ -102,15 +109,22 @@ def task_folders() -> list[str]:
     """Our task YAML, and that of translations of one's own where there are any."""
     from polyrefuse_shared.task_folder import task_folder
 
-    folders = [str(task_folder())]
-    try:
-        from polyrefuse_tasks.configs import write_translated
+    return [str(task_folder()), *translated_folders()]
 
+
+def translated_folders() -> list[str]:
+    """The task YAML of translations of one's own: one folder, or none."""
+    from polyrefuse_shared.log import warn_once
+    from polyrefuse_tasks.translated_tasks import write_translated
+
+    try:
         translated = write_translated()
-    except Exception:
-        _warn("found no tasks for translations of one's own")
-        translated = None
-    return [*folders, str(translated)] if translated else folders
+    except Exception as error:
+        # A wrong setting concerns other tasks too: a sentence is enough.
+        reason = str(error) or type(error).__name__
+        warn_once(f"Translations of one's own are no tasks in this run: {reason}")
+        return []
+    return [str(translated)] if translated else []
 
 
 def refuse_folder_names(names: list[str]) -> None:

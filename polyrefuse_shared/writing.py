@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +22,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises:
         CannotWrite: the disk refuses.
     """
-    # Hidden, of this process alone, and of a name that fits wherever the file's own does.
-    draft = path.parent / f".polyrefuse-{os.getpid()}.partial"
+    # Hidden, of this thread alone, and of a name that fits wherever the file's own does.
+    draft = path.parent / f".polyrefuse-{_writer()}.partial"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -66,13 +67,11 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     Raises:
         CannotWrite: as `require_new`, and where the disk fails, or is full, in the block.
     """
-    from safetensors import SafetensorError
-
     draft = _draft(folder)
     try:
         yield draft
         os.replace(draft, folder)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise _cannot(folder, error) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -94,7 +93,7 @@ def replaced_folder(folder: Path, kept: Callable[[Path], Iterable[Path]]) -> Ite
     """
     folder = folder.resolve()
     draft, old = (
-        folder.with_name(f".{folder.name}.{os.getpid()}.{name}") for name in ("partial", "old")
+        folder.with_name(f".polyrefuse-{_writer()}.{name}") for name in ("partial", "old")
     )
     try:
         draft.mkdir(parents=True)
@@ -120,17 +119,22 @@ def replaced_folder(folder: Path, kept: Callable[[Path], Iterable[Path]]) -> Ite
 
 
 def _draft(folder: Path) -> Path:
-    """A new empty folder beside `folder`, hidden and of this process alone."""
+    """A new empty folder beside `folder`, hidden and of this thread alone."""
     try:
         if folder.is_symlink() or folder.exists():
             raise CannotWrite(f"{folder} exists already; name a new folder or remove it.")
-        draft = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        draft = folder.with_name(f".polyrefuse-{_writer()}.partial")
         if not draft.parent.exists():
             draft.parent.mkdir(parents=True, exist_ok=True)
         draft.mkdir()
     except OSError as error:
         raise _cannot(folder, error) from error
     return draft
+
+
+def _writer() -> str:
+    """Who writes a draft: two threads may write the same file at once."""
+    return f"{os.getpid()}-{threading.get_ident()}"
 
 
 def _cannot(path: Path, error: Exception) -> CannotWrite:

@@ -8,7 +8,6 @@ duplicate. `mcd_protocol`, whose name is the paper's, is outside that glob with 
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from typing import Any
 import yaml
 
 from polyrefuse_shared.task_folder import task_folder
+from polyrefuse_shared.writing import write_whole
 from polyrefuse_tasks import data, languages
-from polyrefuse_tasks.data import cache
 from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.metrics import METRICS, TASK_VERSION, Prompts, rates, sampled_rates
 
@@ -188,38 +187,24 @@ def write(folder: Path = FOLDER) -> None:
         if old.is_dir():
             shutil.rmtree(old)
     for path, text in files().items():
-        _write(folder / path, text)
+        write_whole(folder / path, text)
 
 
-def write_translated() -> Path | None:
-    """Write the tasks of translations of one's own, and say where; None where there are none.
+def translated_files() -> dict[str, str]:
+    """The tasks of translations of one's own: name of each file, and its text.
 
-    They are made anew for every `TaskManager`, in the user's cache, since the checksum that a
-    result records has to be that of the translation as it is now.
+    Raises:
+        UserError: the data folder cannot be used.
     """
-    tasks = {
+    templates = task_folder()
+    return {
         f"{family.task(language)}.yaml": _dump(
-            _task(family, language)
-            | {"include": str(task_folder() / family.folder / "_template.yaml")}
+            _task(family, language) | {"include": str(templates / family.folder / "_template.yaml")}
         )
         for family in FAMILIES
         for language in data.languages(family.name)
         if language not in family.languages
     }
-    folder = cache.cache() / "tasks"
-    for stale in folder.glob("*.yaml"):
-        if stale.name not in tasks:
-            stale.unlink(missing_ok=True)
-    for name, text in tasks.items():
-        _write(folder / name, text)
-    return folder if tasks else None
-
-
-def _write(target: Path, text: str) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f"{target.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(target)
 
 
 def _template(family: Family) -> dict[str, Any]:

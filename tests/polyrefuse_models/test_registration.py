@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -11,8 +12,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from polyrefuse_models import registration
 from polyrefuse_models.registration import MODELS, refuse_folder_names, register_tasks
 from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.log import warn_once
+from polyrefuse_tasks import translated_tasks
 from tests.conftest import ROOT
 
 HOOK = "from polyrefuse_models.registration import install; install()\n"
@@ -37,7 +41,12 @@ def printed(code: str, **options: str) -> str:
     return done.stdout.strip()
 
 
-NAMES = "from lm_eval.api.registry import model_registry, get_model\nprint(*model_registry)"
+# A later lm-eval fills its registry when its models are imported, or asked for.
+NAMES = """
+import lm_eval.models
+from lm_eval.api.registry import model_registry
+print(*model_registry)
+"""
 
 
 def test_our_models_are_registered_beside_those_of_lm_eval() -> None:
@@ -62,7 +71,9 @@ def test_the_hook_itself_imports_nothing_of_lm_eval() -> None:
 
 
 def test_autoload_can_be_turned_off() -> None:
-    assert "ablated-hf" not in printed(NAMES, POLYREFUSE_AUTOLOAD="0")
+    finders = "import sys; print([type(finder).__module__ for finder in sys.meta_path])"
+    assert "polyrefuse_models.registration" in printed(finders)
+    assert "polyrefuse_models.registration" not in printed(finders, POLYREFUSE_AUTOLOAD="0")
 
 
 def test_a_release_that_reads_entry_points_is_left_alone() -> None:
@@ -116,9 +127,12 @@ def test_the_task_manager_scans_our_folder_and_keeps_its_arguments(tmp_path: Pat
     code = f"""{TASKS}
 manager = TaskManager(include_path={str(tmp_path)!r})
 print("polyrefuse" in manager.all_groups, "my_own_task" in manager.all_tasks, manager.include_path)
-print("polyrefuse" in TaskManager(include_defaults=False).all_tasks)
+print(*sorted(TaskManager(include_defaults=False).all_tasks))
 """
-    assert printed(code) == f"True True {tmp_path}\nFalse"
+    scanned, *without_defaults = printed(code).splitlines()
+    assert scanned == f"True True {tmp_path}"
+    bare = f"{TASKS}print(*sorted(TaskManager(include_defaults=False).all_tasks))"
+    assert "\n".join(without_defaults) == printed(bare, hook="")
 
 
 def test_folder_names_as_tasks_say_what_happened() -> None:
@@ -128,6 +142,73 @@ def test_folder_names_as_tasks_say_what_happened() -> None:
     done = run(TASKS + "TaskManager().match_tasks(['polyrefuse_models', 'polyrefuse_tasks'])")
     assert done.returncode != 0
     assert "polyrefuse_models is a folder here, not a task" in done.stderr
+
+
+def task_manager(**names: str) -> SimpleNamespace:
+    """A module like lm_eval.tasks.manager, whose TaskManager keeps what it is told to scan."""
+
+    class TaskManager:
+        def __init__(self, include_path: object = None, include_defaults: bool = True) -> None:
+            self.scanned = include_path
+
+        def match_tasks(self, task_list: list[str]) -> list[str]:
+            return task_list
+
+    return SimpleNamespace(TaskManager=TaskManager, **names)
+
+
+def test_a_release_that_scans_tasks_of_plugins_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As of lm-eval's pull request 4015, whose module has this constant."""
+    monkeypatch.setattr(registration, "translated_folders", lambda: ["translated"])
+    before, after = task_manager(), task_manager(TASKS_ENTRY_POINT_GROUP="lm_eval.tasks")
+    for module in (before, after):
+        register_tasks(module)
+    assert before.TaskManager("mine").scanned == [str(ROOT / "task_configs"), "translated", "mine"]
+    assert after.TaskManager("mine").scanned == ["translated", "mine"]
+    assert after.TaskManager("mine", include_defaults=False).scanned == "mine"
+
+
+def test_tasks_are_declared_as_such_a_release_reads_them() -> None:
+    """It scans the folder of the package that an entry point names."""
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    (line,) = config["options.entry_points"]["lm_eval.tasks"].split("\n")[1:]
+    package = importlib.util.find_spec(line.split(" = ")[1])
+    assert package is not None and package.submodule_search_locations is not None
+    (folder,) = package.submodule_search_locations
+    assert (Path(folder) / "groups/polyrefuse.yaml").is_file()
+
+
+@pytest.mark.parametrize("wrong", ["nowhere", "a-file", "relative/nowhere", "\0"])
+def test_a_wrong_data_folder_is_one_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    wrong: str,
+) -> None:
+    (tmp_path / "a-file").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", os.environ | {"POLYREFUSE_DATA_DIR": wrong})
+    warn_once.cache_clear()
+    for _ in range(2):
+        assert registration.task_folders() == [str(ROOT / "task_configs")]
+    (record,) = caplog.records
+    assert record.exc_info is None and "\n" not in record.getMessage()
+    assert "Translations of one's own are no tasks in this run: " in record.getMessage()
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "cache").write_text("a file, where the cache would be")
+    monkeypatch.setenv("POLYREFUSE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(translated_tasks, "translated_files", lambda: {"invented_da.yaml": "a: b"})
+    warn_once.cache_clear()
+    assert registration.translated_folders() == []
+    (record,) = caplog.records
+    assert record.exc_info is None and "cannot be written" in record.getMessage()
 
 
 def test_a_task_manager_of_another_shape_is_left_alone() -> None:
@@ -153,6 +234,7 @@ told = {
     "group_subtasks": {"g": ["a", "b"]},
     "configs": {"a": config, "b": config},
     "versions": {},
+    "n-shot": {},
 }
 print(make_table(told).count("languages share their prompts"))
 print(make_table(told, "groups").strip().splitlines()[-1])
