@@ -55,17 +55,17 @@ class Environment:
         editing = ["-e"] if editable else []
         self.run("pip", "install", "-q", *options, *editing, str(source))
 
-    def run(self, module: str, *arguments: str) -> str:
-        return self._run("-m", module, *arguments)
+    def run(self, module: str, *arguments: str, folder: Path | None = None) -> str:
+        return self.python_run("-m", module, *arguments, folder=folder)
 
     def program(self, code: str, *arguments: str) -> str:
-        return self._run("-c", code, *arguments)
+        return self.python_run("-c", code, *arguments)
 
-    def _run(self, *arguments: str) -> str:
+    def python_run(self, *arguments: str, folder: Path | None = None) -> str:
         hidden = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PIP_CONSTRAINT")
         done = subprocess.run(
             [str(self.python), *arguments],
-            cwd=self.empty,
+            cwd=folder or self.empty,
             env={name: value for name, value in os.environ.items() if name not in hidden},
             capture_output=True,
             text=True,
@@ -88,12 +88,84 @@ def check_acceptance(environment: Environment, model: Path) -> None:
     )
     assert "asr" in environment.program(PROGRAM, str(model))
     assert "fetch" in environment.run("polyrefuse", "data", "--help")
-    pth = environment.packages / "polyrefuse.pth"
-    assert pth.is_file()
+    check_beside_a_project(environment)
+    check_the_start_file(environment)
+    hooks = [environment.packages / f"polyrefuse.{ending}" for ending in ("pth", "start")]
+    assert all(hook.is_file() for hook in hooks)
     environment.run("pip", "uninstall", "-q", "-y", "lm-eval-polyrefuse")
-    assert not pth.exists()
+    assert not any(hook.exists() for hook in hooks)
     assert not list(environment.packages.glob("*polyrefuse*"))
     assert "True" in environment.program("import lm_eval.api.registry; print(True)")
+
+
+def check_beside_a_project(environment: Environment) -> None:
+    """A project whose folders are called as ours in a checkout runs its own tests with its own."""
+    project = environment.empty.parent / "project"
+    folders = ("benchmarks", "leaderboard", "task_configs", "tests")
+    for name in folders:
+        (project / name).mkdir(parents=True)
+        (project / name / "__init__.py").write_text("OWN = True\n")
+    (project / "tests/test_own.py").write_text(
+        f"import {', '.join(folders)}\n"
+        "def test_own(pytestconfig):\n"
+        f"    assert all(module.OWN for module in ({', '.join(folders)}))\n"
+        "    assert pytestconfig.pluginmanager.hasplugin('polyrefuse')\n"
+        "def test_gate(pytestconfig):\n"
+        "    assert pytestconfig.getoption('--polyrefuse-baseline') is None\n"
+    )
+    # Without -B, pytest would leave files of its own beside the plugin.
+    assert "2 passed" in environment.python_run("-B", "-m", "pytest", "-q", folder=project)
+
+
+LATER_PYTHON = """
+import pkgutil, sys
+from pathlib import Path
+for line in Path(sys.argv[1]).read_text(encoding="utf-8-sig").splitlines():
+    if line.strip() and not line.startswith("#"):
+        module, callable = line.split(":")  # PEP 829 takes no other form
+        pkgutil.resolve_name(line.strip())()
+import lm_eval.models
+from lm_eval.api.registry import model_registry
+from lm_eval.tasks import TaskManager
+print("ablated-hf" in model_registry, "polyrefuse" in TaskManager().all_groups)
+"""
+
+
+def check_the_start_file(environment: Environment) -> None:
+    """A Python that ignores a `.pth` file's import lines, as 3.18 will, and reads `.start` files.
+
+    That Python cannot be had yet: the line is taken away, and the file read as PEP 829 says.
+    """
+    pth, start = (environment.packages / f"polyrefuse.{ending}" for ending in ("pth", "start"))
+    line = pth.read_text()
+    pth.write_text("")
+    assert environment.program(LATER_PYTHON, str(start)).split() == ["True", "True"]
+    pth.write_text(line)
+    # A Python that runs both puts one finder in place.
+    both = LATER_PYTHON + (
+        "print(sum(type(one).__module__.startswith('polyrefuse') for one in sys.meta_path))"
+    )
+    assert environment.program(both, str(start)).split() == ["True", "True", "1"]
+
+
+def test_a_wheel_holds_our_names_alone(tmp_path: Path) -> None:
+    environment = Environment(tmp_path, editable=False, own_dependencies=False)
+    (record,) = environment.packages.glob("lm_eval_polyrefuse-*.dist-info/RECORD")
+    files = [line.split(",")[0] for line in record.read_text().splitlines()]
+    packages = ("shared", "tasks", "models", "leaderboard", "task_configs")
+    tops = {name.partition("/")[0] for name in files if not name.startswith("..")}
+    assert tops == {
+        *(f"polyrefuse_{name}" for name in packages),
+        *("polyrefuse.py", "polyrefuse.pth", "polyrefuse.start", "__pycache__"),
+        record.parent.name,
+    }
+    # `polyrefuse.py` is a single module, which PEP 561 has no marker for.
+    assert {f"polyrefuse_{name}/py.typed" for name in packages[:4]} <= set(files)
+    tensors = [name for name in files if name.endswith(".safetensors")]
+    assert sorted(Path(name).name for name in tensors) == [
+        *("direction.safetensors", "direction.safetensors"),
+        *("model.safetensors", "model.safetensors"),
+    ]
 
 
 @pytest.mark.parametrize("editable", [False, True], ids=["normal", "editable"])
