@@ -23,7 +23,7 @@ PALETTE: dict[str, str] = {
 is hard to see on white)."""
 
 INK, PAPER = "#1b1c1d", "#fefefe"
-"""Of an SVG picture's lines and text, and of its ground."""
+"""Colour of lines and text, and colour of the ground, of an SVG picture."""
 
 SVG_STYLE: dict[Any, Any] = {
     # Text stays text, for screen readers and for a page's own font.

@@ -474,10 +474,10 @@ class TestBothInLmEval:
         assert english == {name: value for name, value in printed.items() if "stderr" not in name}
 
     def test_the_gate_is_held_to_harm_prompt_by_prompt(self, both: Ran) -> None:
-        from polyrefuse_leaderboard.gate.baseline import make
+        from polyrefuse_leaderboard.gate.baseline import make_baseline
         from polyrefuse_leaderboard.reading.results import read
 
-        scores = make(read([both.folder]).runs).cells
+        scores = make_baseline(read([both.folder]).runs).cells
         held = {(score.dataset, score.language, score.metric) for score in scores}
         assert held == {
             ("toyrefuse_harmful", "en", "asr"), ("toyrefuse_harmful", "en", "asr_harmful"),
