@@ -81,6 +81,7 @@ OUTSIDE: Mapping[str, tuple[str, ...]] = {
     "lm_eval": (
         "polyrefuse_shared.lm_eval_internals",
         "polyrefuse_models.wrappers",
+        "polyrefuse_models.commands.loaded_model",
         "polyrefuse_models.registration",
     ),
     "lm_eval.models.huggingface": ("polyrefuse_models.wrappers.hf",),

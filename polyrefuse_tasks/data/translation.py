@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polyrefuse_shared.writing import write_whole
 from polyrefuse_tasks.data import cache, registry, rows, translated
 from polyrefuse_tasks.data.errors import TranslationFailed
 from polyrefuse_tasks.languages import NAMES, UnknownLanguage
@@ -246,7 +247,8 @@ def _translated(
 ) -> Iterator[list[dict[str, Any]]]:
     import torch
 
-    tokenizer, model = translator.tokenizer, translator.model
+    tokenizer = translator.tokenizer
+    model: Any = translator.model  # torch types `generate` as what a module may hold
     positions = getattr(model.config, "max_position_embeddings", None)
     options: dict[str, Any] = {
         # Room for the start tokens: positions past the table are an error in some models.
@@ -300,7 +302,4 @@ def _append(partial: Path, batch: list[dict[str, Any]]) -> None:
 
 
 def _write(target: Path, finished: list[dict[str, Any]]) -> None:
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in finished)
-    temporary = target.with_name(f"{target.name}.{os.getpid()}")
-    temporary.write_bytes(text.encode())
-    os.replace(temporary, target)
+    write_whole(target, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in finished))

@@ -65,12 +65,8 @@ def words(language: str) -> Words:
 
     content, names = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in files(language))
     content["syllables"] = names[SCRIPTS.get(language, "latin")].split()
-    return Words(
-        **{
-            field.name: content[field.name] if field.name == "thing" else tuple(content[field.name])
-            for field in fields(Words)
-        }
-    )
+    lists = {field.name: tuple(content[field.name]) for field in fields(Words)}
+    return Words(**lists | {"thing": content["thing"]})
 
 
 def files(language: str) -> tuple[Path, Path]:
