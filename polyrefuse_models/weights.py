@@ -49,10 +49,10 @@ def weights_identity(model: PreTrainedModel, *, of_the_hub: bool) -> str:
 
 def _files_checksum(folder: Path) -> str:
     """sha256 of names, sizes and modification times of a folder's files; of chance where none."""
-    told = [
+    entries = [
         f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}"
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     ]
     # Without a proof two models must not be taken for one.
-    return hashlib.sha256("\n".join(told).encode() if told else os.urandom(32)).hexdigest()
+    return hashlib.sha256("\n".join(entries).encode() if entries else os.urandom(32)).hexdigest()

@@ -215,8 +215,8 @@ def parse_layers(given: str | int) -> range | None:
     """
     if given == "all":
         return None
-    found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", str(given))
-    first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+    match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", str(given))
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
     if first > last:
         raise LayerOutOfRange(f"layers={given} is no run of layers; give one like 3-8, or all.")
     return range(first, last + 1)

@@ -60,17 +60,17 @@ def kept_otherwise(requests: Sequence[Instance]) -> Iterator[str]:
     task alone, so that a later `--gen_kwargs` is in the results and not in the answers.
     """
     tasks = asked_of_lm_eval("eval_tasks") or {}
-    told = set[str]()
+    warned = set[str]()
     for request in requests:
         name, made = request.task_name, request.args[1]
-        if name in told or name not in tasks:
+        if name in warned or name not in tasks:
             continue
         claimed = tasks[name].config.generation_kwargs or {}
         differing = [
             key for key in made.keys() | claimed.keys() if made.get(key) != claimed.get(key)
         ]
         if differing:
-            told.add(name)
+            warned.add(name)
             settings = ", ".join(
                 f"{key}={made.get(key)} (the run claims {claimed.get(key)})"
                 for key in sorted(differing)

@@ -150,5 +150,8 @@ def _read_checkpoint(folder: Path) -> Prompt:
             f"prompt={folder} is a PEFT checkpoint of kind {kind}; give one of PROMPT_TUNING, "
             "or give this one as peft=."
         )
-    told = {"model": config.get("base_model_name_or_path"), "revision": config.get("revision")}
-    return Prompt(vectors, {key: value for key, value in told.items() if value})
+    metadata = {
+        "model": config.get("base_model_name_or_path"),
+        "revision": config.get("revision"),
+    }
+    return Prompt(vectors, {key: value for key, value in metadata.items() if value})

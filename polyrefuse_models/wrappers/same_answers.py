@@ -35,8 +35,8 @@ def same_answers(requests: Sequence[Instance], answers: Sequence[str]) -> Iterat
         except UnknownLanguage:
             continue
         prompts = {prompt for prompt, _ in kept}
-        if said := warn_of_same_answers([answer for _, answer in kept], len(prompts)):
-            yield f"{task}: {said}"
+        if warning := warn_of_same_answers([answer for _, answer in kept], len(prompts)):
+            yield f"{task}: {warning}"
 
 
 def _refused(answer: str, language: str) -> bool:

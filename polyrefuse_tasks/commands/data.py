@@ -31,31 +31,31 @@ Language = Annotated[
 def fetch(names: Names = None, lang: Language = None, as_json: Json = False) -> None:
     """Download what is not here yet, checked, into the cache."""
     files = _files(names, lang)
-    found: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     with _progress(as_json) as progress:
         for file in files:
             before = cache.find(file)
             path = cache.resolve(file, _Download(progress, file.path))
-            found.append({"file": file.path, "path": str(path), "fetched": before is None})
-    fetched = sum(entry["fetched"] for entry in found)
-    _print(as_json, found, f"files fetched: {fetched}, here before: {len(found) - fetched}")
+            entries.append({"file": file.path, "path": str(path), "fetched": before is None})
+    fetched = sum(entry["fetched"] for entry in entries)
+    _print(as_json, entries, f"files fetched: {fetched}, here before: {len(entries) - fetched}")
 
 
 @app.command()
 def status(names: Names = None, lang: Language = None, as_json: Json = False) -> None:
     """Show where each file is: in the mirror, in the cache, or missing."""
-    found = [_status(file) for file in _files(names, lang)] + _own_translations(names, lang)
-    _print(as_json, found, _table(found, ("file", "dataset", "place")))
+    entries = [_status(file) for file in _files(names, lang)] + _own_translations(names, lang)
+    _print(as_json, entries, _table(entries, ("file", "dataset", "place")))
 
 
 @app.command()
 def verify(names: Names = None, lang: Language = None, as_json: Json = False) -> None:
     """Compare every file with its published sha256; exit code 1 if one is wrong or missing."""
-    found = [_verified(file) for file in _files(names, lang)]
-    bad = [entry for entry in found if entry["verdict"] != "right"]
+    entries = [_verified(file) for file in _files(names, lang)]
+    bad = [entry for entry in entries if entry["verdict"] != "right"]
     lines = (entry["reason"] or f"{entry['file']} is missing." for entry in bad)
-    summary = f"files right: {len(found) - len(bad)}, wrong or missing: {len(bad)}"
-    _print(as_json, found, *lines, summary)
+    summary = f"files right: {len(entries) - len(bad)}, wrong or missing: {len(bad)}"
+    _print(as_json, entries, *lines, summary)
     if bad:
         raise typer.Exit(1)
 
@@ -169,8 +169,8 @@ def _files(names: list[str] | None, lang: str | None) -> list[File]:
     else:
         speakers = [name for name in chosen if names or lang in rows.languages(name)]
         wanted = [(name, lang) for name in speakers or chosen]
-    found = (file for name, spoken in wanted for file in rows.needed(name, spoken, None))
-    return list(dict.fromkeys(found))
+    files = (file for name, spoken in wanted for file in rows.needed(name, spoken, None))
+    return list(dict.fromkeys(files))
 
 
 def _status(file: File) -> dict[str, str | None]:
@@ -199,11 +199,11 @@ def _own_translations(names: list[str] | None, lang: str | None) -> list[dict[st
 
 
 def _verified(file: File) -> dict[str, str | None]:
-    found = cache.find(file)
-    verdict, reason = "right" if found else "missing", None
-    if found:
+    located = cache.find(file)
+    verdict, reason = "right" if located else "missing", None
+    if located:
         try:
-            cache.check(file, found[1])
+            cache.check(file, located[1])
         except (WrongHash, MissingData) as error:
             verdict, reason = "wrong", str(error)
     return _status(file) | {"verdict": verdict, "reason": reason}

@@ -81,15 +81,15 @@ def check(file: File, path: Path) -> None:
     import pooch
 
     try:
-        found = pooch.file_hash(str(path), alg="sha256")
+        digest = pooch.file_hash(str(path), alg="sha256")
     except OSError as error:
         raise MissingData(
             f"{path} cannot be read ({error.strerror}): mend its permissions, or delete it and "
             f"run `{fetch_command(file)}`."
         ) from error
-    if found != file.sha256:
+    if digest != file.sha256:
         raise WrongHash(
-            f"{path} is not the published {file.path}: its sha256 is {found} instead of "
+            f"{path} is not the published {file.path}: its sha256 is {digest} instead of "
             f"{file.sha256}, so delete it and run `{fetch_command(file)}`."
         )
 
@@ -101,11 +101,11 @@ def local(file: File) -> Path:
         MissingData: it is neither in the mirror nor in the cache.
         WrongHash: it is not the published file.
     """
-    found = find(file)
-    if not found:
+    located = find(file)
+    if not located:
         raise MissingData(f"{_absence(file)}: run `{fetch_command(file)}`.")
-    check(file, found[1])
-    return found[1]
+    check(file, located[1])
+    return located[1]
 
 
 def resolve(file: File, download: Download | None = None) -> Path:
@@ -119,12 +119,12 @@ def resolve(file: File, download: Download | None = None) -> Path:
         WrongHash: what was found or downloaded is not the published file. A bad download does
             not reach the cache.
     """
-    found = find(file)
-    if found and found[0] == "mirror":
-        check(file, found[1])
-        return found[1]
+    located = find(file)
+    if located and located[0] == "mirror":
+        check(file, located[1])
+        return located[1]
     variable = offline()
-    if variable and not found:
+    if variable and not located:
         raise MissingData(
             f"{_absence(file)}, and {variable} forbids a download: "
             f"unset it and run `{fetch_command(file)}`."

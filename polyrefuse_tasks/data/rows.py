@@ -101,10 +101,10 @@ def needed(dataset: str, language: str = "en", split: str | None = "test") -> li
     source = registry.dataset(dataset)
     _require_language(source, language)
     spoken = language if language in source.languages else "en"
-    found = [
+    files = [
         file for name in _splits(source, spoken, split) for file in _needed(source, spoken, name)
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(files))
 
 
 def checksums(dataset: str, language: str = "en", split: str | None = "test") -> dict[str, str]:
