@@ -1,0 +1,160 @@
+"""Files and folders appear whole or not at all, whoever writes and whatever fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from polyrefuse_shared.writing import (
+    CannotWrite,
+    append,
+    replaced_folder,
+    require_new,
+    whole_folder,
+    write_whole,
+)
+from tests.conftest import ROOT
+
+
+def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+def test_a_file_is_replaced_and_parents_are_made(tmp_path: Path) -> None:
+    target = tmp_path / "new/deep/file.txt"
+    write_whole(target, "é\n")
+    write_whole(target, b"\xff")
+    assert target.read_bytes() == b"\xff"
+    assert [path.name for path in target.parent.iterdir()] == ["file.txt"]
+
+
+def test_the_longest_name_and_the_umask(tmp_path: Path) -> None:
+    target = tmp_path / ("n" * 255)
+    before = os.umask(0o027)
+    try:
+        write_whole(target, "text")
+    finally:
+        os.umask(before)
+    assert target.stat().st_mode & 0o777 == 0o640
+    with whole_folder(tmp_path / ("f" * 255)) as draft:
+        (draft / "a").write_text("b")
+    assert (tmp_path / ("f" * 255) / "a").read_text() == "b"
+
+
+def test_threads_write_the_same_file_at_once(tmp_path: Path) -> None:
+    target, texts = tmp_path / "file.txt", [str(number) * 100_000 for number in range(10)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda text: write_whole(target, text), texts * 20))
+    assert target.read_text() in texts
+    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from polyrefuse_shared.writing import CannotWrite, replaced_folder, whole_folder, write_whole
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+folder = Path(sys.argv[1])
+for write in (
+    lambda: write_whole(folder / "file.txt", "x" * 1000),
+    lambda: fill(whole_folder(folder / "new")),
+    lambda: fill(replaced_folder(folder / "old", lambda old: ())),
+):
+    try:
+        write()
+    except CannotWrite as error:
+        print(error)
+"""
+FILL = """
+def fill(drafted):
+    with drafted as draft:
+        (draft / "a").write_text("x" * 1000)
+"""
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("before")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/a").write_text("before")
+    done = run(FILL + FULL, tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert [line.partition(" cannot be written (File too large)")[0] for line in said] == [
+        str(tmp_path / name) for name in ("file.txt", "new", "old")
+    ]
+    assert (tmp_path / "file.txt").read_text() == (tmp_path / "old/a").read_text() == "before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file.txt", "old"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from polyrefuse_shared import writing
+def killed(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+writing.os.replace = killed
+writing.write_whole(Path(sys.argv[1]), "after")
+"""
+
+
+def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "file.txt"
+    target.write_text("before")
+    assert run(KILLED, target).returncode == -signal.SIGKILL
+    assert target.read_text() == "before"
+    write_whole(target, "after")
+    assert target.read_text() == "after"
+
+
+def test_a_failing_block_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), whole_folder(tmp_path / "new"):
+        1 / 0  # noqa: B018
+    with pytest.raises(ZeroDivisionError), replaced_folder(tmp_path / "new", lambda old: ()):
+        1 / 0  # noqa: B018
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("file", "link"):
+        with pytest.raises(CannotWrite, match="exists already; name a new folder"):
+            require_new(tmp_path / name)
+    with pytest.raises(CannotWrite, match="cannot be written"):
+        require_new(tmp_path / "file/below")
+    require_new(tmp_path / "new/one")
+    assert not (tmp_path / "new/one").exists()
+
+
+def test_what_does_not_belong_to_a_replaced_folder_is_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    (folder / "theirs").mkdir(parents=True)
+    (folder / "theirs/file").write_text("kept")
+    (folder / "ours").write_text("old")
+    with replaced_folder(folder, lambda old: [old / "theirs"]) as draft:
+        (draft / "ours").write_text("new")
+    assert (folder / "ours").read_text() == "new"
+    assert (folder / "theirs/file").read_text() == "kept"
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+def test_append_makes_the_file_and_keeps_what_others_wrote(tmp_path: Path) -> None:
+    target = tmp_path / "summary.md"
+    append(target, "one\n")
+    with target.open("a") as other:
+        other.write("two\n")
+    append(target, "drei ß\n")
+    assert target.read_text(encoding="utf-8") == "one\ntwo\ndrei ß\n"
+    with pytest.raises(CannotWrite, match="Is a directory"):
+        append(tmp_path, "text")
