@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from polyrefuse_models import bundled
+from polyrefuse_shared.log import logger
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
-
-# Below lm-eval's own logger, so that its format and --verbosity hold for ours.
-logger = logging.getLogger("lm_eval.polyrefuse")
 
 
 def warn_of_another_model(made: str, metadata: Mapping[str, Any], config: PretrainedConfig) -> None:

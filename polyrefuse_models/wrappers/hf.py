@@ -359,7 +359,7 @@ class BaselineHF(HFLM):
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[float]:
-        """HFLM's.
+        """Score whole texts, as HFLM does.
 
         Raises:
             UserError: words would have to stand in front of a context, and there is none.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polyrefuse_shared.options import Json
-from polyrefuse_tasks.data import cache, registry, rows, toyrefuse, translated
+from polyrefuse_tasks.data import cache, own_translations, registry, rows, toyrefuse
 from polyrefuse_tasks.data.errors import MissingData, WrongHash
 from polyrefuse_tasks.data.registry import File
 
@@ -72,14 +72,14 @@ def path(
     """Print the data folders, or the paths of the files that a data set is read from."""
     if name is None:
         folders = {place: str(folder) for place, folder in cache.places().items()}
-        folders["translated"] = str(cache.home() / translated.FOLDER)
+        folders["translated"] = str(cache.home() / own_translations.FOLDER)
         _print(as_json, folders, *(f"{place} {folder}" for place, folder in folders.items()))
         return
     paths = [str(cache.local(file)) for file in rows.needed(name, lang, split)]
     if registry.dataset(name).invented:
         paths += [str(path) for path in toyrefuse.files(lang)]
     if lang not in registry.dataset(name).languages:
-        paths.append(str(translated.path(name, lang)))
+        paths.append(str(own_translations.path(name, lang)))
     _print(as_json, paths, *paths)
 
 
@@ -187,13 +187,13 @@ def _own_translations(names: list[str] | None, lang: str | None) -> list[dict[st
     place = next(iter(cache.places()))
     return [
         {
-            "file": translated.relative(name, language),
+            "file": own_translations.relative(name, language),
             "dataset": name,
             "place": place,
-            "path": str(translated.path(name, language)),
+            "path": str(own_translations.path(name, language)),
         }
         for name in names or registry.datasets()
-        for language in translated.languages(name)
+        for language in own_translations.languages(name)
         if lang in (None, language)
     ]
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from polyrefuse_tasks.data import cache, files, registry, toyrefuse, translated
+from polyrefuse_tasks.data import cache, files, own_translations, registry, toyrefuse
 from polyrefuse_tasks.data.errors import BrokenData, MissingData
 from polyrefuse_tasks.data.registry import Dataset, File
 from polyrefuse_tasks.languages import UnknownLanguage
@@ -76,7 +76,7 @@ def languages(dataset: str) -> tuple[str, ...]:
         UnknownDataset: there is none of that name.
     """
     published = registry.dataset(dataset).languages
-    return tuple(sorted({*published, *translated.languages(dataset)}))
+    return tuple(sorted({*published, *own_translations.languages(dataset)}))
 
 
 def substituted_split(dataset: str, language: str) -> str | None:
@@ -119,8 +119,8 @@ def checksums(dataset: str, language: str = "en", split: str | None = "test") ->
 
     sums = {file.path: file.sha256 for file in needed(dataset, language, split)}
     if language not in registry.dataset(dataset).languages:
-        own = translated.path(dataset, language)
-        sums[translated.relative(dataset, language)] = pooch.file_hash(str(own), alg="sha256")
+        own = own_translations.path(dataset, language)
+        sums[own_translations.relative(dataset, language)] = pooch.file_hash(str(own), alg="sha256")
     elif registry.dataset(dataset).invented:
         prompts: defaultdict[str, list[str]] = defaultdict(list)
         for row in load(dataset, language, split):
@@ -132,7 +132,7 @@ def checksums(dataset: str, language: str = "en", split: str | None = "test") ->
 
 
 def _require_language(source: Dataset, language: str) -> None:
-    own = translated.path(source.name, language)
+    own = own_translations.path(source.name, language)
     if language not in source.languages:
         if not own.is_file():
             raise UnknownLanguage(
@@ -260,7 +260,7 @@ def _matched(source: Dataset, language: str, split: str) -> list[Row]:
 
 def _translated(source: Dataset, language: str, split: str | None) -> list[Row]:
     every = {row.id: row for row in load(source.name, "en", None)}
-    prompts = translated.read(translated.path(source.name, language), every)
+    prompts = own_translations.read(own_translations.path(source.name, language), every)
     wanted = load(source.name, "en", split)
     rows = [
         Row(
@@ -269,7 +269,7 @@ def _translated(source: Dataset, language: str, split: str | None) -> list[Row]:
             prompt_en=row.prompt_en,
             language=language,
             category=row.category,
-            source=translated.relative(source.name, language),
+            source=own_translations.relative(source.name, language),
             split=row.split,
             harmful=row.harmful,
         )
@@ -278,7 +278,7 @@ def _translated(source: Dataset, language: str, split: str | None) -> list[Row]:
     ]
     if not rows:
         raise MissingData(
-            f"{translated.path(source.name, language)} has no rows"
+            f"{own_translations.path(source.name, language)} has no rows"
             f"{f' of split {split!r}' if split else ''}: run "
             f"`polyrefuse data translate --dataset {source.name} --to {language}`."
         )

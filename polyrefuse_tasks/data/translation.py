@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polyrefuse_shared.writing import write_whole
-from polyrefuse_tasks.data import cache, registry, rows, translated
+from polyrefuse_tasks.data import cache, own_translations, registry, rows
 from polyrefuse_tasks.data.errors import TranslationFailed
 from polyrefuse_tasks.languages import NAMES, UnknownLanguage
 
@@ -108,7 +108,7 @@ def translate(
         _require_translatable(source, language)
     english = rows.load(dataset, "en", split)
     every = {row.id: index for index, row in enumerate(rows.load(dataset, "en", None))}
-    folder = (output or cache.home() / translated.FOLDER) / dataset
+    folder = (output or cache.home() / own_translations.FOLDER) / dataset
     _make(folder)
     translator = _load(model)
     codes = [language_code(translator.tokenizer, language) for language in wanted]
@@ -280,7 +280,7 @@ def _finished(target: Path, ids: dict[str, int]) -> list[dict[str, Any]]:
     """The rows of a target that is there already, checked."""
     if not target.is_file():
         return []
-    translated.read(target, ids)
+    own_translations.read(target, ids)
     return [json.loads(line) for line in target.read_bytes().splitlines() if line.strip()]
 
 
