@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +22,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises:
         CannotWrite: the disk refuses.
     """
-    # Hidden, of this thread alone, and of a name that fits wherever the file's own does.
-    draft = path.parent / f".polyrefuse-{_writer()}.partial"
+    draft = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -92,9 +91,7 @@ def replaced_folder(folder: Path, kept: Callable[[Path], Iterable[Path]]) -> Ite
         CannotWrite: the disk fails, or is full.
     """
     folder = folder.resolve()
-    draft, old = (
-        folder.with_name(f".polyrefuse-{_writer()}.{name}") for name in ("partial", "old")
-    )
+    draft, old = _beside(folder), _beside(folder, "old")
     try:
         draft.mkdir(parents=True)
         yield draft
@@ -119,11 +116,11 @@ def replaced_folder(folder: Path, kept: Callable[[Path], Iterable[Path]]) -> Ite
 
 
 def _draft(folder: Path) -> Path:
-    """A new empty folder beside `folder`, hidden and of this thread alone."""
+    """A new empty folder beside `folder`, hidden and of this call alone."""
     try:
         if folder.is_symlink() or folder.exists():
             raise CannotWrite(f"{folder} exists already; name a new folder or remove it.")
-        draft = folder.with_name(f".polyrefuse-{_writer()}.partial")
+        draft = _beside(folder)
         if not draft.parent.exists():
             draft.parent.mkdir(parents=True, exist_ok=True)
         draft.mkdir()
@@ -132,9 +129,13 @@ def _draft(folder: Path) -> Path:
     return draft
 
 
-def _writer() -> str:
-    """Who writes a draft: two threads may write the same file at once."""
-    return f"{os.getpid()}-{threading.get_ident()}"
+def _beside(path: Path, ending: str = "partial") -> Path:
+    """A hidden name beside `path` that nobody has, and that fits wherever the path's own does.
+
+    Two threads may write the same file at once, and a killed process leaves its draft to one that
+    gets its number again.
+    """
+    return path.with_name(f".polyrefuse-{uuid.uuid4().hex}.{ending}")
 
 
 def _cannot(path: Path, error: Exception) -> CannotWrite:

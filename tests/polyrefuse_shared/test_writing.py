@@ -60,6 +60,16 @@ def test_threads_write_the_same_file_at_once(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
 
 
+def test_a_draft_is_in_nobody_s_way(tmp_path: Path) -> None:
+    """Neither another draft of the same thread's, nor what a killed process of its number left."""
+    with whole_folder(tmp_path / "one") as one:
+        with whole_folder(tmp_path / "two") as two, replaced_folder(tmp_path / "three", list):
+            write_whole(tmp_path / "four", "text")
+            (two / "a").write_text("b")
+        (one / "a").write_text("b")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["four", "one", "three", "two"]
+
+
 FULL = """
 import resource, sys
 from pathlib import Path
