@@ -48,6 +48,7 @@ def write(
     tensors: Mapping[str, Mapping[str, Tensor]] | None = None,
     documents: Mapping[str, Any] | None = None,
     pictures: Mapping[str, bytes] | None = None,
+    allow_nan: bool = True,
 ) -> None:
     """Write a new folder, whole or not at all.
 
@@ -56,9 +57,11 @@ def write(
         tensors: name of a safetensors file -> the tensors in it, by name.
         documents: name of a JSON file -> its content.
         pictures: name of a PNG file -> its content.
+        allow_nan: whether documents may hold NaN, which other readers of JSON refuse.
 
     Raises:
         CannotWrite: `folder` exists already, or cannot be written.
+        ValueError: a document holds NaN that is not allowed.
     """
     from safetensors.torch import save_file
 
@@ -66,7 +69,7 @@ def write(
         for name, named_tensors in (tensors or {}).items():
             save_file(dict(named_tensors), draft / name)
         for name, document in (documents or {}).items():
-            text = json.dumps(document, indent=1, ensure_ascii=False)
+            text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=allow_nan)
             (draft / name).write_text(text, encoding="utf-8")
         for name, picture in (pictures or {}).items():
             (draft / name).write_bytes(picture)

@@ -99,7 +99,7 @@ def check(
     if github_summary:
         append(github_summary, reports.summary(outcome))
     if as_json:
-        show(as_json, reports.document(outcome))
+        show(as_json, reports.document(outcome), allow_nan=False)
     else:
         reports.show(outcome)
     raise typer.Exit(0 if outcome.passed else 1)

@@ -52,7 +52,7 @@ def power(
             if rise <= plan.largest_rise
         ],
     }
-    show(as_json, result, *_lines(result, assumed=discordance is None))
+    show(as_json, result, *_lines(result, assumed=discordance is None), allow_nan=False)
 
 
 def _lines(result: dict[str, Any], *, assumed: bool) -> Iterator[str]:

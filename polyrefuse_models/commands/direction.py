@@ -202,6 +202,7 @@ def transfer(
         output,
         documents={"transfer.json": document},
         pictures={"transfer.png": transfer_png(document), "cosine.png": cosine_png(document)},
+        allow_nan=False,
     )
     lines = (
         f"{cell['source'] or 'none'} -> {cell['target']}: ASR {cell['asr']:.3f} "
@@ -258,6 +259,7 @@ def geometry(
             "geometry.png": geometry_png(document, points),
             "geometry_layers.png": geometry_layers_png(document),
         },
+        allow_nan=False,
     )
     lines = (
         f"{language}: AUC {measures['auc']:.3f}, silhouette {measures['silhouette']:.3f}, harmful "

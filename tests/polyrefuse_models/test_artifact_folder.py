@@ -42,6 +42,14 @@ def test_what_is_written_can_be_read_by_others(tmp_path: Path) -> None:
     assert len(list((tmp_path / "new").iterdir())) == 4
 
 
+def test_a_report_with_nan_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        artifact_folder.write(
+            tmp_path / "new", documents={"report.json": [float("nan")]}, allow_nan=False
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "failure", [OSError(28, "No space left on device"), SafetensorError("No space left on device")]
 )
