@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from polyrefuse_models.system import System
-from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -258,7 +258,7 @@ class ChatTemplate:
             return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
         except Exception as error:
             # A template is a program: what it is given may raise anything in it.
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise BadTemplate(
                 f"The chat template of {self.owner} cannot be applied: {reason.rstrip('.')}; give "
                 "tokenizer=<one with another template>, or chat=off."

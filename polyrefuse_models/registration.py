@@ -114,15 +114,16 @@ def task_folders() -> list[str]:
 
 def translated_folders() -> list[str]:
     """The task YAML of translations of one's own: one folder, or none."""
+    from polyrefuse_shared.errors import first_line
     from polyrefuse_shared.log import warn_once
-    from polyrefuse_tasks.translated_tasks import write_translated
 
     try:
+        from polyrefuse_tasks.translated_tasks import write_translated
+
         translated = write_translated()
     except Exception as error:
         # A wrong setting concerns other tasks too: a sentence is enough.
-        reason = str(error) or type(error).__name__
-        warn_once(f"Translations of one's own are no tasks in this run: {reason}")
+        warn_once(f"Translations of one's own are no tasks in this run: {first_line(error)}")
         return []
     return [str(translated)] if translated else []
 

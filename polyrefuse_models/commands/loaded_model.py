@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from polyrefuse_models.wrappers.hf import BaselineHF
@@ -45,7 +45,7 @@ def load(
         raise
     except Exception as error:
         # Each of torch, transformers, accelerate and safetensors raises its own.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"--model {model or ORGANISM} cannot be loaded: {reason}") from error
 
 

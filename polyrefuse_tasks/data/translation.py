@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polyrefuse_shared.errors import first_line
 from polyrefuse_shared.writing import write_whole
 from polyrefuse_tasks.data import cache, own_translations, registry, rows
 from polyrefuse_tasks.data.errors import TranslationFailed
@@ -188,7 +189,7 @@ def _load(name: str) -> Translator:
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
         model = AutoModelForSeq2SeqLM.from_pretrained(name, local_files_only=local)
     except (OSError, ValueError, ImportError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".: ")
+        reason = first_line(error).rstrip(".: ")
         raise TranslationFailed(
             f"{name} cannot be loaded as a translation model ({reason}): name a "
             "sequence-to-sequence model of the Hugging Face hub or a folder with one."
