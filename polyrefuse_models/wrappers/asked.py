@@ -129,10 +129,12 @@ class _AskedDirected:
         now = asked_of_lm_eval("system_instruction") or chat.system["system_text"]
         if sentence := another_system_text(self.direction, now):
             engine.warn(sentence)
-        first, without = self.intervene()
+        intervention = self.intervene()
         if self._prompt is None:
-            return [first]
-        return [first, self._prompt.fit(engine.model, engine.tokenizer, without)]
+            return [intervention]
+        # Edited weights cannot write along the direction; a prompt's vectors still could.
+        without = self.direction.direction if intervention.edits_weights else None
+        return [intervention, self._prompt.fit(engine.model, engine.tokenizer, without)]
 
     def settle(self, engine: Engine) -> None:
         """Fit the settings to the model before a direction is extracted.
@@ -142,8 +144,8 @@ class _AskedDirected:
         """
         raise NotImplementedError
 
-    def intervene(self) -> tuple[Intervention, Any]:
-        """What is done with the direction, and the direction that a prompt shall be free of."""
+    def intervene(self) -> Intervention:
+        """What is done with the direction."""
         raise NotImplementedError
 
 
@@ -184,16 +186,15 @@ class AskedAblation(_AskedDirected):
             own_model=engine.own_model,
         )
 
-    def intervene(self) -> tuple[Intervention, Any]:
-        """The ablation; by weights, a prompt has to be free of the direction itself."""
-        ablation = Ablation(
+    def intervene(self) -> Ablation:
+        """The ablation, by the method that was settled."""
+        return Ablation(
             self.direction.direction,
             coefficient=self._asked.coefficient,
             layers=self._layers,
             method=self._method,
             provenance=provenance(self.direction, warnings_of(self.direction)),
         )
-        return ablation, self.direction.direction if self._method == "weights" else None
 
 
 class AskedAddition(_AskedDirected):
@@ -221,7 +222,7 @@ class AskedAddition(_AskedDirected):
         if self._layer is not None:
             check_layers(range(self._layer, self._layer + 1), len(decoder_blocks(engine.model)))
 
-    def intervene(self) -> tuple[Intervention, Any]:
+    def intervene(self) -> Addition:
         """The addition, with a warning where it is known to have no effect.
 
         Raises:
@@ -235,13 +236,12 @@ class AskedAddition(_AskedDirected):
         ineffective = without_effect(self.direction)
         for warning in ineffective:
             logger.warning("%s.", warning)
-        addition = Addition(
+        return Addition(
             self.direction.direction,
             layer,
             coefficient=self._asked.coefficient,
             provenance=provenance(self.direction, warnings_of(self.direction) + ineffective),
         )
-        return addition, None
 
 
 class Asked(Protocol):

@@ -34,6 +34,7 @@ from polyrefuse_models.wrappers.prompting import (
     Prompting,
     parse_chat,
     refuse_system_instruction,
+    refuse_truncation,
     system_file,
 )
 from polyrefuse_models.wrappers.reasoning import ReasoningMarks
@@ -101,11 +102,7 @@ class BaselineHF(HFLM):
         system_text = read_system(system, system_file)
         refuse_system_instruction(with_template, system_text)
         if system_text.text is not None:
-            if arguments.get("truncation"):
-                raise UserError(
-                    "truncation=True cuts off the beginning, where the system file's text stands; "
-                    "give one of them."
-                )
+            refuse_truncation(arguments, "the system file's text")
             arguments["system_file"] = system_file
         self.asked = self.asks(arguments, pretrained)
         arguments.pop("system_file", None)

@@ -14,6 +14,7 @@ from polyrefuse_models.mcd import artifact
 from polyrefuse_models.mcd.artifact import BadPrompt, Prompt
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
 from polyrefuse_models.system import checksum
+from polyrefuse_models.wrappers.prompting import refuse_truncation
 from polyrefuse_shared.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,10 +42,7 @@ class AskedPrompt:
         Raises:
             UserError: a model's other arguments do not go with it.
         """
-        if arguments.get("truncation"):
-            raise UserError(
-                "truncation=True cuts off the beginning, where prompt= stands; give one of them."
-            )
+        refuse_truncation(arguments, "prompt=")
         if self.source == "text" and arguments.get("system_file"):
             raise UserError(
                 f"prompt={self.name} is a system text in words, and so is the system file "

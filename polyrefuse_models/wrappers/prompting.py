@@ -290,6 +290,21 @@ def parse_chat(given: str) -> bool:
     return given == "on"
 
 
+def refuse_truncation(arguments: Mapping[str, Any], front: str) -> None:
+    """
+    Args:
+        arguments: of the model.
+        front: what stands in front of everything that is asked.
+
+    Raises:
+        UserError: the arguments ask for a truncation, which would cut that off.
+    """
+    if arguments.get("truncation"):
+        raise UserError(
+            f"truncation=True cuts off the beginning, where {front} stands; give one of them."
+        )
+
+
 def refuse_system_instruction(chat: bool, system: System) -> None:
     """Without a template the harness would glue a system instruction to the user's words.
 
