@@ -135,7 +135,7 @@ def _beside(path: Path, ending: str = "partial") -> Path:
     Two threads may write the same file at once, and a killed process leaves its draft to one that
     gets its number again.
     """
-    return path.with_name(f".polyrefuse-{uuid.uuid4().hex}.{ending}")
+    return path.parent / f".polyrefuse-{uuid.uuid4().hex}.{ending}"
 
 
 def _cannot(path: Path, error: Exception) -> CannotWrite:

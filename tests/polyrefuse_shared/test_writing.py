@@ -159,6 +159,12 @@ def test_what_does_not_belong_to_a_replaced_folder_is_kept(tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_a_place_without_a_name_is_one_sentence(name: str) -> None:
+    with pytest.raises(CannotWrite, match="cannot be written"):
+        write_whole(Path(name), "text")
+
+
 def test_append_makes_the_file_and_keeps_what_others_wrote(tmp_path: Path) -> None:
     target = tmp_path / "summary.md"
     append(target, "one\n")
