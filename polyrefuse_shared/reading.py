@@ -1,0 +1,89 @@
+"""Files that others wrote: regular ones alone, of a bounded size, and JSON that can be used.
+
+All that can be wrong with a file is an `OSError` whose `strerror` says it, and all that can be
+wrong with JSON a `ValueError` of one line, so that a reader needs two `except` clauses and no more.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+@contextmanager
+def regular_file(path: Path, at_most: int) -> Iterator[BinaryIO]:
+    """Open a file for reading; neither a pipe nor a device is waited for.
+
+    Args:
+        at_most: bytes that it may have.
+
+    Raises:
+        OSError: it is missing, cannot be opened, is no regular file, or is larger.
+    """
+    try:
+        # A device may do something when it is opened, and a pipe waits for who writes to it.
+        _require_regular(os.stat(path), path, at_most)
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except ValueError:
+        raise OSError(errno.EINVAL, "its name holds a NUL byte", str(path)) from None
+    with open(descriptor, "rb") as file:
+        # What was looked at may have been exchanged since.
+        _require_regular(os.fstat(descriptor), path, at_most)
+        yield file
+
+
+def read_bytes(path: Path, at_most: int) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: as `regular_file`.
+    """
+    with regular_file(path, at_most) as file:
+        # It may grow while it is read.
+        return file.read(at_most)
+
+
+def parse_json(text: bytes | str, *, finite: bool = False) -> Any:
+    """What a JSON document holds.
+
+    Args:
+        finite: refuse NaN and infinities, which JSON does not know and Python's reader takes.
+
+    Raises:
+        ValueError: it is no JSON, is nested too deeply, or holds half of a surrogate pair, which
+            no file in UTF-8 can hold.
+    """
+    numbers: dict[str, Any] = {"parse_float": _finite, "parse_constant": _finite} if finite else {}
+    try:
+        document = json.loads(text, **numbers)
+        if (b"\\ud" if isinstance(text, bytes) else "\\ud") in text.lower():  # type: ignore[operator]
+            json.dumps(document, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a surrogate pair") from None
+    return document
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"it holds {text}, which is no finite number")
+    return number
+
+
+def _require_regular(status: os.stat_result, path: Path, at_most: int) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    if status.st_size > at_most:
+        limit = f"{at_most / 2**20:.3g} MiB"
+        raise OSError(errno.EFBIG, f"it is larger than {limit}", str(path))
