@@ -1,87 +1,153 @@
-"""The folder that `build` and `published` write: pages, tables, pictures, all or none."""
+"""The folder that `build` and `published` write: pages, tables, pictures.
+
+The folder may be a checkout, a mount point or one that others write to as well. It stays where it
+is, and so does all in it that is not a leaderboard's. Everything is first written into a draft in
+it, and then moved to its place file by file, `leaderboard.json` last: where a build is killed in
+between, the next one finds the draft or `leaderboard.json`, and writes every file again.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
-import re
-from collections.abc import Iterator
+import os
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import asdict, replace
+from fnmatch import fnmatch
 from pathlib import Path
 
+from polyrefuse_leaderboard import stranded
 from polyrefuse_leaderboard.contents import Contents
 from polyrefuse_leaderboard.latex import to_latex
 from polyrefuse_leaderboard.markdown import to_markdown
+from polyrefuse_leaderboard.our_files import MARK, SAMPLES, is_ours, names_of_ours
 from polyrefuse_leaderboard.page.html import Link
 from polyrefuse_leaderboard.page.paging import write_pages
 from polyrefuse_leaderboard.records import to_csv, to_json
 from polyrefuse_leaderboard.table import sort_key, subject_of, tabulate
 
-from polyrefuse_shared.writing import CannotWrite, replaced_folder
+from polyrefuse_shared.drafts import PATTERN, draft, locked
+from polyrefuse_shared.writing import CannotWrite, cannot_write, put, write_whole
 
-MARK = "leaderboard.json"
-"""The file by which a folder is known as one of ours."""
-
-SAMPLES = "samples.jsonl"
-
-_OURS = re.compile(
-    r"leaderboard\.(json|csv|md|tex)|index\.html|page-\d+\.html|samples\.jsonl"
-    r"|figures/(page-\d+-)?(scatter|bars|transfer|cosine)-\d+\.svg"
-)
-"""Names of the files that this module writes, relative to the folder."""
+PATIENCE = 60.0
+"""Seconds that a build waits for another one of the same folder."""
 
 
 def require_writable(folder: Path) -> None:
     """Refuse a folder with something else in it than a leaderboard.
 
     Raises:
-        CannotWrite: it is no folder, or neither empty nor one of ours.
+        CannotWrite: it is no folder, cannot be read, or is neither empty nor one of ours.
     """
-    if folder.is_dir():
-        if any(folder.iterdir()) and not _is_leaderboard(folder):
-            raise CannotWrite(
-                f"{folder} has other things in it than a leaderboard; name a new folder, or an "
-                "empty one."
-            )
-    elif folder.is_symlink() or folder.exists():
-        raise CannotWrite(f"{folder} is not a folder; name another.")
+    try:
+        if folder.is_dir():
+            if not _is_leaderboard(folder) and any(
+                not fnmatch(path.name, PATTERN) for path in folder.iterdir()
+            ):
+                raise CannotWrite(
+                    f"{folder} has other things in it than a leaderboard; name a new folder, or "
+                    "an empty one."
+                )
+        elif os.path.lexists(folder):
+            raise CannotWrite(f"{folder} is not a folder; name another.")
+    except OSError as error:
+        raise cannot_write(folder, error) from error
 
 
 def _is_leaderboard(folder: Path) -> bool:
-    # Another program may call a file so.
-    begins = b'{"schema": '
-    try:
-        with open(folder / MARK, "rb") as file:
-            return file.read(len(begins)) == begins
-    except OSError:
-        return False
+    # A build that was killed before it moved its last file left that in its draft.
+    return any(is_ours(place / MARK) for place in (folder, *folder.glob(PATTERN)))
 
 
 def write_site(folder: Path, contents: Contents) -> list[str]:
-    """Write a leaderboard into a folder; an older one there is replaced, and other files are kept.
+    """Write a leaderboard into a folder.
+
+    An older leaderboard there is replaced. Files and folders of others stay as they are.
 
     Returns:
         The files, relative to the folder, sorted.
 
     Raises:
-        CannotWrite: as `require_writable`, or the disk refuses.
+        CannotWrite: as `require_writable`, a file of others has a name that is needed, or the disk
+            refuses.
+        Busy: another process has been writing to it for longer than `PATIENCE`.
     """
     require_writable(folder)
-    with replaced_folder(folder, kept=_files_of_others) as draft:
-        _write(draft, contents)
-        return sorted(
-            file.relative_to(draft).as_posix() for file in draft.rglob("*") if file.is_file()
+    made = not os.path.exists(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with draft(folder, Path.mkdir) as new:
+            _write(new, contents)
+            files = sorted(names_of_ours(new))
+            with locked(folder, patience=PATIENCE):
+                stranded.recover(folder)
+                _publish(new, folder, files)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    finally:
+        if made:
+            # Of a build that failed; a folder with something in it is not removed.
+            with suppress(OSError):
+                folder.rmdir()
+    return files
+
+
+def _publish(new: Path, folder: Path, files: list[str]) -> None:
+    """Move each file to its place, and remove those that an older leaderboard had besides."""
+    _refuse_others(folder, files)
+    first = not is_ours(folder / MARK)
+    try:
+        for name in files:
+            if name != MARK:
+                (folder / name).parent.mkdir(exist_ok=True)
+                _move(new / name, folder / name)
+        _remove_ours(folder, but=files)
+        _move(new / MARK, folder / MARK)
+    except BaseException:
+        if first:
+            # Without `leaderboard.json` nothing would say whose they are.
+            _remove_ours(folder, but=())
+            with suppress(OSError):
+                (folder / "figures").rmdir()
+        raise
+
+
+def _refuse_others(folder: Path, files: Collection[str]) -> None:
+    """
+    Raises:
+        CannotWrite: something else than a file of ours is where one has to go.
+    """
+    for path in (folder / name for name in files):
+        place = path.parent
+        in_the_way = path
+        if os.path.lexists(place) and not place.is_dir():
+            in_the_way = place
+        elif not os.path.lexists(path) or is_ours(path):
+            continue
+        raise CannotWrite(
+            f"{in_the_way} is in the way and was not written by this tool; move it, or name "
+            "another folder."
         )
 
 
-def _files_of_others(folder: Path) -> Iterator[Path]:
-    """Files and folders in a leaderboard's folder that this module did not write."""
-    for path in (*folder.iterdir(), *folder.glob("figures/*")):
-        name = path.relative_to(folder).as_posix()
-        if name != "figures" and not _OURS.fullmatch(name):
-            yield path
+def _remove_ours(folder: Path, but: Collection[str]) -> None:
+    for name in names_of_ours(folder):
+        if name not in but and is_ours(folder / name):
+            (folder / name).unlink()
 
 
-def _write(draft: Path, contents: Contents) -> None:
+def _move(file: Path, target: Path) -> None:
+    try:
+        put(file, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # `figures` is a mount point, or a link to elsewhere.
+        write_whole(target, file.read_bytes())
+
+
+def _write(new: Path, contents: Contents) -> None:
     rows = sorted(contents.rows, key=lambda row: sort_key(subject_of(row)))
     contents = replace(contents, rows=rows)
     tables = tabulate(contents.records)
@@ -100,10 +166,13 @@ def _write(draft: Path, contents: Contents) -> None:
     }
     for name, text in texts.items():
         # The CSV has line ends of its own.
-        (draft / name).write_text(text(), encoding="utf-8", newline="")
+        (new / name).write_text(text(), encoding="utf-8", newline="")
     links = [Link(MARK, "JSON"), Link("leaderboard.csv", "CSV"), Link("leaderboard.md", "Markdown")]
     links.append(Link("leaderboard.tex", "LaTeX"))
     if contents.samples is not None:
-        with open(draft / SAMPLES, "w", encoding="utf-8") as file:
+        with open(new / SAMPLES, "w", encoding="utf-8") as file:
             file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in contents.samples)
-    write_pages(draft, contents, tables, links)
+        if not (new / SAMPLES).stat().st_size:
+            # An empty file could not be told from a user's.
+            (new / SAMPLES).unlink()
+    write_pages(new, contents, tables, links)

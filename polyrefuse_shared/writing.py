@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from polyrefuse_shared.drafts import draft
 from polyrefuse_shared.errors import UserError
 
 
@@ -22,17 +22,46 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises:
         CannotWrite: the disk refuses.
     """
-    draft = _beside(path)
+    with whole_file(path) as new:
+        new.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A draft to write into, which takes the place of a file when the block ends well.
+
+    Parents are made, links are followed, and the mode and owner of a file that is there are kept.
+
+    Raises:
+        CannotWrite: the disk refuses, or is full, in the block too.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            draft.write_bytes(content.encode() if isinstance(content, str) else content)
-            os.replace(draft, path)
-        finally:
-            # Nothing to remove where it has become the file.
-            draft.unlink(missing_ok=True)
+        target = Path(os.path.realpath(path))
+    except ValueError as error:  # A NUL byte in it.
+        raise cannot_write(path, error) from None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with draft(target.parent, lambda new: new.touch(exist_ok=False)) as new:
+            yield new
+            put(new, target)
     except OSError as error:
-        raise _cannot(path, error) from None
+        raise cannot_write(path, error) from None
+
+
+def put(file: Path, target: Path) -> None:
+    """Move a file to where an older one may be, whose mode and owner it gets.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    with suppress(FileNotFoundError):
+        older = os.stat(target)
+        os.chmod(file, stat.S_IMODE(older.st_mode))
+        if hasattr(os, "chown"):
+            # Only a superuser may give files away.
+            with suppress(PermissionError):
+                os.chown(file, older.st_uid, older.st_gid)
+    os.replace(file, target)
 
 
 def append(path: Path, text: str) -> None:
@@ -45,7 +74,7 @@ def append(path: Path, text: str) -> None:
         with open(path, "a", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise _cannot(path, error) from None
+        raise cannot_write(path, error) from None
 
 
 def require_new(folder: Path) -> None:
@@ -56,7 +85,8 @@ def require_new(folder: Path) -> None:
     Raises:
         CannotWrite: `folder` exists already, even as a dangling link, or cannot be made.
     """
-    _draft(folder).rmdir()
+    with _new_folder(folder):
+        pass
 
 
 @contextmanager
@@ -66,78 +96,25 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     Raises:
         CannotWrite: as `require_new`, and where the disk fails, or is full, in the block.
     """
-    draft = _draft(folder)
-    try:
-        yield draft
-        os.replace(draft, folder)
-    except OSError as error:
-        raise _cannot(folder, error) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    with _new_folder(folder) as new:
+        yield new
+        os.replace(new, folder)
 
 
 @contextmanager
-def replaced_folder(folder: Path, kept: Callable[[Path], Iterable[Path]]) -> Iterator[Path]:
-    """A draft to write into, which takes the place of `folder` when the block ends well.
-
-    Where the block or the disk fails, `folder` stays as it was.
-
-    Args:
-        folder: need not be there; links to it are followed.
-        kept: called with the older folder, yields the files and folders in it that do not belong
-            to what is replaced: each is moved to its place in the new one.
-
-    Raises:
-        CannotWrite: the disk fails, or is full.
-    """
-    folder = folder.resolve()
-    draft, old = _beside(folder), _beside(folder, "old")
+def _new_folder(folder: Path) -> Iterator[Path]:
     try:
-        draft.mkdir(parents=True)
-        yield draft
-        if folder.exists():
-            os.replace(folder, old)
-            try:
-                os.replace(draft, folder)
-            except BaseException:
-                os.replace(old, folder)
-                raise
-            for path in kept(old):
-                target = folder / path.relative_to(old)
-                target.parent.mkdir(exist_ok=True)
-                os.replace(path, target)
-            shutil.rmtree(old)
-        else:
-            os.replace(draft, folder)
-    except OSError as error:
-        raise _cannot(folder, error) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _draft(folder: Path) -> Path:
-    """A new empty folder beside `folder`, hidden and of this call alone."""
-    try:
-        if folder.is_symlink() or folder.exists():
+        if os.path.lexists(folder):
             raise CannotWrite(f"{folder} exists already; name a new folder or remove it.")
-        draft = _beside(folder)
-        if not draft.parent.exists():
-            draft.parent.mkdir(parents=True, exist_ok=True)
-        draft.mkdir()
+        if not folder.parent.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        with draft(folder.parent, Path.mkdir) as new:
+            yield new
     except OSError as error:
-        raise _cannot(folder, error) from error
-    return draft
+        raise cannot_write(folder, error) from error
 
 
-def _beside(path: Path, ending: str = "partial") -> Path:
-    """A hidden name beside `path` that nobody has, and that fits wherever the path's own does.
-
-    Two threads may write the same file at once, and a killed process leaves its draft to one that
-    gets its number again.
-    """
-    return path.parent / f".polyrefuse-{uuid.uuid4().hex}.{ending}"
-
-
-def _cannot(path: Path, error: Exception) -> CannotWrite:
+def cannot_write(path: Path, error: Exception) -> CannotWrite:
+    """What to raise for an error of the operating system."""
     reason = getattr(error, "strerror", None) or error
     return CannotWrite(f"{path} cannot be written ({reason}); name another or make room.")

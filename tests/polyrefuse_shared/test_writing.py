@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +14,12 @@ import pytest
 from polyrefuse_shared.writing import (
     CannotWrite,
     append,
-    replaced_folder,
     require_new,
     whole_folder,
     write_whole,
 )
 from tests.conftest import ROOT
+from tests.kill_points import kill_points, tree
 
 
 def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -61,25 +61,47 @@ def test_threads_write_the_same_file_at_once(tmp_path: Path) -> None:
 
 
 def test_a_draft_is_in_nobody_s_way(tmp_path: Path) -> None:
-    """Neither another draft of the same thread's, nor what a killed process of its number left."""
+    """Neither in another draft's of the same thread, nor in the process's of the same number."""
+    for name in (".one.2.partial", f".one.{os.getpid()}.partial", f".four.{os.getpid()}.partial"):
+        (tmp_path / name).mkdir()
     with whole_folder(tmp_path / "one") as one:
-        with whole_folder(tmp_path / "two") as two, replaced_folder(tmp_path / "three", list):
+        with whole_folder(tmp_path / "two") as two:
             write_whole(tmp_path / "four", "text")
             (two / "a").write_text("b")
         (one / "a").write_text("b")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["four", "one", "three", "two"]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["four", "one", "two"]
+
+
+def test_links_mode_and_owner_stay(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/file").write_text("before")
+    (tmp_path / "real/file").chmod(0o604)
+    (tmp_path / "link").symlink_to("real/file")
+    (tmp_path / "dangling").symlink_to("real/new")
+    if os.getuid() == 0:
+        os.chown(tmp_path / "real/file", 1234, 5678)
+    before = (tmp_path / "real/file").stat()
+    write_whole(tmp_path / "link", "after")
+    write_whole(tmp_path / "dangling", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "dangling").is_symlink()
+    assert (tmp_path / "real/file").read_text() == "after"
+    assert (tmp_path / "real/new").read_text() == "new"
+    after = (tmp_path / "real/file").stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (
+        before.st_mode, before.st_uid, before.st_gid,
+    )  # fmt: skip
 
 
 FULL = """
 import resource, sys
 from pathlib import Path
-from polyrefuse_shared.writing import CannotWrite, replaced_folder, whole_folder, write_whole
+from polyrefuse_shared.writing import CannotWrite, whole_folder, write_whole
 resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
 folder = Path(sys.argv[1])
 for write in (
     lambda: write_whole(folder / "file.txt", "x" * 1000),
     lambda: fill(whole_folder(folder / "new")),
-    lambda: fill(replaced_folder(folder / "old", lambda old: ())),
 ):
     try:
         write()
@@ -95,42 +117,47 @@ def fill(drafted):
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("before")
-    (tmp_path / "old").mkdir()
-    (tmp_path / "old/a").write_text("before")
     done = run(FILL + FULL, tmp_path)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
     assert [line.partition(" cannot be written (File too large)")[0] for line in said] == [
-        str(tmp_path / name) for name in ("file.txt", "new", "old")
+        str(tmp_path / name) for name in ("file.txt", "new")
     ]
-    assert (tmp_path / "file.txt").read_text() == (tmp_path / "old/a").read_text() == "before"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file.txt", "old"]
+    assert (tmp_path / "file.txt").read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from polyrefuse_shared import writing
-def killed(*_):
-    os.kill(os.getpid(), signal.SIGKILL)
-writing.os.replace = killed
-writing.write_whole(Path(sys.argv[1]), "after")
-"""
+def test_a_killed_writer_leaves_the_old_file_or_the_new(tmp_path: Path) -> None:
+    target = tmp_path / "deep/file.txt"
+    seen = set()
+    for _ in kill_points(lambda: write_whole(target, "after")):
+        seen.add(target.read_text() if target.exists() else None)
+        write_whole(target, "after")
+        # What the killed one left was removed with this.
+        assert tree(tmp_path) == {"deep": "folder", "deep/file.txt": b"after"}
+        target.write_text("before")
+    assert seen == {None, "before", "after"} or seen == {None, "before"}
 
 
-def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
-    target = tmp_path / "file.txt"
-    target.write_text("before")
-    assert run(KILLED, target).returncode == -signal.SIGKILL
-    assert target.read_text() == "before"
-    write_whole(target, "after")
-    assert target.read_text() == "after"
+def test_a_killed_writer_leaves_no_folder_or_a_whole_one(tmp_path: Path) -> None:
+    def write() -> None:
+        with whole_folder(tmp_path / "new") as draft:
+            for name in "abc":
+                (draft / name).write_text(name)
+
+    whole = {"new": "folder", "new/a": b"a", "new/b": b"b", "new/c": b"c"}
+    for _ in kill_points(write):
+        if not (tmp_path / "new").exists():
+            write()
+        else:
+            require_new(tmp_path / "other")
+        assert tree(tmp_path) == whole
+        shutil.rmtree(tmp_path / "new")
+    assert tree(tmp_path) == whole
 
 
 def test_a_failing_block_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), whole_folder(tmp_path / "new"):
-        1 / 0  # noqa: B018
-    with pytest.raises(ZeroDivisionError), replaced_folder(tmp_path / "new", lambda old: ()):
         1 / 0  # noqa: B018
     assert not list(tmp_path.iterdir())
 
@@ -145,18 +172,6 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
         require_new(tmp_path / "file/below")
     require_new(tmp_path / "new/one")
     assert not (tmp_path / "new/one").exists()
-
-
-def test_what_does_not_belong_to_a_replaced_folder_is_kept(tmp_path: Path) -> None:
-    folder = tmp_path / "site"
-    (folder / "theirs").mkdir(parents=True)
-    (folder / "theirs/file").write_text("kept")
-    (folder / "ours").write_text("old")
-    with replaced_folder(folder, lambda old: [old / "theirs"]) as draft:
-        (draft / "ours").write_text("new")
-    assert (folder / "ours").read_text() == "new"
-    assert (folder / "theirs/file").read_text() == "kept"
-    assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 
 @pytest.mark.parametrize("name", ["", ".", "/"])

@@ -1,0 +1,170 @@
+"""Drafts of living processes stay, those of dead ones go, and locks keep others out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from polyrefuse_shared import drafts
+from polyrefuse_shared.drafts import Busy, discard, draft, locked
+from tests.conftest import ROOT
+from tests.kill_points import kill_points, tree
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from polyrefuse_shared.drafts import draft, locked
+where = Path(sys.argv[2])
+holding = locked(where, patience=0) if sys.argv[1] == "lock" else draft(where, Path.mkdir)
+with holding as path:
+    if path:
+        (path / "file").write_text("text")
+    print("ready", flush=True)
+    time.sleep(100)
+"""
+
+
+def holder(what: str, where: Path) -> subprocess.Popen[str]:
+    """A process that has a lock or a draft, until it is killed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, what, str(where)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+    if process.stdout:
+        process.stdout.close()
+
+
+def test_a_draft_stays_while_its_process_lives_and_goes_when_it_is_dead(tmp_path: Path) -> None:
+    living = holder("draft", tmp_path)
+    try:
+        (theirs,) = tmp_path.iterdir()
+        with draft(tmp_path, Path.mkdir) as mine:
+            assert set(tmp_path.iterdir()) == {theirs, mine}
+        assert (theirs / "file").read_text() == "text"
+    finally:
+        kill(living)
+    assert theirs.exists()
+    with draft(tmp_path, Path.touch):
+        assert not theirs.exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stopped_process_has_its_draft_still(tmp_path: Path) -> None:
+    stopped = holder("draft", tmp_path)
+    try:
+        stopped.send_signal(signal.SIGSTOP)
+        with draft(tmp_path, Path.mkdir):
+            pass
+        assert len(list(tmp_path.iterdir())) == 1
+    finally:
+        kill(stopped)
+
+
+def test_what_only_has_such_a_name_is_no_trouble(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".polyrefuse-pipe.partial")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/file").write_text("text")
+    (tmp_path / ".polyrefuse-link.partial").symlink_to("kept")
+    with draft(tmp_path, Path.touch):
+        pass
+    assert (tmp_path / "kept/file").read_text() == "text"
+
+
+def test_many_at_once_each_keep_their_own(tmp_path: Path) -> None:
+    """A draft is never taken for a stale one in the moment before it is locked."""
+    lost = []
+
+    def write() -> None:
+        for _ in range(50):
+            with draft(tmp_path, Path.mkdir) as mine:
+                (mine / "file").write_text("text")
+                if not (mine / "file").exists():
+                    lost.append(mine)
+
+    threads = [threading.Thread(target=write) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not lost
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_locked_folder_is_waited_for(tmp_path: Path) -> None:
+    folder = tmp_path / "a/b"
+    other = holder("lock", folder)
+    try:
+        said = r"Another process is writing to .*a/b; wait for it"
+        with pytest.raises(Busy, match=said), locked(folder, patience=0.1):
+            pass
+        timer = threading.Timer(0.3, kill, [other])
+        timer.start()
+        before = time.monotonic()
+        with locked(folder, patience=60):
+            assert time.monotonic() - before >= 0.2
+        timer.join()
+    finally:
+        kill(other)
+
+
+def test_a_folder_that_was_exchanged_is_locked_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    with locked(folder, patience=0):
+        folder.rename(tmp_path / "away")
+        with locked(folder, patience=0), pytest.raises(Busy), locked(folder, patience=0):
+            pass
+
+
+def test_where_the_system_knows_no_locks_all_drafts_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".polyrefuse-1.partial").mkdir()
+
+    def unsupported(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    for name, value in (("fcntl", None), ("fcntl.flock", unsupported)):
+        with monkeypatch.context() as patched:
+            if name == "fcntl":
+                patched.setattr(drafts, name, value)
+            else:
+                patched.setattr(drafts.fcntl, "flock", value)
+            with draft(tmp_path, Path.mkdir) as mine, locked(tmp_path / "x", patience=0):
+                assert mine.is_dir()
+        assert [path.name for path in tmp_path.glob(".*")] == [".polyrefuse-1.partial"]
+
+
+def test_a_folder_is_discarded_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+
+    def fill() -> None:
+        folder.mkdir()
+        for name in "abc":
+            (folder / name).write_text(name)
+
+    discard(folder)
+    fill()
+    for number in kill_points(lambda: discard(folder)):
+        assert folder.exists() == (number == 0)
+        if folder.exists():
+            assert len(list(folder.iterdir())) == 3
+        else:
+            fill()
+        with draft(tmp_path, Path.mkdir):
+            pass
+        assert set(tree(tmp_path)) == {"folder", "folder/a", "folder/b", "folder/c"}
+    assert not list(tmp_path.iterdir())
