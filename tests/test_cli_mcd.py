@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 import torch
 
 import polyrefuse
-from polyrefuse_models.mcd import anchors, artifact
+from polyrefuse_models.mcd import anchors, artifact, train
 from polyrefuse_models.mcd.anchors import Anchors
+from polyrefuse_models.mcd.checkpoint import Checkpoint
+from polyrefuse_shared.drafts import locked
 from tests.models import save_chat_model
 
 NO_PLACE = "{% for message in messages %}{{ message.role }}{% endfor %}"
@@ -98,6 +101,48 @@ def test_an_artifact_by_one_command(
     }
     assert (settings["learning_rate"], settings["pivot"], settings["mixed"]) == (1e-3, True, True)
     assert not torch.equal(artifact.load(paper).vectors, prompt.vectors)
+
+
+def test_killed_after_the_artifact_the_same_command_ends_as_if_it_had_not_been(
+    few_anchors: None,
+    chat_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output, left = tmp_path / "prompt", tmp_path / ".prompt.train"
+    given = ["--model", chat_model, "--dataset", "toyrefuse", "--langs", "en", *QUICK]
+    given += ["--output", output, "--json"]
+
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "remove", killed)
+        patched.setattr(sys, "argv", ["polyrefuse", "mcd", "train", *map(str, given)])
+        with pytest.raises((RuntimeError, SystemExit)):
+            polyrefuse.main()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".prompt.train", "prompt"]
+    capsys.readouterr()
+    with locked(left, patience=0):
+        code, out, err = run(monkeypatch, capsys, *given)
+        assert (code, out) == (2, "")
+        assert f"Another process is writing to {left}" in err
+    # Another prompt in its place is not taken for it.
+    kept = Path(shutil.copytree(output, tmp_path / "kept"))
+    vectors = artifact.load(output).vectors
+    shutil.rmtree(output)
+    artifact.save(artifact.Prompt(vectors + 1, {}), output)
+    code, _, err = run(monkeypatch, capsys, *given)
+    assert (code, "exists already" in err) == (2, True)
+    shutil.rmtree(output)
+    kept.rename(output)
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "train", lambda *_: pytest.fail("trained again"))
+        code, out, _ = run(patched, capsys, *given)
+    assert code == 0
+    assert json.loads(out)["sha256"] == artifact.load(output).sha256
+    assert [path.name for path in tmp_path.iterdir()] == ["prompt"]
 
 
 @pytest.mark.parametrize(

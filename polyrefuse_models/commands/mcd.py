@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,10 @@ from polyrefuse_models.commands.model_options import (
 )
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.options import Json, show
+
+if TYPE_CHECKING:
+    from polyrefuse_models.mcd.artifact import Prompt
+    from polyrefuse_models.mcd.checkpoint import Checkpoint
 
 app = typer.Typer(no_args_is_help=True, help="Multilingual collaborative defense (2505.11835).")
 
@@ -131,20 +135,24 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a soft safety prompt; after an interruption the same command goes on."""
+    import os
+
     from polyrefuse_models.bundled import own_dataset
     from polyrefuse_models.mcd import artifact
     from polyrefuse_models.mcd import train as training
     from polyrefuse_models.mcd.anchors import load_anchors
-    from polyrefuse_models.mcd.checkpoint import Checkpoint
+    from polyrefuse_models.mcd.checkpoint import ARTIFACT, Checkpoint, folder_of
     from polyrefuse_models.mcd.loss import Terms
     from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
     from polyrefuse_models.mcd.settings import PRESETS
     from polyrefuse_models.mcd.training_pictures import states_png, training_png
+    from polyrefuse_shared.drafts import locked
     from polyrefuse_shared.writing import CannotWrite, require_new
     from polyrefuse_tasks.judges.rules import rules_of
 
     # Mistakes that need no model are reported before it is loaded.
-    require_new(output)
+    if not os.path.isdir(folder_of(output)):
+        require_new(output)
     defaults = PRESETS[_known("--preset", preset, PRESETS)]
     given_weights = {
         "refusal": refusal_weight,
@@ -175,18 +183,25 @@ def train(
         rules_of(language)
     anchors = load_anchors(dataset or own_dataset(model), languages)
     chat = load(model, batch_size, device, dtype, system, system_file).chat_model
-    checkpoint = Checkpoint(output, training.identity(chat, anchors, settings))
-    try:
-        trained = training.train(chat, anchors, settings, checkpoint)
-    except CannotWrite:
-        raise  # It can go on once there is room.
-    except UserError:
+    identity = training.identity(chat, anchors, settings)
+    with locked(folder_of(output), patience=0):
+        checkpoint = Checkpoint(output, identity)
+        prompt = _written(checkpoint)
+        if prompt is None:
+            require_new(output)
+            try:
+                trained = training.train(chat, anchors, settings, checkpoint)
+            except CannotWrite:
+                raise  # It can go on once there is room.
+            except UserError:
+                checkpoint.remove()
+                raise
+            prompt = trained.prompt
+            pictures = {"training.png": training_png(trained), "states.png": states_png(trained)}
+            checkpoint.write(ARTIFACT, prompt.sha256)
+            artifact.save(prompt, output, pictures)
         checkpoint.remove()
-        raise
-    pictures = {"training.png": training_png(trained), "states.png": states_png(trained)}
-    artifact.save(trained.prompt, output, pictures)
-    checkpoint.remove()
-    metadata = trained.prompt.metadata
+    metadata = prompt.metadata
     warnings, losses = metadata["warnings"], metadata["losses"]
     overlap = metadata["anchors"]["overlap"]
     first, last = losses["first_epoch"], losses["last_epoch"]
@@ -194,8 +209,8 @@ def train(
         as_json,
         {
             "output": str(output),
-            "sha256": trained.prompt.sha256,
-            "tokens": len(trained.prompt.vectors),
+            "sha256": prompt.sha256,
+            "tokens": len(prompt.vectors),
             "losses": losses,
             "overlap": overlap,
             "warnings": warnings,
@@ -203,8 +218,23 @@ def train(
         *(f"Note: {warning}." for warning in warnings),
         *(f"Note: {len(ids)} rows of {name} are anchors." for name, ids in overlap.items() if ids),
         *(f"{name} loss {first[name]:.4g} at first, {last[name]:.4g} at last" for name in first),
-        f"{len(trained.prompt.vectors)} vectors written to {output}",
+        f"{len(prompt.vectors)} vectors written to {output}",
     )
+
+
+def _written(checkpoint: Checkpoint) -> Prompt | None:
+    """The prompt of training that was killed after it had written its artifact."""
+    from polyrefuse_models.mcd import artifact
+    from polyrefuse_models.mcd.checkpoint import ARTIFACT
+
+    finished = checkpoint.read(ARTIFACT)
+    if finished is None:
+        return None
+    try:
+        prompt = artifact.load(checkpoint.output)
+    except artifact.BadPrompt:
+        return None
+    return prompt if prompt.sha256 == finished else None
 
 
 def _known(option: str, name: str, names: Collection[str]) -> str:

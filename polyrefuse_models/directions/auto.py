@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.directions.recipe import make_direction
 from polyrefuse_models.directions.select import DEFAULT, Rule
 from polyrefuse_models.weights import weights_checksum
+from polyrefuse_shared.drafts import discard
 from polyrefuse_shared.log import logger
 from polyrefuse_shared.versions import versions
 from polyrefuse_shared.writing import CannotWrite
@@ -113,7 +113,8 @@ def _read(folder: Path, d: int) -> Direction | None:
 
 
 def _keep(direction: Direction, folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    # What is there was found to be damaged.
+    discard(folder)
     try:
         artifact.save(direction, folder)
     except CannotWrite as error:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import json
 import pickle
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from polyrefuse_shared.drafts import discard
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.writing import write_whole
 
@@ -22,8 +22,19 @@ class OtherTraining(UserError):
     """A checkpoint that training with other settings left."""
 
 
+ARTIFACT = "artifact"
+"""Name of the checksum of the finished prompt, which is written before the artifact is."""
+
+
+def folder_of(output: Path) -> Path:
+    """The hidden folder beside the output of training that has not ended."""
+    return output.with_name(f".{output.name}.train")
+
+
 class Checkpoint:
     """Files in a hidden folder beside the output; each appears whole or not at all.
+
+    Whoever may not be alone has it `locked` meanwhile.
 
     Args:
         output: the folder that the training will write.
@@ -35,7 +46,7 @@ class Checkpoint:
     """
 
     def __init__(self, output: Path, identity: dict[str, Any]) -> None:
-        self.folder = output.with_name(f".{output.name}.train")
+        self.folder = folder_of(output)
         self.output = output
         mine = json.loads(json.dumps(identity))
         try:
@@ -79,5 +90,5 @@ class Checkpoint:
         return value
 
     def remove(self) -> None:
-        """Remove the folder: training is done."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the folder, all of it at once: training is done."""
+        discard(self.folder)

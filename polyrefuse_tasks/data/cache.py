@@ -1,21 +1,24 @@
 """Finding a published file: a local mirror, then the user's cache, then a download.
 
 Every file is checked against its sha256 before it is handed out, wherever it was found. A download
-goes to a temporary file in the cache, is hashed there, and only then takes its name: an interrupted
-or wrong one leaves nothing behind, and two at once do no harm.
+goes to a draft in the cache, is hashed there, and only then takes its name: an interrupted or wrong
+one leaves nothing behind, what a killed one leaves the next one removes, and two at once do no
+harm.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from polyrefuse_shared.writing import CannotWrite, whole_file
 from polyrefuse_tasks.data.errors import MissingData, WrongHash
 from polyrefuse_tasks.data.registry import File
 
 Download = Callable[[str, str, object], object]
-"""pooch's contract for a downloader: called with (url, path of a temporary file, pooch or None)."""
+"""pooch's contract for a downloader: called with (url, path of a draft, None)."""
 
 _TRUE = {"1", "ON", "YES", "TRUE"}  # as huggingface_hub reads HF_HUB_OFFLINE
 
@@ -141,38 +144,46 @@ def fetch_command(file: File) -> str:
 
 def _fetch(file: File, download: Download | None) -> Path:
     import pooch
-    import requests
-
-    fetch_bytes = download or pooch.HTTPDownloader(timeout=30)
-
-    def checked(url: str, temporary: str, downloader_of: object) -> None:
-        fetch_bytes(url, temporary, downloader_of)
-        got = pooch.file_hash(temporary, alg="sha256")
-        if got != file.sha256:
-            raise WrongHash(
-                f"What {url} sent is not the published {file.path}: its sha256 is {got} instead "
-                f"of {file.sha256}, so it was not kept; run `{fetch_command(file)}` again."
-            )
 
     target = cache() / file.path
-    pooch.get_logger().setLevel("WARNING")
+    if target.is_file():
+        with suppress(MissingData, WrongHash):
+            check(file, target)
+            return target
     try:
-        # pooch makes missing folders too, but not when two processes do it at once.
-        target.parent.mkdir(parents=True, exist_ok=True)
-        pooch.retrieve(
-            file.url, f"sha256:{file.sha256}", target.name, target.parent, downloader=checked
-        )
+        with whole_file(target) as draft:
+            _download(file, draft, download or pooch.HTTPDownloader(timeout=30))
+    except CannotWrite as error:
+        raise MissingData(
+            f"{str(error).removesuffix('.')}: POLYREFUSE_CACHE_DIR names the folder of the cache."
+        ) from error
+    return target
+
+
+def _download(file: File, draft: Path, download: Download) -> None:
+    """Download a file and check it.
+
+    Raises:
+        MissingData: the network failed.
+        WrongHash: it is not the published file.
+        OSError: the draft cannot be written.
+    """
+    import pooch
+    import requests
+
+    try:
+        download(file.url, str(draft), None)
     except requests.RequestException as error:
         raise MissingData(
             f"{_absence(file)}, and {file.url} could not be downloaded ({_reason(error)}): "
             f"check the network and run `{fetch_command(file)}`."
         ) from error
-    except OSError as error:
-        raise MissingData(
-            f"{target} could not be written ({error.strerror}): free the space or the folder, "
-            "or name another one in POLYREFUSE_CACHE_DIR."
-        ) from error
-    return target
+    got = pooch.file_hash(str(draft), alg="sha256")
+    if got != file.sha256:
+        raise WrongHash(
+            f"What {file.url} sent is not the published {file.path}: its sha256 is {got} instead "
+            f"of {file.sha256}, so it was not kept; run `{fetch_command(file)}` again."
+        )
 
 
 def _absence(file: File) -> str:

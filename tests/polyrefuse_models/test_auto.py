@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -143,6 +144,16 @@ def test_one_that_cannot_be_ablated_is_extracted_anew(kept: Path) -> None:
     artifact.save(replace(direction, direction=torch.full((32,), torch.nan)), folder)
     assert find(make_chat(batch_size=32)).sha256 == direction.sha256
     assert artifact.load(folder).sha256 == direction.sha256
+
+
+def test_what_killed_processes_left_is_in_nobody_s_way_and_goes(kept: Path) -> None:
+    kept.mkdir()
+    for name in (f".{'a' * 64}.{os.getpid()}.partial", f".polyrefuse-{os.getpid()}-1.partial"):
+        (kept / name).mkdir()
+        (kept / name / "metadata.json").write_text("{")
+    find(make_chat(batch_size=32))
+    assert not list(kept.glob(".polyrefuse-*"))
+    assert len(list(kept.glob("[!.]*"))) == 1
 
 
 def test_what_cannot_be_kept_is_used_all_the_same(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from polyrefuse_tasks import data
 from polyrefuse_tasks.data import cache, registry
 from tests.invented_data import Server, World, make_world, serve, sha256
+from tests.kill_points import kill_points, tree
 
 OKTEST = "oktest.json"
 
@@ -132,3 +135,29 @@ def test_a_mirror_that_is_no_folder(file: data.File, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("POLYREFUSE_DATA_DIR", "/nowhere/at/all")
     with pytest.raises(data.MissingData, match="POLYREFUSE_DATA_DIR is '/nowhere/at/all'"):
         cache.resolve(file)
+
+
+def test_killed_at_any_moment_the_next_fetch_ends_as_if_it_had_not_been(
+    world: World, server: Server, file: data.File
+) -> None:
+    def fetch() -> None:
+        cache.resolve(file)
+
+    wanted = {OKTEST: world.files[OKTEST]}
+    for _ in kill_points(fetch):
+        there = tree(world.cache) if world.cache.exists() else {}
+        assert there.get(OKTEST) in (None, wanted[OKTEST])
+        fetch()
+        assert {
+            name: there for name, there in tree(world.cache).items() if name[0] != "."
+        } == wanted
+        if OKTEST not in there:  # Otherwise there was nothing to write, and so nothing to tidy.
+            assert tree(world.cache) == wanted
+        shutil.rmtree(world.cache)
+    assert tree(world.cache) == wanted
+
+
+def test_two_at_once(world: World, server: Server, file: data.File) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(lambda _: cache.resolve(file), range(8)))) == 1
+    assert tree(world.cache) == {OKTEST: world.files[OKTEST]}
