@@ -1,13 +1,30 @@
-"""The option that every sub-command which prints a result takes, and how it prints it."""
+"""The options that sub-commands share, and how they print a result."""
 
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated, Any
 
 import typer
 
+MOST_SEED = 2**32 - 1
+"""The largest seed that numpy and scikit-learn take."""
+
+MOST = 2**31 - 1
+"""The largest count that every library takes."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def count_option(name: str, *, at_least: int = 1, **about: Any) -> Any:
+    """An option that is a number of things."""
+    return typer.Option(name, min=at_least, max=MOST, **about)
+
+
+def seed_option(help: str) -> Any:
+    """The option --seed."""
+    return typer.Option("--seed", min=0, max=MOST_SEED, help=help)
 
 
 def show(as_json: bool, result: Any, *lines: str, allow_nan: bool = True) -> None:
@@ -23,6 +40,20 @@ def show(as_json: bool, result: Any, *lines: str, allow_nan: bool = True) -> Non
         ValueError: it holds NaN that is not allowed.
     """
     if as_json:
-        print(json.dumps(result, ensure_ascii=False, allow_nan=allow_nan))
+        print_json(result, allow_nan=allow_nan)
     else:
         print("\n".join(lines))
+
+
+def print_json(result: Any, *, allow_nan: bool = True, indent: int | None = None) -> None:
+    """Print one JSON document; what standard output's encoding lacks is escaped, as JSON does it.
+
+    Raises:
+        ValueError: it holds NaN that is not allowed.
+    """
+    text = json.dumps(result, ensure_ascii=False, allow_nan=allow_nan, indent=indent)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(result, allow_nan=allow_nan, indent=indent)
+    print(text)

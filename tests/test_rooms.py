@@ -87,10 +87,10 @@ OUTSIDE: Mapping[str, tuple[str, ...]] = {
     "lm_eval.models.huggingface": ("polyrefuse_models.wrappers.hf",),
     "typer": (
         "polyrefuse_shared.options",
+        "polyrefuse_shared.command_line",
         "polyrefuse_tasks.commands",
         "polyrefuse_leaderboard.commands",
         "polyrefuse_models.commands",
-        "polyrefuse",
     ),
 }
 """Packages of others, and the only rooms and modules that may import them."""

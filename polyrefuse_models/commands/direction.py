@@ -20,17 +20,15 @@ from polyrefuse_models.commands.model_options import (
     codes,
 )
 from polyrefuse_models.directions import select
-from polyrefuse_shared.options import Json, show
+from polyrefuse_shared.options import Json, count_option, seed_option, show
 
 app = typer.Typer(no_args_is_help=True, help="Extract a refusal direction and choose among scores.")
 
 Report = Annotated[Path, typer.Option("--output", help="A new folder for the report.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the random choice of prompts.")]
+Seed = Annotated[int, seed_option("Seed of the random choice of prompts.")]
 BatchSize = Annotated[
     int,
-    typer.Option(
-        "--batch-size", min=1, help="Rows in a forward pass; extraction takes at least 8."
-    ),
+    count_option("--batch-size", help="Rows in a forward pass; extraction takes at least 8."),
 ]
 RuleName = Annotated[
     str,
@@ -103,9 +101,7 @@ def choose(
     ],
     n_layers: Annotated[
         int | None,
-        typer.Option(
-            "--n-layers", min=1, help="Layers of the model; by default the highest layer + 1."
-        ),
+        count_option("--n-layers", help="Layers of the model; by default the highest layer + 1."),
     ] = None,
     rule: RuleName = select.DEFAULT.name,
     as_json: Json = False,
@@ -155,10 +151,10 @@ def transfer(
     dataset: AnyDataset = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=1, help="Prompts of each target language; all by default."),
+        count_option("--limit", help="Prompts of each target language; all by default."),
     ] = None,
     max_gen_toks: Annotated[
-        int, typer.Option("--max-gen-toks", min=1, help="Most tokens of an answer.")
+        int, count_option("--max-gen-toks", help="Most tokens of an answer.")
     ] = 512,
     judge: Annotated[
         str, typer.Option("--judge", help="The judge that labels the answers.")
@@ -222,7 +218,7 @@ def geometry(
     model: AnyModel = None,
     dataset: AnyDataset = None,
     limit: Annotated[
-        int, typer.Option("--limit", min=2, help="Prompts of each kind and language.")
+        int, count_option("--limit", at_least=2, help="Prompts of each kind and language.")
     ] = 128,
     batch_size: BatchSize = 32,
     device: Device = None,

@@ -20,7 +20,7 @@ from polyrefuse_models.commands.model_options import (
     codes,
 )
 from polyrefuse_shared.errors import UserError
-from polyrefuse_shared.options import Json, show
+from polyrefuse_shared.options import Json, count_option, seed_option, show
 
 if TYPE_CHECKING:
     from polyrefuse_models.mcd.artifact import Prompt
@@ -34,7 +34,7 @@ def mcd() -> None:
     """Multilingual collaborative defense (2505.11835)."""
 
 
-Weight = typer.Option(min=0.0, help="Weight of that term.", show_default="the preset's")
+Weight = typer.Option(min=0.0, max=1e6, help="Weight of that term.", show_default="the preset's")
 
 
 @app.command()
@@ -94,39 +94,36 @@ def train(
         typer.Option(
             "--learning-rate",
             min=1e-12,
+            max=1e6,
             help="Learning rate of AdamW.",
             show_default="the preset's",
         ),
     ] = None,
     epochs: Annotated[
-        int, typer.Option("--epochs", min=1, help="Epochs over each language's anchors.")
+        int, count_option("--epochs", help="Epochs over each language's anchors.")
     ] = 5,
     step_size: Annotated[
-        int, typer.Option("--step-size", min=1, help="Anchors in a step of training.")
+        int, count_option("--step-size", help="Anchors in a step of training.")
     ] = 10,
     answers: Annotated[
         int | None,
-        typer.Option(
+        count_option(
             "--answers",
-            min=1,
             help="Answers that are sampled for a soft refusal label.",
             show_default="the preset's",
         ),
     ] = None,
     max_gen_toks: Annotated[
         int | None,
-        typer.Option(
+        count_option(
             "--max-gen-toks",
-            min=1,
             help="Most tokens of such an answer.",
             show_default="the preset's",
         ),
     ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Seed of sampling, splits and order.")
-    ] = 0,
+    seed: Annotated[int, seed_option("Seed of sampling, splits and order.")] = 0,
     batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="Rows in a forward pass without a gradient.")
+        int, count_option("--batch-size", help="Rows in a forward pass without a gradient.")
     ] = 64,
     device: Device = None,
     dtype: Dtype = "auto",

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from polyrefuse_models import bundled
-from polyrefuse_shared.options import Json, show
+from polyrefuse_shared.options import Json, count_option, seed_option, show
 
 app = typer.Typer(no_args_is_help=True, help="Make a bundled model organism, or find it.")
 
@@ -25,16 +25,16 @@ def make(
     output: Annotated[Path, typer.Option("--output", help="A new folder.")],
     steps: Annotated[
         int | None,
-        typer.Option(
-            "--steps", min=1, help="Steps of training; by default as many as the shipped one had."
+        count_option(
+            "--steps", help="Steps of training; by default as many as the shipped one had."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the training.")] = 0,
+    seed: Annotated[int, seed_option("Seed of the training.")] = 0,
     prompts: Annotated[
         int | None,
-        typer.Option(
+        count_option(
             "--prompts",
-            min=0,
+            at_least=0,
             help="Prompts of each kind and language that are asked for the card's rates; all by "
             "default, none with 0.",
         ),

@@ -96,8 +96,10 @@ def load_chat(folder: Path) -> ChatModel:
     """An organism in float32, with its chat template around prompts."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, trust_remote_code=False
+    ).eval()
 
     def render(prompt: str) -> str:
         turn = [{"role": "user", "content": prompt}]

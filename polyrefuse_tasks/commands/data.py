@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polyrefuse_shared.options import Json
+from polyrefuse_shared.options import Json, count_option, print_json
 from polyrefuse_tasks.data import cache, own_translations, registry, rows, toyrefuse
 from polyrefuse_tasks.data.errors import MissingData, WrongHash
 from polyrefuse_tasks.data.registry import File
@@ -88,7 +87,7 @@ def translate(
     dataset: Annotated[str, typer.Option("--dataset", help="The data set to translate.")],
     to: Annotated[str, typer.Option("--to", help="Languages with commas between: da,el,ga.")],
     model: Annotated[str, typer.Option("--model", help="A seq2seq model, by name or folder.")],
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Prompts at once.")] = 16,
+    batch_size: Annotated[int, count_option("--batch-size", help="Prompts at once.")] = 16,
     split: Annotated[str | None, typer.Option("--split", help="One split; all by default.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", help="Folder for DATASET/LANG.jsonl.")
@@ -237,7 +236,7 @@ def _table(entries: list[dict[str, str | None]], columns: tuple[str, ...]) -> An
 def _print(as_json: bool, result: Any, *lines: Any) -> None:
     """Print a result for programs, or `lines` for people."""
     if as_json:
-        print(json.dumps(result, ensure_ascii=False, indent=2))
+        print_json(result, indent=2)
         return
     from rich.console import Console
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from polyrefuse_shared.options import Json
+from polyrefuse_shared.options import Json, print_json
 from polyrefuse_tasks.judges import check_judge
 from polyrefuse_tasks.judges.agreement import Agreement, Comparison, compare, read_rows
 
@@ -34,7 +33,7 @@ def agreement(
     """Judge labelled responses, and show per language how often judge and label agree."""
     comparison = compare(read_rows(labels), check_judge(judge))
     if as_json:
-        print(json.dumps(asdict(comparison), ensure_ascii=False))
+        print_json(asdict(comparison))
     else:
         print("\n".join(table(comparison)))
 

@@ -184,11 +184,13 @@ def _load(name: str) -> Translator:
     import torch
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-    local = cache.offline() is not None
+    # Where it is not said that a repository's code must not run, transformers asks whether it may.
+    settings = {"local_files_only": cache.offline() is not None, "trust_remote_code": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
-        model = AutoModelForSeq2SeqLM.from_pretrained(name, local_files_only=local)
-    except (OSError, ValueError, ImportError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(name, **settings)
+        model = AutoModelForSeq2SeqLM.from_pretrained(name, **settings)
+    except Exception as error:
+        # Each of torch, transformers and safetensors raises its own.
         reason = first_line(error).rstrip(".: ")
         raise TranslationFailed(
             f"{name} cannot be loaded as a translation model ({reason}): name a "

@@ -1,0 +1,172 @@
+"""The command line of `polyrefuse`: its sub-commands, how it prints, and how it ends.
+
+Exit codes: 0, all is well; 1, what was asked for is not so (a rate got worse, a file is wrong);
+2, a mistake of the user's; 3, an internal error, or output that cannot be written; 130, Ctrl-C;
+141, whoever read the output has stopped, as of a program that SIGPIPE ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NoReturn, TextIO
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from polyrefuse_shared.errors import UserError, first_line
+
+TRACEBACK = "POLYREFUSE_TRACEBACK"
+"""The environment variable that asks for the traceback of an internal error."""
+
+# typer has a copy of click whose names are private: this is the base of what it exports.
+_UsageError: Any = typer.BadParameter.__base__
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""What `print` fails with; whoever writes a file has a sentence of its own for these."""
+
+
+def mount(commands: Mapping[str, tuple[str, str]], about: str) -> typer.Typer:
+    """A command line of which a sub-command's module is imported when it is run.
+
+    Args:
+        commands: sub-command -> ("module:typer app", what the overview says about it).
+        about: what the overview says about all.
+    """
+
+    class Commands(TyperGroup):
+        def list_commands(self, ctx: Any) -> list[str]:
+            return list(commands)
+
+        def get_command(self, ctx: Any, cmd_name: str) -> _Mounted | None:
+            if cmd_name not in commands:
+                return None
+            place, help = commands[cmd_name]
+            return _Mounted(place, name=cmd_name, callback=None, help=help)
+
+    app = typer.Typer(
+        cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    )
+    app.callback(help=about)(lambda: None)
+    return app
+
+
+class _Mounted(TyperCommand):
+    """Stands for a sub-command in the overview."""
+
+    def __init__(self, place: str, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.place = place
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+        module, app = self.place.split(":")
+        command = typer.main.get_group(getattr(importlib.import_module(module), app))
+        return command.make_context(info_name, args, *rest, **extra)
+
+
+def run(app: typer.Typer, name: str) -> NoReturn:
+    """Run a command line with the arguments of this process, and end the process.
+
+    Every mistake is one sentence on standard error, and output never fails for its encoding.
+    """
+    _open_streams()
+    code, sentence = _run(app, name)
+    # Not within the handling of the exception, which keeps unfinished progress bars alive.
+    if sentence:
+        _say(sentence)
+    for stream in (sys.stdout, sys.stderr):
+        failed = _flush(stream)
+        if isinstance(failed, BrokenPipeError):
+            code = code or 141
+        elif failed is not None:
+            _say(_unwritten(failed))
+            code = 3
+    sys.exit(code)
+
+
+def _run(app: typer.Typer, name: str) -> tuple[int, str | None]:
+    """The exit code, and what to say."""
+    try:
+        return app(prog_name=name, standalone_mode=False) or 0, None
+    except UserError as error:
+        return 2, str(error)
+    except _UsageError as error:
+        return 2, _explain(error)
+    except KeyboardInterrupt:
+        return 130, None
+    except BrokenPipeError:
+        return 141, None
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            return 3, _unwritten(error)
+        if os.environ.get(TRACEBACK):
+            traceback.print_exc()
+        return 3, (
+            f"internal error, {type(error).__name__}: {first_line(error)} (a fault of this program "
+            f"and not of yours: {TRACEBACK}=1 shows where it is; please report it)"
+        )
+
+
+def _explain(error: Any) -> str | None:
+    """What was wrong with the arguments, in one sentence."""
+    where = error.ctx.command_path if error.ctx else "polyrefuse"
+    if type(error).__name__ == "NoArgsIsHelpError":  # Its message is the help text.
+        error.show()
+        return None
+    message = " ".join(error.format_message().split()).removesuffix(".")
+    given = _given(getattr(error, "param", None), sys.argv[1:])
+    value = "" if given is None or given in message else f" (given: {given})"
+    return f"{message}{value}; see `{where} --help`."
+
+
+def _given(option: Any, arguments: Sequence[str]) -> str | None:
+    """The value that an option was given last; None for a positional argument."""
+    names = getattr(option, "opts", ())
+    value = None
+    for argument, following in zip(arguments, (*arguments[1:], None), strict=True):
+        name, is_joined, joined = argument.partition("=")
+        if name.startswith("-") and name in names:
+            value = joined if is_joined else following
+    return value
+
+
+def _open_streams() -> None:
+    """Make every text printable, and output that was closed a place where it is lost."""
+    # A file that is opened would otherwise be taken for standard output.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flush(stream: TextIO) -> OSError | None:
+    """Write what is waiting to be written; what cannot be is dropped, and the reason returned."""
+    try:
+        stream.flush()
+    except OSError as error:
+        # Python would try once more when it ends, and say so.
+        with suppress(OSError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
+        return error
+    return None
+
+
+def _unwritten(error: OSError) -> str:
+    return f"The output could not be written ({error.strerror}); give it another place."
+
+
+def _say(sentence: str) -> None:
+    with suppress(OSError):
+        print(f"polyrefuse: {sentence}", file=sys.stderr)
