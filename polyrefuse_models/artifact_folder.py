@@ -6,9 +6,7 @@ What the files of an artifact are called and what has to be in them is the artif
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +16,16 @@ from safetensors import SafetensorError
 
 from polyrefuse_shared import writing
 from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.reading import parse_json, read_bytes, regular_file
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+DOCUMENT_AT_MOST = 2**28
+"""Bytes of an artifact's JSON file, at most."""
+
+TENSORS_AT_MOST = 2**33
+"""Bytes of an artifact's safetensors file, at most."""
 
 METADATA = "metadata.json"
 """The document that says how an artifact came about; every artifact has one."""
@@ -100,25 +105,24 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     """
     from safetensors.torch import load_file
 
-    if not os.path.exists(file):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
-    return load_file(file)
+    with regular_file(file, TENSORS_AT_MOST):
+        return load_file(file)
 
 
 def read_document(file: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        OSError, ValueError, RecursionError: it cannot be read, or is no JSON.
+        OSError, ValueError: it cannot be read, or is no JSON.
     """
-    return json.loads(file.read_text(encoding="utf-8"))
+    return parse_json(read_bytes(file, DOCUMENT_AT_MOST))
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
     """How the artifact came about.
 
     Raises:
-        OSError, ValueError, RecursionError: as `read_document`, or it is not an object.
+        OSError, ValueError: as `read_document`, or it is not an object.
     """
     metadata = read_document(folder / METADATA)
     if not isinstance(metadata, dict):

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.reading import read_bytes
+
+AT_MOST = 2**20
+"""Bytes of a system file, at most."""
 
 
 class BadSystem(UserError):
@@ -76,7 +80,7 @@ def read_system(kind: str | None = "template", file: str | Path | None = None) -
     if not str(file).strip():
         raise BadSystem("system_file names no file; give one, or leave it out.")
     try:
-        text = Path(str(file)).read_text(encoding="utf-8-sig").strip()
+        text = read_bytes(Path(str(file)), AT_MOST).decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         raise BadSystem(f"The system file {file} is not UTF-8; save it as UTF-8 text.") from None
     except (OSError, ValueError) as error:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.reading import parse_json, read_bytes
 
 
 class NoDirection(UserError):
@@ -230,6 +231,10 @@ def least_moving(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -> 
     return min(scored, key=lambda candidate: _computed(candidate.kl_div_score))
 
 
+AT_MOST = 2**28
+"""Bytes of a file of scores, or of metadata, at most."""
+
+
 def read_scores(path: str | Path) -> list[Candidate]:
     """The candidates of a `scores.json`, or of the authors' `direction_evaluations.json`.
 
@@ -238,7 +243,7 @@ def read_scores(path: str | Path) -> list[Candidate]:
             rule needs; the message names the record.
     """
     try:
-        rows = json.loads(Path(path).read_text(encoding="utf-8"), parse_int=_integer)
+        rows = json.loads(read_bytes(Path(path), AT_MOST), parse_int=_integer)
     except OSError as error:
         raise BadScores(f"{path} cannot be read ({error.strerror}); name a scores.json.") from None
     except (ValueError, RecursionError) as error:
@@ -252,9 +257,9 @@ def rule_of(path: str | Path) -> Rule:
     """The rule that a `scores.json` was computed for, by the metadata beside it: what that rule's
     choice did not need is null. The default rule where the metadata name none."""
     try:
-        metadata = json.loads((Path(path).parent / "metadata.json").read_text(encoding="utf-8"))
+        metadata = parse_json(read_bytes(Path(path).parent / "metadata.json", AT_MOST))
         return RULES[metadata["rule"]]
-    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError):
         return DEFAULT
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.intervals import wilson
+from polyrefuse_shared.reading import regular_file
 from polyrefuse_tasks.judges import Judgement, Label, UnknownLanguage, judge_named, judge_responses
 from polyrefuse_tasks.judges.contract import measures_refusal
 
@@ -96,6 +97,10 @@ class Comparison:
     pooled: Agreement
 
 
+AT_MOST = 2**30
+"""Bytes of a file of labelled responses, at most."""
+
+
 def read_rows(path: str | Path) -> Iterator[Row]:
     """The rows of a JSONL file of labelled responses; blank lines are skipped.
 
@@ -106,7 +111,7 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     empty = True
     try:
         # Bytes, because text would lose the number of a line that is not UTF-8.
-        with open(path, "rb") as lines:
+        with regular_file(Path(path), AT_MOST) as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     empty = False
