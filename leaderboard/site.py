@@ -27,7 +27,7 @@ from polyrefuse_leaderboard.page.paging import write_pages
 from polyrefuse_leaderboard.records import to_csv, to_json
 from polyrefuse_leaderboard.table import sort_key, subject_of, tabulate
 
-from polyrefuse_shared.drafts import PATTERN, draft, locked
+from polyrefuse_shared.drafts import PATTERN, draft, locked, make_folder
 from polyrefuse_shared.writing import CannotWrite, cannot_write, put, write_whole
 
 PATIENCE = 60.0
@@ -76,7 +76,7 @@ def write_site(folder: Path, contents: Contents) -> list[str]:
     require_writable(folder)
     made = not os.path.exists(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with draft(folder, Path.mkdir) as new:
             _write(new, contents)
             files = sorted(names_of_ours(new))

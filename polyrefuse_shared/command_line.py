@@ -99,6 +99,11 @@ def _run(app: typer.Typer, name: str) -> tuple[int, str | None]:
         return 2, _explain(error)
     except KeyboardInterrupt:
         return 130, None
+    except SystemExit as ended:
+        # typer's own end of a closed pipe has the code of a gate that failed.
+        if isinstance(ended.__context__, BrokenPipeError):
+            return 141, None
+        raise
     except BrokenPipeError:
         return 141, None
     except Exception as error:

@@ -50,6 +50,18 @@ def draft(parent: Path, make: Callable[[Path], object]) -> Iterator[Path]:
         _unlock(lock)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those that it is in, where they are missing.
+
+    Raises:
+        OSError: the disk refuses, or they are more than Python can make.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except RecursionError:
+        raise OSError(errno.ENAMETOOLONG, "it is in too many folders", str(folder)) from None
+
+
 def discard(folder: Path) -> None:
     """Remove a folder that another process may read: all of it disappears at once.
 
@@ -75,7 +87,7 @@ def locked(folder: Path, *, patience: float) -> Iterator[None]:
     """
     end = time.monotonic() + patience
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         try:
             lock = _lock(folder)
             break

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from polyrefuse_shared.drafts import draft
+from polyrefuse_shared.drafts import draft, make_folder
 from polyrefuse_shared.errors import UserError
 
 
@@ -40,7 +40,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     except ValueError as error:  # A NUL byte in it.
         raise cannot_write(path, error) from None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         with draft(target.parent, lambda new: new.touch(exist_ok=False)) as new:
             yield new
             put(new, target)
@@ -107,7 +107,7 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         if os.path.lexists(folder):
             raise CannotWrite(f"{folder} exists already; name a new folder or remove it.")
         if not folder.parent.exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(folder.parent)
         with draft(folder.parent, Path.mkdir) as new:
             yield new
     except OSError as error:

@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from polyrefuse_shared.errors import UserError, first_line
+from polyrefuse_shared.log import warn_once
 from polyrefuse_shared.task_folder import task_folder
 from polyrefuse_shared.writing import write_whole
 from polyrefuse_tasks import data, languages
@@ -196,15 +198,23 @@ def translated_files() -> dict[str, str]:
     Raises:
         UserError: the data folder cannot be used.
     """
-    templates = task_folder()
-    return {
-        f"{family.task(language)}.yaml": _dump(
-            _task(family, language) | {"include": str(templates / family.folder / "_template.yaml")}
-        )
-        for family in FAMILIES
-        for language in data.languages(family.name)
-        if language not in family.languages
-    }
+    tasks = {}
+    for family in FAMILIES:
+        for language in data.languages(family.name):
+            if language not in family.languages:
+                try:
+                    tasks[f"{family.task(language)}.yaml"] = _translated_task(family, language)
+                except (UserError, OSError) as error:
+                    # One file that cannot be used takes no other one along.
+                    warn_once(
+                        f"{family.task(language)} is no task in this run: {first_line(error)}"
+                    )
+    return tasks
+
+
+def _translated_task(family: Family, language: str) -> str:
+    template = task_folder() / family.folder / "_template.yaml"
+    return _dump(_task(family, language) | {"include": str(template)})
 
 
 def _template(family: Family) -> dict[str, Any]:

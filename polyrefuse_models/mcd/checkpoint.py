@@ -28,7 +28,7 @@ ARTIFACT = "artifact"
 
 def folder_of(output: Path) -> Path:
     """The hidden folder beside the output of training that has not ended."""
-    return output.with_name(f".{output.name}.train")
+    return output.parent / f".{output.name}.train"
 
 
 class Checkpoint:

@@ -6,14 +6,22 @@ translator's own. A file may hold fewer rows than English has, never others.
 
 from __future__ import annotations
 
-import json
+import os
+import re
 from collections.abc import Collection
 from pathlib import Path
 
+from polyrefuse_shared.log import warn_once
+from polyrefuse_shared.reading import parse_json, read_bytes
 from polyrefuse_tasks.data import cache
 from polyrefuse_tasks.data.errors import BrokenData
 
 FOLDER = "translated"
+
+AT_MOST = 2**28
+"""Bytes of a translation, at most."""
+
+_CODE = re.compile(r"[a-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
 
 
 def relative(dataset: str, language: str) -> str:
@@ -27,8 +35,20 @@ def path(dataset: str, language: str) -> Path:
 
 
 def languages(dataset: str) -> tuple[str, ...]:
-    """The languages that translations of one's own give a data set, sorted."""
-    return tuple(sorted(file.stem for file in path(dataset, "*").parent.glob("*.jsonl")))
+    """The languages that translations of one's own give a data set, sorted.
+
+    What is no file, or has no language's code for a name, is left out with a warning.
+    """
+    found = []
+    for file in path(dataset, "xx").parent.glob("*.jsonl"):
+        if _CODE.fullmatch(file.stem) and os.path.isfile(file):
+            found.append(file.stem)
+        else:
+            warn_once(
+                f"{str(file)!a} is no translation of one's own: name a file by its language's "
+                "code, such as da.jsonl, or move it away."
+            )
+    return tuple(sorted(found))
 
 
 def read(file: Path, ids: Collection[str]) -> dict[str, str]:
@@ -38,20 +58,25 @@ def read(file: Path, ids: Collection[str]) -> dict[str, str]:
         ids: the ids of the English rows, which a line has to be one of.
 
     Raises:
-        BrokenData: naming the file and the line that is not UTF-8, not a JSON object with an `id`
-            and a `prompt` that is not empty, of an unknown id, or of an id that came before.
+        BrokenData: naming the file that cannot be read, or the line that is not UTF-8, not a JSON
+            object with an `id` and a `prompt` that is not empty, of an unknown id, or of an id that
+            came before.
     """
     prompts: dict[str, str] = {}
-    for number, line in enumerate(file.read_bytes().splitlines(), 1):
+    try:
+        content = read_bytes(file, AT_MOST)
+    except OSError as error:
+        raise BrokenData(f"{file} cannot be read ({error.strerror}): mend or remove it.") from None
+    for number, line in enumerate(content.splitlines(), 1):
         if not line.strip():
             continue
         where = f"{file}, line {number}"
         try:
-            row = json.loads(line.decode("utf-8"))
+            row = parse_json(line.decode("utf-8"))
             id_, prompt = row["id"], row["prompt"]
         except UnicodeDecodeError as error:
             raise BrokenData(f"{where} is not UTF-8 text: mend or remove the line.") from error
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise BrokenData(
                 f"{where} is not a JSON object with `id` and `prompt`: mend or remove the line."
             ) from error

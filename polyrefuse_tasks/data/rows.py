@@ -133,13 +133,14 @@ def checksums(dataset: str, language: str = "en", split: str | None = "test") ->
 
 def _require_language(source: Dataset, language: str) -> None:
     own = own_translations.path(source.name, language)
+    its_own = own_translations.languages(source.name)
     if language not in source.languages:
-        if not own.is_file():
+        if language not in its_own:
             raise UnknownLanguage(
                 f"{source.name} has no language {language!r}: choose from "
                 f"{', '.join(languages(source.name))}, or add {own}."
             )
-    elif own.is_file():
+    elif language in its_own:
         raise BrokenData(
             f"{own} would replace the published {language!r} of {source.name}, which a "
             "translation of one's own never does: rename or remove it."

@@ -1,0 +1,159 @@
+"""How `polyrefuse` ends and prints, whatever it prints to and whatever goes wrong in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polyrefuse_tasks.commands import judge
+from tests.commands import assert_one_sentence, run_in_process
+
+POLYREFUSE = str(Path(sys.executable).parent / "polyrefuse")
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> dict[str, str]:
+    """An environment whose data folder has a name with an umlaut."""
+    folder = tmp_path / "mödel"
+    folder.mkdir()
+    return os.environ | {"POLYREFUSE_CACHE_DIR": str(folder), "POLYREFUSE_OFFLINE": "1"}
+
+
+def polyrefuse(*arguments: str, env: dict[str, str], **more: Any) -> subprocess.CompletedProcess:
+    return subprocess.run([POLYREFUSE, *arguments], env=env, text=True, encoding="utf-8", **more)
+
+
+def test_output_never_fails_for_its_encoding(cache: dict[str, str]) -> None:
+    done = polyrefuse("data", "path", "--json", env=cache | ASCII, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    done.stdout.encode("ascii")
+    assert (
+        json.loads(done.stdout)["cache"].encode("utf-8", "surrogateescape")
+        == cache["POLYREFUSE_CACHE_DIR"].encode()
+    )
+    for arguments in (["data", "path"], ["data", "status"], ["data", "--help"]):
+        done = polyrefuse(*arguments, env=cache | ASCII, capture_output=True)
+        assert (done.returncode, done.stderr) == (0, "")
+    done = polyrefuse("judge", "agreement", "mödel", env=cache | ASCII, capture_output=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "said"),
+    [
+        ("> /dev/full", 3, "The output could not be written (No space left on device)"),
+        ("2> /dev/full", 0, ""),
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        ("| true", 141, ""),
+    ],
+)
+@pytest.mark.parametrize("command", ["data status", "data path --json"])
+def test_where_output_cannot_go(
+    command: str, redirected: str, code: int, said: str, cache: dict[str, str]
+) -> None:
+    script = f"set -o pipefail; {POLYREFUSE} {command} {redirected}"
+    done = subprocess.run(
+        ["bash", "-c", script], env=cache, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert done.stderr.count("\n") == bool(said)
+    assert said in done.stderr
+
+
+def test_a_mistake_keeps_its_code_where_nothing_can_be_said(cache: dict[str, str]) -> None:
+    for redirected in ("2> /dev/full", "2>&-", "> /dev/full 2>&-"):
+        script = f"{POLYREFUSE} judge agreement missing {redirected}"
+        done = subprocess.run(["bash", "-c", script], env=cache, capture_output=True, timeout=60)
+        assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("one\ntwo"), KeyError("x"), MemoryError(), RecursionError("deep"),
+              UnicodeEncodeError("ascii", "ö", 0, 1, "ordinal not in range"), OSError(5, "I/O")]
+)  # fmt: skip
+def test_an_internal_error_has_a_code_of_its_own(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(judge, "check_judge", fails)
+    (tmp_path / "rows").write_text("")
+    code, out, err = run_in_process("judge", "agreement", tmp_path / "rows")
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    if not isinstance(error, OSError):
+        assert f"internal error, {type(error).__name__}" in err
+    code, _, err = run_in_process("judge", "agreement", tmp_path / "rows", POLYREFUSE_TRACEBACK="1")
+    assert code == 3
+    assert ("Traceback" in err) == (not isinstance(error, OSError))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("dat",), ("No such command 'dat'", "`polyrefuse --help`")),
+        (("data", "fetch", "--hlep"), ("No such option: --hlep", "`polyrefuse data fetch --help`")),
+        (("direction", "extract"), ("Missing option '--output'",)),
+        (("direction", "choose"), ("SCORES.json",)),
+        (("direction", "choose", "x", "--n-layers", "many"), ("'--n-layers'", "(given: many)")),
+        (("direction", "choose", "x", "--n-layers=0"), ("'--n-layers'", "(given: 0)")),
+        (("organism", "make", "--output", "x", "--seed", "9" * 30), ("--seed", "4294967295")),
+        (("mcd", "train", "--output", "x", "--langs", "en", "--norm-weight", "nan"), ("nan",)),
+        (("leaderboard", "power"), ("Missing option",)),
+        (("judge", "agreement", "x", "y"), ("y",)),
+    ],
+)
+def test_a_usage_error_is_one_sentence(arguments: tuple[str, ...], named: tuple[str, ...]) -> None:
+    assert_one_sentence(run_in_process(*arguments), *named)
+
+
+def test_without_arguments_there_is_help() -> None:
+    for arguments in ((), ("data",)):
+        code, out, err = run_in_process(*arguments)
+        assert code == 2
+        assert "Usage: polyrefuse" in out + err
+
+
+SLOW_IMPORT = """
+import sys, time
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            print("importing", flush=True)
+            time.sleep(60)
+sys.meta_path.insert(0, Slow())
+sys.argv = ["polyrefuse", "direction", "extract", "--output", "x"]
+import polyrefuse
+polyrefuse.main()
+"""
+
+
+@pytest.mark.parametrize("name", ["typer", "torch", "polyrefuse_models.commands.direction"])
+def test_ctrl_c_while_it_imports(name: str, cache: dict[str, str], tmp_path: Path) -> None:
+    code = SLOW_IMPORT.format(name=name)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=cache, cwd=tmp_path, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "importing\n"
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err == ""
