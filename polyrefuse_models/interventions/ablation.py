@@ -90,9 +90,13 @@ class Ablation(Hooks):
         check_layers(layers, len(blocks))
         self.on_input(blocks[layers.start].module, self._change)
         for block in blocks[layers.start : layers.stop]:
-            self.on_output(block.attention.write, self._change)
-            last = block.module if self.coefficient == 1 else block.mlp.write
-            self.on_output(last, self._change)
+            if block.beside:
+                self.on_others(block.module, self._change)
+            writers = [writer.module for writer in block.writers]
+            if self.coefficient == 1:
+                writers[-1:] = [block.module]
+            for writer in writers:
+                self.on_output(writer, self._change)
 
     @property
     def edits_weights(self) -> bool:
