@@ -18,9 +18,9 @@ class Hooks:
     """Hooks on a model's modules, until `remove` is called or a `with` block ends.
 
     `on_input` and `on_output` take a function of the one tensor that a module takes or returns
-    first, `on_others` of each of the same shape that it takes beside it. What the function returns
-    takes that tensor's place; one that only looks returns None. `before` and `after` take torch's
-    own hooks, for a module that may take or return anything.
+    first, `on_others` of each that it takes beside it of as many tokens and dimensions. What the
+    function returns takes that tensor's place; one that only looks returns None. `before` and
+    `after` take torch's own hooks, for a module that may take or return anything.
     """
 
     def __init__(self) -> None:
@@ -52,14 +52,15 @@ class Hooks:
         self.before(module, hook)
 
     def on_others(self, module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
-        """Call `change` with every tensor that `module` takes beside the first, of its shape."""
+        """Call `change` with every tensor that `module` takes beside the first, of its tokens and
+        width."""
 
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             first = next(x for x in (*args, *kwargs.values()) if isinstance(x, torch.Tensor))
 
             def changed(x: Any) -> Any:
-                other = isinstance(x, torch.Tensor) and x is not first and x.shape == first.shape
-                return change(x) if other else x
+                other = isinstance(x, torch.Tensor) and x is not first
+                return change(x) if other and x.shape[1:] == first.shape[1:] else x
 
             return tuple(map(changed, args)), {name: changed(x) for name, x in kwargs.items()}
 
