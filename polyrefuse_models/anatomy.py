@@ -261,7 +261,8 @@ def _factors(whole: Tensor, parts: list[Tensor]) -> Tensor | None:
     longest = vectors.norm(dim=1).amax(-1).clamp(min=torch.finfo(torch.float64).tiny)
     vectors = vectors / longest[:, None, None]
     rows = vectors.flatten(0, 1)
-    factors = torch.linalg.lstsq(rows[:, :-1], rows[:, -1:]).solution
+    # The usual driver, gelsy, is wrong where a part is zero: a projection that writes nothing yet.
+    factors = torch.linalg.lstsq(rows[:, :-1], rows[:, -1:], driver="gelsd").solution
     rest = vectors[..., -1:] - vectors[..., :-1] @ factors
     return factors[:, 0] if rest.norm(dim=1).max().item() <= _rounding(whole.dtype) else None
 

@@ -467,6 +467,49 @@ def test_a_block_that_writes_into_its_input_is_seen_through() -> None:
         dissect(model)
 
 
+def test_what_is_added_between_blocks_is_seen() -> None:
+    model = tiny("llama")
+    extra = torch.randn(WIDTH)
+    model.model.layers[2].register_forward_pre_hook(lambda _m, args: (args[0] + extra, *args[1:]))
+    with pytest.raises(UnknownArchitecture, match="block 1 of LlamaForCausalLM: what it passes on"):
+        dissect(model)
+
+
+class InAList(torch.nn.Module):
+    """A decoder block with its parts in a list."""
+
+    def __init__(self, block: torch.nn.Module) -> None:
+        super().__init__()
+        self.norms = torch.nn.ModuleList([block.input_layernorm, block.post_attention_layernorm])
+        self.parts = torch.nn.ModuleDict({"mixer": block.self_attn, "mlp": block.mlp})
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        mixed, _ = self.parts["mixer"](hidden_states=self.norms[0](hidden_states), **kwargs)
+        hidden_states = hidden_states + mixed
+        return hidden_states + self.parts["mlp"](self.norms[1](hidden_states))
+
+
+def test_parts_in_a_list_are_found() -> None:
+    model = tiny("llama")
+    model.model.layers[1] = InAList(model.model.layers[1])
+    assert wiring(model)[1] == "parts.mixer>o_proj + parts.mlp>down_proj"
+
+
+def test_a_projection_that_writes_nothing_yet_is_not_taken_for_another() -> None:
+    model = tiny("llama")
+    model.model.layers[1].self_attn.o_proj.weight.data[:] = 0
+    assert wiring(model)[1] == "self_attn + mlp>down_proj"
+    assert "block 1's LlamaAttention returns what neither" in (obstacle(model) or "")
+
+
+def test_looking_leaves_chance_and_the_model_as_they_were() -> None:
+    model = tiny("recurrent_gemma")
+    before, state = logits(model), torch.random.get_rng_state()
+    dissect(model)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(logits(model), before)
+
+
 # --- adapters and offloaded weights
 
 
