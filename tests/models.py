@@ -215,6 +215,7 @@ OWN: dict[str, dict[str, Any]] = {
         "use_mem_rope": True,
         "head_dim": 16,
     },
+    "rwkv": {"attention_hidden_size": WIDTH},
     "mamba": {"state_size": 4, "time_step_rank": 4},
     "falcon_mamba": {"state_size": 4, "time_step_rank": 4},
     "mamba2": {"num_heads": 4, "head_dim": 16, "state_size": 8, "n_groups": 1, "chunk_size": 4},

@@ -17,7 +17,7 @@ from polyrefuse_models.interventions.orthogonalise import (
     obstacle,
     orthogonalise,
 )
-from tests.models import COMMON, LAYERS, WIDTH, tiny
+from tests.models import COMMON, LAYERS, OWN, WIDTH, tiny
 
 PLAIN = ("llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "mixtral", "phi3", "granite", "gpt_oss")
 PARALLEL = ("cohere2", "gpt_neox")
@@ -305,6 +305,25 @@ def test_weights_are_refused_for_a_part_of_the_model() -> None:
     assert "quantised" in (obstacle(model) or "")
 
 
+def test_the_text_part_of_a_multimodal_hybrid() -> None:
+    from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
+
+    text = {k: v for k, v in COMMON.items() if not k.endswith("token_id")} | OWN["qwen3_5_text"]
+    vision = {
+        "depth": 2, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "patch_size": 4,
+        "out_hidden_size": WIDTH, "num_position_embeddings": 16,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    config = Qwen3_5Config(text_config=text, vision_config=vision)
+    model, r = Qwen3_5ForConditionalGeneration(config).eval(), a_direction()
+    assert wiring(model) == WIRING["qwen3_5_text"]
+    with ablated(model, r):
+        hooked = logits(model)
+        assert largest_component(model, r) < 1e-5
+    orthogonalise(model, r)
+    torch.testing.assert_close(logits(model), hooked, atol=1e-5, rtol=0)
+
+
 def test_the_text_part_of_a_multimodal_model() -> None:
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
@@ -414,6 +433,8 @@ def test_what_does_not_fit_is_named() -> None:
         ("minimax", "block 0 of MiniMaxForCausalLM: what it passes on is not a sum of"),
         # a factor for each dimension
         ("doge", "block 0 of DogeForCausalLM: what it passes on is not a sum of"),
+        # a norm of the embedding within the first block
+        ("rwkv", "block 0 of RwkvForCausalLM: what it passes on is not a sum of"),
     ],
 )
 def test_what_cannot_be_ablated_is_refused(model_type: str, sentence: str) -> None:
