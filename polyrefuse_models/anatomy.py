@@ -16,15 +16,14 @@ what else wrote there could not be ablated.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
-from polyrefuse_models.hooks import Hooks
+from polyrefuse_models.tracing import Passage, trace
 from polyrefuse_shared.errors import UserError
 
 if TYPE_CHECKING:
@@ -151,7 +150,7 @@ def _dissect(model: PreTrainedModel) -> Anatomy:
         {part for writer in wiring.writers for part in (writer, *_linears(writer))}
         for wiring in wirings
     ]
-    passages = _trace(model, modules, watched)
+    passages = _pass(model, modules, watched)
     streams = [passage.entered for passage in passages] + [passages[-1].left]
     blocks = []
     for index, (module, wiring) in enumerate(zip(modules, wirings, strict=True)):
@@ -182,7 +181,7 @@ def _wire(model: PreTrainedModel, blocks: nn.ModuleList) -> list[_Wiring]:
     parts = [set(_parts(block)) for block in blocks]
     while True:
         wirings = []
-        for index, passage in enumerate(_trace(model, blocks, parts, noise=True)):
+        for index, passage in enumerate(_pass(model, blocks, parts, noise=True)):
             left = _shares(passage.left, passage)
             if left is None:
                 raise _no_sum(model, index)
@@ -197,7 +196,7 @@ def _wire(model: PreTrainedModel, blocks: nn.ModuleList) -> list[_Wiring]:
             return wirings
 
 
-def _wiring(left: _Shares, passage: _Passage) -> _Wiring:
+def _wiring(left: _Shares, passage: Passage) -> _Wiring:
     """What wrote to the stream that a block passed on, or that its modules read on the way."""
     read = [_shares(took, passage) for took in passage.read]
     between = {module for shares in read if shares and shares.input for module in shares.modules}
@@ -213,7 +212,7 @@ class _Shares(NamedTuple):
     modules: list[nn.Module]
 
 
-def _shares(whole: Tensor, passage: _Passage) -> _Shares | None:
+def _shares(whole: Tensor, passage: Passage) -> _Shares | None:
     """The parts of a tensor in a pass over noise; None where it is not a sum of such."""
     factors = _factors(whole, [passage.entered, *(call.gave for call in passage.calls)])
     if factors is None:
@@ -271,6 +270,27 @@ def _rounding(dtype: torch.dtype) -> float:
     return max(1e-4, torch.finfo(dtype).eps)
 
 
+def _pass(
+    model: PreTrainedModel,
+    blocks: nn.ModuleList,
+    watched: Sequence[Collection[nn.Module]],
+    *,
+    noise: bool = False,
+) -> list[Passage]:
+    passages = trace(model, _tokens(model), blocks, watched, noise=noise)
+    for index, passage in enumerate(passages):
+        if not passage.reached:
+            raise UnknownArchitecture(
+                f"block {index} of {type(model).__name__}: it took no part in a forward pass over "
+                "text."
+            )
+    return passages
+
+
+def _tokens(model: PreTrainedModel) -> Tensor:
+    return torch.tensor([[1, 2, 3]], device=input_device(model))
+
+
 def _no_sum(model: PreTrainedModel, index: int) -> UnknownArchitecture:
     parts = ", ".join(type(part).__name__ for part in _parts(decoder_blocks(model)[index]))
     return UnknownArchitecture(
@@ -290,111 +310,3 @@ def input_device(model: PreTrainedModel) -> torch.device:
     weight: Any = model.get_input_embeddings().weight
     device: torch.device = weight.device
     return torch.device("cpu") if device.type == "meta" else device
-
-
-_NOTHING = torch.empty(0)
-
-
-class _Call(NamedTuple):
-    module: nn.Module
-    gave: Tensor
-
-
-@dataclass(eq=False)
-class _Passage:
-    """What passed through a block, as copies: a model may write into its tensors later.
-
-    `entered` and `left` are the stream before and behind the block; `beside` is `Block`'s. Of the
-    `watched` modules, `read` is what they took and `calls` what they gave, where it is as large as
-    the stream.
-    """
-
-    watched: Collection[nn.Module]
-    entered: Tensor = _NOTHING
-    left: Tensor = _NOTHING
-    beside: bool = False
-    read: list[Tensor] = field(default_factory=list)
-    calls: list[_Call] = field(default_factory=list)
-
-
-def _trace(
-    model: PreTrainedModel,
-    blocks: nn.ModuleList,
-    watched: Sequence[Collection[nn.Module]],
-    *,
-    noise: bool = False,
-) -> list[_Passage]:
-    """Follow the residual stream through the blocks, in one forward pass over a few tokens.
-
-    Args:
-        model: with these `blocks`.
-        blocks: of the model.
-        watched: for each block, the modules in it whose calls are kept.
-        noise: put noise in the place of each block's input and of what the modules give.
-
-    Raises:
-        UnknownArchitecture: a block that the pass did not reach.
-    """
-    passages = [_Passage(modules) for modules in watched]
-    at: list[_Passage] = []
-    took: dict[nn.Module, list[Tensor]] = {}
-    random = torch.Generator().manual_seed(0)
-
-    def replaced(x: Tensor) -> Tensor:
-        return torch.randn(x.shape, generator=random).to(x) if noise else x
-
-    def as_large(x: Any, passage: _Passage) -> bool:
-        return isinstance(x, torch.Tensor) and x.numel() == passage.entered.numel()
-
-    def arrive(passage: _Passage, _: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        first, *others = _tensors(args, kwargs)
-        passage.beside = any(other.shape == first.shape for other in others)
-
-    def enter(passage: _Passage, x: Tensor) -> Tensor:
-        at.append(passage)
-        x = replaced(x)
-        passage.entered = x.clone()
-        return x
-
-    def leave(passage: _Passage, x: Tensor) -> None:
-        at.pop()
-        passage.left = x.clone()
-
-    def before(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        took[module] = _tensors(args, kwargs)
-        if at and module in at[-1].watched:
-            at[-1].read += [x.clone() for x in took[module] if as_large(x, at[-1])]
-
-    def after(module: nn.Module, x: Any) -> Tensor | None:
-        if not at or module not in at[-1].watched or not as_large(x, at[-1]):
-            return None
-        if any(x is taken for taken in took[module]):
-            return None  # dropout gives back the tensor that it took: as if it were not there
-        x = replaced(x)
-        at[-1].calls.append(_Call(module, x.clone()))
-        return x
-
-    with Hooks() as hooks:
-        for passage, block in zip(passages, blocks, strict=True):
-            hooks.before(block, partial(arrive, passage))
-            hooks.on_input(block, partial(enter, passage))
-            hooks.on_output(block, partial(leave, passage))
-        for module in set().union(*watched):
-            hooks.before(module, before)
-            hooks.on_output(module, partial(after, module))
-        model(input_ids=_tokens(model), use_cache=False)
-    for index, passage in enumerate(passages):
-        if passage.left is _NOTHING:
-            raise UnknownArchitecture(
-                f"block {index} of {type(model).__name__}: it took no part in a forward pass over "
-                "text."
-            )
-    return passages
-
-
-def _tokens(model: PreTrainedModel) -> Tensor:
-    return torch.tensor([[1, 2, 3]], device=input_device(model))
-
-
-def _tensors(args: tuple, kwargs: dict[str, Any]) -> list[Tensor]:
-    return [x for x in (*args, *kwargs.values()) if isinstance(x, torch.Tensor)]

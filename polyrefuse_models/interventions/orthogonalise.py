@@ -1,9 +1,9 @@
 """Ablation by weights: the model's own matrices, made unable to write along a direction.
 
-W_out <- (I - r r^T) W_out for the embedding, every attention's output projection and every MLP's or
-expert's, biases too (2406.11717, sec. 4.1). It costs nothing at run time and is exact only where
-nothing lies between those projections and the residual stream. The change is made in memory and is
-never saved.
+W_out <- (I - r r^T) W_out for the embedding, the output projection of every attention or other
+mixer, and every MLP's or expert's, biases too (2406.11717, sec. 4.1). It costs nothing at run time
+and is exact only where nothing lies between those projections and the residual stream. The change
+is made in memory and is never saved.
 """
 
 from __future__ import annotations
