@@ -48,8 +48,8 @@ class Authors(Hooks):
 
         for block in dissect(model).blocks:
             self.on_input(block.module, change)
-            self.on_output(block.attention.module, change)
-            self.on_output(block.mlp.module, change)
+            for writer in block.writers:
+                self.on_output(writer.module, change)
 
 
 class Writes(Hooks):
@@ -61,8 +61,8 @@ class Writes(Hooks):
         blocks = dissect(model).blocks
         self.on_input(blocks[0].module, lambda x: ablate(x, unit))
         for block in blocks:
-            self.on_output(block.attention.write, lambda x: ablate(x, unit))
-            self.on_output(block.mlp.write, lambda x: ablate(x, unit))
+            for writer in block.writers:
+                self.on_output(writer.module, lambda x: ablate(x, unit))
 
 
 METHODS: dict[str, Callable[[PreTrainedModel, Tensor], object]] = {

@@ -1,17 +1,21 @@
 """Where a decoder-only model keeps its blocks, and what writes to its residual stream.
 
-Nothing here knows a model by name. The blocks are the decoder's list of as many modules as the
-configuration has layers; a block's attention and MLP are known by their classes' names; and how
-they are wired is read off one forward pass over a few tokens, by following tensors from the module
-that returned them to the one that took them: a norm that takes an attention's output as it is lies
-between it and the residual stream, and an MLP that reads the block's own input is parallel to it.
-The same pass shows whether that is all: a block has to pass on a sum of multiples of its input and
-of what its attention and MLP write, since what else wrote there could not be ablated.
+Nothing here knows a model, or a part of one, by its name. The blocks are the decoder's list of as
+many modules as the configuration has layers. What writes in a block is measured. One forward pass
+over a few tokens puts noise, drawn anew each time, in the place of the block's input and of what
+each of its modules returns. The modules whose noise is found again in what the block passes on,
+beside a multiple of its input, are its writers, whatever they are and however many: an attention
+and an MLP, the norms behind them, one mixer alone, or three modules side by side. With noise, what
+writes little is told from what writes nothing, and what a norm returns from what it took.
+
+A second pass, without noise, shows whether that is all, and which linear layer it is that a writer
+returns: a block has to pass on a sum of multiples of its input and of what its writers write, since
+what else wrote there could not be ablated.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -19,17 +23,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from polyrefuse_models.hooks import Hooks
+from polyrefuse_models.tracing import Passage, trace
 from polyrefuse_shared.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
-
-# How a class's name ends: "Qwen3MoeAttention" is no mixture of experts.
-_ATTENTION = re.compile(r"(Attention|Attn)\d*$")
-_MLP = re.compile(r"(MLP|Mlp|Mo[eE](Block|Layer)?|FeedForward|FFN)$")
-_NORM = re.compile(r"Norm$")
 
 
 class UnknownArchitecture(UserError):
@@ -37,25 +36,23 @@ class UnknownArchitecture(UserError):
 
 
 @dataclass(frozen=True)
-class Branch:
-    """An attention or MLP of a block.
+class Writer:
+    """A module of a block whose output, or a multiple of it, is added to the residual stream.
 
     Attributes:
-        module: the attention or MLP.
-        norm: what normalises its output before it reaches the residual stream (post-norm designs:
-            Gemma 2 and 3, OLMo 2), or None.
-        projection: the linear layer whose output it returns with nothing added to it, or None (a
+        module: a mixer, an MLP, or what normalises the output of either (post-norm designs: Gemma 2
+            and 3, OLMo 2).
+        projection: the linear layer of which a multiple is all that it returns, or None (a norm, a
             mixture of experts).
     """
 
     module: nn.Module
-    norm: nn.Module | None
     projection: nn.Linear | None
 
     @property
-    def write(self) -> nn.Module:
-        """The module whose output is added to the residual stream."""
-        return self.norm or self.module
+    def elementwise(self) -> bool:
+        """It has no matrix: a norm, behind the modules that have."""
+        return all(parameter.dim() < 2 for parameter in self.module.parameters())
 
 
 @dataclass(frozen=True)
@@ -64,15 +61,16 @@ class Block:
 
     Attributes:
         module: the block.
-        attention: its attention.
-        mlp: its MLP.
-        parallel: both read the block's input (GPT-NeoX, Cohere), instead of one after the other.
+        writers: one or more, in the order in which they write.
+        parallel: nothing in it reads what another of its writers wrote (GPT-NeoX, Cohere).
+        beside: it takes another tensor of the stream's shape beside the stream (Zamba: the
+            embedding again).
     """
 
     module: nn.Module
-    attention: Branch
-    mlp: Branch
+    writers: tuple[Writer, ...]
     parallel: bool
+    beside: bool
 
 
 @dataclass(frozen=True)
@@ -92,8 +90,8 @@ class Anatomy:
 
     @property
     def post_norm(self) -> bool:
-        """Whether a norm lies between any attention or MLP and the residual stream."""
-        return any(b.attention.norm or b.mlp.norm for b in self.blocks)
+        """Whether a norm lies between any matrix and the residual stream."""
+        return any(writer.elementwise for block in self.blocks for writer in block.writers)
 
 
 def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
@@ -130,13 +128,14 @@ _known: WeakKeyDictionary[PreTrainedModel, Anatomy] = WeakKeyDictionary()
 
 
 def dissect(model: PreTrainedModel) -> Anatomy:
-    """Find the blocks, their attention and MLP, and how they are wired.
+    """Find the blocks, what writes in them, and how they are wired.
 
-    Costs one forward pass over three tokens, the first time that it is asked about a model.
+    Costs two forward passes over three tokens, the first time that it is asked about a model, and
+    one more for every level of modules that add to the stream within themselves.
 
     Raises:
-        UnknownArchitecture: a block without exactly one attention and one MLP, one that the
-            forward pass did not reach, or one where something else writes to the residual stream.
+        UnknownArchitecture: a block that a forward pass did not reach, or one that does more than
+            add what its modules write to a multiple of its input.
     """
     if model not in _known:
         _known[model] = _dissect(model)
@@ -146,100 +145,158 @@ def dissect(model: PreTrainedModel) -> Anatomy:
 @torch.no_grad()
 def _dissect(model: PreTrainedModel) -> Anatomy:
     modules = decoder_blocks(model)
-    name = type(model).__name__
-    parts = [
-        (_only(block, _ATTENTION, "attention", i, name), _only(block, _MLP, "MLP", i, name))
-        for i, block in enumerate(modules)
+    wirings = _wire(model, modules)
+    watched = [
+        {part for writer in wiring.writers for part in (writer, *_linears(writer))}
+        for wiring in wirings
     ]
-    watched = {part for pair in parts for part in pair} | set(modules)
-    norms = [[m for m in block.children() if _is(_NORM, m)] for block in modules]
-    watched.update(norm for of_block in norms for norm in of_block)
-    linears = {
-        part: [m for m in part.modules() if isinstance(m, nn.Linear)]
-        for pair in parts
-        for part in pair
-    }
-    watched.update(linear for of_part in linears.values() for linear in of_part)
-    embedding = model.get_input_embeddings()
-    seen = _trace(model, watched | {embedding})
-
-    def branch(module: nn.Module, of_block: list[nn.Module], read: Tensor) -> Branch:
-        output = seen[module].gave
-        # A norm whose output the MLP reads lies before the MLP, not behind the attention.
-        norm = next(
-            (
-                n
-                for n in of_block
-                if n in seen and output is seen[n].took and read is not seen[n].gave
-            ),
-            None,
-        )
-        projection = next(
-            (
-                m
-                for m in linears[module]
-                if m in seen
-                and seen[m].gave is output
-                # A shared expert's output that the other experts' is added to in place is neither.
-                and torch.equal(seen[m].written, seen[module].written)
-            ),
-            None,
-        )
-        return Branch(module, norm, projection)
-
+    passages = _pass(model, modules, watched)
+    streams = [passage.entered for passage in passages] + [passages[-1].left]
     blocks = []
-    for index, (module, (attention, mlp), of_block) in enumerate(
-        zip(modules, parts, norms, strict=True)
-    ):
-        for part in (module, attention, mlp):
-            if part not in seen:
-                raise UnknownArchitecture(
-                    f"block {index} of {name}: its `{type(part).__name__}` took no part in a "
-                    "forward pass over text."
-                )
-        read = seen[mlp].took
-        source = next((seen[n].took for n in of_block if n in seen and seen[n].gave is read), read)
-        blocks.append(
-            Block(
-                module=module,
-                attention=branch(attention, of_block, read),
-                mlp=branch(mlp, of_block, read),
-                parallel=source is seen[module].took or read is seen[attention].took,
-            )
-        )
-    streams = [seen[block.module].read for block in blocks] + [seen[blocks[-1].module].written]
-    for index, block in enumerate(blocks):
-        writes = [seen[branch.write].written for branch in (block.attention, block.mlp)]
-        if not _adds_up(streams[index + 1], [streams[index], *writes]):
-            raise UnknownArchitecture(
-                f"block {index} of {name}: what it passes on is not a sum of its input and of what "
-                f"its `{type(block.attention.module).__name__}` and "
-                f"`{type(block.mlp.module).__name__}` write, so that a direction cannot be removed "
-                "from it."
-            )
-    alone = embedding in seen and _adds_up(streams[0], [seen[embedding].written])
+    for index, (module, wiring) in enumerate(zip(modules, wirings, strict=True)):
+        gave = {call.module: call.gave for call in passages[index].calls}
+        writes = [call.gave for call in passages[index].calls if call.module in wiring.writers]
+        if _factors(streams[index + 1], [streams[index], *writes]) is None:
+            raise _no_sum(model, index)
+        writers = tuple(Writer(writer, _projection(writer, gave)) for writer in wiring.writers)
+        blocks.append(Block(module, writers, wiring.parallel, passages[index].beside))
+    embedding = model.get_input_embeddings()
+    alone = _factors(streams[0], [embedding(_tokens(model))]) is not None
     return Anatomy(embedding, alone, tuple(blocks))
 
 
-def _adds_up(whole: Tensor, parts: list[Tensor]) -> bool:
-    """Whether `whole` is a sum of multiples of `parts`, one factor a part, up to rounding.
+class _Wiring(NamedTuple):
+    """What the noise in one block showed."""
+
+    writers: tuple[nn.Module, ...]
+    parallel: bool
+
+
+def _wire(model: PreTrainedModel, blocks: nn.ModuleList) -> list[_Wiring]:
+    """Find what writes in each block, from a pass over noise.
+
+    The noise in place of a module that adds to the stream within itself (Bloom's, Zamba's) hides
+    the block's input. Such a module is opened, and the pass made again with its parts.
+    """
+    parts = [set(_parts(block)) for block in blocks]
+    while True:
+        wirings = []
+        for index, passage in enumerate(_pass(model, blocks, parts, noise=True)):
+            left = _shares(passage.left, passage)
+            if left is None:
+                raise _no_sum(model, index)
+            if left.input:
+                wirings.append(_wiring(left, passage))
+                continue
+            opened = next((m for m in left.modules if any(_parts(m))), None)
+            if opened is None:
+                raise _no_sum(model, index)
+            parts[index] = parts[index] - {opened} | set(_parts(opened))
+        if len(wirings) == len(blocks):
+            return wirings
+
+
+def _wiring(left: _Shares, passage: Passage) -> _Wiring:
+    """What wrote to the stream that a block passed on, or that its modules read on the way."""
+    read = [_shares(took, passage) for took in passage.read]
+    between = {module for shares in read if shares and shares.input for module in shares.modules}
+    wrote = between.union(left.modules)
+    order = dict.fromkeys(call.module for call in passage.calls if call.module in wrote)
+    return _Wiring(tuple(order), parallel=len(order) > 1 and not between)
+
+
+class _Shares(NamedTuple):
+    """Which parts a tensor is a sum of: the block's input, and what modules gave."""
+
+    input: bool
+    modules: list[nn.Module]
+
+
+def _shares(whole: Tensor, passage: Passage) -> _Shares | None:
+    """The parts of a tensor in a pass over noise; None where it is not a sum of such."""
+    factors = _factors(whole, [passage.entered, *(call.gave for call in passage.calls)])
+    if factors is None:
+        return None
+    own, *others = (factors.abs() > _rounding(whole.dtype)).tolist()
+    calls = zip(passage.calls, others, strict=True)
+    return _Shares(own, [call.module for call, share in calls if share])
+
+
+def _projection(writer: nn.Module, gave: dict[nn.Module, Tensor]) -> nn.Linear | None:
+    """The linear layer of which a multiple is all that a writer returned."""
+    for linear in _linears(writer):
+        factors = _factors(gave[writer], [gave[linear]]) if linear in gave else None
+        if factors is not None and factors.any():
+            return linear
+    return None
+
+
+def _linears(writer: nn.Module) -> list[nn.Linear]:
+    return [part for part in writer.modules() if isinstance(part, nn.Linear)]
+
+
+def _parts(module: nn.Module) -> Iterator[nn.Module]:
+    """The modules that a module calls; it calls what is in a list, and not the list."""
+    for child in module.children():
+        if isinstance(child, (nn.ModuleList, nn.ModuleDict)):
+            yield from _parts(child)
+        else:
+            yield child
+
+
+def _factors(whole: Tensor, parts: list[Tensor]) -> Tensor | None:
+    """The factors with which `parts` add up to `whole`, up to rounding; None where none do.
 
     Rounding is judged token by token, since the first can be a thousand times as long as others. It
     was at most 0.4 eps in bfloat16 and float16 (llama, gemma2, granite, qwen3_moe and others of 48
     layers with random weights).
     """
     if any(part.numel() != whole.numel() for part in parts):
-        return False
+        return None
     d = whole.shape[-1]
     vectors = torch.stack([x.cpu().double().reshape(-1, d) for x in (*parts, whole)], dim=-1)
     if not vectors.isfinite().all():
-        return False
+        return None
     longest = vectors.norm(dim=1).amax(-1).clamp(min=torch.finfo(torch.float64).tiny)
     vectors = vectors / longest[:, None, None]
     rows = vectors.flatten(0, 1)
-    factors = torch.linalg.lstsq(rows[:, :-1], rows[:, -1:]).solution
+    # The usual driver, gelsy, is wrong where a part is zero: a projection that writes nothing yet.
+    factors = torch.linalg.lstsq(rows[:, :-1], rows[:, -1:], driver="gelsd").solution
     rest = vectors[..., -1:] - vectors[..., :-1] @ factors
-    return rest.norm(dim=1).max().item() <= max(1e-4, torch.finfo(whole.dtype).eps)
+    return factors[:, 0] if rest.norm(dim=1).max().item() <= _rounding(whole.dtype) else None
+
+
+def _rounding(dtype: torch.dtype) -> float:
+    return max(1e-4, torch.finfo(dtype).eps)
+
+
+def _pass(
+    model: PreTrainedModel,
+    blocks: nn.ModuleList,
+    watched: Sequence[Collection[nn.Module]],
+    *,
+    noise: bool = False,
+) -> list[Passage]:
+    passages = trace(model, _tokens(model), blocks, watched, noise=noise)
+    for index, passage in enumerate(passages):
+        if not passage.reached:
+            raise UnknownArchitecture(
+                f"block {index} of {type(model).__name__}: it took no part in a forward pass over "
+                "text."
+            )
+    return passages
+
+
+def _tokens(model: PreTrainedModel) -> Tensor:
+    return torch.tensor([[1, 2, 3]], device=input_device(model))
+
+
+def _no_sum(model: PreTrainedModel, index: int) -> UnknownArchitecture:
+    parts = ", ".join(type(part).__name__ for part in _parts(decoder_blocks(model)[index]))
+    return UnknownArchitecture(
+        f"block {index} of {type(model).__name__}: what it passes on is not a sum of its input and "
+        f"of what its modules ({parts}) write, so that a direction cannot be removed from it."
+    )
 
 
 def width(model: PreTrainedModel) -> int:
@@ -253,59 +310,3 @@ def input_device(model: PreTrainedModel) -> torch.device:
     weight: Any = model.get_input_embeddings().weight
     device: torch.device = weight.device
     return torch.device("cpu") if device.type == "meta" else device
-
-
-class _Seen(NamedTuple):
-    """What a module took and gave, and what these held then: a model may write into them later."""
-
-    took: Tensor
-    gave: Tensor
-    read: Tensor
-    written: Tensor
-
-
-def _trace(model: PreTrainedModel, watched: set[nn.Module]) -> dict[nn.Module, _Seen]:
-    """The first tensors that modules took and gave in one forward pass; all are kept, so that no
-    two can have been the same memory one after the other. A module that was not reached, or that
-    takes or gives none, is left out."""
-    read: dict[nn.Module, Tensor] = {}
-    seen: dict[nn.Module, _Seen] = {}
-
-    def before(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        took = _first_tensor((*args, *kwargs.values()))
-        if took is not None:
-            read[module] = took.clone()
-
-    def after(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
-        took, gave = _first_tensor((*args, *kwargs.values())), _first_tensor(output)
-        if took is not None and gave is not None:
-            seen[module] = _Seen(took, gave, read[module], gave.clone())
-
-    with Hooks() as hooks:
-        for module in watched:
-            hooks.before(module, before)
-            hooks.after(module, after)
-        model(input_ids=torch.tensor([[1, 2, 3]], device=input_device(model)), use_cache=False)
-    return seen
-
-
-def _first_tensor(values: Any) -> Tensor | None:
-    if isinstance(values, torch.Tensor):
-        return values
-    return next((value for value in values or () if isinstance(value, torch.Tensor)), None)
-
-
-def _only(
-    block: nn.Module, pattern: re.Pattern[str], what: str, index: int, name: str
-) -> nn.Module:
-    matches = [child for child in block.children() if _is(pattern, child)]
-    if len(matches) != 1:
-        children = ", ".join(type(child).__name__ for child in block.children())
-        raise UnknownArchitecture(
-            f"block {index} of {name}: {len(matches) or 'no'} {what} modules among {children}."
-        )
-    return matches[0]
-
-
-def _is(pattern: re.Pattern[str], module: nn.Module) -> bool:
-    return bool(pattern.search(type(module).__name__))

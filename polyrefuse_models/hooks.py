@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.utils.hooks import RemovableHandle
@@ -16,8 +18,9 @@ class Hooks:
     """Hooks on a model's modules, until `remove` is called or a `with` block ends.
 
     `on_input` and `on_output` take a function of the one tensor that a module takes or returns
-    first. What it returns takes that tensor's place; a function that only looks returns None.
-    `before` and `after` take torch's own hooks, for a module that may take or return anything.
+    first, `on_others` of each that it takes beside it of as many tokens and dimensions. What the
+    function returns takes that tensor's place; one that only looks returns None. `before` and
+    `after` take torch's own hooks, for a module that may take or return anything.
     """
 
     def __init__(self) -> None:
@@ -48,16 +51,34 @@ class Hooks:
 
         self.before(module, hook)
 
+    def on_others(self, module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+        """Call `change` with every tensor that `module` takes beside the first, of its tokens and
+        width."""
+
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            first = next(x for x in (*args, *kwargs.values()) if isinstance(x, torch.Tensor))
+
+            def changed(x: Any) -> Any:
+                other = isinstance(x, torch.Tensor) and x is not first
+                return change(x) if other and x.shape[1:] == first.shape[1:] else x
+
+            return tuple(map(changed, args)), {name: changed(x) for name, x in kwargs.items()}
+
+        self.before(module, hook)
+
     def on_output(self, module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> None:
         """Call `change` with what `module` returns, or with the first part of it."""
 
         def hook(
             _module: nn.Module, _args: tuple[Any, ...], _kwargs: dict[str, Any], output: Any
         ) -> Any:
-            if not isinstance(output, tuple):
+            if not isinstance(output, (tuple, list)):
                 return change(output)
             changed = change(output[0])
-            return None if changed is None else (changed, *output[1:])
+            if changed is None:
+                return None
+            rest = output[1:]
+            return [changed, *rest] if isinstance(output, list) else (changed, *rest)
 
         self.after(module, hook)
 

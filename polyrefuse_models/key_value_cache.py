@@ -11,8 +11,6 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from polyrefuse_shared.errors import UserError
-
 if TYPE_CHECKING:
     from transformers import Cache
     from transformers.utils import ModelOutput
@@ -20,23 +18,20 @@ if TYPE_CHECKING:
 NEW, OLD = "cache", "past_key_values"
 
 
-class NoCache(UserError):
-    """A model that keeps no key-value cache."""
+def shared_cache(output: ModelOutput) -> Cache | None:
+    """The cache that a forward pass returned, if several rows can go on from it; else None.
 
-
-def cache_of(output: ModelOutput) -> Cache:
-    """The cache that a forward pass returned.
-
-    Raises:
-        NoCache: it returned none, as models without attention do.
+    They can from keys and values. What a recurrent mixer keeps is its state behind the last token:
+    transformers has nothing to repeat or to choose the rows of that, and Bamba, Jamba, Zamba and
+    MiniMax go on from it rightly with one token at a time only (5.23).
     """
-    for name in (NEW, OLD):
-        if name in output:
-            return output[name]
-    raise NoCache(
-        f"The model returned no key-value cache ({type(output).__name__} has "
-        f"{', '.join(output.keys())}); what was asked for needs a model with attention."
-    )
+    from transformers import DynamicCache
+
+    cache = next((output[name] for name in (NEW, OLD) if name in output), None)
+    if type(cache) is not DynamicCache:
+        return None
+    recurrent = any(hasattr(layer, "recurrent_states") for layer in cache.layers)
+    return None if recurrent else cache
 
 
 def with_cache(call: Callable[..., Any], cache: Cache | None) -> dict[str, Cache | None]:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from polyrefuse_models.anatomy import decoder_blocks, input_device
+from polyrefuse_models.anatomy import dissect, input_device
 from polyrefuse_models.directions.refusal import refusal_scores
 from polyrefuse_models.hooks import Hooks
 from polyrefuse_models.interventions import ablated
-from polyrefuse_models.key_value_cache import cache_of, with_cache
+from polyrefuse_models.key_value_cache import shared_cache, with_cache
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -34,7 +34,7 @@ class SideBySide:
     """Candidates that are ablated side by side, each in its own row of every forward pass.
 
     What all prompts begin with, the template's head, is read once: its keys and values under each
-    candidate's ablation serve every prompt.
+    candidate's ablation serve every prompt. Models that keep more than those read whole prompts.
 
     Args:
         chat: the model.
@@ -51,7 +51,9 @@ class SideBySide:
         # The last token of the shortest prompt is left, since its logits are asked for.
         head = os.path.commonprefix([ids.tolist()[:-1] for ids in self._prompts])
         self._head = torch.tensor(head, dtype=torch.long)
-        self._cache = cache_of(self._forward(self._head, None)) if head else None
+        self._cache = shared_cache(self._forward(self._head, None)) if head else None
+        if self._cache is None:
+            self._head = self._head[:0]
 
     def keep(self, rows: Int[Tensor, "kept"]) -> None:
         """Go on with these candidates only."""
@@ -164,11 +166,18 @@ def joining(
     ) -> Float[Tensor, "row token d"]:
         return torch.cat([x, x[:1] + mine[:, None].to(x)])
 
-    blocks = decoder_blocks(model)
+    def alike(x: Float[Tensor, "1 token d"], rows: int) -> Float[Tensor, "row token d"]:
+        return x.expand(rows, -1, -1)
+
+    rows = 1
     with Hooks() as hooks:
-        for at in sorted(set(layers)):
+        for at, block in enumerate(dissect(model).blocks):
             mine = directions[[i for i, layer in enumerate(layers) if layer == at]]
-            hooks.on_input(blocks[at], partial(join, mine))
+            rows += len(mine)
+            if len(mine):
+                hooks.on_input(block.module, partial(join, mine))
+            if block.beside:
+                hooks.on_others(block.module, partial(alike, rows=rows))
         yield
 
 

@@ -28,12 +28,14 @@ METHODS = ("auto", "hooks", "weights")
 class Ablation(Hooks):
     """One direction kept out of the residual stream (2505.17306, eq. 3).
 
-    By hooks it takes 2 L + 1 projections. They are at what the first block reads, at every
-    attention's write, and at what every block passes on. That is the same as projecting every
-    write, since the sum of vectors without a component along r has none, but for rounding: in
-    bfloat16 each sum leaves a little along r, which adds up from block to block unless the sum
-    itself is projected. Where a share of the component is to stay (`coefficient`), each MLP's write
-    is projected instead, because the share would be taken from the whole sum again in every block.
+    By hooks it takes one projection for each module that writes, and one more: 2 L + 1 of an
+    attention and an MLP a block. They are at what the first block reads, at every write of a block
+    but its last, and at what every block passes on. That is the same as projecting every write,
+    since the sum of vectors without a component along r has none, but for rounding: in bfloat16
+    each sum leaves a little along r, which adds up from block to block unless the sum itself is
+    projected. Where a share of the component is to stay (`coefficient`), each block's last write is
+    projected instead, because the share would be taken from the whole sum again in every block.
+    What a block takes beside the stream (Zamba: the embedding again) is projected there.
 
     In a post-norm block the write is the norm's output. The authors' code projects at block inputs
     and module outputs (3 L), which in post-norm models leaves what the last MLP's norm writes.
@@ -90,9 +92,13 @@ class Ablation(Hooks):
         check_layers(layers, len(blocks))
         self.on_input(blocks[layers.start].module, self._change)
         for block in blocks[layers.start : layers.stop]:
-            self.on_output(block.attention.write, self._change)
-            last = block.module if self.coefficient == 1 else block.mlp.write
-            self.on_output(last, self._change)
+            if block.beside:
+                self.on_others(block.module, self._change)
+            writers = [writer.module for writer in block.writers]
+            if self.coefficient == 1:
+                writers[-1:] = [block.module]
+            for writer in writers:
+                self.on_output(writer, self._change)
 
     @property
     def edits_weights(self) -> bool:

@@ -1,9 +1,9 @@
 """Ablation by weights: the model's own matrices, made unable to write along a direction.
 
-W_out <- (I - r r^T) W_out for the embedding, every attention's output projection and every MLP's or
-expert's, biases too (2406.11717, sec. 4.1). It costs nothing at run time and is exact only where
-nothing lies between those projections and the residual stream. The change is made in memory and is
-never saved.
+W_out <- (I - r r^T) W_out for the embedding, the output projection of every attention or other
+mixer, and every MLP's or expert's, biases too (2406.11717, sec. 4.1). It costs nothing at run time
+and is exact only where nothing lies between those projections and the residual stream. The change
+is made in memory and is never saved.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from polyrefuse_models.anatomy import Anatomy, Branch, decoder_blocks, dissect
+from polyrefuse_models.anatomy import Anatomy, Writer, decoder_blocks, dissect
 from polyrefuse_shared.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,10 +50,10 @@ def obstacle(
     if not anatomy.alone:
         return "what the first block reads is not the embedding alone (learned positions, a norm)"
     for index, block in enumerate(anatomy.blocks):
-        for branch in (block.attention, block.mlp):
-            if branch.projection is None and not _only_experts(branch, anatomy):
+        for writer in block.writers:
+            if writer.projection is None and not _only_experts(writer, anatomy):
                 return (
-                    f"block {index}'s {type(branch.module).__name__} returns what neither one "
+                    f"block {index}'s {type(writer.module).__name__} returns what neither one "
                     "linear layer nor stacked experts alone have written"
                 )
     return None
@@ -84,10 +84,10 @@ def orthogonalise(
     _untie(model)
     _project(_matrix(anatomy.embedding, "weight"), unit, dim=1)
     for block in anatomy.blocks:
-        for branch in (block.attention, block.mlp):
-            if branch.projection is not None:
-                _project_linear(branch.projection, unit)
-            for experts in _experts(branch):
+        for writer in block.writers:
+            if writer.projection is not None:
+                _project_linear(writer.projection, unit)
+            for experts in _experts(writer):
                 _project_experts(experts, unit)
 
 
@@ -105,20 +105,20 @@ def _project_linear(linear: nn.Linear, unit: Float[Tensor, "d"]) -> None:
         _project(linear.bias, unit, dim=0)
 
 
-def _only_experts(branch: Branch, anatomy: Anatomy) -> bool:
+def _only_experts(writer: Writer, anatomy: Anatomy) -> bool:
     """Whether stacked experts are all that writes: a shared expert beside them would be missed."""
     d = _matrix(anatomy.embedding, "weight").shape[1]
-    linears = (module for module in branch.module.modules() if isinstance(module, nn.Linear))
-    return bool(_experts(branch)) and all(linear.out_features != d for linear in linears)
+    linears = (module for module in writer.module.modules() if isinstance(module, nn.Linear))
+    return bool(_experts(writer)) and all(linear.out_features != d for linear in linears)
 
 
-def _experts(branch: Branch) -> list[nn.Module]:
+def _experts(writer: Writer) -> list[nn.Module]:
     """The modules with stacked expert matrices in a mixture of experts; [] in a plain MLP."""
-    if branch.projection is not None:
+    if writer.projection is not None:
         return []
     return [
         module
-        for module in branch.module.modules()
+        for module in writer.module.modules()
         if getattr(module, "down_proj", None) is not None
         and isinstance(module.down_proj, nn.Parameter)
         and module.down_proj.dim() == 3

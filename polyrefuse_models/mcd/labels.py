@@ -8,7 +8,7 @@ import torch
 from transformers import GenerationConfig
 
 from polyrefuse_models.anatomy import decoder
-from polyrefuse_models.key_value_cache import cache_of, with_cache
+from polyrefuse_models.key_value_cache import shared_cache, with_cache
 from polyrefuse_models.mcd.states import by_length, require_room
 from polyrefuse_models.neutral_generation import neutralise
 from polyrefuse_tasks.judges import Label, judge_response
@@ -93,8 +93,9 @@ def _sampled(
     ids = inputs["input_ids"].masked_fill(mask == 0, pad)
     # A prompt is read once, however many answers it gets; `generate` reads its last token again.
     but_last = {name: rows[:, :-1] for name, rows in inputs.items()}
-    cache = cache_of(decoder(chat.model)(**but_last, use_cache=True))
-    cache.batch_repeat_interleave(answers)
+    cache = shared_cache(decoder(chat.model)(**but_last, use_cache=True))
+    if cache is not None:
+        cache.batch_repeat_interleave(answers)
     neutralise(chat.model)
     config = GenerationConfig(
         **SAMPLING,
@@ -107,7 +108,7 @@ def _sampled(
     output = generate(
         ids.repeat_interleave(answers, 0),
         attention_mask=mask.repeat_interleave(answers, 0),
-        **with_cache(generate, cache),
+        **(with_cache(generate, cache) if cache is not None else {}),
         generation_config=config,
     )
     return tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)

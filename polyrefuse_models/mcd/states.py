@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from polyrefuse_models.anatomy import decoder, input_device, width
 from polyrefuse_models.chat_template import ChatTemplate, user_turn, with_system
-from polyrefuse_models.key_value_cache import cache_of, with_cache
+from polyrefuse_models.key_value_cache import shared_cache, with_cache
 from polyrefuse_shared.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,7 +71,10 @@ def batch_states(chat: ChatModel, prompts: list[str]) -> Float[Tensor, "prompt d
     model, device = decoder(chat.model), input_device(chat.model)
     begun, cache = _shared(rows), None
     if begun:
-        cache = cache_of(model(rows[0][None, :begun].to(device), use_cache=True))
+        cache = shared_cache(model(rows[0][None, :begun].to(device), use_cache=True))
+    if cache is None:
+        begun = 0
+    else:
         cache.batch_repeat_interleave(len(rows))
     # Padded on the right: what comes later is not seen, so neither mask nor positions are needed.
     ends = [row[begun:] for row in rows]

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from polyrefuse_models.anatomy import UnknownArchitecture, dissect, input_device, width
+from polyrefuse_models.hooks import Hooks
 from polyrefuse_models.interventions import Ablation, Addition, LayerOutOfRange, ablated
 from polyrefuse_models.interventions.orthogonalise import (
     NotExact,
@@ -16,55 +17,21 @@ from polyrefuse_models.interventions.orthogonalise import (
     obstacle,
     orthogonalise,
 )
+from tests.models import COMMON, LAYERS, OWN, WIDTH, tiny
 
-WIDTH, LAYERS = 32, 3
-COMMON: dict[str, Any] = {
-    "vocab_size": 64,
-    "hidden_size": WIDTH,
-    "intermediate_size": 48,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "pad_token_id": 0,
-    "eos_token_id": 1,
-    "bos_token_id": 1,
-}
-SPECIAL: dict[str, dict[str, Any]] = {
-    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": WIDTH},
-    "mixtral": {"num_local_experts": 4},
-    # As in the published models, experts as wide as the residual stream.
-    "gpt_oss": {"num_local_experts": 4, "intermediate_size": WIDTH},
-    "granite": {"residual_multiplier": 0.3, "embedding_multiplier": 5.0},
-    "llama4_text": {"num_local_experts": 4, "intermediate_size_mlp": 48},
-    "gpt_neo": {"attention_types": [[["global"], LAYERS]], "num_layers": LAYERS, "num_heads": 4},
-    "gemma3n_text": {
-        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
-        "intermediate_size": [48] * LAYERS,
-        "num_kv_shared_layers": 0,
-        "hidden_size_per_layer_input": 8,
-        "vocab_size_per_layer_input": 64,
-        "laurel_rank": 4,
-        "activation_sparsity_pattern": None,
-    },
-    "opt": {"ffn_dim": 48, "word_embed_proj_dim": WIDTH, "max_position_embeddings": 16},
-}
 PLAIN = ("llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "mixtral", "phi3", "granite", "gpt_oss")
 PARALLEL = ("cohere2", "gpt_neox")
 POST_NORM = ("gemma2", "gemma3_text", "olmo2")
 # What the first block reads is not the embedding alone: learned positions, a norm.
 EMBEDDED_OTHERWISE = ("gpt2", "gpt_neo", "gpt_bigcode", "bloom")
+# What mixes tokens by more than attention: weights are exact for these,
+HYBRID = (
+    "qwen3_5_text", "lfm2", "lfm2_moe", "granitemoehybrid", "bamba", "falcon_h1", "jamba",
+    "nemotron_h", "recurrent_gemma", "zamba", "zamba2", "mamba", "falcon_mamba", "mamba2", "xlstm",
+)  # fmt: skip
+# and not for these: shared experts, norms behind.
+HYBRID_BY_HOOKS = ("qwen3_next", "qwen3_5_moe_text", "kimi_linear", "olmo_hybrid", "lfm3")
 IDS = torch.tensor([[1, 5, 9, 33, 2], [4, 4, 60, 7, 8]])
-
-
-def tiny(model_type: str, **more: Any) -> PreTrainedModel:
-    torch.manual_seed(0)
-    settings = COMMON | SPECIAL.get(model_type, {}) | more
-    config = AutoConfig.for_model(model_type, **settings)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-    for parameter in model.parameters():  # biases and norms too: they start as 0 and 1
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    return model
 
 
 def a_direction(seed: int = 1) -> torch.Tensor:
@@ -78,28 +45,36 @@ def logits(model: PreTrainedModel) -> torch.Tensor:
 
 @torch.no_grad()
 def largest_component(model: PreTrainedModel, r: torch.Tensor) -> float:
-    """The largest |x.r| over the inputs of every block and of the final norm, r of unit length."""
+    """The largest |x.r| over every block's input and what the last one passes on, r of length 1."""
     unit = r / r.norm()
-    seen = []
+    seen: list[float] = []
 
-    def look(_module: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        x = args[0] if args else kwargs["hidden_states"]
-        seen.append((x @ unit).abs().max().item())
+    def look(x: torch.Tensor) -> None:
+        seen.append((x @ unit.to(x)).abs().max().item())
 
-    finals = ("norm", "final_layer_norm", "ln_f")
-    modules = model.get_decoder().named_modules()
-    final = next(m for n, m in modules if n.rpartition(".")[2] in finals)
-    watched = [*(block.module for block in dissect(model).blocks), final]
-    handles = [m.register_forward_pre_hook(look, with_kwargs=True) for m in watched]
-    model(input_ids=IDS, use_cache=False)
-    for handle in handles:
-        handle.remove()
+    blocks = [block.module for block in dissect(model).blocks]
+    with Hooks() as hooks:
+        for block in blocks:
+            hooks.on_input(block, look)
+        hooks.on_output(blocks[-1], look)
+        model(input_ids=IDS, use_cache=False)
     assert len(seen) == LAYERS + 1
     return max(seen)
 
 
 @pytest.mark.parametrize(
-    "model_type", [*PLAIN, *PARALLEL, *POST_NORM, *EMBEDDED_OTHERWISE, "llama4_text"]
+    "model_type",
+    [
+        *PLAIN,
+        *PARALLEL,
+        *POST_NORM,
+        *EMBEDDED_OTHERWISE,
+        *HYBRID,
+        *HYBRID_BY_HOOKS,
+        "llama4_text",
+        "opt",
+        "mpt",
+    ],
 )
 def test_hooks_leave_every_block_input_clean(model_type: str) -> None:
     model, r = tiny(model_type), a_direction()
@@ -144,13 +119,122 @@ def test_experts_as_wide_as_the_stream_are_told_by_their_input_projection(model_
     test_weights_do_what_hooks_do(model_type)
 
 
-@pytest.mark.parametrize("model_type", [*PLAIN, *PARALLEL, *POST_NORM])
-def test_designs_are_told_apart(model_type: str) -> None:
-    anatomy = dissect(tiny(model_type))
-    assert len(anatomy.blocks) == LAYERS
-    assert {block.parallel for block in anatomy.blocks} == {model_type in PARALLEL}
-    assert anatomy.post_norm == (model_type in POST_NORM)
-    assert all(block.attention.projection is not None for block in anatomy.blocks)
+LLAMA = "self_attn>o_proj + mlp>down_proj"
+EXPERTS = "self_attn>o_proj + mlp"
+CONVOLUTION, MAMBA = "conv>out_proj + feed_forward>w2", "mamba>out_proj + feed_forward>down_proj"
+LINEAR = "linear_attn>out_proj + mlp"
+NORMS = "post_attention_layernorm + post_feedforward_layernorm"
+WIRING = {
+    "llama": LLAMA,
+    "qwen2": LLAMA,
+    "qwen3": LLAMA,
+    "qwen3_moe": EXPERTS,
+    "mistral": LLAMA,
+    "mixtral": EXPERTS,
+    "phi3": LLAMA,
+    "granite": LLAMA,
+    "gpt_oss": EXPERTS,
+    "cohere2": "self_attn>o_proj | mlp>down_proj",
+    "gpt_neox": "attention>dense | mlp>dense_4h_to_h",
+    "gemma2": NORMS,
+    "gemma3_text": NORMS,
+    "olmo2": NORMS,
+    "gpt2": "attn + mlp",
+    "gpt_neo": "attn>attention.out_proj + mlp>c_proj",
+    "gpt_bigcode": "attn>c_proj + mlp>c_proj",
+    # These add to the stream within themselves.
+    "bloom": "self_attention.dense> + mlp.dense_4h_to_h>",
+    "mpt": "attn>out_proj + ffn.down_proj>",
+    "opt": "self_attn>out_proj + fc2>",
+    "llama4_text": "self_attn>o_proj + feed_forward",
+    "qwen2_moe": EXPERTS,
+    "qwen3_next": [f"{LINEAR}>down_proj", EXPERTS, LINEAR],
+    "qwen3_5_text": [f"{LINEAR}>down_proj", LLAMA, f"{LINEAR}>down_proj"],
+    "qwen3_5_moe_text": [LINEAR, EXPERTS, LINEAR],
+    "olmo_hybrid": [
+        "linear_attn>o_proj + mlp>down_proj",
+        NORMS,
+        "linear_attn>o_proj + mlp>down_proj",
+    ],
+    "kimi_linear": [LLAMA, EXPERTS, EXPERTS],
+    "lfm2": [CONVOLUTION, "self_attn>out_proj + feed_forward>w2", CONVOLUTION],
+    "lfm2_moe": [
+        CONVOLUTION,
+        "self_attn>out_proj + feed_forward",
+        "conv>out_proj + feed_forward",
+    ],
+    "lfm3": "post_operator_norm + post_ffn_norm",
+    "granitemoehybrid": [
+        "mamba>out_proj + shared_mlp>output_linear",
+        "self_attn>o_proj + shared_mlp>output_linear",
+        "mamba>out_proj + shared_mlp>output_linear",
+    ],
+    "bamba": [MAMBA, "self_attn>o_proj + feed_forward>down_proj", MAMBA],
+    "falcon_h1": "mamba>out_proj + self_attn>o_proj + feed_forward>down_proj",
+    "jamba": [MAMBA, "self_attn>o_proj + feed_forward", MAMBA],
+    "nemotron_h": ["mixer>out_proj", "mixer>o_proj", "mixer>down_proj"],
+    "recurrent_gemma": [
+        "temporal_block>linear_out + mlp_block>down_proj",
+        "temporal_block>linear_out + mlp_block>down_proj",
+        "temporal_block>o_proj + mlp_block>down_proj",
+    ],
+    "zamba": ["mamba>out_proj"] + 2 * ["linear> + mamba_decoder.mamba>out_proj"],
+    "zamba2": ["mamba>out_proj"] + 2 * ["linear> + mamba_decoder.mamba>out_proj"],
+    "mamba": "mixer>out_proj",
+    "falcon_mamba": "mixer>out_proj",
+    "mamba2": "mixer>out_proj",
+    "xlstm": "mlstm_layer>out_proj + ffn>proj_down",
+}
+"""The writers of each block (or of all alike) and, behind >, the projection within each; with |
+between them nothing in the block reads what the other wrote."""
+
+
+def wiring(model: PreTrainedModel) -> list[str]:
+    """As in `WIRING`."""
+    blocks = []
+    for block in dissect(model).blocks:
+        names = {module: name for name, module in block.module.named_modules()}
+        writers = []
+        for writer in block.writers:
+            name = names[writer.module]
+            if writer.projection is not None:
+                name += ">" + names[writer.projection].removeprefix(name).removeprefix(".")
+            writers.append(name)
+        blocks.append((" | " if block.parallel else " + ").join(writers))
+    return blocks
+
+
+@pytest.mark.parametrize("model_type", WIRING)
+def test_what_writes_is_found(model_type: str) -> None:
+    expected = WIRING[model_type]
+    model = tiny(model_type)
+    assert wiring(model) == (LAYERS * [expected] if isinstance(expected, str) else expected)
+    norms = model_type in (*POST_NORM, "olmo_hybrid", "lfm3")
+    assert dissect(model).post_norm == norms
+    otherwise = model_type in (*EMBEDDED_OTHERWISE, "opt")
+    assert dissect(model).alone != otherwise
+
+
+@pytest.mark.parametrize("factor", [0.0, 1e-6])
+def test_what_writes_little_or_nothing_yet_is_found(factor: float) -> None:
+    """As the blocks that depth up-scaling adds, whose projections start at zero."""
+    model = tiny("gemma2")
+    for block in model.model.layers:
+        block.post_attention_layernorm.weight.data[:] = factor - 1  # Gemma adds 1
+        block.mlp.down_proj.weight.data *= factor
+    assert wiring(model) == LAYERS * [NORMS]
+    model = tiny("llama").bfloat16()
+    for block in model.model.layers:
+        block.mlp.down_proj.weight.data *= factor
+    found = dissect(model).blocks
+    assert [[w.module for w in b.writers] for b in found] == [
+        [b.self_attn, b.mlp] for b in model.model.layers
+    ]
+
+
+def test_a_shared_expert_beside_the_others_is_a_third_writer() -> None:
+    model = tiny("granitemoehybrid", num_local_experts=4)
+    assert wiring(model)[1] == "self_attn>o_proj + block_sparse_moe + shared_mlp>output_linear"
 
 
 def test_a_sequential_gpt_neox_is_not_parallel() -> None:
@@ -165,7 +249,7 @@ def test_weights_are_refused_where_a_norm_follows(model_type: str) -> None:
 
 
 def test_weights_are_refused_beside_a_shared_expert() -> None:
-    model = tiny("qwen2_moe", num_experts=4, moe_intermediate_size=16)
+    model = tiny("qwen2_moe")
     assert "nor stacked experts alone" in (obstacle(model) or "")
     r = a_direction()
     with ablated(model, r):
@@ -219,6 +303,25 @@ def test_weights_are_refused_for_a_part_of_the_model() -> None:
     assert "layers" in (obstacle(model, layers=range(1, 2)) or "")
     model.is_quantized = True
     assert "quantised" in (obstacle(model) or "")
+
+
+def test_the_text_part_of_a_multimodal_hybrid() -> None:
+    from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
+
+    text = {k: v for k, v in COMMON.items() if not k.endswith("token_id")} | OWN["qwen3_5_text"]
+    vision = {
+        "depth": 2, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "patch_size": 4,
+        "out_hidden_size": WIDTH, "num_position_embeddings": 16,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    config = Qwen3_5Config(text_config=text, vision_config=vision)
+    model, r = Qwen3_5ForConditionalGeneration(config).eval(), a_direction()
+    assert wiring(model) == WIRING["qwen3_5_text"]
+    with ablated(model, r):
+        hooked = logits(model)
+        assert largest_component(model, r) < 1e-5
+    orthogonalise(model, r)
+    torch.testing.assert_close(logits(model), hooked, atol=1e-5, rtol=0)
 
 
 def test_the_text_part_of_a_multimodal_model() -> None:
@@ -315,10 +418,6 @@ def test_what_does_not_fit_is_named() -> None:
     model.config.num_hidden_layers = 7
     with pytest.raises(UnknownArchitecture, match="LlamaForCausalLM: no list of 7 decoder blocks"):
         dissect(model)
-    model = tiny("llama")
-    model.model.layers[1].mlp = torch.nn.Identity()
-    with pytest.raises(UnknownArchitecture, match="block 1 of LlamaForCausalLM: no MLP modules"):
-        dissect(model)
 
 
 @pytest.mark.parametrize(
@@ -330,7 +429,12 @@ def test_what_does_not_fit_is_named() -> None:
         ("openai-gpt", "block 0 of OpenAIGPTLMHeadModel: what it passes on is not a sum of"),
         # the last block alone adds a bias of its own
         ("gpt_neox_japanese", "block 2 of GPTNeoXJapaneseForCausalLM: what it passes on is not"),
-        ("opt", "block 0 of OPTForCausalLM: no MLP modules among OPTAttention, "),
+        # norms of the sum before each module
+        ("minimax", "block 0 of MiniMaxForCausalLM: what it passes on is not a sum of"),
+        # a factor for each dimension
+        ("doge", "block 0 of DogeForCausalLM: what it passes on is not a sum of"),
+        # a norm of the embedding within the first block
+        ("rwkv", "block 0 of RwkvForCausalLM: what it passes on is not a sum of"),
     ],
 )
 def test_what_cannot_be_ablated_is_refused(model_type: str, sentence: str) -> None:
@@ -338,24 +442,38 @@ def test_what_cannot_be_ablated_is_refused(model_type: str, sentence: str) -> No
         Ablation(a_direction()).install(tiny(model_type))
 
 
-class Beside(torch.nn.Module):
-    """A decoder block with a second branch beside its attention, as Falcon H1's Mamba is."""
+def test_a_block_that_text_does_not_reach_is_named() -> None:
+    from transformers import MllamaForCausalLM, MllamaTextConfig
 
-    def __init__(self, block: torch.nn.Module) -> None:
+    settings = {k: v for k, v in COMMON.items() if k != "head_dim"}
+    model = MllamaForCausalLM(MllamaTextConfig(**settings, cross_attention_layers=[1])).eval()
+    with pytest.raises(UnknownArchitecture, match="block 1 of MllamaForCausalLM: .* took no part"):
+        dissect(model)
+
+
+class Beside(torch.nn.Module):
+    """A decoder block with a second branch beside its attention: a module, or bare weights."""
+
+    def __init__(self, block: torch.nn.Module, *, bare: bool) -> None:
         super().__init__()
-        self.self_attn, self.mlp, self.block = block.self_attn, block.mlp, block
+        self.block, self.bare = block, bare
         self.mamba = torch.nn.Linear(WIDTH, WIDTH)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        return self.block(hidden_states, **kwargs) + self.mamba(hidden_states)
+        linear = torch.nn.functional.linear
+        beside = (
+            linear(hidden_states, self.mamba.weight) if self.bare else self.mamba(hidden_states)
+        )
+        return self.block(hidden_states, **kwargs) + beside
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_second_branch_is_found_in_every_precision(dtype: torch.dtype) -> None:
     model = tiny("llama").to(dtype)
-    assert len(dissect(model).blocks) == LAYERS
+    model.model.layers[1] = Beside(model.model.layers[1], bare=False).to(dtype)
+    assert wiring(model) == [LLAMA, "mamba> + block.self_attn>o_proj + block.mlp>down_proj", LLAMA]
     model = tiny("llama").to(dtype)
-    model.model.layers[1] = Beside(model.model.layers[1]).to(dtype)
+    model.model.layers[1] = Beside(model.model.layers[1], bare=True).to(dtype)
     with pytest.raises(UnknownArchitecture, match="block 1 of LlamaForCausalLM: what it passes on"):
         dissect(model)
 
@@ -368,6 +486,49 @@ def test_a_block_that_writes_into_its_input_is_seen_through() -> None:
     )
     with pytest.raises(UnknownArchitecture, match="block 1 of LlamaForCausalLM: what it passes on"):
         dissect(model)
+
+
+def test_what_is_added_between_blocks_is_seen() -> None:
+    model = tiny("llama")
+    extra = torch.randn(WIDTH)
+    model.model.layers[2].register_forward_pre_hook(lambda _m, args: (args[0] + extra, *args[1:]))
+    with pytest.raises(UnknownArchitecture, match="block 1 of LlamaForCausalLM: what it passes on"):
+        dissect(model)
+
+
+class InAList(torch.nn.Module):
+    """A decoder block with its parts in a list."""
+
+    def __init__(self, block: torch.nn.Module) -> None:
+        super().__init__()
+        self.norms = torch.nn.ModuleList([block.input_layernorm, block.post_attention_layernorm])
+        self.parts = torch.nn.ModuleDict({"mixer": block.self_attn, "mlp": block.mlp})
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        mixed, _ = self.parts["mixer"](hidden_states=self.norms[0](hidden_states), **kwargs)
+        hidden_states = hidden_states + mixed
+        return hidden_states + self.parts["mlp"](self.norms[1](hidden_states))
+
+
+def test_parts_in_a_list_are_found() -> None:
+    model = tiny("llama")
+    model.model.layers[1] = InAList(model.model.layers[1])
+    assert wiring(model)[1] == "parts.mixer>o_proj + parts.mlp>down_proj"
+
+
+def test_a_projection_that_writes_nothing_yet_is_not_taken_for_another() -> None:
+    model = tiny("llama")
+    model.model.layers[1].self_attn.o_proj.weight.data[:] = 0
+    assert wiring(model)[1] == "self_attn + mlp>down_proj"
+    assert "block 1's LlamaAttention returns what neither" in (obstacle(model) or "")
+
+
+def test_looking_leaves_chance_and_the_model_as_they_were() -> None:
+    model = tiny("recurrent_gemma")
+    before, state = logits(model), torch.random.get_rng_state()
+    dissect(model)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(logits(model), before)
 
 
 # --- adapters and offloaded weights

@@ -18,7 +18,7 @@ from polyrefuse_models import key_value_cache
 from polyrefuse_models.anatomy import decoder
 from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.directions.scores import SideBySide
-from polyrefuse_models.key_value_cache import NEW, OLD, NoCache, cache_of, with_cache
+from polyrefuse_models.key_value_cache import NEW, OLD, shared_cache, with_cache
 from polyrefuse_models.mcd.labels import sampled_answers
 from polyrefuse_models.mcd.states import batch_states
 from tests.conftest import ROOT
@@ -43,7 +43,7 @@ def test_a_cache_goes_out_of_one_pass_and_into_the_next() -> None:
     model = make_llama()
     expected = model(IDS).logits[:, -1]
     for part in model, decoder(model):
-        cache = cache_of(part(IDS[:, :4], use_cache=True))
+        cache = shared_cache(part(IDS[:, :4], use_cache=True))
         assert isinstance(cache, DynamicCache)
         assert cache.get_seq_length() == 4
     logits = model(IDS[:, 4:], **with_cache(model, cache)).logits[:, -1]
@@ -54,7 +54,7 @@ def test_a_cache_goes_out_of_one_pass_and_into_the_next() -> None:
 def test_generation_goes_on_from_a_cache() -> None:
     model = make_llama()
     expected = model.generate(IDS, max_new_tokens=4, do_sample=False)
-    cache = cache_of(model(IDS[:, :-1], use_cache=True))
+    cache = shared_cache(model(IDS[:, :-1], use_cache=True))
     answer = model.generate(
         IDS, max_new_tokens=4, do_sample=False, **with_cache(model.generate, cache)
     )
@@ -62,15 +62,14 @@ def test_generation_goes_on_from_a_cache() -> None:
     assert cache.get_seq_length() == 9
 
 
-def test_a_model_without_a_cache_is_refused() -> None:
-    with pytest.raises(NoCache, match=r"no key-value cache \(CausalLMOutput has logits\)"):
-        cache_of(CausalLMOutput(logits=IDS))
+def test_a_model_without_a_cache_has_none_to_share() -> None:
+    assert shared_cache(CausalLMOutput(logits=IDS)) is None
 
 
 def test_both_names_are_known() -> None:
     cache = DynamicCache()
-    assert cache_of({NEW: cache}) is cache  # type: ignore[arg-type]
-    assert cache_of({OLD: cache}) is cache  # type: ignore[arg-type]
+    assert shared_cache({NEW: cache}) is cache  # type: ignore[arg-type]
+    assert shared_cache({OLD: cache}) is cache  # type: ignore[arg-type]
     assert with_cache(lambda input_ids, cache: None, cache) == {NEW: cache}
     assert with_cache(lambda input_ids, past_key_values: None, cache) == {OLD: cache}
 
@@ -152,7 +151,7 @@ def test_what_uses_a_cache_is_the_same_without_the_old_name(
         else:
             assert one == other
     # What still used the old name would have lost its cache, and its head with it.
-    cache = cache_of(output)
+    cache = shared_cache(output)
     ends = [later.model(IDS[:, -1:], **{name: cache}).logits for name in (NEW, OLD)]
     assert not torch.allclose(*ends)
 
