@@ -146,7 +146,7 @@ def sources(paths: Sequence[Path], condition: str | None = None) -> list[Source]
             Source(
                 path.name,
                 f"{REPOSITORY}/blob/{COMMIT}/{FOLDER}/{theirs}" if theirs else PAPER,
-                f"all rates under {condition or _condition(path)}; {columns} (read from {path}, "
+                f"all rates under {condition or _condition(path)}; {columns} ("
                 f"SHA-256 {sha256}, {origin})",
             )
         )

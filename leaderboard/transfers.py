@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from polyrefuse_leaderboard.reading.documents import sentences
+from polyrefuse_leaderboard.reading.folders import shown_path
+from polyrefuse_leaderboard.reading.model_names import Names, hide_paths, shown
 
 FILE = "transfer.json"
 SCHEMA = 1
@@ -20,7 +22,8 @@ class Transfer:
     """Attack success by the language of the direction and the language of the prompts.
 
     Attributes:
-        model: its name.
+        given: the model's name on the hub, or the path of its folder; not to be published.
+        model: what it is called, as `model_names.shown`.
         dataset: whose harmful prompts.
         judge: who labelled the answers.
         sources: languages that a direction was extracted from.
@@ -35,6 +38,7 @@ class Transfer:
         warnings: what speaks against the directions, whole sentences.
     """
 
+    given: str
     model: str
     dataset: str
     judge: str
@@ -50,27 +54,32 @@ class Transfer:
     warnings: tuple[str, ...] = ()
 
 
-def read_transfers(paths: Sequence[Path]) -> tuple[list[Transfer], list[str]]:
+def read_transfers(
+    paths: Sequence[Path], names: Names | None = None
+) -> tuple[list[Transfer], list[str]]:
     """Every `transfer.json` in or below the paths.
+
+    Args:
+        names: what models are called, as `model_names.read_names` returns it.
 
     Returns:
         What they hold, and one sentence for each that could not be used.
     """
     transfers, problems = [], []
-    for path in _files(paths):
+    for path, name in _files(paths):
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            problems.append(f"{path} cannot be read ({error.strerror}).")
+            problems.append(f"{name} cannot be read ({error.strerror}).")
             continue
         except (ValueError, RecursionError):
-            problems.append(f"{path} is not JSON; remove it, or write it again.")
+            problems.append(f"{name} is not JSON; remove it, or write it again.")
             continue
         try:
-            transfers.append(_transfer(report, path))
+            transfers.append(_transfer(report, name, names or {}))
         except (LookupError, TypeError, ValueError) as error:
             problems.append(
-                f"{path} is no transfer report of schema {SCHEMA} ({error}); write it again with "
+                f"{name} is no transfer report of schema {SCHEMA} ({error}); write it again with "
                 "polyrefuse direction transfer."
             )
     return transfers, problems
@@ -83,9 +92,10 @@ def is_report(path: Path) -> bool:
     return (path / FILE).is_file() and not any(path.rglob("results_*.json"))
 
 
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
+def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """The files, and what each is called in messages."""
     files = {
-        file.resolve(): file
+        file.resolve(): (file, shown_path(file, path))
         for path in paths
         for file in (sorted(path.rglob(FILE)) if path.is_dir() else [path])
         if file.name == FILE
@@ -93,14 +103,17 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
     yield from files.values()
 
 
-def _transfer(report: dict[str, Any], path: Path) -> Transfer:
+def _transfer(report: dict[str, Any], name: str, names: Names) -> Transfer:
     if report["schema"] != SCHEMA:
         raise ValueError(f"schema {report['schema']!r}")
     sources, targets = (tuple(map(str, report[name])) for name in ("sources", "targets"))
     cells = {(cell["source"], cell["target"]): cell["asr"] for cell in report["cells"]}
     untouched = {cell["target"]: cell for cell in report["baseline"]}
+    given = str(report["model"])
+    known = {given: shown(given, names)}
     return Transfer(
-        model=str(report["model"]),
+        given=given,
+        model=known[given],
         dataset=str(report["dataset"]),
         judge=str(report["judge"]),
         sources=sources,
@@ -116,9 +129,9 @@ def _transfer(report: dict[str, Any], path: Path) -> Transfer:
         ),
         position=int(report["cosine_at"]["position"]),
         layer=int(report["cosine_at"]["layer"]),
-        path=str(path),
+        path=name,
         warnings=tuple(
-            sentence
+            hide_paths(sentence, known)
             for source in sources
             for sentence in sentences(
                 report["directions"][source].get("warnings"), f"The direction from {source}: "

@@ -12,6 +12,7 @@ import inspect
 import os
 import random
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
@@ -90,7 +91,9 @@ def test_all_commands_and_kinds_are_there() -> None:
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def places(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """A folder with one of everything that is no file to read."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
@@ -100,13 +103,8 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe")
     place = tmp_path / "deep"
     place.mkdir()
-    descriptor = os.open(place, os.O_RDONLY)
-    for _ in range(1500):  # A path of so many folders is too long to be made at once.
-        os.mkdir("d", dir_fd=descriptor)
-        below = os.open("d", os.O_RDONLY, dir_fd=descriptor)
-        os.close(descriptor)
-        descriptor = below
-    os.close(descriptor)
+    if request.node.callspec.params["case"].value == "deep":
+        nest(place, 1500)
     monkeypatch.setenv("POLYREFUSE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("POLYREFUSE_OFFLINE", "1")
 
@@ -115,6 +113,20 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("make", "make_weakened"):
         monkeypatch.setattr(makers, name, stop)
+    yield
+    # pytest removes a folder by recursion, which does not reach the last of these.
+    subprocess.run(["rm", "-rf", place], check=True)
+
+
+def nest(place: Path, depth: int) -> None:
+    """Make folders within folders, more than one path can name."""
+    descriptor = os.open(place, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=descriptor)
+        below = os.open("d", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = below
+    os.close(descriptor)
 
 
 @pytest.fixture

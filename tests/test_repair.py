@@ -83,7 +83,7 @@ def answered(dataset: str, replies: dict[str, list[str]]) -> Reading:
         )
         for language, answers in replies.items()
     ]
-    run = Run("x/1", Path("x"), 1.0, WEAKENED, "", "mcd", "", tuple(cells), {}, {})
+    run = Run("x/1", "x", 1.0, WEAKENED, WEAKENED, "", "mcd", "", tuple(cells), {}, {})
     return Reading((run,), (), ())
 
 

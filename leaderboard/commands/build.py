@@ -21,6 +21,15 @@ Output = Annotated[
     typer.Option("--output", help="Folder of the pages: a new one, or an older leaderboard's."),
 ]
 
+ModelNames = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="What models are called that would have the same name: a JSON object of paths and "
+        "names.",
+    ),
+]
+
 
 def build(
     results: Annotated[
@@ -34,11 +43,13 @@ def build(
             help="Write the answers, harmful ones too, into samples.jsonl beside the pages.",
         ),
     ] = False,
+    model_names: ModelNames = None,
     as_json: Json = False,
 ) -> None:
     """Write a leaderboard of results: HTML, Markdown, LaTeX, CSV, JSON, and pictures."""
     from polyrefuse_leaderboard import model_rows, rates, site, transfers, warnings
     from polyrefuse_leaderboard.contents import Contents
+    from polyrefuse_leaderboard.reading.model_names import hide_paths, read_names, refuse_same
     from polyrefuse_leaderboard.reading.results import read
 
     # Everything that is read is kept until the end: looking for garbage would double the time.
@@ -47,8 +58,10 @@ def build(
     site.require_writable(output)
     # A folder of a transfer report lacks no results, unless nothing else was named.
     others = [path for path in results if not transfers.is_report(path)]
-    reading = read(others or results, include_samples=include_samples)
-    matrices, unusable = transfers.read_transfers(results)
+    names = read_names(model_names) if model_names else {}
+    reading = read(others or results, include_samples=include_samples, names=names)
+    matrices, unusable = transfers.read_transfers(results, names)
+    refuse_same(((one.given, ""), (one.model, "")) for one in (*reading.runs, *matrices))
     records = rates.records(reading)
     if include_samples:
         print(
@@ -62,7 +75,7 @@ def build(
         rows=model_rows.rows(records, reading),
         transfers=matrices,
         warnings=warnings.collect(reading, records, matrices),
-        problems=(*reading.problems, *unusable),
+        problems=(*reading.problems, *(hide_paths(one, names) for one in unusable)),
         notes=reading.notes,
         samples=_samples(reading) if include_samples else None,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from polyrefuse_leaderboard.commands.build import ModelNames
 from polyrefuse_leaderboard.gate.thresholds import ALPHA, TOLERANCE
 
 from polyrefuse_shared.errors import UserError
@@ -55,17 +56,20 @@ def check(
             metavar="FILE", envvar="GITHUB_STEP_SUMMARY", help="Add Markdown to the file as well."
         ),
     ] = None,
+    model_names: ModelNames = None,
     as_json: Json = False,
 ) -> None:
     """Hold results to a baseline: 0 where nothing got worse, 1 where something did, 2 on misuse."""
     from polyrefuse_leaderboard.gate import comparison, reports
     from polyrefuse_leaderboard.gate.baseline import make_baseline, read_baseline, write_baseline
+    from polyrefuse_leaderboard.reading.model_names import read_names
     from polyrefuse_leaderboard.reading.results import read
 
     from polyrefuse_shared.writing import append, write_whole
 
+    names = read_names(model_names) if model_names else {}
     if update:
-        reading = read(results)
+        reading = read(results, names=names)
         if reading.problems:
             raise Unusable(f"no baseline of results with problems: {' '.join(reading.problems)}")
         runs = comparison.choose_runs(reading, model=model, condition=condition)
@@ -92,7 +96,12 @@ def check(
     # The baseline first: a wrong name ends the command before many results are read.
     before = read_baseline(baseline)
     outcome = comparison.check(
-        before, read(results), model=model, condition=condition, alpha=alpha, tolerance=tolerance
+        before,
+        read(results, names=names),
+        model=model,
+        condition=condition,
+        alpha=alpha,
+        tolerance=tolerance,
     )
     if junit:
         write_whole(junit, reports.junit(outcome))

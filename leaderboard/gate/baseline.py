@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polyrefuse_leaderboard.reading.model_names import shown
+
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.writing import write_whole
 from polyrefuse_tasks.metrics import BESIDE, held
@@ -159,7 +161,8 @@ def read_baseline(path: Path) -> Baseline:
     if len(set(keys)) < len(keys):
         raise _bad(path, "has a cell twice")
     return Baseline(
-        model=document["model"],
+        # Earlier versions kept the whole path.
+        model=shown(document["model"], {}),
         condition=document["condition"],
         runs=tuple(document["runs"]),
         versions=document["versions"],

@@ -151,7 +151,7 @@ def choose_runs(
             "the results are of several models or conditions; choose by --model and --condition "
             f"one of: {_choices(chosen)}."
         )
-    paths = {(run.revision, run.intervention): str(run.path) for run in chosen}
+    paths = {(run.revision, run.intervention): run.file for run in chosen}
     if len(paths) > 1:
         raise BadChoice(
             f"the results of {chosen[0].model}, {chosen[0].condition}, are of several revisions "

@@ -38,6 +38,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         help="folder that lm_eval wrote into; may be given several times",
     )
+    group.addoption(
+        "--polyrefuse-model-names",
+        metavar="FILE",
+        help="what models are called that would have the same name; a JSON object",
+    )
     for name, text in OPTIONS.items():
         kind = float if name in ("alpha", "tolerance") else str
         group.addoption(f"--polyrefuse-{name}", type=kind, help=text)
@@ -134,10 +139,12 @@ def _outcome(config: pytest.Config, baseline: str, results: list[str]) -> Outcom
 
     from polyrefuse_leaderboard.gate.baseline import read_baseline
     from polyrefuse_leaderboard.gate.comparison import check
+    from polyrefuse_leaderboard.reading.model_names import read_names
     from polyrefuse_leaderboard.reading.results import read
 
     from polyrefuse_shared.errors import UserError
 
+    named = config.getoption("--polyrefuse-model-names")
     given = {name: config.getoption(f"--polyrefuse-{name}") for name in OPTIONS}
     chosen = {name: value for name, value in given.items() if value is not None}
     # Relative to where pytest was called, as its other paths are.
@@ -145,7 +152,10 @@ def _outcome(config: pytest.Config, baseline: str, results: list[str]) -> Outcom
     try:
         return check(
             read_baseline(folder / Path(baseline)),
-            read([folder / Path(path) for path in results]),
+            read(
+                [folder / Path(path) for path in results],
+                names=read_names(folder / Path(named)) if named else {},
+            ),
             **chosen,
         )
     except UserError as error:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from polyrefuse_leaderboard.reading.documents import printable
-
 if TYPE_CHECKING:
     from polyrefuse_leaderboard.reading.runs import Cell, Run
 
@@ -26,7 +24,7 @@ def newest(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
             run.condition,
             run.intervention,
             run.date,
-            str(run.path),
+            run.file,
         ),
     )
     # Of each kind of cell the best so far, as its run's place and its own place there.
@@ -52,8 +50,8 @@ def newest(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     ]
     lost = Counter((loser, best[key][0]) for loser, key in beaten)
     notes = [
-        f"{count} of the tasks of {printable(ordered[loser].path)} left out: "
-        f"{printable(ordered[winner].path)} {_reason(ordered, loser, winner)}."
+        f"{count} of the tasks of {ordered[loser].file} left out: "
+        f"{ordered[winner].file} {_reason(ordered, loser, winner)}."
         for (loser, winner), count in lost.items()
     ]
     return [run for run in remaining if run.cells], notes

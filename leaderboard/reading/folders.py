@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +13,48 @@ from polyrefuse_leaderboard.reading.documents import printable
 
 from polyrefuse_shared.lm_eval_internals import date_of, is_results_file, is_samples_file
 
+_WHOLE_PATH = re.compile(r"(~|[A-Za-z])?__")
+
 
 @dataclass(frozen=True, slots=True)
 class ResultsFile:
-    """A results file, its name for messages, its date, and the names of the files beside it."""
+    """A results file.
+
+    Attributes:
+        path: where it is.
+        name: what it is called in messages, as `shown_path`.
+        date_id: its date, as lm-eval writes it into names.
+        beside: names of the files in its folder.
+    """
 
     path: Path
     name: str
     date_id: str
     beside: frozenset[str]
+
+
+def shown_path(file: Path, root: Path) -> str:
+    """What a file that was found in a folder is called in messages, which may be published.
+
+    Args:
+        root: what the user named: a folder that it is below, the file itself, or one beside it.
+
+    Returns:
+        From the folder's own name on where the user named it by its place on the disk, otherwise
+        the path as it is.
+    """
+    if not root.is_absolute() and ".." not in root.parts:
+        shown = file
+    elif file.is_relative_to(root):
+        shown = Path(root.name, file.relative_to(root))
+    else:
+        shown = Path(file.name)
+    return printable(Path(*map(shown_folder, shown.parts)))
+
+
+def shown_folder(name: str) -> str:
+    """The last part of what lm-eval made of a whole path, when it named a folder after a model."""
+    return name.rpartition("__")[2] if _WHOLE_PATH.match(name) else name
 
 
 def find_results(paths: Sequence[Path], problems: list[str]) -> Iterator[ResultsFile]:
@@ -36,7 +70,9 @@ def find_results(paths: Sequence[Path], problems: list[str]) -> Iterator[Results
         # Not Path's own: they raise where a name is too long, or a folder above is locked.
         is_file = os.path.isfile(path)
         if not is_file and not os.path.isdir(path):
-            problems.append(f"{printable(path)} does not exist; name a results file or a folder.")
+            problems.append(
+                f"{shown_path(path, path)} does not exist; name a results file or a folder."
+            )
             continue
         locked: list[OSError] = []
         walked = os.walk(path.parent if is_file else path, onerror=locked.append)
@@ -49,9 +85,10 @@ def find_results(paths: Sequence[Path], problems: list[str]) -> Iterator[Results
                 if is_samples_file(name):
                     empty = False
                     if date_of(name) not in dates:
+                        shown = shown_path(Path(folder, name), path)
                         problems.append(
-                            f"{printable(Path(folder, name))} has no results file of its date "
-                            "beside it; put the two into one folder."
+                            f"{shown} has no results file of its date beside it; put the two into "
+                            "one folder."
                         )
                 elif is_results_file(name) or is_file:
                     empty = False
@@ -59,13 +96,13 @@ def find_results(paths: Sequence[Path], problems: list[str]) -> Iterator[Results
                     if real not in seen:
                         seen.add(real)
                         file = Path(folder, name)
-                        yield ResultsFile(file, printable(file), date_of(name), beside)
+                        yield ResultsFile(file, shown_path(file, path), date_of(name), beside)
         problems += [
-            f"{printable(error.filename)} cannot be read ({error.strerror}); allow it or move it "
-            "away."
+            f"{shown_path(Path(error.filename), path)} cannot be read ({error.strerror}); allow it "
+            "or move it away."
             for error in locked
         ]
         if empty and not locked:
             problems.append(
-                f"{printable(path)} holds no results_*.json; name what --output_path named."
+                f"{shown_path(path, path)} holds no results_*.json; name what --output_path named."
             )

@@ -26,6 +26,7 @@ from polyrefuse_leaderboard.reading.documents import (
 )
 from polyrefuse_leaderboard.reading.duplicates import newest
 from polyrefuse_leaderboard.reading.folders import ResultsFile, find_results
+from polyrefuse_leaderboard.reading.model_names import Names, hide_paths, name_models
 from polyrefuse_leaderboard.reading.requests import effective
 from polyrefuse_leaderboard.reading.runs import Cell, Reading, Run
 from polyrefuse_leaderboard.reading.samples import Asked, read_samples
@@ -51,15 +52,19 @@ class NoResults(UserError):
     """Nothing that could be used."""
 
 
-def read(paths: Sequence[Path], *, include_samples: bool = False) -> Reading:
+def read(
+    paths: Sequence[Path], *, include_samples: bool = False, names: Names | None = None
+) -> Reading:
     """Every results file in or below the paths, and the samples files beside them.
 
     Args:
         paths: files, or folders of which every subfolder is read.
         include_samples: keep the answers' text.
+        names: what models are called, as `model_names.read_names` returns it.
 
     Raises:
         NoResults: nothing could be used.
+        SameName: two models would be called the same.
     """
     runs: list[Run] = []
     problems: list[str] = []
@@ -80,7 +85,10 @@ def read(paths: Sequence[Path], *, include_samples: bool = False) -> Reading:
         if more > 0:
             first.append(f"And {more} more files or tasks cannot be used.")
         raise NoResults(" ".join(first) or "No results; name folders that hold some.")
-    kept, left_out = newest(runs)
+    kept, left_out = newest(name_models(runs, names or {}))
+    # A sentence may quote what a file holds.
+    said = ([hide_paths(one, names or {}) for one in each] for each in (problems, notes, left_out))
+    problems, notes, left_out = said
     return Reading(tuple(kept), tuple(problems), (*notes, *left_out))
 
 
@@ -109,11 +117,13 @@ def _run(file: ResultsFile, include_samples: bool, problems: list[str]) -> Run:
             cells.append(_cell(file, document, task, arguments, include_samples))
         except BadResults as error:
             faults[printable(task)] = str(error)
+    model = identity.model(document, arguments, where)
     run = Run(
         run=printable(f"{file.path.absolute().parent.name}/{file.date_id}"),
-        path=file.path,
+        file=file.name,
         date=float(date),
-        model=identity.model(document, arguments, where),
+        given=model,
+        model=model,
         revision=identity.revision(document, arguments, where),
         condition=condition,
         intervention=intervention,
@@ -228,7 +238,7 @@ def _cell(
     if name not in file.beside:
         return cell
     settings = effective(config["generation_kwargs"])
-    return _checked(cell, file.path.with_name(name), where, settings, include_samples)
+    return _checked(cell, file, name, where, settings, include_samples)
 
 
 def _limited(document: Mapping[str, Any], task: str) -> tuple[str, ...]:
@@ -302,7 +312,12 @@ def _shared(pairs: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
 
 
 def _checked(
-    cell: Cell, samples: Path, where: str, settings: Mapping[str, Any], include_samples: bool
+    cell: Cell,
+    file: ResultsFile,
+    name: str,
+    where: str,
+    settings: Mapping[str, Any],
+    include_samples: bool,
 ) -> Cell:
     """A cell with its samples, and its rates as they say.
 
@@ -311,12 +326,14 @@ def _checked(
     """
     on_refusal = any(METRICS[metric].measured_by == "refusal" for metric in cell.rates)
     asked = Asked(cell.language, cell.judge, cell.harmful, on_refusal)
-    logged = read_samples(samples, asked, settings, include_samples=include_samples)
+    shown = str(Path(file.name).with_name(name))
+    logged = read_samples(
+        file.path.with_name(name), shown, asked, settings, include_samples=include_samples
+    )
     responses = logged.responses
     if len(responses) != cell.n:
         raise BadResults(
-            f"{where} has n = {cell.n}, but {printable(samples)} has {len(responses)} "
-            f"prompts; {AGAIN}"
+            f"{where} has n = {cell.n}, but {shown} has {len(responses)} prompts; {AGAIN}"
         )
     recomputed = {
         metric: fmean(response.values[metric] for response in responses)
@@ -326,7 +343,7 @@ def _checked(
         claimed = cell.rates.get(metric, value)
         if abs(claimed - value) > ROUNDING:
             raise BadResults(
-                f"{where}: {metric} is {claimed:.6g}, but the labels in {printable(samples)} give "
+                f"{where}: {metric} is {claimed:.6g}, but the labels in {shown} give "
                 f"{value:.6g}; {AGAIN}"
             )
     every = dict(cell.rates) | recomputed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 
@@ -62,9 +61,11 @@ class Run:
 
     Attributes:
         run: its folder's name and its date, as `polyrefuse-organism/2026-11-21T08-06-19.200776`.
-        path: of the file.
+        file: what the file is called in messages.
         date: when it began, in seconds since 1970.
-        model: its name on the hub, the path of a folder, or what an API calls it.
+        given: the model's name on the hub, the path of a folder, or what an API calls it; not to be
+            published.
+        model: what it is called, as `model_names.shown`.
         revision: of its weights, and what changes them (`WEIGHTS`).
         condition: what was done to it.
         intervention: checksum of what was done with its settings, 16 hex digits; "" for nothing.
@@ -76,8 +77,9 @@ class Run:
     """
 
     run: str
-    path: Path
+    file: str
     date: float
+    given: str
     model: str
     revision: str
     condition: str

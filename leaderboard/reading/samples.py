@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from polyrefuse_leaderboard.reading.documents import AGAIN, BadResults, parse, part, printable, text
+from polyrefuse_leaderboard.reading.documents import AGAIN, BadResults, parse, part, text
 from polyrefuse_leaderboard.reading.requests import difference, lacks_prompt
 from polyrefuse_leaderboard.reading.runs import Response
 
@@ -64,12 +64,13 @@ class Samples:
 
 
 def read_samples(
-    samples: Path, asked: Asked, settings: Mapping[str, Any], *, include_samples: bool
+    samples: Path, name: str, asked: Asked, settings: Mapping[str, Any], *, include_samples: bool
 ) -> Samples:
     """A samples file, its requests held to the settings of its task.
 
     Args:
         samples: the file; blank lines and lines of other filters are skipped.
+        name: what it is called in messages.
         asked: what each line has to say too.
         settings: `effective` generation settings, as the results say.
         include_samples: keep the answers' text.
@@ -80,7 +81,7 @@ def read_samples(
     responses: list[Response] = []
     not_refused: list[list[str]] = []
     without_prompt = 0
-    for where, sample in _lines(samples):
+    for where, sample in _lines(samples, name):
         other = difference(sample, settings)
         if other:
             raise BadResults(
@@ -103,7 +104,7 @@ def read_samples(
     return Samples(tuple(responses), tuple(filter(None, warnings)))
 
 
-def _lines(samples: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _lines(samples: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each line with its place, for messages.
 
     Raises:
@@ -115,7 +116,7 @@ def _lines(samples: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue
-                where = f"{printable(samples)}, line {number}"
+                where = f"{name}, line {number}"
                 sample = parse(line, where)
                 if sample.get("filter", DEFAULT_FILTER) != DEFAULT_FILTER:
                     continue
@@ -125,9 +126,7 @@ def _lines(samples: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 seen.add(str(prompt))
                 yield where, sample
     except OSError as error:
-        raise BadResults(
-            f"{printable(samples)} cannot be read ({error.strerror}); {AGAIN}"
-        ) from None
+        raise BadResults(f"{name} cannot be read ({error.strerror}); {AGAIN}") from None
 
 
 def _response(

@@ -19,6 +19,7 @@ MARKUP = "<b>&</b> $\\frac{1} \"']]> $5 _x"
 TEXT = "{http://www.w3.org/2000/svg}text"
 
 TRANSFER = Transfer(
+    given=MARKUP,
     model=MARKUP,
     dataset="toyrefuse",
     judge="native",

@@ -195,7 +195,7 @@ class TestTransfers:
     def test_a_baseline_without_refusals(self, tmp_path: Path) -> None:
         (one,) = self.warned(tmp_path, n=100, refused=2)
         assert (one.condition, one.datasets, one.languages) == ("ablation", ("toyrefuse",), ("yo",))
-        assert one.runs == (str(tmp_path / "transfer.json"),)
+        assert one.runs == (f"{tmp_path.name}/transfer.json",)
         assert one.text == (
             "The baseline refuses 2.0% of 100 harmful prompts (95% interval 0.6 to 7.0): there is "
             "no refusal to ablate, and rates under ablation do not tell what refusals prevent."
