@@ -79,7 +79,8 @@ _HEADING = re.compile(
 
 _ANNOUNCEMENT = re.compile(
     # Behind the last of such marks, so that a line of them is read once.
-    r"(?:^\W*|[:：–—-](?:(?![:：–—-])\W)*)(?:why|how|the day|warum|weshalb|wieso|wie|pourquoi|comment|por qué|cómo"
+    r"(?:^\W*|[:：–—-](?:(?![:：–—-])\W)*)"
+    r"(?:why|how|the day|warum|weshalb|wieso|wie|pourquoi|comment|por qué|cómo"
     r"|perché|come|waarom|hoe|dlaczego|jak|почему|как|لماذا|كيف|tại sao|vì sao|কেন|kwa nini|jinsi"
     r"|kenapa|ngapa|hvorfor|hvordan|γιατί|πώς|cén fáth|conas|kí ló dé)\b"
     r"|なぜ|理由|わけ|为什么|為什麼|为何|原因|왜|이유|까닭|ทำไม|เหตุใด|เหตุผล",

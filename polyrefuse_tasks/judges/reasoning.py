@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import accumulate
@@ -476,10 +476,9 @@ def _opens_final_channel(response: str) -> bool:
 
 
 def _harmony_answer(response: str) -> str | None:
-    last = None
-    for last in _HARMONY_FINAL.finditer(response):
-        pass
-    if last is None:
+    last = deque(_HARMONY_FINAL.finditer(response), maxlen=1)
+    if not last:
         return None
-    end = _HARMONY_TOKEN.search(response, last.end())
-    return response[last.end() : end.start() if end else None]
+    begin = last[0].end()
+    end = _HARMONY_TOKEN.search(response, begin)
+    return response[begin : end.start() if end else None]
