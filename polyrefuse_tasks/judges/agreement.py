@@ -20,6 +20,10 @@ Verdict = bool | Label
 of the four labels it has."""
 
 
+AT_MOST = 2**26
+"""Bytes of a line: a device that never ends has no lines. A pipe may be read, and has no length."""
+
+
 class BadLabels(UserError):
     """A file of labelled responses that cannot be used."""
 
@@ -101,13 +105,18 @@ def read_rows(path: str | Path) -> Iterator[Row]:
 
     Raises:
         BadLabels: the file cannot be read, has no rows, or has a line that is no such row; the
-            sentence names the line, from 1.
+            sentence names the line, from 1. A line of more than `AT_MOST` bytes is none.
     """
     empty = True
     try:
         # Bytes, because text would lose the number of a line that is not UTF-8.
         with open(path, "rb") as lines:
-            for number, line in enumerate(lines, 1):
+            for number, line in enumerate(iter(lambda: lines.readline(AT_MOST + 1), b""), 1):
+                if len(line) > AT_MOST:
+                    raise BadLabels(
+                        f"{path}, line {number} has more than {AT_MOST // 2**20} MiB; name a JSONL "
+                        "file of labelled responses."
+                    )
                 if line.strip():
                     empty = False
                     yield _row(line, f"{path}, line {number}")

@@ -3,7 +3,7 @@
 import html
 import json
 import re
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -57,10 +57,13 @@ _DRESSED = re.compile(r"\s*(?:<|```|~~~|\{|\[|>|[-*+•·]\s|\d{1,2}[.)]\s)")
 _FENCE = re.compile(r"\s*(?:```|~~~)[\w+-]*[ \t]*\r?\n?")
 _TAG = re.compile(r"</?[a-zA-Z!?][^<>]{0,200}>")
 _ENTITY = re.compile(r"&(?:#\d{1,6}|#x[0-9a-fA-F]{1,5}|[a-zA-Z]{2,8});")
+_MARKS = 100
+"""Marks of quotations and list items before a line; hardly a line has three."""
+
 _NO_CHARACTER = re.compile(r"&#\d{50,};?")
 """What `html.unescape` would take thousands of digits of for a number, and Python does not read."""
 
-_LINE_MARKS = re.compile(r"\s*(?:(?:[>\-*+•·]|\d{1,2}[.)])[ \t>]+)+")
+_LINE_MARKS = re.compile(rf"\s*(?:(?:[>\-*+•·]|\d{{1,2}}[.)])[ \t>]+){{1,{_MARKS}}}")
 _SENTENCE_END = re.compile(r"[!?。।؟！？]+|\.+(?!\w)|\n")
 SAYS_SOMETHING = 4
 """Characters before the end of a sentence that is one."""
@@ -69,7 +72,7 @@ _LAYERS = 5
 """Around an answer: a label in a quotation in a tag is three."""
 
 _HEADING = re.compile(
-    r"\s*(?:[>\-+•][ \t]+)*"
+    rf"\s*(?:[>\-+•][ \t]+){{0,{_MARKS}}}"
     # A line of its own,
     r"(?:#{1,6}[ \t]+(?![ \t])(?P<heading>[^\n]*\S)[ \t]*(?:\n|$)"
     r"|(?P<mark>\*\*\*?|__)(?P<bold>[^\n]{1,400}?)(?P=mark)[ \t]*(?:\n|$)"
@@ -177,20 +180,29 @@ def _first_step(text: str) -> int | None:
     The second has the same word, or none where the first has none. Each number is looked at once:
     of the first steps with a word, the earliest that still reaches the second one is in front.
     """
-    begun: dict[str, deque[_Step]] = defaultdict(deque)
+    begun: dict[str, deque[_Step]] = {}
     found: _Step | None = None
     for number in _STEP.finditer(text):
-        if found and number.start() - _LONGEST_BEFORE > found.reaches:
+        behind = number.start() - _LONGEST_BEFORE
+        if found and found.reaches < behind:
             break
+        if len(begun) > _BETWEEN_STEPS[1]:
+            # Nearly all of these are too far behind.
+            begun = {
+                word: steps
+                for word, steps in begun.items()
+                if steps and steps[-1].reaches >= behind
+            }
         is_first = text[number.start()] == "1"
         for step in _steps(text, number):
-            reaching = begun[step.word]
-            if is_first:
-                reaching.append(step)
-                continue
+            reaching = begun.get(step.word)
             while reaching and reaching[0].reaches < step.start:
                 reaching.popleft()
-            if reaching and reaching[0].begins <= step.start:
+            if is_first and reaching:
+                reaching.append(step)
+            elif is_first:
+                begun[step.word] = deque([step])
+            elif reaching and reaching[0].begins <= step.start:
                 found = min(found or reaching[0], reaching[0])
     return found and found.start
 

@@ -64,7 +64,7 @@ _ANSWER = frozenset({"answer", "output", "response", "final", "solution", "text"
 # Every mark costs no more than its own length. White space before the name is matched in one way.
 # What reads as an attribute may hold the beginning of another mark ("<a b=[think c=[think d="), so
 # that without a bound on attributes every one of these would be read to the text's end.
-_ATTRIBUTES = 16
+_ATTRIBUTES = 8
 _TAG = re.compile(
     r"(?:<[|｜]?|◁|\[(?=/?think))(?P<gap>\s*)(?:(?P<slash>/)\s*)?(?P<label>[a-z][\w:.-]*)"
     r"(?:\s+[\w:-]+\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s\"'<>]+))"
@@ -112,7 +112,7 @@ _NEVER_BY_THE_PROMPT = {_PROSE, "open-webui"}
 
 _PROSE_HINT = re.compile(r"[mM][yY] (?i:thought process:)")
 
-_ROLE = re.compile(r"(?:\s+|<s>|<bos>|<\|[\w-]+\|>|(?:assistant|model)\b:?)*", re.IGNORECASE)
+_ROLE = re.compile(r"(?:\s+|<s>|<bos>|<\|[\w-]+\|>|(?:assistant|model)\b:?){0,100}", re.IGNORECASE)
 """What may stand before the first mark: white space, and a turn's own marks."""
 
 _CODE = re.compile(r"(?P<fence>```|~~~).*?(?P=fence)|(?P<tick>``?)[^`\n]+?(?P=tick)", re.DOTALL)
