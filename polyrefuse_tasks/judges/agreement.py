@@ -21,6 +21,10 @@ Verdict = bool | Label
 of the four labels it has."""
 
 
+AT_MOST = 2**26
+"""Bytes of a line, at most."""
+
+
 class BadLabels(UserError):
     """A file of labelled responses that cannot be used."""
 
@@ -97,7 +101,7 @@ class Comparison:
     pooled: Agreement
 
 
-AT_MOST = 2**30
+FILE_AT_MOST = 2**32
 """Bytes of a file of labelled responses, at most."""
 
 
@@ -106,13 +110,18 @@ def read_rows(path: str | Path) -> Iterator[Row]:
 
     Raises:
         BadLabels: the file cannot be read, has no rows, or has a line that is no such row; the
-            sentence names the line, from 1.
+            sentence names the line, from 1. A line of more than `AT_MOST` bytes is none.
     """
     empty = True
     try:
         # Bytes, because text would lose the number of a line that is not UTF-8.
-        with regular_file(Path(path), AT_MOST) as lines:
-            for number, line in enumerate(lines, 1):
+        with regular_file(Path(path), FILE_AT_MOST) as lines:
+            for number, line in enumerate(iter(lambda: lines.readline(AT_MOST + 1), b""), 1):
+                if len(line) > AT_MOST:
+                    raise BadLabels(
+                        f"{path}, line {number} has more than {AT_MOST // 2**20} MiB; name a JSONL "
+                        "file of labelled responses."
+                    )
                 if line.strip():
                     empty = False
                     yield _row(line, f"{path}, line {number}")

@@ -30,8 +30,19 @@ _UNREADABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ue000-\uf8ff\uff
 _LETTER = re.compile(r"[^\W\d_]")
 # "42", "3.14", "12:30" answer a question in every language.
 _NUMBER = re.compile(r"[\s\d.,:;/%+=()$€-]{0,20}\d[\s\d.,:;/%+=()$€-]{0,20}")
-_ONE_UNIT = re.compile(r"(.{1,40}?)\1{3,}(.{0,39})", re.DOTALL)
+LONGEST_UNIT = 40
+"""Characters of a piece that is all that a text repeats. What stands behind the last one is
+shorter: a piece that was begun, or a few words."""
+
+FEWEST_UNITS = 4
+"""Of which a text is a loop."""
+
 _PROBES = 8
+_MANY = 5_000
+"""Characters from which on the first occurrence of a piece is not looked for by reading the text
+again, which is faster in short texts alone."""
+_AT_ONCE = 1 << 16
+"""N-grams that are collected before it is looked whether they settle the matter."""
 
 
 def unreadable(text: str) -> str | None:
@@ -52,8 +63,7 @@ def unreadable(text: str) -> str | None:
 
 def loop(text: str) -> str | None:
     """How a text, stripped of white space, runs in circles; None where it does not."""
-    # A unit that comes four times brings the first three characters back within 40.
-    if text[:3] in text[1:43] and (repeats := _ONE_UNIT.fullmatch(text)) and _is_all(repeats):
+    if _is_one_unit_repeated(text):
         return "loops: one piece repeated"
     if _may_loop(text) and not _is_mostly_new(text):
         share = repeated_share(text)
@@ -62,10 +72,25 @@ def loop(text: str) -> str | None:
     return None
 
 
-def _is_all(repetition: re.Match[str]) -> bool:
-    # A line of dashes or the marks of a heading may stand before an answer.
-    unit, rest = repetition.groups()
-    return bool(_LETTER.search(unit)) or not _LETTER.search(rest)
+def _is_one_unit_repeated(text: str) -> bool:
+    # A unit that comes again brings the first three characters back.
+    if text[:3] not in text[1 : LONGEST_UNIT + 3]:
+        return False
+    for length in range(1, LONGEST_UNIT + 1):
+        # What repeats a unit is equal to itself behind the first one.
+        fewest = max(FEWEST_UNITS, -(-(len(text) - LONGEST_UNIT + 1) // length))
+        end = fewest * length
+        if (
+            end <= len(text)
+            and text.startswith(text[length : 2 * length])
+            and (text[length:end] == text[: end - length])
+        ):
+            unit = text[:length]
+            while text.startswith(unit, end):
+                end += length
+            # A line of dashes or the marks of a heading may stand before an answer.
+            return bool(_LETTER.search(unit)) or not _LETTER.search(text, end)
+    return False
 
 
 def repeated_share(text: str) -> float:
@@ -89,15 +114,32 @@ def _is_mostly_new(text: str) -> bool:
 
     Refusals that say their formula three times get as far as this. Where half an n-gram stands for
     the first time, so do all the n-grams around it, so that one look settles seven: a quarter of
-    the time that collecting all n-grams takes.
+    the time that collecting all n-grams takes. Each look may read all of the text, so that in long
+    texts the n-grams are collected, as far as it takes.
     """
+    n = len(text) - NGRAM + 1
+    if n >= _MANY:
+        return _has_many_ngrams(text, n)
     half = NGRAM // 2
     around = NGRAM - half + 1
-    n = len(text) - NGRAM + 1
     new = 0
     for i in range(NGRAM - half, n, around):
         if text.find(text[i : i + half]) == i:
             new += around
             if 1 - new / n < REPEATED_SHARE:
                 return True
+    return False
+
+
+def _has_many_ngrams(text: str, n: int) -> bool:
+    """Whether so many of the text's n-grams are different that it does not loop.
+
+    Args:
+        n: how many n-grams it has.
+    """
+    seen = set[str]()
+    for begin in range(0, n, _AT_ONCE):
+        seen.update(text[i : i + NGRAM] for i in range(begin, min(begin + _AT_ONCE, n)))
+        if 1 - len(seen) / n < REPEATED_SHARE:
+            return True
     return False

@@ -29,12 +29,14 @@ patterns can match. Those are tried only at places with the characters that they
 from __future__ import annotations
 
 import re
+import reprlib
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
+from math import prod
 
 _GROUP = re.compile(r"\(([^()]*\|[^()]*)\)")
 _TOKEN = re.compile(r" \.\.\. | ~ |\{([^{}]*)\}|\*")
@@ -48,6 +50,9 @@ _NOT_BEFORE_LETTER = rf"(?![\w{_MARKS}])"
 _WORD = re.compile(rf"[\w'{_MARKS}]+")
 _EDGE, _OPEN = "|", "*"
 _OR_NOTHING = " or nothing"
+_WAYS_OF_A_REST = 20
+"""Letters that a long word may have behind the first ones."""
+
 _FINALS = dict(zip("ᄀᄂᄃᄅᄆᄇᄉᄋ", (1, 4, 7, 8, 16, 17, 19, 21), strict=True))
 """Korean consonants as NFKC leaves them when they stand alone, and their number at a syllable's
 end (Unicode 15.0, section 3.12)."""
@@ -55,9 +60,23 @@ end (Unicode 15.0, section 3.12)."""
 SHORT_SENTENCE = 25
 """A first sentence of fewer characters only opens the answer ("Hi there!"), and the next counts."""
 
-
 FIRST = 3
 """Characters that mark the places where a pattern may match."""
+
+
+MOST_WAYS = 100_000
+"""Ways in which a pattern may match at one place, its gaps apart; patterns of the bundled files
+have up to 5,445. A search in which the last word is missing may try them all."""
+
+MOST_GAPS = 6
+"""Gaps in a pattern, those of its lists included; patterns of the bundled files have up to 3."""
+
+DEEPEST = 12
+"""Lists within lists; patterns of the bundled files have up to 4."""
+
+MOST_WRITTEN = 2_000_000
+"""Characters of all regular expressions of a phrase file; those of a bundled file have up to
+214,000. A list stands in every pattern that names it."""
 
 
 class BadPattern(Exception):
@@ -209,6 +228,17 @@ class _Piece:
     begins_apart: bool = False
     """Whether what stands before it is at the end of a word."""
     optional: bool = False
+    ways: int = 1
+    """In how many ways it may match at one place, at most: where what follows it is not there, a
+    search tries them all."""
+    gaps: int = 0
+    """How many gaps it has, at most."""
+    text: str | None = None
+    """All that it matches; None where that is more than one text."""
+    is_rest: bool = False
+    """Whether it is the rest of a word alone."""
+    depth: int = 0
+    """How many lists within lists it is made of."""
 
 
 class Compiler:
@@ -224,6 +254,7 @@ class Compiler:
         self._spaces = spaces
         self._lists: dict[str, _Piece] = {}
         self._gaps = self._gaps_up_to("")
+        self._written = 0
 
     def _gaps_up_to(self, clause: str) -> dict[str, str]:
         if self._spaces:
@@ -274,6 +305,7 @@ class Compiler:
         for i, ((needs, at_start), pieces) in enumerate(alike.items()):
             any_of = f"(?:{'|'.join(piece.regex for piece in pieces)})"
             whole = rf"\W*{lead}({any_of})" if at_start else before + any_of
+            self._write(patterns, len(whole))
             first = _any_needs(piece.first for piece in pieces)
             groups.append(_Group(whole, at_start, self._at(first)))
             for need in needs:
@@ -327,15 +359,35 @@ class Compiler:
     def _any_of(self, entries: Sequence[str]) -> _Piece:
         pieces = [self._compile(entry) for entry in entries]
         if not pieces or not all(piece.regex for piece in pieces):
-            raise BadPattern(f"{list(entries)!r}, which has nothing in it or an empty entry")
-        return _Piece(
+            raise BadPattern(
+                f"{reprlib.repr(list(entries))}, which has nothing in it or an empty entry"
+            )
+        self._write(entries, sum(len(piece.regex) for piece in pieces))
+        any_of = _Piece(
             f"(?:{'|'.join(piece.regex for piece in pieces)})",
             _any_needs(piece.needs for piece in pieces),
             first=_any_needs(piece.first for piece in pieces),
             letters=min(piece.letters for piece in pieces),
             ends_word=all(piece.ends_word for piece in pieces),
             begins_apart=all(piece.begins_apart for piece in pieces),
+            ways=_ways_of_any(pieces),
+            gaps=max(piece.gaps for piece in pieces),
+            depth=1 + max(piece.depth for piece in pieces),
         )
+        _check(entries, any_of)
+        return any_of
+
+    def _write(self, written: object, characters: int) -> None:
+        """
+        Raises:
+            BadPattern: with so many characters more, what is compiled is too long.
+        """
+        self._written += characters
+        if self._written > MOST_WRITTEN:
+            raise BadPattern(
+                f"{reprlib.repr(written)}, with which the patterns and their lists come to "
+                f"{self._written} characters when each list is written out; at most {MOST_WRITTEN}"
+            )
 
     def _compile(self, pattern: str) -> _Piece:
         # Inner groups first: each becomes a list without a name.
@@ -358,9 +410,10 @@ class Compiler:
                 break
             position = token.end()
             if token[0] in self._gaps:
-                pieces.append(_Piece(self._gaps[token[0]], begins_apart=True))
+                pieces.append(_Piece(self._gaps[token[0]], begins_apart=True, gaps=1))
             elif token[0] == "*":
-                pieces.append(_Piece(rf"[\w{_MARKS}]*", ends_word=False))
+                rest = rf"[\w{_MARKS}]*"
+                pieces.append(_Piece(rest, ends_word=False, ways=_WAYS_OF_A_REST, is_rest=True))
             elif token[1].removeprefix("-") not in self._lists:
                 raise BadPattern(f"{pattern!r}, but no list {token[1]!r} stands above it in words")
             elif token[1].startswith("-"):
@@ -369,10 +422,13 @@ class Compiler:
             else:
                 optional = token[1].endswith(_OR_NOTHING)
                 pieces.append(replace(self._lists[token[1]], optional=optional))
-        return self._in_turn(pieces)
+        self._write(pattern, sum(len(piece.regex) for piece in pieces))
+        piece = self._in_turn(pieces)
+        _check(pattern, piece)
+        return piece
 
     def _literal(self, literal: str) -> Iterator[_Piece]:
-        space = _Piece(" ", begins_apart=True)
+        space = _Piece(" ", begins_apart=True, text=" ")
         if self._spaces and literal.startswith(" "):
             yield space
         for text in re.split(f"([{''.join(_FINALS)}])", self._spell(literal)):
@@ -387,6 +443,7 @@ class Compiler:
                 yield _Piece(
                     re.escape(text),
                     frozenset({need} - {""}),
+                    text=text,
                     first=frozenset({text[:FIRST]}),
                     letters=letters(text),
                     ends_word=not letters(text[-1]),
@@ -414,6 +471,7 @@ class Compiler:
         # A match begins with a piece that may be missing, or with the one after such pieces.
         missing = sum(1 for _ in takewhile(lambda piece: piece.optional, pieces))
         first = _any_needs(piece.first for piece in pieces[: missing + 1])
+        texts = [None if piece.optional else piece.text for piece in pieces]
         return _Piece(
             _join(pieces),
             best,
@@ -422,7 +480,34 @@ class Compiler:
             letters=sum(piece.letters for piece in pieces if not piece.optional),
             ends_word=begins_word,
             begins_apart=bool(pieces) and pieces[0].begins_apart and not pieces[0].optional,
+            ways=prod(_ways_in_turn(pieces)),
+            text="".join(texts) if None not in texts else None,
+            gaps=sum(piece.gaps for piece in pieces),
+            depth=max((piece.depth for piece in pieces), default=0),
         )
+
+
+def shown_count(number: int) -> str:
+    """A number in digits, or the power of ten that it has."""
+    digits = f"{number}"
+    return digits if len(digits) <= 12 else f"10^{len(digits) - 1}"
+
+
+def _check(written: object, piece: _Piece) -> None:
+    """
+    Raises:
+        BadPattern: searching for the piece could take too long.
+    """
+    for number, limit, what in (
+        (piece.ways, MOST_WAYS, "may match in {} ways at one place"),
+        (piece.gaps, MOST_GAPS, "has {} gaps"),
+        (piece.depth, DEEPEST, "has lists within lists, {} deep"),
+    ):
+        if number > limit:
+            count = shown_count(number)
+            raise BadPattern(
+                f"{reprlib.repr(written)}, which {what.format(count)}; at most {limit}"
+            )
 
 
 def letters(text: str) -> int:
@@ -455,6 +540,28 @@ def _any_needs(alternatives: Iterable[frozenset[str]]) -> frozenset[str]:
     """What stands in any of some alternatives; none where one of them tells nothing."""
     needs = list(alternatives)
     return frozenset[str]().union(*needs) if all(needs) else frozenset()
+
+
+def _ways_in_turn(pieces: Sequence[_Piece]) -> Iterator[int]:
+    """In how many ways each of some pieces may match, one after another."""
+    for piece, following in zip(pieces, [*pieces[1:], None], strict=True):
+        # The rest of a word has one end where the word has to end.
+        ends = piece.is_rest and (following is None or following.begins_apart)
+        yield (1 if ends else piece.ways) + piece.optional
+
+
+def _ways_of_any(pieces: Sequence[_Piece]) -> int:
+    """In how many ways some alternatives may match at one place: only those that begin alike do."""
+    anywhere = sum(piece.ways for piece in pieces if not piece.first)
+    by_beginning = Counter[str]()
+    for piece in pieces:
+        for first in {piece.text} if piece.text else piece.first:
+            by_beginning[first] += piece.ways
+    # Where "abc" matches, so may "a", but not "axy".
+    alike = (
+        sum(by_beginning[first[:n]] for n in range(1, len(first) + 1)) for first in by_beginning
+    )
+    return anywhere + max(alike, default=0)
 
 
 def _selectivity(needs: frozenset[str]) -> tuple[int, int]:

@@ -3,17 +3,26 @@
 import html
 import json
 import re
-from typing import Any
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from polyrefuse_tasks.judges.leftovers import SPECIAL_TOKEN
 
 _ITEM = re.compile(r"\n[ \t>]*(?:#{1,6}[ \t]|[-*+•][ \t]|(?:\*\*)?\d{1,3}[.)、])")
 
-_STEPS = re.compile(
-    r"(?<![\w.,])(?:(\w{2,12}) ?|\()?1(?:[.:)：]|\s?[-–—])\s?(?=\D).{3,500}?"
-    r"(?<![\w.,])(?(1)\1 ?|\(?)2(?:[.:)：]|\s?[-–—])\s?(?=\D)",
-    re.DOTALL,
-)
+_STEP = re.compile(r"[12](?:[.:)：]|\s?[-–—])(\s?)(?=\D)")
+"""The number of a first or second step, and its mark."""
+
+_BEFORE_STEP = re.compile(r"(?<![\w.,])")
+_STEP_WORD = re.compile(rf"{_BEFORE_STEP.pattern}(\w{{2,12}}) ?\Z")
+"""The word before such a number: Step 1."""
+
+_LONGEST_BEFORE = 13
+"""Characters of the word and the space."""
+
+_BETWEEN_STEPS = (3, 500)
+"""Characters from the mark of the first step to the second one, at least and at most."""
 
 _LABEL_WORDS = (
     # What chat logs and prompts call the turn that is to come.
@@ -40,12 +49,21 @@ _LABEL_WORDS = (
     "|freagra|cúntóir|nóta|tábhachtach|rabhadh"
     "|ìdáhùn|idahun|èsì|olùrànlọ́wọ́|akiyesi|àkíyèsí|ikilo|ìkìlọ̀"
 )
-_LABEL = re.compile(rf"[\s#>*_\[(~]*(?:{_LABEL_WORDS})[\s*_\])]*[:：][\s*_]*(?=\S)", re.IGNORECASE)
+# What stands before the word is matched in one way: no word begins with such a mark.
+_LABEL = re.compile(
+    rf"(?=([\s#>*_\[(~]*))\1(?:{_LABEL_WORDS})[\s*_\])]*[:：][\s*_]*(?=\S)", re.IGNORECASE
+)
 _DRESSED = re.compile(r"\s*(?:<|```|~~~|\{|\[|>|[-*+•·]\s|\d{1,2}[.)]\s)")
 _FENCE = re.compile(r"\s*(?:```|~~~)[\w+-]*[ \t]*\r?\n?")
 _TAG = re.compile(r"</?[a-zA-Z!?][^<>]{0,200}>")
 _ENTITY = re.compile(r"&(?:#\d{1,6}|#x[0-9a-fA-F]{1,5}|[a-zA-Z]{2,8});")
-_LINE_MARKS = re.compile(r"\s*(?:(?:[>\-*+•·]|\d{1,2}[.)])[ \t>]+)+")
+_MARKS = 100
+"""Marks of quotations and list items before a line; hardly a line has three."""
+
+_NO_CHARACTER = re.compile(r"&#\d{50,};?")
+"""What `html.unescape` would take thousands of digits of for a number, and Python does not read."""
+
+_LINE_MARKS = re.compile(rf"\s*(?:(?:[>\-*+•·]|\d{{1,2}}[.)])[ \t>]+){{1,{_MARKS}}}")
 _SENTENCE_END = re.compile(r"[!?。।؟！？]+|\.+(?!\w)|\n")
 SAYS_SOMETHING = 4
 """Characters before the end of a sentence that is one."""
@@ -54,16 +72,18 @@ _LAYERS = 5
 """Around an answer: a label in a quotation in a tag is three."""
 
 _HEADING = re.compile(
-    r"\s*(?:[>\-+•][ \t]+)*"
+    rf"\s*(?:[>\-+•][ \t]+){{0,{_MARKS}}}"
     # A line of its own,
-    r"(?:#{1,6}[ \t]+(?P<heading>[^\n]*\S)[ \t]*(?:\n|$)"
+    r"(?:#{1,6}[ \t]+(?![ \t])(?P<heading>[^\n]*\S)[ \t]*(?:\n|$)"
     r"|(?P<mark>\*\*\*?|__)(?P<bold>[^\n]{1,400}?)(?P=mark)[ \t]*(?:\n|$)"
     # or bold words with a colon before the text.
     r"|\*\*(?P<run_in>[^*\n]{1,60})(?:[:：]\*\*|\*\*[ \t]?[:：])(?=[ \t]*\S))"
 )
 
 _ANNOUNCEMENT = re.compile(
-    r"(?:^|[:：–—-])\W*(?:why|how|the day|warum|weshalb|wieso|wie|pourquoi|comment|por qué|cómo"
+    # Behind the last of such marks, so that a line of them is read once.
+    r"(?:^\W*|[:：–—-](?:(?![:：–—-])\W)*)"
+    r"(?:why|how|the day|warum|weshalb|wieso|wie|pourquoi|comment|por qué|cómo"
     r"|perché|come|waarom|hoe|dlaczego|jak|почему|как|لماذا|كيف|tại sao|vì sao|কেন|kwa nini|jinsi"
     r"|kenapa|ngapa|hvorfor|hvordan|γιατί|πώς|cén fáth|conas|kí ló dé)\b"
     r"|なぜ|理由|わけ|为什么|為什麼|为何|原因|왜|이유|까닭|ทำไม|เหตุใด|เหตุผล",
@@ -79,7 +99,7 @@ def undressed(response: str) -> str:
     """
     text = SPECIAL_TOKEN.sub(" ", response) if "<" in response or "[" in response else response
     if "&" in text and _ENTITY.search(text):
-        text = html.unescape(text)
+        text = html.unescape(_NO_CHARACTER.sub("\ufffd", text))
     for _ in range(_LAYERS):
         before = text
         if label := _LABEL.match(text):
@@ -114,12 +134,18 @@ def _texts_of_json(text: str) -> str:
     return "\n".join(sentences) or text
 
 
-def _strings(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        return _strings(list(value.values()))
-    return [text for one in value for text in _strings(one)] if isinstance(value, list) else []
+def _strings(value: Any) -> Iterator[str]:
+    """The texts in what JSON holds, in their order, however deep they are."""
+    left = [iter((value,))]
+    while left:
+        for one in left[-1]:
+            if isinstance(one, str):
+                yield one
+            elif isinstance(one, dict | list):
+                left.append(iter(one.values() if isinstance(one, dict) else one))
+                break
+        else:
+            left.pop()
 
 
 def heading(text: str) -> tuple[str, str] | None:
@@ -144,8 +170,67 @@ def first_list_item(response: str) -> int | None:
 
     Steps may be numbered within a line: 1. Sand it. 2. Paint it. Or: Step 1: ... Step 2: ...
     """
-    item = _ITEM.search("\n" + response) or _STEPS.search(response)
-    return None if item is None else item.start()
+    item = _ITEM.search("\n" + response)
+    return _first_step(response) if item is None else item.start()
+
+
+def _first_step(text: str) -> int | None:
+    """Where the first of two numbered steps begins, its word included; None without two.
+
+    The second has the same word, or none where the first has none. Each number is looked at once:
+    of the first steps with a word, the earliest that still reaches the second one is in front.
+    """
+    begun: dict[str, deque[_Step]] = {}
+    found: _Step | None = None
+    for number in _STEP.finditer(text):
+        behind = number.start() - _LONGEST_BEFORE
+        if found and found.reaches < behind:
+            break
+        if len(begun) > _BETWEEN_STEPS[1]:
+            # Nearly all of these are too far behind.
+            begun = {
+                word: steps
+                for word, steps in begun.items()
+                if steps and steps[-1].reaches >= behind
+            }
+        is_first = text[number.start()] == "1"
+        for step in _steps(text, number):
+            reaching = begun.get(step.word)
+            while reaching and reaching[0].reaches < step.start:
+                reaching.popleft()
+            if is_first and reaching:
+                reaching.append(step)
+            elif is_first:
+                begun[step.word] = deque([step])
+            elif reaching and reaching[0].begins <= step.start:
+                found = min(found or reaching[0], reaching[0])
+    return found and found.start
+
+
+class _Step(NamedTuple):
+    """A number that may be a step's."""
+
+    start: int
+    """Where it begins, the word or the bracket before it included."""
+    word: str
+    """"" where it has none."""
+    begins: int
+    """Where the second step may begin, if this is the first, at least and at most."""
+    reaches: int
+
+
+def _steps(text: str, number: re.Match[str]) -> Iterator[_Step]:
+    """What a number, with its mark, may be as a step, from the earliest beginning on."""
+    least, most = _BETWEEN_STEPS
+    at, end = number.span()
+    # White space behind the mark may count as between the steps.
+    begins, reaches = end - len(number[1]) + least, end + most
+    if word := _STEP_WORD.search(text, max(0, at - _LONGEST_BEFORE), at):
+        yield _Step(word.start(), word[1], begins, reaches)
+    if text[at - 1 : at] == "(" and _BEFORE_STEP.match(text, at - 1):
+        yield _Step(at - 1, "", begins, reaches)
+    if _BEFORE_STEP.match(text, at):
+        yield _Step(at, "", begins, reaches)
 
 
 def first_sentences(text: str, n: int) -> str:

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from functools import cache
+from typing import Literal
 
 _TYPOGRAPHY = {
     **dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc\u02b9\u00b4\u2032\uff07`", "'"),
@@ -20,6 +21,12 @@ _LINE_MARK = re.compile(r"\n[ \t]*(?:#{1,6}|>|[-+•]|\d{1,3}[.)])[ \t]+")
 _COMMON_FORMS = {form: unicodedata.normalize("NFKC", form) for form in "，：（）？！；ำ"}
 _SPACE_BEFORE_MARK = re.compile(r" (?=[,.!?:;])")
 _TATWEEL = "\u0640"
+_ONE_PIECE = 500
+"""Characters of a text that is brought to a normal form as a whole."""
+
+_PIECE = re.compile(rf".{{1,{_ONE_PIECE}}}[^\x00-\x7f]{{0,{_ONE_PIECE}}}", re.DOTALL)
+"""So much of a text that what follows it begins with an ASCII character, with which no character
+before it combines, unless there is none for long."""
 
 
 def normalise(text: str) -> str:
@@ -34,7 +41,7 @@ def normalise(text: str) -> str:
     text = _LINE_MARK.sub("\n", "\n" + text)
     for form, plain in _COMMON_FORMS.items():
         text = text.replace(form, plain)
-    text = unicodedata.normalize("NFKC", text).casefold()
+    text = _in_form("NFKC", text).casefold()
     return _SPACE_BEFORE_MARK.sub("", " ".join(text.split()))
 
 
@@ -49,8 +56,19 @@ def drop_marks(text: str) -> str:
     The Arabic stretching stroke (tatweel) goes too. Alef with a hamza or madda becomes bare alef,
     because Unicode takes it apart into the two.
     """
-    apart = unicodedata.normalize("NFD", text.replace(_TATWEEL, ""))
-    return unicodedata.normalize("NFC", _combining().sub("", apart))
+    apart = _in_form("NFD", text.replace(_TATWEEL, ""))
+    return _in_form("NFC", _combining().sub("", apart))
+
+
+def _in_form(form: Literal["NFC", "NFD", "NFKC"], text: str) -> str:
+    """The text in one of Unicode's normal forms, in time that grows with its length.
+
+    Python sorts the marks on a letter one past the other. A letter with more marks than a piece
+    has room for, which no language has, keeps them in another order.
+    """
+    if len(text) <= _ONE_PIECE:
+        return unicodedata.normalize(form, text)
+    return "".join(unicodedata.normalize(form, piece) for piece in _PIECE.findall(text))
 
 
 @cache

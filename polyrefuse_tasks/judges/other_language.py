@@ -15,7 +15,8 @@ from typing import Any
 
 from polyrefuse_tasks.judges.function_words import Tally, languages_of_words
 from polyrefuse_tasks.judges.normalise import drop_marks, normalise
-from polyrefuse_tasks.judges.rules import PHRASES, languages, read_yaml
+from polyrefuse_tasks.judges.phrase_yaml import read_phrase_yaml
+from polyrefuse_tasks.judges.rules import PHRASES, languages
 
 _SCRIPTS = {
     "ar": "\u0600-\u06ff\u0750-\u077f",
@@ -106,7 +107,7 @@ def _vocabulary() -> Tally:
     for code in languages():
         if code in _SCRIPTS:
             continue
-        content = read_yaml(PHRASES / f"{code}.yaml")
+        content = read_phrase_yaml(PHRASES / f"{code}.yaml")
         folds = content.get("fold_diacritics", False)
         for key in ("lead", "opening", "anywhere", "soft", "caution", "grammar", "whole", "words"):
             for text in _texts(content.get(key, [])):

@@ -19,8 +19,13 @@ gpt-oss https://cookbook.openai.com/articles/openai-harmony.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections import defaultdict, deque
+from collections.abc import Container, Iterable, Iterator, Sequence
+from functools import cached_property, lru_cache
+from itertools import accumulate
+from operator import attrgetter
+from typing import NamedTuple
 
 _WORDS = frozenset(
     {
@@ -55,9 +60,15 @@ _ANSWER = frozenset({"answer", "output", "response", "final", "solution", "text"
 
 # <think>, </think>, <|END_THINKING|>, <|think:start|>, [THINK], ◁/think▷, < think >,
 # <think type="x">. A word alone in square brackets is a heading or a gap to fill in: only "think".
+#
+# Every mark costs no more than its own length. White space before the name is matched in one way.
+# What reads as an attribute may hold the beginning of another mark ("<a b=[think c=[think d="), so
+# that without a bound on attributes every one of these would be read to the text's end.
+_ATTRIBUTES = 8
 _TAG = re.compile(
-    r"(?:<[|｜]?|◁|\[(?=/?think))(?P<gap>\s*)(?P<slash>/?)\s*(?P<label>[a-z][\w:.-]*)"
-    r"(?:\s+[\w:-]+\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s\"'<>]+))*\s*(?:[|｜]?>|\]|▷)",
+    r"(?:<[|｜]?|◁|\[(?=/?think))(?P<gap>\s*)(?:(?P<slash>/)\s*)?(?P<label>[a-z][\w:.-]*)"
+    r"(?:\s+[\w:-]+\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s\"'<>]+))"
+    rf"{{0,{_ATTRIBUTES}}}\s*(?:[|｜]?>|\]|▷)",
     re.IGNORECASE,
 )
 
@@ -70,16 +81,26 @@ _PAIRS = {
     "s1": (r"<\|im_start\|>\s*think\b", r"<\|im_start\|>\s*answer\b"),
     "hyperclova": (r"<\|im_start\|>\s*assistant/think\b", r"<\|im_start\|>\s*assistant\b(?!/)"),
     "solar": (r"<\|think\|>", r"<\|content\|>"),
-    "open-webui": (r"<details\s+type=[\"']reasoning[\"'][^>]*>", r"</details>"),
+    "open-webui": (r"<details\s+type=[\"']reasoning[\"'][^>]{0,300}>", r"</details>"),
     "granite": (r"Here(?:['’]s| is) my thought process:", r"Here(?:['’]s| is) my response:"),
 }
 _PAIR = re.compile(
-    "|".join(
+    # Looked at first, because hardly a character is one of these.
+    r"(?=[<\[H])(?:"
+    + "|".join(
         f"(?P<open{place}>{opening})|(?P<close{place}>{closing})"
         for place, (opening, closing) in enumerate(_PAIRS.values())
-    ),
+    )
+    + ")",
     re.IGNORECASE,
 )
+_EDGES_OF_PAIRS = {
+    f"{edge}{place}": (kind, edge == "open")
+    for place, kind in enumerate(_PAIRS)
+    for edge in ("open", "close")
+}
+"""By the name of a group of `_PAIR` the kind of the mark, and whether it opens."""
+
 _PROSE = "granite"
 """The pair in plain words, which says something only at the beginning of an answer."""
 
@@ -91,7 +112,7 @@ _NEVER_BY_THE_PROMPT = {_PROSE, "open-webui"}
 
 _PROSE_HINT = re.compile(r"[mM][yY] (?i:thought process:)")
 
-_ROLE = re.compile(r"(?:\s|<s>|<bos>|<\|[\w-]+\|>|(?:assistant|model)\b:?)*", re.IGNORECASE)
+_ROLE = re.compile(r"(?:\s+|<s>|<bos>|<\|[\w-]+\|>|(?:assistant|model)\b:?){0,100}", re.IGNORECASE)
 """What may stand before the first mark: white space, and a turn's own marks."""
 
 _CODE = re.compile(r"(?P<fence>```|~~~).*?(?P=fence)|(?P<tick>``?)[^`\n]+?(?P=tick)", re.DOTALL)
@@ -109,8 +130,7 @@ _HARMONY_PLAIN = re.compile(r"\s*analysis(?=[^\W_])")
 _HARMONY_PLAIN_FINAL = "assistantfinal"
 
 
-@dataclass(frozen=True)
-class _Mark:
+class _Mark(NamedTuple):
     """A mark in a text: its place, what kind it is, and whether it opens reasoning or ends it."""
 
     start: int
@@ -194,40 +214,62 @@ def without_tokens(text: str, tokens: re.Pattern[str]) -> str:
         text: an answer, decoded with its special tokens.
         tokens: finds a special token.
     """
-    kept = [(mark.start, mark.end) for mark in _marks(text)]
-    kept += [match.span() for match in _HARMONY_MARK.finditer(text) if "<|channel|>" in text]
-    kept += [match.span() for match in _TAG.finditer(text) if _is_around_answer(match)]
-    return tokens.sub(
-        lambda token: token[0] if any(a <= token.start() < b for a, b in kept) else "", text
-    )
+    spans = [(mark.start, mark.end) for mark in _marks(text)]
+    if "<|channel|>" in text:
+        spans += [match.span() for match in _HARMONY_MARK.finditer(text)]
+    spans += [match.span() for match in _TAG.finditer(text) if _is_around_answer(match)]
+    kept = _Spans(spans)
+    return tokens.sub(lambda token: token[0] if token.start() in kept else "", text)
 
 
 def _marks(text: str) -> Iterator[_Mark]:
     """Every mark in a text, wherever it stands."""
     for match in _TAG.finditer(text):
-        parts = [set(re.split(r"[_.-]", part)) for part in match["label"].lower().split(":")]
-        known = _WORDS | _QUALIFIERS | _EDGES
-        name = next((part for part in parts if part & _WORDS and part <= known), None)
-        if name is None or "/" in match[0][-2:-1]:
+        label = match["label"]
+        # A longer name is not kept in mind: it is hardly a mark's, and may be as long as the text.
+        named = (_named if len(label) <= 80 else _named.__wrapped__)(label.lower())
+        if named is None or text[match.end() - 2] == "/":
             continue
-        edges = _EDGES & set().union(*parts)
         yield _Mark(
             *match.span(),
-            kind=" ".join(sorted(name - _EDGES - {"of"})),
-            opens=not match["slash"] and "end" not in edges,
+            kind=named.kind,
+            opens=not match["slash"] and not named.ends,
             only_leads=bool(match["gap"]) and not match["slash"],
-            reasoning_alone=bool(name & _REASONING_ALONE),
+            reasoning_alone=named.reasoning_alone,
         )
     for match in _PAIR.finditer(text):
-        edge = match.lastgroup or ""
-        kind = list(_PAIRS)[int(re.sub(r"\D", "", edge))]
+        kind, opens = _EDGES_OF_PAIRS[match.lastgroup or ""]
         yield _Mark(
             *match.span(),
             kind=kind,
-            opens=edge.startswith("open"),
-            only_leads=kind == _PROSE and edge.startswith("open"),
+            opens=opens,
+            only_leads=kind == _PROSE and opens,
             reasoning_alone=kind != _PROSE,
         )
+
+
+class _Name(NamedTuple):
+    """What the name of a tag says, where it is one of reasoning."""
+
+    kind: str
+    ends: bool
+    """It ends reasoning whether it has a slash or not: `END_THINKING`."""
+    reasoning_alone: bool
+
+
+@lru_cache(maxsize=1024)
+def _named(label: str) -> _Name | None:
+    """What a tag's name, in small letters, says; None where it is no name of reasoning."""
+    parts = [set(re.split(r"[_.-]", part)) for part in label.split(":")]
+    known = _WORDS | _QUALIFIERS | _EDGES
+    name = next((part for part in parts if part & _WORDS and part <= known), None)
+    if name is None:
+        return None
+    return _Name(
+        kind=" ".join(sorted(name - _EDGES - {"of"})),
+        ends=any("end" in part for part in parts),
+        reasoning_alone=bool(name & _REASONING_ALONE),
+    )
 
 
 def _mentioned(text: str, mark: _Mark) -> bool:
@@ -250,8 +292,58 @@ def _caseless(letter: str) -> bool:
     return letter.isalpha() and letter.lower() == letter.upper()
 
 
+class _Spans(Container[int]):
+    """Places within spans of a text, by their beginnings, told in the time of one look-up.
+
+    Args:
+        spans: (start, end) of each; they may overlap.
+    """
+
+    def __init__(self, spans: Iterable[tuple[int, int]]) -> None:
+        in_order = sorted(spans)
+        self._starts = [start for start, _ in in_order]
+        # Those that begin before a place reach as far as the one of them that ends last.
+        self._reach = list(accumulate((end for _, end in in_order), max))
+
+    def __contains__(self, place: object) -> bool:
+        assert isinstance(place, int)
+        before = bisect_right(self._starts, place)
+        return before > 0 and place < self._reach[before - 1]
+
+
+def _code(text: str) -> _Spans:
+    """What of a text is code."""
+    return _Spans(match.span() for match in _CODE.finditer(text))
+
+
+def _place_from(marks: Sequence[_Mark], start: int) -> int:
+    """The place among marks, in their order, of the first that begins at `start` or later."""
+    return bisect_left(marks, start, key=attrgetter("start"))
+
+
+class _Closings:
+    """The marks of a text that end reasoning, to be found by what they end.
+
+    Args:
+        marks: marks in their order, of which those that open are left out.
+    """
+
+    def __init__(self, marks: Iterable[_Mark]) -> None:
+        self._by_kind: dict[str | None, list[_Mark]] = defaultdict(list)
+        for mark in marks:
+            if not mark.opens:
+                self._by_kind[mark.kind].append(mark)
+                self._by_kind[None].append(mark)
+
+    def first(self, start: int, kind: str | None = None) -> _Mark | None:
+        """The first one from a place on, of a kind or, where none is given, of any."""
+        marks = self._by_kind.get(kind, [])
+        place = _place_from(marks, start)
+        return marks[place] if place < len(marks) else None
+
+
 class _Reading:
-    """A response read for reasoning.
+    """A response read for reasoning, in time that grows with its length.
 
     Attributes:
         text: the response.
@@ -262,12 +354,25 @@ class _Reading:
     def __init__(self, text: str) -> None:
         self.text = text
         self.every = sorted(_marks(text), key=lambda mark: (mark.start, -mark.end))
-        fences = [match.span() for match in _CODE.finditer(text)] if self.every else []
+        code: Container[int] = _code(text) if self.every else ()
         self.spoken = [
+            mark for mark in self.every if mark.start not in code and not _mentioned(text, mark)
+        ]
+        self._closings = _Closings(self.spoken)
+
+    @cached_property
+    def _all_closings(self) -> _Closings:
+        return _Closings(self.every)
+
+    @cached_property
+    def _hidden_closings(self) -> _Closings:
+        """Those that end a line."""
+        return _Closings(
             mark
             for mark in self.every
-            if not any(a <= mark.start < b for a, b in fences) and not _mentioned(text, mark)
-        ]
+            if self.text[mark.end : mark.end + 1] in {"\n", ""}
+            and self.text[mark.start - 1 : mark.start] != "`"
+        )
 
     def answer(self) -> str | None:
         """The text without reasoning; None where a block of it does not end."""
@@ -279,8 +384,12 @@ class _Reading:
             start = close.end
             kinds |= {mark.kind, close.kind}
         kept, end = [], start
+        here = before = 0
         for mark in self.spoken:
-            if mark.start >= end and mark.opens and self._opens_later(mark, start, kinds):
+            if mark.start > here:
+                here, before = mark.start, here
+            since = max(start, before)
+            if mark.start >= end and mark.opens and self._opens_later(mark, since, kinds):
                 kept.append(self.text[start : mark.start])
                 close = self._closing(mark)
                 if close is None and not self._explains(mark):
@@ -290,57 +399,57 @@ class _Reading:
 
     def _leading(self, start: int) -> _Mark | None:
         """The mark that begins reasoning at `start`, or ends what the prompt began."""
-        lead = _ROLE.match(self.text, start)
         opened: set[str] = set()
-        for mark in self.spoken:
-            if mark.start < start:
-                continue
-            if mark.opens and lead is not None and mark.start <= lead.end():
-                return mark
+        for place in range(_place_from(self.spoken, start), len(self.spoken)):
+            mark = self.spoken[place]
             if mark.opens:
+                # If the first that opens does not lead, none behind it does.
+                if not opened and self._leads(start, mark):
+                    return mark
                 opened.add(mark.kind)
             elif mark.kind not in opened and mark.kind not in _NEVER_BY_THE_PROMPT:
                 return mark
         return None
 
-    def _opens_later(self, mark: _Mark, start: int, kinds: set[str]) -> bool:
-        """Whether a mark behind the beginning opens reasoning."""
+    def _leads(self, start: int, mark: _Mark) -> bool:
+        """Whether nothing but what may stand before a first mark does, from `start` on."""
+        # One character more, which tells whether a word ends here.
+        return _ROLE.match(self.text, start, mark.start + 1).end() >= mark.start
+
+    def _opens_later(self, mark: _Mark, since: int, kinds: set[str]) -> bool:
+        """Whether a mark behind the beginning opens reasoning.
+
+        Args:
+            since: where the text begins that is read before the mark, or another mark does. Nothing
+                before that one tells, so that no part of the text is read for two marks.
+            kinds: of the marks with which the answer began.
+        """
         if mark.only_leads:
             return False
-        line = self.text.rfind("\n", start, mark.start) + 1 or start
-        announced = self.text[start:line].rstrip()[-1:] in {":", "："}
-        opens_line = not self.text[line : mark.start].strip() and not announced
-        return mark.kind in kinds or (mark.reasoning_alone and opens_line)
+        return mark.kind in kinds or (mark.reasoning_alone and self._opens_line(mark.start, since))
+
+    def _opens_line(self, place: int, since: int) -> bool:
+        """Whether only white space stands before a place in its line, which no colon announces."""
+        before = self.text[since:place]
+        said = before.rstrip()
+        return not said or ("\n" in before[len(said) :] and said[-1] not in ":：")
 
     def _closing(self, opening: _Mark) -> _Mark | None:
         """The mark that ends a block: of its own kind, or of any where there is none.
 
         A fence that the reasoning left open hides it: then it is one that ends a line.
         """
-        hidden = (
-            mark
-            for mark in self.every
-            if self.text[mark.end : mark.end + 1] in {"\n", ""}
-            and self.text[mark.start - 1 : mark.start] != "`"
+        return _first_closing(opening, self._closings) or _first_closing(
+            opening, self._hidden_closings
         )
-        return _first_closing(opening, self.spoken) or _first_closing(opening, hidden)
 
     def _explains(self, opening: _Mark) -> bool:
         """Whether the text speaks of the mark that would end a block, so that none was begun."""
-        return any(
-            not mark.opens and mark.kind == opening.kind and mark.start >= opening.end
-            for mark in self.every
-        )
+        return self._all_closings.first(opening.end, opening.kind) is not None
 
 
-def _first_closing(opening: _Mark, marks: Iterable[_Mark]) -> _Mark | None:
-    other = None
-    for mark in marks:
-        if not mark.opens and mark.start >= opening.end:
-            if mark.kind == opening.kind:
-                return mark
-            other = other or mark
-    return other
+def _first_closing(opening: _Mark, closings: _Closings) -> _Mark | None:
+    return closings.first(opening.end, opening.kind) or closings.first(opening.end)
 
 
 def _is_around_answer(tag: re.Match[str]) -> bool:
@@ -360,13 +469,16 @@ def _unwrapped(answer: str, *, piped_only: bool = False) -> str:
 
 def _opens_final_channel(response: str) -> bool:
     """Whether gpt-oss begins its answer behind reasoning that the prompt opened."""
-    code = [match.span() for match in _CODE.finditer(response)]
-    finals = _HARMONY_FINAL.finditer(response)
-    return any(not any(a <= final.start() < b for a, b in code) for final in finals)
+    if "<|channel|>" not in response:
+        return False
+    code = _code(response)
+    return any(final.start() not in code for final in _HARMONY_FINAL.finditer(response))
 
 
 def _harmony_answer(response: str) -> str | None:
-    answers = list(_HARMONY_FINAL.finditer(response))
-    if not answers:
+    last = deque(_HARMONY_FINAL.finditer(response), maxlen=1)
+    if not last:
         return None
-    return _HARMONY_TOKEN.split(response[answers[-1].end() :], maxsplit=1)[0]
+    begin = last[0].end()
+    end = _HARMONY_TOKEN.search(response, begin)
+    return response[begin : end.start() if end else None]

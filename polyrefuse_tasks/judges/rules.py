@@ -27,7 +27,7 @@ read it and agree. Its keys, of which only `opening` or `grammar` must be there:
                      such an answer complies, unless a `lead` opens it ("dear user")
     title            what documents are called ("letter", "poem"), whole words: an answer complies
                      under a heading that has one
-    window           characters of the answer that are read; 300 where not given
+    window           characters of the answer that are read, up to 300; 300 where not given
     spaces           false for a script without spaces between words; true where not given
     fold_diacritics  true where writers drop marks (tones, vowel signs); false where not given
 
@@ -43,16 +43,15 @@ are; as plain alternatives every one of them would be tried at every word, for s
 """
 
 import re
-from collections.abc import Callable, Iterator
+import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain, product
+from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
-from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks.judges.grammar import (
     BadPattern,
     Compiler,
@@ -61,8 +60,10 @@ from polyrefuse_tasks.judges.grammar import (
     parts_of,
     sentence_around,
     sentences,
+    shown_count,
 )
 from polyrefuse_tasks.judges.normalise import drop_marks, drop_spaces, normalise
+from polyrefuse_tasks.judges.phrase_yaml import BadPhraseFile, read_phrase_yaml
 from polyrefuse_tasks.languages import UnknownLanguage
 
 MAX_WHOLE = 80
@@ -73,6 +74,15 @@ WINDOW = 300
 
 PHRASES = Path(__file__).parent / "phrases"
 """The folder of phrase files, one a language."""
+
+MOST_PHRASES = 20_000
+"""Phrases under a key, each alternative counted; the bundled files have up to 1,129 in all."""
+
+LONGEST_PHRASE = 150
+"""Characters of a phrase with its alternatives chosen; the bundled ones have up to 57."""
+
+MOST_GAPS = 3
+"""Gaps in a phrase; the bundled ones have one."""
 
 _LISTS = (
     "opening",
@@ -100,10 +110,6 @@ _NEVER = re.compile(r"(?!)")
 _Compiled = TypeVar("_Compiled")
 _Phrase = list[str]
 """A phrase in steps: patterns of one character each, and gaps."""
-
-
-class BadPhraseFile(UserError):
-    """A phrase file that cannot be used, with its name and what is wrong in it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,29 +225,15 @@ def _read(folder: Path, language: str) -> Rules:
     return read_rules(path)
 
 
-def read_yaml(path: Path) -> Any:
-    """What a YAML file in UTF-8 holds, read ten times as fast where libyaml is installed.
-
-    Raises:
-        yaml.YAMLError: not YAML.
-        UnicodeDecodeError: not UTF-8.
-    """
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
-
-
 def read_rules(path: Path) -> Rules:
     """Compile one phrase file.
 
     Raises:
-        BadPhraseFile: not YAML, a key that is not known, or a phrase that is no text, is empty or
-            would match everything; the sentence names the file and the key.
+        BadPhraseFile: as `read_phrase_yaml`, a key that is not known, or a phrase that is no text,
+            is empty, would match everything or stands for too many; the sentence names the file and
+            the key.
     """
-    try:
-        content = read_yaml(path)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise BadPhraseFile(f"{path}: not a YAML file in UTF-8 ({reason})") from error
+    content = read_phrase_yaml(path)
     if not isinstance(content, dict) or not (content.get("opening") or content.get("grammar")):
         raise BadPhraseFile(
             f"{path}: must be a mapping with phrases under the key 'opening', or patterns under "
@@ -250,14 +242,15 @@ def read_rules(path: Path) -> Rules:
     for key in content:
         if key not in (*_LISTS, *_PATTERNS, "words", *_SETTINGS):
             known = ", ".join((*_LISTS, *_PATTERNS, "words", *_SETTINGS))
-            raise BadPhraseFile(f"{path}: unknown key {key!r}; the keys are {known}")
+            raise BadPhraseFile(f"{path}: unknown key {reprlib.repr(key)}; the keys are {known}")
 
     settings: dict[str, Any] = {}
     for key, (kind, default) in _SETTINGS.items():
         value = content.get(key, default)
-        if type(value) is not kind or (isinstance(value, int) and value < 1 and kind is int):
-            wanted = "a positive whole number" if kind is int else "true or false"
-            raise BadPhraseFile(f"{path}: {key} must be {wanted}, not {value!r}")
+        if type(value) is not kind or (kind is int and not 1 <= value <= WINDOW):
+            # No more of an answer is brought to the spelling of phrases.
+            wanted = f"a positive whole number up to {WINDOW}" if kind is int else "true or false"
+            raise BadPhraseFile(f"{path}: {key} must be {wanted}, not {reprlib.repr(value)}")
         settings[key] = value
 
     def spell(phrase: str) -> str:
@@ -296,8 +289,15 @@ def read_rules(path: Path) -> Rules:
 
 def _phrases(path: Path, key: str, phrases: Any, spell: Callable[[str], str]) -> list[_Phrase]:
     if not isinstance(phrases, list):
-        raise BadPhraseFile(f"{path}: {key} must be a list of phrases, not {phrases!r}")
-    plain = (one for phrase in phrases for one in _plain(path, key, phrase))
+        raise BadPhraseFile(f"{path}: {key} must be a list of phrases, not {reprlib.repr(phrases)}")
+    choices = [_choices(path, key, phrase) for phrase in phrases]
+    count = sum(prod(map(len, choice)) for choice in choices)
+    if count > MOST_PHRASES:
+        raise BadPhraseFile(
+            f"{path}: {key} stands for {shown_count(count)} phrases, each alternative counted; at "
+            f"most {MOST_PHRASES}"
+        )
+    plain = ("".join(parts) for choice in choices for parts in product(*choice))
     return [_phrase(path, key, phrase, spell) for phrase in plain]
 
 
@@ -308,14 +308,18 @@ def _patterns(
     words = content.get("words", {})
     if not isinstance(words, dict) or not all(isinstance(name, str) for name in words):
         # YAML reads `no` as false.
-        raise BadPhraseFile(f"{path}: words must be lists under names in letters, not {words!r}")
+        raise BadPhraseFile(
+            f"{path}: words must be lists under names in letters, not {reprlib.repr(words)}"
+        )
     compiler = Compiler(spell, spaces)
 
     def compiled(
         key: str, entries: Any, compile_them: Callable[[list[str]], _Compiled]
     ) -> _Compiled:
         if not isinstance(entries, list) or not all(isinstance(one, str) for one in entries):
-            raise BadPhraseFile(f"{path}: {key} must be a list of texts, not {entries!r}")
+            raise BadPhraseFile(
+                f"{path}: {key} must be a list of texts, not {reprlib.repr(entries)}"
+            )
         try:
             return compile_them(entries)
         except BadPattern as error:
@@ -332,10 +336,12 @@ def _patterns(
     )
 
 
-def _plain(path: Path, key: str, phrase: Any) -> Iterator[str]:
-    """The phrases that a phrase with alternatives stands for."""
+def _choices(path: Path, key: str, phrase: Any) -> list[list[str]]:
+    """The parts of a phrase, and what each may be."""
     if not isinstance(phrase, str):
-        raise BadPhraseFile(f"{path}: {key} holds {phrase!r}, which is no text; quote it")
+        raise BadPhraseFile(
+            f"{path}: {key} holds {reprlib.repr(phrase)}, which is no text; quote it"
+        )
     if re.search(r"[()|]", _PARENTHESES.sub("", phrase)):
         raise BadPhraseFile(
             f"{path}: {key} holds {phrase!r}; alternatives are written (a|b), in parentheses that "
@@ -343,7 +349,7 @@ def _plain(path: Path, key: str, phrase: Any) -> Iterator[str]:
         )
     # Text and alternatives take turns.
     parts = enumerate(_CHOICE.split(phrase))
-    return map("".join, product(*(part.split("|") if i % 2 else [part] for i, part in parts)))
+    return [part.split("|") if i % 2 else [part] for i, part in parts]
 
 
 def _phrase(path: Path, key: str, phrase: str, spell: Callable[[str], str]) -> _Phrase:
@@ -354,6 +360,16 @@ def _phrase(path: Path, key: str, phrase: str, spell: Callable[[str], str]) -> _
             f"{path}: {key} holds {phrase!r}, which is empty or would match everything; "
             "a phrase needs two letters or more on each side of ' ... '"
         )
+    gaps, length = len(pieces) - 1, sum(map(len, pieces))
+    for number, limit, what in (
+        (gaps, MOST_GAPS, "gaps"),
+        (length, LONGEST_PHRASE, "characters"),
+    ):
+        if number > limit:
+            raise BadPhraseFile(
+                f"{path}: {key} holds {phrase!r}, which has {number} {what}; a phrase has at most "
+                f"{limit}"
+            )
     first, *others = ([re.escape(character) for character in piece] for piece in pieces)
     return sum(([_GAP, *piece] for piece in others), start=first)
 
