@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import math
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from polyrefuse_leaderboard.warnings import RateWarning
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.intervals import wilson
+from polyrefuse_shared.reading import read_bytes, regular_file
 from polyrefuse_tasks.metrics import ASR, ASR_HARMFUL
 
 PAPER = "https://arxiv.org/abs/2505.17306"
@@ -80,6 +83,13 @@ class Source:
     text: str
 
 
+AT_MOST = 2**26
+"""Bytes of a table, at most."""
+
+LONGEST = 500
+"""Characters of a model's name, at most."""
+
+
 def read_published(paths: Sequence[Path], condition: str | None = None) -> list[Record]:
     """The records of published tables, and their means over languages.
 
@@ -135,7 +145,7 @@ def sources(paths: Sequence[Path], condition: str | None = None) -> list[Source]
         f"column {column} is {metric} by {judge}" for column, (judge, metric) in COLUMNS.items()
     )
     for path in paths:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        sha256 = hashlib.sha256(read_bytes(path, AT_MOST)).hexdigest()
         theirs = FILES.get(sha256)
         origin = (
             f"byte for byte the authors' {theirs}"
@@ -179,8 +189,9 @@ def _condition(path: Path) -> str:
 
 def _read(path: Path, condition: str) -> list[Record]:
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            table = csv.DictReader(file, strict=True)
+        with regular_file(path, AT_MOST) as file:
+            lines = io.TextIOWrapper(file, encoding="utf-8", newline="")
+            table = csv.DictReader(lines, strict=True)
             wanted = ["model", "lang", "time", "experiment", *COLUMNS]
             missing = [name for name in wanted if name not in (table.fieldnames or ())]
             if missing:
@@ -204,8 +215,11 @@ def _read(path: Path, condition: str) -> list[Record]:
 
 
 def _records(row: dict[str, str], condition: str, where: str, file: str) -> list[Record]:
-    if not all(isinstance(row[name], str) and row[name] for name in ("model", "lang")):
-        raise BadPublished(f"{where} has no model or no lang; mend or remove it.")
+    for name in ("model", "lang", "time"):
+        if not row[name] or not row[name].isprintable() or len(row[name]) > LONGEST:
+            raise BadPublished(
+                f"{where}: {name} is {reprlib.repr(row[name])}, not a name; mend or remove it."
+            )
     experiment = hashlib.sha256(str(row["experiment"]).encode()).hexdigest()[:16]
     records = []
     for column, (judge, metric) in COLUMNS.items():

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import math
+import os
+import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from polyrefuse_leaderboard.reading.documents import sentences
-from polyrefuse_leaderboard.reading.folders import shown_path
+from polyrefuse_leaderboard.reading.folders import shown_path, walk
 from polyrefuse_leaderboard.reading.model_names import Names, hide_paths, shown
+from polyrefuse_leaderboard.reading.results import MOST_PROMPTS
+
+from polyrefuse_shared.lm_eval_internals import is_results_file
+from polyrefuse_shared.reading import parse_json, read_bytes
 
 FILE = "transfer.json"
 SCHEMA = 1
+
+AT_MOST = 2**26
+"""Bytes of a report, at most."""
+
+MOST_LANGUAGES = 64
+"""Languages on a side of a matrix, at most: a picture of more could not be read."""
+
+LONGEST_LANGUAGE = 40
+"""Characters of a language's code, at most."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +81,16 @@ def read_transfers(
     transfers, problems = [], []
     for path, name in _files(paths):
         try:
-            report = json.loads(path.read_text(encoding="utf-8"))
+            report = parse_json(read_bytes(path, AT_MOST))
         except OSError as error:
             problems.append(f"{name} cannot be read ({error.strerror}).")
             continue
-        except (ValueError, RecursionError):
-            problems.append(f"{name} is not JSON; remove it, or write it again.")
+        except ValueError as error:
+            problems.append(f"{name} is not JSON ({error}); remove it, or write it again.")
             continue
         try:
             transfers.append(_transfer(report, name, names or {}))
-        except (LookupError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             problems.append(
                 f"{name} is no transfer report of schema {SCHEMA} ({error}); write it again with "
                 "polyrefuse direction transfer."
@@ -89,33 +102,39 @@ def is_report(path: Path) -> bool:
     """Whether a path holds a transfer report and no results of lm-eval."""
     if path.name == FILE:
         return True
-    return (path / FILE).is_file() and not any(path.rglob("results_*.json"))
+    return os.path.isfile(path / FILE) and not any(
+        is_results_file(name) for _, names in walk(path, []) for name in names
+    )
 
 
 def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     """The files, and what each is called in messages."""
     files = {
-        file.resolve(): (file, shown_path(file, path))
+        os.path.realpath(file): (file, shown_path(file, path))
         for path in paths
-        for file in (sorted(path.rglob(FILE)) if path.is_dir() else [path])
+        for file in (_below(path) if os.path.isdir(path) else [path])
         if file.name == FILE
     }
     yield from files.values()
 
 
-def _transfer(report: dict[str, Any], name: str, names: Names) -> Transfer:
+def _below(folder: Path) -> list[Path]:
+    return sorted(Path(place, FILE) for place, names in walk(folder, []) if FILE in names)
+
+
+def _transfer(report: Any, name: str, names: Names) -> Transfer:
     if report["schema"] != SCHEMA:
-        raise ValueError(f"schema {report['schema']!r}")
-    sources, targets = (tuple(map(str, report[name])) for name in ("sources", "targets"))
+        raise ValueError(f"schema {reprlib.repr(report['schema'])}")
+    sources, targets = (_languages(report[key], key) for key in ("sources", "targets"))
     cells = {(cell["source"], cell["target"]): cell["asr"] for cell in report["cells"]}
     untouched = {cell["target"]: cell for cell in report["baseline"]}
-    given = str(report["model"])
+    given = _name(report["model"], "model")
     known = {given: shown(given, names)}
     return Transfer(
         given=given,
         model=known[given],
-        dataset=str(report["dataset"]),
-        judge=str(report["judge"]),
+        dataset=_name(report["dataset"], "dataset"),
+        judge=_name(report["judge"], "judge"),
         sources=sources,
         targets=targets,
         baseline=tuple(_number(untouched[target]["asr"], 0) for target in targets),
@@ -127,8 +146,8 @@ def _transfer(report: dict[str, Any], name: str, names: Names) -> Transfer:
             tuple(_number(report["cosine"][row][column], -1) for column in range(len(sources)))
             for row in range(len(sources))
         ),
-        position=int(report["cosine_at"]["position"]),
-        layer=int(report["cosine_at"]["layer"]),
+        position=_whole(report["cosine_at"]["position"]),
+        layer=_whole(report["cosine_at"]["layer"]),
         path=name,
         warnings=tuple(
             hide_paths(sentence, known)
@@ -140,22 +159,47 @@ def _transfer(report: dict[str, Any], name: str, names: Names) -> Transfer:
     )
 
 
+def _name(value: Any, key: str) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ValueError(f"{key} is {reprlib.repr(value)}, not a name")
+    return value
+
+
+def _languages(values: Any, key: str) -> tuple[str, ...]:
+    if not isinstance(values, list) or not values:
+        raise ValueError(f"{key} is {reprlib.repr(values)}, not a list of languages")
+    if len(values) > MOST_LANGUAGES:
+        raise ValueError(f"{len(values)} {key}, of which a picture shows {MOST_LANGUAGES} at most")
+    for value in values:
+        if len(_name(value, key)) > LONGEST_LANGUAGE:
+            raise ValueError(f"{key} has {reprlib.repr(value)}, which is no language's code")
+    return tuple(values)
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or abs(value) > 10**6:
+        raise ValueError(f"{reprlib.repr(value)} is no place of a direction")
+    return value
+
+
 def _refusals(cell: dict[str, Any]) -> tuple[int, int]:
     """How many answers are labelled as refusals, and out of how many."""
     n, *others = (cell[name] for name in ("n", "hits", "undecided", "degenerate"))
     if (
         not all(type(count) is int and count >= 0 for count in (n, *others))
+        or n > MOST_PROMPTS
         or sum(others) > n
         or not n
     ):
-        raise ValueError(f"{others!r} are no counts out of {n!r}")
+        raise ValueError(f"{reprlib.repr(others)} are no counts out of {reprlib.repr(n)}")
     return n - sum(others), n
 
 
 def _number(value: Any, least: float) -> float:
     # A cosine of 1 may be 1 + 1e-16.
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is not a number")
+    if type(value) not in (int, float):
+        raise ValueError(f"{reprlib.repr(value)} is not a number")
+    # Of NaN and infinities, too.
     if not least - 1e-6 <= value <= 1 + 1e-6:
-        raise ValueError(f"{value!r} is not from {least} to 1")
+        raise ValueError(f"{reprlib.repr(value)} is not from {least} to 1")
     return min(max(float(value), least), 1.0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from polyrefuse_leaderboard.reading.model_names import shown
 
 from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.reading import parse_json, read_bytes
 from polyrefuse_shared.writing import write_whole
 from polyrefuse_tasks.metrics import BESIDE, held
 
@@ -130,6 +131,13 @@ def write_baseline(baseline: Baseline, path: Path) -> None:
     write_whole(path, f'{opening}, "cells": [\n{cells}\n]}}\n')
 
 
+AT_MOST = 2**30
+"""Bytes of a baseline, at most."""
+
+MOST_PROMPTS = 10**9
+"""Prompts of a cell, at most; statistics overflow at some number."""
+
+
 def read_baseline(path: Path) -> Baseline:
     """A baseline as `write_baseline` wrote it.
 
@@ -139,13 +147,13 @@ def read_baseline(path: Path) -> Baseline:
             sentence names the file and the cell.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(read_bytes(path, AT_MOST))
     except OSError as error:
         raise BadBaseline(
             f"{path} cannot be read ({error.strerror}); write a baseline with --update."
         ) from None
-    except (ValueError, RecursionError):
-        raise _bad(path, "is not JSON") from None
+    except ValueError as error:
+        raise _bad(path, f"is not JSON ({error})") from None
     if not isinstance(document, dict) or "schema" not in document:
         raise _bad(path, "is no baseline")
     if document["schema"] != SCHEMA:
@@ -227,7 +235,7 @@ def _is_object(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return type(value) is int and 0 <= value <= MOST_PROMPTS
 
 
 def _is_labels(value: Any) -> bool:

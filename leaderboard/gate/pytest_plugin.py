@@ -95,9 +95,11 @@ class Gate(pytest.Collector):
         self.outcome = outcome
 
     def collect(self) -> Iterator[pytest.Item]:
+        from polyrefuse_leaderboard.gate.reports import clean
+
         for comparison in self.outcome.comparisons:
             before = comparison.before
-            name = f"{before.dataset}[{before.language}-{before.metric}-{before.judge}]"
+            name = clean(f"{before.dataset}[{before.language}-{before.metric}-{before.judge}]")
             yield ComparisonTest.from_parent(self, name=name, comparison=comparison)
         for number, problem in enumerate(self.outcome.problems, 1):
             yield ProblemTest.from_parent(self, name=f"results[problem {number}]", problem=problem)
@@ -111,10 +113,10 @@ class ComparisonTest(pytest.Item):
         self.comparison = comparison
 
     def runtest(self) -> None:
-        from polyrefuse_leaderboard.gate.reports import described
+        from polyrefuse_leaderboard.gate.reports import clean, described
 
         if self.comparison.failures:
-            pytest.fail(described(self.comparison), pytrace=False)
+            pytest.fail(clean(described(self.comparison)), pytrace=False)
 
     def reportinfo(self) -> tuple[Any, None, str]:
         return self.path, None, self.name
@@ -128,7 +130,9 @@ class ProblemTest(pytest.Item):
         self.problem = problem
 
     def runtest(self) -> None:
-        pytest.fail(self.problem, pytrace=False)
+        from polyrefuse_leaderboard.gate.reports import clean
+
+        pytest.fail(clean(self.problem), pytrace=False)
 
     def reportinfo(self) -> tuple[Any, None, str]:
         return self.path, None, self.name

@@ -51,7 +51,7 @@ def show(outcome: Outcome) -> None:
         # A pipe has no width that lines could be folded at.
         console.width = 1000
     for (dataset, metric, judge), group in _groups(outcome.comparisons):
-        title = _clean(f"{dataset}: {metric} by {judge}, in percent")
+        title = clean(f"data set {dataset}: {metric} by {judge}, in percent")
         console.print(Text(title, style="bold"), soft_wrap=True)
         table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
         for column in COLUMNS:
@@ -59,13 +59,13 @@ def show(outcome: Outcome) -> None:
             table.add_column(column, justify="left" if words else "right", overflow="fold")
         for comparison in group:
             style = "bold red" if comparison.failures else ""
-            table.add_row(*(Text(_clean(cell), style=style) for cell in _row(comparison)))
+            table.add_row(*(Text(clean(cell), style=style) for cell in _row(comparison)))
         console.print(table)
         console.print()
     for sentence in sentences(outcome):
         console.print(Text(sentence), soft_wrap=True)
     style = "bold green" if outcome.passed else "bold red"
-    console.print(Text(_clean(verdict(outcome)), style=style), soft_wrap=True)
+    console.print(Text(clean(verdict(outcome)), style=style), soft_wrap=True)
 
 
 def document(outcome: Outcome) -> dict[str, Any]:
@@ -106,12 +106,12 @@ def junit(outcome: Outcome) -> str:
         case = ElementTree.SubElement(
             suite,
             "testcase",
-            classname=_clean(f"polyrefuse.{before.dataset}.{before.metric}.{before.judge}"),
-            name=_clean(before.language),
+            classname=clean(f"polyrefuse.{before.dataset}.{before.metric}.{before.judge}"),
+            name=clean(before.language),
         )
-        text = _clean(described(comparison))
+        text = clean(described(comparison))
         if comparison.failures:
-            message = _clean("; ".join(comparison.failures))
+            message = clean("; ".join(comparison.failures))
             ElementTree.SubElement(case, "failure", message=message).text = text
         else:
             ElementTree.SubElement(case, "system-out").text = text
@@ -119,7 +119,7 @@ def junit(outcome: Outcome) -> str:
         case = ElementTree.SubElement(
             suite, "testcase", classname="polyrefuse.results", name=f"problem {number}"
         )
-        ElementTree.SubElement(case, "failure", message=_clean(problem)).text = _clean(problem)
+        ElementTree.SubElement(case, "failure", message=clean(problem)).text = clean(problem)
     suites = ElementTree.Element("testsuites")
     suites.append(suite)
     ElementTree.indent(suites)
@@ -152,9 +152,9 @@ def sentences(outcome: Outcome) -> Iterator[str]:
             for remark in remarks:
                 languages_of.setdefault(remark, []).append(comparison.before.language)
         for (kind, sentence), languages in languages_of.items():
-            yield _clean(f"{kind} {dataset} {metric} in {', '.join(languages)}: {sentence}")
-    yield from (_clean(f"FAIL {problem}") for problem in outcome.problems)
-    yield from (_clean(f"note {note}") for note in outcome.notes)
+            yield clean(f"{kind} {dataset} {metric} in {', '.join(languages)}: {sentence}")
+    yield from (clean(f"FAIL {problem}") for problem in outcome.problems)
+    yield from (clean(f"note {note}") for note in outcome.notes)
 
 
 def described(comparison: Comparison) -> str:
@@ -228,12 +228,16 @@ def _counted(comparisons: int) -> str:
     return "1 comparison" if comparisons == 1 else f"{comparisons} comparisons"
 
 
+_COMMAND = re.compile("::|##(?=\\[)")
+"""What GitHub reads as a command: the one where a line begins, the other anywhere."""
+
 _CONTROL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold, even escaped, or that could steer a terminal."""
 
 
-def _clean(text: str) -> str:
-    return _CONTROL.sub("\ufffd", text)
+def clean(text: str) -> str:
+    """A text that steers neither a terminal nor a GitHub job, whatever names are in it."""
+    return _CONTROL.sub("\ufffd", _COMMAND.sub(lambda found: " ".join(found.group()), text))
 
 
 def _markdown(text: str) -> str:

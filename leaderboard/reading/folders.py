@@ -33,6 +33,29 @@ class ResultsFile:
     beside: frozenset[str]
 
 
+def walk(root: Path, errors: list[OSError]) -> Iterator[tuple[str, list[str]]]:
+    """Each folder below one, itself first, with the names in it that are no folders.
+
+    Links to folders are not followed. However deep folders are, neither Python's recursion nor the
+    length that a path may have ends it.
+
+    Args:
+        errors: is added what the operating system says of folders that it does not list.
+    """
+    waiting = [os.fspath(root)]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                listed = list(entries)
+        except OSError as error:
+            errors.append(error)
+            continue
+        below = {entry.name for entry in listed if entry.is_dir(follow_symlinks=False)}
+        yield folder, [entry.name for entry in listed if entry.name not in below]
+        waiting += [os.path.join(folder, name) for name in below]
+
+
 def shown_path(file: Path, root: Path) -> str:
     """What a file that was found in a folder is called in messages, which may be published.
 
@@ -69,15 +92,20 @@ def find_results(paths: Sequence[Path], problems: list[str]) -> Iterator[Results
     for path in paths:
         # Not Path's own: they raise where a name is too long, or a folder above is locked.
         is_file = os.path.isfile(path)
+        if os.path.exists(path) and not is_file and not os.path.isdir(path):
+            problems.append(
+                f"{shown_path(path, path)} is neither a file nor a folder; name one of them."
+            )
+            continue
         if not is_file and not os.path.isdir(path):
             problems.append(
                 f"{shown_path(path, path)} does not exist; name a results file or a folder."
             )
             continue
         locked: list[OSError] = []
-        walked = os.walk(path.parent if is_file else path, onerror=locked.append)
+        walked = walk(path.parent if is_file else path, locked)
         empty = True
-        for folder, _, listed in itertools.islice(walked, 1) if is_file else sorted(walked):
+        for folder, listed in itertools.islice(walked, 1) if is_file else sorted(walked):
             beside = frozenset(listed)
             names = [path.name] if is_file else sorted(listed)
             dates = {date_of(name) for name in beside if is_results_file(name)}

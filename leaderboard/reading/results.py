@@ -33,6 +33,7 @@ from polyrefuse_leaderboard.reading.samples import Asked, read_samples
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.lm_eval_internals import UNJUDGED, metric_key, samples_file
+from polyrefuse_shared.reading import read_bytes
 from polyrefuse_tasks.metrics import ANY, METRICS, PRINTED, TASK_VERSION, of_one_kind
 
 ROUNDING = 1e-6
@@ -40,6 +41,9 @@ ROUNDING = 1e-6
 
 MOST_PROMPTS = 10**9
 """A count of prompts above it is a mistake; statistics would overflow at some number."""
+
+AT_MOST = 2**28
+"""Bytes of a results file, at most."""
 
 MOST_REASONS = 5
 """Sentences on what could not be used, where nothing could, at most."""
@@ -100,7 +104,7 @@ def _run(file: ResultsFile, include_samples: bool, problems: list[str]) -> Run:
     """
     where = file.name
     try:
-        document = parse(file.path.read_bytes(), where)
+        document = parse(read_bytes(file.path, AT_MOST), where)
     except OSError as error:
         raise BadResults(f"{where} cannot be read ({error.strerror}); {AGAIN}") from None
     for name in ("config", "configs", "results"):

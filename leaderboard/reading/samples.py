@@ -14,6 +14,7 @@ from polyrefuse_leaderboard.reading.requests import difference, lacks_prompt
 from polyrefuse_leaderboard.reading.runs import Response
 
 from polyrefuse_shared.lm_eval_internals import DEFAULT_FILTER
+from polyrefuse_shared.reading import regular_file
 from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.judges.labels import Label
 from polyrefuse_tasks.metrics import OFF_LANGUAGE, score, score_sampled
@@ -61,6 +62,10 @@ class Samples:
 
     responses: tuple[Response, ...]
     warnings: tuple[str, ...]
+
+
+AT_MOST = 2**34
+"""Bytes of a samples file, at most."""
 
 
 def read_samples(
@@ -112,7 +117,7 @@ def _lines(samples: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """
     seen: set[str] = set()
     try:
-        with open(samples, "rb") as lines:
+        with regular_file(samples, AT_MOST) as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue

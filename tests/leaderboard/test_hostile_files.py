@@ -1,0 +1,309 @@
+"""Files that nobody should write among results: each costs a sentence, and nothing hangs."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import random
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from polyrefuse_leaderboard.gate.reports import clean
+from polyrefuse_leaderboard.reading import results as reading_results
+from polyrefuse_leaderboard.reading.folders import walk
+from polyrefuse_leaderboard.reading.results import read
+from polyrefuse_leaderboard.transfers import read_transfers
+
+from tests.commands import run_in_process
+from tests.leaderboard.result_files import DIRECTION, task, transfer_report, write_run
+
+RESULTS = "results_2026-01-09T00-00-00.000001.json"
+SAMPLES = "samples_polyrefuse_harmful_en_2026-01-01T00-00-00.000001.jsonl"
+
+
+def good(folder: Path) -> Path:
+    return write_run(folder, [task("harmful", "en", "rrcc"), task("harmless", "en", "cccr")])
+
+
+class TestKinds:
+    """What has the name of results and is no regular file."""
+
+    @pytest.fixture(params=["pipe", "device", "endless", "socket", "loop", "dangling", "folder"])
+    def place(self, request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Path], None]:
+        def put(path: Path) -> None:
+            path.unlink(missing_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if request.param == "pipe":
+                os.mkfifo(path)
+            elif request.param == "socket":
+                here = os.getcwd()
+                os.chdir(path.parent)  # A socket's path is short.
+                try:
+                    with socket.socket(socket.AF_UNIX) as server:
+                        server.bind(path.name)
+                finally:
+                    os.chdir(here)
+            elif request.param == "folder":
+                path.mkdir()
+            else:
+                links = {"device": "/dev/null", "endless": "/dev/zero", "loop": path.name}
+                path.symlink_to(links.get(request.param, "nowhere"))
+
+        return put
+
+    def test_among_results(self, tmp_path: Path, place: Callable[[Path], None]) -> None:
+        good(tmp_path / "good")
+        place(tmp_path / "bad" / RESULTS)
+        place(tmp_path / "bad/transfer.json")
+        reading = read([tmp_path])
+        assert len(reading.runs) == 1
+        said = [*reading.problems, *read_transfers([tmp_path])[1]]
+        assert all(sentence.count("\n") == 0 for sentence in said)
+        is_folder = (tmp_path / "bad" / RESULTS).is_dir()
+        assert len(said) == (0 if is_folder else 2)
+
+    def test_in_place_of_samples(self, tmp_path: Path, place: Callable[[Path], None]) -> None:
+        file = good(tmp_path)
+        place(file.parent / SAMPLES)
+        reading = read([tmp_path])
+        assert [cell.dataset for cell in reading.runs[0].cells if cell.responses is None] in (
+            [], ["harmful"],
+        )  # fmt: skip
+        is_folder = (file.parent / SAMPLES).is_dir()
+        assert len(reading.problems) == (0 if is_folder else 1)
+
+    def test_named_by_itself(self, tmp_path: Path, place: Callable[[Path], None]) -> None:
+        place(tmp_path / "it")
+        for arguments in (
+            ("build", tmp_path / "it", "--output", tmp_path / "site"),
+            ("check", tmp_path / "it", "--baseline", tmp_path / "it"),
+            ("published", tmp_path / "it", "--output", tmp_path / "site"),
+        ):
+            code, _, err = run_in_process("leaderboard", *arguments)
+            assert (code, err.count("\n")) == (2, 1)
+
+
+def test_files_of_more_than_their_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = good(tmp_path)
+    monkeypatch.setattr(reading_results, "AT_MOST", file.stat().st_size - 1)
+    code, _, err = run_in_process("leaderboard", "build", tmp_path, "--output", tmp_path / "site")
+    assert code == 2
+    assert "it is larger than" in err
+
+
+def test_folders_in_folders(tmp_path: Path) -> None:
+    good(tmp_path / "good")
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    descriptor = os.open(deep, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("dd", dir_fd=descriptor)
+        below = os.open("dd", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = below
+    os.close(descriptor)
+    try:
+        errors: list[OSError] = []
+        # Until a path is longer than the system takes.
+        assert 1000 < sum(1 for _ in walk(deep, errors)) < 1500
+        assert [error.strerror for error in errors] == ["File name too long"]
+        code, _, err = run_in_process(
+            "leaderboard", "build", tmp_path, "--output", tmp_path / "site"
+        )
+        assert code == 0
+        assert "File name too long" in err
+    finally:
+        subprocess.run(["rm", "-rf", deep], check=True)
+
+
+@pytest.mark.parametrize("n", [65, 400])
+def test_a_matrix_that_is_too_large(tmp_path: Path, n: int) -> None:
+    codes = [f"x{number}" for number in range(n)]
+    report = transfer_report() | {"sources": codes, "targets": codes}
+    cell = report["cells"][0]
+    report["cells"] = [cell | {"source": s, "target": t} for s in codes for t in codes]
+    (tmp_path / "transfer.json").write_text(json.dumps(report))
+    found, (problem,) = read_transfers([tmp_path])
+    assert not found
+    assert f"{n} sources, of which a picture shows 64 at most" in problem
+
+
+# --- every node of every document, exchanged
+
+
+def nest(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+BAD: dict[str, Any] = {
+    "inf": float("inf"),
+    "-inf": float("-inf"),
+    "nan": float("nan"),
+    "huge": 10**400,
+    "beyond 64 bits": 2**70,
+    "negative": -1,
+    "zero": 0,
+    "fraction": 0.5,
+    "true": True,
+    "null": None,
+    "list": [],
+    "object": {},
+    "text": "x",
+    "empty": "",
+    "half a letter": "\ud800",
+    "control": "a\x00\x1b[31m\r\n\u2028b",
+    "long": "ab" * 5000,
+    "command": "::error::x",
+    "older command": "##[error]x",
+    "markup": "<script>alert(1)</script>]]>&",
+    "deep": nest(50),
+    "a list of odd things": [None, {}, "x", 1e308],
+}
+
+
+def nodes(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
+    for key, below in list(items)[:40]:
+        yield from nodes(below, (*path, key))
+
+
+def exchanged(document: Any, path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return value
+    document = copy.deepcopy(document)
+    place = document
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return document
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A valid document of each kind that the leaderboard reads."""
+    folder = tmp_path_factory.mktemp("valid")
+    file = write_run(
+        folder, [task("harmful", "en", "rrcc")], condition="ablation", info=DIRECTION, model="m/m"
+    )
+    baseline = folder / "baseline.json"
+    assert run_in_process(
+        "leaderboard", "check", folder, "--baseline", baseline, "--update"
+    )[0] == 0  # fmt: skip
+    samples = next(file.parent.glob("samples_*"))
+    return {
+        "results": json.loads(file.read_text()),
+        "samples": json.loads(samples.read_text().splitlines()[0]),
+        "transfer": transfer_report(),
+        "baseline": json.loads(baseline.read_text()),
+        "names": {"m/m": "m"},
+    }
+
+
+def attack(kind: str, text: str, folder: Path) -> None:
+    """Run the commands that read such a document; each ends well, or with sentences."""
+    results = folder / "results"
+    file = write_run(
+        results, [task("harmful", "en", "rrcc")], condition="ablation", info=DIRECTION, model="m/m"
+    )
+    places = {
+        "results": file,
+        "samples": next(file.parent.glob("samples_*")),
+        "transfer": results / "transfer.json",
+        "baseline": folder / "baseline.json",
+        "names": folder / "names.json",
+    }
+    run_in_process("leaderboard", "check", results, "--baseline", places["baseline"], "--update")
+    if kind == "samples":
+        rest = places[kind].read_text().splitlines()[1:]
+        text = "\n".join([text, *rest])
+    places[kind].write_bytes(text.encode("utf-8", "surrogatepass"))
+    named = ("--model-names", places["names"]) if kind == "names" else ()
+    site = folder / "site"
+    build = ("build", results, "--output", site, "--include-samples", *named)
+    check = (
+        "check", results, "--baseline", places["baseline"], "--junit", folder / "junit.xml",
+        "--github-summary", folder / "summary.md", *named,
+    )  # fmt: skip
+    for command in (build, check):
+        code, out, err = run_in_process("leaderboard", *command)
+        assert code in (0, 1, 2), err[-2000:]
+        assert "Traceback" not in out + err
+        for line in (out + err).splitlines():
+            assert not line.lstrip().startswith("::")
+            assert "##[" not in line or line.startswith("polyrefuse: ")
+        assert not set("\x00\x1b\r") & set(out + err)
+    for written in [*site.rglob("*.svg"), folder / "junit.xml"]:
+        if written.exists():
+            ElementTree.parse(written)
+
+
+def cases() -> list[tuple[str, int, str]]:
+    """Kind of document, number of its node, and what takes its place."""
+    places = [(kind, number) for kind, count in COUNTS.items() for number in range(count)]
+    every = [(kind, number, bad) for kind, number in places for bad in BAD]
+    random.Random(14).shuffle(every)
+    return every
+
+
+COUNTS = {"results": 105, "samples": 43, "transfer": 57, "baseline": 31, "names": 2}
+"""Nodes of each kind of document, which pytest has to know before one is written."""
+
+SAMPLE = 120
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_a_sample_of_exchanged_nodes(part: int, documents: dict[str, Any], tmp_path: Path) -> None:
+    for place, case in enumerate(cases()[part:SAMPLE:2]):
+        try_one(case, documents, tmp_path / str(place))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(20))
+def test_every_exchanged_node(part: int, documents: dict[str, Any], tmp_path: Path) -> None:
+    for place, case in enumerate(cases()[SAMPLE + part :: 20]):
+        try_one(case, documents, tmp_path / str(place))
+
+
+def try_one(case: tuple[str, int, str], documents: dict[str, Any], folder: Path) -> None:
+    kind, number, bad = case
+    paths = list(nodes(documents[kind]))
+    text = json.dumps(exchanged(documents[kind], paths[number], BAD[bad]))
+    try:
+        attack(kind, text, folder)
+    except BaseException as error:
+        error.add_note(f"{kind}: {paths[number]} is {bad}")
+        raise
+
+
+def test_every_node_is_counted(documents: dict[str, Any]) -> None:
+    assert {kind: len(list(nodes(document))) for kind, document in documents.items()} == COUNTS
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("::error::x", ": :error: :x"),
+        ("##[group]x", "# #[group]x"),
+        ("a ##[error] b", "a # #[error] b"),
+        ("a\x1b[31m\x00b", "a\ufffd[31m\ufffdb"),
+        ("## heading: fine", "## heading: fine"),
+    ],
+)
+def test_what_github_would_run(text: str, cleaned: str) -> None:
+    assert clean(text) == cleaned
