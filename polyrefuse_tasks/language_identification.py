@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 ENOUGH_LETTERS = 20
 """Of a response whose language is looked at: a name or a number is the same in many languages."""
 
+MOST_CHARACTERS = 20_000
+"""Of a response that are identified. More tell no more, and py3langid sorts the marks on a letter
+in a time that grows with the square of how many there are."""
+
 _NO_LANGUAGE = "zxx"
 
 
@@ -37,7 +41,7 @@ def response_language(response: str, language: str) -> str:
     identifier = _identifier()
     if language not in identifier.labels:
         return language
-    identified, _ = identifier.classify(answer)
+    identified, _ = identifier.classify(answer[:MOST_CHARACTERS])
     return language if identified == _NO_LANGUAGE else identified
 
 

@@ -18,6 +18,7 @@ from polyrefuse_tasks.judges.judging import (
 )
 from polyrefuse_tasks.judges.labels import Judgement, Label
 from polyrefuse_tasks.judges.native import judge_refusal
+from polyrefuse_tasks.judges.phrase_yaml import BadPhraseFile
 from polyrefuse_tasks.judges.registry import (
     JUDGES,
     BadJudge,
@@ -27,7 +28,6 @@ from polyrefuse_tasks.judges.registry import (
     judge_named,
     names,
 )
-from polyrefuse_tasks.judges.rules import BadPhraseFile
 from polyrefuse_tasks.languages import UnknownLanguage
 
 __all__ = [

@@ -471,7 +471,7 @@ class Compiler:
         # A match begins with a piece that may be missing, or with the one after such pieces.
         missing = sum(1 for _ in takewhile(lambda piece: piece.optional, pieces))
         first = _any_needs(piece.first for piece in pieces[: missing + 1])
-        texts = [None if piece.optional else piece.text for piece in pieces]
+        texts = [piece.text for piece in pieces if piece.text is not None and not piece.optional]
         return _Piece(
             _join(pieces),
             best,
@@ -481,7 +481,7 @@ class Compiler:
             ends_word=begins_word,
             begins_apart=bool(pieces) and pieces[0].begins_apart and not pieces[0].optional,
             ways=prod(_ways_in_turn(pieces)),
-            text="".join(texts) if None not in texts else None,
+            text="".join(texts) if len(texts) == len(pieces) else None,
             gaps=sum(piece.gaps for piece in pieces),
             depth=max((piece.depth for piece in pieces), default=0),
         )

@@ -68,7 +68,7 @@ def _check(path: Path, events: Iterable[yaml.Event]) -> None:
         BadPhraseFile: as `read_phrase_yaml`, of what the events of a file tell.
     """
     # How many parts an anchor stands for; None while it is not closed.
-    named: dict[str, int | None] = {}
+    named: dict[str | None, int | None] = {}
     open_ones: list[tuple[str | None, int]] = []
     parts = 0
     for event in events:

@@ -414,7 +414,8 @@ class _Reading:
     def _leads(self, start: int, mark: _Mark) -> bool:
         """Whether nothing but what may stand before a first mark does, from `start` on."""
         # One character more, which tells whether a word ends here.
-        return _ROLE.match(self.text, start, mark.start + 1).end() >= mark.start
+        role = _ROLE.match(self.text, start, mark.start + 1)
+        return role is not None and role.end() >= mark.start
 
     def _opens_later(self, mark: _Mark, since: int, kinds: set[str]) -> bool:
         """Whether a mark behind the beginning opens reasoning.

@@ -247,7 +247,7 @@ def read_rules(path: Path) -> Rules:
     settings: dict[str, Any] = {}
     for key, (kind, default) in _SETTINGS.items():
         value = content.get(key, default)
-        if type(value) is not kind or (kind is int and not 1 <= value <= WINDOW):
+        if type(value) is not kind or (type(value) is int and not 1 <= value <= WINDOW):
             # No more of an answer is brought to the spelling of phrases.
             wanted = f"a positive whole number up to {WINDOW}" if kind is int else "true or false"
             raise BadPhraseFile(f"{path}: {key} must be {wanted}, not {reprlib.repr(value)}")

@@ -1,5 +1,6 @@
 """Phrase files: what they may hold, and a language added from nothing."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,11 @@ def _file(folder: Path, text: str) -> Path:
         ("opening: [(glorbas|)]\n", "would match everything"),
         ("opening: [mi (vi|) ... (ni|b)]\n", "would match everything"),
         ("opening: [no]\n", "opening holds False, which is no text; quote it"),
-        ("opening: [mi glorbas]\nwindow: 0\n", "window must be a positive whole number, not 0"),
+        (
+            "opening: [mi glorbas]\nwindow: 0\n",
+            "window must be a positive whole number up to 300, not 0",
+        ),
+        ("opening: [mi glorbas]\nwindow: 301\n", "whole number up to 300, not 301"),
         ("opening: [mi glorbas]\nwindow: true\n", "window must be a positive whole number"),
         ("opening: [mi glorbas]\nspaces: 1\n", "spaces must be true or false, not 1"),
         ("grammar: mi glorbas\n", "grammar must be a list of texts, not 'mi glorbas'"),
@@ -68,6 +73,103 @@ def test_bad_phrase_file_names_file_and_fault(tmp_path: Path, text: str, said: s
     assert isinstance(caught.value, UserError)
     assert str(path) in str(caught.value) and said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def _named_again(*levels: str) -> str:
+    return "".join(f"a{i}: &a{i} {level}\n" for i, level in enumerate(levels))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param(
+            _named_again("[mi, vi]", *(f"[{', '.join([f'*a{i}'] * 9)}]" for i in range(12)))
+            + "opening: *a12\n",
+            "or more, what it names again included; a phrase file may hold at most 20000",
+            id="lists that name lists",
+        ),
+        pytest.param(
+            _named_again("{x: 1}", *(f"{{<<: [*a{i}, *a{i}]}}" for i in range(60))),
+            "may hold at most 20000",
+            id="mappings merged into mappings",
+        ),
+        pytest.param("opening: &a [mi, *a]\n", "*a names what it is a part of", id="a circle"),
+        pytest.param(
+            f"opening: {'[' * 400_000}{']' * 400_000}",
+            "nested 9 levels deep or more; a phrase file has at most 8",
+            id="brackets",
+        ),
+        pytest.param(f"opening:\n  {'- ' * 300_000}mi\n", "has at most 8", id="lists on one line"),
+        pytest.param(
+            f"opening: ['mi {'(ne|jam)' * 100}']\n",
+            "opening stands for 10^30 phrases, each alternative counted; at most 20000",
+            id="alternatives of a phrase",
+        ),
+        pytest.param(
+            f"opening: [mi ne]\nsoft: [{'mi ' * 51}]\n",
+            "which has 152 characters; a phrase has at most 150",
+            id="a long phrase",
+        ),
+        pytest.param(
+            f"opening: ['{' ... '.join(['mi'] * 9)}']\n",
+            "which has 8 gaps; a phrase has at most 3",
+            id="gaps of a phrase",
+        ),
+        pytest.param(
+            f"window: {':'.join('1' * 200_000)}\nopening: [mi ne]\n",
+            "has 399999 characters; a text of a phrase file has at most 1000",
+            id="a number in base sixty",
+        ),
+        pytest.param(
+            "words:\n  a0: [mi, vi]\n"
+            + "".join(f"  a{i + 1}: ['{f'{{a{i}}} ' * 9}']\n" for i in range(12))
+            + "grammar: ['{a12}']\n",
+            "characters when each list is written out; at most 2000000",
+            id="lists in lists",
+        ),
+        pytest.param(
+            "words:\n  a0: [mi, vi]\n"
+            + "".join(f"  a{i + 1}: ['{{a{i}}}']\n" for i in range(400))
+            + "grammar: ['{a400}']\n",
+            "words: a12 holds ['{a11}'], which has lists within lists, 13 deep; at most 12",
+            id="deep lists",
+        ),
+        pytest.param(
+            f"grammar: ['glor {'(a|aa)' * 40}x']\n",
+            "which may match in 10^12 ways at one place; at most 100000",
+            id="alternatives that begin alike",
+        ),
+        pytest.param(
+            f"grammar: ['glor {'*a' * 9}x']\n", "ways at one place", id="rests of one word"
+        ),
+        pytest.param(
+            f"grammar: ['{' ... '.join(['glor'] * 9)}']\n",
+            "which has 8 gaps; at most 6",
+            id="gaps of a pattern",
+        ),
+        pytest.param(f"opening: [mi ne]\n# {'x' * 2**20}", "larger than 1 MiB", id="a large file"),
+    ],
+)
+def test_what_would_take_long_is_refused_with_its_count(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    path = _file(tmp_path, text)
+    with pytest.raises(BadPhraseFile) as caught:
+        read_rules(path)
+    assert str(path) in str(caught.value) and said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_named_again_in_moderation_is_read(tmp_path: Path) -> None:
+    text = "opening: [mi ne]\nlead: &sorry [ho ve, bedaŭrinde]\nsoft: *sorry\n"
+    read = read_rules(_file(tmp_path, text))
+    assert read.soft.search("ho ve") and read.opening.match("bedaŭrinde, mi ne")
+
+
+def test_a_pipe_is_no_phrase_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "xx.yaml")
+    with pytest.raises(BadPhraseFile, match="no regular file"):
+        read_rules(tmp_path / "xx.yaml")
 
 
 def test_not_utf8(tmp_path: Path) -> None:
