@@ -6,6 +6,7 @@ What the files of an artifact are called and what has to be in them is the artif
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ TENSORS_AT_MOST = 2**33
 
 METADATA = "metadata.json"
 """The document that says how an artifact came about; every artifact has one."""
+
+SUMS = "files_sha256"
+"""Entry of the metadata in a folder: name of each safetensors file -> its sha256."""
 
 
 @contextmanager
@@ -68,12 +72,17 @@ def write(
         CannotWrite: `folder` exists already, or cannot be written.
         ValueError: a document holds NaN that is not allowed.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
+    contents = {name: save(dict(named)) for name, named in (tensors or {}).items()}
+    documents = dict(documents or {})
+    if METADATA in documents:
+        sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        documents[METADATA] = documents[METADATA] | {SUMS: sums}
     with whole_folder(folder) as draft:
-        for name, named_tensors in (tensors or {}).items():
-            save_file(dict(named_tensors), draft / name)
-        for name, document in (documents or {}).items():
+        for name, content in contents.items():
+            (draft / name).write_bytes(content)
+        for name, document in documents.items():
             text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=allow_nan)
             (draft / name).write_text(text, encoding="utf-8")
         for name, picture in (pictures or {}).items():
@@ -96,17 +105,27 @@ def damage_as(mistake: type[UserError], folder: Path, *, kind: str, remedy: str)
         raise mistake(f"{folder} is no {kind}, or a damaged one: {damage}; {remedy}.") from None
 
 
-def read_tensors(file: Path) -> dict[str, Tensor]:
+def read_tensors(file: Path, sha256: str | None = None) -> dict[str, Tensor]:
     """The tensors of a safetensors file, by name.
+
+    Args:
+        sha256: what it has to be, where that is known.
 
     Raises:
         FileNotFoundError: there is no such file; the error has its name, safetensors' has not.
         SafetensorError, OSError: it cannot be read.
+        ValueError: its checksum is another.
     """
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
-    with regular_file(file, TENSORS_AT_MOST):
-        return load_file(file)
+    content = read_bytes(file, TENSORS_AT_MOST)
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise ValueError(
+            f"{file.name} is not as it was written (its sha256 is {found[:12]}..., not "
+            f"{sha256[:12]}...)"
+        )
+    return load(content)
 
 
 def read_document(file: Path) -> Any:
@@ -118,13 +137,21 @@ def read_document(file: Path) -> Any:
     return parse_json(read_bytes(file, DOCUMENT_AT_MOST))
 
 
-def read_metadata(folder: Path) -> dict[str, Any]:
-    """How the artifact came about.
+def read(folder: Path, tensors: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of an artifact's file, and how it came about.
+
+    Older artifacts have no checksum, and are read as they are.
 
     Raises:
-        OSError, ValueError: as `read_document`, or it is not an object.
+        SafetensorError, OSError, ValueError: as `read_tensors` and `read_document`, or the metadata
+            are not an object with a checksum of that file.
     """
+    with regular_file(folder / tensors, TENSORS_AT_MOST):
+        pass  # Named first where both are missing.
     metadata = read_document(folder / METADATA)
     if not isinstance(metadata, dict):
         raise ValueError(f"{METADATA} is not an object")
-    return metadata
+    sums = metadata.pop(SUMS, None)
+    if sums is not None and not (isinstance(sums, dict) and isinstance(sums.get(tensors), str)):
+        raise ValueError(f"{METADATA} has no checksum of {tensors} in its {SUMS}")
+    return read_tensors(folder / tensors, sums and sums[tensors]), metadata

@@ -12,7 +12,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, TemplateError, nodes
+
 from polyrefuse_models.system import System
+from polyrefuse_models.time_limit import TookTooLong, time_limit
 from polyrefuse_shared.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -32,6 +35,10 @@ _ANOTHER_DAY = f"{{% macro strftime_now(format) %}}{_DATE_PROBE}{{% endmacro %}}
 
 _FEW_WORDS = 3
 """A turn's markers may have as many words ("### Instruction"); more are a text."""
+
+
+MOST_SECONDS = 10.0
+"""Seconds that a template may take; the templates of published models take milliseconds."""
 
 
 class NoChatTemplate(UserError):
@@ -252,10 +259,17 @@ class ChatTemplate:
             NoChatTemplate: there is none.
             BadTemplate: it fails.
         """
-        _ = self.source  # Our message on a missing template comes before transformers' own.
+        _ = self._has_no_powers  # Also our message on a missing template, before transformers' own.
         options = {"add_generation_prompt": True} | self.arguments | options
         try:
-            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
+            with time_limit(MOST_SECONDS):
+                return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
+        except TookTooLong:
+            raise BadTemplate(
+                f"The chat template of {self.owner} cannot be applied: it has not ended after "
+                f"{MOST_SECONDS:g} seconds; give tokenizer=<one with another template>, or "
+                "chat=off."
+            ) from None
         except Exception as error:
             # A template is a program: what it is given may raise anything in it.
             reason = first_line(error)
@@ -263,6 +277,24 @@ class ChatTemplate:
                 f"The chat template of {self.owner} cannot be applied: {reason.rstrip('.')}; give "
                 "tokenizer=<one with another template>, or chat=off."
             ) from None
+
+    @cached_property
+    def _has_no_powers(self) -> bool:
+        """
+        Raises:
+            NoChatTemplate: there is no template.
+            BadTemplate: it has a power, such as 9**9**9, which no time limit interrupts.
+        """
+        try:
+            parsed = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(self.source)
+        except TemplateError:  # `_write` says so; or it has a tag of transformers' own.
+            return True
+        if parsed.find(nodes.Pow):
+            raise BadTemplate(
+                f"The chat template of {self.owner} has a power (**), which could take for ever; "
+                "give tokenizer=<one with another template>, or chat=off."
+            )
+        return True
 
     @cached_property
     def _around_user(self) -> tuple[str, str]:

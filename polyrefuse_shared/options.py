@@ -8,11 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-MOST_SEED = 2**32 - 1
-"""The largest seed that numpy and scikit-learn take."""
-
-MOST = 2**31 - 1
-"""The largest count that every library takes."""
+from polyrefuse_shared.limits import MOST, MOST_SEED
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 

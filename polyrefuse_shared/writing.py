@@ -104,7 +104,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
     try:
-        if os.path.lexists(folder):
+        # Not `lexists`, to which a name that is too long is one that is not there.
+        with suppress(FileNotFoundError):
+            os.lstat(folder)
             raise CannotWrite(f"{folder} exists already; name a new folder or remove it.")
         if not folder.parent.exists():
             make_folder(folder.parent)

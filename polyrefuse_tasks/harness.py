@@ -44,6 +44,10 @@ def load_prompts(
 
     warn_before_publishing()
     warn_of_inherited_settings()
+    if not isinstance(judge, str):
+        raise UserError(f"judge is {judge!r} in the task's metadata; give the name of one judge.")
+    if first is not None and (type(first) is not int or first < 1):
+        raise UserError(f"first is {first!r} in the task's metadata; give a number of rows.")
     check_judge(judge)
     rows = data.load(family, lang) if first is None else _first_rows(family, lang, first)
     return {"test": Dataset.from_list([asdict(row) | {"judge": judge} for row in rows])}

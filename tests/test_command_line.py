@@ -149,6 +149,8 @@ def test_ctrl_c_while_it_imports(name: str, cache: dict[str, str], tmp_path: Pat
     process = subprocess.Popen(
         [sys.executable, "-c", code], env=cache, cwd=tmp_path, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # What runs in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "importing\n"

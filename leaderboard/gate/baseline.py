@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polyrefuse_leaderboard.reading.documents import printable
 from polyrefuse_leaderboard.reading.model_names import shown
 
 from polyrefuse_shared.errors import UserError
@@ -187,7 +188,8 @@ def _versions(run: Run) -> dict[str, str]:
     }
     own = run.settings.get("versions")
     versions |= own if isinstance(own, Mapping) else {}
-    return {name: str(version) for name, version in versions.items()}
+    # Of half a letter, which JSON may hold and no file in UTF-8, its escape.
+    return {printable(name): printable(str(version)) for name, version in versions.items()}
 
 
 def _gated(cell: Cell) -> list[str]:

@@ -120,6 +120,9 @@ def intervention(document: Mapping[str, Any], where: str) -> tuple[str, str]:
     config = document["config"]
     condition = text(config.get("condition", "baseline"), "condition", where)
     parts = {name: config[name] for name in INTERVENTION if config.get(name) is not None}
+    if config.get("direction_recipe_sha256") is not None:
+        # The direction's own numbers differ in their last digits between batch sizes and devices.
+        parts["direction_sha256"] = config["direction_recipe_sha256"]
     system = document.get("system_instruction_sha") or document.get("system_instruction")
     if system:
         parts["system_instruction"] = system

@@ -306,7 +306,13 @@ def _count(outcome: Mapping[str, Any], where: str) -> int:
 
 def _checksums(sha256: Any) -> Mapping[str, str]:
     pairs = sha256.items() if isinstance(sha256, dict) else ()
-    return _shared(tuple((name, digest) for name, digest in pairs if isinstance(digest, str)))
+    return _shared(
+        tuple(
+            (printable(name), printable(digest))
+            for name, digest in pairs
+            if isinstance(digest, str)
+        )
+    )
 
 
 @lru_cache

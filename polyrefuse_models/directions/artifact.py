@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 TENSORS, SCORES = "direction.safetensors", "scores.json"
 
 
+TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+"""What the entries of a direction may be."""
+
+
 class BadDirection(UserError):
     """A direction artifact that cannot be used."""
 
@@ -56,8 +60,13 @@ class Direction:
         """Refuse a direction that no residual stream of that width can be ablated along.
 
         Raises:
-            BadDirection: another width, NaN or infinity, or the zero vector.
+            BadDirection: another width or type, NaN or infinity, or the zero vector.
         """
+        if self.direction.dtype not in TYPES:
+            raise BadDirection(
+                f"{origin}: the direction is of type {self.direction.dtype}; save it as one of "
+                f"{', '.join(map(str, TYPES))}."
+            )
         if self.direction.shape != (width,):
             raise BadDirection(
                 f"{origin}: the direction has shape {tuple(self.direction.shape)} and the model's "
@@ -121,8 +130,7 @@ def load(folder: str | Path) -> Direction:
     with artifact_folder.damage_as(
         BadDirection, folder, kind="direction artifact", remedy="extract it anew"
     ):
-        tensors = artifact_folder.read_tensors(folder / TENSORS)
-        metadata = artifact_folder.read_metadata(folder)
+        tensors, metadata = artifact_folder.read(folder, TENSORS)
         scores = artifact_folder.read_document(folder / SCORES)
         n_positions, n_layers, _ = tensors["candidates"].shape
         _check_index(metadata, "position", range(-n_positions, 0))

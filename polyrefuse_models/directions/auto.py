@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from polyrefuse_models import bundled
 from polyrefuse_models.anatomy import width
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
-from polyrefuse_models.directions.recipe import make_direction
+from polyrefuse_models.directions.recipe import make_direction, recipe_checksum
 from polyrefuse_models.directions.select import DEFAULT, Rule
-from polyrefuse_models.weights import weights_checksum
 from polyrefuse_shared.drafts import discard
 from polyrefuse_shared.log import logger
 from polyrefuse_shared.versions import versions
@@ -48,53 +45,37 @@ def find_direction(
     Raises:
         NoDirection: the rule has no choice, or every candidate scored NaN.
     """
-    if any(weight.is_meta for weight in chat.model.state_dict().values()):
-        # Weights that are offloaded to the disk have no checksum, and so no key.
-        direction = make_direction(chat, prompts, tokens=tokens, rule=rule)
-    else:
-        direction = _once(chat, prompts, tokens, rule)
+    recipe_sha256 = recipe_checksum(chat, prompts, tokens, rule)
+    direction = None if recipe_sha256 is None else _kept(key(recipe_sha256), width(chat.model))
+    if direction is None:
+        direction = make_direction(
+            chat, prompts, tokens=tokens, rule=rule, recipe_sha256=recipe_sha256
+        )
+        if recipe_sha256 is not None:
+            _keep(direction, _folder(key(recipe_sha256)))
     for warning in direction.metadata.get("warnings", []):
         logger.warning("direction=auto: %s.", warning)
     return direction
 
 
-def key(chat: ChatModel, prompts: Prompts, tokens: list[int] | None, rule: Rule = DEFAULT) -> str:
-    """sha256 of everything that a direction depends on.
+def key(recipe_sha256: str) -> str:
+    """What a direction of some recipe is kept under.
 
-    The weights themselves are hashed, in memory: name and revision are the same with an adapter,
-    a quantisation or more training in a folder, and file headers are equal for two trainings of
-    one architecture. The token ids are hashed as well: the chat template and its arguments, the
-    tokenizer and the prompts are in them. Hashing takes about 0.6 s a GB.
+    Versions of software are in it: another one may round otherwise, or have mended something.
     """
-    config = chat.model.config
-    inputs = [ids.tolist() for ids in chat.token_ids(prompts.every())]
-    parts = {
-        "model": bundled.name_of(config.name_or_path),
-        "revision": getattr(config, "_commit_hash", None),
-        "config": config.to_json_string(use_diff=False),
-        "weights": weights_checksum(chat.model),
-        "system": chat.system,
-        "inputs": hashlib.sha256(json.dumps(inputs).encode()).hexdigest(),
-        "suffix": chat.suffix,
-        "dataset": prompts.dataset,
-        "source_lang": prompts.language,
-        "seed": prompts.seed,
-        "data": prompts.sha256,
-        "tokens": tokens,
-        "rule": asdict(rule),
-        "versions": versions(),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    text = json.dumps([recipe_sha256, versions()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _once(chat: ChatModel, prompts: Prompts, tokens: list[int] | None, rule: Rule) -> Direction:
-    """The direction that was kept; where none was, a new one, which is then kept."""
-    folder = cache.cache() / FOLDER / key(chat, prompts, tokens, rule)
-    direction = _read(folder, width(chat.model))
-    if direction is None:
-        direction = make_direction(chat, prompts, tokens=tokens, rule=rule)
-        _keep(direction, folder)
-    else:
+def _folder(name: str) -> Path:
+    return cache.cache() / FOLDER / name
+
+
+def _kept(name: str, d: int) -> Direction | None:
+    """The direction that was kept; None where there is none that can be used."""
+    folder = _folder(name)
+    direction = _read(folder, d)
+    if direction is not None:
         logger.info("direction=auto: extracted before, read from %s", folder)
     return direction
 

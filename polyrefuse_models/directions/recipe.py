@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from polyrefuse_models import bundled
@@ -15,6 +18,7 @@ from polyrefuse_models.directions.refusal import (
 )
 from polyrefuse_models.directions.search import Trial, score_all, search
 from polyrefuse_models.directions.select import DEFAULT, Candidate, Rule
+from polyrefuse_models.weights import weights_checksum
 from polyrefuse_shared.log import logger
 from polyrefuse_shared.versions import versions
 
@@ -43,6 +47,7 @@ def make_direction(
     tokens: list[int] | None = None,
     rule: Rule = DEFAULT,
     all_scores: bool = False,
+    recipe_sha256: str | None = None,
 ) -> Direction:
     """Extract candidate directions from the training prompts and select one on validation.
 
@@ -52,6 +57,7 @@ def make_direction(
         tokens: ids of the refusal tokens; derived from the training prompts where None.
         rule: by which a candidate is chosen.
         all_scores: score every candidate, not only those that the choice needs.
+        recipe_sha256: the `recipe_checksum`, where it was computed before.
 
     Raises:
         NoDirection: the rule has no choice, or every candidate scored NaN.
@@ -62,7 +68,7 @@ def make_direction(
     logger.info("Extracting a refusal direction from %s prompts", prompts.language)
     harmful = observe(chat, prompts.harmful["train"], n_positions)
     harmless = observe(chat, prompts.harmless["train"], n_positions)
-    derived = tokens is None
+    given_tokens, derived = tokens, tokens is None
     if tokens is None:
         tokens = refusal_tokens(harmful.logits, harmless.logits)
         if len(tokens) > MOST_TOKENS:
@@ -128,10 +134,48 @@ def make_direction(
             },
             "untouched": untouched,
             "sha256": prompts.sha256,
+            "recipe_sha256": recipe_sha256 or recipe_checksum(chat, prompts, given_tokens, rule),
             "warnings": warnings,
             "versions": versions(),
         },
     )
+
+
+def recipe_checksum(
+    chat: ChatModel, prompts: Prompts, tokens: list[int] | None, rule: Rule = DEFAULT
+) -> str | None:
+    """sha256 of all that decides which direction is extracted, by which results identify it.
+
+    The numbers themselves differ in their last digits between batch sizes and devices. The weights
+    are hashed, in memory: name and revision are the same with an adapter, a quantisation or more
+    training in a folder, and file headers are equal for two trainings of one architecture. The
+    token ids are hashed as well: the chat template and its arguments, the tokenizer and the prompts
+    are in them. Hashing takes about 0.6 s a GB.
+
+    Returns:
+        None where weights are offloaded to the disk: they have no checksum.
+    """
+    if any(weight.is_meta for weight in chat.model.state_dict().values()):
+        return None
+    # Where the model lies, and what it is called, decides nothing that its weights do not.
+    config = chat.model.config.to_dict()
+    for name in ("_name_or_path", "transformers_version", "_commit_hash"):
+        config.pop(name, None)
+    inputs = [ids.tolist() for ids in chat.token_ids(prompts.every())]
+    parts = {
+        "config": json.dumps(config, sort_keys=True, default=str),
+        "weights": weights_checksum(chat.model),
+        "system": chat.system,
+        "inputs": hashlib.sha256(json.dumps(inputs).encode()).hexdigest(),
+        "suffix": chat.suffix,
+        "dataset": prompts.dataset,
+        "source_lang": prompts.language,
+        "seed": prompts.seed,
+        "data": prompts.sha256,
+        "tokens": tokens,
+        "rule": asdict(rule),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _filtered(

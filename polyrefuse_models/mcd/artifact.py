@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,8 +52,13 @@ class Prompt:
         """Refuse vectors that a model of that width cannot read.
 
         Raises:
-            BadPrompt: no vectors, another width, NaN or infinity.
+            BadPrompt: no vectors, another width or type, NaN or infinity.
         """
+        if not self.vectors.is_floating_point() or self.vectors.element_size() < 2:
+            raise BadPrompt(
+                f"{origin}: the soft prompt is of type {self.vectors.dtype}; save it as "
+                "torch.float32."
+            )
         shape = tuple(self.vectors.shape)
         if len(shape) != 2 or shape[0] == 0 or shape[1] != width:
             raise BadPrompt(
@@ -101,5 +107,29 @@ def load(folder: str | Path) -> Prompt:
     with artifact_folder.damage_as(
         BadPrompt, folder, kind="soft prompt's folder", remedy="train it anew"
     ):
-        vectors = artifact_folder.read_tensors(folder / TENSORS)[VECTORS]
-        return Prompt(vectors, artifact_folder.read_metadata(folder))
+        tensors, metadata = artifact_folder.read(folder, TENSORS)
+        _check_metadata(metadata)
+        return Prompt(tensors[VECTORS], metadata)
+
+
+def _check_metadata(metadata: dict[str, Any]) -> None:
+    """Refuse what results could not repeat, or readers of them not read.
+
+    Raises:
+        ValueError: an entry is of the wrong type.
+    """
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "model": (str, type(None)),
+        "revision": (str, type(None)),
+        "dataset": (str, type(None)),
+        "languages": list,
+        "settings": dict,
+        "anchors": dict,
+        "warnings": list,
+    }
+    for name, kind in kinds.items():
+        if name in metadata and not isinstance(metadata[name], kind):
+            raise ValueError(f"its {name} is {reprlib.repr(metadata[name])}")
+    overlap = metadata.get("anchors", {}).get("overlap")
+    if overlap is not None and not isinstance(overlap, dict):
+        raise ValueError(f"the overlap of its anchors is {reprlib.repr(overlap)}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polyrefuse_models import artifact_folder
 from polyrefuse_models.anatomy import width
 from polyrefuse_models.bundled import own_dataset
 from polyrefuse_models.directions import artifact
@@ -17,7 +18,8 @@ from polyrefuse_models.directions.auto import find_direction
 from polyrefuse_models.directions.prompts import Prompts, sample
 from polyrefuse_models.directions.select import DEFAULT, Rule, rule_named
 from polyrefuse_models.interventions import LayerOutOfRange
-from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.errors import UserError, first_line
+from polyrefuse_shared.limits import MOST_SEED
 from polyrefuse_shared.log import logger
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class DirectionArguments:
     source_lang: str = "en"
     dataset: str | None = None
     refusal_tokens: str | None = None
-    direction_seed: int = 0
+    direction_seed: str | int = 0
     rule: str | float = DEFAULT.name
     coefficient: str | float = 1.0
 
@@ -80,7 +82,8 @@ class AskedDirection:
         self._given: Direction | None = None
         if arguments.direction == "auto":
             dataset = arguments.dataset or own_dataset(pretrained)
-            self._prompts = sample(dataset, arguments.source_lang, arguments.direction_seed)
+            seed = parse_seed(arguments.direction_seed)
+            self._prompts = sample(str(dataset), str(arguments.source_lang), seed)
         else:
             self._given = read_direction(arguments.direction)
 
@@ -117,6 +120,7 @@ def provenance(direction: Direction, warnings: list[str]) -> dict[str, Any]:
     metadata = direction.metadata
     return {
         "direction_sha256": direction.sha256,
+        "direction_recipe_sha256": metadata.get("recipe_sha256"),
         "direction_dataset": metadata.get("dataset"),
         "source_lang": metadata.get("source_lang"),
         "position": metadata.get("position"),
@@ -184,7 +188,6 @@ def read_direction(given: str) -> Direction:
         BadDirection: it is neither.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     path = Path(str(given))
     if not os.path.isfile(path):
@@ -195,9 +198,11 @@ def read_direction(given: str) -> Direction:
             "can run code: save the vector with safetensors."
         )
     try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as broken:
-        raise BadDirection(f"direction={path} is no safetensors file: {broken}.") from None
+        tensors = artifact_folder.read_tensors(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as broken:
+        raise BadDirection(
+            f"direction={path} is no safetensors file: {first_line(broken)}."
+        ) from None
     vector = tensors.get("direction") if len(tensors) > 1 else next(iter(tensors.values()), None)
     if vector is None or vector.dim() != 1:
         raise BadDirection(
@@ -230,6 +235,17 @@ def parse_layer(given: str | int) -> int:
     """
     if not re.fullmatch(r"\d{1,9}", str(given)):
         raise LayerOutOfRange(f"layer={given} is no layer; give its number, counted from 0.")
+    return int(given)
+
+
+def parse_seed(given: str | int) -> int:
+    """A seed as it was written.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not re.fullmatch(r"\d{1,10}", str(given)) or int(given) > MOST_SEED:
+        raise UserError(f"direction_seed={given} is no seed; give a number from 0 to {MOST_SEED}.")
     return int(given)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from polyrefuse_models import artifact_folder
 from polyrefuse_models.anatomy import input_device, width
 from polyrefuse_models.interventions import SoftPrompt, SystemText, ablate
 from polyrefuse_models.mcd import artifact
@@ -112,16 +113,16 @@ def read_prompt(given: str) -> AskedPrompt:
     Raises:
         BadPrompt: it is none of these.
     """
-    if given in SAFETY_PROMPTS:
+    if isinstance(given, str) and given in SAFETY_PROMPTS:
         return AskedPrompt(given, "text", SAFETY_PROMPTS[given])
     folder = Path(str(given))
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise BadPrompt(
             f"prompt={given} is no folder; give a soft prompt's, a PEFT prompt-tuning "
             f"checkpoint's, or one of {', '.join(SAFETY_PROMPTS)}."
         )
     name = str(folder.resolve())
-    if (folder / "adapter_config.json").is_file():
+    if os.path.isfile(folder / "adapter_config.json"):
         return AskedPrompt(name, "peft", _read_checkpoint(folder))
     return AskedPrompt(name, "soft", artifact.load(folder))
 
@@ -132,17 +133,18 @@ def _read_checkpoint(folder: Path) -> Prompt:
     Raises:
         BadPrompt: another kind of adapter, or one that cannot be read.
     """
-    from peft.utils import load_peft_weights
-
-    try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        kind = config.get("peft_type")
-        vectors = load_peft_weights(str(folder), device="cpu").get("prompt_embeddings")
-    except Exception as error:
-        # peft, safetensors and torch's unpickler each raise their own.
+    weights = folder / "adapter_model.safetensors"
+    if not os.path.exists(weights):
         raise BadPrompt(
-            f"prompt={folder} is no PEFT checkpoint that can be read: {error}."
-        ) from None
+            f"prompt={folder} has no {weights.name}; other formats are not read, since a pickle "
+            "can run code: save the adapter with safetensors."
+        )
+    with artifact_folder.damage_as(
+        BadPrompt, folder, kind="PEFT checkpoint", remedy="save it anew"
+    ):
+        config = artifact_folder.read_document(folder / "adapter_config.json")
+        kind = config["peft_type"]
+        vectors = artifact_folder.read_tensors(weights).get("prompt_embeddings")
     if kind != "PROMPT_TUNING" or vectors is None:
         raise BadPrompt(
             f"prompt={folder} is a PEFT checkpoint of kind {kind}; give one of PROMPT_TUNING, "

@@ -82,6 +82,7 @@ class TestBaselineFile:
         made = make_baseline(read([tmp_path / "results"]).runs)
         write_baseline(made, tmp_path / "baseline.json")
         assert read_baseline(tmp_path / "baseline.json") == made
+        assert made.versions["lm_eval"] == r"\ud800"
 
     def test_nothing_to_gate(self, tmp_path: Path) -> None:
         file = write_run(tmp_path, SAFE[:1], samples=False)
@@ -127,7 +128,7 @@ class TestBaselineFile:
                 lambda document: document["cells"][0].update(beside={"undecided_rate": 10**400}),
                 "beside",
             ),
-            (lambda document: document.update(model="\ud800"), "as model, not a printable string"),
+            (lambda document: document.update(model="\ud800"), "is not JSON (it holds half of"),
             (lambda document: document.update(runs=[1]), "has [1] as runs, not a list of strings"),
             (
                 lambda document: document["cells"][0].update(judge="a\nb"),

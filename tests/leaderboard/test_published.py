@@ -113,7 +113,7 @@ class TestOtherFiles:
             ((HEAD, GOOD.replace("0.5", "nan")), "line 2: str_compliance is 'nan'"),
             ((HEAD, GOOD.replace("0.5", "")), "line 2: str_compliance is ''"),
             ((HEAD, GOOD.replace("0.5", "1.5")), "not a count out of 572"),
-            ((HEAD, GOOD.replace("invented/model", "")), "line 2 has no model or no lang"),
+            ((HEAD, GOOD.replace("invented/model", "")), "line 2: model is '', not a name"),
             ((HEAD, "0,invented/model"), "line 2"),
         ],
     )

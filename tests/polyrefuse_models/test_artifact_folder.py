@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from polyrefuse_models import artifact_folder
 from polyrefuse_models.artifact_folder import whole_folder
@@ -36,7 +37,9 @@ def test_what_is_written_can_be_read_by_others(tmp_path: Path) -> None:
     assert torch.equal(tensors["one"], torch.tensor([0.0, 1.0, 2.0]))
     assert torch.equal(tensors["two"], torch.ones(2, 2))
     text = (tmp_path / "new/metadata.json").read_bytes().decode("utf-8")
-    assert "Quend é" in text and json.loads(text) == {"name": "Quend é"}
+    content = (tmp_path / "new/vectors.safetensors").read_bytes()
+    sums = {"vectors.safetensors": hashlib.sha256(content).hexdigest()}
+    assert "Quend é" in text and json.loads(text) == {"name": "Quend é", "files_sha256": sums}
     assert json.loads((tmp_path / "new/scores.json").read_text())[1] is None
     assert (tmp_path / "new/picture.png").read_bytes() == b"\x89PNG"
     assert len(list((tmp_path / "new").iterdir())) == 4
@@ -68,15 +71,43 @@ def test_a_disk_that_fails_leaves_nothing(tmp_path: Path, failure: Exception) ->
         (b"[]", "is no glorbon, or a damaged one: metadata.json is not an object; make it anew."),
         (b"{", "is no glorbon, or a damaged one: Expecting property name"),
         (b"\xff", "is no glorbon, or a damaged one: 'utf-8' codec"),
-        (b"[" * 200_000, "is no glorbon, or a damaged one: "),
+        (b"[" * 200_000, "is no glorbon, or a damaged one: it is nested too deeply"),
+        (b'{"files_sha256": 1}', "is no glorbon, or a damaged one: metadata.json has no checksum"),
+        (b'{"files_sha256": {}}', "is no glorbon, or a damaged one: metadata.json has no checksum"),
     ],
 )
 def test_bad_metadata_are_one_mistake(tmp_path: Path, content: bytes | None, sentence: str) -> None:
+    save_file({"one": torch.ones(1)}, tmp_path / "vectors.safetensors")
     if content is not None:
         (tmp_path / "metadata.json").write_bytes(content)
     with pytest.raises(Unusable) as mistake, reading(tmp_path):
-        artifact_folder.read_metadata(tmp_path)
+        artifact_folder.read(tmp_path, "vectors.safetensors")
     assert str(mistake.value).startswith(f"{tmp_path} {sentence}")
+
+
+def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    artifact_folder.write(
+        folder,
+        tensors={"vectors.safetensors": {"one": torch.arange(300.0)}},
+        documents={"metadata.json": {}},
+    )
+    file = folder / "vectors.safetensors"
+    whole = file.read_bytes()
+    assert artifact_folder.read(folder, file.name)[1] == {}
+    for place in range(0, len(whole), 7):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        file.write_bytes(flipped)
+        with pytest.raises(Unusable, match="not as it was written"), reading(folder):
+            artifact_folder.read(folder, file.name)
+
+
+def test_older_ones_without_a_checksum_are_read(tmp_path: Path) -> None:
+    save_file({"one": torch.ones(1)}, tmp_path / "vectors.safetensors")
+    (tmp_path / "metadata.json").write_text('{"position": -1}')
+    tensors, metadata = artifact_folder.read(tmp_path, "vectors.safetensors")
+    assert (tensors["one"].item(), metadata) == (1.0, {"position": -1})
 
 
 def test_missing_tensors_are_named(tmp_path: Path) -> None:

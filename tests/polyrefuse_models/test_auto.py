@@ -16,8 +16,9 @@ import torch
 
 from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.directions import artifact, prompts
-from polyrefuse_models.directions.auto import FOLDER, find_direction, key
+from polyrefuse_models.directions.auto import FOLDER, find_direction
 from polyrefuse_models.directions.prompts import sample
+from polyrefuse_models.directions.recipe import recipe_checksum
 from polyrefuse_models.directions.select import RULES
 from polyrefuse_models.weights import weights_checksum
 from polyrefuse_shared.errors import UserError
@@ -78,24 +79,24 @@ def another_depth_of_rope(chat: ChatModel) -> ChatModel:
 
 
 @pytest.mark.parametrize("change", [trained_a_little, another_template, another_depth_of_rope])
-def test_another_model_is_another_key(
+def test_another_model_is_another_recipe(
     mirror: Path, change: Callable[[ChatModel], ChatModel]
 ) -> None:
-    before = key(make_chat(), sample(), TOKENS)
-    assert before == key(make_chat(batch_size=7), sample(), TOKENS)
-    assert before != key(change(make_chat()), sample(), TOKENS)
+    before = recipe_checksum(make_chat(), sample(), TOKENS)
+    assert before == recipe_checksum(make_chat(batch_size=7), sample(), TOKENS)
+    assert before != recipe_checksum(change(make_chat()), sample(), TOKENS)
 
 
-def test_another_setting_is_another_key(mirror: Path) -> None:
+def test_another_setting_is_another_recipe(mirror: Path) -> None:
     chat, usual = make_chat(), sample()
     keys = {
-        key(chat, usual, TOKENS),
-        key(chat, usual, None),
-        key(chat, sample(seed=1), TOKENS),
-        key(chat, sample(language="de"), TOKENS),
-        key(chat, replace(usual, sha256={"another": "file"}), TOKENS),
-        key(replace(chat, model=make_llama().to(torch.bfloat16)), usual, TOKENS),
-        key(chat, usual, TOKENS, RULES["2406.11717"]),
+        recipe_checksum(chat, usual, TOKENS),
+        recipe_checksum(chat, usual, None),
+        recipe_checksum(chat, sample(seed=1), TOKENS),
+        recipe_checksum(chat, sample(language="de"), TOKENS),
+        recipe_checksum(chat, replace(usual, sha256={"another": "file"}), TOKENS),
+        recipe_checksum(replace(chat, model=make_llama().to(torch.bfloat16)), usual, TOKENS),
+        recipe_checksum(chat, usual, TOKENS, RULES["2406.11717"]),
     }
     assert len(keys) == 7
 

@@ -1,0 +1,42 @@
+"""A limit on the time that a program of somebody else's, such as a chat template, may take."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class TookTooLong(Exception):
+    """The time was over."""
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """End the block where it takes longer.
+
+    Only the main thread can be interrupted so, and not on Windows: elsewhere there is no limit. An
+    alarm that somebody else has set goes off when it would have, or once the block has ended.
+
+    Raises:
+        TookTooLong: the time was over.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def over(*_: Any) -> None:
+        raise TookTooLong
+
+    before = signal.signal(signal.SIGALRM, over)
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        passed = seconds - signal.setitimer(signal.ITIMER_REAL, 0)[0]
+        signal.signal(signal.SIGALRM, before)
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(left - passed, 1e-3), interval)
