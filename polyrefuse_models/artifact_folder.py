@@ -154,4 +154,5 @@ def read(folder: Path, tensors: str) -> tuple[dict[str, Tensor], dict[str, Any]]
     sums = metadata.pop(SUMS, None)
     if sums is not None and not (isinstance(sums, dict) and isinstance(sums.get(tensors), str)):
         raise ValueError(f"{METADATA} has no checksum of {tensors} in its {SUMS}")
-    return read_tensors(folder / tensors, sums and sums[tensors]), metadata
+    sha256 = None if sums is None else sums[tensors]
+    return read_tensors(folder / tensors, sha256), metadata

@@ -21,6 +21,7 @@ from polyrefuse_shared.log import warn_once
 from polyrefuse_shared.task_folder import task_folder
 from polyrefuse_shared.writing import write_whole
 from polyrefuse_tasks import data, languages
+from polyrefuse_tasks.data import own_translations
 from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.metrics import METRICS, TASK_VERSION, Prompts, rates, sampled_rates
 
@@ -213,6 +214,7 @@ def translated_files() -> dict[str, str]:
 
 
 def _translated_task(family: Family, language: str) -> str:
+    own_translations.read(own_translations.path(family.name, language))
     template = task_folder() / family.folder / "_template.yaml"
     return _dump(_task(family, language) | {"include": str(template)})
 

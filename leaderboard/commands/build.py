@@ -61,7 +61,9 @@ def build(
     names = read_names(model_names) if model_names else {}
     reading = read(others or results, include_samples=include_samples, names=names)
     matrices, unusable = transfers.read_transfers(results, names)
-    refuse_same(((one.given, ""), (one.model, "")) for one in (*reading.runs, *matrices))
+    given = [(run.given, run.model) for run in reading.runs]
+    given += [(matrix.given, matrix.model) for matrix in matrices]
+    refuse_same(((path, ""), (name, "")) for path, name in given)
     records = rates.records(reading)
     if include_samples:
         print(

@@ -51,11 +51,11 @@ def languages(dataset: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def read(file: Path, ids: Collection[str]) -> dict[str, str]:
+def read(file: Path, ids: Collection[str] | None = None) -> dict[str, str]:
     """The prompts of a translation by id, in the file's order.
 
     Args:
-        ids: the ids of the English rows, which a line has to be one of.
+        ids: the ids of the English rows, which a line has to be one of; any where None.
 
     Raises:
         BrokenData: naming the file that cannot be read, or the line that is not UTF-8, not a JSON
@@ -80,7 +80,7 @@ def read(file: Path, ids: Collection[str]) -> dict[str, str]:
             raise BrokenData(
                 f"{where} is not a JSON object with `id` and `prompt`: mend or remove the line."
             ) from error
-        if not isinstance(id_, str) or id_ not in ids:
+        if not isinstance(id_, str) or (ids is not None and id_ not in ids):
             raise BrokenData(
                 f"{where} has the id {id_!r}, which no English row has: mend or remove the line."
             )

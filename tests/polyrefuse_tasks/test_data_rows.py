@@ -196,6 +196,10 @@ class TestTranslationsOfOnesOwn:
             (line("oktest/0007", "made up"), "line 2 has the id 'oktest/0007', which no English"),
             (line("oktest/0000", "made up"), "line 2 has the id 'oktest/0000' a second time"),
             (line("oktest/0001", " "), "line 2 has an empty prompt"),
+            ('{"id": "oktest/0001", "prompt": "\\ud800"}', "line 2 is not a JSON object"),
+            ('{"id": "oktest/0001", "prompt": Infinity}', "line 2 has an empty prompt"),
+            ('{"id": "oktest/0001", "prompt": ' + "[" * 9999, "line 2 is not a JSON object"),
+            ('{"id": ["oktest/0001"], "prompt": "x"}', "line 2 has the id"),
         ],
     )
     def test_a_broken_line_is_named(self, world: World, second: str | bytes, said: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from polyrefuse_shared.log import warn_once
 from polyrefuse_shared.writing import CannotWrite
 from polyrefuse_tasks import translated_tasks
 from polyrefuse_tasks.translated_tasks import write_translated
@@ -129,3 +130,39 @@ def test_nothing_is_written_where_there_are_none(
 ) -> None:
     monkeypatch.setenv("POLYREFUSE_DATA_DIR", str(shared / "data"))
     assert write_translated() is None and not cache.exists()
+
+
+BAD = {
+    "el.jsonl": b'{"id": "oktest/0003"}',
+    "ga.jsonl": b"\xff\xfe",
+    "fi.jsonl": b'{"id": "oktest/0003", "prompt": "\\ud800"}',
+    "en copy.jsonl": b"{}",
+    ".jsonl": b"{}",
+    "a:b.jsonl": b"{}",
+}
+
+
+def test_bad_files_take_no_good_one_along(
+    cache: Path,
+    shared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    folder = data_folder(tmp_path / "data", shared, "da", "et")
+    monkeypatch.setenv("POLYREFUSE_DATA_DIR", str(folder))
+    place = folder / "translated/oktest"
+    for name, content in BAD.items():
+        (place / name).write_bytes(content)
+    os.mkfifo(place / "sw.jsonl")
+    (place / "vi.jsonl").mkdir()
+    (place / "bn.jsonl").symlink_to("nowhere")
+    (place / os.fsdecode(b"\xff.jsonl")).write_bytes(b"{}")
+    warn_once.cache_clear()
+    written = write_translated()
+    assert written is not None
+    assert [file.name for file in written.iterdir()] == ["polyrefuse_oktest_da.yaml"]
+    for name in [*BAD, "sw.jsonl", "vi.jsonl", "bn.jsonl", "udcff.jsonl"]:
+        (one,) = {record.message for record in caplog.records if f"/{name}" in record.message
+                  or f"\\{name}" in record.message}  # fmt: skip
+        assert "\n" not in one
