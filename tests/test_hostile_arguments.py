@@ -12,7 +12,6 @@ import inspect
 import os
 import random
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
@@ -24,6 +23,7 @@ import polyrefuse
 from polyrefuse_models.organism import make as makers
 from polyrefuse_shared.errors import UserError
 from tests.commands import run_in_process
+from tests.deep_folders import nest, remove
 
 LONG = "x" * 5000
 DEEP = "d/" * 1500
@@ -114,19 +114,7 @@ def places(
     for name in ("make", "make_weakened"):
         monkeypatch.setattr(makers, name, stop)
     yield
-    # pytest removes a folder by recursion, which does not reach the last of these.
-    subprocess.run(["rm", "-rf", place], check=True)
-
-
-def nest(place: Path, depth: int) -> None:
-    """Make folders within folders, more than one path can name."""
-    descriptor = os.open(place, os.O_RDONLY)
-    for _ in range(depth):
-        os.mkdir("d", dir_fd=descriptor)
-        below = os.open("d", os.O_RDONLY, dir_fd=descriptor)
-        os.close(descriptor)
-        descriptor = below
-    os.close(descriptor)
+    remove(place)
 
 
 @pytest.fixture

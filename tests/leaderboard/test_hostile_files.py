@@ -7,7 +7,6 @@ import json
 import os
 import random
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from polyrefuse_leaderboard.reading.results import read
 from polyrefuse_leaderboard.transfers import read_transfers
 
 from tests.commands import run_in_process
+from tests.deep_folders import nest, remove
 from tests.leaderboard.result_files import DIRECTION, task, transfer_report, write_run
 
 RESULTS = "results_2026-01-09T00-00-00.000001.json"
@@ -101,17 +101,11 @@ def test_folders_in_folders(tmp_path: Path) -> None:
     good(tmp_path / "good")
     deep = tmp_path / "deep"
     deep.mkdir()
-    descriptor = os.open(deep, os.O_RDONLY)
-    for _ in range(1500):
-        os.mkdir("dd", dir_fd=descriptor)
-        below = os.open("dd", os.O_RDONLY, dir_fd=descriptor)
-        os.close(descriptor)
-        descriptor = below
-    os.close(descriptor)
+    nest(deep, 2500)
     try:
         errors: list[OSError] = []
         # Until a path is longer than the system takes.
-        assert 1000 < sum(1 for _ in walk(deep, errors)) < 1500
+        assert 1500 < sum(1 for _ in walk(deep, errors)) < 2500
         assert [error.strerror for error in errors] == ["File name too long"]
         code, _, err = run_in_process(
             "leaderboard", "build", tmp_path, "--output", tmp_path / "site"
@@ -119,7 +113,7 @@ def test_folders_in_folders(tmp_path: Path) -> None:
         assert code == 0
         assert "File name too long" in err
     finally:
-        subprocess.run(["rm", "-rf", deep], check=True)
+        remove(deep)
 
 
 @pytest.mark.parametrize("n", [65, 400])
@@ -137,7 +131,7 @@ def test_a_matrix_that_is_too_large(tmp_path: Path, n: int) -> None:
 # --- every node of every document, exchanged
 
 
-def nest(depth: int) -> Any:
+def nested(depth: int) -> Any:
     value: Any = 1
     for _ in range(depth):
         value = [value]
@@ -165,7 +159,7 @@ BAD: dict[str, Any] = {
     "command": "::error::x",
     "older command": "##[error]x",
     "markup": "<script>alert(1)</script>]]>&",
-    "deep": nest(50),
+    "deep": nested(50),
     "a list of odd things": [None, {}, "x", 1e308],
 }
 
