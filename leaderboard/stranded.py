@@ -13,6 +13,7 @@ from pathlib import Path
 
 from polyrefuse_leaderboard.our_files import MARK, is_ours, names_of_ours
 
+from polyrefuse_shared.drafts import remove_stale
 from polyrefuse_shared.log import logger
 
 
@@ -26,25 +27,35 @@ def recover(folder: Path) -> None:
         OSError: the disk refuses.
     """
     folder = folder.resolve()
-    name = re.compile(rf"\.{re.escape(folder.name)}\.\d+\.(old|new)")
     try:
-        beside = sorted(folder.parent.iterdir())
+        beside = [path for path in sorted(folder.parent.iterdir()) if path.is_dir()]
     except OSError:
         return
     for path in beside:
-        if path.is_symlink() or not path.is_dir():
+        if path.is_symlink() or not _is_left(path, folder, beside):
             continue
-        if name.fullmatch(path.name):
-            if path.name.endswith(".old"):
-                _move_back(path, folder)
-            _remove(path)
-        elif re.fullmatch(r"\.polyrefuse-.+\.old", path.name) and is_ours(path / MARK):
-            # Versions that are in nobody's hands did not put the folder's name into this one.
-            logger.warning(
-                "A killed build of an earlier version moved a leaderboard's folder to %s: move "
-                "your own files back and remove it.",
-                path,
-            )
+        if path.name.endswith(".old"):
+            _move_back(path, folder)
+        _remove(path)
+    remove_stale(folder.parent)
+
+
+def _is_left(path: Path, folder: Path, beside: list[Path]) -> bool:
+    """Whether a hidden folder was left by a build of this leaderboard."""
+    if re.fullmatch(rf"\.{re.escape(folder.name)}\.\d+\.(old|new)", path.name):
+        return True
+    if not re.fullmatch(r"\.polyrefuse-.+\.old", path.name) or not is_ours(path / MARK):
+        return False
+    # The last of those versions did not put the folder's name into this one.
+    others = [one for one in beside if not one.name.startswith(".") and one != folder]
+    if any(is_ours(other / MARK) for other in others):
+        logger.warning(
+            "A killed build of an earlier version moved a leaderboard's folder to %s: move your "
+            "own files back and remove it.",
+            path,
+        )
+        return False
+    return True
 
 
 def _move_back(old: Path, folder: Path) -> None:

@@ -43,7 +43,7 @@ def draft(parent: Path, make: Callable[[Path], object]) -> Iterator[Path]:
     path, lock = _locked_draft(parent, make)
     try:
         # After it was made, so that there is a draft at any moment in a folder that has one.
-        _remove_stale(parent)
+        remove_stale(parent)
         yield path
     finally:
         _remove(path)
@@ -60,6 +60,16 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except RecursionError:
         raise OSError(errno.ENAMETOOLONG, "it is in too many folders", str(folder)) from None
+
+
+def remove_stale(parent: Path) -> None:
+    """Remove the drafts of dead processes from a folder."""
+    for path in list(parent.glob(PATTERN)):
+        with suppress(OSError):
+            lock = _lock(path)
+            if lock is not None:
+                _remove(path)
+                _unlock(lock)
 
 
 def discard(folder: Path) -> None:
@@ -110,15 +120,6 @@ def _locked_draft(parent: Path, make: Callable[[Path], object]) -> tuple[Path, i
         # Another process may take it for a stale one, and remove it, before it is locked.
         with suppress(BlockingIOError, FileNotFoundError):
             return path, _lock(path)
-
-
-def _remove_stale(parent: Path) -> None:
-    for path in list(parent.glob(PATTERN)):
-        with suppress(OSError):
-            lock = _lock(path)
-            if lock is not None:
-                _remove(path)
-                _unlock(lock)
 
 
 def _lock(path: Path) -> int | None:

@@ -367,6 +367,23 @@ class TestStranded:
         assert files == tree(tmp_path / "wanted") | self.THEIRS
         assert sorted(path.name for path in tmp_path.iterdir()) == ["site", "wanted"]
 
+    def test_a_name_that_does_not_tell_whose_it_is(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The last version of those called it by a number alone."""
+        folder, other = tmp_path / "site", tmp_path / "other"
+        write_site(other, contents(board()))
+        old = self.old(folder).rename(tmp_path / ".polyrefuse-29-140.old")
+        (tmp_path / ".polyrefuse-29-140.partial").mkdir()
+        write_site(folder, contents([record("de", 3)]))
+        assert str(old) in caplog.text
+        assert self.THEIRS.items() <= tree(old).items()
+        shutil.rmtree(other)
+        for _ in range(2):
+            write_site(folder, contents([record("de", 3)]))
+            assert self.THEIRS.items() <= tree(folder).items()
+            assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
     def test_killed_while_they_come_back(self, tmp_path: Path) -> None:
         folder = tmp_path / "site"
         self.old(folder)
