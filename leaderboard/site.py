@@ -114,20 +114,20 @@ def _publish(new: Path, folder: Path, files: list[str]) -> None:
 
 
 def _refuse_others(folder: Path, files: Collection[str]) -> None:
-    """
+    """Refuse to take the place of what is not a leaderboard's.
+
     Raises:
-        CannotWrite: something else than a file of ours is where one has to go.
+        CannotWrite: something of others is where one of the files has to go.
     """
     for path in (folder / name for name in files):
         place = path.parent
-        in_the_way = path
         if os.path.lexists(place) and not place.is_dir():
-            in_the_way = place
+            path = place
         elif not os.path.lexists(path) or is_ours(path):
             continue
         raise CannotWrite(
-            f"{in_the_way} is in the way and was not written by this tool; move it, or name "
-            "another folder."
+            f"{path} is in the way and was not written by this tool; move it, or name another "
+            "folder."
         )
 
 

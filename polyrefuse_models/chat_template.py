@@ -259,7 +259,9 @@ class ChatTemplate:
             NoChatTemplate: there is none.
             BadTemplate: it fails.
         """
-        _ = self._has_no_powers  # Also our message on a missing template, before transformers' own.
+        _ = (
+            self._bounded_source
+        )  # Our message on a missing template comes before transformers' own.
         options = {"add_generation_prompt": True} | self.arguments | options
         try:
             with time_limit(MOST_SECONDS):
@@ -279,22 +281,23 @@ class ChatTemplate:
             ) from None
 
     @cached_property
-    def _has_no_powers(self) -> bool:
-        """
+    def _bounded_source(self) -> str:
+        """The template, without what no time limit interrupts.
+
         Raises:
             NoChatTemplate: there is no template.
-            BadTemplate: it has a power, such as 9**9**9, which no time limit interrupts.
+            BadTemplate: it has a power, such as 9**9**9.
         """
         try:
             parsed = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(self.source)
         except TemplateError:  # `_write` says so; or it has a tag of transformers' own.
-            return True
+            return self.source
         if parsed.find(nodes.Pow):
             raise BadTemplate(
                 f"The chat template of {self.owner} has a power (**), which could take for ever; "
                 "give tokenizer=<one with another template>, or chat=off."
             )
-        return True
+        return self.source
 
     @cached_property
     def _around_user(self) -> tuple[str, str]:
