@@ -41,6 +41,10 @@ MOST_SECONDS = 10.0
 """Seconds that a template may take; the templates of published models take milliseconds."""
 
 
+_endless: set[str] = set()
+"""Templates that took longer: a probe that fails must not be tried again for as long."""
+
+
 class NoChatTemplate(UserError):
     """No chat template that could be applied."""
 
@@ -263,15 +267,14 @@ class ChatTemplate:
             self._bounded_source
         )  # Our message on a missing template comes before transformers' own.
         options = {"add_generation_prompt": True} | self.arguments | options
+        if self.source in _endless:
+            raise self._has_not_ended()
         try:
             with time_limit(MOST_SECONDS):
                 return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
         except TookTooLong:
-            raise BadTemplate(
-                f"The chat template of {self.owner} cannot be applied: it has not ended after "
-                f"{MOST_SECONDS:g} seconds; give tokenizer=<one with another template>, or "
-                "chat=off."
-            ) from None
+            _endless.add(self.source)
+            raise self._has_not_ended() from None
         except Exception as error:
             # A template is a program: what it is given may raise anything in it.
             reason = first_line(error)
@@ -280,22 +283,30 @@ class ChatTemplate:
                 "tokenizer=<one with another template>, or chat=off."
             ) from None
 
+    def _has_not_ended(self) -> BadTemplate:
+        return BadTemplate(
+            f"The chat template of {self.owner} cannot be applied: it has not ended after "
+            f"{MOST_SECONDS:g} seconds; give tokenizer=<one with another template>, or chat=off."
+        )
+
     @cached_property
     def _bounded_source(self) -> str:
         """The template, without what no time limit interrupts.
 
         Raises:
             NoChatTemplate: there is no template.
-            BadTemplate: it has a power, such as 9**9**9.
+            BadTemplate: it has a power, such as 9**9**9, or a factor such as in 'x' * 10000000.
         """
         try:
             parsed = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(self.source)
         except TemplateError:  # `_write` says so; or it has a tag of transformers' own.
             return self.source
-        if parsed.find(nodes.Pow):
+        factors = [part for mul in parsed.find_all(nodes.Mul) for part in (mul.left, mul.right)]
+        if parsed.find(nodes.Pow) or any(map(_is_huge, factors)):
             raise BadTemplate(
-                f"The chat template of {self.owner} has a power (**), which could take for ever; "
-                "give tokenizer=<one with another template>, or chat=off."
+                f"The chat template of {self.owner} has a power (**), or multiplies by a number of "
+                "millions, which could take for ever or all memory; give "
+                "tokenizer=<one with another template>, or chat=off."
             )
         return self.source
 
@@ -570,6 +581,15 @@ def _split(messages: Messages) -> tuple[str, Messages]:
     """The system text that a chat begins with, and the other turns."""
     begun = bool(messages) and messages[0]["role"] == "system"
     return (messages[0]["content"] if begun else ""), messages[begun:]
+
+
+def _is_huge(factor: nodes.Expr) -> bool:
+    """Whether it is a number of millions, as it stands in the template."""
+    return (
+        isinstance(factor, nodes.Const)
+        and isinstance(factor.value, (int, float))
+        and abs(factor.value) > 10**6
+    )
 
 
 def _is_text(words: str) -> bool:
