@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -56,6 +57,9 @@ def put(file: Path, target: Path) -> None:
     """
     with suppress(FileNotFoundError):
         older = os.stat(target)
+        if not (stat.S_ISREG(older.st_mode) or stat.S_ISDIR(older.st_mode)):
+            # A pipe, or /dev/null, would be a file from then on.
+            raise OSError(errno.EINVAL, "it is no regular file", str(target))
         os.chmod(file, stat.S_IMODE(older.st_mode))
         if hasattr(os, "chown"):
             # Only a superuser may give files away.
@@ -71,7 +75,11 @@ def append(path: Path, text: str) -> None:
         CannotWrite: the disk refuses.
     """
     try:
-        with open(path, "a", encoding="utf-8") as file:
+        # A pipe is not waited for until somebody reads it.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
+        descriptor = os.open(path, flags, 0o666)
+        os.set_blocking(descriptor, True)
+        with open(descriptor, "a", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         raise cannot_write(path, error) from None

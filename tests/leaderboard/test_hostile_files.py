@@ -89,6 +89,30 @@ class TestKinds:
             assert (code, err.count("\n")) == (2, 1)
 
 
+@pytest.mark.parametrize("option", ["--junit", "--github-summary", "--update"])
+@pytest.mark.parametrize("place", ["pipe", "folder", "x" * 5000, "null", "file/below"])
+def test_where_the_gate_cannot_write(tmp_path: Path, option: str, place: str) -> None:
+    good(tmp_path / "results")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    (tmp_path / "null").symlink_to("/dev/null")
+    check = ("leaderboard", "check", tmp_path / "results", "--baseline")
+    baseline = tmp_path / "baseline.json"
+    assert run_in_process(*check, baseline, "--update")[0] == 0
+    if option == "--update":
+        arguments: tuple[object, ...] = (*check, tmp_path / place, "--update")
+    else:
+        arguments = (*check, baseline, option, tmp_path / place)
+    code, _, err = run_in_process(*arguments)
+    if (option, place) == ("--github-summary", "null"):
+        assert code == 0
+    else:
+        assert (code, err.count("\n")) == (2, 1)
+    assert Path("/dev/null").is_char_device()
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_files_of_more_than_their_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = good(tmp_path)
     monkeypatch.setattr(reading_results, "AT_MOST", file.stat().st_size - 1)

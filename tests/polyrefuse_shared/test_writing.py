@@ -189,3 +189,18 @@ def test_append_makes_the_file_and_keeps_what_others_wrote(tmp_path: Path) -> No
     assert target.read_text(encoding="utf-8") == "one\ntwo\ndrei ß\n"
     with pytest.raises(CannotWrite, match="Is a directory"):
         append(tmp_path, "text")
+
+
+def test_pipes_and_devices_stay_what_they_are(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    (tmp_path / "null").symlink_to("/dev/null")
+    for name in ("pipe", "link", "null"):
+        with pytest.raises(CannotWrite, match="it is no regular file"):
+            write_whole(tmp_path / name, "text")
+    assert Path("/dev/null").is_char_device()
+    assert (tmp_path / "pipe").is_fifo()
+    with pytest.raises(CannotWrite, match="No such device or address"):
+        append(tmp_path / "pipe", "text")
+    append(tmp_path / "null", "text")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "null", "pipe"]
