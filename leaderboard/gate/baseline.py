@@ -248,7 +248,8 @@ def _is_labels(value: Any) -> bool:
 
 def _is_rates(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        isinstance(rate, (int, float)) and 0 <= rate <= 1 for rate in value.values()
+        _is_text(name) and isinstance(rate, (int, float)) and 0 <= rate <= 1
+        for name, rate in value.items()
     )
 
 

@@ -30,6 +30,10 @@ MOST_PROMPTS = 10**5
 """The sums are over numbers of prompts: more would take minutes, and all memory."""
 
 
+MOST_COMPARISONS = 10**9
+"""More than all metrics, languages and data sets make; beyond it alpha could not be divided."""
+
+
 class BadDesign(UserError):
     """Numbers that no set of prompts can have."""
 
@@ -91,7 +95,12 @@ def design(
     for name, value, fits, expected in (
         ("n", n, 1 <= n <= MOST_PROMPTS, f"from 1 to {MOST_PROMPTS}"),
         ("the baseline rate", baseline_rate, 0 <= baseline_rate < 1, "from 0 to less than 1"),
-        ("the number of comparisons", comparisons, comparisons >= 1, "at least 1"),
+        (
+            "the number of comparisons",
+            comparisons,
+            1 <= comparisons <= MOST_COMPARISONS,
+            f"from 1 to {MOST_COMPARISONS}",
+        ),
     ):
         if not fits:
             raise BadDesign(f"{name} is {value}; it has to be {expected}.")

@@ -252,8 +252,12 @@ def _limited(document: Mapping[str, Any], task: str) -> tuple[str, ...]:
         return ()
     counts = document.get("n-samples")
     count = counts.get(task) if isinstance(counts, dict) else None
-    both = [count.get(name) for name in ("effective", "original")] if count else []
-    if not all(isinstance(number, int) for number in both) or not both or both[0] >= both[1]:
+    if not isinstance(count, dict):
+        return ()
+    both = [count.get(name) for name in ("effective", "original")]
+    if not all(type(number) is int and 0 <= number <= MOST_PROMPTS for number in both):
+        return ()
+    if both[0] >= both[1]:
         return ()
     return (f"Only the first {both[0]} of {both[1]} prompts were asked (--limit {limit:g}).",)
 

@@ -125,6 +125,10 @@ class TestBaselineFile:
                 "beside",
             ),
             (
+                lambda document: document["cells"][0].update(beside={"a\n::error::b": 0.5}),
+                r"has {'a\n::error::b': 0.5} as beside",
+            ),
+            (
                 lambda document: document["cells"][0].update(beside={"undecided_rate": 10**400}),
                 "beside",
             ),
