@@ -20,6 +20,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from polyrefuse_shared.errors import UserError, first_line
+from polyrefuse_shared.printing import clean
 
 TRACEBACK = "POLYREFUSE_TRACEBACK"
 """The environment variable that asks for the traceback of an internal error."""
@@ -174,4 +175,4 @@ def _unwritten(error: OSError) -> str:
 
 def _say(sentence: str) -> None:
     with suppress(OSError):
-        print(f"polyrefuse: {sentence}", file=sys.stderr)
+        print(f"polyrefuse: {clean(sentence)}", file=sys.stderr)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from polyrefuse_shared.limits import MOST, MOST_SEED
+from polyrefuse_shared.printing import clean_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
@@ -52,4 +53,4 @@ def print_json(result: Any, *, allow_nan: bool = True, indent: int | None = None
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
         text = json.dumps(result, allow_nan=allow_nan, indent=indent)
-    print(text)
+    print(clean_json(text))

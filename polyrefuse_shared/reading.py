@@ -16,6 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+MOST_DEPTH = 200
+"""Levels of lists and objects in a JSON document, at most: whoever goes through one does it by
+recursion, which Python ends at about 1,000 levels of everything together."""
+
+_TOO_DEEP = "it is nested too deeply"
+
 
 @contextmanager
 def regular_file(path: Path, at_most: int) -> Iterator[BinaryIO]:
@@ -57,19 +63,58 @@ def parse_json(text: bytes | str, *, finite: bool = False) -> Any:
         finite: refuse NaN and infinities, which JSON does not know and Python's reader takes.
 
     Raises:
-        ValueError: it is no JSON, is nested too deeply, or holds half of a surrogate pair, which
-            no file in UTF-8 can hold.
+        ValueError: as `load_json`, or it holds half of a surrogate pair, which no file in UTF-8
+            can hold.
+    """
+    decoded = _decoded(text)
+    document = load_json(decoded, finite=finite)
+    # An escape is the only way to write one in a text that could be decoded.
+    if "\\ud" in decoded.lower():
+        try:
+            json.dumps(document, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("it holds half of a surrogate pair") from None
+    return document
+
+
+def load_json(text: bytes | str, *, finite: bool = False) -> Any:
+    """What a JSON document holds, halves of surrogate pairs too.
+
+    Args:
+        finite: as of `parse_json`.
+
+    Raises:
+        ValueError: it is no JSON, or is nested in more than `MOST_DEPTH` levels.
     """
     numbers: dict[str, Any] = {"parse_float": _finite, "parse_constant": _finite} if finite else {}
+    decoded = _decoded(text)
     try:
-        document = json.loads(text, **numbers)
-        if (b"\\ud" if isinstance(text, bytes) else "\\ud") in text.lower():  # type: ignore[operator]
-            json.dumps(document, ensure_ascii=False).encode()
+        document = json.loads(decoded, **numbers)
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    except UnicodeEncodeError:
-        raise ValueError("it holds half of a surrogate pair") from None
+        raise ValueError(_TOO_DEEP) from None
+    # Counting is quick, and what has fewer brackets cannot be deeper.
+    if decoded.count("[") + decoded.count("{") > MOST_DEPTH and _is_deep(document):
+        raise ValueError(_TOO_DEEP)
     return document
+
+
+def _decoded(text: bytes | str) -> str:
+    # `json.loads` lets halves of surrogate pairs through.
+    return text.decode(json.detect_encoding(text)) if isinstance(text, bytes) else text
+
+
+def _is_deep(document: Any) -> bool:
+    level = [document]
+    for _ in range(MOST_DEPTH):
+        level = [
+            below
+            for value in level
+            for below in (value.values() if isinstance(value, dict) else value)
+            if isinstance(below, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _finite(text: str) -> float:

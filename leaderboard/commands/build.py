@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polyrefuse_shared.options import Json, show
+from polyrefuse_shared.printing import clean
 
 if TYPE_CHECKING:
     from polyrefuse_leaderboard.contents import Contents
@@ -93,11 +94,11 @@ def write_pages(contents: Contents, output: Path, as_json: bool) -> None:
     from polyrefuse_leaderboard.site import write_site
 
     for problem in contents.problems:
-        print(f"polyrefuse: left out: {problem}", file=sys.stderr)
+        print(f"polyrefuse: left out: {clean(problem)}", file=sys.stderr)
     for warning in contents.warnings:
-        print(f"polyrefuse: warning: {warning.sentence}", file=sys.stderr)
+        print(f"polyrefuse: warning: {clean(warning.sentence)}", file=sys.stderr)
     for note in contents.notes:
-        print(f"polyrefuse: note: {note}", file=sys.stderr)
+        print(f"polyrefuse: note: {clean(note)}", file=sys.stderr)
     files = write_site(output, contents)
     records, models = len(contents.records), len({record.model for record in contents.records})
     result = {

@@ -12,6 +12,7 @@ from polyrefuse_leaderboard.gate.thresholds import ALPHA, TOLERANCE
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.options import Json, show
+from polyrefuse_shared.printing import clean
 
 Alpha = Annotated[
     float,
@@ -76,7 +77,7 @@ def check(
         new = make_baseline(runs)
         write_baseline(new, baseline)
         for note in reading.notes:
-            print(f"polyrefuse: note: {note}", file=sys.stderr)
+            print(f"polyrefuse: note: {clean(note)}", file=sys.stderr)
         cells, paired = len(new.cells), sum(cell.labels is not None for cell in new.cells)
         result = {
             "baseline": str(baseline),
@@ -89,8 +90,10 @@ def check(
         show(
             as_json,
             result,
-            f"{baseline}: {cells} cells of {new.model}, {new.condition}; "
-            f"{paired} with labels by prompt id",
+            clean(
+                f"{baseline}: {cells} cells of {new.model}, {new.condition}; "
+                f"{paired} with labels by prompt id"
+            ),
         )
         return
     # The baseline first: a wrong name ends the command before many results are read.

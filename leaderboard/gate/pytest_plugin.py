@@ -95,7 +95,7 @@ class Gate(pytest.Collector):
         self.outcome = outcome
 
     def collect(self) -> Iterator[pytest.Item]:
-        from polyrefuse_leaderboard.gate.reports import clean
+        from polyrefuse_shared.printing import clean
 
         for comparison in self.outcome.comparisons:
             before = comparison.before
@@ -113,10 +113,10 @@ class ComparisonTest(pytest.Item):
         self.comparison = comparison
 
     def runtest(self) -> None:
-        from polyrefuse_leaderboard.gate.reports import clean, described
+        from polyrefuse_leaderboard.gate.reports import described
 
         if self.comparison.failures:
-            pytest.fail(clean(described(self.comparison)), pytrace=False)
+            pytest.fail(described(self.comparison), pytrace=False)
 
     def reportinfo(self) -> tuple[Any, None, str]:
         return self.path, None, self.name
@@ -130,7 +130,7 @@ class ProblemTest(pytest.Item):
         self.problem = problem
 
     def runtest(self) -> None:
-        from polyrefuse_leaderboard.gate.reports import clean
+        from polyrefuse_shared.printing import clean
 
         pytest.fail(clean(self.problem), pytrace=False)
 
@@ -147,6 +147,7 @@ def _outcome(config: pytest.Config, baseline: str, results: list[str]) -> Outcom
     from polyrefuse_leaderboard.reading.results import read
 
     from polyrefuse_shared.errors import UserError
+    from polyrefuse_shared.printing import clean
 
     named = config.getoption("--polyrefuse-model-names")
     given = {name: config.getoption(f"--polyrefuse-{name}") for name in OPTIONS}
@@ -163,4 +164,4 @@ def _outcome(config: pytest.Config, baseline: str, results: list[str]) -> Outcom
             **chosen,
         )
     except UserError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise pytest.UsageError(clean(str(error))) from None

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 from polyrefuse_leaderboard.gate.baseline import Score
 from polyrefuse_leaderboard.gate.comparison import Comparison, Outcome
 
+from polyrefuse_shared.printing import clean
 from polyrefuse_tasks.metrics import BESIDE
 
 COLUMNS = ("", "lang.", "n", "before", "now", "change [95%]", "Holm p", "test", "degen.", "undec.")
@@ -109,7 +110,7 @@ def junit(outcome: Outcome) -> str:
             classname=clean(f"polyrefuse.{before.dataset}.{before.metric}.{before.judge}"),
             name=clean(before.language),
         )
-        text = clean(described(comparison))
+        text = described(comparison)
         if comparison.failures:
             message = clean("; ".join(comparison.failures))
             ElementTree.SubElement(case, "failure", message=message).text = text
@@ -158,10 +159,10 @@ def sentences(outcome: Outcome) -> Iterator[str]:
 
 
 def described(comparison: Comparison) -> str:
-    """A comparison as lines of text: its failures, its notes, its numbers."""
+    """A comparison as lines of text, which are clean: its failures, its notes, its numbers."""
     cells = zip(COLUMNS[1:], _row(comparison)[1:], strict=True)
     numbers = "; ".join(f"{name} {cell}" for name, cell in cells)
-    return "\n".join((*comparison.failures, *comparison.notes, numbers))
+    return "\n".join(map(clean, (*comparison.failures, *comparison.notes, numbers)))
 
 
 def _groups(
@@ -228,19 +229,7 @@ def _counted(comparisons: int) -> str:
     return "1 comparison" if comparisons == 1 else f"{comparisons} comparisons"
 
 
-_COMMAND = re.compile("::|##(?=\\[)")
-"""What GitHub reads as a command: the one where a line begins, the other anywhere."""
-
-_CONTROL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that XML 1.0 cannot hold, even escaped, or that could steer a terminal."""
-
-
-def clean(text: str) -> str:
-    """A text that steers neither a terminal nor a GitHub job, whatever names are in it."""
-    return _CONTROL.sub("\ufffd", _COMMAND.sub(lambda found: " ".join(found.group()), text))
-
-
 def _markdown(text: str) -> str:
     """Text whose markup does nothing in a cell of a Markdown table."""
-    line = html.escape(" ".join(text.split()), quote=False)
+    line = html.escape(clean(" ".join(text.split())), quote=False)
     return re.sub(r"([\\`*_~\[\]|#])", r"\\\1", line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from sys import intern
 from typing import Any, TypeGuard
 
 from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.reading import load_json
 
 AGAIN = "run lm_eval again or remove it."
 """What to do about a file that is damaged."""
@@ -29,8 +29,8 @@ def parse(text: bytes, where: str) -> dict[str, Any]:
         BadResults: it is none.
     """
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
+        document = load_json(text)
+    except ValueError:
         raise BadResults(f"{where} is not JSON, or was cut off; {AGAIN}") from None
     if not isinstance(document, dict):
         raise BadResults(f"{where} is {reprlib.repr(document)}, not an object; {AGAIN}")

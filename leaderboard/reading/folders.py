@@ -34,7 +34,7 @@ class ResultsFile:
 
 
 def walk(root: Path, errors: list[OSError]) -> Iterator[tuple[str, list[str]]]:
-    """Each folder below one, itself first, with the names in it that are no folders.
+    """Each folder below one, itself first, with the names in it, those of folders too.
 
     Links to folders are not followed. However deep folders are, neither Python's recursion nor the
     length that a path may have ends it.
@@ -51,9 +51,8 @@ def walk(root: Path, errors: list[OSError]) -> Iterator[tuple[str, list[str]]]:
         except OSError as error:
             errors.append(error)
             continue
-        below = {entry.name for entry in listed if entry.is_dir(follow_symlinks=False)}
-        yield folder, [entry.name for entry in listed if entry.name not in below]
-        waiting += [os.path.join(folder, name) for name in below]
+        yield folder, [entry.name for entry in listed]
+        waiting += [entry.path for entry in listed if entry.is_dir(follow_symlinks=False)]
 
 
 def shown_path(file: Path, root: Path) -> str:

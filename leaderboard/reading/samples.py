@@ -67,6 +67,9 @@ class Samples:
 AT_MOST = 2**34
 """Bytes of a samples file, at most."""
 
+LONGEST_LINE = 2**26
+"""Bytes of a line of one, at most: a line is in memory as a whole."""
+
 
 def read_samples(
     samples: Path, name: str, asked: Asked, settings: Mapping[str, Any], *, include_samples: bool
@@ -118,10 +121,12 @@ def _lines(samples: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     seen: set[str] = set()
     try:
         with regular_file(samples, AT_MOST) as lines:
-            for number, line in enumerate(lines, 1):
+            for number, line in enumerate(iter(lambda: lines.readline(LONGEST_LINE + 1), b""), 1):
+                where = f"{name}, line {number}"
+                if len(line) > LONGEST_LINE:
+                    raise BadResults(f"{where} has more than {LONGEST_LINE / 2**20:g} MiB; {AGAIN}")
                 if not line.strip():
                     continue
-                where = f"{name}, line {number}"
                 sample = parse(line, where)
                 if sample.get("filter", DEFAULT_FILTER) != DEFAULT_FILTER:
                     continue

@@ -549,7 +549,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "null": (_bytes(b"null"), "is None, not an object"),
     "another object": (_bytes(b"{}"), "has no config"),
     "records of ours": (_bytes(b'{"schema": 2, "records": []}'), "has no config"),
-    "a folder": (_folder, "has no results file of its date"),
+    "a folder": (_folder, "cannot be read (Is a directory)"),
     # Its parts.
     "no results": (_gone("results"), "has no results"),
     "no configs": (_gone("configs"), "has no configs"),
