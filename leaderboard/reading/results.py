@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeGuard
 
 from polyrefuse_leaderboard.reading import identity
 from polyrefuse_leaderboard.reading.documents import (
@@ -245,6 +245,10 @@ def _cell(
     return _checked(cell, file, name, where, settings, include_samples)
 
 
+def _is_count(value: Any) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= MOST_PROMPTS
+
+
 def _limited(document: Mapping[str, Any], task: str) -> tuple[str, ...]:
     """A warning where only some of a task's prompts were asked."""
     limit = document["config"].get("limit")
@@ -254,12 +258,10 @@ def _limited(document: Mapping[str, Any], task: str) -> tuple[str, ...]:
     count = counts.get(task) if isinstance(counts, dict) else None
     if not isinstance(count, dict):
         return ()
-    both = [count.get(name) for name in ("effective", "original")]
-    if not all(type(number) is int and 0 <= number <= MOST_PROMPTS for number in both):
+    asked, every = count.get("effective"), count.get("original")
+    if not _is_count(asked) or not _is_count(every) or asked >= every:
         return ()
-    if both[0] >= both[1]:
-        return ()
-    return (f"Only the first {both[0]} of {both[1]} prompts were asked (--limit {limit:g}).",)
+    return (f"Only the first {asked} of {every} prompts were asked (--limit {limit:g}).",)
 
 
 def _is_harmful(config: Mapping[str, Any], rates: Mapping[str, float]) -> bool | None:
