@@ -258,12 +258,10 @@ def _limited(document: Mapping[str, Any], task: str) -> tuple[str, ...]:
     count = counts.get(task) if isinstance(counts, dict) else None
     if not isinstance(count, dict):
         return ()
-    both = [count.get(name) for name in ("effective", "original")]
-    if not all(type(number) is int and 0 <= number <= MOST_PROMPTS for number in both):
+    asked, every = count.get("effective"), count.get("original")
+    if type(asked) is not int or type(every) is not int or not 0 <= asked < every <= MOST_PROMPTS:
         return ()
-    if both[0] >= both[1]:
-        return ()
-    return (f"Only the first {both[0]} of {both[1]} prompts were asked (--limit {limit:g}).",)
+    return (f"Only the first {asked} of {every} prompts were asked (--limit {limit:g}).",)
 
 
 def _is_harmful(config: Mapping[str, Any], rates: Mapping[str, float]) -> bool | None:

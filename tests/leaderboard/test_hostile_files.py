@@ -17,7 +17,7 @@ import pytest
 from polyrefuse_leaderboard.reading import results as reading_results
 from polyrefuse_leaderboard.reading import samples as reading_samples
 from polyrefuse_leaderboard.reading.folders import walk
-from polyrefuse_leaderboard.reading.results import read
+from polyrefuse_leaderboard.reading.results import NoResults, read
 from polyrefuse_leaderboard.transfers import read_transfers
 
 from tests.commands import run_in_process
@@ -131,6 +131,17 @@ def test_a_line_of_more_than_its_limit(tmp_path: Path, monkeypatch: pytest.Monke
     samples.write_bytes(b"".join([*lines[:2], lines[2].rstrip().ljust(4000) + b"\n", *lines[3:]]))
     (problem,) = read([tmp_path]).problems
     assert f"{SAMPLES}, line 3 has more than" in problem
+
+
+def test_levels_that_python_just_parses(tmp_path: Path) -> None:
+    """What goes through a document afterwards has fewer levels left than the parser had."""
+    file = good(tmp_path)
+    text = file.read_text()
+    for depth in range(930, 990):
+        nest = "[" * depth + "]" * depth
+        file.write_text(text.replace('"chat_template_args": {}', f'"chat_template_args": {nest}'))
+        with pytest.raises(NoResults, match="is not JSON"):
+            read([tmp_path])
 
 
 def test_a_line_without_an_end(tmp_path: Path) -> None:
