@@ -253,5 +253,7 @@ def _share(text: str | None, where: str) -> float:
         value = math.nan
     # A table over other prompts than PolyRefuse's would get intervals that are wrong.
     if not 0 <= value <= 1 or abs(value * N - round(value * N)) > 1e-6:
-        raise BadPublished(f"{where} is {text!r}, not a count out of {N}; mend the file.")
+        raise BadPublished(
+            f"{where} is {reprlib.repr(text)}, not a count out of {N}; mend the file."
+        )
     return value

@@ -15,6 +15,7 @@ from polyrefuse_leaderboard.reading.model_names import Names, hide_paths, shown
 from polyrefuse_leaderboard.reading.results import MOST_PROMPTS
 
 from polyrefuse_shared.lm_eval_internals import is_results_file
+from polyrefuse_shared.printing import clean
 from polyrefuse_shared.reading import parse_json, read_bytes
 
 FILE = "transfer.json"
@@ -95,7 +96,7 @@ def read_transfers(
                 f"{name} is no transfer report of schema {SCHEMA} ({error}); write it again with "
                 "polyrefuse direction transfer."
             )
-    return transfers, problems
+    return transfers, list(map(clean, problems))
 
 
 def is_report(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -81,5 +82,8 @@ def svg_style() -> Iterator[None]:
 def svg(drawn: Figure) -> str:
     """The figure as SVG, the same text for the same figure; within `svg_style`."""
     picture = io.StringIO()
-    drawn.savefig(picture, format="svg", metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():
+        # The text is drawn by whoever shows the picture, with fonts of their own.
+        warnings.filterwarnings("ignore", r"Glyph \d+ ", UserWarning)
+        drawn.savefig(picture, format="svg", metadata={"Date": None, "Creator": None})
     return picture.getvalue()

@@ -132,8 +132,8 @@ def write_baseline(baseline: Baseline, path: Path) -> None:
     write_whole(path, f'{opening}, "cells": [\n{cells}\n]}}\n')
 
 
-AT_MOST = 2**30
-"""Bytes of a baseline, at most."""
+AT_MOST = 2**28
+"""Bytes of a baseline, at most: a million prompts in ten cells have less."""
 
 MOST_PROMPTS = 10**9
 """Prompts of a cell, at most; statistics overflow at some number."""

@@ -32,6 +32,9 @@ KEYS = 12
 FEW = 30
 """Points of a scatter, up to which their intervals are drawn."""
 
+LONGEST_TICK = 12
+"""Characters of a language under bars, at most."""
+
 STEPS = 32
 """Colours of the palette."""
 
@@ -114,7 +117,7 @@ def scatter_svg(rows: Sequence[Row], names: Sequence[str]) -> str:
             s=46,
             edgecolors=PAPER,
             linewidths=0.6,
-            label=condition,
+            label=_short(condition),
             zorder=3,
         )
     # Numbers, and their names below: names beside the points would lie on each other.
@@ -187,7 +190,7 @@ def bars_svg(
                 error_kw={"ecolor": INK, "elinewidth": 0.9, "capsize": 2},
                 label=condition,
             )
-        axis.set_xticks(range(len(languages)), languages)
+        axis.set_xticks(range(len(languages)), [_short(name, LONGEST_TICK) for name in languages])
         axis.set_xlim(-0.6, len(languages) - 0.4)
         axis.set_ylim(0, 105)
         axis.set_ylabel(f"{metric} (%)")

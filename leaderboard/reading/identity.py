@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from sys import intern
 from typing import Any
 
-from polyrefuse_leaderboard.reading.documents import AGAIN, BadResults, part, sentences, text
+from polyrefuse_leaderboard.reading.documents import (
+    AGAIN,
+    BadResults,
+    part,
+    printable,
+    sentences,
+    text,
+)
 
 INTERVENTION = (
     "direction_sha256",
@@ -180,7 +187,7 @@ def anchors_overlap(config: Mapping[str, Any]) -> dict[str, list[str] | None]:
     """Test set -> ids of its rows that the safety prompt was trained on; None where not known."""
     overlap = config.get("prompt_overlap")
     return {
-        name: ids
+        printable(name): ids
         for name, ids in (overlap.items() if isinstance(overlap, dict) else ())
         if ids is None or isinstance(ids, list)
     }

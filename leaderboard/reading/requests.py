@@ -11,6 +11,8 @@ import reprlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from polyrefuse_leaderboard.reading.documents import printable
+
 TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 """Names of one setting, the first one given being the one that holds (lm-eval's
 `models.utils.normalize_gen_kwargs`)."""
@@ -53,7 +55,10 @@ def difference(sample: Mapping[str, Any], claimed: Mapping[str, Any]) -> str | N
     for name in sorted(asked.keys() | claimed.keys()):
         used, claim = asked.get(name, UNSET), claimed.get(name, UNSET)
         if used != claim:
-            return f"{name} is {_printed(used)} in the request and {_printed(claim)} in the results"
+            named = printable(name)
+            return (
+                f"{named} is {_printed(used)} in the request and {_printed(claim)} in the results"
+            )
     return None
 
 

@@ -33,6 +33,7 @@ from polyrefuse_leaderboard.reading.samples import Asked, read_samples
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.lm_eval_internals import UNJUDGED, metric_key, samples_file
+from polyrefuse_shared.printing import clean
 from polyrefuse_shared.reading import read_bytes
 from polyrefuse_tasks.metrics import ANY, METRICS, PRINTED, TASK_VERSION, of_one_kind
 
@@ -42,8 +43,8 @@ ROUNDING = 1e-6
 MOST_PROMPTS = 10**9
 """A count of prompts above it is a mistake; statistics would overflow at some number."""
 
-AT_MOST = 2**28
-"""Bytes of a results file, at most."""
+AT_MOST = 2**26
+"""Bytes of a results file, at most: brackets alone take 25 times as much memory."""
 
 MOST_REASONS = 5
 """Sentences on what could not be used, where nothing could, at most."""
@@ -91,7 +92,10 @@ def read(
         raise NoResults(" ".join(first) or "No results; name folders that hold some.")
     kept, left_out = newest(name_models(runs, names or {}))
     # A sentence may quote what a file holds.
-    said = ([hide_paths(one, names or {}) for one in each] for each in (problems, notes, left_out))
+    said = (
+        [clean(hide_paths(one, names or {})) for one in each]
+        for each in (problems, notes, left_out)
+    )
     problems, notes, left_out = said
     return Reading(tuple(kept), tuple(problems), (*notes, *left_out))
 

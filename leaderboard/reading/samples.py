@@ -122,11 +122,12 @@ def _lines(samples: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         with regular_file(samples, AT_MOST) as lines:
             for number, line in enumerate(iter(lambda: lines.readline(LONGEST_LINE + 1), b""), 1):
-                where = f"{name}, line {number}"
                 if len(line) > LONGEST_LINE:
-                    raise BadResults(f"{where} has more than {LONGEST_LINE / 2**20:g} MiB; {AGAIN}")
+                    most = f"{LONGEST_LINE / 2**20:g} MiB"
+                    raise BadResults(f"{name}, line {number} has more than {most}; {AGAIN}")
                 if not line.strip():
                     continue
+                where = f"{name}, line {number}"
                 sample = parse(line, where)
                 if sample.get("filter", DEFAULT_FILTER) != DEFAULT_FILTER:
                     continue

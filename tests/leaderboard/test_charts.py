@@ -124,6 +124,16 @@ class TestPictures:
         # 1 and 0 of 10 without ablation, 9 and 10 with it.
         assert [height / heights[0] for height in heights] == pytest.approx([1, 0, 9, 10], abs=1e-3)
 
+    @pytest.mark.filterwarnings("error")
+    def test_any_names_are_drawn_without_a_warning(self) -> None:
+        languages = [letter * 9000 for letter in "ab中"]
+        baseline = {name: record(name, 1) for name in languages}
+        said = texts(charts.bars_svg([("模型", baseline, baseline)], "Harmful answers"))
+        assert {"模型", f"…{'a' * 11}", f"…{'中' * 11}"} <= set(said)
+        rows = model_rows.rows(board(models=2))
+        rows = [replace(row, condition="c" * 9000) for row in rows if row.balanced is not None]
+        assert f"…{'c' * 63}" in texts(charts.scatter_svg(rows, ["名"] * len(rows)))
+
     def test_transfer_and_cosine(self) -> None:
         said = texts(charts.transfer_svg(TRANSFER))
         assert {"none", "de", "en", "ar", "91.0", "96.0", "0.0", "2.0"} <= set(said)

@@ -15,8 +15,9 @@ from xml.etree import ElementTree
 
 import pytest
 from polyrefuse_leaderboard.reading import results as reading_results
+from polyrefuse_leaderboard.reading import samples as reading_samples
 from polyrefuse_leaderboard.reading.folders import walk
-from polyrefuse_leaderboard.reading.results import read
+from polyrefuse_leaderboard.reading.results import NoResults, read
 from polyrefuse_leaderboard.transfers import read_transfers
 
 from tests.commands import run_in_process
@@ -119,6 +120,35 @@ def test_files_of_more_than_their_limit(tmp_path: Path, monkeypatch: pytest.Monk
     code, _, err = run_in_process("leaderboard", "build", tmp_path, "--output", tmp_path / "site")
     assert code == 2
     assert "it is larger than" in err
+
+
+def test_a_line_of_more_than_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = samples_of(good(tmp_path), "polyrefuse_harmful_en")
+    lines = samples.read_bytes().splitlines(keepends=True)
+    monkeypatch.setattr(reading_samples, "LONGEST_LINE", 4000)
+    samples.write_bytes(b"".join([*lines[:2], lines[2].rstrip().ljust(3999) + b"\n", *lines[3:]]))
+    assert not read([tmp_path]).problems
+    samples.write_bytes(b"".join([*lines[:2], lines[2].rstrip().ljust(4000) + b"\n", *lines[3:]]))
+    (problem,) = read([tmp_path]).problems
+    assert f"{SAMPLES}, line 3 has more than" in problem
+
+
+def test_levels_that_python_just_parses(tmp_path: Path) -> None:
+    """What goes through a document afterwards has fewer levels left than the parser had."""
+    file = good(tmp_path)
+    text = file.read_text()
+    for depth in range(930, 990):
+        nest = "[" * depth + "]" * depth
+        file.write_text(text.replace('"chat_template_args": {}', f'"chat_template_args": {nest}'))
+        with pytest.raises(NoResults, match="is not JSON"):
+            read([tmp_path])
+
+
+def test_a_line_without_an_end(tmp_path: Path) -> None:
+    samples = samples_of(good(tmp_path), "polyrefuse_harmful_en")
+    os.truncate(samples, 2**33)  # No block of it is on the disk.
+    (problem,) = read([tmp_path]).problems
+    assert "line 5 has more than 64 MiB" in problem
 
 
 def test_folders_in_folders(tmp_path: Path) -> None:
