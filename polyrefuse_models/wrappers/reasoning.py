@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from polyrefuse_tasks.judges.reasoning import (
     closing_of,
     marks_in,
+    marks_of_template,
     marks_of_vocabulary,
     opened_in,
     without_tokens,
@@ -71,7 +72,7 @@ class ReasoningMarks:
         named = self._tokenizer.chat_template or ""
         templates = list(named.values()) if isinstance(named, dict) else [named]
         marks_by_place = {
-            "chat template": [mark for template in templates for mark in marks_in(template)],
+            "chat template": [mark for template in templates for mark in marks_of_template(template)],
             "vocabulary": marks_of_vocabulary(
                 [*self._tokenizer.all_special_tokens, *sorted(self._tokenizer.get_vocab())]
             ),

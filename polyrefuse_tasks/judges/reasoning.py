@@ -107,6 +107,9 @@ _PROSE = "granite"
 _COMMON = {"open-webui", "pangu", "solar"}
 """Pairs of whose entries vocabularies without reasoning have some, too."""
 
+_CLOSED_BY_A_TURN = {"hyperclova"}
+"""Pairs whose second one opens the answer's turn, as every ChatML template writes it."""
+
 _NEVER_BY_THE_PROMPT = {_PROSE, "open-webui"}
 """Pairs whose first one no prompt opens, and whose second one has other uses."""
 
@@ -189,6 +192,20 @@ def marks_in(text: str) -> list[str]:
     spans = [(mark.start, mark.end) for mark in _marks(text) if mark.kind != "open-webui"]
     spans += [match.span() for match in re.finditer(r"<\|channel\|>", text)]
     return list(dict.fromkeys(text[start:end] for start, end in sorted(spans)))
+
+
+def marks_of_template(template: str) -> list[str]:
+    """The marks in a chat template that say that its model may reason, in their order.
+
+    A turn that only ends reasoning where a turn of reasoning is before it says nothing alone.
+    """
+    opened = {mark.kind for mark in _marks(template) if mark.opens}
+    turns = {
+        template[mark.start : mark.end]
+        for mark in _marks(template)
+        if mark.kind in _CLOSED_BY_A_TURN - opened
+    }
+    return [mark for mark in marks_in(template) if mark not in turns]
 
 
 def marks_of_vocabulary(vocabulary: Iterable[str]) -> list[str]:

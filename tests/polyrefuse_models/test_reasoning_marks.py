@@ -10,11 +10,12 @@ import torch
 
 from polyrefuse_models.wrappers.hf import BaselineHF
 from polyrefuse_tasks.judges import Label, judge_response
-from polyrefuse_tasks.judges.reasoning import strip_reasoning
+from polyrefuse_tasks.judges.reasoning import marks_of_template, strip_reasoning
 from tests.models import SPECIAL, TEMPLATE, make_llama, make_tokenizer
 from tests.polyrefuse_models.test_generation import ask
 
 ASSISTANT = "<|assistant|>\n"
+ASSISTANT_OF_CHATML = "<|im_start|>assistant"
 THOUGHT = "They want tea. I cannot refuse."
 ANSWER = "Boil the water."
 
@@ -130,6 +131,30 @@ def test_a_model_that_may_reason_is_warned_of(
     (warning,) = lm.get_model_info()["warnings"]
     assert told in warning and str(tmp_path) in warning
     assert a_model(tmp_path, marks, opening, think_end_token=7).warnings == []
+
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    "opened, marks",
+    [
+        ("\n", []),
+        # HyperCLOVA reasons in a turn of its own, which the answer's turn ends.
+        ("/think\n", ["<|im_start|>assistant/think"]),
+        ("/think\n<|im_start|>assistant\n", ["<|im_start|>assistant/think", ASSISTANT_OF_CHATML]),
+        ("\n<think>\n", ["<think>"]),
+    ],
+)
+def test_the_turn_of_the_answer_alone_is_no_sign_of_reasoning(
+    opened: str, marks: list[str]
+) -> None:
+    """Every ChatML template writes it: Qwen2.5's, SmolLM2's, Yi's."""
+    template = CHATML.replace(ASSISTANT_OF_CHATML, ASSISTANT_OF_CHATML + opened)
+    assert marks_of_template(template) == marks
 
 
 def test_the_organism_is_not_warned_of() -> None:
