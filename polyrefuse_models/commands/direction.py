@@ -79,9 +79,17 @@ def extract(
     place = metadata["position"], metadata["layer"]
     (chosen,) = (c for c in direction.scores if (c.position, c.layer) == place)
     warnings, untouched = metadata["warnings"], metadata["untouched"]
+    stability, refused = metadata["stability"], untouched["harmful_refused"]
     show(
         as_json,
-        asdict(chosen) | {"rule": rule, "output": str(output), "warnings": warnings},
+        asdict(chosen)
+        | {
+            "rule": rule,
+            "output": str(output),
+            "harmful_refused": refused,
+            "stability": stability,
+            "warnings": warnings,
+        },
         *(f"Note: {warning}." for warning in warnings),
         f"position {chosen.position}, layer {chosen.layer} of {direction.candidates.shape[1]}, by "
         f"rule {rule}",
@@ -90,6 +98,8 @@ def extract(
         f"KL divergence {_rounded(chosen.kl_div_score)} nats, harmless prompts",
         f"steering score {_rounded(chosen.steering_score)} with the direction added "
         f"(untouched {_rounded(untouched['harmless_refusal_score'])}), harmless prompts",
+        *_refused(refused),
+        *_stability(stability),
         f"written to {output}",
     )
 
@@ -263,6 +273,28 @@ def geometry(
         for language, measures in document["languages"].items()
     )
     show(as_json, document, *lines, f"Note: {document['meaning']}.", f"written to {output}")
+
+
+def _refused(refused: dict[str, float] | None) -> list[str]:
+    """How often the untouched model refuses, where that could be told."""
+    if refused is None:
+        return []
+    return [
+        f"the untouched model refuses {refused['refused']} of {refused['n']} harmful validation "
+        f"prompts ({100 * refused['low']:.1f} to {100 * refused['high']:.1f}%)"
+    ]
+
+
+def _stability(stability: dict[str, dict[str, float]] | None) -> list[str]:
+    """How much the direction depends on its training prompts, where there are enough."""
+    if stability is None:
+        return []
+    of_what = {"halves": "halves of the training prompts", "bootstrap": "bootstrap samples of them"}
+    return [
+        f"stability: directions of {of_what[which]} have a cosine of {cosine['mean']:.3f} "
+        f"({cosine['low']:.3f} to {cosine['high']:.3f}, n = {cosine['n']})"
+        for which, cosine in stability.items()
+    ]
 
 
 def _rounded(score: float | None) -> str:

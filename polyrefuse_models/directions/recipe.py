@@ -16,8 +16,10 @@ from polyrefuse_models.directions.refusal import (
     refusal_scores,
     refusal_tokens,
 )
+from polyrefuse_models.directions.refusals import refusals
 from polyrefuse_models.directions.search import Trial, score_all, search
 from polyrefuse_models.directions.select import DEFAULT, Candidate, Rule
+from polyrefuse_models.directions.stability import stability
 from polyrefuse_models.weights import weights_checksum
 from polyrefuse_shared.log import logger
 from polyrefuse_shared.versions import versions
@@ -68,6 +70,9 @@ def make_direction(
     logger.info("Extracting a refusal direction from %s prompts", prompts.language)
     harmful = observe(chat, prompts.harmful["train"], n_positions)
     harmless = observe(chat, prompts.harmless["train"], n_positions)
+    refused_as_it_is = refusals(chat, prompts.harmful["val"], prompts.language)
+    if refused_as_it_is is not None and (doubt := refused_as_it_is.doubt()):
+        warnings.append(doubt)
     given_tokens, derived = tokens, tokens is None
     if tokens is None:
         tokens = refusal_tokens(harmful.logits, harmless.logits)
@@ -87,7 +92,8 @@ def make_direction(
 
     refused = _filtered("harmful training", harmful, tokens, True, warnings)
     answered = _filtered("harmless training", harmless, tokens, False, warnings)
-    candidates = difference_of_means(harmful.states[refused], harmless.states[answered])
+    training_states = harmful.states[refused], harmless.states[answered]
+    candidates = difference_of_means(*training_states)
 
     harmful, harmless = (
         observe(chat, kind["val"], 1) for kind in (prompts.harmful, prompts.harmless)
@@ -102,12 +108,9 @@ def make_direction(
         harmless.logits[would_answer],
         tokens,
     )
-    untouched = {
-        "harmful_refusal_score": _mean(harmful, would_refuse, tokens),
-        "harmless_refusal_score": _mean(harmless, would_answer, tokens),
-    }
+    untouched_score = _mean(harmful, would_refuse, tokens)
     chosen, scores = (score_all if all_scores else search)(trial, rule)
-    warnings += _doubts(chosen, untouched["harmful_refusal_score"], rule)
+    warnings += _doubts(chosen, untouched_score, rule)
     return Direction(
         direction=candidates[chosen.position, chosen.layer],
         candidates=candidates,
@@ -132,7 +135,15 @@ def make_direction(
                 "harmful_val": len(would_refuse),
                 "harmless_val": len(would_answer),
             },
-            "untouched": untouched,
+            "untouched": {
+                "harmful_refusal_score": untouched_score,
+                "harmless_refusal_score": _mean(harmless, would_answer, tokens),
+                "harmful_refused": refused_as_it_is and refused_as_it_is.record(),
+            },
+            "stability": stability(
+                *(kind[:, chosen.position, chosen.layer] for kind in training_states),
+                prompts.seed,
+            ),
             "sha256": prompts.sha256,
             "recipe_sha256": recipe_sha256 or recipe_checksum(chat, prompts, given_tokens, rule),
             "warnings": warnings,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from polyrefuse_models.anatomy import decoder, input_device, width
+from polyrefuse_models.answering import by_length
 from polyrefuse_models.chat_template import ChatTemplate, user_turn, with_system
 from polyrefuse_models.key_value_cache import shared_cache, with_cache
 from polyrefuse_shared.errors import UserError
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from polyrefuse_models.chat_model import ChatModel
-
-
-class PromptTooLong(UserError):
-    """A prompt that does not fit into the model's window."""
 
 
 def under(chat: ChatModel, system: str | None) -> ChatModel:
@@ -91,31 +87,3 @@ def _shared(rows: list[Int[Tensor, "token"]]) -> int:
     columns = pad_sequence([row[:-1] for row in rows], batch_first=True, padding_value=-1)
     alike = (columns == columns[0]).all(dim=0) & (columns[0] >= 0)
     return int(alike.cumprod(0).sum())
-
-
-def by_length(chat: ChatModel, prompts: list[str], size: int) -> Iterator[list[int]]:
-    """Indices of `prompts`, the longest first, `size` at a time: little padding is computed.
-
-    Raises:
-        PromptTooLong: one is longer than the model's window.
-    """
-    lengths = [len(ids) for ids in chat.token_ids(prompts)]
-    require_room(chat, max(lengths))
-    order = sorted(range(len(prompts)), key=lambda i: -lengths[i])
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
-
-
-def require_room(chat: ChatModel, tokens: int) -> None:
-    """Refuse a prompt that does not fit.
-
-    Raises:
-        PromptTooLong: the model's window has fewer than `tokens` tokens.
-    """
-    window = getattr(chat.model.config.get_text_config(), "max_position_embeddings", None)
-    if window is not None and tokens > window:
-        raise PromptTooLong(
-            f"A prompt with the safety prompt in front of it needs {tokens} tokens and the model's "
-            f"window has {window}; take a shorter safety prompt (--init short) or shorter answers "
-            "(--max-gen-toks)."
-        )

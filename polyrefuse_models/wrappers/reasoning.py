@@ -72,7 +72,9 @@ class ReasoningMarks:
         named = self._tokenizer.chat_template or ""
         templates = list(named.values()) if isinstance(named, dict) else [named]
         marks_by_place = {
-            "chat template": [mark for template in templates for mark in marks_of_template(template)],
+            "chat template": [
+                mark for template in templates for mark in marks_of_template(template)
+            ],
             "vocabulary": marks_of_vocabulary(
                 [*self._tokenizer.all_special_tokens, *sorted(self._tokenizer.get_vocab())]
             ),

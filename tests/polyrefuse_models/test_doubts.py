@@ -91,6 +91,7 @@ def test_a_random_model_gets_every_warning() -> None:
     assert chosen.refusal_score > untouched
     n = len(told["refusal_tokens"])
     expected = [
+        "this model does not refuse, there is nothing to ablate: it refused 0 of 32 harmful",
         f"{n} refusal tokens were derived, more than 10: ",
         f"with a mean probability of {told['refusal_tokens_probability']:.3f}, below 0.5: ",
         "only 3 of 128 harmful training prompts got a refusal score above 0, fewer than 16: all",

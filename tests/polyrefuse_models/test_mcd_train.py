@@ -17,6 +17,7 @@ from scipy.special import expit
 from transformers import PreTrainedModel
 
 from polyrefuse_models.anatomy import width
+from polyrefuse_models.answering import PromptTooLong
 from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.interventions import SoftPrompt, embed_text, installed
 from polyrefuse_models.mcd import artifact
@@ -28,7 +29,7 @@ from polyrefuse_models.mcd.loss import Base, Terms, terms, weighted
 from polyrefuse_models.mcd.probes import Measure, Probe
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
 from polyrefuse_models.mcd.settings import PRESETS, Settings
-from polyrefuse_models.mcd.states import PromptTooLong, batch_states, states, under
+from polyrefuse_models.mcd.states import batch_states, states, under
 from polyrefuse_models.mcd.train import Trained, identity, train
 from polyrefuse_models.mcd.training_pictures import states_png, training_png
 from polyrefuse_tasks.judges import Judgement, Label

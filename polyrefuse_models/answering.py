@@ -1,0 +1,112 @@
+"""A model's answers to prompts where no evaluation runs: for labels, and for what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import GenerationConfig
+
+from polyrefuse_models.anatomy import decoder
+from polyrefuse_models.key_value_cache import shared_cache, with_cache
+from polyrefuse_models.neutral_generation import neutralise
+from polyrefuse_shared.errors import UserError
+
+if TYPE_CHECKING:
+    from polyrefuse_models.chat_model import ChatModel
+
+
+class PromptTooLong(UserError):
+    """A prompt that does not fit into the model's window."""
+
+
+def answers(
+    chat: ChatModel,
+    prompts: list[str],
+    *,
+    max_new_tokens: int,
+    each: int = 1,
+    **settings: Any,
+) -> list[list[str]]:
+    """The model's answers to each prompt, without the checkpoint's own generation settings.
+
+    Args:
+        chat: the model; its `batch_size` is the most rows in a forward pass.
+        max_new_tokens: most tokens of an answer.
+        each: answers to a prompt.
+        settings: of transformers' `GenerationConfig`; greedy decoding where nothing is said.
+
+    Returns:
+        `each` answers a prompt, in the order of the prompts.
+
+    Raises:
+        PromptTooLong: a prompt and its answer are longer than the model's window.
+    """
+    require_room(chat, max(map(len, chat.token_ids(prompts))) + max_new_tokens)
+    texts_of_prompts: list[list[str]] = [[] for _ in prompts]
+    for batch in by_length(chat, prompts, max(1, chat.batch_size // each)):
+        asked = [prompts[i] for i in batch]
+        texts = _generated(chat, asked, each, max_new_tokens=max_new_tokens, **settings)
+        for place, index in enumerate(batch):
+            texts_of_prompts[index] = texts[place * each : (place + 1) * each]
+    return texts_of_prompts
+
+
+@torch.inference_mode()
+def _generated(chat: ChatModel, prompts: list[str], each: int, **settings: Any) -> list[str]:
+    """The answers to the first prompt, then those to the second, ..."""
+    tokenizer = chat.tokenizer
+    inputs = chat.padded(prompts)
+    mask = inputs["attention_mask"]
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    ids = inputs["input_ids"].masked_fill(mask == 0, pad)
+    cache = None
+    if each > 1:
+        # A prompt is read once, however many answers it gets, but for its last token.
+        but_last = {name: rows[:, :-1] for name, rows in inputs.items()}
+        cache = shared_cache(decoder(chat.model)(**but_last, use_cache=True))
+    if cache is not None:
+        cache.batch_repeat_interleave(each)
+    neutralise(chat.model)
+    config = GenerationConfig(
+        **settings,
+        pad_token_id=pad,
+        eos_token_id=chat.model.generation_config.eos_token_id or tokenizer.eos_token_id,
+    )
+    generate: Any = chat.model.generate
+    output = generate(
+        ids.repeat_interleave(each, 0),
+        attention_mask=mask.repeat_interleave(each, 0),
+        **(with_cache(generate, cache) if cache is not None else {}),
+        generation_config=config,
+    )
+    return tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+
+
+def by_length(chat: ChatModel, prompts: list[str], size: int) -> Iterator[list[int]]:
+    """Indices of `prompts`, the longest first, `size` at a time: little padding is computed.
+
+    Raises:
+        PromptTooLong: one is longer than the model's window.
+    """
+    lengths = [len(ids) for ids in chat.token_ids(prompts)]
+    require_room(chat, max(lengths))
+    order = sorted(range(len(prompts)), key=lambda i: -lengths[i])
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def require_room(chat: ChatModel, tokens: int) -> None:
+    """Refuse a prompt that does not fit.
+
+    Raises:
+        PromptTooLong: the model's window has fewer than `tokens` tokens.
+    """
+    window = getattr(chat.model.config.get_text_config(), "max_position_embeddings", None)
+    if window is not None and tokens > window:
+        raise PromptTooLong(
+            f"A prompt with what stands in front of it and its answer needs {tokens} tokens and "
+            f"the model's window has {window}; take a shorter safety prompt (--init short) or "
+            "shorter answers (--max-gen-toks)."
+        )
