@@ -15,6 +15,7 @@ from polyrefuse_models.commands.model_options import (
     AnyModel,
     Device,
     Dtype,
+    GgufFile,
     System,
     SystemFile,
     codes,
@@ -58,6 +59,7 @@ def extract(
     dtype: Dtype = "auto",
     system: System = "template",
     system_file: SystemFile = None,
+    gguf_file: GgufFile = None,
     as_json: Json = False,
 ) -> None:
     """Extract a refusal direction from training prompts and select it on validation prompts."""
@@ -72,7 +74,7 @@ def extract(
     require_new(output)
     chosen_by = select.rule_named(rule)
     prompts = sample(dataset or own_dataset(model), source_lang, seed)
-    lm = load(model, batch_size, device, dtype, system, system_file)
+    lm = load(model, batch_size, device, dtype, system, system_file, gguf_file)
     direction = make_direction(lm.chat_model, prompts, rule=chosen_by, all_scores=all_scores)
     artifact.save(direction, output, {"scores.png": scores_png(direction)})
     metadata = direction.metadata
@@ -176,6 +178,7 @@ def transfer(
     dtype: Dtype = "auto",
     system: System = "template",
     system_file: SystemFile = None,
+    gguf_file: GgufFile = None,
     as_json: Json = False,
 ) -> None:
     """Ablate each language's direction and measure attack success in every language."""
@@ -190,7 +193,7 @@ def transfer(
     chosen_by = select.rule_named(rule)
     sources = codes("--source-langs", source_langs)
     targets = sources if target_langs is None else codes("--target-langs", target_langs)
-    lm = load(model, batch_size, device, dtype, system, system_file)
+    lm = load(model, batch_size, device, dtype, system, system_file, gguf_file)
     document = measure(
         lm.chat_model,
         partial(answers, lm),
@@ -235,6 +238,7 @@ def geometry(
     dtype: Dtype = "auto",
     system: System = "template",
     system_file: SystemFile = None,
+    gguf_file: GgufFile = None,
     as_json: Json = False,
 ) -> None:
     """Show where each language's prompts lie along a direction, without generating a word."""
@@ -248,7 +252,7 @@ def geometry(
     require_new(output)
     languages = codes("--langs", langs)
     given = artifact.load(direction)
-    lm = load(model, batch_size, device, dtype, system, system_file)
+    lm = load(model, batch_size, device, dtype, system, system_file, gguf_file)
     given.check(width(lm.model), f"--direction {direction}")
     given.warn_of_another_model(lm.model.config)
     document, points = measure(

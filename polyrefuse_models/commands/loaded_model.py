@@ -19,6 +19,7 @@ def load(
     dtype: str,
     system: str,
     system_file: str | None,
+    gguf_file: str | None,
 ) -> BaselineHF:
     """Load the model as lm-eval would.
 
@@ -40,6 +41,7 @@ def load(
             dtype=dtype,
             system=system,
             system_file=system_file,
+            gguf_file=gguf_file,
         )
     except UserError:
         raise

@@ -15,6 +15,7 @@ from polyrefuse_models.commands.model_options import (
     AnyModel,
     Device,
     Dtype,
+    GgufFile,
     System,
     SystemFile,
     codes,
@@ -129,6 +130,7 @@ def train(
     dtype: Dtype = "auto",
     system: System = "template",
     system_file: SystemFile = None,
+    gguf_file: GgufFile = None,
     as_json: Json = False,
 ) -> None:
     """Train a soft safety prompt; after an interruption the same command goes on."""
@@ -179,7 +181,7 @@ def train(
     for language in settings.fitted(tuple(languages)):
         rules_of(language)
     anchors = load_anchors(dataset or own_dataset(model), languages)
-    chat = load(model, batch_size, device, dtype, system, system_file).chat_model
+    chat = load(model, batch_size, device, dtype, system, system_file, gguf_file).chat_model
     identity = training.identity(chat, anchors, settings)
     with locked(folder_of(output), patience=0):
         checkpoint = Checkpoint(output, identity)

@@ -25,6 +25,10 @@ Device = Annotated[
 Dtype = Annotated[
     str, typer.Option("--dtype", help="The type of the weights; as lm-eval's dtype=.")
 ]
+GgufFile = Annotated[
+    str | None,
+    typer.Option("--gguf-file", help="Name of a GGUF file in the model's folder or repository."),
+]
 System = Annotated[
     str,
     typer.Option(

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 FOLDER = "directions"
 """Where the kept directions are, in the data cache."""
 
+FORMAT = 2
+"""Of what is recorded of a direction; with another number all are extracted anew."""
+
 
 def find_direction(
     chat: ChatModel,
@@ -63,7 +66,7 @@ def key(recipe_sha256: str) -> str:
 
     Versions of software are in it: another one may round otherwise, or have mended something.
     """
-    text = json.dumps([recipe_sha256, versions()], sort_keys=True)
+    text = json.dumps([FORMAT, recipe_sha256, versions()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from polyrefuse_models import bundled
 from polyrefuse_models.anatomy import decoder_blocks
 from polyrefuse_models.directions.artifact import BadDirection
 from polyrefuse_models.directions.extract import cosines, difference_of_means, observe
 from polyrefuse_models.directions.prompts import kinds_of
 from polyrefuse_models.interventions import check_layers
+from polyrefuse_models.provenance import model_of
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.versions import versions
 from polyrefuse_tasks import data
@@ -128,7 +128,7 @@ def geometry(
     }
     return {
         "schema": SCHEMA,
-        "model": bundled.name_of(chat.model.config.name_or_path),
+        **model_of(chat.model.config),
         **chat.system,
         "dataset": dataset,
         "direction_sha256": direction.sha256,

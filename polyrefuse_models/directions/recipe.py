@@ -7,7 +7,6 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from polyrefuse_models import bundled
 from polyrefuse_models.directions.artifact import Direction
 from polyrefuse_models.directions.extract import Observed, difference_of_means, observe
 from polyrefuse_models.directions.refusal import (
@@ -20,6 +19,7 @@ from polyrefuse_models.directions.refusals import refusals
 from polyrefuse_models.directions.search import Trial, score_all, search
 from polyrefuse_models.directions.select import DEFAULT, Candidate, Rule
 from polyrefuse_models.directions.stability import stability
+from polyrefuse_models.provenance import model_of
 from polyrefuse_models.weights import weights_checksum
 from polyrefuse_shared.log import logger
 from polyrefuse_shared.versions import versions
@@ -92,8 +92,8 @@ def make_direction(
 
     refused = _filtered("harmful training", harmful, tokens, True, warnings)
     answered = _filtered("harmless training", harmless, tokens, False, warnings)
-    training_states = harmful.states[refused], harmless.states[answered]
-    candidates = difference_of_means(*training_states)
+    refused_states, answered_states = harmful.states[refused], harmless.states[answered]
+    candidates = difference_of_means(refused_states, answered_states)
 
     harmful, harmless = (
         observe(chat, kind["val"], 1) for kind in (prompts.harmful, prompts.harmless)
@@ -116,8 +116,7 @@ def make_direction(
         candidates=candidates,
         scores=scores,
         metadata={
-            "model": bundled.name_of(chat.model.config.name_or_path),
-            "revision": getattr(chat.model.config, "_commit_hash", None),
+            **model_of(chat.model.config),
             **chat.system,
             "dataset": prompts.dataset,
             "source_lang": prompts.language,
@@ -141,7 +140,8 @@ def make_direction(
                 "harmful_refused": refused_as_it_is and refused_as_it_is.record(),
             },
             "stability": stability(
-                *(kind[:, chosen.position, chosen.layer] for kind in training_states),
+                refused_states[:, chosen.position, chosen.layer],
+                answered_states[:, chosen.position, chosen.layer],
                 prompts.seed,
             ),
             "sha256": prompts.sha256,
@@ -170,8 +170,10 @@ def recipe_checksum(
         return None
     # Where the model lies, and what it is called, decides nothing that its weights do not.
     config = chat.model.config.to_dict()
-    for name in ("_name_or_path", "transformers_version", "_commit_hash"):
+    for name in ("_name_or_path", "transformers_version", "_commit_hash", "gguf_file"):
         config.pop(name, None)
+    if isinstance(quantisation := config.get("quantization_config"), dict):
+        config["quantization_config"] = {**quantisation, "gguf_file": None}
     inputs = [ids.tolist() for ids in chat.token_ids(prompts.every())]
     parts = {
         "config": json.dumps(config, sort_keys=True, default=str),

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
-from polyrefuse_models import bundled
 from polyrefuse_models.directions.auto import find_direction
 from polyrefuse_models.directions.extract import cosines
 from polyrefuse_models.directions.prompts import kinds_of, sample
 from polyrefuse_models.directions.select import DEFAULT, Rule
 from polyrefuse_models.interventions import ablated
+from polyrefuse_models.provenance import model_of
 from polyrefuse_shared.intervals import wilson
 from polyrefuse_shared.versions import versions
 from polyrefuse_tasks import data
@@ -113,7 +113,7 @@ def transfer(
     at = first["position"], first["layer"]
     return {
         "schema": SCHEMA,
-        "model": bundled.name_of(chat.model.config.name_or_path),
+        **model_of(chat.model.config),
         "revision": revision,
         **chat.system,
         "dataset": dataset,

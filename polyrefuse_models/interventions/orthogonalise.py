@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from polyrefuse_models.anatomy import Anatomy, Writer, decoder_blocks, dissect
+from polyrefuse_models.gguf_checkpoint import is_unpacked
 from polyrefuse_shared.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def obstacle(
         return f"coefficient={coefficient} is not 1"
     if layers is not None and len(layers) < len(decoder_blocks(model)):
         return "a part of the layers is chosen, and the embedding writes for all of them"
-    if getattr(model, "is_quantized", False) or getattr(model, "quantization_method", None):
+    quantised = getattr(model, "is_quantized", False) or getattr(model, "quantization_method", None)
+    if quantised and not is_unpacked(model):
         return "the model is quantised"
     if getattr(model, "peft_config", None):
         return "an adapter that is not merged writes beside the weights"

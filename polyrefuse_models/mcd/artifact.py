@@ -121,6 +121,7 @@ def _check_metadata(metadata: dict[str, Any]) -> None:
     kinds: dict[str, type | tuple[type, ...]] = {
         "model": (str, type(None)),
         "revision": (str, type(None)),
+        "gguf_file": (str, type(None)),
         "dataset": (str, type(None)),
         "languages": list,
         "settings": dict,

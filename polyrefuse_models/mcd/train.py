@@ -19,7 +19,6 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from polyrefuse_models import bundled
 from polyrefuse_models.anatomy import input_device
 from polyrefuse_models.interventions import SoftPrompt, embed_text, installed
 from polyrefuse_models.mcd import probes, published_probes
@@ -31,6 +30,7 @@ from polyrefuse_models.mcd.published_labels import published_labels
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
 from polyrefuse_models.mcd.settings import Settings
 from polyrefuse_models.mcd.states import batch_states, states, under
+from polyrefuse_models.provenance import model_of
 from polyrefuse_models.weights import weights_checksum
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.versions import versions
@@ -98,8 +98,7 @@ class Trained:
 def identity(chat: ChatModel, anchors: Anchors, settings: Settings) -> dict[str, Any]:
     """All that training depends on, in values that JSON can hold."""
     return {
-        "model": bundled.name_of(chat.model.config.name_or_path),
-        "revision": getattr(chat.model.config, "_commit_hash", None),
+        **model_of(chat.model.config),
         **chat.system,
         "weights": weights_checksum(chat.model),
         "dataset": anchors.dataset,
@@ -346,7 +345,13 @@ def _metadata(
     return {
         **{
             key: trained_with[key]
-            for key in ("model", "revision", *chat.system, "dataset", "languages", "settings")
+            for key in (
+                *model_of(chat.model.config),
+                *chat.system,
+                "dataset",
+                "languages",
+                "settings",
+            )
         },
         "anchors": {
             **trained_with["anchors"],

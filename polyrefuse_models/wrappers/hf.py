@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from polyrefuse_models import bundled
 from polyrefuse_models.chat_model import ChatModel
+from polyrefuse_models.gguf_checkpoint import check_gguf, remember_file
 from polyrefuse_models.interventions import Intervention, condition_of
 from polyrefuse_models.neutral_generation import neutralise
 from polyrefuse_models.system import read_system
@@ -104,6 +105,7 @@ class BaselineHF(HFLM):
         if system_text.text is not None:
             refuse_truncation(arguments, "the system file's text")
             arguments["system_file"] = system_file
+        check_gguf(pretrained, arguments.get("gguf_file"))
         self.asked = self.asks(arguments, pretrained)
         arguments.pop("system_file", None)
         warn_before_publishing()
@@ -149,6 +151,7 @@ class BaselineHF(HFLM):
             arguments["device"] = "cuda" if torch.cuda.is_available() else "cpu"
         self.model_arguments = identity.model_arguments(arguments)
         super().__init__(pretrained=pretrained, **arguments)
+        remember_file(self.model, arguments.get("gguf_file"))
 
     def _intervene(self) -> None:
         """Do to the model what was asked for; what is extracted is extracted before."""

@@ -157,7 +157,9 @@ def _loaded(engine: Loaded, prompting: Prompting) -> dict[str, Any]:
 def weights_of(engine: Loaded) -> str:
     """`weights_identity` of an engine's model, to be asked for before anything edits them."""
     named = isinstance(engine.pretrained, str) and not os.path.isdir(engine.pretrained)
-    return weights_identity(engine.model, of_the_hub=named and not (engine.peft or engine.delta))
+    # A commit may hold many GGUF files.
+    other = engine.peft or engine.delta or engine.model_arguments.get("gguf_file")
+    return weights_identity(engine.model, of_the_hub=named and not other)
 
 
 def tokenizer_checksum(tokenizer: Any) -> str:
