@@ -14,6 +14,7 @@ from polyrefuse_leaderboard.table import (
     FORMULA,
     Table,
     collect_overlaps,
+    describe_controls,
     group_warnings,
     metric_title,
     name_subjects,
@@ -26,7 +27,7 @@ from polyrefuse_leaderboard.warnings import RateWarning
 
 MODEL_COLUMNS: tuple[str, ...] = (
     "ASR", "ASR, ablation", "ASR, MCD", "false refusal", "balanced", "degenerate", "undecided",
-    "loophole", "gap", "worst language", "anchors in test set",
+    "loophole", "gap", "worst language", "random directions", "anchors in test set",
 )  # fmt: skip
 """Heads of what `model_cells` returns; model, condition, data set and judge come before them."""
 
@@ -42,7 +43,8 @@ def model_cells(row: Row, rate: Callable[[Record], str]) -> tuple[str, ...]:
     balanced, gap = (
         "-" if share is None else percent(share) for share in (row.balanced, row.language_gap)
     )
-    return (*rates[:4], balanced, *rates[4:], gap, row.worst_language or "-", overlap or "-")
+    worst, controls = row.worst_language or "-", describe_controls(row.controls) or "-"
+    return (*rates[:4], balanced, *rates[4:], gap, worst, controls, overlap or "-")
 
 
 def to_markdown(

@@ -17,8 +17,26 @@ PARTNERS: dict[str, str] = {
 }
 """Harmful data set -> the harmless one that its balance is made with; `harmless` for any other."""
 
+DIRECTED = ("ablation", "addition")
+"""Conditions, or parts of them, that have a control."""
+
 SAMPLED_PARTNER = "mcd_harmless"
 """The same, for sampled answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """The rates of a row's condition with random directions in place of the refusal direction.
+
+    Attributes:
+        n: how many random directions.
+        asr: the lowest and the highest mean of their ASR; None where it was not measured.
+        false_refusal: the same of false refusal.
+    """
+
+    n: int
+    asr: tuple[float, float] | None
+    false_refusal: tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +60,7 @@ class Row:
         undecided: the same of answers that the judge could not decide.
         under: condition -> `asr` of the same model, data set, generation settings and judge under
             that other condition; of several interventions the one with the highest.
+        controls: the same with random directions; None where there are none, or where none belong.
         language_gap: worst minus best language's ASR; None with fewer than two languages.
         worst_language: the one with the highest ASR; None where there is no gap.
         balanced: `balanced_score` of `asr` and `false_refusal`; None where one is missing.
@@ -64,6 +83,7 @@ class Row:
     degenerate: Record | None
     undecided: Record | None
     under: dict[str, Record]
+    controls: Controls | None
     language_gap: float | None
     worst_language: str | None
     balanced: float | None
@@ -192,6 +212,7 @@ def _row(
         degenerate=by_metric.get("degenerate_rate"),
         undecided=by_metric.get("undecided_rate"),
         under={},
+        controls=None,
         language_gap=gap,
         worst_language=ordered[0].language if gap else None,
         balanced=balanced_score(asr.value, refusal.value) if asr and refusal else None,
@@ -208,6 +229,9 @@ def _compared(rows: list[Row]) -> list[Row]:
         best = under.get(row.condition)
         if row.asr is not None and (best is None or row.asr.value > best.value):
             under[row.condition] = row.asr
+    by_condition: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        by_condition.setdefault((*_same(row), row.condition), []).append(row)
     return [
         replace(
             row,
@@ -216,9 +240,32 @@ def _compared(rows: list[Row]) -> list[Row]:
                 for condition, asr in highest[_same(row)].items()
                 if condition != row.condition
             },
+            controls=_controls(by_condition.get((*_same(row), control_of(row.condition) or ""))),
         )
         for row in rows
     ]
+
+
+def control_of(condition: str) -> str | None:
+    """The condition with a random direction in place of the refusal direction; None without one."""
+    parts = condition.split("+")
+    controls = [f"random-{part}" if part in DIRECTED else part for part in parts]
+    return None if controls == parts else "+".join(controls)
+
+
+def _controls(rows: Sequence[Row] | None) -> Controls | None:
+    if not rows:
+        return None
+
+    def spread(rates: Iterable[Record | None]) -> tuple[float, float] | None:
+        values = [rate.value for rate in rates if rate is not None]
+        return (min(values), max(values)) if values else None
+
+    return Controls(
+        n=len({row.intervention for row in rows}),
+        asr=spread(row.asr for row in rows),
+        false_refusal=spread(row.false_refusal for row in rows),
+    )
 
 
 def _same(row: Row) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from polyrefuse_leaderboard.model_rows import Row
+from polyrefuse_leaderboard.model_rows import Controls, Row
 from polyrefuse_leaderboard.records import MEAN, Record
 from polyrefuse_leaderboard.warnings import RateWarning
 
@@ -23,6 +23,8 @@ CONDITIONS: dict[str, str] = {
     "mcd": "with a trained soft safety prompt (multilingual collaborative defense)",
     "addition": "with the refusal direction added to its activations, so that it refuses",
     "ablation": "with the refusal direction removed from its activations, so that it complies",
+    "random-addition": "with a random direction of the same length added, as a control",
+    "random-ablation": "with a random direction removed, as a control",
     "ablation+mcd": "with the refusal direction removed and the soft safety prompt",
 }
 """Condition -> what was done to the model; in the order of rows, others after them."""
@@ -216,6 +218,17 @@ def row_heads(
     remarks = [describe_overlap(overlaps, subject, dataset), WARNED if has_warnings else ""]
     beside = "; ".join(filter(None, remarks))
     return model, f"{condition} ({beside})" if beside else condition
+
+
+def describe_controls(controls: Controls | None) -> str:
+    """The rates under random directions in words; "" for none."""
+    if controls is None:
+        return ""
+    spreads = (("ASR", controls.asr), ("false refusal", controls.false_refusal))
+    told = ", ".join(
+        f"{name} {percent(spread[0])} to {percent(spread[1])}" for name, spread in spreads if spread
+    )
+    return f"{told} (of {controls.n})"
 
 
 def percent(share: float) -> str:

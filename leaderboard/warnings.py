@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from polyrefuse_leaderboard.model_rows import control_of
 from polyrefuse_leaderboard.reading.runs import Cell, Reading, Run
 from polyrefuse_leaderboard.records import MEAN, Record
 from polyrefuse_leaderboard.transfers import Transfer
 
 from polyrefuse_shared.intervals import wilson
+from polyrefuse_tasks.metrics import METRICS
 from polyrefuse_tasks.rare_refusals import refuses_nothing
 
 
@@ -97,7 +99,12 @@ def collect(
         transfers: shown beside it.
     """
     together: dict[tuple[object, ...], RateWarning] = {}
-    for warning in (*_own(reading), *_baselines(records), *_transferred(transfers)):
+    for warning in (
+        *_own(reading),
+        *_baselines(records),
+        *_within_controls(records),
+        *_transferred(transfers),
+    ):
         subject = warning.model, warning.revision, warning.condition, warning.intervention
         key = (*subject, warning.datasets if warning.languages else (), warning.text)
         earlier = together.get(key)
@@ -175,6 +182,47 @@ def _baselines(records: Sequence[Record]) -> Iterator[RateWarning]:
             yield RateWarning.of_record(ablated, text, languages[_answers_of(ablated)])
 
 
+EFFECTS: dict[str, tuple[str, ...]] = {
+    "ablation": ("asr", "asr_mean"),
+    "addition": ("false_refusal_rate",),
+}
+"""Part of a condition -> the metrics that it raises, if refusal hangs on the direction."""
+
+
+def _within_controls(records: Sequence[Record]) -> Iterator[RateWarning]:
+    """An effect of the refusal direction that random directions have as well."""
+    languages: dict[tuple[str, ...], list[str]] = {}
+    for record in records:
+        if record.language != MEAN:
+            languages.setdefault(_rate_of(record), []).append(record.language)
+    means = [record for record in records if record.language == MEAN]
+
+    def subject(mean: Record, condition: str) -> tuple[str, ...]:
+        """Equal for the rates of all interventions of a condition on the same prompts."""
+        any_of_it = replace(mean, condition=condition, intervention="")
+        return *_rate_of(any_of_it), *sorted(languages.get(_rate_of(mean), ()))
+
+    rates: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for mean in means:
+        rates[subject(mean, mean.condition)].append(mean.value)
+    for mean in means:
+        raised = {name for part in mean.condition.split("+") for name in EFFECTS.get(part, ())}
+        control = control_of(mean.condition)
+        if control is None or mean.metric not in raised:
+            continue
+        random = rates.get(subject(mean, control), [])
+        if random and mean.low <= max(random):
+            plural = "s" if len(random) > 1 else ""
+            text = (
+                f"{METRICS[mean.metric].title} is {100 * mean.value:.1f}% (95% interval "
+                f"{100 * mean.low:.1f} to {100 * mean.high:.1f}) under {mean.condition} and "
+                f"{100 * min(random):.1f} to {100 * max(random):.1f}% with {len(random)} random "
+                f"direction{plural} in its place: this effect is not shown to be the refusal "
+                "direction's."
+            )
+            yield RateWarning.of_record(mean, text, languages.get(_rate_of(mean), ()))
+
+
 def _transferred(transfers: Sequence[Transfer]) -> Iterator[RateWarning]:
     """The warnings of transfer reports: on directions, and on baselines that refuse nothing."""
     for transfer in transfers:
@@ -214,3 +262,8 @@ def _answers_of(record: Record) -> tuple[str, ...]:
     """Equal for two rates of the same answers."""
     subject = record.model, record.revision, record.condition, record.intervention
     return (*subject, record.generation, record.dataset, record.judge)
+
+
+def _rate_of(record: Record) -> tuple[str, ...]:
+    """Equal for one metric of the same answers, in whatever language."""
+    return *_answers_of(record), record.metric

@@ -21,6 +21,8 @@ STYLES: tuple[tuple[str, str], ...] = (
     (PALETTE["sky blue"], "^"),
     (PALETTE["reddish purple"], "P"),
     (PALETTE["vermilion"], "X"),
+    ("#b3b3b3", "<"),
+    (PALETTE["black"], ">"),
     (PALETTE["orange"], "D"),
     ("#7f7f7f", "v"),
 )

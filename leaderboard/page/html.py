@@ -24,6 +24,7 @@ from polyrefuse_leaderboard.table import (
     Subject,
     Table,
     collect_overlaps,
+    describe_controls,
     group_warnings,
     languages_of,
     overlap_of,
@@ -230,6 +231,7 @@ def _data(
             _rounded(row.balanced),
             _rounded(row.language_gap),
             row.worst_language,
+            describe_controls(row.controls) or None,
         ]
         for row in rows
     ]

@@ -21,6 +21,8 @@ from polyrefuse_leaderboard.reading.documents import (
 
 INTERVENTION = (
     "direction_sha256",
+    "control",
+    "control_seed",
     "source_lang",
     "position",
     "layer",

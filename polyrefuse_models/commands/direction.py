@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,6 +53,16 @@ def extract(
     all_scores: Annotated[
         bool, typer.Option("--all-scores", help="Score every candidate, steering too.")
     ] = False,
+    control: Annotated[
+        str | None,
+        typer.Option(
+            "--control",
+            help="random writes a random direction of the same norm in the direction's place.",
+        ),
+    ] = None,
+    control_seed: Annotated[
+        int | None, typer.Option("--control-seed", help="Seed of the random direction.")
+    ] = None,
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     device: Device = None,
@@ -65,6 +75,7 @@ def extract(
     """Extract a refusal direction from training prompts and select it on validation prompts."""
     from polyrefuse_models.bundled import own_dataset
     from polyrefuse_models.directions import artifact
+    from polyrefuse_models.directions.control import parse_control
     from polyrefuse_models.directions.prompts import sample
     from polyrefuse_models.directions.recipe import make_direction
     from polyrefuse_models.directions.score_pictures import scores_png
@@ -73,9 +84,16 @@ def extract(
     # Mistakes that need no model are reported before it is loaded.
     require_new(output)
     chosen_by = select.rule_named(rule)
+    seed_of_control = parse_control(control, control_seed, ("--control ", "--control-seed "))
     prompts = sample(dataset or own_dataset(model), source_lang, seed)
     lm = load(model, batch_size, device, dtype, system, system_file, gguf_file)
-    direction = make_direction(lm.chat_model, prompts, rule=chosen_by, all_scores=all_scores)
+    direction = make_direction(
+        lm.chat_model,
+        prompts,
+        rule=chosen_by,
+        all_scores=all_scores,
+        control_seed=seed_of_control,
+    )
     artifact.save(direction, output, {"scores.png": scores_png(direction)})
     metadata = direction.metadata
     place = metadata["position"], metadata["layer"]
@@ -91,6 +109,11 @@ def extract(
             "harmful_refused": refused,
             "stability": stability,
             "warnings": warnings,
+        }
+        | {
+            name: metadata[name]
+            for name in ("control", "control_seed", "control_of", "control_scores")
+            if name in metadata
         },
         *(f"Note: {warning}." for warning in warnings),
         f"position {chosen.position}, layer {chosen.layer} of {direction.candidates.shape[1]}, by "
@@ -102,6 +125,7 @@ def extract(
         f"(untouched {_rounded(untouched['harmless_refusal_score'])}), harmless prompts",
         *_refused(refused),
         *_stability(stability),
+        *_control(metadata),
         f"written to {output}",
     )
 
@@ -298,6 +322,19 @@ def _stability(stability: dict[str, dict[str, float]] | None) -> list[str]:
         f"stability: directions of {of_what[which]} have a cosine of {cosine['mean']:.3f} "
         f"({cosine['low']:.3f} to {cosine['high']:.3f}, n = {cosine['n']})"
         for which, cosine in stability.items()
+    ]
+
+
+def _control(metadata: dict[str, Any]) -> list[str]:
+    """The scores of the random direction that was written; those above are of the direction."""
+    if not metadata.get("control"):
+        return []
+    scores = metadata["control_scores"]
+    return [
+        f"written as a control: a random direction of the same norm (seed "
+        f"{metadata['control_seed']}), with refusal score {_rounded(scores['refusal_score'])}, KL "
+        f"divergence {_rounded(scores['kl_div_score'])} and steering score "
+        f"{_rounded(scores['steering_score'])}"
     ]
 
 

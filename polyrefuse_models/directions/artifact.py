@@ -119,6 +119,7 @@ def load(folder: str | Path) -> Direction:
         BadDirection: no such folder, a file of it is missing or cannot be read, or `position` and
             `layer` in its metadata are of no candidate.
     """
+    from polyrefuse_models.directions.control import KINDS
     from polyrefuse_models.directions.select import Candidate
 
     folder = Path(folder)
@@ -135,6 +136,8 @@ def load(folder: str | Path) -> Direction:
         n_positions, n_layers, _ = tensors["candidates"].shape
         _check_index(metadata, "position", range(-n_positions, 0))
         _check_index(metadata, "layer", range(n_layers))
+        if metadata.get("control") not in (None, *KINDS):
+            raise ValueError(f"its control is {metadata['control']!r}, not {KINDS[0]}")
         return Direction(
             direction=tensors["direction"],
             candidates=tensors["candidates"],

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from polyrefuse_models.directions.artifact import Direction
+from polyrefuse_models.directions.control import control_of, score_control
 from polyrefuse_models.directions.extract import Observed, difference_of_means, observe
 from polyrefuse_models.directions.refusal import (
     MASS,
@@ -50,6 +51,7 @@ def make_direction(
     rule: Rule = DEFAULT,
     all_scores: bool = False,
     recipe_sha256: str | None = None,
+    control_seed: int | None = None,
 ) -> Direction:
     """Extract candidate directions from the training prompts and select one on validation.
 
@@ -60,6 +62,8 @@ def make_direction(
         rule: by which a candidate is chosen.
         all_scores: score every candidate, not only those that the choice needs.
         recipe_sha256: the `recipe_checksum`, where it was computed before.
+        control_seed: return the direction's control of that seed, with `control_scores` of its own
+            in the metadata.
 
     Raises:
         NoDirection: the rule has no choice, or every candidate scored NaN.
@@ -111,7 +115,7 @@ def make_direction(
     untouched_score = _mean(harmful, would_refuse, tokens)
     chosen, scores = (score_all if all_scores else search)(trial, rule)
     warnings += _doubts(chosen, untouched_score, rule)
-    return Direction(
+    direction = Direction(
         direction=candidates[chosen.position, chosen.layer],
         candidates=candidates,
         scores=scores,
@@ -150,6 +154,13 @@ def make_direction(
             "versions": versions(),
         },
     )
+    if control_seed is None:
+        return direction
+    control = control_of(direction, control_seed)
+    control.metadata["control_scores"] = score_control(
+        trial, control.direction, chosen.layer
+    ).scores()
+    return control
 
 
 def recipe_checksum(

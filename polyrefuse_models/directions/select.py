@@ -50,6 +50,11 @@ class Candidate:
         """The candidate as a record of `scores.json`."""
         return asdict(self)
 
+    def scores(self) -> dict[str, float | None]:
+        """Its scores by name, without its place."""
+        place = ("position", "layer")
+        return {name: score for name, score in self.record().items() if name not in place}
+
     def complete_scores(self) -> tuple[float, float, float]:
         """Refusal score, steering score and KL divergence, in this order.
 

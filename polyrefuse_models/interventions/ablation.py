@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from polyrefuse_models.anatomy import decoder_blocks, dissect
 from polyrefuse_models.hooks import Hooks
-from polyrefuse_models.interventions.contract import installed
+from polyrefuse_models.interventions.contract import condition_under, installed
 from polyrefuse_models.interventions.layers import check_layers
 from polyrefuse_models.interventions.orthogonalise import NotExact, obstacle, orthogonalise
 from polyrefuse_models.interventions.projection import ablate, ablate_rows
@@ -50,10 +50,9 @@ class Ablation(Hooks):
         layers: the blocks whose writes are ablated, and the input of the first of them; all where
             None.
         method: "hooks", or "weights" where `orthogonalise.obstacle` knows nothing against it.
+        control: what kind of control the direction is; None for one that is none.
         provenance: what `identity` says of the direction.
     """
-
-    condition = "ablation"
 
     def __init__(
         self,
@@ -62,9 +61,11 @@ class Ablation(Hooks):
         coefficient: float = 1.0,
         layers: range | None = None,
         method: Method = "hooks",
+        control: str | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self.condition = condition_under(control, "ablation")
         wide = direction.cpu().double()
         self._direction = direction
         self._unit = (wide / wide.norm(dim=-1, keepdim=True)).float()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from polyrefuse_models.anatomy import dissect
 from polyrefuse_models.hooks import Hooks
+from polyrefuse_models.interventions.contract import condition_under
 from polyrefuse_models.interventions.layers import check_layers
 from polyrefuse_models.interventions.projection import add
 
@@ -23,10 +24,10 @@ class Addition(Hooks):
         direction: as extracted: its length is what separates refusals from answers.
         layer: the block.
         coefficient: multiple of the direction that is added.
+        control: what kind of control the direction is; None for one that is none.
         provenance: what `identity` says of the direction.
     """
 
-    condition = "addition"
     edits_weights = False
 
     def __init__(
@@ -35,9 +36,11 @@ class Addition(Hooks):
         layer: int,
         *,
         coefficient: float = 1.0,
+        control: str | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self.condition = condition_under(control, "addition")
         self._direction = direction
         self.layer = layer
         self.coefficient = coefficient

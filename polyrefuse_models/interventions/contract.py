@@ -59,6 +59,16 @@ class Preamble(Intervention, Protocol):
         """Whether it stands in front of the chat template, too, and not in its system turn."""
 
 
+def condition_under(control: str | None, condition: str) -> str:
+    """The part of a condition's name that an intervention along a direction has.
+
+    Args:
+        control: what kind of control the direction is, such as "random"; None for one that is none.
+        condition: what is done with it, such as "ablation".
+    """
+    return condition if control is None else f"{control}-{condition}"
+
+
 def condition_of(interventions: Iterable[Intervention]) -> str:
     """The name of the condition: its parts joined by "+", each once, or `BASELINE`."""
     return "+".join(dict.fromkeys(each.condition for each in interventions)) or BASELINE

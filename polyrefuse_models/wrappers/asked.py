@@ -193,6 +193,7 @@ class AskedAblation(_AskedDirected):
             coefficient=self._asked.coefficient,
             layers=self._layers,
             method=self._method,
+            control=self.direction.metadata.get("control"),
             provenance=provenance(self.direction, warnings_of(self.direction)),
         )
 
@@ -240,6 +241,7 @@ class AskedAddition(_AskedDirected):
             self.direction.direction,
             layer,
             coefficient=self._asked.coefficient,
+            control=self.direction.metadata.get("control"),
             provenance=provenance(self.direction, warnings_of(self.direction) + ineffective),
         )
 

@@ -15,6 +15,7 @@ from polyrefuse_models.bundled import own_dataset
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.directions.auto import find_direction
+from polyrefuse_models.directions.control import control_of, is_control, parse_control
 from polyrefuse_models.directions.prompts import Prompts, sample
 from polyrefuse_models.directions.select import DEFAULT, Rule, rule_named
 from polyrefuse_models.interventions import LayerOutOfRange
@@ -43,6 +44,8 @@ class DirectionArguments:
         direction_seed: chooses the prompts that "auto" extracts from.
         rule: name of the rule by which "auto" chooses a candidate, a key of `select.RULES`.
         coefficient: how much of the direction is removed or added.
+        control: "random" takes a random direction in its place.
+        control_seed: chooses the random one.
     """
 
     direction: str = "auto"
@@ -52,6 +55,8 @@ class DirectionArguments:
     direction_seed: str | int = 0
     rule: str | float = DEFAULT.name
     coefficient: str | float = 1.0
+    control: str | None = None
+    control_seed: str | int | None = None
 
     @classmethod
     def taken_from(cls, arguments: dict[str, Any]) -> DirectionArguments:
@@ -78,6 +83,9 @@ class AskedDirection:
         self.coefficient = parse_coefficient(arguments.coefficient)
         self._arguments = arguments
         self._rule: Rule = rule_named(arguments.rule)
+        self._control_seed = parse_control(
+            arguments.control, arguments.control_seed, ("control=", "control_seed=")
+        )
         self._prompts: Prompts | None = None
         self._given: Direction | None = None
         if arguments.direction == "auto":
@@ -107,7 +115,9 @@ class AskedDirection:
         if self._given is not None:  # `find_direction` warns of those that it extracted.
             for warning in direction.metadata.get("warnings", []):
                 logger.warning("%s: %s.", origin, warning)
-        return direction
+        return (
+            direction if self._control_seed is None else control_of(direction, self._control_seed)
+        )
 
 
 def provenance(direction: Direction, warnings: list[str]) -> dict[str, Any]:
@@ -128,6 +138,11 @@ def provenance(direction: Direction, warnings: list[str]) -> dict[str, Any]:
         "direction_seed": metadata.get("seed"),
         "rule": metadata.get("rule"),
         "direction_warnings": warnings,
+        **{
+            name: metadata[name]
+            for name in ("control", "control_seed", "control_of")
+            if is_control(metadata) and name in metadata
+        },
     }
 
 
@@ -137,7 +152,12 @@ def warnings_of(direction: Direction) -> list[str]:
 
 
 def without_effect(direction: Direction) -> list[str]:
-    """That adding a direction does not make the model refuse, where that is known."""
+    """That adding a direction does not make the model refuse, where that is known.
+
+    The scores are the direction's own, and say nothing of its control.
+    """
+    if is_control(direction.metadata):
+        return []
     at = (direction.metadata.get("position"), direction.metadata.get("layer"))
     return [
         "adding this direction did not make harmless prompts refused: with it added at layer "
