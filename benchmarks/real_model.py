@@ -1,0 +1,109 @@
+"""SmolLM2-135M-Instruct under every condition, with controls: the numbers of docs/real-model.md.
+
+    POLYREFUSE_DATA_DIR=DATA python -m benchmarks.real_model runs FOLDER
+
+evaluates it and goes on where it was stopped; about an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from polyrefuse_tasks.data.cache import cache
+from tests.real.checkpoint import FILE, fetch
+
+LANGUAGES = ("en", "de", "zh")
+LIMIT = 100
+TOKENS = 64
+SEEDS = range(5)
+TASKS = ",".join(
+    f"polyrefuse_{kind}_{language}" for kind in ("harmful", "harmless") for language in LANGUAGES
+)
+
+CONDITIONS: Mapping[str, tuple[str, str]] = {
+    "baseline": ("baseline-hf", ""),
+    "ablation": ("ablated-hf", ""),
+    "addition": ("refusal-added-hf", ""),
+    "system-prompt": ("mcd-hf", ",prompt=default"),
+    "mcd": ("mcd-hf", ",prompt={prompt}"),
+    **{
+        f"random-{name}-{seed}": (model, f",control=random,control_seed={seed}")
+        for name, model in (("ablation", "ablated-hf"), ("addition", "refusal-added-hf"))
+        for seed in SEEDS
+    },
+}
+"""Name of a run -> the model's name for lm-eval, and what its arguments have besides."""
+
+
+def evaluate(model: Path, folder: Path, limit: int = LIMIT) -> None:
+    """Run every condition that has no results yet, two at a time, one thread each."""
+    prompt = folder / "prompt"
+    if not prompt.exists():
+        _run(
+            *("polyrefuse", "mcd", "train", "--model", model, "--gguf-file", FILE),
+            *("--dtype", "float32", "--langs", "en,de", "--output", prompt),
+            log=folder / "mcd.log",
+        )
+    waiting: SimpleQueue[str] = SimpleQueue()
+    # The direction is extracted by the first that needs one, and read by the others.
+    _evaluate(model, folder, "ablation", limit)
+    for name in CONDITIONS:
+        waiting.put(name)
+
+    def work() -> None:
+        while True:
+            try:
+                name = waiting.get_nowait()
+            except Empty:
+                return
+            _evaluate(model, folder, name, limit)
+
+    workers = [threading.Thread(target=work) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+
+def _evaluate(model: Path, folder: Path, name: str, limit: int) -> None:
+    output = folder / "results" / name
+    if any(output.rglob("results_*.json")):
+        return
+    wrapper, beside = CONDITIONS[name]
+    arguments = f"pretrained={model},gguf_file={FILE},dtype=float32" + beside.format(
+        prompt=folder / "prompt"
+    )
+    _run(
+        *("lm_eval", "run", "--tasks", TASKS, "--model", wrapper, "--model_args", arguments),
+        *("--limit", limit, "--gen_kwargs", f"max_gen_toks={TOKENS}", "--batch_size", 50),
+        *("--output_path", output, "--log_samples"),
+        log=folder / f"{name}.log",
+    )
+
+
+def _run(*command: object, log: Path) -> None:
+    folder = Path(sys.executable).parent
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    with log.open("w", encoding="utf-8") as said:
+        subprocess.run(
+            [str(folder / str(command[0])), *map(str, command[1:])],
+            check=True, stdout=said, stderr=said, env=environment,
+        )  # fmt: skip
+
+
+def main(arguments: Sequence[str]) -> None:
+    what, folder = arguments[0], Path(arguments[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    model = fetch(cache())
+    if what == "runs":
+        evaluate(model, folder)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,43 @@
+"""The real model, and the real prompts that it is asked; where one is missing the tests skip."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from polyrefuse_models.wrappers.hf import BaselineHF
+from polyrefuse_tasks.data.cache import cache
+from tests.real.checkpoint import FILE, NotFetched, fetch
+
+USERS_CACHE = cache()
+"""Read before the tests get a cache of their own: the model is kept for the next run."""
+
+LOADED = {"gguf_file": FILE, "dtype": "float32", "device": "cpu", "batch_size": 16}
+"""How the tests load it, beside `pretrained`."""
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The folder with SmolLM2-135M-Instruct as one GGUF file."""
+    try:
+        return fetch(USERS_CACHE)
+    except NotFetched as reason:
+        pytest.skip(f"the real model could not be fetched: {reason}")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real prompts that the user has."""
+    named = os.environ.get("POLYREFUSE_DATA_DIR")
+    if not named:
+        pytest.skip("POLYREFUSE_DATA_DIR names no folder of prompts to ask a real model")
+    return Path(named)
+
+
+@pytest.fixture(scope="session")
+def real_lm(smollm2: Path, real_data: Path) -> Iterator[BaselineHF]:
+    """The model as it is; whoever changes it has to change it back."""
+    yield BaselineHF(pretrained=str(smollm2), **LOADED)
