@@ -1,9 +1,4 @@
-"""SmolLM2-135M-Instruct under every condition, with controls: the numbers of docs/real-model.md.
-
-    POLYREFUSE_DATA_DIR=DATA python -m benchmarks.real_model runs FOLDER
-
-evaluates it and goes on where it was stopped; about an hour on two cores.
-"""
+"""Evaluates every condition by `lm_eval`, two at a time, and goes on where it was stopped."""
 
 from __future__ import annotations
 
@@ -11,12 +6,11 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from polyrefuse_tasks.data.cache import cache
-from tests.real.checkpoint import FILE, fetch
+from tests.real.checkpoint import FILE
 
 LANGUAGES = ("en", "de", "zh")
 LIMIT = 100
@@ -30,10 +24,10 @@ CONDITIONS: Mapping[str, tuple[str, str]] = {
     "baseline": ("baseline-hf", ""),
     "ablation": ("ablated-hf", ""),
     "addition": ("refusal-added-hf", ""),
-    "system-prompt": ("mcd-hf", ",prompt=default"),
-    "mcd": ("mcd-hf", ",prompt={prompt}"),
+    "system-prompt": ("mcd-hf", "prompt=default"),
+    "mcd": ("mcd-hf", "prompt={prompt}"),
     **{
-        f"random-{name}-{seed}": (model, f",control=random,control_seed={seed}")
+        f"random-{name}-{seed}": (model, f"control=random,control_seed={seed}")
         for name, model in (("ablation", "ablated-hf"), ("addition", "refusal-added-hf"))
         for seed in SEEDS
     },
@@ -72,14 +66,20 @@ def evaluate(model: Path, folder: Path, limit: int = LIMIT) -> None:
         worker.join()
 
 
+def arguments_of(name: str, model: Path, folder: Path) -> tuple[str, dict[str, str]]:
+    """The model's name for lm-eval in a run, and its arguments."""
+    wrapper, beside = CONDITIONS[name]
+    pairs = beside.format(prompt=folder / "prompt").split(",")
+    given = dict(pair.split("=") for pair in pairs if pair)
+    return wrapper, {"pretrained": str(model), "gguf_file": FILE, "dtype": "float32", **given}
+
+
 def _evaluate(model: Path, folder: Path, name: str, limit: int) -> None:
     output = folder / "results" / name
     if any(output.rglob("results_*.json")):
         return
-    wrapper, beside = CONDITIONS[name]
-    arguments = f"pretrained={model},gguf_file={FILE},dtype=float32" + beside.format(
-        prompt=folder / "prompt"
-    )
+    wrapper, given = arguments_of(name, model, folder)
+    arguments = ",".join(f"{key}={value}" for key, value in given.items())
     _run(
         *("lm_eval", "run", "--tasks", TASKS, "--model", wrapper, "--model_args", arguments),
         *("--limit", limit, "--gen_kwargs", f"max_gen_toks={TOKENS}", "--batch_size", 50),
@@ -96,15 +96,3 @@ def _run(*command: object, log: Path) -> None:
             [str(folder / str(command[0])), *map(str, command[1:])],
             check=True, stdout=said, stderr=said, env=environment,
         )  # fmt: skip
-
-
-def main(arguments: Sequence[str]) -> None:
-    what, folder = arguments[0], Path(arguments[1])
-    folder.mkdir(parents=True, exist_ok=True)
-    model = fetch(cache())
-    if what == "runs":
-        evaluate(model, folder)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,0 +1,148 @@
+"""The tables of docs/real-model.md: rates, side effects and stability, from what was measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.real_model.runs import CONDITIONS, LANGUAGES
+from polyrefuse_shared.intervals import wilson
+from polyrefuse_shared.writing import write_whole
+from tests.real.checkpoint import NAME
+
+RATES = {
+    "harmful": ("asr", "degenerate_rate", "undecided_rate", "off_language_rate"),
+    "harmless": ("false_refusal_rate", "degenerate_rate", "off_language_rate"),
+}
+TITLES = {
+    "asr": "ASR",
+    "false_refusal_rate": "false refusal",
+    "degenerate_rate": "degenerate",
+    "undecided_rate": "undecided",
+    "off_language_rate": "off language",
+}
+SINGLE = [name for name in CONDITIONS if not name.startswith("random-")]
+CONTROLS = {
+    kind: [name for name in CONDITIONS if name.startswith(f"{kind}-")]
+    for kind in ("random-ablation", "random-addition")
+}
+
+
+def record(folder: Path, output: Path) -> None:
+    """Keep what the tables are made of: results without samples, without paths of this machine."""
+    for name in CONDITIONS:
+        (path,) = (folder / "results" / name).rglob("results_*.json")
+        results = json.loads(path.read_text(encoding="utf-8"))
+        results.pop("pretty_env_info", None)
+        model = results["config"]["model_name"]
+        text = json.dumps(results, separators=(",", ":")).replace(model, NAME)
+        text = text.replace(str(folder), ".")
+        (output / "results" / name).mkdir(parents=True, exist_ok=True)
+        write_whole(output / "results" / name / path.name, text + "\n")
+    for name in ("effects.json", "stability.json"):
+        write_whole(output / name, (folder / name).read_text(encoding="utf-8"))
+
+
+def markdown(folder: Path) -> str:
+    """All tables, each under a heading."""
+    results = {name: _results(folder / "results" / name) for name in CONDITIONS}
+    lines = [*_rates(results)]
+    for name, table in (("effects", _effects), ("stability", _stability)):
+        path = folder / f"{name}.json"
+        if path.exists():
+            lines += ["", *table(json.loads(path.read_text(encoding="utf-8")))]
+    return "\n".join(lines)
+
+
+def _results(folder: Path) -> dict[str, Any]:
+    (path,) = folder.rglob("results_*.json")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _rates(results: dict[str, dict[str, Any]]) -> Iterator[str]:
+    for kind, metrics in RATES.items():
+        for metric in metrics:
+            yield f"### {TITLES[metric]}, {kind} prompts"
+            yield ""
+            yield from _head("condition", *LANGUAGES)
+            for name in SINGLE:
+                cells = [_counted(results[name], kind, metric, language) for language in LANGUAGES]
+                yield _line(name, *map(_rate, cells))
+            for control, names in CONTROLS.items():
+                spreads = []
+                for language in LANGUAGES:
+                    rates = [
+                        hits / n
+                        for hits, n in (
+                            _counted(results[name], kind, metric, language) for name in names
+                        )
+                    ]
+                    spreads.append(f"{100 * min(rates):.0f} to {100 * max(rates):.0f}")
+                yield _line(f"{control}, lowest to highest of {len(names)}", *spreads)
+            yield ""
+
+
+def _counted(results: dict[str, Any], kind: str, metric: str, language: str) -> tuple[int, int]:
+    task = f"polyrefuse_{kind}_{language}"
+    n = results["n-samples"][task]["effective"]
+    return round(results["results"][task][f"{metric},none"] * n), n
+
+
+def _rate(counted: tuple[int, int]) -> str:
+    hits, n = counted
+    low, high = wilson(hits, n)
+    return f"{100 * hits / n:.0f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _effects(report: dict[str, dict[str, float]]) -> Iterator[str]:
+    yield "### Side effects"
+    yield ""
+    yield from _head("condition", "KL, nats", "perplexity")
+    for name in SINGLE:
+        yield _line(name, *_ranges(report[name]))
+    for control, names in CONTROLS.items():
+        spreads = [[report[name][key] for name in names] for key in ("kl", "perplexity")]
+        cells = [f"{min(values):.3g} to {max(values):.3g}" for values in spreads]
+        yield _line(f"{control}, lowest to highest of {len(names)}", *cells)
+
+
+def _ranges(effect: dict[str, float]) -> list[str]:
+    return [
+        f"{effect[key]:.3g} ({effect[f'{key}_low']:.3g} to {effect[f'{key}_high']:.3g})"
+        for key in ("kl", "perplexity")
+    ]
+
+
+def _stability(report: dict[str, Any]) -> Iterator[str]:
+    yield "### Stability"
+    yield ""
+    yield from _head(
+        *("prompts", "tokens", "kept of harmful", "position", "layer", "refusal score"),
+        *("KL", "steering", "halves", "bootstrap", "cosine to seed 0"),
+    )
+    for index, name in enumerate(report["names"]):
+        one = report["choices"][name]
+        stability = [f"{one['stability'][which]['mean']:.3f}" for which in ("halves", "bootstrap")]
+        yield _line(
+            name,
+            str(one["refusal_tokens"]),
+            f"{one['prompts']['harmful_train']}, {one['prompts']['harmful_val']}",
+            str(one["position"]),
+            str(one["layer"]),
+            f"{one['refusal_score']:.2f} ({one['untouched']['harmful_refusal_score']:.2f})",
+            f"{one['kl_div_score']:.3f}",
+            f"{one['steering_score']:.2f}",
+            *stability,
+            f"{report['cosine'][0][index]:.3f}",
+        )
+
+
+def _head(*names: str) -> Sequence[str]:
+    return _line(*names), _line(*("---" for _ in names))
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
