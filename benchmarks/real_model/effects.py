@@ -1,8 +1,8 @@
 """Side effects: how far an intervention moves harmless answers, and what it does to plain text.
 
 The KL divergence is of the answer's first token after harmless test prompts, between the untouched
-model and the model under a condition. The perplexity is of a text that every checkout has, the Apache
-licence, as the answer to one question, so that prompts have a place too.
+model and the model under a condition. The perplexity is of a text that every checkout has, the
+Apache licence, as the answer to one question, so that prompts have a place too.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def measure(model: Path, folder: Path) -> None:
             "kl_low": max(0.0, kl - spread),
             "kl_high": kl + spread,
             "n": len(prompts),
-            **_perplexity(lm),
+            **perplexity(lm),
         }
         print(name, report[name], flush=True)
     write_whole(folder / "effects.json", json.dumps(report, indent=1) + "\n")
@@ -63,7 +63,7 @@ def _last_logits(lm: BaselineHF, prompt: str) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def _perplexity(lm: BaselineHF) -> dict[str, float]:
+def perplexity(lm: BaselineHF) -> dict[str, float]:
     """Perplexity a token of the text as an answer, with its 95% interval over tokens."""
     context = lm.tok_encode(lm.render(QUESTION), add_special_tokens=False)
     text = lm.tok_encode(TEXT.read_text(encoding="utf-8"), add_special_tokens=False)[:TOKENS]

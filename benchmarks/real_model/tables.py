@@ -45,15 +45,26 @@ def record(folder: Path, output: Path) -> None:
         write_whole(output / name, (folder / name).read_text(encoding="utf-8"))
 
 
-def markdown(folder: Path) -> str:
-    """All tables, each under a heading."""
-    results = {name: _results(folder / "results" / name) for name in CONDITIONS}
-    lines = [*_rates(results)]
+def sections(folder: Path) -> dict[str, str]:
+    """Name of a section of the page -> its tables in Markdown, of what has been measured."""
+    made = {}
+    if (folder / "results").is_dir():
+        made["rates"] = _rates({name: _results(folder / "results" / name) for name in CONDITIONS})
     for name, table in (("effects", _effects), ("stability", _stability)):
         path = folder / f"{name}.json"
         if path.exists():
-            lines += ["", *table(json.loads(path.read_text(encoding="utf-8")))]
-    return "\n".join(lines)
+            made[name] = table(json.loads(path.read_text(encoding="utf-8")))
+    return {name: "\n".join(lines) for name, lines in made.items()}
+
+
+def write_into(page: Path, folder: Path) -> None:
+    """Put each section where the page has `<!-- NAME -->`, up to the next `<!-- end -->`."""
+    text = page.read_text(encoding="utf-8")
+    for name, tables in sections(folder).items():
+        before, begin, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        text = f"{before}{begin}\n{tables}\n\n{end}{after}"
+    write_whole(page, text)
 
 
 def _results(folder: Path) -> dict[str, Any]:
@@ -65,22 +76,18 @@ def _results(folder: Path) -> dict[str, Any]:
 def _rates(results: dict[str, dict[str, Any]]) -> Iterator[str]:
     for kind, metrics in RATES.items():
         for metric in metrics:
-            yield f"### {TITLES[metric]}, {kind} prompts"
+            yield f"{TITLES[metric]}, {kind} prompts:"
             yield ""
             yield from _head("condition", *LANGUAGES)
             for name in SINGLE:
-                cells = [_counted(results[name], kind, metric, language) for language in LANGUAGES]
-                yield _line(name, *map(_rate, cells))
+                counted = [_counted(results[name], kind, metric, code) for code in LANGUAGES]
+                yield _line(name, *(_rate(*one) for one in counted))
             for control, names in CONTROLS.items():
                 spreads = []
-                for language in LANGUAGES:
-                    rates = [
-                        hits / n
-                        for hits, n in (
-                            _counted(results[name], kind, metric, language) for name in names
-                        )
-                    ]
-                    spreads.append(f"{100 * min(rates):.0f} to {100 * max(rates):.0f}")
+                for code in LANGUAGES:
+                    counted = [_counted(results[name], kind, metric, code) for name in names]
+                    rates = [100 * hits / n for hits, n in counted]
+                    spreads.append(f"{min(rates):.0f} to {max(rates):.0f}")
                 yield _line(f"{control}, lowest to highest of {len(names)}", *spreads)
             yield ""
 
@@ -91,15 +98,12 @@ def _counted(results: dict[str, Any], kind: str, metric: str, language: str) -> 
     return round(results["results"][task][f"{metric},none"] * n), n
 
 
-def _rate(counted: tuple[int, int]) -> str:
-    hits, n = counted
+def _rate(hits: int, n: int) -> str:
     low, high = wilson(hits, n)
     return f"{100 * hits / n:.0f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _effects(report: dict[str, dict[str, float]]) -> Iterator[str]:
-    yield "### Side effects"
-    yield ""
     yield from _head("condition", "KL, nats", "perplexity")
     for name in SINGLE:
         yield _line(name, *_ranges(report[name]))
@@ -117,8 +121,6 @@ def _ranges(effect: dict[str, float]) -> list[str]:
 
 
 def _stability(report: dict[str, Any]) -> Iterator[str]:
-    yield "### Stability"
-    yield ""
     yield from _head(
         *("prompts", "tokens", "kept of harmful", "position", "layer", "refusal score"),
         *("KL", "steering", "halves", "bootstrap", "cosine to seed 0"),
