@@ -42,7 +42,7 @@ def evaluate(model: Path, folder: Path, limit: int = LIMIT) -> None:
         _run(
             *("polyrefuse", "mcd", "train", "--model", model, "--gguf-file", FILE),
             *("--dtype", "float32", "--langs", "en,de", "--output", prompt),
-            *("--answers", 5, "--max-gen-toks", 48),  # of 20 and 128, for time's sake
+            *("--answers", 2, "--max-gen-toks", 32),  # of 20 and 128, for time's sake
             log=folder / "mcd.log",
         )
     waiting: SimpleQueue[str] = SimpleQueue()
