@@ -2,8 +2,10 @@
 
 - `recipe.make_direction` extracts one from a model: `prompts` chooses the prompts, `extract` takes
   differences of means, `refusal` scores answers, `scores` and `search` try candidates, and `select`
-  has the published rules of choice.
+  has the published rules of choice. `refusals` counts what the model refuses as it is, and
+  `stability` says how much a direction depends on its prompts.
 - `auto.find_direction` does the same once a model, and keeps the result.
+- `control` makes the random direction that an effect is compared with.
 - `artifact` writes and reads a direction; `score_pictures` draws its candidates' scores.
 - `transfer` ablates one language's direction in another, `geometry` shows where each language's
   prompts lie along a direction; `transfer_pictures` and `geometry_pictures` draw them.
