@@ -20,6 +20,13 @@ from polyrefuse_tasks.metrics import METRICS
 from polyrefuse_tasks.rare_refusals import refuses_nothing
 
 
+EFFECTS: dict[str, tuple[str, ...]] = {
+    "ablation": ("asr", "asr_mean"),
+    "addition": ("false_refusal_rate",),
+}
+"""Part of a condition -> the metrics that it raises, if refusal hangs on the direction."""
+
+
 @dataclass(frozen=True, slots=True)
 class RateWarning:
     """A warning, and the rates that it is about.
@@ -180,13 +187,6 @@ def _baselines(records: Sequence[Record]) -> Iterator[RateWarning]:
         text = _nothing_to_ablate(baseline.value, baseline.n, baseline.low, baseline.high)
         if text:
             yield RateWarning.of_record(ablated, text, languages[_answers_of(ablated)])
-
-
-EFFECTS: dict[str, tuple[str, ...]] = {
-    "ablation": ("asr", "asr_mean"),
-    "addition": ("false_refusal_rate",),
-}
-"""Part of a condition -> the metrics that it raises, if refusal hangs on the direction."""
 
 
 def _within_controls(records: Sequence[Record]) -> Iterator[RateWarning]:
