@@ -19,7 +19,6 @@ from polyrefuse_shared.intervals import wilson
 from polyrefuse_tasks.metrics import METRICS
 from polyrefuse_tasks.rare_refusals import refuses_nothing
 
-
 EFFECTS: dict[str, tuple[str, ...]] = {
     "ablation": ("asr", "asr_mean"),
     "addition": ("false_refusal_rate",),
