@@ -70,6 +70,10 @@ class Measure:
         """States in the basis."""
         return (states - self.mean) @ self.basis
 
+    def not_refused(self, states: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
+        """The share of answers that are no refusals, as the refusal probe predicts it."""
+        return self.refusal(self.coordinates(states)).sigmoid()
+
     def to(self, device: torch.device) -> Measure:
         """The same on a device."""
         probes = [

@@ -179,8 +179,9 @@ def prepare(
     harmless = torch.tensor(anchors.labels).float()
     not_refused = torch.cat(list(labels.values()))
     kinds = harmless.repeat(len(labels))
+    labelled_states = torch.cat([seen[key] for key in labels])
     measure = fit(
-        torch.cat([seen[key] for key in labels]),
+        labelled_states,
         [language for _, language in labels for _ in anchors.ids],
         not_refused,
         kinds,
@@ -201,12 +202,24 @@ def prepare(
             }
             for name in conditions
         },
-        warnings=_warnings(not_refused, kinds),
+        warnings=_warnings(not_refused, kinds, measure.not_refused(labelled_states)),
     )
 
 
-def _warnings(not_refused: Float[Tensor, "n"], harmless: Float[Tensor, "n"]) -> list[str]:
-    """What makes the refusal probe less than it should be, as clauses without a full stop."""
+FLAT = 0.02
+"""The refusal probe says nothing where its predictions of all anchors lie within this share."""
+
+
+def _warnings(
+    not_refused: Float[Tensor, "n"], harmless: Float[Tensor, "n"], predicted: Float[Tensor, "n"]
+) -> list[str]:
+    """What makes the refusal probe less than it should be, as clauses without a full stop.
+
+    Args:
+        not_refused: soft labels under every condition.
+        harmless: 0 or 1.
+        predicted: what the refusal probe makes of the same anchors.
+    """
     if not_refused.min() == not_refused.max():
         return [
             f"the refusal probe says nothing: under every condition the model refused "
@@ -217,6 +230,14 @@ def _warnings(not_refused: Float[Tensor, "n"], harmless: Float[Tensor, "n"]) -> 
             "the refusal probe tells harmful anchors from harmless ones, not refused from answered "
             "ones: under no condition was an answer to a harmful anchor compliance (with --preset "
             "paper it needs more than two lines to be)"
+        ]
+    least, most = predicted.min().item(), predicted.max().item()
+    if most - least < FLAT:
+        return [
+            "the refusal probe says nothing: the model refused "
+            f"{1 - not_refused.mean().item():.1%} of all answers to the anchors, and the probe "
+            f"predicts {1 - most:.1%} to {1 - least:.1%} of every anchor under every condition, so "
+            "that the refusal term trains nothing"
         ]
     return []
 

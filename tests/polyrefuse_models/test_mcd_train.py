@@ -226,6 +226,26 @@ def test_every_term_changes_the_prompt(term: str, tmp_path: Path) -> None:
     assert changed == (term != "refusal")
 
 
+@pytest.mark.parametrize(("follow_kind", "said"), [(False, True), (True, False)])
+def test_a_probe_that_predicts_the_same_of_everything_is_told(
+    follow_kind: bool, said: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that refuses one answer in a hundred: the labels vary, and say nothing."""
+
+    def labels(_chat: ChatModel, prompts: list[str], *_: object, **__: object) -> torch.Tensor:
+        if follow_kind:
+            return torch.tensor([0.1 if "steal" in prompt else 0.9 for prompt in prompts])
+        return torch.tensor([0.95 if index == 5 else 1.0 for index in range(len(prompts))])
+
+    monkeypatch.setattr("polyrefuse_models.mcd.train.soft_labels", labels)
+    warnings = trained(tmp_path / "prompt").prompt.metadata["warnings"]
+    assert bool(warnings) == said
+    if said:
+        (warning,) = warnings
+        assert warning.startswith("the refusal probe says nothing: the model refused 0.4% of all")
+        assert warning.endswith("so that the refusal term trains nothing")
+
+
 def test_mixed_languages_take_as_many_steps(tmp_path: Path) -> None:
     mixed = trained(tmp_path / "mixed", replace(SETTINGS, mixed=True))
     one_by_one = trained(tmp_path / "sequence")
