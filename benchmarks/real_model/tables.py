@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,11 @@ def record(folder: Path, output: Path) -> None:
         model = results["config"]["model_name"]
         text = json.dumps(results, separators=(",", ":")).replace(model, NAME)
         text = text.replace(str(folder), ".")
+        text = re.sub(r'"/[^"]*/(task_configs/[^"]*)"', r'"\1"', text)
         (output / "results" / name).mkdir(parents=True, exist_ok=True)
         write_whole(output / "results" / name / path.name, text + "\n")
-    for name in ("effects.json", "stability.json"):
-        write_whole(output / name, (folder / name).read_text(encoding="utf-8"))
+    for path in sorted(folder.glob("*.json")):
+        write_whole(output / path.name, path.read_text(encoding="utf-8"))
 
 
 def sections(folder: Path) -> dict[str, str]:

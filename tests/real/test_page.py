@@ -28,7 +28,8 @@ NOTHING = "this model does not refuse, there is nothing to ablate"
 def test_the_page_has_the_recorded_numbers() -> None:
     page = PAGE.read_text(encoding="utf-8")
     sections = tables.sections(RECORDED)
-    assert set(sections) == {"rates", "effects", "stability"}
+    assert set(sections) | {"end"} == set(re.findall("<!-- (\\w+) -->", page))
+    assert "rates" in sections
     for name, made in sections.items():
         assert f"<!-- {name} -->\n\n{made}\n\n<!-- end -->" in page
 
