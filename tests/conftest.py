@@ -21,9 +21,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What a test extracts is kept for the other tests, and not in the user's own cache."""
+    """What a test extracts is kept for the other tests, and not in the user's own cache.
+
+    Nor does any test write translations into the user's own data folder.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLYREFUSE_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("POLYREFUSE_DATA_DIR", raising=False)
         yield
 
 

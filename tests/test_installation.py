@@ -211,4 +211,4 @@ def test_the_package_says_what_it_is() -> None:
     assert told["Requires-Python"] == ">=3.10"
     requirements = set(told.get_all("Requires-Dist"))
     assert {"lm-eval[hf]>=0.4.13", "transformers>=5.16", "torch>=2.6"} <= requirements
-    assert {"test", "docs", "vllm"} == set(told.get_all("Provides-Extra"))
+    assert {"test", "docs", "gguf", "vllm"} == set(told.get_all("Provides-Extra"))

@@ -30,6 +30,10 @@ TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 """What the entries of a direction may be."""
 
 
+CONTROLS = ("random",)
+"""What kind of control a direction may be (`directions.control`)."""
+
+
 class BadDirection(UserError):
     """A direction artifact that cannot be used."""
 
@@ -119,7 +123,6 @@ def load(folder: str | Path) -> Direction:
         BadDirection: no such folder, a file of it is missing or cannot be read, or `position` and
             `layer` in its metadata are of no candidate.
     """
-    from polyrefuse_models.directions.control import KINDS
     from polyrefuse_models.directions.select import Candidate
 
     folder = Path(folder)
@@ -136,8 +139,8 @@ def load(folder: str | Path) -> Direction:
         n_positions, n_layers, _ = tensors["candidates"].shape
         _check_index(metadata, "position", range(-n_positions, 0))
         _check_index(metadata, "layer", range(n_layers))
-        if metadata.get("control") not in (None, *KINDS):
-            raise ValueError(f"its control is {metadata['control']!r}, not {KINDS[0]}")
+        if metadata.get("control") not in (None, *CONTROLS):
+            raise ValueError(f"its control is {metadata['control']!r}, not {CONTROLS[0]}")
         return Direction(
             direction=tensors["direction"],
             candidates=tensors["candidates"],

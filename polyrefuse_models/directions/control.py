@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from polyrefuse_models.directions.artifact import CONTROLS
 from polyrefuse_models.directions.select import Candidate
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.limits import MOST_SEED
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.artifact import Direction
     from polyrefuse_models.directions.search import Trial
 
-KINDS = ("random",)
-"""What a control may be."""
-
 
 class BadControl(UserError):
     """A control that does not exist, or of what is one itself."""
@@ -35,7 +33,7 @@ def parse_control(kind: str | None, seed: str | int | None, options: tuple[str, 
     """The seed of the control that was asked for.
 
     Args:
-        kind: one of `KINDS`; None for no control.
+        kind: one of `CONTROLS`; None for no control.
         seed: of the random direction; None for 0.
         options: what both are called in messages.
 
@@ -48,10 +46,12 @@ def parse_control(kind: str | None, seed: str | int | None, options: tuple[str, 
     of_kind, of_seed = options
     if kind is None:
         if seed is not None:
-            raise BadControl(f"{of_seed}{seed} needs {of_kind}{KINDS[0]}: it chooses a direction.")
+            raise BadControl(
+                f"{of_seed}{seed} needs {of_kind}{CONTROLS[0]}: it chooses a direction."
+            )
         return None
-    if kind not in KINDS:
-        raise BadControl(f"{of_kind}{kind} is not known; the only control is {KINDS[0]}.")
+    if kind not in CONTROLS:
+        raise BadControl(f"{of_kind}{kind} is not known; the only control is {CONTROLS[0]}.")
     number = "0" if seed is None else str(seed)
     if not re.fullmatch(r"[0-9]{1,10}", number) or int(number) > MOST_SEED:
         raise BadControl(f"{of_seed}{seed} is no seed; give a number from 0 to {MOST_SEED}.")
@@ -89,7 +89,7 @@ def control_of(direction: Direction, seed: int) -> Direction:
         direction=random_direction(direction.direction, seed),
         metadata=direction.metadata
         | {
-            "control": KINDS[0],
+            "control": CONTROLS[0],
             "control_seed": seed,
             "control_of": direction.sha256,
             "warnings": [],

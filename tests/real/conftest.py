@@ -15,6 +15,9 @@ from tests.real.checkpoint import FILE, NotFetched, fetch
 USERS_CACHE = cache()
 """Read before the tests get a cache of their own: the model is kept for the next run."""
 
+USERS_DATA = os.environ.get("POLYREFUSE_DATA_DIR")
+"""Read before it is taken from the tests."""
+
 LOADED = {"gguf_file": FILE, "dtype": "float32", "device": "cpu", "batch_size": 16}
 """How the tests load it, beside `pretrained`."""
 
@@ -31,10 +34,18 @@ def smollm2() -> Path:
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real prompts that the user has."""
-    named = os.environ.get("POLYREFUSE_DATA_DIR")
-    if not named:
+    if not USERS_DATA:
         pytest.skip("POLYREFUSE_DATA_DIR names no folder of prompts to ask a real model")
-    return Path(named)
+    return Path(USERS_DATA)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def mirror_of_real_data() -> Iterator[None]:
+    """The user's prompts for the tests of this folder, and the processes that they start."""
+    with pytest.MonkeyPatch.context() as patch:
+        if USERS_DATA:
+            patch.setenv("POLYREFUSE_DATA_DIR", USERS_DATA)
+        yield
 
 
 @pytest.fixture(scope="session")
