@@ -17,11 +17,11 @@ PARTNERS: dict[str, str] = {
 }
 """Harmful data set -> the harmless one that its balance is made with; `harmless` for any other."""
 
-DIRECTED = ("ablation", "addition")
-"""Conditions, or parts of them, that have a control."""
-
 SAMPLED_PARTNER = "mcd_harmless"
 """The same, for sampled answers."""
+
+DIRECTED = ("ablation", "addition")
+"""Conditions, or parts of them, that have a control."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Row:
         undecided: the same of answers that the judge could not decide.
         under: condition -> `asr` of the same model, data set, generation settings and judge under
             that other condition; of several interventions the one with the highest.
-        controls: the same with random directions; None where there are none, or where none belong.
+        controls: of this row's condition; None where it has none.
         language_gap: worst minus best language's ASR; None with fewer than two languages.
         worst_language: the one with the highest ASR; None where there is no gap.
         balanced: `balanced_score` of `asr` and `false_refusal`; None where one is missing.
@@ -222,16 +222,18 @@ def _row(
 
 
 def _compared(rows: list[Row]) -> list[Row]:
-    """Rows with the ASR of the same model under its other conditions."""
-    highest: dict[tuple[str, ...], dict[str, Record]] = defaultdict(dict)
+    """Rows with the ASR of the same model under its other conditions, and with its controls."""
+    by_condition: dict[tuple[str, ...], dict[str, list[Row]]] = {}
     for row in rows:
-        under = highest[_same(row)]
-        best = under.get(row.condition)
-        if row.asr is not None and (best is None or row.asr.value > best.value):
-            under[row.condition] = row.asr
-    by_condition: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        by_condition.setdefault((*_same(row), row.condition), []).append(row)
+        by_condition.setdefault(_same(row), {}).setdefault(row.condition, []).append(row)
+    highest = {
+        same: {
+            condition: max(rates, key=lambda rate: rate.value)
+            for condition, those in conditions.items()
+            if (rates := [row.asr for row in those if row.asr is not None])
+        }
+        for same, conditions in by_condition.items()
+    }
     return [
         replace(
             row,
@@ -240,7 +242,7 @@ def _compared(rows: list[Row]) -> list[Row]:
                 for condition, asr in highest[_same(row)].items()
                 if condition != row.condition
             },
-            controls=_controls(by_condition.get((*_same(row), control_of(row.condition) or ""))),
+            controls=_controls(by_condition[_same(row)].get(control_of(row.condition) or "", [])),
         )
         for row in rows
     ]
@@ -253,7 +255,7 @@ def control_of(condition: str) -> str | None:
     return None if controls == parts else "+".join(controls)
 
 
-def _controls(rows: Sequence[Row] | None) -> Controls | None:
+def _controls(rows: Sequence[Row]) -> Controls | None:
     if not rows:
         return None
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 from tests.real.checkpoint import FILE
 
@@ -20,14 +20,14 @@ TASKS = ",".join(
     f"polyrefuse_{kind}_{language}" for kind in ("harmful", "harmless") for language in LANGUAGES
 )
 
-CONDITIONS: Mapping[str, tuple[str, str]] = {
-    "baseline": ("baseline-hf", ""),
-    "ablation": ("ablated-hf", ""),
-    "addition": ("refusal-added-hf", ""),
-    "system-prompt": ("mcd-hf", "prompt=default"),
-    "mcd": ("mcd-hf", "prompt={prompt}"),
+CONDITIONS: Mapping[str, tuple[str, dict[str, object]]] = {
+    "baseline": ("baseline-hf", {}),
+    "ablation": ("ablated-hf", {}),
+    "addition": ("refusal-added-hf", {}),
+    "system-prompt": ("mcd-hf", {"prompt": "default"}),
+    "mcd": ("mcd-hf", {"prompt": "{folder}/prompt"}),
     **{
-        f"random-{name}-{seed}": (model, f"control=random,control_seed={seed}")
+        f"random-{name}-{seed}": (model, {"control": "random", "control_seed": seed})
         for name, model in (("ablation", "ablated-hf"), ("addition", "refusal-added-hf"))
         for seed in SEEDS
     },
@@ -35,7 +35,7 @@ CONDITIONS: Mapping[str, tuple[str, str]] = {
 """Name of a run -> the model's name for lm-eval, and what its arguments have besides."""
 
 
-def evaluate(model: Path, folder: Path, limit: int = LIMIT) -> None:
+def evaluate(model: Path, folder: Path) -> None:
     """Run every condition that has no results yet, two at a time, one thread each."""
     prompt = folder / "prompt"
     if not prompt.exists():
@@ -45,36 +45,21 @@ def evaluate(model: Path, folder: Path, limit: int = LIMIT) -> None:
             *("--answers", 2, "--max-gen-toks", 32),  # of 20 and 128, for time's sake
             log=folder / "mcd.log",
         )
-    waiting: SimpleQueue[str] = SimpleQueue()
     # The direction is extracted by the first that needs one, and read by the others.
-    _evaluate(model, folder, "ablation", limit)
-    for name in CONDITIONS:
-        waiting.put(name)
-
-    def work() -> None:
-        while True:
-            try:
-                name = waiting.get_nowait()
-            except Empty:
-                return
-            _evaluate(model, folder, name, limit)
-
-    workers = [threading.Thread(target=work) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    _evaluate(model, folder, "ablation")
+    with ThreadPoolExecutor(2) as pool:
+        # Read, so that the first failure is raised here.
+        list(pool.map(partial(_evaluate, model, folder), CONDITIONS))
 
 
 def arguments_of(name: str, model: Path, folder: Path) -> tuple[str, dict[str, str]]:
     """The model's name for lm-eval in a run, and its arguments."""
     wrapper, beside = CONDITIONS[name]
-    pairs = beside.format(prompt=folder / "prompt").split(",")
-    given = dict(pair.split("=") for pair in pairs if pair)
+    given = {key: str(value).format(folder=folder) for key, value in beside.items()}
     return wrapper, {"pretrained": str(model), "gguf_file": FILE, "dtype": "float32", **given}
 
 
-def _evaluate(model: Path, folder: Path, name: str, limit: int) -> None:
+def _evaluate(model: Path, folder: Path, name: str) -> None:
     output = folder / "results" / name
     if any(output.rglob("results_*.json")):
         return
@@ -82,7 +67,7 @@ def _evaluate(model: Path, folder: Path, name: str, limit: int) -> None:
     arguments = ",".join(f"{key}={value}" for key, value in given.items())
     _run(
         *("lm_eval", "run", "--tasks", TASKS, "--model", wrapper, "--model_args", arguments),
-        *("--limit", limit, "--gen_kwargs", f"max_gen_toks={TOKENS}", "--batch_size", 50),
+        *("--limit", LIMIT, "--gen_kwargs", f"max_gen_toks={TOKENS}", "--batch_size", 50),
         *("--output_path", output, "--log_samples"),
         log=folder / f"{name}.log",
     )

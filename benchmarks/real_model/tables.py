@@ -34,8 +34,7 @@ CONTROLS = {
 def record(folder: Path, output: Path) -> None:
     """Keep what the tables are made of: results without samples, without paths of this machine."""
     for name in CONDITIONS:
-        (path,) = (folder / "results" / name).rglob("results_*.json")
-        results = json.loads(path.read_text(encoding="utf-8"))
+        path, results = _results(folder, name)
         results.pop("pretty_env_info", None)
         model = results["config"]["model_name"]
         text = json.dumps(results, separators=(",", ":")).replace(model, NAME)
@@ -51,7 +50,7 @@ def sections(folder: Path) -> dict[str, str]:
     """Name of a section of the page -> its tables in Markdown, of what has been measured."""
     made = {}
     if (folder / "results").is_dir():
-        made["rates"] = _rates({name: _results(folder / "results" / name) for name in CONDITIONS})
+        made["rates"] = _rates({name: _results(folder, name)[1] for name in CONDITIONS})
     for name, table in (("effects", _effects), ("stability", _stability)):
         path = folder / f"{name}.json"
         if path.exists():
@@ -69,10 +68,10 @@ def write_into(page: Path, folder: Path) -> None:
     write_whole(page, text)
 
 
-def _results(folder: Path) -> dict[str, Any]:
-    (path,) = folder.rglob("results_*.json")
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+def _results(folder: Path, name: str) -> tuple[Path, dict[str, Any]]:
+    """A run's results file, and what is in it."""
+    (path,) = (folder / "results" / name).rglob("results_*.json")
+    return path, json.loads(path.read_text(encoding="utf-8"))
 
 
 def _rates(results: dict[str, dict[str, Any]]) -> Iterator[str]:

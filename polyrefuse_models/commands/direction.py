@@ -75,7 +75,7 @@ def extract(
     """Extract a refusal direction from training prompts and select it on validation prompts."""
     from polyrefuse_models.bundled import own_dataset
     from polyrefuse_models.directions import artifact
-    from polyrefuse_models.directions.control import parse_control
+    from polyrefuse_models.directions.control import OF_CONTROL, parse_control
     from polyrefuse_models.directions.prompts import sample
     from polyrefuse_models.directions.recipe import make_direction
     from polyrefuse_models.directions.score_pictures import scores_png
@@ -110,11 +110,7 @@ def extract(
             "stability": stability,
             "warnings": warnings,
         }
-        | {
-            name: metadata[name]
-            for name in ("control", "control_seed", "control_of", "control_scores")
-            if name in metadata
-        },
+        | {name: metadata[name] for name in (*OF_CONTROL, "control_scores") if name in metadata},
         *(f"Note: {warning}." for warning in warnings),
         f"position {chosen.position}, layer {chosen.layer} of {direction.candidates.shape[1]}, by "
         f"rule {rule}",

@@ -6,7 +6,6 @@ it. The control has the norm of the refusal direction and is used at its layer a
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ import torch
 from polyrefuse_models.directions.artifact import CONTROLS
 from polyrefuse_models.directions.select import Candidate
 from polyrefuse_shared.errors import UserError
-from polyrefuse_shared.limits import MOST_SEED
+from polyrefuse_shared.limits import MOST_SEED, seed_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -23,6 +22,10 @@ if TYPE_CHECKING:
 
     from polyrefuse_models.directions.artifact import Direction
     from polyrefuse_models.directions.search import Trial
+
+
+OF_CONTROL = ("control", "control_seed", "control_of")
+"""Entries of a control's metadata that results repeat."""
 
 
 class BadControl(UserError):
@@ -52,10 +55,10 @@ def parse_control(kind: str | None, seed: str | int | None, options: tuple[str, 
         return None
     if kind not in CONTROLS:
         raise BadControl(f"{of_kind}{kind} is not known; the only control is {CONTROLS[0]}.")
-    number = "0" if seed is None else str(seed)
-    if not re.fullmatch(r"[0-9]{1,10}", number) or int(number) > MOST_SEED:
+    number = 0 if seed is None else seed_of(seed)
+    if number is None:
         raise BadControl(f"{of_seed}{seed} is no seed; give a number from 0 to {MOST_SEED}.")
-    return int(number)
+    return number
 
 
 def random_direction(like: Float[Tensor, "d"], seed: int) -> Float[Tensor, "d"]:

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from polyrefuse_models.mcd.checkpoint import Checkpoint
 
 
+FLAT = 0.02
+"""The refusal probe says nothing where its predictions of all anchors lie within this share."""
+
 _SEEDS = 10_000
 """More than there are pairs of a condition and a language: each has a seed of its own."""
 
@@ -204,10 +207,6 @@ def prepare(
         },
         warnings=_warnings(not_refused, kinds, measure.not_refused(labelled_states)),
     )
-
-
-FLAT = 0.02
-"""The refusal probe says nothing where its predictions of all anchors lie within this share."""
 
 
 def _warnings(

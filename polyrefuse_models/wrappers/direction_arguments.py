@@ -15,12 +15,17 @@ from polyrefuse_models.bundled import own_dataset
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.directions.auto import find_direction
-from polyrefuse_models.directions.control import control_of, is_control, parse_control
+from polyrefuse_models.directions.control import (
+    OF_CONTROL,
+    control_of,
+    is_control,
+    parse_control,
+)
 from polyrefuse_models.directions.prompts import Prompts, sample
 from polyrefuse_models.directions.select import DEFAULT, Rule, rule_named
 from polyrefuse_models.interventions import LayerOutOfRange
 from polyrefuse_shared.errors import UserError, first_line
-from polyrefuse_shared.limits import MOST_SEED
+from polyrefuse_shared.limits import MOST_SEED, seed_of
 from polyrefuse_shared.log import logger
 
 if TYPE_CHECKING:
@@ -138,11 +143,7 @@ def provenance(direction: Direction, warnings: list[str]) -> dict[str, Any]:
         "direction_seed": metadata.get("seed"),
         "rule": metadata.get("rule"),
         "direction_warnings": warnings,
-        **{
-            name: metadata[name]
-            for name in ("control", "control_seed", "control_of")
-            if is_control(metadata) and name in metadata
-        },
+        **{name: metadata[name] for name in OF_CONTROL if name in metadata},
     }
 
 
@@ -264,9 +265,10 @@ def parse_seed(given: str | int) -> int:
     Raises:
         UserError: it is none.
     """
-    if not re.fullmatch(r"\d{1,10}", str(given)) or int(given) > MOST_SEED:
+    seed = seed_of(given)
+    if seed is None:
         raise UserError(f"direction_seed={given} is no seed; give a number from 0 to {MOST_SEED}.")
-    return int(given)
+    return seed
 
 
 def parse_coefficient(given: str | float) -> float:

@@ -90,7 +90,7 @@ def test_the_direction_is_gone_from_every_block_s_input(
 ) -> None:
     chat = real_lm.chat_model
     prompts = sample("polyrefuse", "de").harmful["val"][:4]
-    unit = (direction.double() / direction.double().norm()).double()
+    unit = torch.nn.functional.normalize(direction.double(), dim=0)
 
     def largest(states: torch.Tensor) -> torch.Tensor:
         """|x.r| / |x| at every block's input, the largest over prompts and tokens."""
@@ -179,8 +179,11 @@ def test_texts_are_scored_under_ablation(
     results = evaluate(ablated_lm, scored_tasks, log_samples=True)
     tokenizer = real_lm.tokenizer
 
+    def ids_of(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False).input_ids
+
     def log_probability(model: PreTrainedModel, context: list[int], text: str) -> float:
-        ids = context + tokenizer(text, add_special_tokens=False).input_ids
+        ids = context + ids_of(text)
         with torch.no_grad():
             scores = model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
         return sum(scores[place - 1, ids[place]].item() for place in range(len(context), len(ids)))
@@ -189,7 +192,7 @@ def test_texts_are_scored_under_ablation(
     for sample_of_task in results["samples"]["invented_choices"]:
         found += [float(answer[0]) for (answer,) in sample_of_task["resps"]]
     expected = [
-        log_probability(edited, tokenizer(question, add_special_tokens=False).input_ids, choice)
+        log_probability(edited, ids_of(question), choice)
         for question, choices in QUESTIONS
         for choice in choices
     ]
@@ -199,16 +202,10 @@ def test_texts_are_scored_under_ablation(
     assert rolling == pytest.approx(log_probability(edited, begins, TEXT), abs=2e-3)
     assert results["config"]["condition"] == "ablation"
     # The untouched model scores otherwise.
-    question, (choice, *_) = QUESTIONS[0]
-    with_edit, without = (
-        log_probability(model, tokenizer(question, add_special_tokens=False).input_ids, choice)
-        for model in (edited, copy_without_hooks(real_lm, ablated_lm))
-    )
-    assert abs(with_edit - without) > 1e-2
-
-
-def copy_without_hooks(real_lm: BaselineHF, ablated_lm: AblatedHF) -> PreTrainedModel:
-    """The model as it was before `ablated-hf` put its hooks in."""
     (ablation,) = ablated_lm.interventions
     ablation.remove()
-    return real_lm.model
+    question, (choice, *_) = QUESTIONS[0]
+    with_edit, without = (
+        log_probability(model, ids_of(question), choice) for model in (edited, real_lm.model)
+    )
+    assert abs(with_edit - without) > 1e-2
