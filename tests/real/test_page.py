@@ -34,6 +34,12 @@ def test_the_page_has_the_recorded_numbers() -> None:
         assert f"<!-- {name} -->\n\n{made}\n\n<!-- end -->" in page
 
 
+def test_the_page_s_pictures_are_there() -> None:
+    shown = re.findall(r"!\[[^]]+\]\(([^)]+)\)", PAGE.read_text(encoding="utf-8"))
+    assert shown
+    assert [name for name in shown if not (PAGE.parent / name).is_file()] == []
+
+
 def test_nothing_of_prompts_answers_or_this_machine_is_recorded() -> None:
     paths = [path for path in RECORDED.rglob("*") if path.is_file()]
     assert not [path for path in paths if path.name.startswith("samples")]
