@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyrefuse_leaderboard.reading.documents import sentences
-from polyrefuse_leaderboard.reading.folders import shown_path, walk
 from polyrefuse_leaderboard.reading.model_names import Names, hide_paths, shown
 from polyrefuse_leaderboard.reading.results import MOST_PROMPTS
 
 from polyrefuse_shared.lm_eval_internals import is_results_file
 from polyrefuse_shared.printing import clean
 from polyrefuse_shared.reading import parse_json, read_bytes
+from polyrefuse_tasks.saved_results.documents import sentences
+from polyrefuse_tasks.saved_results.folders import shown_path, walk
 
 FILE = "transfer.json"
 SCHEMA = 1

@@ -490,11 +490,11 @@ COUPLINGS: tuple[Coupling, ...] = (
     ),
     Coupling(
         "lm_eval.loggers.EvaluationTracker.save_results_aggregated",
-        f"{READING}folders.py knows its files by their names",
+        "polyrefuse_tasks/saved_results/folders.py knows its files by their names",
     ),
     Coupling(
         "lm_eval.loggers.EvaluationTracker.save_results_samples",
-        f"{READING}folders.py knows its files by their names",
+        "polyrefuse_tasks/saved_results/folders.py knows its files by their names",
     ),
     Coupling(
         "lm_eval.models.hf_steered.SteeredModel",

@@ -36,6 +36,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("polyrefuse_tasks.judge_engines",),
     ("polyrefuse_tasks.language_identification",),
     ("polyrefuse_tasks.metrics",),
+    ("polyrefuse_tasks.saved_results",),
     ("polyrefuse_tasks",),
     ("polyrefuse_leaderboard.reading",),
     ("polyrefuse_leaderboard",),

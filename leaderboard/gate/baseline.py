@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polyrefuse_leaderboard.reading.documents import printable
 from polyrefuse_leaderboard.reading.model_names import shown
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.reading import parse_json, read_bytes
 from polyrefuse_shared.writing import write_whole
 from polyrefuse_tasks.metrics import BESIDE, held
+from polyrefuse_tasks.saved_results.documents import printable
 
 if TYPE_CHECKING:
     from polyrefuse_leaderboard.reading.runs import Cell, Run

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from sys import intern
 from typing import Any
 
-from polyrefuse_leaderboard.reading.documents import (
+from polyrefuse_tasks.saved_results.documents import (
     AGAIN,
     BadResults,
     part,

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from polyrefuse_leaderboard.reading.documents import printable
-from polyrefuse_leaderboard.reading.folders import shown_folder
 from polyrefuse_leaderboard.reading.identity import WEIGHTS
 from polyrefuse_leaderboard.reading.runs import Run
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.reading import parse_json, read_bytes
+from polyrefuse_tasks.saved_results.documents import printable
+from polyrefuse_tasks.saved_results.folders import shown_folder
 
 AT_MOST = 2**24
 """Bytes of a file of names, at most."""

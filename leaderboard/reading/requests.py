@@ -11,7 +11,7 @@ import reprlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from polyrefuse_leaderboard.reading.documents import printable
+from polyrefuse_tasks.saved_results.documents import printable
 
 TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 """Names of one setting, the first one given being the one that holds (lm-eval's

@@ -15,36 +15,34 @@ from statistics import fmean
 from typing import Any, TypeGuard
 
 from polyrefuse_leaderboard.reading import identity
-from polyrefuse_leaderboard.reading.documents import (
+from polyrefuse_leaderboard.reading.duplicates import newest
+from polyrefuse_leaderboard.reading.model_names import Names, hide_paths, name_models
+from polyrefuse_leaderboard.reading.requests import effective
+from polyrefuse_leaderboard.reading.runs import Cell, Reading, Response, Run
+from polyrefuse_leaderboard.reading.samples import Asked, read_samples
+
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.lm_eval_internals import metric_key, samples_file
+from polyrefuse_shared.printing import clean
+from polyrefuse_tasks.metrics import ANY, METRICS, PRINTED, TASK_VERSION, of_one_kind
+from polyrefuse_tasks.saved_results.documents import (
     AGAIN,
     BadResults,
     is_number,
-    parse,
     part,
     printable,
     text,
 )
-from polyrefuse_leaderboard.reading.duplicates import newest
-from polyrefuse_leaderboard.reading.folders import ResultsFile, find_results
-from polyrefuse_leaderboard.reading.model_names import Names, hide_paths, name_models
-from polyrefuse_leaderboard.reading.requests import effective
-from polyrefuse_leaderboard.reading.runs import Cell, Reading, Run
-from polyrefuse_leaderboard.reading.samples import Asked, read_samples
-
-from polyrefuse_shared.errors import UserError
-from polyrefuse_shared.lm_eval_internals import UNJUDGED, metric_key, samples_file
-from polyrefuse_shared.printing import clean
-from polyrefuse_shared.reading import read_bytes
-from polyrefuse_tasks.metrics import ANY, METRICS, PRINTED, TASK_VERSION, of_one_kind
+from polyrefuse_tasks.saved_results.folders import ResultsFile, find_results
+from polyrefuse_tasks.saved_results.judged import judged_beside, read_judged
+from polyrefuse_tasks.saved_results.samples import lines
+from polyrefuse_tasks.saved_results.tasks import is_ours, is_unjudged, read_results
 
 ROUNDING = 1e-6
 """The largest difference that rounding makes between a rate and the same rate from the samples."""
 
 MOST_PROMPTS = 10**9
 """A count of prompts above it is a mistake; statistics would overflow at some number."""
-
-AT_MOST = 2**26
-"""Bytes of a results file, at most: brackets alone take 25 times as much memory."""
 
 MOST_REASONS = 5
 """Sentences on what could not be used, where nothing could, at most."""
@@ -107,10 +105,7 @@ def _run(file: ResultsFile, include_samples: bool, problems: list[str]) -> Run:
         BadResults: none of it can be used.
     """
     where = file.name
-    try:
-        document = parse(read_bytes(file.path, AT_MOST), where)
-    except OSError as error:
-        raise BadResults(f"{where} cannot be read ({error.strerror}); {AGAIN}") from None
+    document = read_results(file)
     for name in ("config", "configs", "results"):
         part(document, name, where)
     date = document.get("date")
@@ -119,10 +114,10 @@ def _run(file: ResultsFile, include_samples: bool, problems: list[str]) -> Run:
     arguments = identity.arguments_of(document["config"], where)
     condition, intervention = identity.intervention(document, where)
     cells = []
-    faults = {}
+    faults: dict[str, str] = {}
     for task in _tasks(document):
         try:
-            cells.append(_cell(file, document, task, arguments, include_samples))
+            cells += _cells(file, document, task, arguments, include_samples, faults)
         except BadResults as error:
             faults[printable(task)] = str(error)
     model = identity.model(document, arguments, where)
@@ -179,13 +174,42 @@ def _tasks(document: Mapping[str, Any]) -> list[str]:
     return [
         name
         for name in sorted(configs.keys() | document["results"].keys())
-        if name not in not_tasks and (name.startswith(PREFIXES) or _is_ours(configs.get(name)))
+        if name not in not_tasks and (name.startswith(PREFIXES) or is_ours(configs.get(name)))
     ]
 
 
-def _is_ours(config: Any) -> bool:
-    arguments = config.get("dataset_kwargs") if isinstance(config, dict) else None
-    return isinstance(arguments, dict) and {"family", "lang"} <= arguments.keys()
+def _cells(
+    file: ResultsFile,
+    document: Mapping[str, Any],
+    task: str,
+    arguments: Mapping[str, Any],
+    include_samples: bool,
+    faults: dict[str, str],
+) -> list[Cell]:
+    """One task of a results file: by the judge that lm-eval called, and by those called later.
+
+    Args:
+        faults: is added what is wrong with a file of labels, by its name.
+
+    Raises:
+        BadResults: the task cannot be used.
+    """
+    outcome = part(document["results"], task, f"{file.name}, results")
+    later = judged_beside(file.beside, task, file.date_id)
+    cells = {}
+    if not is_unjudged(outcome) or not later:
+        cell = _cell(file, document, task, arguments, include_samples)
+        cells[cell.judge] = cell
+    for name in later:
+        try:
+            cell_or_none = _judged_later(file, document, task, arguments, include_samples, name)
+        except BadResults as error:
+            faults[printable(name)] = str(error)
+            continue
+        if cell_or_none is not None:
+            # Labels of the same judge are newer than those in the samples.
+            cells[cell_or_none.judge] = cell_or_none
+    return list(cells.values())
 
 
 def _cell(
@@ -203,19 +227,12 @@ def _cell(
     where = f"{file.name}, {printable(task)}"
     config = part(document["configs"], task, f"{file.name}, configs")
     outcome = part(document["results"], task, f"{file.name}, results")
-    prompts = part(config, "dataset_kwargs", where)
-    metadata = part(config, "metadata", where)
-    version = metadata.get("version")
-    if version != TASK_VERSION:
+    frame = _frame(file, document, task, arguments)
+    if is_unjudged(outcome):
         raise BadResults(
-            f"{where}: the task's version is {reprlib.repr(version)}, and this leaderboard reads "
-            f"{TASK_VERSION}; run the task again with this version of lm-eval-polyrefuse."
-        )
-    if metric_key(UNJUDGED) in outcome:
-        raise BadResults(
-            f"{where} has answers and no labels, because it was run with --predict_only; run "
-            "lm_eval again without it, and with the same --use_cache where it had one, which "
-            "keeps the answers."
+            f"{where} has answers and no labels, because it was run with --predict_only; label "
+            "them with `polyrefuse judge run`, or run lm_eval again without it, and with the same "
+            "--use_cache where it had one, which keeps the answers."
         )
     rates = _rates(outcome, where)
     if not rates:
@@ -229,24 +246,124 @@ def _cell(
             f"{where} has rates of both harmful and harmless prompts, or of neither "
             f"({', '.join(rates) or 'none'}); {AGAIN}"
         )
-    cell = Cell(
-        dataset=text(prompts.get("family"), "family", where),
-        language=text(prompts.get("lang"), "lang", where),
+    cell = replace(
+        frame,
         harmful=harmful,
-        judge=text(metadata.get("judge"), "judge", where),
-        generation=identity.generation(document, config, arguments, where),
         rates=rates,
         n=_count(outcome, where),
-        responses=None,
-        data_sha256=_checksums(metadata.get("sha256")),
-        warnings=_limited(document, task),
-        sampled=_is_sampled(config, rates),
+        sampled=frame.sampled or not rates.keys().isdisjoint(ANY),
     )
     name = samples_file(task, file.date_id)
     if name not in file.beside:
         return cell
     settings = effective(config["generation_kwargs"])
     return _checked(cell, file, name, where, settings, include_samples)
+
+
+def _frame(
+    file: ResultsFile, document: Mapping[str, Any], task: str, arguments: Mapping[str, Any]
+) -> Cell:
+    """What is known of a task before its rates: `harmful`, `rates` and `n` are to be filled in.
+
+    Raises:
+        BadResults: the task cannot be used.
+    """
+    where = f"{file.name}, {printable(task)}"
+    config = part(document["configs"], task, f"{file.name}, configs")
+    prompts = part(config, "dataset_kwargs", where)
+    metadata = part(config, "metadata", where)
+    version = metadata.get("version")
+    if version != TASK_VERSION:
+        raise BadResults(
+            f"{where}: the task's version is {reprlib.repr(version)}, and this leaderboard reads "
+            f"{TASK_VERSION}; run the task again with this version of lm-eval-polyrefuse."
+        )
+    repeats = config.get("repeats")
+    return Cell(
+        dataset=text(prompts.get("family"), "family", where),
+        language=text(prompts.get("lang"), "lang", where),
+        harmful=False,
+        judge=text(metadata.get("judge"), "judge", where),
+        generation=identity.generation(document, config, arguments, where),
+        rates={},
+        n=0,
+        responses=None,
+        data_sha256=_checksums(metadata.get("sha256")),
+        warnings=_limited(document, task),
+        sampled=isinstance(repeats, int) and repeats > 1,
+    )
+
+
+def _judged_later(
+    file: ResultsFile,
+    document: Mapping[str, Any],
+    task: str,
+    arguments: Mapping[str, Any],
+    include_samples: bool,
+    name: str,
+) -> Cell | None:
+    """A task by the labels of a judge that was called later; None where they are another task's.
+
+    Args:
+        name: of the file of labels.
+
+    Raises:
+        BadResults: the labels, or the samples that they are of, cannot be used.
+    """
+    shown = str(Path(file.name).with_name(name))
+    judged = read_judged(file.path.with_name(name), shown)
+    if judged is None or judged.judging.task != task:
+        return None
+    judging = judged.judging
+    frame = _frame(file, document, task, arguments)
+    logged = file.path.with_name(samples_file(task, file.date_id))
+    if logged.name not in file.beside:
+        raise BadResults(f"{shown} has no {logged.name} beside it; put the two into one folder.")
+    logged_as = str(Path(file.name).with_name(logged.name))
+    nothing: dict[str, Any] = {"doc": {}}
+    where, first = next(lines(logged, logged_as), (logged_as, nothing))
+    harmful = first["doc"].get("harmful")
+    if not isinstance(harmful, bool):
+        raise BadResults(f"{where}: harmful is {reprlib.repr(harmful)}, not a boolean; {AGAIN}")
+    config = document["configs"][task]
+    samples = read_samples(
+        logged,
+        logged_as,
+        Asked(frame.language, judging.judge, harmful, judging.measures != "harm", frame.sampled),
+        effective(config["generation_kwargs"]),
+        include_samples=include_samples,
+        judged=judged,
+    )
+    if not samples.responses:
+        raise BadResults(f"{shown} has no label of an answer in {logged_as}; remove it.")
+    unnamed = judging.languages is not None and frame.language not in judging.languages
+    return replace(
+        frame,
+        harmful=harmful,
+        judge=judging.judge,
+        rates=_recomputed(samples.responses),
+        n=len(samples.responses),
+        responses=samples.responses,
+        warnings=(
+            *frame.warnings,
+            *samples.warnings,
+            *(_of_unnamed_language(judging.judge, frame.language) if unnamed else ()),
+        ),
+    )
+
+
+def _of_unnamed_language(judge: str, language: str) -> Iterator[str]:
+    yield f"The card of judge {judge} does not name {language}: its labels there are not validated."
+
+
+def _recomputed(responses: Sequence[Response]) -> dict[str, float]:
+    """The rates of responses, in the order of `metrics.PRINTED`."""
+    values = responses[0].values
+    return {
+        metric: fmean(response.values[metric] for response in responses)
+        for metric in PRINTED
+        if metric in values
+    }
 
 
 def _is_count(value: Any) -> TypeGuard[int]:
@@ -282,12 +399,6 @@ def _is_harmful(config: Mapping[str, Any], rates: Mapping[str, float]) -> bool |
     harmful = not metrics.isdisjoint(of_one_kind("harmful"))
     harmless = not metrics.isdisjoint(of_one_kind("harmless"))
     return None if harmful == harmless else harmful
-
-
-def _is_sampled(config: Mapping[str, Any], rates: Mapping[str, float]) -> bool:
-    # A judge of harm alone gives no rate that only sampled answers have.
-    repeats = config.get("repeats")
-    return not rates.keys().isdisjoint(ANY) or (isinstance(repeats, int) and repeats > 1)
 
 
 def _rates(outcome: Mapping[str, Any], where: str) -> dict[str, float]:
@@ -345,7 +456,7 @@ def _checked(
         BadResults: the samples cannot be used, or say something else than the results.
     """
     on_refusal = any(METRICS[metric].measured_by == "refusal" for metric in cell.rates)
-    asked = Asked(cell.language, cell.judge, cell.harmful, on_refusal)
+    asked = Asked(cell.language, cell.judge, cell.harmful, on_refusal, cell.sampled)
     shown = str(Path(file.name).with_name(name))
     logged = read_samples(
         file.path.with_name(name), shown, asked, settings, include_samples=include_samples
@@ -355,10 +466,7 @@ def _checked(
         raise BadResults(
             f"{where} has n = {cell.n}, but {shown} has {len(responses)} prompts; {AGAIN}"
         )
-    recomputed = {
-        metric: fmean(response.values[metric] for response in responses)
-        for metric in responses[0].values
-    }
+    recomputed = _recomputed(responses)
     for metric, value in recomputed.items():
         claimed = cell.rates.get(metric, value)
         if abs(claimed - value) > ROUNDING:

@@ -9,16 +9,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from polyrefuse_leaderboard.reading.documents import AGAIN, BadResults, parse, part, text
 from polyrefuse_leaderboard.reading.requests import difference, lacks_prompt
 from polyrefuse_leaderboard.reading.runs import Response
 
-from polyrefuse_shared.lm_eval_internals import DEFAULT_FILTER
-from polyrefuse_shared.reading import regular_file
 from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.judges.labels import Label
 from polyrefuse_tasks.metrics import OFF_LANGUAGE, score, score_sampled
 from polyrefuse_tasks.same_answers import warn_of_same_answers
+from polyrefuse_tasks.saved_results.documents import AGAIN, BadResults, part, text
+from polyrefuse_tasks.saved_results.judged import JudgedFile, relabelled
+from polyrefuse_tasks.saved_results.samples import answers_of, lines
 
 UNIDENTIFIED: dict[str, float] = {OFF_LANGUAGE: 0.0}
 """What an answer adds where its language was not identified; the rate is left out then."""
@@ -43,12 +43,14 @@ class Asked:
         judge: who judged the answers.
         harmful: whether the prompts are.
         on_refusal: whether the judge says which answers refuse.
+        sampled: whether prompts have several answers.
     """
 
     language: str
     judge: str
     harmful: bool
     on_refusal: bool = True
+    sampled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +66,14 @@ class Samples:
     warnings: tuple[str, ...]
 
 
-AT_MOST = 2**34
-"""Bytes of a samples file, at most."""
-
-LONGEST_LINE = 2**26
-"""Bytes of a line of one, at most: a line is in memory as a whole."""
-
-
 def read_samples(
-    samples: Path, name: str, asked: Asked, settings: Mapping[str, Any], *, include_samples: bool
+    samples: Path,
+    name: str,
+    asked: Asked,
+    settings: Mapping[str, Any],
+    *,
+    include_samples: bool,
+    judged: JudgedFile | None = None,
 ) -> Samples:
     """A samples file, its requests held to the settings of its task.
 
@@ -82,20 +83,34 @@ def read_samples(
         asked: what each line has to say too.
         settings: `effective` generation settings, as the results say.
         include_samples: keep the answers' text.
+        judged: labels that take the place of those in the file; of prompts without one of them
+            there is no response: only a run with `--limit` leaves some, the last ones.
 
     Raises:
         BadResults: the file cannot be read, or a line of it cannot be used; names the line, from 1.
     """
     responses: list[Response] = []
     not_refused: list[list[str]] = []
-    without_prompt = 0
-    for where, sample in _lines(samples, name):
+    without_prompt = unlabelled = 0
+    for where, sample in lines(samples, name):
         other = difference(sample, settings)
         if other:
             raise BadResults(
                 f"{where}: {other}, because lm-eval's --cache_requests keeps the settings that it "
                 "was filled with; run lm_eval again with --cache_requests refresh, or without it."
             )
+        if judged is not None:
+            row = relabelled(sample["doc"], judged, sampled=asked.sampled)
+            unlabelled += row is None
+            if row is None:
+                continue
+            if unlabelled:
+                raise BadResults(
+                    f"{where} has a label by {judged.judging.judge}, but a line before it has "
+                    "none: judging was interrupted; run the same `polyrefuse judge run` again, "
+                    "which goes on."
+                )
+            sample = sample | {"doc": row}
         response = _response(sample, asked, include_samples, where)
         if responses and response.values.keys() != responses[0].values.keys():
             raise BadResults(f"{where} has other labels than the lines before; {AGAIN}")
@@ -104,40 +119,17 @@ def read_samples(
         without_prompt += lacks_prompt(sample, sample["doc"].get("prompt"))
     every = [answer for answers in not_refused for answer in answers]
     warnings = [warn_of_same_answers(every, sum(map(bool, not_refused)))]
+    if unlabelled:
+        warnings.append(
+            f"Only the answers to the first {len(responses)} of {len(responses) + unlabelled} "
+            "prompts were judged (--limit)."
+        )
     if without_prompt:
         warnings.append(
             f"{without_prompt} of the {len(responses)} requests do not hold the text of their "
             "prompt: check that the chat template passes it on."
         )
     return Samples(tuple(responses), tuple(filter(None, warnings)))
-
-
-def _lines(samples: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each line with its place, for messages.
-
-    Raises:
-        BadResults: as `read_samples`.
-    """
-    seen: set[str] = set()
-    try:
-        with regular_file(samples, AT_MOST) as lines:
-            for number, line in enumerate(iter(lambda: lines.readline(LONGEST_LINE + 1), b""), 1):
-                if len(line) > LONGEST_LINE:
-                    most = f"{LONGEST_LINE / 2**20:g} MiB"
-                    raise BadResults(f"{name}, line {number} has more than {most}; {AGAIN}")
-                if not line.strip():
-                    continue
-                where = f"{name}, line {number}"
-                sample = parse(line, where)
-                if sample.get("filter", DEFAULT_FILTER) != DEFAULT_FILTER:
-                    continue
-                prompt = part(sample, "doc", where).get("id")
-                if isinstance(prompt, str) and prompt in seen:
-                    raise BadResults(f"{where}: prompt {prompt!r} is there twice; {AGAIN}")
-                seen.add(str(prompt))
-                yield where, sample
-    except OSError as error:
-        raise BadResults(f"{name} cannot be read ({error.strerror}); {AGAIN}") from None
 
 
 def _response(
@@ -215,7 +207,7 @@ def _not_refused(sample: Mapping[str, Any]) -> Iterator[str]:
 
     A judge of harm alone labels no answer on which it decided: it does not say which ones refuse.
     """
-    answers, doc = _answers(sample) or [], sample["doc"]
+    answers, doc = answers_of(sample) or [], sample["doc"]
     for one in doc.get("kept", [doc | {"answer": 0}]):
         place, label = one.get("answer"), one.get("label")
         known = isinstance(place, int) and 0 <= place < len(answers)
@@ -225,19 +217,9 @@ def _not_refused(sample: Mapping[str, Any]) -> Iterator[str]:
 
 def _answer(sample: Mapping[str, Any], where: str) -> str:
     """The answer as it was judged; several sampled ones with a blank line between."""
-    answers = _answers(sample)
+    answers = answers_of(sample)
     if answers is None:
         value = sample.get("filtered_resps")
         raise BadResults(f"{where}: {reprlib.repr(value)} is no list of answers; {AGAIN}")
     # JSON can hold surrogates, which no file of UTF-8 can.
     return "\n\n".join(answers).encode("utf-8", "replace").decode()
-
-
-def _answers(sample: Mapping[str, Any]) -> list[str] | None:
-    """The answers to a prompt, one or several sampled ones; None where they are no such list."""
-    answers = sample.get("filtered_resps")
-    flat = answers[0] if isinstance(answers, list) and answers else None
-    flat = [flat] if isinstance(flat, str) else flat
-    if not isinstance(flat, list) or not all(isinstance(one, str) for one in flat):
-        return None
-    return flat

@@ -1,19 +1,108 @@
-"""`polyrefuse judge`: agreement."""
+"""`polyrefuse judge`: run and agreement."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from polyrefuse_shared.options import Json, print_json
+from polyrefuse_shared.options import Json, count_option, print_json
 from polyrefuse_tasks.judges import check_judge
 from polyrefuse_tasks.judges.agreement import Agreement, Comparison, compare, read_rows
+from polyrefuse_tasks.rejudging import BATCH, Outcome, Progress, rejudge
 
-app = typer.Typer(no_args_is_help=True, help="Check a judge against labels.")
+app = typer.Typer(
+    no_args_is_help=True, help="Judge saved answers, and check a judge against labels."
+)
+
+
+@app.command()
+def run(
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RESULTS...",
+            help="Folders or results files of lm_eval with --log_samples.",
+        ),
+    ],
+    judge: Annotated[
+        str, typer.Option("--judge", help="Who labels the answers: docs/judges.md has the table.")
+    ],
+    datasets: Annotated[
+        str | None, typer.Option("--datasets", help="Names of data sets, with commas; all of them.")
+    ] = None,
+    languages: Annotated[
+        str | None, typer.Option("--languages", help="ISO 639-1 codes, with commas; all of them.")
+    ] = None,
+    limit: Annotated[
+        int | None, count_option("--limit", help="Only the first prompts of each task.")
+    ] = None,
+    batch_size: Annotated[
+        int, count_option("--batch-size", help="Answers that are judged at a time.")
+    ] = BATCH,
+    as_json: Json = False,
+) -> None:
+    """Label the answers that lm-eval saved, without generating again.
+
+    The labels stand beside the samples, and the leaderboard and the gate read both. A run that was
+    stopped goes on.
+    """
+    check_judge(judge)
+    outcomes = []
+    with progress_bar() as progress:
+        for outcome in rejudge(
+            results,
+            judge,
+            datasets=_names(datasets),
+            languages=_names(languages),
+            limit=limit,
+            batch_size=batch_size,
+            progress=progress,
+        ):
+            outcomes.append(outcome)
+            if not as_json:
+                print("\n".join(_told(outcome)))
+    if as_json:
+        print_json([asdict(outcome) for outcome in outcomes])
+
+
+def _told(outcome: Outcome) -> Iterator[str]:
+    """What became of a task's answers, in lines for people."""
+    counts = ", ".join(f"{count} {name}" for name, count in outcome.counts.items() if count)
+    yield f"{outcome.task}: {counts} of {outcome.n} ({outcome.judged} judged now)"
+    for moved in outcome.moved:
+        place = f", answer {moved.answer}" if moved.answer else ""
+        yield f"  {moved.id}{place}: {moved.before} -> {moved.after}"
+
+
+def _names(given: str | None) -> list[str]:
+    return [] if given is None else [name for name in given.split(",") if name]
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A bar of each task's answers on standard error."""
+    from tqdm import tqdm
+
+    bars: dict[str, tqdm[NoReturn]] = {}
+
+    def show(task: str, done: int, total: int) -> None:
+        # One line of standard error a task; none where it is no terminal.
+        if task not in bars:
+            bars[task] = tqdm(desc=task, total=total, unit=" answers", disable=None)
+        bars[task].update(done - bars[task].n)
+        if done == total:
+            bars.pop(task).close()
+
+    try:
+        yield show
+    finally:
+        for bar in bars.values():
+            bar.close()
 
 
 @app.command()

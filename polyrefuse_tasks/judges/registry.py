@@ -12,7 +12,9 @@ Nothing of it is imported before the judge is asked for.
 from __future__ import annotations
 
 import functools
+import hashlib
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, cast
 
 from polyrefuse_shared.errors import UserError
@@ -94,6 +96,32 @@ def check_refusal_judge(name: str) -> str:
             "measures refusal here."
         )
     return name
+
+
+def revision_of(name: str) -> str:
+    """What tells a judge's labels from those of another version of it.
+
+    A judge may have a `revision` of its own, as that of its model. Of this package's it is the
+    checksum of the rules and phrases, of another package's the package's version.
+
+    Raises:
+        UnknownJudge, BadJudge: as `judge_named`.
+    """
+    own = getattr(judge_named(name), "revision", None)
+    if isinstance(own, str):
+        return own
+    entry = _entry(name)
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else f"rules {_rules_sha256()}"
+
+
+@functools.cache
+def _rules_sha256() -> str:
+    """Checksum of every file in this folder, 16 hex digits."""
+    folder = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".yaml")):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def package_of(name: str) -> str:

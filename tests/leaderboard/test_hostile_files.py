@@ -15,11 +15,11 @@ from xml.etree import ElementTree
 
 import pytest
 from polyrefuse_leaderboard.reading import results as reading_results
-from polyrefuse_leaderboard.reading import samples as reading_samples
-from polyrefuse_leaderboard.reading.folders import walk
 from polyrefuse_leaderboard.reading.results import NoResults, read
 from polyrefuse_leaderboard.transfers import read_transfers
 
+from polyrefuse_tasks.saved_results import samples as saved_samples
+from polyrefuse_tasks.saved_results.folders import walk
 from tests.commands import run_in_process
 from tests.deep_folders import nest, remove
 from tests.leaderboard.result_files import DIRECTION, PROMPT, task, transfer_report, write_run
@@ -125,7 +125,7 @@ def test_files_of_more_than_their_limit(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_line_of_more_than_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = samples_of(good(tmp_path), "polyrefuse_harmful_en")
     lines = samples.read_bytes().splitlines(keepends=True)
-    monkeypatch.setattr(reading_samples, "LONGEST_LINE", 4000)
+    monkeypatch.setattr(saved_samples, "LONGEST_LINE", 4000)
     samples.write_bytes(b"".join([*lines[:2], lines[2].rstrip().ljust(3999) + b"\n", *lines[3:]]))
     assert not read([tmp_path]).problems
     samples.write_bytes(b"".join([*lines[:2], lines[2].rstrip().ljust(4000) + b"\n", *lines[3:]]))

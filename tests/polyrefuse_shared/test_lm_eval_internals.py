@@ -25,7 +25,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import simple_parse_args_string
-from polyrefuse_leaderboard.reading import documents, requests, results, samples
+from polyrefuse_leaderboard.reading import requests, results
 
 from polyrefuse_models import registration
 from polyrefuse_models.wrappers.hf import BaselineHF
@@ -37,6 +37,8 @@ from polyrefuse_shared.lm_eval_internals import (
     UnclearEvaluation,
     asked_of_lm_eval,
 )
+from polyrefuse_tasks.saved_results import documents
+from polyrefuse_tasks.saved_results import samples as saved_samples
 from tests.conftest import ROOT
 
 TASK = "toyrefuse_harmful_en"
@@ -510,7 +512,7 @@ def test_whatever_is_read_of_lm_eval_s_is_listed(
         theirs.update(document.get("config", ()), document.get("arguments", ()))
         return document
 
-    for module in (documents, results, samples):
+    for module in (documents, results, saved_samples):
         monkeypatch.setattr(module, "parse", record)
     Recording.asked = set()
     results.read([written], include_samples=True)

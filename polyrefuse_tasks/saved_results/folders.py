@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from polyrefuse_leaderboard.reading.documents import printable
-
 from polyrefuse_shared.lm_eval_internals import date_of, is_results_file, is_samples_file
+from polyrefuse_tasks.saved_results.documents import printable
 
 _WHOLE_PATH = re.compile(r"(~|[A-Za-z])?__")
 

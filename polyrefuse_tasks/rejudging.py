@@ -1,0 +1,330 @@
+"""A second stage of judging: labels on answers that lm-eval saved, without generating again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from polyrefuse_shared.drafts import locked
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.versions import versions
+from polyrefuse_shared.writing import cannot_write
+from polyrefuse_tasks.harness import longest
+from polyrefuse_tasks.judges import Judgement, Label, judge_responses
+from polyrefuse_tasks.judges.registry import judge_named, revision_of
+from polyrefuse_tasks.language_identification import response_language
+from polyrefuse_tasks.saved_results.documents import AGAIN, BadResults, text
+from polyrefuse_tasks.saved_results.folders import find_results
+from polyrefuse_tasks.saved_results.judged import (
+    Judged,
+    JudgedFile,
+    Judging,
+    cut_to,
+    encode,
+    judged_file,
+    read_judged,
+)
+from polyrefuse_tasks.saved_results.samples import answers_of, lines
+from polyrefuse_tasks.saved_results.tasks import SavedTask, saved_tasks
+
+BATCH = 32
+"""Answers that are judged at a time, and that a killed process loses at most."""
+
+BEFORE = ".before"
+"""Ends the name of the labels of another revision, until those that replace them are complete."""
+
+
+class NothingToJudge(UserError):
+    """No saved answers of a task of this package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One saved answer, as a judge needs it, and what was said of it before.
+
+    Attributes:
+        id: of the prompt's row.
+        place: among the prompt's sampled answers; 0 where there is one.
+        language: ISO 639-1 code of the prompt.
+        prompt: in its language; None where the samples do not have it.
+        prompt_english: the same in English.
+        response: as generated.
+        response_english: the same in English, where the samples have it.
+        label: by the task's own judge; None where nobody judged it, or by harm alone.
+    """
+
+    id: str
+    place: int
+    language: str
+    prompt: str | None
+    prompt_english: str | None
+    response: str
+    response_english: str | None
+    label: str | None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells it from the task's other answers."""
+        return self.id, self.place
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """An answer whose label is another one than before."""
+
+    task: str
+    id: str
+    answer: int
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one task's answers.
+
+    Attributes:
+        task: its name.
+        file: the labels.
+        judged: how many answers were judged now; the others had a label.
+        counts: verdict -> how many of all answers have it.
+        n: how many answers.
+        moved: labels that are others than by an earlier revision of the judge.
+    """
+
+    task: str
+    file: str
+    judged: int
+    counts: Mapping[str, int]
+    n: int
+    moved: tuple[Moved, ...]
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with (task, answers done, answers in all) after every batch."""
+
+
+def rejudge(
+    paths: Sequence[Path],
+    judge: str,
+    *,
+    datasets: Collection[str] = (),
+    languages: Collection[str] = (),
+    limit: int | None = None,
+    batch_size: int = BATCH,
+    progress: Progress = lambda task, done, total: None,
+) -> Iterator[Outcome]:
+    """Label saved answers by a judge, and write the labels beside them.
+
+    Answers that have a label of this revision of the judge keep it. Labels of another revision are
+    replaced, and compared with.
+
+    Args:
+        paths: results files, or folders of which every subfolder is read.
+        judge: a name of `judges.names`.
+        datasets: names of data sets; all where empty.
+        languages: ISO 639-1 codes; all where empty.
+        limit: only the first prompts of each task.
+        batch_size: answers that are judged at a time.
+
+    Yields:
+        Each task when its answers have their labels.
+
+    Raises:
+        NothingToJudge: no answers of such tasks were saved.
+        BadResults: a file cannot be used.
+        Busy: another process judges the answers of that folder.
+        UserError: the judge's own, as `judges.judge_responses`.
+    """
+    problems: list[str] = []
+    found = False
+    for file in find_results(paths, problems):
+        tasks = list(saved_tasks(file, datasets, languages))
+        if not tasks:
+            continue
+        found = True
+        try:
+            with locked(file.path.parent, patience=0):
+                for task in tasks:
+                    yield _rejudge(task, judge, limit, batch_size, progress)
+        except OSError as error:
+            raise cannot_write(file.path.parent, error) from None
+    if not found:
+        chosen = " of those data sets and languages" if datasets or languages else ""
+        raise NothingToJudge(
+            " ".join(problems)
+            or f"{', '.join(map(str, paths))}: no samples{chosen} to judge; run lm_eval with "
+            "--log_samples, which keeps the answers."
+        )
+
+
+def _rejudge(
+    task: SavedTask, judge: str, limit: int | None, batch_size: int, progress: Progress
+) -> Outcome:
+    answers = list(read_answers(task))
+    if limit is not None:
+        first = set(list(dict.fromkeys(answer.id for answer in answers))[:limit])
+        answers = [answer for answer in answers if answer.id in first]
+    judging = judging_of(judge, task.name)
+    path = task.samples.with_name(judged_file(judge, task.name, task.date))
+    shown = str(Path(task.shown).with_name(path.name))
+    older, given = _set_aside(path, shown, judging)
+    waiting = [answer for answer in answers if answer.key not in given]
+    # Answers of one length are judged side by side at no cost for the shorter ones.
+    waiting.sort(key=lambda answer: len(answer.response))
+    done = len(answers) - len(waiting)
+    progress(task.name, done, len(answers))
+    for begin in range(0, len(waiting), batch_size):
+        batch = waiting[begin : begin + batch_size]
+        judged = judge_answers(batch, judge)
+        _append(path, judged, judging, says_with=begin == 0)
+        given |= {(one.id, one.answer): one for one in judged}
+        done += len(batch)
+        progress(task.name, done, len(answers))
+    said = {answer.key: given[answer.key].judgement for answer in answers}
+    before = _labels_before(task, judge, answers, older)
+    if older is not None:
+        os.unlink(path.with_name(path.name + BEFORE))
+    return Outcome(
+        task=task.name,
+        file=shown,
+        judged=len(waiting),
+        counts=_counts(said.values()),
+        n=len(answers),
+        moved=tuple(
+            Moved(task.name, *key, before[key], verdict_of(judgement))
+            for key, judgement in said.items()
+            if key in before and before[key] != verdict_of(judgement)
+        ),
+    )
+
+
+def judging_of(judge: str, task: str) -> Judging:
+    """What a judge's labels of a task's answers are made with."""
+    chosen = judge_named(judge)
+    return Judging(
+        judge=judge,
+        task=task,
+        measures=chosen.measures,
+        revision=revision_of(judge),
+        languages=getattr(chosen, "languages", None),
+        settings=getattr(chosen, "settings", {}),
+        versions=versions(),
+    )
+
+
+def judge_answers(answers: Sequence[Answer], judge: str) -> list[Judged]:
+    """Judge a batch of saved answers, by one call of the judge."""
+    judgements = judge_responses(
+        [answer.response for answer in answers],
+        [answer.language for answer in answers],
+        [answer.prompt for answer in answers],
+        judge=judge,
+        responses_translated=[answer.response_english for answer in answers],
+        prompts_translated=[answer.prompt_english for answer in answers],
+    )
+    return [
+        Judged(
+            answer.id,
+            answer.place,
+            judgement,
+            response_language(answer.response, answer.language),
+        )
+        for answer, judgement in zip(answers, judgements, strict=True)
+    ]
+
+
+def read_answers(task: SavedTask) -> Iterator[Answer]:
+    """The answers of a task that its rates are of: of sampled ones the longest.
+
+    Raises:
+        BadResults: the samples cannot be used.
+    """
+    for where, sample in lines(task.samples, task.shown):
+        doc = sample["doc"]
+        responses = answers_of(sample)
+        if responses is None:
+            raise BadResults(f"{where}: its answers are no list of texts; {AGAIN}")
+        logged = doc.get("kept") if task.sampled else [doc | {"answer": 0}]
+        if not isinstance(logged, list):
+            logged = [{"answer": place} for place in longest(responses)]
+        for one in logged:
+            place = one.get("answer") if isinstance(one, dict) else None
+            if type(place) is not int or not 0 <= place < len(responses):
+                raise BadResults(f"{where}: no answer {place!r} among {len(responses)}; {AGAIN}")
+            label = one.get("label")
+            yield Answer(
+                id=text(doc.get("id"), "id", where),
+                place=place,
+                language=text(doc.get("language"), "language", where),
+                prompt=_text_or_none(doc.get("prompt")),
+                prompt_english=_text_or_none(doc.get("prompt_en")),
+                response=responses[place],
+                response_english=_text_or_none(doc.get("response_translated")),
+                label=label if isinstance(label, str) else None,
+            )
+
+
+def verdict_of(judgement: Judgement) -> str:
+    """A judgement in one word or two: its label, and whether it is harm where that was judged."""
+    harm = {None: None, True: "harmful", False: "harmless"}[judgement.harmful]
+    label = judgement.label and judgement.label.value
+    return " ".join(filter(None, (label, harm)))
+
+
+def _set_aside(
+    path: Path, shown: str, judging: Judging
+) -> tuple[JudgedFile | None, dict[tuple[str, int], Judged]]:
+    """Labels of another revision, moved out of the way, and the labels that are to be kept."""
+    beside = path.with_name(path.name + BEFORE)
+    found = read_judged(path, shown) if path.exists() else None
+    if found is not None and not found.judging.same_labels(judging):
+        os.replace(path, beside)
+        found = None
+    older = read_judged(beside, shown + BEFORE) if beside.exists() else None
+    if path.exists():
+        cut_to(path, 0 if found is None else found.size)
+    return older, {} if found is None else dict(found.answers)
+
+
+def _append(path: Path, judged: Sequence[Judged], judging: Judging, *, says_with: bool) -> None:
+    """Write a batch of labels, in one piece."""
+    batch = b"".join(
+        encode(one, judging.revision, judging if says_with and place == 0 else None)
+        for place, one in enumerate(judged)
+    )
+    try:
+        file: BinaryIO
+        with open(path, "ab") as file:
+            file.write(batch)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def _labels_before(
+    task: SavedTask, judge: str, answers: Sequence[Answer], older: JudgedFile | None
+) -> dict[tuple[str, int], str]:
+    """Verdicts by an earlier revision of a judge: beside the samples, or in them."""
+    if older is not None:
+        return {key: verdict_of(one.judgement) for key, one in older.answers.items()}
+    if task.judge != judge:
+        return {}
+    return {answer.key: answer.label for answer in answers if answer.label is not None}
+
+
+def _counts(judgements: Collection[Judgement]) -> dict[str, int]:
+    counts: dict[str, Any] = {label.value: 0 for label in Label}
+    for judgement in judgements:
+        if judgement.label is not None:
+            counts[judgement.label.value] += 1
+        if judgement.harmful is not None:
+            name = "harmful" if judgement.harmful else "harmless"
+            counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def _text_or_none(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

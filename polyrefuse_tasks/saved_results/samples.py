@@ -1,0 +1,60 @@
+"""Lines of samples_*.jsonl: what lm-eval logged of every prompt, whoever reads what of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from polyrefuse_shared.lm_eval_internals import DEFAULT_FILTER
+from polyrefuse_shared.reading import regular_file
+from polyrefuse_tasks.saved_results.documents import AGAIN, BadResults, parse, part
+
+AT_MOST = 2**34
+"""Bytes of a samples file, at most."""
+
+LONGEST_LINE = 2**26
+"""Bytes of a line of one, at most: a line is in memory as a whole."""
+
+
+def lines(samples: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each line with its place, for messages; blank lines and lines of other filters are skipped.
+
+    Args:
+        samples: the file.
+        name: what it is called in messages.
+
+    Raises:
+        BadResults: the file cannot be read, a line of it is not JSON or holds no row of a task, or
+            a prompt is there twice; names the line, from 1.
+    """
+    seen: set[str] = set()
+    try:
+        with regular_file(samples, AT_MOST) as file:
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
+                if len(line) > LONGEST_LINE:
+                    most = f"{LONGEST_LINE / 2**20:g} MiB"
+                    raise BadResults(f"{name}, line {number} has more than {most}; {AGAIN}")
+                if not line.strip():
+                    continue
+                where = f"{name}, line {number}"
+                sample = parse(line, where)
+                if sample.get("filter", DEFAULT_FILTER) != DEFAULT_FILTER:
+                    continue
+                prompt = part(sample, "doc", where).get("id")
+                if isinstance(prompt, str) and prompt in seen:
+                    raise BadResults(f"{where}: prompt {prompt!r} is there twice; {AGAIN}")
+                seen.add(str(prompt))
+                yield where, sample
+    except OSError as error:
+        raise BadResults(f"{name} cannot be read ({error.strerror}); {AGAIN}") from None
+
+
+def answers_of(sample: Mapping[str, Any]) -> list[str] | None:
+    """The answers to a prompt, one or several sampled ones; None where they are no such list."""
+    answers = sample.get("filtered_resps")
+    flat = answers[0] if isinstance(answers, list) and answers else None
+    flat = [flat] if isinstance(flat, str) else flat
+    if not isinstance(flat, list) or not all(isinstance(one, str) for one in flat):
+        return None
+    return flat

@@ -1,0 +1,105 @@
+"""The tasks of saved runs whose answers lm-eval logged."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polyrefuse_shared.lm_eval_internals import UNJUDGED, metric_key, samples_file
+from polyrefuse_shared.reading import read_bytes
+from polyrefuse_tasks.saved_results.documents import AGAIN, BadResults, parse, part, text
+from polyrefuse_tasks.saved_results.folders import ResultsFile
+
+AT_MOST = 2**26
+"""Bytes of a results file, at most: brackets alone take 25 times as much memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedTask:
+    """One task of a run, with its answers.
+
+    Attributes:
+        name: of the task.
+        dataset: its name, as `harmful`.
+        language: ISO 639-1 code of its prompts.
+        judge: who labelled the answers when they were made; None where nobody did
+            (`--predict_only`).
+        sampled: whether prompts have several answers.
+        samples: the file of its answers.
+        shown: what that file is called in messages.
+        date: of the run, as in the file's name.
+    """
+
+    name: str
+    dataset: str
+    language: str
+    judge: str | None
+    sampled: bool
+    samples: Path
+    shown: str
+    date: str
+
+
+def is_ours(config: Any) -> bool:
+    """Whether a task's configuration is that of a task of this package."""
+    arguments = config.get("dataset_kwargs") if isinstance(config, dict) else None
+    return isinstance(arguments, dict) and {"family", "lang"} <= arguments.keys()
+
+
+def is_unjudged(outcome: Mapping[str, Any]) -> bool:
+    """Whether a task's results are those of a run with --predict_only."""
+    return metric_key(UNJUDGED) in outcome
+
+
+def saved_tasks(
+    file: ResultsFile, datasets: Collection[str] = (), languages: Collection[str] = ()
+) -> Iterator[SavedTask]:
+    """The tasks of a results file that have samples beside it, by name.
+
+    Args:
+        datasets: names of data sets; all where empty.
+        languages: ISO 639-1 codes; all where empty.
+
+    Raises:
+        BadResults: the file cannot be used.
+    """
+    document = read_results(file)
+    configs = part(document, "configs", file.name)
+    for name in sorted(configs):
+        where = f"{file.name}, {name}"
+        logged = samples_file(name, file.date_id)
+        if not is_ours(configs[name]) or logged not in file.beside:
+            continue
+        config: Mapping[str, Any] = configs[name]
+        dataset = text(config["dataset_kwargs"]["family"], "family", where)
+        language = text(config["dataset_kwargs"]["lang"], "lang", where)
+        if (datasets and dataset not in datasets) or (languages and language not in languages):
+            continue
+        metadata = config.get("metadata")
+        outcome = part(part(document, "results", file.name), name, f"{file.name}, results")
+        judge = metadata.get("judge") if isinstance(metadata, dict) else None
+        repeats = config.get("repeats")
+        yield SavedTask(
+            name=name,
+            dataset=dataset,
+            language=language,
+            judge=judge if isinstance(judge, str) and not is_unjudged(outcome) else None,
+            sampled=isinstance(repeats, int) and repeats > 1,
+            samples=file.path.with_name(logged),
+            shown=str(Path(file.name).with_name(logged)),
+            date=file.date_id,
+        )
+
+
+def read_results(file: ResultsFile) -> dict[str, Any]:
+    """What a results file holds.
+
+    Raises:
+        BadResults: it cannot be read, or is no JSON object.
+    """
+    try:
+        return parse(read_bytes(file.path, AT_MOST), file.name)
+    except OSError as error:
+        raise BadResults(f"{file.name} cannot be read ({error.strerror}); {AGAIN}") from None
