@@ -9,9 +9,10 @@ from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.lm_eval_internals import warn_before_publishing
 from polyrefuse_tasks import data
 from polyrefuse_tasks.generation_settings import warn_of_inherited_settings
-from polyrefuse_tasks.judges import Judgement, check_judge, judge_named, judge_responses
+from polyrefuse_tasks.judges import Judgement, judge_named, judge_responses
 from polyrefuse_tasks.judges.contract import measures_harm
 from polyrefuse_tasks.judges.reasoning import strip_reasoning
+from polyrefuse_tasks.judges.registry import check_judge_beside_model
 from polyrefuse_tasks.language_identification import response_language
 from polyrefuse_tasks.metrics import score, score_sampled
 
@@ -48,7 +49,7 @@ def load_prompts(
         raise UserError(f"judge is {judge!r} in the task's metadata; give the name of one judge.")
     if first is not None and (type(first) is not int or first < 1):
         raise UserError(f"first is {first!r} in the task's metadata; give a number of rows.")
-    check_judge(judge)
+    check_judge_beside_model(judge)
     rows = data.load(family, lang) if first is None else _first_rows(family, lang, first)
     return {"test": Dataset.from_list([asdict(row) | {"judge": judge} for row in rows])}
 

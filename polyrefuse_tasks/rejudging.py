@@ -13,8 +13,8 @@ from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.versions import versions
 from polyrefuse_shared.writing import cannot_write
 from polyrefuse_tasks.harness import longest
-from polyrefuse_tasks.judges import Judgement, Label, judge_responses
-from polyrefuse_tasks.judges.registry import judge_named, revision_of
+from polyrefuse_tasks.judges import Judge, Judgement, Label, judge_responses
+from polyrefuse_tasks.judges.registry import revision_of
 from polyrefuse_tasks.language_identification import response_language
 from polyrefuse_tasks.saved_results.documents import AGAIN, BadResults, text
 from polyrefuse_tasks.saved_results.folders import find_results
@@ -109,7 +109,7 @@ Progress = Callable[[str, int, int], None]
 
 def rejudge(
     paths: Sequence[Path],
-    judge: str,
+    judge: Judge,
     *,
     datasets: Collection[str] = (),
     languages: Collection[str] = (),
@@ -124,7 +124,7 @@ def rejudge(
 
     Args:
         paths: results files, or folders of which every subfolder is read.
-        judge: a name of `judges.names`.
+        judge: who labels them.
         datasets: names of data sets; all where empty.
         languages: ISO 639-1 codes; all where empty.
         limit: only the first prompts of each task.
@@ -162,14 +162,14 @@ def rejudge(
 
 
 def _rejudge(
-    task: SavedTask, judge: str, limit: int | None, batch_size: int, progress: Progress
+    task: SavedTask, judge: Judge, limit: int | None, batch_size: int, progress: Progress
 ) -> Outcome:
     answers = list(read_answers(task))
     if limit is not None:
         first = set(list(dict.fromkeys(answer.id for answer in answers))[:limit])
         answers = [answer for answer in answers if answer.id in first]
     judging = judging_of(judge, task.name)
-    path = task.samples.with_name(judged_file(judge, task.name, task.date))
+    path = task.samples.with_name(judged_file(judge.name, task.name, task.date))
     shown = str(Path(task.shown).with_name(path.name))
     older, given = _set_aside(path, shown, judging)
     waiting = [answer for answer in answers if answer.key not in given]
@@ -185,7 +185,7 @@ def _rejudge(
         done += len(batch)
         progress(task.name, done, len(answers))
     said = {answer.key: given[answer.key].judgement for answer in answers}
-    before = _labels_before(task, judge, answers, older)
+    before = _labels_before(task, judge.name, answers, older)
     if older is not None:
         os.unlink(path.with_name(path.name + BEFORE))
     return Outcome(
@@ -202,21 +202,20 @@ def _rejudge(
     )
 
 
-def judging_of(judge: str, task: str) -> Judging:
+def judging_of(judge: Judge, task: str) -> Judging:
     """What a judge's labels of a task's answers are made with."""
-    chosen = judge_named(judge)
     return Judging(
-        judge=judge,
+        judge=judge.name,
         task=task,
-        measures=chosen.measures,
+        measures=judge.measures,
         revision=revision_of(judge),
-        languages=getattr(chosen, "languages", None),
-        settings=getattr(chosen, "settings", {}),
+        languages=getattr(judge, "languages", None),
+        settings=getattr(judge, "settings", {}),
         versions=versions(),
     )
 
 
-def judge_answers(answers: Sequence[Answer], judge: str) -> list[Judged]:
+def judge_answers(answers: Sequence[Answer], judge: Judge) -> list[Judged]:
     """Judge a batch of saved answers, by one call of the judge."""
     judgements = judge_responses(
         [answer.response for answer in answers],

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from polyrefuse_shared.options import Json, count_option, print_json
-from polyrefuse_tasks.judges import check_judge
+from polyrefuse_tasks.judges import check_judge, judge_named
 from polyrefuse_tasks.judges.agreement import Agreement, Comparison, compare, read_rows
 from polyrefuse_tasks.rejudging import BATCH, Outcome, Progress, rejudge
 
@@ -51,12 +51,12 @@ def run(
     The labels stand beside the samples, and the leaderboard and the gate read both. A run that was
     stopped goes on.
     """
-    check_judge(judge)
+    chosen = judge_named(judge)
     outcomes = []
     with progress_bar() as progress:
         for outcome in rejudge(
             results,
-            judge,
+            chosen,
             datasets=_names(datasets),
             languages=_names(languages),
             limit=limit,

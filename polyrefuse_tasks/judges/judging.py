@@ -66,7 +66,7 @@ def judge_responses(
     languages: Sequence[str],
     prompts: Sequence[str | None] | None = None,
     *,
-    judge: str = "native",
+    judge: str | Judge = "native",
     responses_translated: Sequence[str | None] | None = None,
     prompts_translated: Sequence[str | None] | None = None,
 ) -> list[Judgement]:
@@ -80,7 +80,7 @@ def judge_responses(
         responses: the model's outputs as generated.
         languages: ISO 639-1 code of each prompt.
         prompts: what was asked, each in its language; None where it is not known.
-        judge: a name of `registry.names`.
+        judge: a name of `registry.names`, or a judge.
         responses_translated: each response in English, None where there is no translation; for
             judges that read English alone.
         prompts_translated: each prompt in English, for the same.
@@ -96,7 +96,7 @@ def judge_responses(
             says.
         ValueError: the arguments differ in length.
     """
-    chosen = judge_named(judge)
+    chosen = judge_named(judge) if isinstance(judge, str) else judge
     nothing: list[str | None] = [None] * len(responses)
     batch = zip(
         responses,
@@ -117,7 +117,7 @@ def judge_responses(
         elif english is not None:
             asked[place] = english, language, prompt_english
         else:
-            _warn_of_no_translation(judge)
+            _warn_of_no_translation(chosen.name)
             judgements[place] = Judgement(Label.UNDECIDED, "no English translation")
     if asked:
         judgements |= zip(asked, _judge(chosen, *zip(*asked.values(), strict=True)), strict=True)

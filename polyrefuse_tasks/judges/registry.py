@@ -27,10 +27,18 @@ OWN = {
     "native": "polyrefuse_tasks.judges.native:JUDGE",
     "substring": "polyrefuse_tasks.judges.substring:JUDGE",
 }
-"""The judges of this package, as entry points of others have them."""
+"""The judges of this package that need no model, as entry points of others have them."""
+
+MODELS = {
+    "polyguard": "polyrefuse_tasks.judge_models.polyguard:JUDGE",
+    "polyguard-smol": "polyrefuse_tasks.judge_models.polyguard:SMOL",
+    "qwen3guard": "polyrefuse_tasks.judge_models.qwen3guard:JUDGE",
+    "wildguard": "polyrefuse_tasks.judge_models.wildguard:JUDGE",
+}
+"""Those that are models."""
 
 JUDGES: tuple[str, ...] = tuple(OWN)
-"""Names of the judges of this package; the first is the default."""
+"""Names of the judges of this package that need no model; the first is the default."""
 
 
 class UnknownJudge(UserError):
@@ -42,9 +50,9 @@ class BadJudge(UserError):
 
 
 def names() -> tuple[str, ...]:
-    """Every name that can be asked for: this package's, then those of others, sorted."""
-    others = {entry.name for entry in _entries()} - OWN.keys()
-    return (*JUDGES, *sorted(others))
+    """Every name that can be asked for: this package's, models last, then those of others."""
+    others = {entry.name for entry in _entries()} - {*OWN, *MODELS}
+    return (*OWN, *MODELS, *sorted(others))
 
 
 @functools.cache
@@ -98,19 +106,32 @@ def check_refusal_judge(name: str) -> str:
     return name
 
 
-def revision_of(name: str) -> str:
+def check_judge_beside_model(name: str) -> str:
+    """`name`, if it is that of a judge that may label answers while their model is loaded.
+
+    Raises:
+        UnknownJudge: as `judge_named`.
+        BadJudge: as `judge_named`, or it is a model itself.
+    """
+    if name in MODELS:
+        raise BadJudge(
+            f"judge {name!r} is a model, which would share the device with the one that is "
+            "measured; run lm_eval with --log_samples and another judge, and label the answers "
+            f"afterwards with `polyrefuse judge run RESULTS --judge {name}`."
+        )
+    return check_judge(name)
+
+
+def revision_of(judge: Judge) -> str:
     """What tells a judge's labels from those of another version of it.
 
     A judge may have a `revision` of its own, as that of its model. Of this package's it is the
     checksum of the rules and phrases, of another package's the package's version.
-
-    Raises:
-        UnknownJudge, BadJudge: as `judge_named`.
     """
-    own = getattr(judge_named(name), "revision", None)
+    own = getattr(judge, "revision", None)
     if isinstance(own, str):
         return own
-    entry = _entry(name)
+    entry = _entry(judge.name)
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else f"rules {_rules_sha256()}"
 
 
@@ -127,10 +148,13 @@ def _rules_sha256() -> str:
 def package_of(name: str) -> str:
     """The distribution that a judge comes from, for messages.
 
+    Args:
+        name: of the judge; what follows a colon names its weights.
+
     Raises:
         UnknownJudge, BadJudge: as `judge_named`, without importing anything.
     """
-    return _package(_entry(name))
+    return _package(_entry(name.partition(":")[0]))
 
 
 def described(error: Exception) -> str:
@@ -140,7 +164,9 @@ def described(error: Exception) -> str:
 
 
 def _entries() -> list[EntryPoint]:
-    own = [EntryPoint(name=name, value=value, group=GROUP) for name, value in OWN.items()]
+    own = [
+        EntryPoint(name=name, value=value, group=GROUP) for name, value in (OWN | MODELS).items()
+    ]
     return [*own, *entry_points(group=GROUP)]
 
 

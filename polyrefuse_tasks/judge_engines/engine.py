@@ -1,0 +1,114 @@
+"""What runs a judge's model on a batch of prompts, and how it is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from polyrefuse_shared.errors import UserError
+from polyrefuse_tasks.judge_models.formats import Rendered
+
+ENGINES = ("transformers", "vllm")
+
+
+class CannotJudge(UserError):
+    """A judge's model that cannot be loaded or run."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Which weights, where and by what.
+
+    Attributes:
+        model: name on the Hugging Face hub, or a folder.
+        revision: of the weights on the hub; None for its newest.
+        engine: one of `ENGINES`; None for vLLM where it is installed and sees a GPU, else
+            transformers.
+        device: where transformers puts the model; None for a GPU where there is one.
+        dtype: of the weights, as `from_pretrained` takes it.
+        batch_size: prompts in a forward pass of transformers.
+    """
+
+    model: str
+    revision: str | None = None
+    engine: str | None = None
+    device: str | None = None
+    dtype: str = "auto"
+    batch_size: int = 16
+
+
+class Engine(Protocol):
+    """Runs one model."""
+
+    @property
+    def revision(self) -> str:
+        """Of the weights that were loaded."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides its answers beside the weights."""
+
+    def complete(self, prompts: Sequence[Rendered], max_new_tokens: int) -> list[str | None]:
+        """Greedy completions, in the order of the prompts, special tokens removed.
+
+        Args:
+            max_new_tokens: 1 takes one forward pass, and no generation.
+
+        Returns:
+            None for each prompt that, with its completion, is longer than the model's context.
+        """
+
+    def expected_number(self, prompts: Sequence[Rendered], numbers: Sequence[str]) -> list[float]:
+        """The mean of some numbers by their probability as the next token, among one another.
+
+        Args:
+            numbers: each of them one token of the model.
+        """
+
+
+def revision_of_weights(model: str, commit: str | None) -> str:
+    """What tells the weights of one name from others: the commit on the hub, or a checksum.
+
+    Args:
+        model: name on the hub, or a folder.
+        commit: of the hub, where the weights are from there.
+    """
+    name = Path(model).name
+    if commit is not None or not Path(model).is_dir():
+        return f"{name}@{commit or 'unknown'}"
+    digest = hashlib.sha256()
+    for path in sorted(path for path in Path(model).iterdir() if path.is_file()):
+        digest.update(f"{path.name}\0".encode())
+        with open(path, "rb") as file:
+            while block := file.read(2**22):
+                digest.update(block)
+    return f"{name}@sha256:{digest.hexdigest()[:16]}"
+
+
+def load(loading: Loading) -> Engine:
+    """The engine that was asked for, its model loaded.
+
+    Raises:
+        CannotJudge: the model cannot be loaded, or the engine is not installed.
+    """
+    name = loading.engine or ("vllm" if _vllm_has_a_gpu() else "transformers")
+    if name == "vllm":
+        from polyrefuse_tasks.judge_engines.vllm_engine import VllmEngine
+
+        return VllmEngine(loading)
+    from polyrefuse_tasks.judge_engines.transformers_engine import TransformersEngine
+
+    return TransformersEngine(loading)
+
+
+def _vllm_has_a_gpu() -> bool:
+    from importlib.util import find_spec
+
+    if find_spec("vllm") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()

@@ -1,0 +1,57 @@
+"""A judge's prompt as token ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from polyrefuse_tasks.judge_engines.engine import CannotJudge
+from polyrefuse_tasks.judge_models.formats import Chat, Rendered, Text
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, prompt: Rendered) -> list[int]:
+    """What the model is given: a chat as its template renders it, or a text as it is.
+
+    Raises:
+        CannotJudge: the tokenizer has no chat template, or one that loses what is to be judged.
+    """
+    if isinstance(prompt, Text):
+        return _encoded(tokenizer, prompt.text, prompt.special_tokens)
+    # The template has written the token of the beginning, where there is one.
+    return _encoded(tokenizer, rendered(tokenizer, prompt), special_tokens=False)
+
+
+def rendered(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
+    """A chat as text.
+
+    Templates that know pictures, as that of Llama Guard 3 1B, drop contents that are no list of
+    parts, and say nothing: contents are given as parts where they do not come through as texts.
+
+    Raises:
+        CannotJudge: as `token_ids`.
+    """
+    for as_parts in (False, True):
+        messages: Any = [
+            message | {"content": [{"type": "text", "text": message["content"]}]}
+            if as_parts
+            else dict(message)
+            for message in chat.messages
+        ]
+        try:
+            text = str(tokenizer.apply_chat_template(messages, tokenize=False, **chat.arguments))
+        except Exception as error:  # Whatever a template raises.
+            failure = " ".join(str(error).split())
+            continue
+        if all(message["content"].strip() in text for message in chat.messages):
+            return text
+        failure = "what is to be judged is not in what it renders"
+    raise CannotJudge(
+        f"the chat template of {tokenizer.name_or_path} cannot render what is to be judged "
+        f"({failure}); name weights of the judge's own kind with --judge-model."
+    )
+
+
+def _encoded(tokenizer: PreTrainedTokenizerBase, text: str, special_tokens: bool) -> list[int]:
+    ids: Any = tokenizer(text, add_special_tokens=special_tokens)
+    return list(ids["input_ids"])

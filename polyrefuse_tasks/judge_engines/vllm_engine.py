@@ -1,0 +1,72 @@
+"""Runs a judge's model with vLLM, where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from polyrefuse_shared.errors import first_line
+from polyrefuse_tasks.judge_engines.engine import CannotJudge, Loading, revision_of_weights
+from polyrefuse_tasks.judge_engines.rendering import token_ids
+from polyrefuse_tasks.judge_models.formats import Rendered
+
+
+class VllmEngine:
+    """See `engine.Engine`.
+
+    Raises:
+        CannotJudge: vLLM is not installed, or cannot load the model.
+    """
+
+    def __init__(self, loading: Loading) -> None:
+        try:
+            import vllm
+        except ImportError:
+            raise CannotJudge(
+                "vLLM is not installed: pip install 'lm-eval-polyrefuse[vllm]', or take "
+                "--engine transformers."
+            ) from None
+        self.loading = loading
+        try:
+            self.llm: Any = vllm.LLM(
+                model=loading.model,
+                revision=loading.revision,
+                dtype=loading.dtype,
+                trust_remote_code=False,
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise CannotJudge(
+                f"vLLM cannot load the judge's model {loading.model} ({first_line(error)}); name a "
+                "folder with --judge-model, or take --engine transformers."
+            ) from error
+        self.sampling: Any = vllm.SamplingParams
+        self.settings: dict[str, Any] = {
+            "engine": f"vllm {vllm.__version__}",
+            "dtype": str(self.llm.llm_engine.model_config.dtype),
+        }
+        self.revision = revision_of_weights(loading.model, loading.revision)
+
+    def complete(self, prompts: Sequence[Rendered], max_new_tokens: int) -> list[str | None]:
+        """As `Engine.complete`: vLLM batches them itself."""
+        tokenizer = self.llm.get_tokenizer()
+        most = self.llm.llm_engine.model_config.max_model_len
+        every = [token_ids(tokenizer, prompt) for prompt in prompts]
+        fitting = [place for place, ids in enumerate(every) if len(ids) + max_new_tokens <= most]
+        completions: list[str | None] = [None] * len(prompts)
+        outcomes = self.llm.generate(
+            [{"prompt_token_ids": every[place]} for place in fitting],
+            self.sampling(temperature=0.0, max_tokens=max_new_tokens),
+            use_tqdm=False,
+        )
+        for place, outcome in zip(fitting, outcomes, strict=True):
+            completions[place] = outcome.outputs[0].text
+        return completions
+
+    def expected_number(self, prompts: Sequence[Rendered], numbers: Sequence[str]) -> list[float]:
+        """
+        Raises:
+            CannotJudge: always: vLLM gives no logits of tokens that are chosen.
+        """
+        raise CannotJudge(
+            "this judge reads logits, which vLLM does not give; take --engine transformers."
+        )

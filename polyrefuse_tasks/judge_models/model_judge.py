@@ -1,0 +1,95 @@
+"""A judge around a format: it renders prompts, has an engine complete them, and reads verdicts."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from polyrefuse_tasks.judge_models.formats import Format
+from polyrefuse_tasks.judges.contract import Measure
+from polyrefuse_tasks.judges.labels import Judgement, Label
+
+if TYPE_CHECKING:
+    from polyrefuse_tasks.judge_engines.engine import Engine, Loading
+
+
+@dataclass(frozen=True)
+class ModelJudge:
+    """A judge of this package that is a model; see `contract.Judge`.
+
+    Attributes:
+        format: its prompt and parser.
+        loading: which weights, where and by what; the card's by default.
+    """
+
+    format: Format
+    loading: Loading | None = None
+
+    @property
+    def name(self) -> str:
+        """As `contract.Judge.name`: other weights than the card's are in it."""
+        name = self.format.card.name
+        if self.loading is None or self.loading.model == self.format.card.model:
+            return name
+        return f"{name}:{self.loading.model.rstrip('/').rpartition('/')[2]}"
+
+    @property
+    def measures(self) -> Measure:
+        """As `contract.Judge.measures`."""
+        return self.format.card.measures
+
+    @property
+    def english_only(self) -> bool:
+        """As `contract.Judge.english_only`."""
+        return self.format.card.english_only
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """ISO 639-1 codes that the card names."""
+        return self.format.card.languages
+
+    @property
+    def revision(self) -> str:
+        """Of the format and of the weights, which are loaded for it."""
+        return f"{self.format.card.revision}, {self.engine.revision}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What else decides the labels."""
+        return self.format.card.settings | self.engine.settings
+
+    @functools.cached_property
+    def engine(self) -> Engine:
+        """What runs the model, loaded when it is asked for."""
+        from polyrefuse_tasks.judge_engines.engine import Loading, load
+
+        return load(self.loading or Loading(self.format.card.model))
+
+    def on(self, loading: Loading) -> ModelJudge:
+        """The same judge with other weights, or on another engine."""
+        return replace(self, loading=loading)
+
+    def judge(
+        self, responses: Sequence[str], languages: Sequence[str], prompts: Sequence[str | None]
+    ) -> list[Judgement]:
+        """As `contract.Judge.judge`; an answer whose prompt is not known is undecided."""
+        judgements = {
+            place: Judgement(Label.UNDECIDED, "no prompt to judge the answer by")
+            for place, prompt in enumerate(prompts)
+            if prompt is None
+        }
+        rendered = {
+            place: self.format.prompt(prompt, response)
+            for place, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
+            if prompt is not None
+        }
+        verdicts = self.engine.complete(list(rendered.values()), self.format.max_new_tokens)
+        for place, verdict in zip(rendered, verdicts, strict=True):
+            judgements[place] = (
+                Judgement(Label.UNDECIDED, "longer than the judge's context")
+                if verdict is None
+                else self.format.parse(verdict)
+            )
+        return [judgements[place] for place in range(len(responses))]

@@ -1,0 +1,316 @@
+"""Saved answers judged again: labels beside the samples, whenever the process is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from polyrefuse_leaderboard.reading.results import read
+
+from polyrefuse_shared.drafts import Busy, locked
+from polyrefuse_tasks.judges import Judgement, Label
+from polyrefuse_tasks.judges.contract import Measure
+from polyrefuse_tasks.rejudging import NothingToJudge, Outcome, rejudge
+from polyrefuse_tasks.saved_results.documents import BadResults
+from tests.conftest import ROOT
+from tests.leaderboard.result_files import task, write_run
+
+ANSWERS = [
+    "no thank you",
+    "yes of course",
+    "no that is nothing I would ever do",
+    "yes there are three birds in the garden",
+    "perhaps",
+]
+
+
+class ByFirstWord:
+    """Refusal by `no`, compliance by `yes`, undecided otherwise; harm by the length."""
+
+    def __init__(
+        self, measures: Measure = "both", revision: str = "one", name: str = "first-word"
+    ) -> None:
+        self.name, self.measures, self.revision = name, measures, revision
+        self.english_only = False
+        self.languages = ("en",)
+        self.asked: list[tuple[str, str | None]] = []
+
+    def judge(
+        self, responses: Sequence[str], languages: Sequence[str], prompts: Sequence[str | None]
+    ) -> list[Judgement]:
+        self.asked += zip(responses, prompts, strict=True)
+        labels = {"no": Label.REFUSAL, "yes": Label.COMPLIANCE}
+        said = []
+        for response in responses:
+            label = labels.get(response.split()[0], Label.UNDECIDED)
+            harmful = None if label is Label.UNDECIDED else len(response) > 20
+            if self.measures == "refusal":
+                said.append(Judgement(label, response.split()[0]))
+            elif self.measures == "harm":
+                said.append(Judgement(label if harmful is None else None, "length", harmful))
+            else:
+                said.append(Judgement(label, response.split()[0], harmful))
+        return said
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    write_run(
+        tmp_path / "results",
+        [
+            task("harmful", "en", "ccccc", answers=ANSWERS),
+            task("harmful", "de", "rrrrr", answers=ANSWERS),
+            task("harmless", "en", "ccccc", answers=ANSWERS),
+        ],
+    )
+    return tmp_path / "results"
+
+
+def labels(folder: Path, judge: str = "first-word") -> dict[str, list[dict[str, Any]]]:
+    """Lines of each file of labels, by the task's name."""
+    return {
+        path.name.split("_", 2)[2].rpartition("_")[0]: [
+            json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()
+        ]
+        for path in sorted(folder.rglob(f"judged_{judge}_*.jsonl"))
+    }
+
+
+def test_every_answer_gets_a_line_beside_the_samples(results: Path) -> None:
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    judge = ByFirstWord()
+    outcomes = list(rejudge([results], judge, batch_size=2))
+    assert [(one.task, one.judged, one.n) for one in outcomes] == [
+        ("polyrefuse_harmful_de", 5, 5),
+        ("polyrefuse_harmful_en", 5, 5),
+        ("polyrefuse_harmless_en", 5, 5),
+    ]
+    assert outcomes[0].counts == {
+        **{"refusal": 2, "compliance": 2, "degenerate": 0, "undecided": 1},
+        **{"harmless": 2, "harmful": 2},
+    }
+    written = labels(results)
+    assert list(written) == [one.task for one in outcomes]
+    for lines in written.values():
+        by_id = {line["id"]: line for line in lines}
+        assert len(by_id) == 5
+        assert [line["label"] for _, line in sorted(by_id.items())] == [
+            *("refusal", "compliance", "refusal", "compliance", "undecided")
+        ]
+        assert [line["harm"] for _, line in sorted(by_id.items())] == [
+            *(False, False, True, True, None)
+        ]
+        assert {line["revision"] for line in lines} == {"one"}
+        assert by_id[lines[0]["id"]]["evidence"] == "perhaps"  # the shortest first
+        assert ["judging" in line for line in lines] == [True, False, False, False, False]
+    # lm-eval's own files stay as they are.
+    assert {path: path.read_bytes() for path in before} == before
+    assert all(prompt for _, prompt in judge.asked)
+
+
+def test_an_answer_is_judged_once(results: Path) -> None:
+    list(rejudge([results], ByFirstWord(), languages=["en"], limit=2))
+    judge = ByFirstWord()
+    outcomes = list(rejudge([results], judge, languages=["en"]))
+    assert [one.judged for one in outcomes] == [3, 3]
+    assert len(judge.asked) == 6
+    assert all(len(lines) == 5 for lines in labels(results).values())
+    assert [one.judged for one in rejudge([results], ByFirstWord())] == [5, 0, 0]
+
+
+def test_labels_of_another_revision_are_replaced_and_compared(results: Path) -> None:
+    list(rejudge([results], ByFirstWord(), datasets=["harmless"]))
+
+    class Stricter(ByFirstWord):
+        def judge(self, *batch: Any) -> list[Judgement]:
+            said = super().judge(*batch)
+            return [Judgement(Label.REFUSAL, "all", one.harmful) for one in said]
+
+    (outcome,) = rejudge([results], Stricter(revision="two"), datasets=["harmless"])
+    assert outcome.judged == 5
+    assert [(one.id, one.before, one.after) for one in outcome.moved] == [
+        ("harmless/test/0001", "compliance harmless", "refusal harmless"),
+        ("harmless/test/0003", "compliance harmful", "refusal harmful"),
+        ("harmless/test/0004", "undecided", "refusal"),
+    ]
+    (lines,) = labels(results).values()
+    assert {line["revision"] for line in lines} == {"two"}
+    assert not list(results.rglob("*.before"))
+
+
+def test_labels_of_the_judge_that_lm_eval_called_are_compared_with(results: Path) -> None:
+    outcomes = {one.task: one for one in rejudge([results], ByFirstWord("refusal", name="native"))}
+    moved = outcomes["polyrefuse_harmful_de"].moved
+    assert [(one.id, one.before, one.after) for one in moved] == [
+        ("harmful/test/0001", "refusal", "compliance"),
+        ("harmful/test/0003", "refusal", "compliance"),
+        ("harmful/test/0004", "refusal", "undecided"),
+    ]
+
+
+def rates(results: Path, judge: str) -> dict[tuple[str, str], dict[str, float]]:
+    (run,) = read([results]).runs
+    return {
+        (cell.dataset, cell.language): dict(cell.rates) for cell in run.cells if cell.judge == judge
+    }
+
+
+def test_the_leaderboard_reads_both_judges(results: Path) -> None:
+    list(rejudge([results], ByFirstWord()))
+    assert rates(results, "native")["harmful", "de"]["refusal_rate"] == 1
+    by_judge = rates(results, "first-word")
+    assert by_judge["harmful", "de"].pop("off_language_rate") > 0
+    assert by_judge["harmful", "de"] == {
+        **{"asr": 0.4, "asr_harmful": 0.4, "refusal_rate": 0.4},
+        **{"degenerate_rate": 0, "undecided_rate": 0.2},
+    }
+    assert by_judge["harmless", "en"]["false_refusal_rate"] == 0.4
+    (run,) = read([results]).runs
+    told = {
+        (cell.judge, cell.language): [one for one in cell.warnings if "card" in one]
+        for cell in run.cells
+    }
+    assert told["first-word", "de"] == [
+        "The card of judge first-word does not name de: its labels there are not validated."
+    ]
+    assert told["first-word", "en"] == told["native", "de"] == []
+
+
+def test_a_judge_of_harm_alone_gives_no_rate_of_refusals(results: Path) -> None:
+    list(rejudge([results], ByFirstWord("harm")))
+    assert "asr" not in rates(results, "first-word")["harmful", "en"]
+    assert rates(results, "first-word")["harmful", "en"]["asr_harmful"] == 0.4
+
+
+def test_labels_of_the_same_judge_take_the_place_of_older_ones(results: Path) -> None:
+    list(rejudge([results], ByFirstWord("refusal", name="native")))
+    assert rates(results, "native")["harmful", "de"]["refusal_rate"] == 0.4
+
+
+def test_sampled_answers(tmp_path: Path) -> None:
+    words = ["rcc", "ccc"]
+    write_run(tmp_path, [task("advbench", "en", words, sampled=True)])
+    (outcome,) = rejudge([tmp_path], ByFirstWord())
+    assert outcome.n == 6
+    (lines,) = labels(tmp_path).values()
+    assert sorted((line["id"][-1], line["answer"]) for line in lines) == [
+        ("0", 0), ("0", 1), ("0", 2), ("1", 0), ("1", 1), ("1", 2),
+    ]  # fmt: skip
+    assert set(rates(tmp_path, "first-word")["advbench", "en"]) >= {"asr_any", "asr_harmful"}
+
+
+def test_only_the_first_prompts(results: Path) -> None:
+    list(rejudge([results], ByFirstWord(), datasets=["harmless"], limit=3))
+    (run,) = read([results]).runs
+    (cell,) = (cell for cell in run.cells if cell.judge == "first-word")
+    assert cell.n == 3
+    assert "Only the answers to the first 3 of 5 prompts were judged (--limit)." in cell.warnings
+
+
+def test_labels_of_an_interrupted_run_are_a_sentence(results: Path) -> None:
+    """They are those of the shortest answers, so that their rates would be of other prompts."""
+    list(rejudge([results], ByFirstWord(), datasets=["harmless"]))
+    (path,) = results.rglob("judged_*")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"".join(lines[2:]))
+    reading = read([results])
+    assert any("judging was interrupted" in problem for problem in reading.problems)
+    assert not [c for run in reading.runs for c in run.cells if c.judge == "first-word"]
+
+
+def test_a_line_that_was_cut_off_is_written_again(results: Path) -> None:
+    list(rejudge([results], ByFirstWord(), datasets=["harmless"]))
+    (path,) = results.rglob("judged_*")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-7])
+    (outcome,) = rejudge([results], ByFirstWord(), datasets=["harmless"])
+    assert outcome.judged == 1
+    (lines,) = labels(results).values()
+    assert len({line["id"] for line in lines}) == len(lines) == 5
+
+
+def test_a_second_run_on_the_same_folder_says_so(results: Path) -> None:
+    (folder,) = {path.parent for path in results.rglob("results_*.json")}
+    with locked(folder, patience=0), pytest.raises(Busy, match="Another process is writing"):
+        list(rejudge([results], ByFirstWord()))
+
+
+def test_nothing_to_judge(tmp_path: Path, results: Path) -> None:
+    for path in results.rglob("samples_*"):
+        path.unlink()
+    with pytest.raises(NothingToJudge, match="--log_samples"):
+        list(rejudge([results], ByFirstWord()))
+    with pytest.raises(NothingToJudge, match="does not exist"):
+        list(rejudge([tmp_path / "nowhere"], ByFirstWord()))
+
+
+def test_samples_that_were_cut_off(results: Path) -> None:
+    path = next(results.rglob("samples_polyrefuse_harmful_en*"))
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(BadResults, match="line 5 is not JSON, or was cut off"):
+        list(rejudge([results], ByFirstWord()))
+
+
+# --- killed
+
+
+KILLED = f"""
+import sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from polyrefuse_tasks.judges import Judgement, Label
+from polyrefuse_tasks.rejudging import rejudge
+
+class Slow:
+    name, measures, english_only, revision = "slow", "refusal", False, "one"
+
+    def judge(self, responses, languages, prompts):
+        print("batch", flush=True)
+        time.sleep(0.003)
+        return [Judgement(Label.COMPLIANCE, None)] * len(responses)
+
+for outcome in rejudge([Path(sys.argv[1])], Slow(), batch_size=4):
+    pass
+print("done", flush=True)
+"""
+
+
+def test_killed_at_any_moment_nothing_is_lost_and_nothing_judged_twice(tmp_path: Path) -> None:
+    n, dice = 600, random.Random(0)
+    answers = [f"An answer, number {place}." for place in range(n)]
+    write_run(tmp_path, [task("harmful", "en", "c" * n, answers=answers)])
+    before = 0
+    for _ in range(20):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "batch\n"
+        time.sleep(dice.uniform(0, 0.03))
+        process.send_signal(signal.SIGKILL)
+        begun = 1 + process.stdout.read().count("batch")
+        process.wait()
+        (path,) = tmp_path.rglob("judged_*") if before or begun > 1 else (None,)
+        if path is None:
+            continue
+        kept = path.read_bytes().count(b"\n")
+        # Of the batches that were begun only the last may be missing.
+        assert kept >= before + 4 * (begun - 1) - 4 * (before % 4 > 0)
+        before = kept
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=True)
+    (path,) = tmp_path.rglob("judged_*")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(lines) == n
+    assert len({line["id"] for line in lines}) == n
+    assert os.listdir(path.parent).count(path.name) == 1
+    assert 0 < before < n
+    assert isinstance(next(iter(rejudge([tmp_path], ByFirstWord()))), Outcome)
