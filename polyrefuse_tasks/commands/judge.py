@@ -6,18 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
 from polyrefuse_shared.options import Json, count_option, print_json
-from polyrefuse_tasks.judges import check_judge, judge_named
+from polyrefuse_tasks.judges import check_judge
 from polyrefuse_tasks.judges.agreement import Agreement, Comparison, compare, read_rows
 from polyrefuse_tasks.rejudging import BATCH, Outcome, Progress, rejudge
 
 app = typer.Typer(
     no_args_is_help=True, help="Judge saved answers, and check a judge against labels."
 )
+
+
+EngineName = Literal["transformers", "vllm"]
 
 
 @app.command()
@@ -44,6 +47,41 @@ def run(
     batch_size: Annotated[
         int, count_option("--batch-size", help="Answers that are judged at a time.")
     ] = BATCH,
+    judge_model: Annotated[
+        str | None,
+        typer.Option(
+            "--judge-model", help="Other weights of the judge's kind: a folder, or a name."
+        ),
+    ] = None,
+    judge_revision: Annotated[
+        str | None, typer.Option("--judge-revision", help="Of the judge's weights on the hub.")
+    ] = None,
+    engine: Annotated[
+        EngineName | None,
+        typer.Option("--engine", help="What runs a judge's model; vLLM where it is installed."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="Where transformers puts the judge's model.")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="Of the judge's weights, as from_pretrained takes it.")
+    ] = "auto",
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            "--base-url",
+            help="Of the endpoint for --judge openai:MODEL; the key is in OPENAI_API_KEY.",
+        ),
+    ] = None,
+    concurrency: Annotated[
+        int, count_option("--concurrency", help="Requests to the endpoint at a time.")
+    ] = 8,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.001, help="Seconds for an answer of the endpoint.")
+    ] = 120.0,
+    max_requests: Annotated[
+        int | None, count_option("--max-requests", help="Requests to the endpoint in all.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Label the answers that lm-eval saved, without generating again.
@@ -51,7 +89,21 @@ def run(
     The labels stand beside the samples, and the leaderboard and the gate read both. A run that was
     stopped goes on.
     """
-    chosen = judge_named(judge)
+    from polyrefuse_tasks.judge_models.choosing import choose
+
+    chosen = choose(
+        judge,
+        model=judge_model,
+        revision=judge_revision,
+        engine=engine,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        base_url=base_url,
+        concurrency=concurrency,
+        timeout=timeout,
+        max_requests=max_requests,
+    )
     outcomes = []
     with progress_bar() as progress:
         for outcome in rejudge(

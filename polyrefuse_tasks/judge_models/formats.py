@@ -90,6 +90,24 @@ class Format(Protocol):
         """
 
 
+class ScoredFormat(Protocol):
+    """A judge that grades: its verdict is a mean of numbers by their probabilities."""
+
+    @property
+    def card(self) -> Card:
+        """What is known of the model."""
+
+    @property
+    def numbers(self) -> Sequence[str]:
+        """The grades, each of them one token."""
+
+    def prompt(self, prompt: str, response: str) -> Rendered:
+        """As of `Format`."""
+
+    def judged(self, number: float) -> Judgement:
+        """What a mean of the grades says."""
+
+
 def unparsed(verdict: str) -> Judgement:
     """The judgement on an answer whose verdict cannot be read."""
     return Judgement(Label.UNDECIDED, f"unparsed verdict: {' '.join(verdict.split())[:200]}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from polyrefuse_tasks.judge_models.formats import Format
+from polyrefuse_tasks.judge_models.formats import Format, Rendered, ScoredFormat
 from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.judges.labels import Judgement, Label
 
@@ -15,16 +16,22 @@ if TYPE_CHECKING:
     from polyrefuse_tasks.judge_engines.engine import Engine, Loading
 
 
+AnyFormat = TypeVar("AnyFormat", Format, ScoredFormat)
+
+TOO_LONG = Judgement(Label.UNDECIDED, "longer than the judge's context")
+NO_PROMPT = Judgement(Label.UNDECIDED, "no prompt to judge the answer by")
+
+
 @dataclass(frozen=True)
-class ModelJudge:
-    """A judge of this package that is a model; see `contract.Judge`.
+class _OnEngine(Generic[AnyFormat]):
+    """What judges that are models share; see `contract.Judge`.
 
     Attributes:
         format: its prompt and parser.
         loading: which weights, where and by what; the card's by default.
     """
 
-    format: Format
+    format: AnyFormat
     loading: Loading | None = None
 
     @property
@@ -67,7 +74,7 @@ class ModelJudge:
 
         return load(self.loading or Loading(self.format.card.model))
 
-    def on(self, loading: Loading) -> ModelJudge:
+    def on(self, loading: Loading) -> _OnEngine[AnyFormat]:
         """The same judge with other weights, or on another engine."""
         return replace(self, loading=loading)
 
@@ -75,21 +82,29 @@ class ModelJudge:
         self, responses: Sequence[str], languages: Sequence[str], prompts: Sequence[str | None]
     ) -> list[Judgement]:
         """As `contract.Judge.judge`; an answer whose prompt is not known is undecided."""
-        judgements = {
-            place: Judgement(Label.UNDECIDED, "no prompt to judge the answer by")
-            for place, prompt in enumerate(prompts)
-            if prompt is None
-        }
         rendered = {
             place: self.format.prompt(prompt, response)
             for place, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
             if prompt is not None
         }
-        verdicts = self.engine.complete(list(rendered.values()), self.format.max_new_tokens)
-        for place, verdict in zip(rendered, verdicts, strict=True):
-            judgements[place] = (
-                Judgement(Label.UNDECIDED, "longer than the judge's context")
-                if verdict is None
-                else self.format.parse(verdict)
-            )
-        return [judgements[place] for place in range(len(responses))]
+        judged = dict(zip(rendered, self._judged(list(rendered.values())), strict=True))
+        return [judged.get(place, NO_PROMPT) for place in range(len(responses))]
+
+    def _judged(self, rendered: Sequence[Rendered]) -> list[Judgement]:
+        raise NotImplementedError
+
+
+class ModelJudge(_OnEngine[Format]):
+    """A judge that writes its verdict."""
+
+    def _judged(self, rendered: Sequence[Rendered]) -> list[Judgement]:
+        verdicts = self.engine.complete(rendered, self.format.max_new_tokens)
+        return [TOO_LONG if one is None else self.format.parse(one) for one in verdicts]
+
+
+class ScoreJudge(_OnEngine[ScoredFormat]):
+    """A judge that grades."""
+
+    def _judged(self, rendered: Sequence[Rendered]) -> list[Judgement]:
+        means = self.engine.expected_number(rendered, self.format.numbers)
+        return [TOO_LONG if math.isnan(one) else self.format.judged(one) for one in means]

@@ -11,6 +11,7 @@ Nothing of it is imported before the judge is asked for.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import hashlib
 from importlib.metadata import EntryPoint, entry_points
@@ -34,6 +35,13 @@ MODELS = {
     "polyguard-smol": "polyrefuse_tasks.judge_models.polyguard:SMOL",
     "qwen3guard": "polyrefuse_tasks.judge_models.qwen3guard:JUDGE",
     "wildguard": "polyrefuse_tasks.judge_models.wildguard:JUDGE",
+    "llamaguard2": "polyrefuse_tasks.judge_models.llamaguard:TWO",
+    "llamaguard3": "polyrefuse_tasks.judge_models.llamaguard:THREE",
+    "llamaguard4": "polyrefuse_tasks.judge_models.llamaguard:FOUR",
+    "gpt-oss-safeguard": "polyrefuse_tasks.judge_models.gpt_oss_safeguard:JUDGE",
+    "shieldstral": "polyrefuse_tasks.judge_models.shieldstral:JUDGE",
+    "harmbench": "polyrefuse_tasks.judge_models.harmbench:JUDGE",
+    "strongreject": "polyrefuse_tasks.judge_models.strongreject:JUDGE",
 }
 """Those that are models."""
 
@@ -173,7 +181,9 @@ def _entries() -> list[EntryPoint]:
 def _entry(name: str) -> EntryPoint:
     entries = [entry for entry in _entries() if entry.name == name]
     if not entries:
-        raise UnknownJudge(f"no judge {name!r}: use one of {', '.join(names())}")
+        near = difflib.get_close_matches(name, names(), n=1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        raise UnknownJudge(f"no judge {name!r}{meant}: use one of {', '.join(names())}")
     if len(entries) > 1:
         packages = " and ".join(_package(entry) for entry in entries)
         raise BadJudge(

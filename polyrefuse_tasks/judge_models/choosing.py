@@ -1,0 +1,75 @@
+"""The judge that a command line asks for, on the weights or the endpoint that it names."""
+
+from __future__ import annotations
+
+from polyrefuse_shared.errors import UserError
+from polyrefuse_tasks.judge_engines.endpoint import Asking, Endpoint
+from polyrefuse_tasks.judge_engines.engine import Loading
+from polyrefuse_tasks.judge_models.endpoint_judge import PREFIX, EndpointJudge
+from polyrefuse_tasks.judge_models.model_judge import ModelJudge, ScoreJudge
+from polyrefuse_tasks.judges import Judge, judge_named
+
+
+class NotForThisJudge(UserError):
+    """An option that the judge has no use for."""
+
+
+def choose(
+    name: str,
+    *,
+    model: str | None = None,
+    revision: str | None = None,
+    engine: str | None = None,
+    device: str | None = None,
+    dtype: str = "auto",
+    batch_size: int,
+    base_url: str | None = None,
+    concurrency: int,
+    timeout: float,
+    max_requests: int | None = None,
+) -> Judge:
+    """A judge by its name.
+
+    Args:
+        name: of `judges.names`, or `openai:MODEL`.
+        model, revision, engine, device, dtype, batch_size: as of `Loading`, for judges that are
+            models.
+        base_url, concurrency, timeout, max_requests: as of `Asking`, for `openai:MODEL`.
+
+    Raises:
+        UnknownJudge, BadJudge: as `judge_named`.
+        NotForThisJudge: an option was given that the judge has no use for, or a base URL is
+            missing.
+        CannotJudge: the base URL is no address.
+    """
+    if name.startswith(PREFIX):
+        if model or revision or engine or device:
+            raise NotForThisJudge(
+                f"--judge {name} runs elsewhere: leave out --judge-model, --judge-revision, "
+                "--engine and --device."
+            )
+        if base_url is None or name == PREFIX:
+            raise NotForThisJudge(
+                f"--judge {name} asks a model behind an endpoint: name both, as --judge "
+                "openai:MODEL --base-url http://localhost:8000/v1."
+            )
+        asking = Asking(
+            name.removeprefix(PREFIX),
+            base_url,
+            concurrency=concurrency,
+            timeout=timeout,
+            max_requests=max_requests,
+        )
+        return EndpointJudge(Endpoint(asking))
+    if base_url is not None:
+        raise NotForThisJudge(f"--base-url goes with --judge openai:MODEL, not with {name}.")
+    judge = judge_named(name)
+    if isinstance(judge, ModelJudge | ScoreJudge):
+        weights = judge.format.card.model if model is None else model
+        return judge.on(Loading(weights, revision, engine, device, dtype, batch_size))
+    if model or revision or engine or device:
+        raise NotForThisJudge(
+            f"judge {name} has no model: leave out --judge-model, --judge-revision, --engine and "
+            "--device."
+        )
+    return judge

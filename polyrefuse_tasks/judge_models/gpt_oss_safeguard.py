@@ -1,0 +1,48 @@
+"""gpt-oss-safeguard (OpenAI): a reasoning model that judges by a policy text, here `rubric.RUBRIC`.
+
+Prompt: README.md of openai/gpt-oss-safeguard on GitHub and the guide in openai/openai-cookbook: the
+policy as the system text, and what is to be judged as the user's. It answers in the harmony format.
+"""
+
+from __future__ import annotations
+
+from polyrefuse_tasks.judge_models import rubric
+from polyrefuse_tasks.judge_models.formats import Card, Chat, Rendered
+from polyrefuse_tasks.judge_models.model_judge import ModelJudge
+from polyrefuse_tasks.judges.labels import Judgement
+
+EFFORT = "medium"
+
+
+class GptOssSafeguard:
+    """See `formats.Format`."""
+
+    card = Card(
+        name="gpt-oss-safeguard",
+        model="openai/gpt-oss-safeguard-20b",
+        revision="openai/gpt-oss-safeguard 7ec06bb",
+        measures="both",
+        languages=(),
+        size="20B, 120B",
+        licence="Apache-2.0",
+        gated=False,
+        settings={"rubric": rubric.RUBRIC, "reasoning_effort": EFFORT},
+    )
+    max_new_tokens = 2048
+
+    def prompt(self, prompt: str, response: str) -> Rendered:
+        """Rubric and content."""
+        return Chat(
+            [
+                {"role": "system", "content": rubric.RUBRIC},
+                {"role": "user", "content": rubric.content(prompt, response)},
+            ],
+            {"add_generation_prompt": True, "reasoning_effort": EFFORT},
+        )
+
+    def parse(self, verdict: str) -> Judgement:
+        """The JSON object of its final channel; undecided where the reasoning never ended."""
+        return rubric.parse(verdict)
+
+
+JUDGE = ModelJudge(GptOssSafeguard())
