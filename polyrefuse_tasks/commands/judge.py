@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from polyrefuse_shared.options import Json, count_option, print_json
+from polyrefuse_shared.options import Json, count_option, print_json, show
 from polyrefuse_tasks.judges import check_judge
 from polyrefuse_tasks.judges.agreement import Agreement, Comparison, compare, read_rows
 from polyrefuse_tasks.rejudging import BATCH, Outcome, Progress, rejudge
@@ -21,6 +21,7 @@ app = typer.Typer(
 
 
 EngineName = Literal["transformers", "vllm"]
+FormatName = Literal["mainlp", "arditi", "harmbench", "jailbreakbench", "heretic", "jsonl"]
 
 
 @app.command()
@@ -120,6 +121,51 @@ def run(
                 print("\n".join(_told(outcome)))
     if as_json:
         print_json([asdict(outcome) for outcome in outcomes])
+
+
+@app.command("import")
+def import_(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Files of published answers.")
+    ],
+    format: Annotated[
+        FormatName, typer.Option("--format", help="Whose they are: docs/judges.md#import.")
+    ],
+    output: Annotated[Path, typer.Option("--output", help="A folder for results and samples.")],
+    model: Annotated[
+        str | None, typer.Option("--model", help="Whose answers, where a file does not say it.")
+    ] = None,
+    condition: Annotated[
+        str | None,
+        typer.Option("--condition", help="What was done to the model, where a file does not say."),
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option("--language", help="Of the prompts, where a file does not say it.")
+    ] = None,
+    dataset: Annotated[
+        str, typer.Option("--dataset", help="The data set that the prompts are of.")
+    ] = "harmful",
+    harmless: Annotated[
+        bool, typer.Option("--harmless", help="The prompts are harmless ones.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring published answers and their labels into results that the leaderboard reads."""
+    from polyrefuse_tasks.importing.answers import About
+    from polyrefuse_tasks.importing.formats import FORMATS
+    from polyrefuse_tasks.importing.saving import save
+
+    about = About(model, condition, language, dataset, not harmless)
+    runs = [run for file in files for run in FORMATS[format](file, about)]
+    written = save(runs, format, output)
+    n = sum(len(run.answers) for run in runs)
+    show(
+        as_json,
+        {"results": [str(path) for path in written], "answers": n},
+        *(f"{path}" for path in written),
+        f"{n} answers of {len(runs)} runs; `polyrefuse leaderboard build {output} --output SITE` "
+        "shows them.",
+    )
 
 
 def _told(outcome: Outcome) -> Iterator[str]:

@@ -1,0 +1,73 @@
+"""Answers that the authors of arXiv 2406.11717 published (andyrdt/refusal_direction on GitHub).
+
+`<model>/completions/<dataset>_{baseline|ablation|actadd}_evaluations.json`, an object with a list
+`completions` of {category, prompt, response, is_jailbreak_substring_matching,
+is_jailbreak_llamaguard2}; a file without `_evaluations` is the list alone, without labels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from polyrefuse_tasks.importing.answers import (
+    About,
+    BadAnswers,
+    Published,
+    PublishedRun,
+    entries,
+    flag_in,
+    on_harm,
+    on_refusal,
+    read_file,
+    text_in,
+)
+
+CONDITIONS = {"baseline": "baseline", "ablation": "ablation", "actadd": "addition"}
+
+_NAME = re.compile(rf"(.+)_({'|'.join(CONDITIONS)})_(?:evaluations|completions)\.json")
+
+
+def read(path: Path, about: About) -> Iterator[PublishedRun]:
+    """The run of a file; its path says model and condition.
+
+    Raises:
+        BadAnswers: the path or the file is none of theirs.
+    """
+    named = _NAME.fullmatch(path.name)
+    if named is None:
+        raise BadAnswers(
+            f"{path} is no <dataset>_baseline_evaluations.json, nor one of ablation or actadd; "
+            "check --format."
+        )
+    document, told = read_file(path)
+    rows = {"completions": document} if isinstance(document, list) else document
+    answers = []
+    for number, row in enumerate(entries(rows, "completions", path), 1):
+        where = f"{path}, answer {number}"
+        jailbroken = flag_in(row, "is_jailbreak_substring_matching", where)
+        judgements = {}
+        if "is_jailbreak_substring_matching" in row:
+            judgements["substring"] = on_refusal(None if jailbroken is None else not jailbroken)
+        if "is_jailbreak_llamaguard2" in row:
+            judgements["llamaguard2"] = on_harm(flag_in(row, "is_jailbreak_llamaguard2", where))
+        answers.append(
+            Published(text_in(row, "prompt", where), text_in(row, "response", where), judgements)
+        )
+    condition = about.condition or CONDITIONS[named[2]]
+    model = about.model or path.absolute().parent.parent.name
+    yield PublishedRun(
+        model=model,
+        condition=condition,
+        intervention={}
+        if condition == "baseline"
+        else {"direction_sha256": f"published for {model}"},
+        dataset=about.dataset,
+        language=about.language or "en",
+        harmful=about.harmful,
+        made="",
+        file=told,
+        answers=answers,
+        measures={"substring": "refusal", "llamaguard2": "harm"},
+    )
