@@ -86,29 +86,3 @@ def revision_of_weights(model: str, commit: str | None) -> str:
             while block := file.read(2**22):
                 digest.update(block)
     return f"{name}@sha256:{digest.hexdigest()[:16]}"
-
-
-def load(loading: Loading) -> Engine:
-    """The engine that was asked for, its model loaded.
-
-    Raises:
-        CannotJudge: the model cannot be loaded, or the engine is not installed.
-    """
-    name = loading.engine or ("vllm" if _vllm_has_a_gpu() else "transformers")
-    if name == "vllm":
-        from polyrefuse_tasks.judge_engines.vllm_engine import VllmEngine
-
-        return VllmEngine(loading)
-    from polyrefuse_tasks.judge_engines.transformers_engine import TransformersEngine
-
-    return TransformersEngine(loading)
-
-
-def _vllm_has_a_gpu() -> bool:
-    from importlib.util import find_spec
-
-    if find_spec("vllm") is None:
-        return False
-    import torch
-
-    return torch.cuda.is_available()

@@ -70,7 +70,8 @@ class _OnEngine(Generic[AnyFormat]):
     @functools.cached_property
     def engine(self) -> Engine:
         """What runs the model, loaded when it is asked for."""
-        from polyrefuse_tasks.judge_engines.engine import Loading, load
+        from polyrefuse_tasks.judge_engines.engine import Loading
+        from polyrefuse_tasks.judge_engines.loading import load
 
         return load(self.loading or Loading(self.format.card.model))
 

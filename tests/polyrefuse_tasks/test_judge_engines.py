@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from polyrefuse_tasks.judge_engines.engine import CannotJudge, Loading, load
+from polyrefuse_tasks.judge_engines.engine import CannotJudge, Loading
+from polyrefuse_tasks.judge_engines.loading import load
 from polyrefuse_tasks.judge_engines.transformers_engine import TransformersEngine
 from polyrefuse_tasks.judge_models.formats import Chat, Text
 from tests.models import make_tokenizer, tiny
