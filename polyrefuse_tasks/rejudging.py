@@ -37,6 +37,9 @@ BEFORE = ".before"
 """Ends the name of the labels of another revision, until those that replace them are complete."""
 
 
+LABELS = frozenset(label.value for label in Label)
+
+
 class NothingToJudge(UserError):
     """No saved answers of a task of this package."""
 
@@ -54,6 +57,7 @@ class Answer:
         response: as generated.
         response_english: the same in English, where the samples have it.
         label: by the task's own judge; None where nobody judged it, or by harm alone.
+        harmful: by the same; None where it did not say.
     """
 
     id: str
@@ -64,6 +68,7 @@ class Answer:
     response: str
     response_english: str | None
     label: str | None
+    harmful: bool | None
 
     @property
     def key(self) -> tuple[str, int]:
@@ -254,7 +259,7 @@ def read_answers(task: SavedTask) -> Iterator[Answer]:
             place = one.get("answer") if isinstance(one, dict) else None
             if type(place) is not int or not 0 <= place < len(responses):
                 raise BadResults(f"{where}: no answer {place!r} among {len(responses)}; {AGAIN}")
-            label = one.get("label")
+            label, harmful = one.get("label"), one.get("response_harmful")
             yield Answer(
                 id=text(doc.get("id"), "id", where),
                 place=place,
@@ -263,7 +268,8 @@ def read_answers(task: SavedTask) -> Iterator[Answer]:
                 prompt_english=_text_or_none(doc.get("prompt_en")),
                 response=responses[place],
                 response_english=_text_or_none(doc.get("response_translated")),
-                label=label if isinstance(label, str) else None,
+                label=label if label in LABELS else None,
+                harmful=harmful if isinstance(harmful, bool) else None,
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +13,7 @@ import typer
 from polyrefuse_shared.options import Json, count_option, print_json, show
 from polyrefuse_tasks.judges import check_judge
 from polyrefuse_tasks.judges.agreement import Agreement, Comparison, compare, read_rows
+from polyrefuse_tasks.judges_compared import Compared, compare_judges
 from polyrefuse_tasks.rejudging import BATCH, Outcome, Progress, rejudge
 
 app = typer.Typer(
@@ -208,8 +209,9 @@ def agreement(
     labels: Annotated[
         Path,
         typer.Argument(
-            metavar="LABELS.jsonl",
-            help="Rows of language, response, and refusal, label or harmful: docs/judges.md.",
+            metavar="LABELS.jsonl|RESULTS",
+            help="Rows of language, response, and refusal, label or harmful (docs/judges.md), or "
+            "a folder of results with the labels of several judges.",
         ),
     ],
     judge: Annotated[
@@ -217,12 +219,34 @@ def agreement(
     ] = "native",
     as_json: Json = False,
 ) -> None:
-    """Judge labelled responses, and show per language how often judge and label agree."""
+    """Judge labelled responses, and show per language how often judge and label agree.
+
+    For a folder of results: how often the judges of its answers agree with one another.
+    """
+    if labels.is_dir():
+        compared = compare_judges([labels])
+        show(as_json, [asdict(one) for one in compared], *compared_table(compared))
+        return
     comparison = compare(read_rows(labels), check_judge(judge))
     if as_json:
         print_json(asdict(comparison))
     else:
         print("\n".join(table(comparison)))
+
+
+def compared_table(compared: list[Compared]) -> Iterator[str]:
+    """Agreement of every two judges in lines for people, and the answers they differ on."""
+    for one in compared:
+        yield f"{one.first} and {one.second}, on {one.on}: {one.undecided} undecided by one of them"
+        rows = [("", "n", "agreement", "kappa, 95% interval")]
+        for name, kappa in (*one.languages.items(), ("pooled", one.pooled)):
+            interval = f"{_shown(kappa.kappa)} [{_shown(kappa.low)}, {_shown(kappa.high)}]"
+            rows.append((name, str(kappa.n), _shown(kappa.agreement), interval))
+        yield from aligned(rows)
+        for differs in one.disagreements:
+            place = f", answer {differs.answer}" if differs.answer else ""
+            yield f"  {differs.task} {differs.id}{place}: {differs.first}, {differs.second}"
+        yield ""
 
 
 def table(comparison: Comparison) -> Iterator[str]:
@@ -233,6 +257,11 @@ def table(comparison: Comparison) -> Iterator[str]:
         *(_cells(language, agreement) for language, agreement in comparison.languages.items()),
         _cells("pooled", comparison.pooled),
     ]
+    yield from aligned(rows)
+
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Rows as lines: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *others in rows:
         cells = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))

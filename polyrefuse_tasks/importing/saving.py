@@ -18,8 +18,6 @@ from polyrefuse_tasks.language_identification import response_language
 from polyrefuse_tasks.metrics import TASK_VERSION
 from polyrefuse_tasks.saved_results.judged import Judged, Judging, encode, judged_file
 
-_MADE = re.compile(r"(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)")
-
 
 def save(runs: Iterable[PublishedRun], format: str, output: Path) -> list[Path]:
     """Write a results file for each model, condition and time, with its samples and labels.
@@ -136,7 +134,7 @@ def _labels(run: PublishedRun, task: str, judge: str, format: str) -> bytes:
         settings={},
         versions=versions(),
     )
-    lines = []
+    lines: list[bytes] = []
     for place, answer in enumerate(run.answers):
         if judge in answer.judgements:
             judged = Judged(
@@ -150,9 +148,9 @@ def _labels(run: PublishedRun, task: str, judge: str, format: str) -> bytes:
 
 
 def _when(made: str, otherwise: datetime) -> datetime:
-    named = _MADE.fullmatch(made)
     try:
-        # With a microsecond, so that the date has the form of lm-eval's.
-        return datetime(*map(int, named.groups()), microsecond=1) if named else otherwise
+        told = datetime.strptime(made, "%Y%m%d-%H%M%S")
     except ValueError:
         return otherwise
+    # The dates of lm-eval have microseconds, and where they are 0 Python leaves them out.
+    return told.replace(microsecond=1)
