@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,8 +12,10 @@ from polyrefuse_shared.drafts import locked
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.versions import versions
 from polyrefuse_shared.writing import cannot_write
+from polyrefuse_tasks.english_answers import EnglishAnswers
 from polyrefuse_tasks.harness import longest
 from polyrefuse_tasks.judges import Judge, Judgement, Label, judge_responses
+from polyrefuse_tasks.judges.reasoning import strip_reasoning
 from polyrefuse_tasks.judges.registry import revision_of
 from polyrefuse_tasks.language_identification import response_language
 from polyrefuse_tasks.saved_results.documents import AGAIN, BadResults, text
@@ -120,6 +122,7 @@ def rejudge(
     languages: Collection[str] = (),
     limit: int | None = None,
     batch_size: int = BATCH,
+    english: EnglishAnswers | None = None,
     progress: Progress = lambda task, done, total: None,
 ) -> Iterator[Outcome]:
     """Label saved answers by a judge, and write the labels beside them.
@@ -134,6 +137,8 @@ def rejudge(
         languages: ISO 639-1 codes; all where empty.
         limit: only the first prompts of each task.
         batch_size: answers that are judged at a time.
+        english: translates answers for a judge that reads English alone, where the samples do not
+            have them in English; such answers are undecided without it.
 
     Yields:
         Each task when its answers have their labels.
@@ -154,7 +159,7 @@ def rejudge(
         try:
             with locked(file.path.parent, patience=0):
                 for task in tasks:
-                    yield _rejudge(task, judge, limit, batch_size, progress)
+                    yield _rejudge(task, judge, limit, batch_size, english, progress)
         except OSError as error:
             raise cannot_write(file.path.parent, error) from None
     if not found:
@@ -167,13 +172,20 @@ def rejudge(
 
 
 def _rejudge(
-    task: SavedTask, judge: Judge, limit: int | None, batch_size: int, progress: Progress
+    task: SavedTask,
+    judge: Judge,
+    limit: int | None,
+    batch_size: int,
+    english: EnglishAnswers | None,
+    progress: Progress,
 ) -> Outcome:
     answers = list(read_answers(task))
     if limit is not None:
         first = set(list(dict.fromkeys(answer.id for answer in answers))[:limit])
         answers = [answer for answer in answers if answer.id in first]
-    judging = judging_of(judge, task.name)
+    if not judge.english_only:
+        english = None
+    judging = judging_of(judge, task.name, english)
     path = task.samples.with_name(judged_file(judge.name, task.name, task.date))
     shown = str(Path(task.shown).with_name(path.name))
     older, given = _set_aside(path, shown, judging)
@@ -184,7 +196,7 @@ def _rejudge(
     progress(task.name, done, len(answers))
     for begin in range(0, len(waiting), batch_size):
         batch = waiting[begin : begin + batch_size]
-        judged = judge_answers(batch, judge)
+        judged = judge_answers(batch if english is None else in_english(batch, english), judge)
         _append(path, judged, judging, says_with=begin == 0)
         given |= {(one.id, one.answer): one for one in judged}
         done += len(batch)
@@ -207,17 +219,33 @@ def _rejudge(
     )
 
 
-def judging_of(judge: Judge, task: str) -> Judging:
+def judging_of(judge: Judge, task: str, english: EnglishAnswers | None = None) -> Judging:
     """What a judge's labels of a task's answers are made with."""
+    translation = {} if english is None else {"translation": english.revision}
     return Judging(
         judge=judge.name,
         task=task,
         measures=judge.measures,
         revision=revision_of(judge),
         languages=getattr(judge, "languages", None),
-        settings=getattr(judge, "settings", {}),
+        settings=getattr(judge, "settings", {}) | translation,
         versions=versions(),
     )
+
+
+def in_english(answers: Sequence[Answer], english: EnglishAnswers) -> list[Answer]:
+    """Answers with their English, reasoning removed as it is from what a judge reads."""
+    translated = list(answers)
+    for language in sorted({answer.language for answer in answers} - {"en"}):
+        places = [
+            place
+            for place, answer in enumerate(answers)
+            if answer.language == language and answer.response_english is None
+        ]
+        texts = [strip_reasoning(answers[place].response) or "" for place in places]
+        for place, answer_english in zip(places, english.translate(texts, language), strict=True):
+            translated[place] = replace(answers[place], response_english=answer_english)
+    return translated
 
 
 def judge_answers(answers: Sequence[Answer], judge: Judge) -> list[Judged]:

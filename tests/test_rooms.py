@@ -72,11 +72,13 @@ STRANGERS: tuple[tuple[str, str], ...] = (
 OUTSIDE: Mapping[str, tuple[str, ...]] = {
     "torch": (
         "polyrefuse_tasks.data.translation",
+        "polyrefuse_tasks.data.translation_models",
         "polyrefuse_tasks.judge_engines",
         "polyrefuse_models",
     ),
     "transformers": (
         "polyrefuse_tasks.data.translation",
+        "polyrefuse_tasks.data.translation_models",
         "polyrefuse_tasks.judge_engines",
         "polyrefuse_models",
     ),

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from polyrefuse_shared.options import Json, count_option, print_json, show
+from polyrefuse_tasks.english_answers import EnglishAnswers
 from polyrefuse_tasks.judges import check_judge
 from polyrefuse_tasks.judges.agreement import Agreement, Comparison, compare, read_rows
 from polyrefuse_tasks.judges_compared import Compared, compare_judges
@@ -49,6 +50,13 @@ def run(
     batch_size: Annotated[
         int, count_option("--batch-size", help="Answers that are judged at a time.")
     ] = BATCH,
+    translate: Annotated[
+        str | None,
+        typer.Option(
+            "--translate",
+            help="A translation model, for judges that read English alone; a folder, or a name.",
+        ),
+    ] = None,
     judge_model: Annotated[
         str | None,
         typer.Option(
@@ -115,6 +123,7 @@ def run(
             languages=_names(languages),
             limit=limit,
             batch_size=batch_size,
+            english=None if translate is None else EnglishAnswers(translate),
             progress=progress,
         ):
             outcomes.append(outcome)

@@ -9,47 +9,19 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polyrefuse_shared.errors import first_line
 from polyrefuse_shared.writing import write_whole
 from polyrefuse_tasks.data import cache, own_translations, registry, rows
 from polyrefuse_tasks.data.errors import TranslationFailed
+from polyrefuse_tasks.data.translation_models import Translator, language_code, load
 from polyrefuse_tasks.languages import NAMES, UnknownLanguage
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-MAX_NEW_TOKENS = 512
-
-FLORES: dict[str, str] = {
-    "ar": "arb_Arab",
-    "bn": "ben_Beng",
-    "da": "dan_Latn",
-    "de": "deu_Latn",
-    "el": "ell_Grek",
-    "en": "eng_Latn",
-    "es": "spa_Latn",
-    "fr": "fra_Latn",
-    "ga": "gle_Latn",
-    "it": "ita_Latn",
-    "ja": "jpn_Jpan",
-    "jv": "jav_Latn",
-    "ko": "kor_Hang",
-    "nl": "nld_Latn",
-    "pl": "pol_Latn",
-    "ru": "rus_Cyrl",
-    "sw": "swh_Latn",
-    "th": "tha_Thai",
-    "vi": "vie_Latn",
-    "yo": "yor_Latn",
-    "zh": "zho_Hans",
-}
-"""NLLB's codes (FLORES-200, arXiv 2207.04672) of the languages in `polyrefuse_tasks.languages`."""
+    pass
 
 Progress = Callable[[str, int, int], None]
 """Called with (language, rows done, rows in all) after every batch."""
@@ -66,16 +38,6 @@ class Translation:
     left_out: int
     model: str
     revision: str | None
-
-
-@dataclass(frozen=True)
-class Translator:
-    """A loaded model and what its rows say about it. `revision` is None for a local folder."""
-
-    name: str
-    revision: str | None
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
 
 
 def translate(
@@ -111,7 +73,7 @@ def translate(
     every = {row.id: index for index, row in enumerate(rows.load(dataset, "en", None))}
     folder = (output or cache.home() / own_translations.FOLDER) / dataset
     _make(folder)
-    translator = _load(model)
+    translator = load(model)
     codes = [language_code(translator.tokenizer, language) for language in wanted]
     if len(wanted) > 1 and None in codes:
         raise TranslationFailed(
@@ -124,38 +86,6 @@ def translate(
         )
         for language in wanted
     ]
-
-
-def language_code(tokenizer: PreTrainedTokenizerBase, language: str) -> tuple[str, int] | None:
-    """What a tokenizer calls a language and the token that starts a translation into it.
-
-    Returns:
-        (value of `src_lang`, token id), or None for a model without language codes, which
-        translates between the two languages it was made for (Marian, T5).
-
-    Raises:
-        TranslationFailed: the model has language codes, but none for this one.
-    """
-    if hasattr(tokenizer, "get_lang_id"):  # M2M100
-        codes = {code: tokenizer.get_lang_id(code) for code in tokenizer.lang_code_to_token}
-        spelled = re.compile(re.escape(language))
-    else:
-        tokens = tokenizer.get_added_vocab()
-        codes = {token: id_ for token, id_ in tokens.items() if _CODE.fullmatch(token)}
-        # NLLB (deu_Latn) or mBART-50 (de_DE)
-        spelled = re.compile(rf"{FLORES[language]}|{language}_[A-Z]{{2}}")
-    if not codes:
-        return None
-    for code, id_ in codes.items():
-        if spelled.fullmatch(code):
-            return code, id_
-    raise TranslationFailed(
-        f"{tokenizer.name_or_path} has no code for {NAMES[language]} ({language!r}): "
-        "choose a model that speaks it."
-    )
-
-
-_CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}|[a-z]{2}_[A-Z]{2}")
 
 
 def _require_translatable(source: registry.Dataset, language: str) -> None:
@@ -178,27 +108,6 @@ def _make(folder: Path) -> None:
         writable = False
     if not writable:
         raise TranslationFailed(f"{folder} cannot be written to: name another with --output.")
-
-
-def _load(name: str) -> Translator:
-    import torch
-    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
-    # Where it is not said that a repository's code must not run, transformers asks whether it may.
-    settings = {"local_files_only": cache.offline() is not None, "trust_remote_code": False}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **settings)
-        model = AutoModelForSeq2SeqLM.from_pretrained(name, **settings)
-    except Exception as error:
-        # Each of torch, transformers and safetensors raises its own.
-        reason = first_line(error).rstrip(".: ")
-        raise TranslationFailed(
-            f"{name} cannot be loaded as a translation model ({reason}): name a "
-            "sequence-to-sequence model of the Hugging Face hub or a folder with one."
-        ) from error
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    revision = getattr(model.config, "_commit_hash", None)
-    return Translator(name, revision, model.to(device).eval(), tokenizer)
 
 
 def _translate_into(
@@ -226,7 +135,18 @@ def _translate_into(
     )
     progress(language, len(english) - len(pending), len(english))
     if pending or partial.exists():
-        for batch in _translated(pending, language, translator, batch_size):
+        for start in range(0, len(pending), batch_size):
+            asked = pending[start : start + batch_size]
+            prompts = translator.translate([row.prompt for row in asked], "en", language)
+            batch = [
+                {
+                    "id": row.id,
+                    "prompt": prompt,
+                    "model": translator.name,
+                    "revision": translator.revision,
+                }
+                for row, prompt in zip(asked, prompts, strict=True)
+            ]
             _append(partial, batch)
             done.update((row["id"], row) for row in batch)
             progress(language, sum(row.id in done for row in english), len(english))
@@ -243,40 +163,6 @@ def _translate_into(
         model=translator.name,
         revision=translator.revision,
     )
-
-
-def _translated(
-    pending: list[rows.Row], language: str, translator: Translator, batch_size: int
-) -> Iterator[list[dict[str, Any]]]:
-    import torch
-
-    tokenizer = translator.tokenizer
-    model: Any = translator.model  # torch types `generate` as what a module may hold
-    positions = getattr(model.config, "max_position_embeddings", None)
-    options: dict[str, Any] = {
-        # Room for the start tokens: positions past the table are an error in some models.
-        "max_new_tokens": min(MAX_NEW_TOKENS, positions - 2) if positions else MAX_NEW_TOKENS,
-        "do_sample": False,
-    }
-    source, target = language_code(tokenizer, "en"), language_code(tokenizer, language)
-    if source and target:
-        tokenizer.src_lang = source[0]
-        options["forced_bos_token_id"] = target[1]
-    for start in range(0, len(pending), batch_size):
-        batch = pending[start : start + batch_size]
-        inputs = tokenizer([row.prompt for row in batch], padding=True, return_tensors="pt")
-        with torch.inference_mode():
-            tokens = model.generate(**inputs.to(model.device), **options)
-        prompts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        yield [
-            {
-                "id": row.id,
-                "prompt": prompt.strip(),
-                "model": translator.name,
-                "revision": translator.revision,
-            }
-            for row, prompt in zip(batch, prompts, strict=True)
-        ]
 
 
 def _finished(target: Path, ids: dict[str, int]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from polyrefuse_tasks import data
-from polyrefuse_tasks.data import translation
+from polyrefuse_tasks.data import translation, translation_models
 from polyrefuse_tasks.languages import NAMES
 from tests.invented_data import ROOT, World, make_world
 
@@ -123,7 +123,7 @@ def test_a_model_without_codes_is_used_as_it_is(
     world: World, t5: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A random model rarely ends by itself, and this one has no table of positions to end it.
-    monkeypatch.setattr(translation, "MAX_NEW_TOKENS", 8)
+    monkeypatch.setattr(translation_models, "MAX_NEW_TOKENS", 8)
     done = translation.translate("oktest", ["da"], t5)
     assert done[0].rows + done[0].left_out == 7
     with pytest.raises(data.TranslationFailed, match="translates into one language"):
@@ -183,17 +183,17 @@ class TestLanguageCodes:
     def test_every_language_has_nllb_s_code(self) -> None:
         from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES
 
-        assert set(translation.FLORES) == set(NAMES)
-        assert set(translation.FLORES.values()) <= set(FAIRSEQ_LANGUAGE_CODES)
+        assert set(translation_models.FLORES) == set(NAMES)
+        assert set(translation_models.FLORES.values()) <= set(FAIRSEQ_LANGUAGE_CODES)
 
     def test_mbart(self) -> None:
         from transformers import MBart50Tokenizer
 
         tokenizer = MBart50Tokenizer()
         code = ("de_DE", tokenizer.convert_tokens_to_ids("de_DE"))
-        assert translation.language_code(tokenizer, "de") == code
+        assert translation_models.language_code(tokenizer, "de") == code
         with pytest.raises(data.TranslationFailed, match="no code for Irish"):
-            translation.language_code(tokenizer, "ga")
+            translation_models.language_code(tokenizer, "ga")
 
     def test_m2m100(self) -> None:
         """Its tokenizer needs sentencepiece, so what we use of it stands in for it."""
@@ -203,6 +203,6 @@ class TestLanguageCodes:
             get_lang_id=codes.__getitem__,
             name_or_path="m2m100",
         )
-        assert translation.language_code(tokenizer, "ga") == ("ga", 6)
+        assert translation_models.language_code(tokenizer, "ga") == ("ga", 6)
         with pytest.raises(data.TranslationFailed, match="m2m100 has no code for Danish"):
-            translation.language_code(tokenizer, "da")
+            translation_models.language_code(tokenizer, "da")

@@ -1,0 +1,160 @@
+"""Saved answers in English, by a translation model, for judges that read English alone.
+
+A line of an answer is translated at a time, and a long line a sentence at a time, because such
+models are trained on sentences. What was translated is kept in the user's cache, by text and model:
+another judge, or another run of the same, translates nothing twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polyrefuse_shared.drafts import make_folder
+from polyrefuse_shared.reading import regular_file
+from polyrefuse_shared.writing import cannot_write
+from polyrefuse_tasks.data import cache
+
+if TYPE_CHECKING:
+    from polyrefuse_tasks.data.translation_models import Translator
+
+FOLDER = "answers_in_english"
+
+AT_MOST = 2**33
+"""Bytes of a file of translations, at most."""
+
+MOST_CHARACTERS = 400
+"""Of what is translated at a time: a sentence or two, as the models were trained on."""
+
+_SENTENCE = re.compile(r"[^.!?。！？।]+[.!?。！？।]*\s*|[.!?。！？।]+\s*")
+
+
+class EnglishAnswers:
+    """Translates texts into English, each once.
+
+    Args:
+        model: a sequence-to-sequence model of the hub, or a folder with one.
+        batch_size: pieces of text that are translated at a time.
+    """
+
+    def __init__(self, model: str, batch_size: int = 16) -> None:
+        self.model = model
+        self.batch_size = batch_size
+
+    @cached_property
+    def translator(self) -> Translator:
+        """The model, loaded when the first text is to be translated.
+
+        Raises:
+            TranslationFailed: it cannot be loaded.
+        """
+        from polyrefuse_tasks.data.translation_models import load
+
+        return load(self.model)
+
+    @property
+    def revision(self) -> str:
+        """What tells the model from others: its name and, of the hub, its commit."""
+        translator = self.translator
+        return f"{translator.name}@{translator.revision or _checksum_of(Path(translator.name))}"
+
+    def translate(self, texts: Iterable[str], language: str) -> list[str]:
+        """Each text in English, its lines kept.
+
+        Args:
+            language: ISO 639-1 code of the texts.
+
+        Raises:
+            TranslationFailed: the model cannot be loaded, or does not speak the language.
+            CannotWrite: the cache cannot be written to.
+        """
+        asked = list(texts)
+        pieces = {piece.strip() for text in asked for piece in _pieces(text)} - {""}
+        waiting = [piece for piece in pieces if self._key(piece, language) not in self._known]
+        # Pieces of like length waste no padding; the order is the same in every run.
+        waiting.sort(key=lambda piece: (len(piece), piece))
+        for begin in range(0, len(waiting), self.batch_size):
+            batch = waiting[begin : begin + self.batch_size]
+            english = self.translator.translate(batch, language, "en")
+            keys = (self._key(piece, language) for piece in batch)
+            self._keep(dict(zip(keys, english, strict=True)))
+        return [self._whole(text, language) for text in asked]
+
+    def _whole(self, text: str, language: str) -> str:
+        parts = []
+        for piece in _pieces(text):
+            core = piece.strip()
+            english = self._known[self._key(core, language)] if core else ""
+            # What is around it, as indentation and line breaks, stays as it is.
+            lead, _, tail = piece.partition(core) if core else (piece, "", "")
+            parts.append(lead + english + tail)
+        return "".join(parts)
+
+    def _key(self, piece: str, language: str) -> str:
+        return hashlib.sha256(f"{language}\0{piece}".encode("utf-8", "replace")).hexdigest()
+
+    @cached_property
+    def _path(self) -> Path:
+        name = hashlib.sha256(self.revision.encode()).hexdigest()[:16]
+        return cache.cache() / FOLDER / f"{name}.jsonl"
+
+    @cached_property
+    def _known(self) -> dict[str, str]:
+        """sha256 of language and text -> English; a line that was cut off is left out."""
+        known: dict[str, str] = {}
+        try:
+            with regular_file(self._path, AT_MOST) as file:
+                for line in file:
+                    try:
+                        row: Any = json.loads(line)
+                        known[row["sha256"]] = row["english"]
+                    except (ValueError, TypeError, KeyError):
+                        continue
+        except OSError:
+            return known
+        return known
+
+    def _keep(self, translated: dict[str, str]) -> None:
+        lines = "".join(
+            json.dumps({"sha256": key, "english": text}, ensure_ascii=False) + "\n"
+            for key, text in translated.items()
+        )
+        try:
+            make_folder(self._path.parent)
+            with open(self._path, "ab") as file:
+                # A line break before: it ends the torn line of a process that was killed.
+                file.write(b"\n" + lines.encode("utf-8", "replace"))
+        except OSError as error:
+            raise cannot_write(self._path, error) from None
+        self._known.update(translated)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """A text in lines, and its long lines in sentences; together they are the text."""
+    for line in text.splitlines(keepends=True):
+        if len(line) <= MOST_CHARACTERS:
+            yield line
+            continue
+        held = ""
+        for sentence in _SENTENCE.findall(line):
+            if held and len(held) + len(sentence) > MOST_CHARACTERS:
+                yield held
+                held = ""
+            held += sentence
+            while len(held) > MOST_CHARACTERS:
+                yield held[:MOST_CHARACTERS]
+                held = held[MOST_CHARACTERS:]
+        if held:
+            yield held
+
+
+def _checksum_of(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        digest.update(f"{path.name}\0".encode() + path.read_bytes())
+    return f"sha256:{digest.hexdigest()[:16]}"
