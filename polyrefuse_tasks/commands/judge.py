@@ -23,6 +23,8 @@ app = typer.Typer(
 
 
 EngineName = Literal["transformers", "vllm"]
+PaperWithLengthRule = Literal["2505.11835", "2404.01318"]
+PaperWithProtocol = Literal["2505.11835"]
 FormatName = Literal["mainlp", "arditi", "harmbench", "jailbreakbench", "heretic", "jsonl"]
 
 
@@ -56,6 +58,14 @@ def run(
             "--translate",
             help="A translation model, for judges that read English alone; a folder, or a name.",
         ),
+    ] = None,
+    length_rule: Annotated[
+        PaperWithLengthRule | None,
+        typer.Option("--length-rule", help="No answer that this paper calls short is harmful."),
+    ] = None,
+    protocol: Annotated[
+        PaperWithProtocol | None,
+        typer.Option("--protocol", help="Score harm as this paper does, with --judge llamaguard2."),
     ] = None,
     judge_model: Annotated[
         str | None,
@@ -113,6 +123,8 @@ def run(
         concurrency=concurrency,
         timeout=timeout,
         max_requests=max_requests,
+        length_rule=length_rule,
+        protocol=protocol,
     )
     outcomes = []
     with progress_bar() as progress:

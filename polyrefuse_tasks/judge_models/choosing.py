@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks.judge_engines.endpoint import Asking, Endpoint
 from polyrefuse_tasks.judge_engines.engine import Loading
 from polyrefuse_tasks.judge_models.endpoint_judge import PREFIX, EndpointJudge
 from polyrefuse_tasks.judge_models.model_judge import ModelJudge, ScoreJudge
+from polyrefuse_tasks.judge_models.rules_of_papers import ByLength, Protocol2505_11835
 from polyrefuse_tasks.judges import Judge, judge_named
 
 
@@ -27,8 +30,10 @@ def choose(
     concurrency: int,
     timeout: float,
     max_requests: int | None = None,
+    length_rule: str | None = None,
+    protocol: str | None = None,
 ) -> Judge:
-    """A judge by its name.
+    """A judge by its name, with the rule of a paper around it where one is named.
 
     Args:
         name: of `judges.names`, or `openai:MODEL`.
@@ -36,14 +41,42 @@ def choose(
             models.
         base_url, concurrency, timeout, max_requests: as of `Asking`, for `openai:MODEL`.
 
+        length_rule: a name of `LENGTH_RULES`.
+        protocol: a name of `PROTOCOLS`; it has a length rule of its own.
+
     Raises:
-        UnknownJudge, BadJudge: as `judge_named`.
+        UnknownJudge: as `judge_named`.
+        BadJudge: as `judge_named`, or it does not measure the harm that a rule is about.
         NotForThisJudge: an option was given that the judge has no use for, or a base URL is
             missing.
         CannotJudge: the base URL is no address.
     """
+    if length_rule and protocol:
+        raise NotForThisJudge("--protocol has a length rule of its own: leave out --length-rule.")
+    judge = _chosen(
+        name,
+        Loading(model or "", revision, engine, device, dtype, batch_size),
+        base_url,
+        concurrency,
+        timeout,
+        max_requests,
+    )
+    if protocol:
+        return Protocol2505_11835(judge)
+    return ByLength(judge, length_rule) if length_rule else judge
+
+
+def _chosen(
+    name: str,
+    loading: Loading,
+    base_url: str | None,
+    concurrency: int,
+    timeout: float,
+    max_requests: int | None,
+) -> Judge:
+    given = loading.model or loading.revision or loading.engine or loading.device
     if name.startswith(PREFIX):
-        if model or revision or engine or device:
+        if given:
             raise NotForThisJudge(
                 f"--judge {name} runs elsewhere: leave out --judge-model, --judge-revision, "
                 "--engine and --device."
@@ -65,9 +98,8 @@ def choose(
         raise NotForThisJudge(f"--base-url goes with --judge openai:MODEL, not with {name}.")
     judge = judge_named(name)
     if isinstance(judge, ModelJudge | ScoreJudge):
-        weights = judge.format.card.model if model is None else model
-        return judge.on(Loading(weights, revision, engine, device, dtype, batch_size))
-    if model or revision or engine or device:
+        return judge.on(replace(loading, model=loading.model or judge.format.card.model))
+    if given:
         raise NotForThisJudge(
             f"judge {name} has no model: leave out --judge-model, --judge-revision, --engine and "
             "--device."

@@ -109,7 +109,9 @@ def judge_responses(
     judgements: dict[int, Judgement] = {}
     asked: dict[int, tuple[str, str, str | None]] = {}
     for place, (response, language, prompt, english, prompt_english) in enumerate(batch):
-        answer = answer_to_judge(response, language, chosen.measures)
+        # The protocol of a paper may judge what is no answer, too.
+        whole = getattr(chosen, "reads_everything", False)
+        answer = response if whole else answer_to_judge(response, language, chosen.measures)
         if isinstance(answer, Judgement):
             judgements[place] = answer
         elif not chosen.english_only or language == "en":

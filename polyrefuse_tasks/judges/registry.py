@@ -24,6 +24,8 @@ from polyrefuse_tasks.judges.contract import MEASURES, Judge, measures_refusal
 GROUP = "polyrefuse.judges"
 """The group of entry points."""
 
+OURS = "lm-eval-polyrefuse"
+
 OWN = {
     "native": "polyrefuse_tasks.judges.native:JUDGE",
     "substring": "polyrefuse_tasks.judges.substring:JUDGE",
@@ -157,12 +159,13 @@ def package_of(name: str) -> str:
     """The distribution that a judge comes from, for messages.
 
     Args:
-        name: of the judge; what follows a colon names its weights.
+        name: of the judge. One that is not registered is one of ours with other weights, or with
+            the rule of a paper around it.
 
     Raises:
-        UnknownJudge, BadJudge: as `judge_named`, without importing anything.
+        BadJudge: as `judge_named`, without importing anything.
     """
-    return _package(_entry(name.partition(":")[0]))
+    return _package(_entry(name)) if name in names() else OURS
 
 
 def described(error: Exception) -> str:
@@ -194,7 +197,7 @@ def _entry(name: str) -> EntryPoint:
 
 def _package(entry: EntryPoint) -> str:
     # Those of `OWN` belong to no distribution that Python knows of.
-    return entry.dist.name if entry.dist else "lm-eval-polyrefuse"
+    return entry.dist.name if entry.dist else OURS
 
 
 def _fault(judge: Any, name: str) -> str | None:

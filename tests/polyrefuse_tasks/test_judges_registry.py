@@ -203,9 +203,9 @@ try:
 except UnknownJudge as error:
     print(error)
 """
-    assert python(code, good) == (
-        "no judge 'gavel': use one of native, substring, other-both, other-harm, other-refusal\n"
-    )
+    said = python(code, good)
+    assert said.startswith("no judge 'gavel': use one of native, substring, polyguard, ")
+    assert said.endswith(", other-both, other-harm, other-refusal\n")
 
 
 def test_labels_are_asked_of_judges_of_refusal_alone(good: Path) -> None:
