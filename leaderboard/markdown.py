@@ -15,6 +15,7 @@ from polyrefuse_leaderboard.table import (
     Table,
     collect_overlaps,
     describe_controls,
+    describe_harmful,
     group_warnings,
     metric_title,
     name_subjects,
@@ -27,7 +28,8 @@ from polyrefuse_leaderboard.warnings import RateWarning
 
 MODEL_COLUMNS: tuple[str, ...] = (
     "ASR", "ASR, ablation", "ASR, MCD", "false refusal", "balanced", "degenerate", "undecided",
-    "loophole", "gap", "worst language", "random directions", "anchors in test set",
+    "loophole", "gap", "worst language", "harmful answers", "random directions",
+    "anchors in test set",
 )  # fmt: skip
 """Heads of what `model_cells` returns; model, condition, data set and judge come before them."""
 
@@ -44,7 +46,8 @@ def model_cells(row: Row, rate: Callable[[Record], str]) -> tuple[str, ...]:
         "-" if share is None else percent(share) for share in (row.balanced, row.language_gap)
     )
     worst, controls = row.worst_language or "-", describe_controls(row.controls) or "-"
-    return (*rates[:4], balanced, *rates[4:], gap, worst, controls, overlap or "-")
+    harmful = describe_harmful(row.harmful, rate) or "-"
+    return (*rates[:4], balanced, *rates[4:], gap, worst, harmful, controls, overlap or "-")
 
 
 def to_markdown(

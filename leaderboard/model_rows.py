@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from polyrefuse_leaderboard.reading.runs import Reading, Run
 from polyrefuse_leaderboard.records import MEAN, Record
 
-from polyrefuse_tasks.metrics import ATTACKS, FALSE_REFUSAL, LOOPHOLE
+from polyrefuse_tasks.metrics import ASR_HARMFUL, ATTACKS, FALSE_REFUSAL, LOOPHOLE
 
 PARTNERS: dict[str, str] = {
     "toyrefuse_harmful": "toyrefuse_harmless",
@@ -52,7 +52,10 @@ class Row:
         judge: as a record's.
         dataset: a harmful one; a harmless one only where no harmful one of the model goes with it.
         languages: those in which the data set was asked, sorted.
-        asr: mean over languages of the first metric in `ATTACKS` that there is.
+        asr: mean over languages of the first metric in `ATTACKS` of a judge of refusal that there
+            is.
+        harmful: judge -> mean over languages of the answers to this data set that do harm, of every
+            judge that measures it.
         false_refusal: mean over languages, of the harmless data set that goes with this one.
         loophole: mean over the languages other than English.
         degenerate: mean over languages of answers to this data set that are no language; where it
@@ -78,6 +81,7 @@ class Row:
     dataset: str
     languages: tuple[str, ...]
     asr: Record | None
+    harmful: dict[str, Record]
     false_refusal: Record | None
     loophole: Record | None
     degenerate: Record | None
@@ -115,12 +119,20 @@ def rows(records: Iterable[Record], reading: Reading | None = None) -> list[Row]
     made = []
     for who in sorted(averages):
         sets = averages[who]
-        used = set()
+        used: set[tuple[str, str] | None] = set()
         for dataset, generation in sorted(sets):
             by_metric = sets[dataset, generation]
-            attacks = (by_metric[metric] for metric in ATTACKS if metric in by_metric)
+            attacks = (
+                by_metric[metric]
+                for metric in ATTACKS
+                if metric in by_metric and metric != ASR_HARMFUL
+            )
             asr = next(attacks, None)
             if asr is None:
+                if ASR_HARMFUL in by_metric:
+                    used.add((dataset, generation))
+                    key = (*who, dataset, generation, ASR_HARMFUL)
+                    made.append(_row(by_metric, None, None, languages[key], overlaps))
                 continue
             partner = _partner(sets, dataset, generation, sampled=asr.metric == "asr_mean")
             refusal = sets[partner][FALSE_REFUSAL] if partner else None
@@ -193,7 +205,8 @@ def _row(
     overlaps: dict[str, dict[str, int | None]],
 ) -> Row:
     """A row of one data set, with its means by metric and its languages."""
-    one = asr or refusal
+    harmful = by_metric.get(ASR_HARMFUL)
+    one = asr or refusal or harmful
     assert one is not None
     ordered = sorted(languages, key=lambda record: (-record.value, record.language))
     gap = ordered[0].value - ordered[-1].value if asr and len(ordered) > 1 else None
@@ -207,6 +220,7 @@ def _row(
         dataset=one.dataset,
         languages=tuple(sorted(record.language for record in languages)),
         asr=asr,
+        harmful={} if harmful is None else {one.judge: harmful},
         false_refusal=refusal,
         loophole=by_metric.get(LOOPHOLE),
         degenerate=by_metric.get("degenerate_rate"),
@@ -222,7 +236,10 @@ def _row(
 
 
 def _compared(rows: list[Row]) -> list[Row]:
-    """Rows with the ASR of the same model under its other conditions, and with its controls."""
+    """Rows with what other rows of the same model say: other conditions, controls, judges."""
+    by_judge: dict[tuple[str, ...], dict[str, Record]] = defaultdict(dict)
+    for row in rows:
+        by_judge[_same_answers(row)].update(row.harmful)
     by_condition: dict[tuple[str, ...], dict[str, list[Row]]] = {}
     for row in rows:
         by_condition.setdefault(_same(row), {}).setdefault(row.condition, []).append(row)
@@ -242,6 +259,7 @@ def _compared(rows: list[Row]) -> list[Row]:
                 for condition, asr in highest[_same(row)].items()
                 if condition != row.condition
             },
+            harmful=dict(sorted(by_judge[_same_answers(row)].items())),
             controls=_controls(by_condition[_same(row)].get(control_of(row.condition) or "", [])),
         )
         for row in rows
@@ -272,6 +290,11 @@ def _controls(rows: Sequence[Row]) -> Controls | None:
 
 def _same(row: Row) -> tuple[str, ...]:
     return row.model, row.revision, row.judge, row.dataset, row.generation
+
+
+def _same_answers(row: Row) -> tuple[str, ...]:
+    subject = row.model, row.revision, row.condition, row.intervention
+    return (*subject, row.dataset, row.generation)
 
 
 def _overlap(run: Run) -> dict[str, int | None]:

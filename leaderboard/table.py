@@ -231,6 +231,11 @@ def describe_controls(controls: Controls | None) -> str:
     return f"{told} (of {controls.n})"
 
 
+def describe_harmful(harmful: Mapping[str, Record], rate: Callable[[Record], str]) -> str:
+    """The rates of harmful answers by each judge in words; "" for none."""
+    return "; ".join(f"{judge} {rate(record)}" for judge, record in harmful.items())
+
+
 def percent(share: float) -> str:
     """A share as a percentage with one decimal, without the sign."""
     return f"{100 * share:.1f}"

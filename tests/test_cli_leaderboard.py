@@ -301,7 +301,7 @@ class TestUnusableRuns:
         }
         path.write_text(json.dumps(document), encoding="utf-8")
         done = run("build", tmp_path / "results", "--output", tmp_path / "site")
-        assert_one_sentence(done, "with --predict_only; run lm_eval again without it")
+        assert_one_sentence(done, "with --predict_only; label them with `polyrefuse judge run`")
         assert not (tmp_path / "site").exists()
 
 

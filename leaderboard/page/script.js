@@ -7,7 +7,8 @@
 //             null, hits of n, [hits, n], or [value, low, high, n] where Wilson's interval is not its
 //   warnings  [subject, data sets, what its rates there must not be read without]
 //   models    [subject, dataset, judge, ASR, under ablation, under MCD, false refusal, degenerate,
-//             undecided, loophole, balanced, gap, worst language, under random directions]
+//             undecided, loophole, balanced, gap, worst language, under random directions,
+//             harmful answers by judge]
 (() => {
   const at = (id) => document.getElementById(id);
   const data = JSON.parse(at("data").textContent);
@@ -291,11 +292,11 @@
 
   // ---- by model
   function modelsTable() {
-    const rows = data.models.map(([subject, dataset, judge, asr, ablation, mcd, frr, degenerate, undecided, loophole, balanced, gap, worst, random]) => ({
+    const rows = data.models.map(([subject, dataset, judge, asr, ablation, mcd, frr, degenerate, undecided, loophole, balanced, gap, worst, random, harmful]) => ({
       subject: data.subjects[subject], seen: beside(subject, data.texts[dataset]), dataset: data.texts[dataset], judge: data.texts[judge],
       asr: rate(asr), ablation: rate(ablation), mcd: rate(mcd), frr: rate(frr), loophole: rate(loophole),
       degenerate: rate(degenerate), undecided: rate(undecided),
-      balanced, gap, worst, random, anchors: data.subjects[subject][ANCHORS].length ? data.subjects[subject][ANCHORS] : null,
+      balanced, gap, worst, random, harmful, anchors: data.subjects[subject][ANCHORS].length ? data.subjects[subject][ANCHORS] : null,
     }));
     const known = (name) => rows.some((row) => row[name] !== null);
     document.querySelectorAll("#columns [data-column]").forEach((term) => {
@@ -340,6 +341,7 @@
           plain("gap", "Gap"),
         ].filter(({ name }) => known(name)),
         ...(known("gap") ? [words("Worst", (row) => (row.worst === null ? "–" : languageTitle(row.worst)), "condition")] : []),
+        ...(known("harmful") ? [words("Harmful answers", (row) => row.harmful ?? "–")] : []),
         ...(known("random") ? [words("Random directions", (row) => row.random ?? "–")] : []),
         ...(known("anchors") ? [words("Anchors in test set", anchors)] : []),
       ],

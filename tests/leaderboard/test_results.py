@@ -592,7 +592,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "rate N/A": (_rate("N/A", "undecided_rate"), "undecided_rate is 'N/A'"),
     "rate true": (_rate(True), "asr is True"),
     "rate null": (_rate(None), "asr is None"),
-    "unjudged": (_metrics({"bypass,none": 999}), "run with --predict_only; run lm_eval again"),
+    "unjudged": (
+        _metrics({"bypass,none": 999}),
+        "--predict_only; label them with `polyrefuse judge run`",
+    ),
     "rates of another package": (_metrics({"acc,none": 0.5}), "none of this package's rates"),
     "rates of both kinds": (_rate(0.2, "false_refusal_rate"), "of both harmful and harmless"),
     "no prompts asked": (_entry("results", ENGLISH.name, "sample_len", value=0), "(n = 0)"),
