@@ -2,9 +2,9 @@
 
     python -m benchmarks.model_judges [--answers 64] [--batch-size 32] [--rounds 5] [--json]
 
-A random model of WildGuard's architecture judges invented answers by WildGuard's prompt: generation
-of a verdict, and one forward pass where a verdict is one token. The two ways take turns in one
-process; the ratio is that of each round, and its least, median and largest are printed.
+A tiny random model of Qwen3Guard's architecture judges invented answers by Qwen3Guard's prompt:
+generation of a verdict, and one forward pass where a verdict is one token. The two ways take turns
+in one process; the ratio is that of each round, and its least, median and largest are printed.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from polyrefuse_tasks.judge_engines.engine import Engine, Loading
 from polyrefuse_tasks.judge_engines.loading import load
 from polyrefuse_tasks.judge_models.formats import Rendered
-from polyrefuse_tasks.judge_models.wildguard import WildGuard
+from polyrefuse_tasks.judge_models.qwen3guard import Qwen3Guard
 from tests.models import make_tokenizer
 
 TOKENS = {"verdict": 24, "one token": 1}
 
 
 def save(folder: Path) -> str:
-    """A random Mistral, small enough for a laptop and deep enough to be no toy."""
+    """A random Qwen3, so small that what a call costs counts, and not what a token does."""
     tokenizer = make_tokenizer()
     torch.manual_seed(0)
     config = AutoConfig.for_model(
-        "mistral",
+        "qwen3",
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=6,
+        hidden_size=32,
+        head_dim=8,
+        intermediate_size=64,
+        num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=4096,
@@ -62,7 +63,7 @@ def main() -> None:
     parser.add_argument("--device")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    format = WildGuard()
+    format = Qwen3Guard()
     prompts = [
         format.prompt(f"Invented question {n}?", "An invented answer. " * (1 + n % 7))
         for n in range(asked.answers)
