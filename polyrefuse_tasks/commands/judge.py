@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -244,7 +245,8 @@ def agreement(
 
     For a folder of results: how often the judges of its answers agree with one another.
     """
-    if labels.is_dir():
+    # Not Path's own, which raises where a name is too long.
+    if os.path.isdir(labels):
         compared = compare_judges([labels])
         show(as_json, [asdict(one) for one in compared], *compared_table(compared))
         return
