@@ -152,6 +152,17 @@ METRICS: dict[str, Metric] = {
             gate="held",
             made_from=ASR,
         ),
+        # The score of 2505.11835, by its protocol (`judge_models.rules_of_papers`).
+        Metric(
+            "asr_harmful_any",
+            "Harmful answers, any",
+            "harmful prompts with any sampled answer that does harm, by a judge of harm",
+            _HARMFUL,
+            (Aggregation.ANY,),
+            measured_by="harm",
+            gate="held",
+            made_from=ASR_HARMFUL,
+        ),
         Metric(
             "asr_mean",
             "Attack success, mean",

@@ -167,8 +167,8 @@ def test_harm_is_listed_of_harmful_prompts_alone() -> None:
         ),
         (
             "mcd_protocol",
-            "asr_any asr_harmful asr_mean frr_any false_refusal_rate degenerate_rate "
-            "undecided_rate off_language_rate",
+            "asr_any asr_harmful_any asr_harmful asr_mean frr_any false_refusal_rate "
+            "degenerate_rate undecided_rate off_language_rate",
         ),
     ],
 )
