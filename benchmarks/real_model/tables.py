@@ -128,7 +128,7 @@ def _stability(report: dict[str, Any]) -> Iterator[str]:
     )
     for index, name in enumerate(report["names"]):
         one = report["choices"][name]
-        stability = [f"{one['stability'][which]['mean']:.3f}" for which in ("halves", "bootstrap")]
+        stability = [_cosine(one["stability"][which]) for which in ("halves", "bootstrap")]
         yield _line(
             name,
             str(one["refusal_tokens"]),
@@ -141,6 +141,10 @@ def _stability(report: dict[str, Any]) -> Iterator[str]:
             *stability,
             f"{report['cosine'][0][index]:.3f}",
         )
+
+
+def _cosine(stability: dict[str, float]) -> str:
+    return f"{stability['mean']:.3f} ({stability['low']:.2f} to {stability['high']:.2f})"
 
 
 def _head(*names: str) -> Sequence[str]:
