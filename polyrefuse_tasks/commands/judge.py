@@ -13,7 +13,6 @@ import typer
 
 from polyrefuse_shared.options import Json, count_option, print_json, show
 from polyrefuse_tasks.english_answers import EnglishAnswers
-from polyrefuse_tasks.judges import check_judge
 from polyrefuse_tasks.judges.agreement import Agreement, Comparison, compare, read_rows
 from polyrefuse_tasks.judges_compared import Compared, compare_judges
 from polyrefuse_tasks.rejudging import BATCH, Outcome, Progress, rejudge
@@ -27,6 +26,40 @@ EngineName = Literal["transformers", "vllm"]
 PaperWithLengthRule = Literal["2505.11835", "2404.01318"]
 PaperWithProtocol = Literal["2505.11835"]
 FormatName = Literal["mainlp", "arditi", "harmbench", "jailbreakbench", "heretic", "jsonl"]
+
+JudgeModel = Annotated[
+    str | None,
+    typer.Option("--judge-model", help="Other weights of the judge's kind: a folder, or a name."),
+]
+JudgeRevision = Annotated[
+    str | None, typer.Option("--judge-revision", help="Of the judge's weights on the hub.")
+]
+EngineOption = Annotated[
+    EngineName | None,
+    typer.Option("--engine", help="What runs a judge's model; vLLM where it is installed."),
+]
+Device = Annotated[
+    str | None, typer.Option("--device", help="Where transformers puts the judge's model.")
+]
+Dtype = Annotated[
+    str, typer.Option("--dtype", help="Of the judge's weights, as from_pretrained takes it.")
+]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--base-url",
+        help="Of the endpoint for --judge openai:MODEL; the key is in OPENAI_API_KEY.",
+    ),
+]
+Concurrency = Annotated[
+    int, count_option("--concurrency", help="Requests to the endpoint at a time.")
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", min=0.001, help="Seconds for an answer of the endpoint.")
+]
+MaxRequests = Annotated[
+    int | None, count_option("--max-requests", help="Requests to the endpoint in all.")
+]
 
 
 @app.command()
@@ -68,41 +101,15 @@ def run(
         PaperWithProtocol | None,
         typer.Option("--protocol", help="Score harm as this paper does, with --judge llamaguard2."),
     ] = None,
-    judge_model: Annotated[
-        str | None,
-        typer.Option(
-            "--judge-model", help="Other weights of the judge's kind: a folder, or a name."
-        ),
-    ] = None,
-    judge_revision: Annotated[
-        str | None, typer.Option("--judge-revision", help="Of the judge's weights on the hub.")
-    ] = None,
-    engine: Annotated[
-        EngineName | None,
-        typer.Option("--engine", help="What runs a judge's model; vLLM where it is installed."),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option("--device", help="Where transformers puts the judge's model.")
-    ] = None,
-    dtype: Annotated[
-        str, typer.Option("--dtype", help="Of the judge's weights, as from_pretrained takes it.")
-    ] = "auto",
-    base_url: Annotated[
-        str | None,
-        typer.Option(
-            "--base-url",
-            help="Of the endpoint for --judge openai:MODEL; the key is in OPENAI_API_KEY.",
-        ),
-    ] = None,
-    concurrency: Annotated[
-        int, count_option("--concurrency", help="Requests to the endpoint at a time.")
-    ] = 8,
-    timeout: Annotated[
-        float, typer.Option("--timeout", min=0.001, help="Seconds for an answer of the endpoint.")
-    ] = 120.0,
-    max_requests: Annotated[
-        int | None, count_option("--max-requests", help="Requests to the endpoint in all.")
-    ] = None,
+    judge_model: JudgeModel = None,
+    judge_revision: JudgeRevision = None,
+    engine: EngineOption = None,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    base_url: BaseUrl = None,
+    concurrency: Concurrency = 8,
+    timeout: Timeout = 120.0,
+    max_requests: MaxRequests = None,
     as_json: Json = False,
 ) -> None:
     """Label the answers that lm-eval saved, without generating again.
@@ -237,8 +244,20 @@ def agreement(
         ),
     ],
     judge: Annotated[
-        str, typer.Option("--judge", help="native, substring, or one that another package adds.")
+        str, typer.Option("--judge", help="Who is checked: docs/judges.md, docs/model-judges.md.")
     ] = "native",
+    batch_size: Annotated[
+        int, count_option("--batch-size", help="Answers that are judged at a time.")
+    ] = BATCH,
+    judge_model: JudgeModel = None,
+    judge_revision: JudgeRevision = None,
+    engine: EngineOption = None,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    base_url: BaseUrl = None,
+    concurrency: Concurrency = 8,
+    timeout: Timeout = 120.0,
+    max_requests: MaxRequests = None,
     as_json: Json = False,
 ) -> None:
     """Judge labelled responses, and show per language how often judge and label agree.
@@ -250,7 +269,22 @@ def agreement(
         compared = compare_judges([labels])
         show(as_json, [asdict(one) for one in compared], *compared_table(compared))
         return
-    comparison = compare(read_rows(labels), check_judge(judge))
+    from polyrefuse_tasks.judge_models.choosing import choose
+
+    chosen = choose(
+        judge,
+        model=judge_model,
+        revision=judge_revision,
+        engine=engine,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        base_url=base_url,
+        concurrency=concurrency,
+        timeout=timeout,
+        max_requests=max_requests,
+    )
+    comparison = compare(read_rows(labels), chosen)
     if as_json:
         print_json(asdict(comparison))
     else:

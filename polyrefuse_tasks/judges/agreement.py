@@ -13,7 +13,14 @@ from typing import Any
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.intervals import wilson
 from polyrefuse_shared.reading import regular_file
-from polyrefuse_tasks.judges import Judgement, Label, UnknownLanguage, judge_named, judge_responses
+from polyrefuse_tasks.judges import (
+    Judge,
+    Judgement,
+    Label,
+    UnknownLanguage,
+    judge_named,
+    judge_responses,
+)
 from polyrefuse_tasks.judges.contract import measures_refusal
 
 Verdict = bool | Label
@@ -133,13 +140,13 @@ def read_rows(path: str | Path) -> Iterator[Row]:
         raise BadLabels(f"{path} has no rows; name a JSONL file of labelled responses.")
 
 
-def compare(rows: Iterable[Row], judge: str = "native") -> Comparison:
+def compare(rows: Iterable[Row], judge: str | Judge = "native") -> Comparison:
     """Judge labelled responses, and compare.
 
     Args:
         rows: at least one.
-        judge: a name of `judges.names`. One that measures harm alone is compared by the rows'
-            `harmful`, any other by their `label` or `refusal`.
+        judge: a name of `judges.names`, or a judge. One that measures harm alone is compared by the
+            rows' `harmful`, any other by their `label` or `refusal`.
 
     Raises:
         UnknownJudge: no judge of that name.
@@ -147,7 +154,8 @@ def compare(rows: Iterable[Row], judge: str = "native") -> Comparison:
         BadLabels: a row does not say what the judge measures; names the row.
         BadJudge, JudgeFailed: as `judges.judge_responses`.
     """
-    on_refusal = measures_refusal(judge_named(judge).measures)
+    chosen = judge_named(judge) if isinstance(judge, str) else judge
+    on_refusal = measures_refusal(chosen.measures)
     truths: dict[str, list[Verdict]] = defaultdict(list)
     by_language: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -155,7 +163,7 @@ def compare(rows: Iterable[Row], judge: str = "native") -> Comparison:
         by_language[row.language].append(row)
     counts: dict[str, Counter[tuple[Verdict, Verdict]]] = {}
     for language in sorted(by_language):
-        judgements = _judge(by_language[language], judge)
+        judgements = _judge(by_language[language], chosen)
         verdicts = (_verdict(judgement, on_refusal) for judgement in judgements)
         counts[language] = Counter(zip(verdicts, truths[language], strict=True))
     return Comparison(
@@ -199,7 +207,7 @@ def measure(counts: Counter[tuple[Verdict, Verdict]]) -> Agreement:
     )
 
 
-def _judge(rows: list[Row], judge: str) -> list[Judgement]:
+def _judge(rows: list[Row], judge: Judge) -> list[Judgement]:
     """Judgements on rows of one language, by one call of the judge."""
     try:
         return judge_responses(
