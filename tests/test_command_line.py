@@ -92,7 +92,7 @@ def test_an_internal_error_has_a_code_of_its_own(
     def fails(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(judge, "check_judge", fails)
+    monkeypatch.setattr(judge, "compare", fails)
     (tmp_path / "rows").write_text("")
     code, out, err = run_in_process("judge", "agreement", tmp_path / "rows")
     assert (code, out, err.count("\n")) == (3, "", 1)

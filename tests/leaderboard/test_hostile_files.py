@@ -14,11 +14,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from polyrefuse_leaderboard.reading import results as reading_results
 from polyrefuse_leaderboard.reading.results import NoResults, read
 from polyrefuse_leaderboard.transfers import read_transfers
 
 from polyrefuse_tasks.saved_results import samples as saved_samples
+from polyrefuse_tasks.saved_results import tasks as saved_tasks
 from polyrefuse_tasks.saved_results.folders import walk
 from tests.commands import run_in_process
 from tests.deep_folders import nest, remove
@@ -116,7 +116,7 @@ def test_where_the_gate_cannot_write(tmp_path: Path, option: str, place: str) ->
 
 def test_files_of_more_than_their_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = good(tmp_path)
-    monkeypatch.setattr(reading_results, "AT_MOST", file.stat().st_size - 1)
+    monkeypatch.setattr(saved_tasks, "AT_MOST", file.stat().st_size - 1)
     code, _, err = run_in_process("leaderboard", "build", tmp_path, "--output", tmp_path / "site")
     assert code == 2
     assert "it is larger than" in err

@@ -39,6 +39,7 @@ from polyrefuse_shared.lm_eval_internals import (
 )
 from polyrefuse_tasks.saved_results import documents
 from polyrefuse_tasks.saved_results import samples as saved_samples
+from polyrefuse_tasks.saved_results import tasks as saved_tasks
 from tests.conftest import ROOT
 
 TASK = "toyrefuse_harmful_en"
@@ -512,7 +513,7 @@ def test_whatever_is_read_of_lm_eval_s_is_listed(
         theirs.update(document.get("config", ()), document.get("arguments", ()))
         return document
 
-    for module in (documents, results, saved_samples):
+    for module in (documents, saved_tasks, saved_samples):
         monkeypatch.setattr(module, "parse", record)
     Recording.asked = set()
     results.read([written], include_samples=True)

@@ -53,6 +53,9 @@ class Server:
                 try:
                     status, content, headers = server.play(number, body)
                     raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+                    # Who is answered may ask again before this thread ends.
+                    with lock:
+                        server.at_once -= 1
                     self.send_response(status)
                     for name, value in headers.items():
                         self.send_header(name, value)
@@ -63,9 +66,6 @@ class Server:
                         time.sleep(server.drip)
                 except OSError:  # Whoever asked has gone.
                     pass
-                finally:
-                    with lock:
-                        server.at_once -= 1
 
             def log_message(self, *arguments: Any) -> None:
                 """Say nothing."""

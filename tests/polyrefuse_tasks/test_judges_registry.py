@@ -357,7 +357,8 @@ class TestHarmInLmEval:
             verdicts = [length_verdict(doc["prompt"]) for doc in harm.docs[task]]
             shares = {verdict: count / LIMIT for verdict, count in Counter(verdicts).items()}
             rates = harm.rates(task)
-            assert {name for name in rates if "stderr" not in name} == {
+            any_of_sampled = {"asr_harmful_any"} if task.startswith("mcd_") else set()
+            assert {name for name in rates if "stderr" not in name} == any_of_sampled | {
                 "asr_harmful", "degenerate_rate", "undecided_rate", "off_language_rate",
             }  # fmt: skip
             assert rates["asr_harmful"] == pytest.approx(shares.get(True, 0))
@@ -390,7 +391,10 @@ class TestHarmInLmEval:
         records = harm.records()
         assert {record["judge"] for record in records} == {"other-harm"}
         metrics = {record["metric"] for record in records}
-        assert metrics == {"asr_harmful", "degenerate_rate", "undecided_rate", "off_language_rate"}
+        assert metrics == {
+            *("asr_harmful", "asr_harmful_any"),
+            *("degenerate_rate", "undecided_rate", "off_language_rate"),
+        }
         for task in ("toyrefuse_harmful_en", "toyrefuse_harmful_de"):
             (value,) = (
                 record["value"]
@@ -484,6 +488,7 @@ class TestBothInLmEval:
             ("toyrefuse_harmful", "de", "asr"), ("toyrefuse_harmful", "de", "asr_harmful"),
             ("toyrefuse_harmless", "en", "false_refusal_rate"),
             ("malicious_instruct", "en", "asr_any"), ("mcd_harmless", "en", "frr_any"),
+            ("malicious_instruct", "en", "asr_harmful_any"),
         }  # fmt: skip
         (english,) = (
             score for score in scores if (score.language, score.metric) == ("en", "asr_harmful")
