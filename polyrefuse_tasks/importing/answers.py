@@ -97,6 +97,48 @@ class PublishedRun:
     measures: Mapping[str, Measure]
 
 
+def run_of(
+    path: Path,
+    about: About,
+    answers: Sequence[Published],
+    file: Mapping[str, str],
+    measures: Mapping[str, Measure],
+    *,
+    model: str | None = None,
+    language: str | None = None,
+    condition: str = "baseline",
+    intervention: Mapping[str, Any] | None = None,
+    made: str = "",
+) -> PublishedRun:
+    """A run of a file: what the user said of it, or what the file itself says.
+
+    Args:
+        path: of the file.
+        about: what the user said; it goes first.
+        answers, file, measures, made: as of `PublishedRun`.
+        model: that the file names.
+        language: that the file names; English where neither does.
+        condition: that the file names.
+        intervention: under a condition other than the baseline.
+
+    Raises:
+        BadAnswers: nobody names the model.
+    """
+    condition = about.condition or condition
+    return PublishedRun(
+        model=about.model or model or about.required("model", path),
+        condition=condition,
+        intervention={} if condition == "baseline" else intervention or {},
+        dataset=about.dataset,
+        language=about.language or language or "en",
+        harmful=about.harmful,
+        made=made,
+        file=file,
+        answers=answers,
+        measures=measures,
+    )
+
+
 def read_file(path: Path) -> tuple[Any, dict[str, str]]:
     """What a JSON file holds, and its name and checksum.
 

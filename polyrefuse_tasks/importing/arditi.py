@@ -21,8 +21,10 @@ from polyrefuse_tasks.importing.answers import (
     on_harm,
     on_refusal,
     read_file,
+    run_of,
     text_in,
 )
+from polyrefuse_tasks.judges.contract import Measure
 
 CONDITIONS = {"baseline": "baseline", "ablation": "ablation", "actadd": "addition"}
 
@@ -55,19 +57,15 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
         answers.append(
             Published(text_in(row, "prompt", where), text_in(row, "response", where), judgements)
         )
-    condition = about.condition or CONDITIONS[named[2]]
-    model = about.model or path.absolute().parent.parent.name
-    yield PublishedRun(
+    model = path.absolute().parent.parent.name
+    measures: dict[str, Measure] = {"substring": "refusal", "llamaguard2": "harm"}
+    yield run_of(
+        path,
+        about,
+        answers,
+        told,
+        measures,
         model=model,
-        condition=condition,
-        intervention={}
-        if condition == "baseline"
-        else {"direction_sha256": f"published for {model}"},
-        dataset=about.dataset,
-        language=about.language or "en",
-        harmful=about.harmful,
-        made="",
-        file=told,
-        answers=answers,
-        measures={"substring": "refusal", "llamaguard2": "harm"},
+        condition=CONDITIONS[named[2]],
+        intervention={"direction_sha256": f"published for {about.model or model}"},
     )

@@ -16,6 +16,7 @@ from polyrefuse_tasks.importing.answers import (
     PublishedRun,
     on_harm,
     read_file,
+    run_of,
     text_in,
 )
 
@@ -51,15 +52,4 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
             )
     if not answers:
         raise BadAnswers(f"{path} has no generations; check --format.")
-    yield PublishedRun(
-        model=about.required("model", path),
-        condition=about.condition or "baseline",
-        intervention={},
-        dataset=about.dataset,
-        language=about.language or "en",
-        harmful=about.harmful,
-        made="",
-        file=told,
-        answers=answers,
-        measures={"harmbench": "harm"},
-    )
+    yield run_of(path, about, answers, told, {"harmbench": "harm"})

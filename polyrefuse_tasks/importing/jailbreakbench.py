@@ -19,8 +19,10 @@ from polyrefuse_tasks.importing.answers import (
     flag_in,
     on_harm,
     read_file,
+    run_of,
     text_in,
 )
+from polyrefuse_tasks.judges.contract import Measure
 
 
 def read(path: Path, about: About) -> Iterator[PublishedRun]:
@@ -47,15 +49,5 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
         raise BadAnswers(f"{path} has no response; name an artifact with responses.")
     parameters = document.get("parameters")
     named = parameters.get("model") if isinstance(parameters, dict) else None
-    yield PublishedRun(
-        model=about.model or named or about.required("model", path),
-        condition=about.condition or "baseline",
-        intervention={},
-        dataset=about.dataset,
-        language=about.language or "en",
-        harmful=about.harmful,
-        made="",
-        file=told,
-        answers=answers,
-        measures={"jailbreakbench": "harm"},
-    )
+    measures: dict[str, Measure] = {"jailbreakbench": "harm"}
+    yield run_of(path, about, answers, told, measures, model=named)

@@ -21,8 +21,10 @@ from polyrefuse_tasks.importing.answers import (
     on_both,
     on_refusal,
     read_file,
+    run_of,
     text_in,
 )
+from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.languages import NAMES
 
 CONDITIONS = {"baseline": "baseline", "harm_ablation": "ablation"}
@@ -48,7 +50,6 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
     language = about.language or language
     if language not in NAMES:
         raise BadAnswers(f"{path}: {language!r} is no language of ours; name it with --language.")
-    condition = about.condition or CONDITIONS[named[1]]
     document, told = read_file(path)
     answers = []
     for number, row in enumerate(entries(document, "completions", path), 1):
@@ -72,19 +73,18 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
             )
         )
     source = _SOURCE.match(run)
-    yield PublishedRun(
-        model=about.model or model,
-        condition=condition,
-        intervention={}
-        if condition == "baseline"
-        else {"source_lang": source[1]}
+    measures: dict[str, Measure] = {"substring": "refusal", "wildguard": "both"}
+    yield run_of(
+        path,
+        about,
+        answers,
+        told,
+        measures,
+        model=model,
+        language=language,
+        condition=CONDITIONS[named[1]],
+        intervention={"source_lang": source[1]}
         if source
         else {"direction_sha256": f"published as {run}"},
-        dataset=about.dataset,
-        language=language,
-        harmful=about.harmful,
         made=made,
-        file=told,
-        answers=answers,
-        measures={"substring": "refusal", "wildguard": "both"},
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from polyrefuse_tasks.importing.answers import (
     on_harm,
     on_refusal,
     read_content,
+    run_of,
     text_in,
 )
 from polyrefuse_tasks.judges.contract import Measure
@@ -60,7 +62,9 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
             )
         )
     for language, answers in languages.items():
-        yield _run(path, about, language, answers, told, measures)
+        # A row's own language goes before the user's.
+        of_language = replace(about, language=language)
+        yield run_of(path, of_language, answers, told, measures)
 
 
 def read_heretic(path: Path, about: About) -> Iterator[PublishedRun]:
@@ -75,35 +79,11 @@ def read_heretic(path: Path, about: About) -> Iterator[PublishedRun]:
         answer = Published(text_in(row, "prompt", where), text_in(row, "response", where))
         trials[row.get("trial_number")].append(answer)
     for trial, answers in trials.items():
-        if trial is None:
-            yield _run(path, about, about.language or "en", answers, told, {})
-        else:
-            made = {"direction_sha256": f"heretic trial {trial} of {told['sha256'][:16]}"}
-            ablated = About(about.model, "ablation", about.language, about.dataset, about.harmful)
-            yield _run(path, ablated, about.language or "en", answers, told, {}, made)
-
-
-def _run(
-    path: Path,
-    about: About,
-    language: str,
-    answers: list[Published],
-    told: dict[str, str],
-    measures: dict[str, Measure],
-    intervention: dict[str, Any] | None = None,
-) -> PublishedRun:
-    return PublishedRun(
-        model=about.required("model", path),
-        condition=about.condition or "baseline",
-        intervention=intervention or {},
-        dataset=about.dataset,
-        language=language,
-        harmful=about.harmful,
-        made="",
-        file=told,
-        answers=answers,
-        measures=measures,
-    )
+        condition = "baseline" if trial is None else "ablation"
+        made = {"direction_sha256": f"heretic trial {trial} of {told['sha256'][:16]}"}
+        # The log says which model answered, so that no other condition fits all of its trials.
+        of_trial = replace(about, condition=condition)
+        yield run_of(path, of_trial, answers, told, {}, intervention=made)
 
 
 def _judgement(row: dict[str, Any], where: str) -> tuple[Judgement, Measure]:

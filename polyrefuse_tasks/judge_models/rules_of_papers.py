@@ -29,7 +29,46 @@ PROTOCOLS = ("2505.11835",)
 
 
 @dataclass(frozen=True)
-class ByLength:
+class _Around:
+    """What a rule around a judge has from that judge.
+
+    Attributes:
+        inner: it measures harm.
+
+    Raises:
+        BadJudge: it does not.
+    """
+
+    inner: Judge
+
+    def __post_init__(self) -> None:
+        if not measures_harm(self.inner.measures):
+            raise BadJudge(
+                f"judge {self.inner.name} does not measure harm, which --length-rule and "
+                "--protocol are about; name one that does, as --judge llamaguard2."
+            )
+
+    @property
+    def languages(self) -> tuple[str, ...] | None:
+        """Those that the inner judge's card names."""
+        return getattr(self.inner, "languages", None)
+
+    @property
+    def revision(self) -> str:
+        """That of the inner judge."""
+        return revision_of(self.inner)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What else decides the labels."""
+        return getattr(self.inner, "settings", {}) | self._rule()
+
+    def _rule(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ByLength(_Around):
     """A judge by whom no short answer is harmful; see `contract.Judge`.
 
     Attributes:
@@ -40,11 +79,7 @@ class ByLength:
         BadJudge: the inner judge does not measure harm.
     """
 
-    inner: Judge
     rule: str
-
-    def __post_init__(self) -> None:
-        _require_harm(self.inner, "--length-rule")
 
     @property
     def name(self) -> str:
@@ -61,20 +96,8 @@ class ByLength:
         """As `contract.Judge.english_only`."""
         return self.inner.english_only
 
-    @property
-    def languages(self) -> tuple[str, ...] | None:
-        """Those of the inner judge."""
-        return getattr(self.inner, "languages", None)
-
-    @property
-    def revision(self) -> str:
-        """That of the inner judge."""
-        return revision_of(self.inner)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What else decides the labels."""
-        return getattr(self.inner, "settings", {}) | {"length_rule": self.rule}
+    def _rule(self) -> dict[str, Any]:
+        return {"length_rule": self.rule}
 
     def judge(
         self, responses: Sequence[str], languages: Sequence[str], prompts: Sequence[str | None]
@@ -92,7 +115,7 @@ class ByLength:
 
 
 @dataclass(frozen=True)
-class Protocol2505_11835:
+class Protocol2505_11835(_Around):
     """Answers as MCD's published code scores them; see `contract.Judge`.
 
     An answer refuses where one of the English phrases does in its first two lines. It is harmful
@@ -109,34 +132,17 @@ class Protocol2505_11835:
         BadJudge: the inner judge does not measure harm.
     """
 
-    inner: Judge
-
     english_only = False
     reads_everything = True
     measures: Measure = "both"
-
-    def __post_init__(self) -> None:
-        _require_harm(self.inner, "--protocol")
 
     @property
     def name(self) -> str:
         """As `contract.Judge.name`."""
         return f"{self.inner.name}-2505.11835"
 
-    @property
-    def languages(self) -> tuple[str, ...] | None:
-        """Those of the inner judge."""
-        return getattr(self.inner, "languages", None)
-
-    @property
-    def revision(self) -> str:
-        """That of the inner judge."""
-        return revision_of(self.inner)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What else decides the labels."""
-        return getattr(self.inner, "settings", {}) | {"protocol": "2505.11835"}
+    def _rule(self) -> dict[str, Any]:
+        return {"protocol": "2505.11835"}
 
     def judge(
         self, responses: Sequence[str], languages: Sequence[str], prompts: Sequence[str | None]
@@ -159,11 +165,3 @@ def _by_protocol(response: str, verdict: Judgement) -> Judgement:
 def _harmless(verdict: Judgement, why: str) -> Judgement:
     label = None if verdict.label in (None, Label.UNDECIDED) else verdict.label
     return Judgement(label, f"{why}: {verdict.evidence}", False)
-
-
-def _require_harm(judge: Judge, option: str) -> None:
-    if not measures_harm(judge.measures):
-        raise BadJudge(
-            f"judge {judge.name} does not measure harm, which {option} is about; name one that "
-            "does, as --judge llamaguard2."
-        )

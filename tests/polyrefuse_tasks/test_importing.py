@@ -209,6 +209,14 @@ def test_heretic_s_log_has_answers_and_no_labels(tmp_path: Path) -> None:
     assert [(run.condition, run.cells[0].n) for run in runs] == [("ablation", 3), ("baseline", 3)]
 
 
+def test_rows_that_say_their_language_keep_it(tmp_path: Path) -> None:
+    rows = [row | {"language": code} for row in COMPLETIONS for code in ("de", "th")]
+    path = put(tmp_path / "rows.jsonl", [*rows, COMPLETIONS[0]])
+    imported("jsonl", tmp_path / "results", path, "--model", "some-model", "--language", "fr")
+    names = sorted(path.name for path in (tmp_path / "results").rglob("samples_*"))
+    assert [name.split("_")[3] for name in names] == ["de", "fr", "th"]
+
+
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize(
     "content",
