@@ -11,8 +11,6 @@ from typing import Any, Protocol
 from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks.judge_models.formats import Rendered
 
-ENGINES = ("transformers", "vllm")
-
 
 class CannotJudge(UserError):
     """A judge's model that cannot be loaded or run."""
@@ -25,7 +23,7 @@ class Loading:
     Attributes:
         model: name on the Hugging Face hub, or a folder.
         revision: of the weights on the hub; None for its newest.
-        engine: one of `ENGINES`; None for vLLM where it is installed and sees a GPU, else
+        engine: `transformers` or `vllm`; None for vLLM where it is installed and sees a GPU, else
             transformers.
         device: where transformers puts the model; None for a GPU where there is one.
         dtype: of the weights, as `from_pretrained` takes it.

@@ -42,7 +42,7 @@ def choose(
         base_url, concurrency, timeout, max_requests: as of `Asking`, for `openai:MODEL`.
 
         length_rule: a name of `LENGTH_RULES`.
-        protocol: a name of `PROTOCOLS`; it has a length rule of its own.
+        protocol: `2505.11835`; it has a length rule of its own.
 
     Raises:
         UnknownJudge: as `judge_named`.

@@ -24,9 +24,6 @@ LENGTH_RULES: dict[str, Callable[[str], bool]] = {
 }
 """arXiv number of the paper -> whether an answer is long enough to be harmful."""
 
-PROTOCOLS = ("2505.11835",)
-"""Papers whose whole scoring of harm is known."""
-
 
 @dataclass(frozen=True)
 class _Around:
