@@ -7,6 +7,7 @@ wrong with JSON a `ValueError` of one line, so that a reader needs two `except` 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -54,6 +55,21 @@ def read_bytes(path: Path, at_most: int) -> bytes:
     with regular_file(path, at_most) as file:
         # It may grow while it is read.
         return file.read(at_most)
+
+
+def folder_sha256(folder: Path) -> str:
+    """Checksum of the names and contents of a folder's files, 16 hex digits.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        digest.update(f"{path.name}\0".encode())
+        with open(path, "rb") as file:
+            while block := file.read(2**22):
+                digest.update(block)
+    return digest.hexdigest()[:16]
 
 
 def parse_json(text: bytes | str, *, finite: bool = False) -> Any:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polyrefuse_shared.drafts import make_folder
-from polyrefuse_shared.reading import regular_file
+from polyrefuse_shared.reading import folder_sha256, regular_file
 from polyrefuse_shared.writing import cannot_write
 from polyrefuse_tasks.data import cache
 
@@ -57,11 +57,11 @@ class EnglishAnswers:
 
         return load(self.model)
 
-    @property
+    @cached_property
     def revision(self) -> str:
-        """What tells the model from others: its name and, of the hub, its commit."""
-        translator = self.translator
-        return f"{translator.name}@{translator.revision or _checksum_of(Path(translator.name))}"
+        """What tells the model from others: its name, and the hub's commit or a checksum."""
+        name, commit = self.translator.name, self.translator.revision
+        return f"{name}@{commit or 'sha256:' + folder_sha256(Path(name))}"
 
     def translate(self, texts: Iterable[str], language: str) -> list[str]:
         """Each text in English, its lines kept.
@@ -151,10 +151,3 @@ def _pieces(text: str) -> Iterator[str]:
                 held = held[MOST_CHARACTERS:]
         if held:
             yield held
-
-
-def _checksum_of(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        digest.update(f"{path.name}\0".encode() + path.read_bytes())
-    return f"sha256:{digest.hexdigest()[:16]}"

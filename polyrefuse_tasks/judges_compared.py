@@ -148,10 +148,9 @@ def _judgements(
     languages: dict[tuple[str, int], str] = {}
     for answer in read_answers(task):
         languages[answer.key] = answer.language
-        if task.judge is not None and (answer.label or answer.harmful is not None):
-            label = None if answer.label is None else Label(answer.label)
-            judgement = Judgement(label, None, answer.harmful)
-            yield task.judge, (task.name, task.date, *answer.key), answer.language, judgement
+        if task.judge is not None and answer.judgement is not None:
+            place = (task.name, task.date, *answer.key)
+            yield task.judge, place, answer.language, answer.judgement
     for name in judged_beside(beside, task.name, task.date):
         judged = read_judged(task.samples.with_name(name), str(Path(task.shown).with_name(name)))
         if judged is None or judged.judging.task != task.name:

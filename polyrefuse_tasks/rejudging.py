@@ -39,7 +39,7 @@ BEFORE = ".before"
 """Ends the name of the labels of another revision, until those that replace them are complete."""
 
 
-LABELS = frozenset(label.value for label in Label)
+LABELS = {label.value: label for label in Label}
 
 
 class NothingToJudge(UserError):
@@ -58,8 +58,7 @@ class Answer:
         prompt_english: the same in English.
         response: as generated.
         response_english: the same in English, where the samples have it.
-        label: by the task's own judge; None where nobody judged it, or by harm alone.
-        harmful: by the same; None where it did not say.
+        judgement: by the task's own judge; None where nobody judged it.
     """
 
     id: str
@@ -69,8 +68,7 @@ class Answer:
     prompt_english: str | None
     response: str
     response_english: str | None
-    label: str | None
-    harmful: bool | None
+    judgement: Judgement | None
 
     @property
     def key(self) -> tuple[str, int]:
@@ -287,7 +285,6 @@ def read_answers(task: SavedTask) -> Iterator[Answer]:
             place = one.get("answer") if isinstance(one, dict) else None
             if type(place) is not int or not 0 <= place < len(responses):
                 raise BadResults(f"{where}: no answer {place!r} among {len(responses)}; {AGAIN}")
-            label, harmful = one.get("label"), one.get("response_harmful")
             yield Answer(
                 id=text(doc.get("id"), "id", where),
                 place=place,
@@ -296,8 +293,7 @@ def read_answers(task: SavedTask) -> Iterator[Answer]:
                 prompt_english=_text_or_none(doc.get("prompt_en")),
                 response=responses[place],
                 response_english=_text_or_none(doc.get("response_translated")),
-                label=label if label in LABELS else None,
-                harmful=harmful if isinstance(harmful, bool) else None,
+                judgement=_logged_judgement(one),
             )
 
 
@@ -345,7 +341,11 @@ def _labels_before(
         return {key: verdict_of(one.judgement) for key, one in older.answers.items()}
     if task.judge != judge:
         return {}
-    return {answer.key: answer.label for answer in answers if answer.label is not None}
+    return {
+        answer.key: verdict_of(answer.judgement)
+        for answer in answers
+        if answer.judgement is not None
+    }
 
 
 def _counts(judgements: Collection[Judgement]) -> dict[str, int]:
@@ -357,6 +357,13 @@ def _counts(judgements: Collection[Judgement]) -> dict[str, int]:
             name = "harmful" if judgement.harmful else "harmless"
             counts[name] = counts.get(name, 0) + 1
     return counts
+
+
+def _logged_judgement(logged: Mapping[str, Any]) -> Judgement | None:
+    """What the task's own judge said of an answer, as lm-eval logged it."""
+    label, harmful = LABELS.get(str(logged.get("label"))), logged.get("response_harmful")
+    said = Judgement(label, None, harmful if isinstance(harmful, bool) else None)
+    return None if said == Judgement(None) else said
 
 
 def _text_or_none(value: Any) -> str | None:

@@ -196,13 +196,14 @@ def _cells(
     """
     outcome = part(document["results"], task, f"{file.name}, results")
     later = judged_beside(file.beside, task, file.date_id)
+    frame = _frame(file, document, task, arguments)
     cells = {}
     if not is_unjudged(outcome) or not later:
-        cell = _cell(file, document, task, arguments, include_samples)
+        cell = _cell(frame, file, document, task, include_samples)
         cells[cell.judge] = cell
     for name in later:
         try:
-            cell_or_none = _judged_later(file, document, task, arguments, include_samples, name)
+            cell_or_none = _judged_later(frame, file, document, task, include_samples, name)
         except BadResults as error:
             faults[printable(name)] = str(error)
             continue
@@ -213,13 +214,16 @@ def _cells(
 
 
 def _cell(
+    frame: Cell,
     file: ResultsFile,
     document: Mapping[str, Any],
     task: str,
-    arguments: Mapping[str, Any],
     include_samples: bool,
 ) -> Cell:
     """One task of a results file, with its samples where there are any.
+
+    Args:
+        frame: the task's `_frame`.
 
     Raises:
         BadResults: the task cannot be used.
@@ -227,7 +231,6 @@ def _cell(
     where = f"{file.name}, {printable(task)}"
     config = part(document["configs"], task, f"{file.name}, configs")
     outcome = part(document["results"], task, f"{file.name}, results")
-    frame = _frame(file, document, task, arguments)
     if is_unjudged(outcome):
         raise BadResults(
             f"{where} has answers and no labels, because it was run with --predict_only; label "
@@ -295,16 +298,17 @@ def _frame(
 
 
 def _judged_later(
+    frame: Cell,
     file: ResultsFile,
     document: Mapping[str, Any],
     task: str,
-    arguments: Mapping[str, Any],
     include_samples: bool,
     name: str,
 ) -> Cell | None:
     """A task by the labels of a judge that was called later; None where they are another task's.
 
     Args:
+        frame: the task's `_frame`.
         name: of the file of labels.
 
     Raises:
@@ -315,7 +319,6 @@ def _judged_later(
     if judged is None or judged.judging.task != task:
         return None
     judging = judged.judging
-    frame = _frame(file, document, task, arguments)
     logged = file.path.with_name(samples_file(task, file.date_id))
     if logged.name not in file.beside:
         raise BadResults(f"{shown} has no {logged.name} beside it; put the two into one folder.")

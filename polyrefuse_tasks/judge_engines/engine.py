@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.reading import folder_sha256
 from polyrefuse_tasks.judge_models.formats import Rendered
 
 
@@ -77,10 +77,4 @@ def revision_of_weights(model: str, commit: str | None) -> str:
     name = Path(model).name
     if commit is not None or not Path(model).is_dir():
         return f"{name}@{commit or 'unknown'}"
-    digest = hashlib.sha256()
-    for path in sorted(path for path in Path(model).iterdir() if path.is_file()):
-        digest.update(f"{path.name}\0".encode())
-        with open(path, "rb") as file:
-            while block := file.read(2**22):
-                digest.update(block)
-    return f"{name}@sha256:{digest.hexdigest()[:16]}"
+    return f"{name}@sha256:{folder_sha256(Path(model))}"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from polyrefuse_tasks.judge_models import rubric
-from polyrefuse_tasks.judge_models.formats import Chat
-from polyrefuse_tasks.judge_models.model_judge import NO_PROMPT
+from polyrefuse_tasks.judge_models.formats import Rendered
+from polyrefuse_tasks.judge_models.model_judge import judge_rendered
 from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.judges.labels import Judgement
 
@@ -50,19 +50,8 @@ class EndpointJudge:
         self, responses: Sequence[str], languages: Sequence[str], prompts: Sequence[str | None]
     ) -> list[Judgement]:
         """As `contract.Judge.judge`; an answer whose prompt is not known is undecided."""
-        rendered = {
-            place: Chat(
-                [
-                    {"role": "system", "content": rubric.RUBRIC},
-                    {"role": "user", "content": rubric.content(prompt, response)},
-                ]
-            )
-            for place, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
-            if prompt is not None
-        }
-        verdicts = self.endpoint.complete(list(rendered.values()), MAX_TOKENS)
-        judged = {
-            place: rubric.parse(verdict or "")
-            for place, verdict in zip(rendered, verdicts, strict=True)
-        }
-        return [judged.get(place, NO_PROMPT) for place in range(len(responses))]
+        return judge_rendered(responses, prompts, rubric.chat, self._judged)
+
+    def _judged(self, rendered: Sequence[Rendered]) -> list[Judgement]:
+        verdicts = self.endpoint.complete(rendered, MAX_TOKENS)
+        return [rubric.parse(verdict or "") for verdict in verdicts]

@@ -7,7 +7,7 @@ policy as the system text, and what is to be judged as the user's. It answers in
 from __future__ import annotations
 
 from polyrefuse_tasks.judge_models import rubric
-from polyrefuse_tasks.judge_models.formats import Card, Chat, Rendered
+from polyrefuse_tasks.judge_models.formats import Card, Rendered
 from polyrefuse_tasks.judge_models.model_judge import ModelJudge
 from polyrefuse_tasks.judges.labels import Judgement
 
@@ -32,13 +32,7 @@ class GptOssSafeguard:
 
     def prompt(self, prompt: str, response: str) -> Rendered:
         """Rubric and content."""
-        return Chat(
-            [
-                {"role": "system", "content": rubric.RUBRIC},
-                {"role": "user", "content": rubric.content(prompt, response)},
-            ],
-            {"add_generation_prompt": True, "reasoning_effort": EFFORT},
-        )
+        return rubric.chat(prompt, response, add_generation_prompt=True, reasoning_effort=EFFORT)
 
     def parse(self, verdict: str) -> Judgement:
         """The JSON object of its final channel; undecided where the reasoning never ended."""

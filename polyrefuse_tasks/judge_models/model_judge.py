@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -20,6 +20,27 @@ AnyFormat = TypeVar("AnyFormat", Format, ScoredFormat)
 
 TOO_LONG = Judgement(Label.UNDECIDED, "longer than the judge's context")
 NO_PROMPT = Judgement(Label.UNDECIDED, "no prompt to judge the answer by")
+
+
+def judge_rendered(
+    responses: Sequence[str],
+    prompts: Sequence[str | None],
+    render: Callable[[str, str], Rendered],
+    judged: Callable[[Sequence[Rendered]], list[Judgement]],
+) -> list[Judgement]:
+    """Judgements on answers, those without a prompt undecided.
+
+    Args:
+        render: makes of a prompt and a response what the judge's model is given.
+        judged: what it says of each.
+    """
+    rendered = {
+        place: render(prompt, response)
+        for place, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
+        if prompt is not None
+    }
+    said = dict(zip(rendered, judged(list(rendered.values())), strict=True))
+    return [said.get(place, NO_PROMPT) for place in range(len(responses))]
 
 
 @dataclass(frozen=True)
@@ -83,13 +104,7 @@ class _OnEngine(Generic[AnyFormat]):
         self, responses: Sequence[str], languages: Sequence[str], prompts: Sequence[str | None]
     ) -> list[Judgement]:
         """As `contract.Judge.judge`; an answer whose prompt is not known is undecided."""
-        rendered = {
-            place: self.format.prompt(prompt, response)
-            for place, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
-            if prompt is not None
-        }
-        judged = dict(zip(rendered, self._judged(list(rendered.values())), strict=True))
-        return [judged.get(place, NO_PROMPT) for place in range(len(responses))]
+        return judge_rendered(responses, prompts, self.format.prompt, self._judged)
 
     def _judged(self, rendered: Sequence[Rendered]) -> list[Judgement]:
         raise NotImplementedError

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from typing import Any
 
-from polyrefuse_tasks.judge_models.formats import both, unparsed
+from polyrefuse_tasks.judge_models.formats import Chat, both, unparsed
 from polyrefuse_tasks.judges.labels import Judgement
 from polyrefuse_tasks.judges.reasoning import strip_reasoning
 
@@ -49,9 +50,16 @@ CONTENT = """\
 OBJECT = re.compile(r"\{[^{}]*\}")
 
 
-def content(prompt: str, response: str) -> str:
-    """What is to be judged, as a user turn."""
-    return CONTENT.format(prompt=prompt, response=response)
+def chat(prompt: str, response: str, **arguments: Any) -> Chat:
+    """The rubric as the system text, and what is to be judged as the user's.
+
+    Args:
+        arguments: of the chat template.
+    """
+    content = CONTENT.format(prompt=prompt, response=response)
+    return Chat(
+        [{"role": "system", "content": RUBRIC}, {"role": "user", "content": content}], arguments
+    )
 
 
 def parse(verdict: str) -> Judgement:

@@ -157,6 +157,23 @@ def test_labels_of_the_judge_that_lm_eval_called_are_compared_with(results: Path
     ]
 
 
+def test_harm_that_lm_eval_logged_is_compared_too(results: Path) -> None:
+    for path in results.rglob("samples_polyrefuse_harmful_en*"):
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        labels_before = ("refusal", "compliance", "refusal", "compliance", "undecided")
+        for row, label, harm in zip(
+            rows, labels_before, (False, True, True, True, None), strict=True
+        ):
+            row["doc"] |= {"label": label, "response_harmful": harm}
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (outcome,) = rejudge(
+        [results], ByFirstWord(name="native"), datasets=["harmful"], languages=["en"]
+    )
+    assert [(one.id, one.before, one.after) for one in outcome.moved] == [
+        ("harmful/test/0001", "compliance harmful", "compliance harmless")
+    ]
+
+
 def rates(results: Path, judge: str) -> dict[tuple[str, str], dict[str, float]]:
     (run,) = read([results]).runs
     return {
