@@ -49,11 +49,14 @@ class Engine(Protocol):
     def settings(self) -> dict[str, Any]:
         """What decides its answers beside the weights."""
 
-    def complete(self, prompts: Sequence[Rendered], max_new_tokens: int) -> list[str | None]:
-        """Greedy completions, in the order of the prompts, special tokens removed.
+    def complete(
+        self, prompts: Sequence[Rendered], max_new_tokens: int, *, special_tokens: bool = False
+    ) -> list[str | None]:
+        """Greedy completions, in the order of the prompts.
 
         Args:
             max_new_tokens: 1 takes one forward pass, and no generation.
+            special_tokens: whether they stay in the completions.
 
         Returns:
             None for each prompt that, with its completion, is longer than the model's context.

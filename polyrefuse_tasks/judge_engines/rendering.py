@@ -1,13 +1,21 @@
-"""A judge's prompt as token ids."""
+"""A judge's prompt as token ids, by the tokenizer of its model."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from polyrefuse_tasks.judge_engines.engine import CannotJudge
+from polyrefuse_tasks.judge_engines.engine import CannotJudge, Loading
 from polyrefuse_tasks.judge_models.formats import Chat, Rendered, Text
+
+
+def load_tokenizer(loading: Loading) -> PreTrainedTokenizerBase:
+    """The tokenizer of a judge's model; raises what transformers raises."""
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        loading.model, revision=loading.revision, trust_remote_code=False
+    )
+    return tokenizer
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, prompt: Rendered) -> list[int]:
@@ -18,8 +26,22 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, prompt: Rendered) -> list[int]
     """
     if isinstance(prompt, Text):
         return _encoded(tokenizer, prompt.text, prompt.special_tokens)
+    if tokenizer.chat_template is None:
+        return _by_the_tokenizer(tokenizer, prompt)
     # The template has written the token of the beginning, where there is one.
     return _encoded(tokenizer, rendered(tokenizer, prompt), special_tokens=False)
+
+
+def _by_the_tokenizer(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> list[int]:
+    """A chat's tokens where no template renders it: mistral-common's tokenizers, as Shieldstral's,
+    write them by their own rules, and read no special token in a text."""
+    try:
+        ids: Any = tokenizer.apply_chat_template(
+            list(chat.messages), tokenize=True, return_dict=False, **chat.arguments
+        )
+    except Exception as error:  # Each tokenizer raises its own.
+        raise _cannot_render(tokenizer, error) from error
+    return list(ids)
 
 
 def rendered(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
@@ -31,6 +53,7 @@ def rendered(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
     Raises:
         CannotJudge: as `token_ids`.
     """
+    failure: object = None
     for as_parts in (False, True):
         messages: Any = [
             message | {"content": [{"type": "text", "text": message["content"]}]}
@@ -41,14 +64,19 @@ def rendered(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
         try:
             text = str(tokenizer.apply_chat_template(messages, tokenize=False, **chat.arguments))
         except Exception as error:  # Whatever a template raises.
-            failure = " ".join(str(error).split())
+            failure = error
             continue
         if all(message["content"].strip() in text for message in chat.messages):
             return text
         failure = "what is to be judged is not in what it renders"
-    raise CannotJudge(
+    raise _cannot_render(tokenizer, failure)
+
+
+def _cannot_render(tokenizer: PreTrainedTokenizerBase, failure: object) -> CannotJudge:
+    return CannotJudge(
         f"the chat template of {tokenizer.name_or_path} cannot render what is to be judged "
-        f"({failure}); name weights of the judge's own kind with --judge-model."
+        f"({' '.join(str(failure).split())}); name weights of the judge's own kind with "
+        "--judge-model."
     )
 
 

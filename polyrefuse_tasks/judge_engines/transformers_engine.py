@@ -6,11 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    GenerationConfig,
+)
+from transformers.utils import cached_file, extract_commit_hash
 
 from polyrefuse_shared.errors import first_line
 from polyrefuse_tasks.judge_engines.engine import CannotJudge, Loading, revision_of_weights
-from polyrefuse_tasks.judge_engines.rendering import token_ids
+from polyrefuse_tasks.judge_engines.rendering import load_tokenizer, token_ids
 from polyrefuse_tasks.judge_models.formats import Rendered
 
 
@@ -26,13 +31,8 @@ class TransformersEngine:
         device = loading.device or ("cuda" if torch.cuda.is_available() else "cpu")
         given = {"revision": loading.revision, "trust_remote_code": False}
         try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(
-                loading.model, padding_side="left", **given
-            )
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                loading.model, dtype=loading.dtype, **given
-            )
-            self.model = model.to(device)
+            self.tokenizer: Any = load_tokenizer(loading)
+            self.model: Any = _loaded(loading.model, dtype=loading.dtype, **given).to(device)
         except (OSError, ValueError, ImportError, RuntimeError) as error:
             raise CannotJudge(
                 f"the judge's model {loading.model} cannot be loaded ({first_line(error)}); name a "
@@ -40,15 +40,24 @@ class TransformersEngine:
                 "the model's page and log in with `hf auth login`."
             ) from error
         self.model.eval()
-        commit = getattr(self.model.config, "_commit_hash", None)
-        self.revision = revision_of_weights(loading.model, commit)
+        # `generate` fills what a call leaves out from the model's own settings, as PolyGuard-Qwen's
+        # penalty of repetitions, which would decide its verdicts.
+        ends = self.model.generation_config.eos_token_id
+        self.model.generation_config = GenerationConfig(
+            do_sample=False,
+            eos_token_id=self.tokenizer.eos_token_id if ends is None else ends,
+            pad_token_id=self._filler,
+        )
+        self.revision = _revision(self.model, loading)
 
     @property
     def settings(self) -> dict[str, Any]:
         """As `Engine.settings`."""
         return {"engine": "transformers", "dtype": str(self.model.dtype)}
 
-    def complete(self, prompts: Sequence[Rendered], max_new_tokens: int) -> list[str | None]:
+    def complete(
+        self, prompts: Sequence[Rendered], max_new_tokens: int, *, special_tokens: bool = False
+    ) -> list[str | None]:
         """As `Engine.complete`."""
         completions: list[str | None] = [None] * len(prompts)
         for places, ids in self._batches(prompts, max_new_tokens):
@@ -56,7 +65,7 @@ class TransformersEngine:
                 written = self._next_logits(ids).argmax(-1, keepdim=True)
             else:
                 written = self._generated(ids, max_new_tokens)
-            texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+            texts = self.tokenizer.batch_decode(written, skip_special_tokens=not special_tokens)
             for place, text in zip(places, texts, strict=True):
                 completions[place] = text
         return completions
@@ -87,7 +96,8 @@ class TransformersEngine:
     ) -> Iterator[tuple[list[int], list[list[int]]]]:
         """Places and token ids of prompts that fit the context, of like length side by side."""
         every = [token_ids(self.tokenizer, prompt) for prompt in prompts]
-        most = getattr(self.model.config, "max_position_embeddings", None) or float("inf")
+        text = self.model.config.get_text_config()
+        most = getattr(text, "max_position_embeddings", None) or float("inf")
         fitting = [place for place, ids in enumerate(every) if len(ids) + max_new_tokens <= most]
         fitting.sort(key=lambda place: len(every[place]))
         size = self.loading.batch_size
@@ -123,13 +133,26 @@ class TransformersEngine:
     @torch.no_grad()
     def _generated(self, ids: list[list[int]], max_new_tokens: int) -> torch.Tensor:
         inputs = self._padded(ids)
-        # The model's own sampling settings would decide its verdicts.
-        ends = self.model.generation_config.eos_token_id
-        greedy = GenerationConfig(
-            do_sample=False,
-            max_new_tokens=max_new_tokens,
-            eos_token_id=self.tokenizer.eos_token_id if ends is None else ends,
-            pad_token_id=self._filler,
-        )
-        written: torch.Tensor = self.model.generate(**inputs, generation_config=greedy)
+        written: torch.Tensor = self.model.generate(**inputs, max_new_tokens=max_new_tokens)
         return written[:, inputs["input_ids"].shape[1] :]
+
+
+def _loaded(model: str, **given: Any) -> Any:
+    """The weights, by the class that writes text: a few judges, as Shieldstral, know pictures."""
+    try:
+        return AutoModelForCausalLM.from_pretrained(model, **given)
+    except ValueError as unknown:
+        try:
+            return AutoModelForImageTextToText.from_pretrained(model, **given)
+        except ValueError:
+            raise unknown from None
+
+
+def _revision(model: Any, loading: Loading) -> str:
+    """Of the weights; of an adapter, which has no configuration of the model, and of its base."""
+    commit = getattr(model.config, "_commit_hash", None)
+    for adapter in getattr(model, "peft_config", {}).values():
+        file = cached_file(loading.model, "adapter_config.json", revision=loading.revision)
+        own = revision_of_weights(loading.model, extract_commit_hash(file, None))
+        return f"{own} on {revision_of_weights(adapter.base_model_name_or_path, commit)}"
+    return revision_of_weights(loading.model, commit)

@@ -7,7 +7,7 @@ from typing import Any
 
 from polyrefuse_shared.errors import first_line
 from polyrefuse_tasks.judge_engines.engine import CannotJudge, Loading, revision_of_weights
-from polyrefuse_tasks.judge_engines.rendering import token_ids
+from polyrefuse_tasks.judge_engines.rendering import load_tokenizer, token_ids
 from polyrefuse_tasks.judge_models.formats import Rendered
 
 
@@ -28,6 +28,7 @@ class VllmEngine:
             ) from None
         self.loading = loading
         try:
+            self.tokenizer: Any = load_tokenizer(loading)
             self.llm: Any = vllm.LLM(
                 model=loading.model,
                 revision=loading.revision,
@@ -46,11 +47,12 @@ class VllmEngine:
         }
         self.revision = revision_of_weights(loading.model, loading.revision)
 
-    def complete(self, prompts: Sequence[Rendered], max_new_tokens: int) -> list[str | None]:
+    def complete(
+        self, prompts: Sequence[Rendered], max_new_tokens: int, *, special_tokens: bool = False
+    ) -> list[str | None]:
         """As `Engine.complete`: vLLM batches them itself."""
-        tokenizer = self.llm.get_tokenizer()
         most = self.llm.llm_engine.model_config.max_model_len
-        every = [token_ids(tokenizer, prompt) for prompt in prompts]
+        every = [token_ids(self.tokenizer, prompt) for prompt in prompts]
         fitting = [place for place, ids in enumerate(every) if len(ids) + max_new_tokens <= most]
         completions: list[str | None] = [None] * len(prompts)
         outcomes = self.llm.generate(
@@ -59,7 +61,11 @@ class VllmEngine:
             use_tqdm=False,
         )
         for place, outcome in zip(fitting, outcomes, strict=True):
-            completions[place] = outcome.outputs[0].text
+            # vLLM's own text leaves the bytes of half a character out.
+            written = outcome.outputs[0].token_ids
+            completions[place] = self.tokenizer.decode(
+                written, skip_special_tokens=not special_tokens
+            )
         return completions
 
     def expected_number(self, prompts: Sequence[Rendered], numbers: Sequence[str]) -> list[float]:

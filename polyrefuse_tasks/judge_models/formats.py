@@ -25,6 +25,7 @@ class Card:
         gated: whether the hub asks for an agreement first.
         english_only: whether it is handed English translations.
         settings: what else decides its labels.
+        special_tokens: whether its parser reads them, as those that end a model's reasoning.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Card:
     gated: bool
     english_only: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
+    special_tokens: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Format(Protocol):
         """What the model's verdict says; undecided where it is none of those that the card names.
 
         Args:
-            verdict: what it wrote, special tokens removed.
+            verdict: what it wrote, special tokens removed unless the card says otherwise.
         """
 
 

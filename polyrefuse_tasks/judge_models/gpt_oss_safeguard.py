@@ -23,10 +23,12 @@ class GptOssSafeguard:
         revision="openai/gpt-oss-safeguard 7ec06bb",
         measures="both",
         languages=(),
-        size="20B, 120B",
+        size="21B, 117B",
         licence="Apache-2.0",
         gated=False,
         settings={"rubric": rubric.RUBRIC, "reasoning_effort": EFFORT},
+        # Without them a channel's name runs into its text.
+        special_tokens=True,
     )
     max_new_tokens = 2048
 

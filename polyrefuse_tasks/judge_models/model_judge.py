@@ -91,10 +91,15 @@ class _OnEngine(Generic[AnyFormat]):
     @functools.cached_property
     def engine(self) -> Engine:
         """What runs the model, loaded when it is asked for."""
-        from polyrefuse_tasks.judge_engines.engine import Loading
         from polyrefuse_tasks.judge_engines.loading import load
 
-        return load(self.loading or Loading(self.format.card.model))
+        return load(self._loading)
+
+    @property
+    def _loading(self) -> Loading:
+        from polyrefuse_tasks.judge_engines.engine import Loading
+
+        return self.loading or Loading(self.format.card.model)
 
     def on(self, loading: Loading) -> _OnEngine[AnyFormat]:
         """The same judge with other weights, or on another engine."""
@@ -114,12 +119,22 @@ class ModelJudge(_OnEngine[Format]):
     """A judge that writes its verdict."""
 
     def _judged(self, rendered: Sequence[Rendered]) -> list[Judgement]:
-        verdicts = self.engine.complete(rendered, self.format.max_new_tokens)
+        verdicts = self.engine.complete(
+            rendered,
+            self.format.max_new_tokens,
+            special_tokens=self.format.card.special_tokens,
+        )
         return [TOO_LONG if one is None else self.format.parse(one) for one in verdicts]
 
 
 class ScoreJudge(_OnEngine[ScoredFormat]):
     """A judge that grades."""
+
+    @property
+    def _loading(self) -> Loading:
+        # vLLM has no logits of chosen tokens; whoever asks for it is told so.
+        loading = super()._loading
+        return replace(loading, engine=loading.engine or "transformers")
 
     def _judged(self, rendered: Sequence[Rendered]) -> list[Judgement]:
         means = self.engine.expected_number(rendered, self.format.numbers)

@@ -1,7 +1,7 @@
 """WildGuard (Han et al., arXiv 2406.18495): harm of prompt and response, and refusal. English.
 
-Prompt and parser: the model card of allenai/wildguard, and the same in the authors' package
-`wildguard` (allenai/wildguard on GitHub).
+Prompt and parser: the model card of allenai/wildguard. The authors' package (allenai/wildguard on
+GitHub) leaves the token of the beginning to the tokenizer, which comes to the same tokens.
 """
 
 from __future__ import annotations

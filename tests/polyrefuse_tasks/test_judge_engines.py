@@ -7,14 +7,40 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    PreTrainedModel,
+)
 
 from polyrefuse_tasks.judge_engines.engine import CannotJudge, Loading
 from polyrefuse_tasks.judge_engines.loading import load
 from polyrefuse_tasks.judge_engines.transformers_engine import TransformersEngine
 from polyrefuse_tasks.judge_models.formats import Chat, Text
-from tests.models import make_tokenizer, tiny
+from tests.models import COMMON, OWN, make_tokenizer, tiny
 
-ARCHITECTURES = ("qwen2", "qwen3", "mistral", "llama", "gemma")
+# In their order: PolyGuard's, Qwen3Guard's, WildGuard's, Llama Guard's 2 and 3 and HarmBench's,
+# StrongREJECT's, gpt-oss-safeguard's, Llama Guard 4's and Shieldstral's.
+ARCHITECTURES = (
+    *("qwen2", "qwen3", "mistral", "llama"),
+    *("gemma", "gpt_oss", "llama4", "mistral3"),
+)
+TEXT_PART_OF = {"llama4": "llama4_text", "mistral3": "ministral3"}
+_EYE = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "image_size": 28,
+    "patch_size": 14,
+}
+EYES: dict[str, dict[str, Any]] = {
+    "llama4": _EYE
+    | {"vision_output_dim": 16, "projector_input_dim": 16, "projector_output_dim": 16},
+    "mistral3": _EYE | {"model_type": "pixtral", "head_dim": 8},
+}
 TEXTS = ["a", "some more words", "x" * 90, "words of another length", "b"]
 
 
@@ -23,12 +49,28 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: save(name, tmp_path_factory.mktemp(name)) for name in ARCHITECTURES}
 
 
+def random_model(name: str, **settings: Any) -> PreTrainedModel:
+    """With pictures where the published judge knows them: `llama4` and `mistral3` are such."""
+    sizes = {"vocab_size": len(make_tokenizer()), "max_position_embeddings": 256} | settings
+    if name not in TEXT_PART_OF:
+        return tiny(name, **sizes)
+    text = COMMON | OWN.get(TEXT_PART_OF[name], {}) | sizes | {"model_type": TEXT_PART_OF[name]}
+    config = AutoConfig.for_model(name, text_config=text, vision_config=EYES[name])
+    torch.manual_seed(0)
+    model = AutoModelForImageTextToText.from_config(config).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return model
+
+
 def save(name: str, folder: Path, **settings: Any) -> Path:
     tokenizer = make_tokenizer()
-    model = tiny(name, vocab_size=len(tokenizer), max_position_embeddings=256, **settings)
+    model = random_model(name, **settings)
     # What a published judge may bring, and what may not decide its verdicts.
     model.generation_config.do_sample = True
     model.generation_config.temperature = 2.0
+    model.generation_config.repetition_penalty = 5.0
+    model.generation_config.min_new_tokens = 6
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -43,6 +85,21 @@ def test_a_batch_says_what_each_prompt_says_alone(name: str, folder_of: dict[str
     assert batched.complete(prompts, 7) == expected
     assert len(set(expected)) > 1
     assert expected == alone.complete(prompts, 7)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "llama"])
+def test_completions_are_the_likeliest_tokens(name: str, folder_of: dict[str, Path]) -> None:
+    """Whatever the published generation settings say: their penalties would change a verdict."""
+    engine = load(Loading(str(folder_of[name]), engine="transformers"))
+    assert isinstance(engine, TransformersEngine)
+    found = engine.complete([Text(text) for text in TEXTS], 9)
+    for text, written in zip(TEXTS, found, strict=True):
+        ids = engine.tokenizer(text).input_ids
+        begin = len(ids)
+        while len(ids) < begin + 9 and engine.tokenizer.eos_token_id not in ids[begin:]:
+            with torch.no_grad():
+                ids.append(int(engine.model(torch.tensor([ids])).logits[0, -1].argmax()))
+        assert written == engine.tokenizer.decode(ids[begin:], skip_special_tokens=True)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -85,6 +142,25 @@ def test_expected_numbers_are_those_of_a_single_pass(folder_of: dict[str, Path])
         assert number == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
+def test_vllm_says_what_transformers_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB; half of the machine's by default
+    # Its kernels know no head narrower than 32.
+    folder = save("qwen3", tmp_path / "judge", hidden_size=128, head_dim=32)
+    own = load(Loading(str(folder), engine="transformers", dtype="float32"))
+    vllm = load(Loading(str(folder), engine="vllm", dtype="float32"))
+    prompts = [Text(text) for text in (*TEXTS, "x" * 300)]
+    for n in (1, 9):
+        for special_tokens in (False, True):
+            expected = own.complete(prompts, n, special_tokens=special_tokens)
+            assert vllm.complete(prompts, n, special_tokens=special_tokens) == expected
+            assert expected[-1] is None
+    assert vllm.revision == own.revision
+    with pytest.raises(CannotJudge, match="take --engine transformers"):
+        vllm.expected_number(prompts, ["1"])
+
+
 def test_contents_are_given_as_parts_where_a_template_wants_them(tmp_path: Path) -> None:
     """As Llama Guard 3 1B's template, which renders an empty conversation of plain texts."""
     from polyrefuse_tasks.judge_engines.rendering import token_ids
@@ -103,14 +179,34 @@ def test_contents_are_given_as_parts_where_a_template_wants_them(tmp_path: Path)
             token_ids(make_tokenizer(broken), chat)
 
 
-def test_a_model_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(CannotJudge, match="cannot be loaded"):
-        load(Loading(str(tmp_path / "nowhere"), engine="transformers"))
-
-
 def test_the_revision_is_of_the_weights(folder_of: dict[str, Path], tmp_path: Path) -> None:
     first = load(Loading(str(folder_of["llama"]), engine="transformers")).revision
     again = load(Loading(str(folder_of["llama"]), engine="transformers", batch_size=2)).revision
     assert first == again
     other = save("llama", tmp_path / folder_of["llama"].name, rms_norm_eps=1e-3)
     assert load(Loading(str(other), engine="transformers")).revision != first
+
+
+def test_an_adapter_judges_on_its_base(folder_of: dict[str, Path], tmp_path: Path) -> None:
+    """As StrongREJECT's judge is published."""
+    base = folder_of["gemma"]
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(base),
+        LoraConfig(r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False),
+    )
+    folder = tmp_path / "judge"
+    model.save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    engine = load(Loading(str(folder), engine="transformers"))
+    assert isinstance(engine, TransformersEngine)
+    text = Text("words")
+    found = engine.expected_number([text], ["1", "5"])
+    assert found != load(Loading(str(base), engine="transformers")).expected_number([text], "15")
+    ids = engine.tokenizer(text.text, return_tensors="pt").input_ids
+    one, five = (engine.tokenizer(n, add_special_tokens=False).input_ids[0] for n in "15")
+    with torch.no_grad():
+        shares = model.eval()(ids).logits[0, -1, [one, five]].double().softmax(-1)
+    assert found == pytest.approx([float(shares @ torch.tensor([1.0, 5.0]).double())], abs=1e-5)
+    own, of_base = engine.revision.split(" on ")
+    assert own.startswith("judge@sha256:")
+    assert of_base == load(Loading(str(base), engine="transformers")).revision
