@@ -27,8 +27,8 @@ from polyrefuse_leaderboard.table import (
 from polyrefuse_leaderboard.warnings import RateWarning
 
 MODEL_COLUMNS: tuple[str, ...] = (
-    "ASR", "ASR, ablation", "ASR, MCD", "false refusal", "balanced", "degenerate", "undecided",
-    "loophole", "gap", "worst language", "harmful answers", "random directions",
+    "ASR", "harmful answers", "ASR, ablation", "ASR, MCD", "false refusal", "balanced",
+    "degenerate", "undecided", "loophole", "gap", "worst language", "random directions",
     "anchors in test set",
 )  # fmt: skip
 """Heads of what `model_cells` returns; model, condition, data set and judge come before them."""
@@ -47,7 +47,10 @@ def model_cells(row: Row, rate: Callable[[Record], str]) -> tuple[str, ...]:
     )
     worst, controls = row.worst_language or "-", describe_controls(row.controls) or "-"
     harmful = describe_harmful(row.harmful, rate) or "-"
-    return (*rates[:4], balanced, *rates[4:], gap, worst, harmful, controls, overlap or "-")
+    return (
+        *(rates[0], harmful, *rates[1:4], balanced, *rates[4:]),
+        *(gap, worst, controls, overlap or "-"),
+    )
 
 
 def to_markdown(

@@ -25,7 +25,6 @@ from polyrefuse_leaderboard.table import (
     Table,
     collect_overlaps,
     describe_controls,
-    describe_harmful,
     group_warnings,
     languages_of,
     overlap_of,
@@ -234,7 +233,7 @@ def _data(
             _rounded(row.language_gap),
             row.worst_language,
             describe_controls(row.controls) or None,
-            describe_harmful(row.harmful, _in_words) or None,
+            [[judge, _whole(record)] for judge, record in row.harmful.items()] or None,
         ]
         for row in rows
     ]
@@ -303,11 +302,6 @@ _wilson_of = cache(wilson)
 def _whole(record: Record) -> list[Any]:
     value, low, high = (_rounded(share) for share in (record.value, record.low, record.high))
     return [value, low, high, record.n]
-
-
-def _in_words(record: Record) -> str:
-    low, high = percent(record.low), percent(record.high)
-    return f"{percent(record.value)} ({low} to {high}, n {record.n})"
 
 
 def _rounded(share: float | None) -> float | None:

@@ -8,7 +8,7 @@
 //   warnings  [subject, data sets, what its rates there must not be read without]
 //   models    [subject, dataset, judge, ASR, under ablation, under MCD, false refusal, degenerate,
 //             undecided, loophole, balanced, gap, worst language, under random directions,
-//             harmful answers by judge]
+//             [[judge, harmful answers]]]
 (() => {
   const at = (id) => document.getElementById(id);
   const data = JSON.parse(at("data").textContent);
@@ -296,18 +296,28 @@
       subject: data.subjects[subject], seen: beside(subject, data.texts[dataset]), dataset: data.texts[dataset], judge: data.texts[judge],
       asr: rate(asr), ablation: rate(ablation), mcd: rate(mcd), frr: rate(frr), loophole: rate(loophole),
       degenerate: rate(degenerate), undecided: rate(undecided),
-      balanced, gap, worst, random, harmful, anchors: data.subjects[subject][ANCHORS].length ? data.subjects[subject][ANCHORS] : null,
+      balanced, gap, worst, random,
+      harmful: harmful?.map(([name, cell]) => ({ judge: name, ...rate(cell) })) ?? null, anchors: data.subjects[subject][ANCHORS].length ? data.subjects[subject][ANCHORS] : null,
     }));
     const known = (name) => rows.some((row) => row[name] !== null);
     document.querySelectorAll("#columns [data-column]").forEach((term) => {
       term.hidden = !term.dataset.column.split(" ").some(known);
     });
+    const inWords = (record) => `${percent(record.value)}<small>${percent(record.low)}–${percent(record.high)}, n ${record.n}`;
+    // Of several judges the first decides the order.
+    const harmful = {
+      name: "harmful", title: "Harmful answers", className: "number", type: "rate", orderSequence: ["desc", "asc"],
+      data: (row, kind) => {
+        if (kind !== "display") return row.harmful === null ? null : row.harmful[0].value;
+        return row.harmful?.map((record) => `${inWords(record)}, ${html(record.judge)}</small>`).join("") ?? "–";
+      },
+    };
     const measured = (name, title) => ({
       name, title, className: "number", type: "rate", orderSequence: ["desc", "asc"],
       data: (row, kind) => {
         const record = row[name];
         if (kind !== "display") return record === null ? null : record.value;
-        return record === null ? "–" : `${percent(record.value)}<small>${percent(record.low)}–${percent(record.high)}, n ${record.n}</small>`;
+        return record === null ? "–" : `${inWords(record)}</small>`;
       },
     });
     const plain = (name, title) => ({
@@ -335,13 +345,12 @@
         ...(several(rows.map((row) => row.dataset)) ? [words("Data set", (row) => row.dataset)] : []),
         ...(several(rows.map((row) => row.judge)) ? [words("Judge", (row) => row.judge)] : []),
         ...[
-          measured("asr", "ASR"), measured("ablation", "ASR, ablation"), measured("mcd", "ASR, MCD"),
+          measured("asr", "ASR"), harmful, measured("ablation", "ASR, ablation"), measured("mcd", "ASR, MCD"),
           measured("frr", "False refusal"), plain("balanced", "Balanced"), measured("degenerate", "Degenerate"),
           measured("undecided", "Undecided"), measured("loophole", "Loophole"),
           plain("gap", "Gap"),
         ].filter(({ name }) => known(name)),
         ...(known("gap") ? [words("Worst", (row) => (row.worst === null ? "–" : languageTitle(row.worst)), "condition")] : []),
-        ...(known("harmful") ? [words("Harmful answers", (row) => row.harmful ?? "–")] : []),
         ...(known("random") ? [words("Random directions", (row) => row.random ?? "–")] : []),
         ...(known("anchors") ? [words("Anchors in test set", anchors)] : []),
       ],

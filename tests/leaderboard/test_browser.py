@@ -17,7 +17,7 @@ from polyrefuse_leaderboard.records import MEAN, Record
 from polyrefuse_leaderboard.site import write_site
 from polyrefuse_leaderboard.warnings import RateWarning
 
-from tests.leaderboard.invented import board, record, with_means
+from tests.leaderboard.invented import board, record, wilson, with_means
 
 CHROMIUM = Path("/usr/bin/chromium")
 MARKUP = '<img src=x onerror="document.title=1"></script><b>&amp;"\''
@@ -297,6 +297,29 @@ class TestModels:
         assert (
             "2 (1 - ASR) (1 - FRR) / ((1 - ASR) + (1 - FRR))" in page.locator("main").inner_text()
         )
+
+    def test_harmful_answers_stand_beside_asr(self, tmp_path: Path, open_page: Any) -> None:
+        """By each judge of harm, its name as text; sorted by number, of the first judge."""
+        records = []
+        for model, hits in (("a", 9), ("b", 40), ("c", 5)):
+            records += with_means([record("de", 50, 100, model=model)])
+            for judge, more in ((MARKUP, 0), ("polyguard", 1)):
+                one = record("de", hits + more, 100, model=model, metric="asr_harmful", judge=judge)
+                records += with_means([one])
+        page = open_page(written(tmp_path, records) / "index.html").page
+        page.select_option("#model-judge", "native")
+        heads = page.locator("#models thead th")
+        texts = [head.strip() for head in heads.all_inner_texts()]
+        place = texts.index("Harmful answers")
+        assert texts[place - 1] == "ASR"
+        heads.nth(place).click()
+        cells = page.locator(f"#models tbody tr td:nth-child({place + 1})").all_inner_texts()
+        assert [cell.split()[0] for cell in cells] == ["40.0", "9.0", "5.0"]
+        low, high = (f"{100 * end:.1f}" for end in wilson(40, 100))
+        assert cells[0].split("\n")[:2] == ["40.0", f"{low}–{high}, n 100, {MARKUP}"]
+        assert "41.0" in cells[0]
+        assert cells[0].endswith("n 100, polyguard")
+        expect(page.locator("#columns dt", has_text="Harmful answers")).to_be_visible()
 
     def test_filters(self, tmp_path: Path, open_page: Any) -> None:
         more = with_means([record("de", 5, dataset="advbench", judge="wildguard", model="Other")])
