@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -232,18 +233,28 @@ def judging_of(judge: Judge, task: str, english: EnglishAnswers | None = None) -
 
 
 def in_english(answers: Sequence[Answer], english: EnglishAnswers) -> list[Answer]:
-    """Answers with their English, reasoning removed as it is from what a judge reads."""
+    """Answers with their English, reasoning removed as it is from what a judge reads.
+
+    What was answered in English stays as it is: a translation model makes another text of it.
+    """
     translated = list(answers)
-    for language in sorted({answer.language for answer in answers} - {"en"}):
-        places = [
-            place
-            for place, answer in enumerate(answers)
-            if answer.language == language and answer.response_english is None
-        ]
-        texts = [strip_reasoning(answers[place].response) or "" for place in places]
+    waiting: dict[str, list[int]] = defaultdict(list)
+    for place, answer in enumerate(answers):
+        if answer.response_english is not None or answer.language == "en":
+            continue
+        if response_language(answer.response, answer.language) == "en":
+            translated[place] = replace(answer, response_english=_read(answer))
+        else:
+            waiting[answer.language].append(place)
+    for language, places in sorted(waiting.items()):
+        texts = [_read(answers[place]) for place in places]
         for place, answer_english in zip(places, english.translate(texts, language), strict=True):
             translated[place] = replace(answers[place], response_english=answer_english)
     return translated
+
+
+def _read(answer: Answer) -> str:
+    return strip_reasoning(answer.response) or ""
 
 
 def judge_answers(answers: Sequence[Answer], judge: Judge) -> list[Judged]:

@@ -11,6 +11,7 @@ from polyrefuse_tasks.data import cache
 from polyrefuse_tasks.data.errors import TranslationFailed
 from polyrefuse_tasks.data.translation_models import Translator
 from polyrefuse_tasks.english_answers import FOLDER, MOST_CHARACTERS, EnglishAnswers, _pieces
+from polyrefuse_tasks.rejudging import Answer, in_english
 from tests.commands import run_in_process
 from tests.leaderboard.result_files import task, write_run
 from tests.translation_models import save_nllb, save_t5
@@ -89,6 +90,21 @@ def test_a_real_model_is_loaded_and_a_language_that_it_lacks_is_a_sentence(tmp_p
         english.translate(["x"], "th")
     with pytest.raises(TranslationFailed, match="cannot be loaded"):
         EnglishAnswers(str(tmp_path / "nowhere")).translate(["x"], "da")
+
+
+def test_what_was_answered_in_english_stays_as_it_is(tmp_path: Path) -> None:
+    english, counting = counted(save_nllb(tmp_path / "nllb"))
+    danish = "Nej, det vil jeg ikke hjælpe dig med, for det er forkert."
+    given = "No, I will not help you with that, because it would be wrong."
+    answers = [
+        Answer(str(place), 0, "da", "Hvorfor?", "Why?", response, before, None)
+        for place, (response, before) in enumerate(
+            [(f"<think>Hmm.</think>{given}", None), (danish, None), (danish, "Known.")]
+        )
+    ]
+    translated = [answer.response_english for answer in in_english(answers, english)]
+    assert translated == [given, f"<{danish}>", "Known."]
+    assert counting.asked == [danish]
 
 
 def test_substring_reads_every_language(tmp_path: Path) -> None:
