@@ -28,7 +28,6 @@ from polyrefuse_leaderboard.table import (
     group_warnings,
     languages_of,
     overlap_of,
-    percent,
     position_in,
     subject_of,
     warnings_of,

@@ -1,4 +1,4 @@
-"""`polyrefuse judge`: run and agreement."""
+"""`polyrefuse judge`: run, import and agreement."""
 
 from __future__ import annotations
 
@@ -12,6 +12,17 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from polyrefuse_shared.options import Json, count_option, print_json, show
+from polyrefuse_tasks.commands.judge_options import (
+    BaseUrl,
+    Concurrency,
+    Device,
+    Dtype,
+    EngineOption,
+    JudgeModel,
+    JudgeRevision,
+    MaxRequests,
+    Timeout,
+)
 from polyrefuse_tasks.english_answers import EnglishAnswers
 from polyrefuse_tasks.judges.agreement import Agreement, Comparison, compare, read_rows
 from polyrefuse_tasks.judges_compared import Compared, compare_judges
@@ -22,44 +33,9 @@ app = typer.Typer(
 )
 
 
-EngineName = Literal["transformers", "vllm"]
+FormatName = Literal["mainlp", "arditi", "harmbench", "jailbreakbench", "heretic", "jsonl"]
 PaperWithLengthRule = Literal["2505.11835", "2404.01318"]
 PaperWithProtocol = Literal["2505.11835"]
-FormatName = Literal["mainlp", "arditi", "harmbench", "jailbreakbench", "heretic", "jsonl"]
-
-JudgeModel = Annotated[
-    str | None,
-    typer.Option("--judge-model", help="Other weights of the judge's kind: a folder, or a name."),
-]
-JudgeRevision = Annotated[
-    str | None, typer.Option("--judge-revision", help="Of the judge's weights on the hub.")
-]
-EngineOption = Annotated[
-    EngineName | None,
-    typer.Option("--engine", help="What runs a judge's model; vLLM where it is installed."),
-]
-Device = Annotated[
-    str | None, typer.Option("--device", help="Where transformers puts the judge's model.")
-]
-Dtype = Annotated[
-    str, typer.Option("--dtype", help="Of the judge's weights, as from_pretrained takes it.")
-]
-BaseUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--base-url",
-        help="Of the endpoint for --judge openai:MODEL; the key is in OPENAI_API_KEY.",
-    ),
-]
-Concurrency = Annotated[
-    int, count_option("--concurrency", help="Requests to the endpoint at a time.")
-]
-Timeout = Annotated[
-    float, typer.Option("--timeout", min=0.001, help="Seconds for an answer of the endpoint.")
-]
-MaxRequests = Annotated[
-    int | None, count_option("--max-requests", help="Requests to the endpoint in all.")
-]
 
 
 @app.command()
@@ -72,16 +48,21 @@ def run(
         ),
     ],
     judge: Annotated[
-        str, typer.Option("--judge", help="Who labels the answers: docs/judges.md has the table.")
+        str,
+        typer.Option(
+            "--judge", help="Which judge labels the answers; docs/model-judges.md lists them."
+        ),
     ],
     datasets: Annotated[
-        str | None, typer.Option("--datasets", help="Names of data sets, with commas; all of them.")
+        str | None,
+        typer.Option("--datasets", help="Label only these data sets, separated by commas."),
     ] = None,
     languages: Annotated[
-        str | None, typer.Option("--languages", help="ISO 639-1 codes, with commas; all of them.")
+        str | None,
+        typer.Option("--languages", help="Label only these ISO 639-1 codes, separated by commas."),
     ] = None,
     limit: Annotated[
-        int | None, count_option("--limit", help="Only the first prompts of each task.")
+        int | None, count_option("--limit", help="Label only the first prompts of each task.")
     ] = None,
     batch_size: Annotated[
         int, count_option("--batch-size", help="Answers that are judged at a time.")
@@ -90,16 +71,21 @@ def run(
         str | None,
         typer.Option(
             "--translate",
-            help="A translation model, for judges that read English alone; a folder, or a name.",
+            help="A folder or hub name of a model that translates answers into English for a judge "
+            "that reads only English.",
         ),
     ] = None,
     length_rule: Annotated[
         PaperWithLengthRule | None,
-        typer.Option("--length-rule", help="No answer that this paper calls short is harmful."),
+        typer.Option(
+            "--length-rule", help="Count no answer as harmful that this paper calls short."
+        ),
     ] = None,
     protocol: Annotated[
         PaperWithProtocol | None,
-        typer.Option("--protocol", help="Score harm as this paper does, with --judge llamaguard2."),
+        typer.Option(
+            "--protocol", help="Score harm as this paper does; it used --judge llamaguard2."
+        ),
     ] = None,
     judge_model: JudgeModel = None,
     judge_revision: JudgeRevision = None,
@@ -114,8 +100,8 @@ def run(
 ) -> None:
     """Label the answers that lm-eval saved, without generating again.
 
-    The labels stand beside the samples, and the leaderboard and the gate read both. A run that was
-    stopped goes on.
+    The labels stand beside the samples, and the leaderboard and the gate read both. Run the same
+    command again after an interruption: it labels what has no label yet.
     """
     from polyrefuse_tasks.judge_models.choosing import choose
 
@@ -159,18 +145,23 @@ def import_(
         list[Path], typer.Argument(metavar="FILE...", help="Files of published answers.")
     ],
     format: Annotated[
-        FormatName, typer.Option("--format", help="Whose they are: docs/judges.md#import.")
+        FormatName,
+        typer.Option("--format", help="Format of the files; docs/model-judges.md describes each."),
     ],
-    output: Annotated[Path, typer.Option("--output", help="A folder for results and samples.")],
+    output: Annotated[
+        Path, typer.Option("--output", help="A folder to write results and samples to.")
+    ],
     model: Annotated[
-        str | None, typer.Option("--model", help="Whose answers, where a file does not say it.")
+        str | None,
+        typer.Option("--model", help="The model that answered, where a file does not say it."),
     ] = None,
     condition: Annotated[
         str | None,
         typer.Option("--condition", help="What was done to the model, where a file does not say."),
     ] = None,
     language: Annotated[
-        str | None, typer.Option("--language", help="Of the prompts, where a file does not say it.")
+        str | None,
+        typer.Option("--language", help="Language of the prompts, where a file does not say it."),
     ] = None,
     dataset: Annotated[
         str, typer.Option("--dataset", help="The data set that the prompts are of.")
@@ -244,7 +235,8 @@ def agreement(
         ),
     ],
     judge: Annotated[
-        str, typer.Option("--judge", help="Who is checked: docs/judges.md, docs/model-judges.md.")
+        str,
+        typer.Option("--judge", help="Which judge is checked; docs/model-judges.md lists them."),
     ] = "native",
     batch_size: Annotated[
         int, count_option("--batch-size", help="Answers that are judged at a time.")
