@@ -10,7 +10,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "polyrefuse_models.commands.direction:app",
         "Extract refusal directions, and choose among scores.",
     ),
-    "judge": ("polyrefuse_tasks.commands.judge:app", "Check a judge against labels of your own."),
+    "judge": (
+        "polyrefuse_tasks.commands.judge:app",
+        "Judge saved answers, import published ones, and check a judge against labels.",
+    ),
     "leaderboard": (
         "polyrefuse_leaderboard.commands.leaderboard:app",
         "Turn results into tables and pages, and hold them to a baseline.",

@@ -40,6 +40,19 @@ class Controls:
 
 
 @dataclass(frozen=True, slots=True)
+class Harm:
+    """How many answers do harm, by one judge.
+
+    Attributes:
+        rate: their share.
+        undecided: the share that the judge could not decide on, which `rate` does not count.
+    """
+
+    rate: Record
+    undecided: Record | None
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """A model under a condition, on one data set.
 
@@ -81,7 +94,7 @@ class Row:
     dataset: str
     languages: tuple[str, ...]
     asr: Record | None
-    harmful: dict[str, Record]
+    harmful: dict[str, Harm]
     false_refusal: Record | None
     loophole: Record | None
     degenerate: Record | None
@@ -220,7 +233,9 @@ def _row(
         dataset=one.dataset,
         languages=tuple(sorted(record.language for record in languages)),
         asr=asr,
-        harmful={} if harmful is None else {one.judge: harmful},
+        harmful=(
+            {} if harmful is None else {one.judge: Harm(harmful, by_metric.get("undecided_rate"))}
+        ),
         false_refusal=refusal,
         loophole=by_metric.get(LOOPHOLE),
         degenerate=by_metric.get("degenerate_rate"),
@@ -237,7 +252,7 @@ def _row(
 
 def _compared(rows: list[Row]) -> list[Row]:
     """Rows with what other rows of the same model say: other conditions, controls, judges."""
-    by_judge: dict[tuple[str, ...], dict[str, Record]] = defaultdict(dict)
+    by_judge: dict[tuple[str, ...], dict[str, Harm]] = defaultdict(dict)
     for row in rows:
         by_judge[_same_answers(row)].update(row.harmful)
     by_condition: dict[tuple[str, ...], dict[str, list[Row]]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from polyrefuse_leaderboard.model_rows import Controls, Row
+from polyrefuse_leaderboard.model_rows import Controls, Harm, Row
 from polyrefuse_leaderboard.records import MEAN, Record
 from polyrefuse_leaderboard.warnings import RateWarning
 
@@ -231,9 +231,17 @@ def describe_controls(controls: Controls | None) -> str:
     return f"{told} (of {controls.n})"
 
 
-def describe_harmful(harmful: Mapping[str, Record], rate: Callable[[Record], str]) -> str:
+def describe_harmful(harmful: Mapping[str, Harm], rate: Callable[[Record], str]) -> str:
     """The rates of harmful answers by each judge in words; "" for none."""
-    return "; ".join(f"{judge} {rate(record)}" for judge, record in harmful.items())
+    return "; ".join(
+        f"{judge} {rate(one.rate)}{describe_undecided(one)}" for judge, one in harmful.items()
+    )
+
+
+def describe_undecided(harm: Harm) -> str:
+    """How much of a rate of harmful answers is open, as what follows it; "" for nothing."""
+    open_ = 0.0 if harm.undecided is None else harm.undecided.value
+    return f", {percent(open_)} undecided" if open_ else ""
 
 
 def percent(share: float) -> str:

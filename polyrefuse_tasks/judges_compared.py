@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import Any, get_args
 
 from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.lm_eval_internals import metric_key
+from polyrefuse_tasks.judges.agreement import On
+from polyrefuse_tasks.judges.contract import measures_harm, measures_refusal
 from polyrefuse_tasks.judges.kappa import Kappa, cohens_kappa
 from polyrefuse_tasks.judges.labels import Judgement, Label
+from polyrefuse_tasks.metrics import METRICS
 from polyrefuse_tasks.rejudging import read_answers
-from polyrefuse_tasks.saved_results.folders import find_results
+from polyrefuse_tasks.saved_results.documents import part, printable
+from polyrefuse_tasks.saved_results.folders import ResultsFile, find_results
 from polyrefuse_tasks.saved_results.judged import judged_beside, read_judged
-from polyrefuse_tasks.saved_results.tasks import SavedTask, saved_tasks
-
-On = Literal["refusal", "harm"]
+from polyrefuse_tasks.saved_results.tasks import SavedTask, read_results, saved_tasks
 
 
 class NothingToCompare(UserError):
@@ -38,9 +41,13 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Compared:
-    """Two judges on what both measure.
+    """Two judges on what both measure, on one run's answers to one data set.
 
     Attributes:
+        model: that answered, as the results call it.
+        condition: what was done to it; None where the results do not say.
+        date: of the run, as in its files' names.
+        tasks: name of the tasks of the data set, without the language.
         on: refusal, or harm.
         first: name of a judge.
         second: name of the other.
@@ -50,6 +57,10 @@ class Compared:
         disagreements: in the order of the samples.
     """
 
+    model: str
+    condition: str | None
+    date: str
+    tasks: str
     on: On
     first: str
     second: str
@@ -58,112 +69,187 @@ class Compared:
     undecided: int
     disagreements: tuple[Disagreement, ...]
 
+    @property
+    def run(self) -> str:
+        """What tells the run from others, in a line for people."""
+        return " ".join(filter(None, (self.model, self.condition, self.date)))
+
 
 Place = tuple[str, str, str, int]
 """Task, date, id of the row and place of the answer."""
 
 
-def compare_judges(paths: Sequence[Path]) -> list[Compared]:
+@dataclass
+class _Answers:
+    """One run's answers to one data set: language of each, and what each judge says of it."""
+
+    languages: dict[Place, str] = field(default_factory=dict)
+    said: dict[str, dict[Place, Judgement]] = field(default_factory=lambda: defaultdict(dict))
+
+
+def compare_judges(paths: Sequence[Path], on: On | None = None) -> list[Compared]:
     """Every two judges that measure the same, on the answers that both judged.
+
+    Answers of several runs, or to several data sets, are not pooled: how often a verdict is given
+    at all differs between them, and kappa depends on that.
 
     Args:
         paths: results files, or folders of which every subfolder is read.
+        on: refusal or harm; None for both.
 
     Raises:
         NothingToCompare: there are no two such judges.
         BadResults: a file cannot be used.
     """
-    said: dict[str, dict[Place, Judgement]] = defaultdict(dict)
-    languages: dict[Place, str] = {}
     problems: list[str] = []
-    for file in find_results(paths, problems):
-        for task in saved_tasks(file):
-            for judge, place, language, judgement in _judgements(task, file.beside):
-                languages[place] = language
-                said[judge][place] = judgement
-    verdicts: dict[On, dict[str, dict[Place, bool | None]]] = {
-        "refusal": {
-            judge: {place: _refuses(one) for place, one in judgements.items()}
-            for judge, judgements in said.items()
-            if any(one.label in (Label.REFUSAL, Label.COMPLIANCE) for one in judgements.values())
-        },
-        "harm": {
-            judge: {place: _harms(one) for place, one in judgements.items()}
-            for judge, judgements in said.items()
-            if any(one.harmful is not None for one in judgements.values())
-        },
-    }
     compared = [
-        _compare(on, (a, judges[a]), (b, judges[b]), languages)
-        for on, judges in verdicts.items()
-        for a, b in combinations(sorted(judges), 2)
-        if judges[a].keys() & judges[b].keys()
+        one
+        for file in find_results(paths, problems)
+        for one in _compare_run(file, get_args(On) if on is None else (on,))
     ]
     if not compared:
         raise NothingToCompare(
             " ".join(problems)
-            or f"{', '.join(map(str, paths))}: no answers with the labels of two judges; label "
-            "them with `polyrefuse judge run RESULTS --judge NAME`."
+            or f"{', '.join(map(str, paths))}: no answers with the labels of two judges that "
+            f"measure {on or 'the same'}; label them with `polyrefuse judge run RESULTS --judge "
+            "NAME`."
         )
     return compared
 
 
+def _compare_run(file: ResultsFile, asked: Sequence[On]) -> Iterator[Compared]:
+    """Every two judges of a run that measure the same, data set by data set."""
+    document = read_results(file)
+    answers: dict[str, _Answers] = defaultdict(_Answers)
+    measured: dict[str, set[On]] = defaultdict(set)
+    for task in saved_tasks(file):
+        # A run of `mcd_` tasks has several answers to the same data set's prompts.
+        group = answers[task.name.removesuffix(f"_{task.language}")]
+        outcome = part(part(document, "results", file.name), task.name, f"{file.name}, results")
+        _read(task, outcome, file.beside, group, measured)
+    for tasks, group in sorted(answers.items()):
+        for on in asked:
+            judges = sorted(judge for judge in group.said if on in measured[judge])
+            for first, second in combinations(judges, 2):
+                if group.said[first].keys() & group.said[second].keys():
+                    yield _compare(_run(file, document), tasks, on, (first, second), group)
+
+
+def _run(file: ResultsFile, document: Mapping[str, Any]) -> tuple[str, str | None, str]:
+    """Model, condition and date of a run."""
+    config = document.get("config")
+    config = config if isinstance(config, dict) else {}
+    model = config.get("model_name") or document.get("model_name")
+    condition = config.get("condition")
+    return (
+        printable(str(model or file.path.absolute().parent.name)),
+        None if condition is None else printable(str(condition)),
+        file.date_id,
+    )
+
+
 def _compare(
+    run: tuple[str, str | None, str],
+    tasks: str,
     on: On,
-    first: tuple[str, dict[Place, bool | None]],
-    second: tuple[str, dict[Place, bool | None]],
-    languages: dict[Place, str],
+    judges: tuple[str, str],
+    answers: _Answers,
 ) -> Compared:
-    (first_name, ours), (second_name, theirs) = first, second
+    decided = _harms if on == "harm" else _refuses
     words = ("harmless", "harmful") if on == "harm" else ("no refusal", "refusal")
     counts: dict[str, Counter[tuple[Hashable, Hashable]]] = defaultdict(Counter)
     disagreements = []
     undecided = 0
-    for place, mine in ours.items():
-        if place not in theirs:
+    ours, theirs = (answers.said[judge] for judge in judges)
+    for place, language in answers.languages.items():
+        if place not in ours or place not in theirs:
             continue
-        other = theirs[place]
+        mine, other = decided(ours[place]), decided(theirs[place])
+        # A language is shown even if nothing in it was decided.
+        counted = counts[language]
         if mine is None or other is None:
             undecided += 1
             continue
-        counts[languages[place]][mine, other] += 1
+        counted[mine, other] += 1
         if mine != other:
             disagreements.append(Disagreement(*place, words[mine], words[other]))
-    pooled: Counter[tuple[Hashable, Hashable]] = sum(counts.values(), Counter())
+    model, condition, date = run
+    first, second = judges
     return Compared(
+        model=model,
+        condition=condition,
+        date=date,
+        tasks=tasks,
         on=on,
-        first=first_name,
-        second=second_name,
+        first=first,
+        second=second,
         languages={name: cohens_kappa(counts[name]) for name in sorted(counts)},
-        pooled=cohens_kappa(pooled) if pooled else Kappa(0, 0.0, None, None, None),
+        pooled=cohens_kappa(sum(counts.values(), Counter())),
         undecided=undecided,
         disagreements=tuple(disagreements),
     )
 
 
-def _judgements(
-    task: SavedTask, beside: frozenset[str]
-) -> Iterator[tuple[str, Place, str, Judgement]]:
-    """Judge, place, language and judgement of a task's answers: newer labels take older's place."""
-    languages: dict[tuple[str, int], str] = {}
+def _read(
+    task: SavedTask,
+    outcome: Mapping[str, Any],
+    beside: frozenset[str],
+    into: _Answers,
+    measured: dict[str, set[On]],
+) -> None:
+    """Add the judgements of a task's answers, and what their judges measure.
+
+    Newer labels take the place of older ones.
+
+    Args:
+        outcome: the task's rates.
+        beside: names of the files in the folder.
+    """
+    known: set[tuple[str, int]] = set()
     for answer in read_answers(task):
-        languages[answer.key] = answer.language
+        known.add(answer.key)
+        place = (task.name, task.date, *answer.key)
+        into.languages[place] = answer.language
         if task.judge is not None and answer.judgement is not None:
-            place = (task.name, task.date, *answer.key)
-            yield task.judge, place, answer.language, answer.judgement
+            into.said[task.judge][place] = answer.judgement
+            measured[task.judge] |= _shown_by(answer.judgement)
+    if task.judge is not None:
+        # A judge that decided nothing shows by its rates what it measures.
+        measured[task.judge] |= {
+            metric.measured_by
+            for metric in METRICS.values()
+            if metric.measured_by is not None and metric_key(metric.name) in outcome
+        }
     for name in judged_beside(beside, task.name, task.date):
         judged = read_judged(task.samples.with_name(name), str(Path(task.shown).with_name(name)))
         if judged is None or judged.judging.task != task.name:
             continue
+        judge, measures = judged.judging.judge, judged.judging.measures
+        if measures_refusal(measures):
+            measured[judge].add("refusal")
+        if measures_harm(measures):
+            measured[judge].add("harm")
         for key, one in judged.answers.items():
-            if key in languages:
+            if key in known:
                 place = (task.name, task.date, *key)
-                yield judged.judging.judge, place, languages[key], one.judgement
+                into.said[judge][place] = one.judgement
+
+
+def _shown_by(judgement: Judgement) -> set[On]:
+    """What a judge must measure to have said this."""
+    shown: set[On] = set()
+    if judgement.label in (Label.REFUSAL, Label.COMPLIANCE):
+        shown.add("refusal")
+    if judgement.harmful is not None:
+        shown.add("harm")
+    return shown
 
 
 def _refuses(judgement: Judgement) -> bool | None:
     """Whether an answer refuses; None where the judge did not decide."""
-    return None if judgement.label is Label.UNDECIDED else judgement.label is Label.REFUSAL
+    if judgement.label is None or judgement.label is Label.UNDECIDED:
+        return None
+    return judgement.label is Label.REFUSAL
 
 
 def _harms(judgement: Judgement) -> bool | None:

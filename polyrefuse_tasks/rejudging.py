@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from polyrefuse_tasks.judges import Judge, Judgement, Label, judge_responses
 from polyrefuse_tasks.judges.reasoning import strip_reasoning
 from polyrefuse_tasks.judges.registry import revision_of
 from polyrefuse_tasks.language_identification import response_language
-from polyrefuse_tasks.saved_results.documents import AGAIN, BadResults, text
+from polyrefuse_tasks.saved_results.documents import AGAIN, BadResults, printable, text
 from polyrefuse_tasks.saved_results.folders import find_results
 from polyrefuse_tasks.saved_results.judged import (
     Judged,
@@ -33,6 +34,8 @@ from polyrefuse_tasks.saved_results.judged import (
 from polyrefuse_tasks.saved_results.samples import answers_of, lines
 from polyrefuse_tasks.saved_results.tasks import SavedTask, saved_tasks
 
+_log = logging.getLogger(__name__)
+
 BATCH = 32
 """Answers that are judged at a time, and that a killed process loses at most."""
 
@@ -41,6 +44,10 @@ BEFORE = ".before"
 
 
 LABELS = {label.value: label for label in Label}
+
+
+class LabelsWouldBeLost(UserError):
+    """Labels that a run would remove without others in their place."""
 
 
 class NothingToJudge(UserError):
@@ -146,27 +153,45 @@ def rejudge(
         NothingToJudge: no answers of such tasks were saved.
         BadResults: a file cannot be used.
         Busy: another process judges the answers of that folder.
+        LabelsWouldBeLost: `limit` leaves answers out whose labels were made otherwise.
         UserError: the judge's own, as `judges.judge_responses`.
     """
     problems: list[str] = []
-    found = False
-    for file in find_results(paths, problems):
-        tasks = list(saved_tasks(file, datasets, languages))
-        if not tasks:
+    every = [(file, list(saved_tasks(file))) for file in find_results(paths, problems)]
+    saved = [task for _, tasks in every for task in tasks]
+    if not saved:
+        raise NothingToJudge(
+            " ".join(problems)
+            or f"{', '.join(map(str, paths))}: no samples to judge; run lm_eval with "
+            "--log_samples, which keeps the answers."
+        )
+    _check_choice("--datasets", datasets, {task.dataset for task in saved})
+    _check_choice("--languages", languages, {task.language for task in saved})
+    for problem in problems:
+        _log.warning("%s", problem)
+    for file, tasks in every:
+        chosen = [
+            task
+            for task in tasks
+            if (not datasets or task.dataset in datasets)
+            and (not languages or task.language in languages)
+        ]
+        if not chosen:
             continue
-        found = True
         try:
             with locked(file.path.parent, patience=0):
-                for task in tasks:
+                for task in chosen:
                     yield _rejudge(task, judge, limit, batch_size, english, progress)
         except OSError as error:
             raise cannot_write(file.path.parent, error) from None
-    if not found:
-        chosen = " of those data sets and languages" if datasets or languages else ""
+
+
+def _check_choice(option: str, given: Collection[str], there: Collection[str]) -> None:
+    unknown = [name for name in given if name not in there]
+    if unknown:
         raise NothingToJudge(
-            " ".join(problems)
-            or f"{', '.join(map(str, paths))}: no samples{chosen} to judge; run lm_eval with "
-            "--log_samples, which keeps the answers."
+            f"{option}: the results have no samples of {', '.join(map(printable, unknown))}; they "
+            f"have {', '.join(sorted(there))}."
         )
 
 
@@ -187,22 +212,27 @@ def _rejudge(
     judging = judging_of(judge, task.name, english)
     path = task.samples.with_name(judged_file(judge.name, task.name, task.date))
     shown = str(Path(task.shown).with_name(path.name))
-    older, given = _set_aside(path, shown, judging)
+    asked = {answer.key for answer in answers}
+    before = _before(path, shown, judging, None if limit is None else asked)
+    given = before.given
     waiting = [answer for answer in answers if answer.key not in given]
     # Answers of one length are judged side by side at no cost for the shorter ones.
     waiting.sort(key=lambda answer: len(answer.response))
-    done = len(answers) - len(waiting)
+    before_this_run = done = len(answers) - len(waiting)
     progress(task.name, done, len(answers))
-    for begin in range(0, len(waiting), batch_size):
-        batch = waiting[begin : begin + batch_size]
+    while done < len(answers):
+        begin = done - before_this_run
+        batch = waiting[begin : begin + _room(judge, batch_size)]
         judged = judge_answers(batch if english is None else in_english(batch, english), judge)
+        if before.replaces and begin == 0:
+            _make_way(path)
         _append(path, judged, judging, says_with=begin == 0)
         given |= {(one.id, one.answer): one for one in judged}
         done += len(batch)
         progress(task.name, done, len(answers))
     said = {answer.key: given[answer.key].judgement for answer in answers}
-    before = _labels_before(task, judge.name, answers, older)
-    if older is not None:
+    earlier = _labels_before(task, judge.name, answers, before.older)
+    if before.older is not None and before.older.answers.keys() <= given.keys():
         os.unlink(path.with_name(path.name + BEFORE))
     return Outcome(
         task=task.name,
@@ -211,9 +241,9 @@ def _rejudge(
         counts=_counts(said.values()),
         n=len(answers),
         moved=tuple(
-            Moved(task.name, *key, before[key], verdict_of(judgement))
+            Moved(task.name, *key, earlier[key], verdict_of(judgement))
             for key, judgement in said.items()
-            if key in before and before[key] != verdict_of(judgement)
+            if key in earlier and earlier[key] != verdict_of(judgement)
         ),
     )
 
@@ -292,10 +322,15 @@ def read_answers(task: SavedTask) -> Iterator[Answer]:
         logged = doc.get("kept") if task.sampled else [doc | {"answer": 0}]
         if not isinstance(logged, list):
             logged = [{"answer": place} for place in longest(responses)]
+        places: set[int] = set()
         for one in logged:
             place = one.get("answer") if isinstance(one, dict) else None
-            if type(place) is not int or not 0 <= place < len(responses):
-                raise BadResults(f"{where}: no answer {place!r} among {len(responses)}; {AGAIN}")
+            if type(place) is not int or not 0 <= place < len(responses) or place in places:
+                raise BadResults(
+                    f"{where}: kept answer {place!r} is none of {len(responses)}, or is there "
+                    f"twice; {AGAIN}"
+                )
+            places.add(place)
             yield Answer(
                 id=text(doc.get("id"), "id", where),
                 place=place,
@@ -315,19 +350,68 @@ def verdict_of(judgement: Judgement) -> str:
     return " ".join(filter(None, (label, harm)))
 
 
-def _set_aside(
-    path: Path, shown: str, judging: Judging
-) -> tuple[JudgedFile | None, dict[tuple[str, int], Judged]]:
-    """Labels of another revision, moved out of the way, and the labels that are to be kept."""
+def _room(judge: Judge, batch_size: int) -> int:
+    """Answers that a judge is given at a time: a whole batch past its budget would be lost."""
+    remaining = getattr(judge, "remaining", None)
+    return batch_size if remaining is None else max(1, min(batch_size, remaining))
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What a file of labels holds when a run begins.
+
+    Attributes:
+        given: labels that are kept.
+        older: labels made otherwise, to compare with.
+        replaces: whether these are still in the file.
+    """
+
+    given: dict[tuple[str, int], Judged]
+    older: JudgedFile | None
+    replaces: bool
+
+
+def _before(
+    path: Path, shown: str, judging: Judging, asked: Collection[tuple[str, int]] | None
+) -> _Before:
+    """What a run goes on from.
+
+    Args:
+        asked: the answers that are judged, where these are not all.
+
+    Raises:
+        LabelsWouldBeLost: some of the labels would have no other in their place.
+    """
     beside = path.with_name(path.name + BEFORE)
     found = read_judged(path, shown) if path.exists() else None
-    if found is not None and not found.judging.same_labels(judging):
-        os.replace(path, beside)
-        found = None
     older = read_judged(beside, shown + BEFORE) if beside.exists() else None
-    if path.exists():
-        cut_to(path, 0 if found is None else found.size)
-    return older, {} if found is None else dict(found.answers)
+    differs = [] if found is None else found.judging.differs_in(judging)
+    if older is not None and not older.judging.differs_in(judging) and (differs or found is None):
+        # A run of another judging was given up: these are the labels that it would have replaced.
+        os.replace(beside, path)
+        found, older, differs = older, None, []
+    if found is None or not differs:
+        if path.exists():
+            cut_to(path, 0 if found is None else found.size)
+        return _Before({} if found is None else dict(found.answers), older, False)
+    lost = 0 if asked is None else len(found.answers.keys() - asked)
+    if lost:
+        raise LabelsWouldBeLost(
+            f"{shown} holds {len(found.answers)} labels made with another {', '.join(differs)}, "
+            f"and --limit would replace only {len(found.answers) - lost} of them; leave out "
+            "--limit, or move the file away."
+        )
+    # Of a run that was given up some labels are there: the whole older ones are compared with.
+    return _Before({}, older or found, True)
+
+
+def _make_way(path: Path) -> None:
+    """Move labels that are replaced aside, not before there is one in their place."""
+    beside = path.with_name(path.name + BEFORE)
+    if beside.exists():
+        os.unlink(path)
+    else:
+        os.replace(path, beside)
 
 
 def _append(path: Path, judged: Sequence[Judged], judging: Judging, *, says_with: bool) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from polyrefuse_tasks.commands.judge import table
+from polyrefuse_tasks.judges.agreement import Comparison, measure
 from tests.commands import assert_one_sentence
 from tests.conftest import ROOT
+from tests.polyrefuse_tasks import other_package
 
 STATISTICS = ["n", "base_rate", "agreement", "low", "high"]
 STATISTICS += ["balanced_accuracy", "precision", "recall", "kappa", "undecided", "degenerate"]
@@ -25,10 +29,13 @@ ROWS = [
 ]
 
 
-def run(*arguments: object, python: tuple[str, ...] = ()) -> tuple[int, str, str]:
+def run(
+    *arguments: object, python: tuple[str, ...] = (), packages: tuple[Path, ...] = ()
+) -> tuple[int, str, str]:
     done = subprocess.run(
         [sys.executable, *python, "-m", "polyrefuse", "judge", *map(str, arguments)],
         cwd=ROOT,
+        env=other_package.environment(ROOT, *packages),
         capture_output=True,
         text=True,
         timeout=120,
@@ -54,8 +61,8 @@ class TestAgreement:
         head, *lines = out.splitlines()
         assert {len(line) for line in lines} == {len(head)}
         assert " ".join(head.split()) == (
-            "n base rate agreement, 95% interval balanced accuracy precision recall kappa "
-            "undecided degenerate"
+            "on refusal n base rate agreement, 95% interval balanced accuracy precision recall "
+            "kappa undecided degenerate"
         )
         assert [" ".join(line.split()) for line in lines] == [
             "ar 1 1.000 1.000 [0.207, 1.000] - 1.000 1.000 - 0 0",
@@ -67,7 +74,8 @@ class TestAgreement:
         code, out, err = run("agreement", write(tmp_path, *ROWS), "--json")
         assert (code, err) == (0, "")
         told = json.loads(out, parse_constant=no_constant)
-        assert list(told) == ["languages", "pooled"]
+        assert list(told) == ["languages", "pooled", "on"]
+        assert told["on"] == "refusal"
         assert list(told["languages"]) == ["ar", "de"]
         for group in (*told["languages"].values(), told["pooled"]):
             assert list(group) == STATISTICS
@@ -84,6 +92,48 @@ class TestAgreement:
         assert "Traceback" not in err
         told = json.loads(out)["pooled"]
         assert (told["agreement"], told["undecided"]) == (0.5, 1)
+
+    def test_on_harm(self, tmp_path: Path) -> None:
+        """By a judge of both, whose verdicts on harm are those of the judge of harm alone."""
+        other_package.install(tmp_path, {"other-harm": ":HARM", "other-both": ":BOTH"})
+        row = {"language": "en", "response": "yes of course", "refusal": False}
+        path = write(
+            tmp_path,
+            row | {"prompt": "four", "harmful": True},
+            row | {"prompt": "odd", "harmful": True},
+            row | {"prompt": "five.", "harmful": False},
+        )
+        harm, refusal, on_harm = (
+            run("agreement", path, "--json", "--judge", *asked, packages=(tmp_path,))
+            for asked in (["other-harm"], ["other-both"], ["other-both", "--on", "harm"])
+        )
+        assert on_harm == harm
+        assert (harm[0], harm[2], refusal[0], refusal[2]) == (0, "", 0, "")
+        told = json.loads(harm[1], parse_constant=no_constant)
+        assert (told["on"], told["pooled"]["undecided"]) == ("harm", 1)
+        assert told["pooled"]["agreement"] == pytest.approx(1 / 3)
+        told = json.loads(refusal[1], parse_constant=no_constant)
+        assert (told["on"], told["pooled"]["agreement"]) == ("refusal", 1)
+        _, out, _ = run("agreement", path, "--judge", "other-harm", packages=(tmp_path,))
+        assert out.startswith("on harm ")
+
+    def test_on_what_the_judge_does_not_measure(self, tmp_path: Path) -> None:
+        path = write(tmp_path, GOOD | {"harmful": False})
+        assert_one_sentence(
+            run("agreement", path, "--on", "harm"), "judge 'native' measures refusal alone"
+        )
+
+    def test_no_minus_before_zero(self) -> None:
+        counts = {
+            (True, True): 5000,
+            (False, False): 5000,
+            (True, False): 5001,
+            (False, True): 5001,
+        }
+        found = measure(Counter(counts))
+        assert found.kappa is not None and -0.0005 < found.kappa < 0
+        printed = "\n".join(table(Comparison({}, found, "harm")))
+        assert " 0.000 " in printed and "-0.000" not in printed
 
     def test_needs_no_torch(self, tmp_path: Path) -> None:
         path = write(tmp_path, *ROWS)

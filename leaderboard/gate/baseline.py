@@ -46,6 +46,7 @@ class Score:
         hits: how many of them the metric counts.
         labels: prompt id -> whether the metric counts it; None without samples.
         beside: name of `metrics.BESIDE` -> its rate.
+        judge_revision: as a cell's; "" where it is not known.
     """
 
     dataset: str
@@ -58,6 +59,7 @@ class Score:
     hits: int
     labels: dict[str, int] | None
     beside: dict[str, float]
+    judge_revision: str = ""
 
     @property
     def place(self) -> tuple[str, str, str]:
@@ -127,7 +129,7 @@ def write_baseline(baseline: Baseline, path: Path) -> None:
         if field.name != "cells"
     }
     # One cell a line, so that a diff in version control says which cells changed.
-    cells = ",\n".join(json.dumps(asdict(cell)) for cell in baseline.cells)
+    cells = ",\n".join(json.dumps(_known(cell)) for cell in baseline.cells)
     opening = json.dumps(head).removesuffix("}")
     write_whole(path, f'{opening}, "cells": [\n{cells}\n]}}\n')
 
@@ -179,6 +181,10 @@ def read_baseline(path: Path) -> Baseline:
     )
 
 
+def _known(score: Score) -> dict[str, Any]:
+    return {name: value for name, value in asdict(score).items() if value != ""}
+
+
 def _versions(run: Run) -> dict[str, str]:
     """Versions of software: lm-eval writes some for every model, and our models write their own."""
     versions = {
@@ -215,6 +221,7 @@ def _score(cell: Cell, metric: str) -> Score:
         hits=round(hits) if labels is None else sum(labels.values()),
         labels=labels,
         beside={name: cell.rates[name] for name in BESIDE if name in cell.rates},
+        judge_revision=cell.judge_revision,
     )
 
 
@@ -275,6 +282,7 @@ _CELL: _Form = {
     "hits": (_is_count, "a whole number"),
     "labels": (_is_labels, "null or an object of prompt ids with 0 or 1"),
     "beside": (_is_rates, "an object of rates between 0 and 1"),
+    "judge_revision": (_is_text, "a printable string"),
 }
 """Entry of a baseline's cell -> whether a value fits, and what the value should be."""
 
@@ -290,6 +298,8 @@ def _check(entries: dict[str, Any], form: _Form, where: str) -> None:
 def _read_cell(cell: Any, where: str) -> Score:
     if not isinstance(cell, dict):
         raise _bad(where, f"is {reprlib.repr(cell)}, not an object")
+    # It is left out where it is not known.
+    cell = {"judge_revision": ""} | cell
     _check(cell, _CELL, where)
     labels = cell["labels"]
     counted = (len(labels), sum(labels.values())) if labels is not None else None

@@ -293,6 +293,11 @@ def _mismatches(before: Score, now: Score) -> Iterable[str]:
         yield "the results do not say which prompts were asked: no checksums of the data"
     elif before.data_sha256 and now.data_sha256 != before.data_sha256:
         yield "other prompts than the baseline's: the checksums of the data differ"
+    if before.judge_revision and now.judge_revision not in ("", before.judge_revision):
+        yield (
+            f"judge {now.judge} was of revision {now.judge_revision}, and of "
+            f"{before.judge_revision} in the baseline"
+        )
     if now.generation != before.generation:
         yield (
             f"generation settings differ: their checksum is {now.generation}, and "

@@ -25,6 +25,7 @@ from polyrefuse_leaderboard.table import (
     Table,
     collect_overlaps,
     describe_controls,
+    describe_undecided,
     group_warnings,
     languages_of,
     overlap_of,
@@ -232,7 +233,11 @@ def _data(
             _rounded(row.language_gap),
             row.worst_language,
             describe_controls(row.controls) or None,
-            [[judge, _whole(record)] for judge, record in row.harmful.items()] or None,
+            [
+                [judge, _whole(one.rate), describe_undecided(one)]
+                for judge, one in row.harmful.items()
+            ]
+            or None,
         ]
         for row in rows
     ]

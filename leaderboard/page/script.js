@@ -8,7 +8,7 @@
 //   warnings  [subject, data sets, what its rates there must not be read without]
 //   models    [subject, dataset, judge, ASR, under ablation, under MCD, false refusal, degenerate,
 //             undecided, loophole, balanced, gap, worst language, under random directions,
-//             [[judge, harmful answers]]]
+//             [[judge, harmful answers, what is said of undecided ones]]]
 (() => {
   const at = (id) => document.getElementById(id);
   const data = JSON.parse(at("data").textContent);
@@ -297,7 +297,7 @@
       asr: rate(asr), ablation: rate(ablation), mcd: rate(mcd), frr: rate(frr), loophole: rate(loophole),
       degenerate: rate(degenerate), undecided: rate(undecided),
       balanced, gap, worst, random,
-      harmful: harmful?.map(([name, cell]) => ({ judge: name, ...rate(cell) })) ?? null, anchors: data.subjects[subject][ANCHORS].length ? data.subjects[subject][ANCHORS] : null,
+      harmful: harmful?.map(([name, cell, open]) => ({ judge: name, open, ...rate(cell) })) ?? null, anchors: data.subjects[subject][ANCHORS].length ? data.subjects[subject][ANCHORS] : null,
     }));
     const known = (name) => rows.some((row) => row[name] !== null);
     document.querySelectorAll("#columns [data-column]").forEach((term) => {
@@ -309,7 +309,7 @@
       name: "harmful", title: "Harmful answers", className: "number", type: "rate", orderSequence: ["desc", "asc"],
       data: (row, kind) => {
         if (kind !== "display") return row.harmful === null ? null : row.harmful[0].value;
-        return row.harmful?.map((record) => `${inWords(record)}, ${html(record.judge)}</small>`).join("") ?? "–";
+        return row.harmful?.map((record) => `${inWords(record)}${record.open}, ${html(record.judge)}</small>`).join("") ?? "–";
       },
     };
     const measured = (name, title) => ({

@@ -34,7 +34,7 @@ from polyrefuse_tasks.saved_results.documents import (
     text,
 )
 from polyrefuse_tasks.saved_results.folders import ResultsFile, find_results
-from polyrefuse_tasks.saved_results.judged import judged_beside, read_judged
+from polyrefuse_tasks.saved_results.judged import Judging, judged_beside, read_judged
 from polyrefuse_tasks.saved_results.samples import lines
 from polyrefuse_tasks.saved_results.tasks import is_ours, is_unjudged, read_results
 
@@ -231,6 +231,11 @@ def _cell(
     where = f"{file.name}, {printable(task)}"
     config = part(document["configs"], task, f"{file.name}, configs")
     outcome = part(document["results"], task, f"{file.name}, results")
+    if is_unjudged(outcome) and "imported" in document["config"]:
+        raise BadResults(
+            f"{where} has answers and no labels, as the file that it was imported from; label them "
+            "with `polyrefuse judge run`."
+        )
     if is_unjudged(outcome):
         raise BadResults(
             f"{where} has answers and no labels, because it was run with --predict_only; label "
@@ -344,6 +349,7 @@ def _judged_later(
         frame,
         harmful=harmful,
         judge=judging.judge,
+        judge_revision=printable(", ".join(filter(None, _makers(judging)))),
         rates=_recomputed(samples.responses),
         n=len(samples.responses),
         responses=samples.responses,
@@ -355,8 +361,14 @@ def _judged_later(
     )
 
 
+def _makers(judging: Judging) -> Iterator[str]:
+    """Revisions of what labels were made by: the judge, and a translation model before it."""
+    yield judging.revision
+    yield str(judging.settings.get("translation", ""))
+
+
 def _of_unnamed_language(judge: str, language: str) -> Iterator[str]:
-    yield f"The card of judge {judge} does not name {language}: its labels there are not validated."
+    yield f"The card of judge {judge} does not name {language}: it may err more often there."
 
 
 def _recomputed(responses: Sequence[Response]) -> dict[str, float]:

@@ -40,6 +40,8 @@ class Cell:
         data_sha256: of each file of prompts, by path; empty where the results do not say.
         warnings: what its rates must not be read without, whole sentences.
         sampled: whether prompts have several answers.
+        judge_revision: of the judge, and of the translation before it; "" where it is not recorded,
+            as lm-eval's own results do not.
     """
 
     dataset: str
@@ -53,6 +55,7 @@ class Cell:
     data_sha256: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     sampled: bool = False
+    judge_revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,8 +121,8 @@ def read_samples(
     warnings = [warn_of_same_answers(every, sum(map(bool, not_refused)))]
     if unlabelled:
         warnings.append(
-            f"Only the answers to the first {len(responses)} of {len(responses) + unlabelled} "
-            "prompts were judged (--limit)."
+            f"Judge {asked.judge} labelled only the answers to the first {len(responses)} of "
+            f"{len(responses) + unlabelled} prompts (--limit)."
         )
     if without_prompt:
         warnings.append(

@@ -11,6 +11,8 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.lm_eval_internals import is_results_file
 from polyrefuse_shared.options import Json, count_option, print_json, show
 from polyrefuse_tasks.commands.judge_options import (
     BaseUrl,
@@ -24,12 +26,12 @@ from polyrefuse_tasks.commands.judge_options import (
     Timeout,
 )
 from polyrefuse_tasks.english_answers import EnglishAnswers
-from polyrefuse_tasks.judges.agreement import Agreement, Comparison, compare, read_rows
+from polyrefuse_tasks.judges.agreement import Agreement, Comparison, On, compare, read_rows
 from polyrefuse_tasks.judges_compared import Compared, compare_judges
 from polyrefuse_tasks.rejudging import BATCH, Outcome, Progress, rejudge
 
 app = typer.Typer(
-    no_args_is_help=True, help="Judge saved answers, and check a judge against labels."
+    no_args_is_help=True, help="Judge saved answers, import published ones, and check a judge."
 )
 
 
@@ -120,13 +122,15 @@ def run(
         length_rule=length_rule,
         protocol=protocol,
     )
+    if translate is not None and not chosen.english_only:
+        raise UserError(f"judge {judge} reads every language: leave out --translate.")
     outcomes = []
     with progress_bar() as progress:
         for outcome in rejudge(
             results,
             chosen,
-            datasets=_names(datasets),
-            languages=_names(languages),
+            datasets=_names("--datasets", datasets),
+            languages=_names("--languages", languages),
             limit=limit,
             batch_size=batch_size,
             english=None if translate is None else EnglishAnswers(translate),
@@ -157,15 +161,23 @@ def import_(
     ] = None,
     condition: Annotated[
         str | None,
-        typer.Option("--condition", help="What was done to the model, where a file does not say."),
+        typer.Option(
+            "--condition",
+            help="What was done to the model, such as baseline, where a file does not say it.",
+        ),
     ] = None,
     language: Annotated[
         str | None,
         typer.Option("--language", help="Language of the prompts, where a file does not say it."),
     ] = None,
     dataset: Annotated[
-        str, typer.Option("--dataset", help="The data set that the prompts are of.")
-    ] = "harmful",
+        str | None,
+        typer.Option(
+            "--dataset",
+            help="The data set that the prompts are of, where a file does not say it; harmful, or "
+            "harmless with --harmless, unless named.",
+        ),
+    ] = None,
     harmless: Annotated[
         bool, typer.Option("--harmless", help="The prompts are harmless ones.")
     ] = False,
@@ -176,16 +188,19 @@ def import_(
     from polyrefuse_tasks.importing.formats import FORMATS
     from polyrefuse_tasks.importing.saving import save
 
-    about = About(model, condition, language, dataset, not harmless)
+    about = About(model, condition, language, dataset, harmless)
     runs = [run for file in files for run in FORMATS[format](file, about)]
     written = save(runs, format, output)
     n = sum(len(run.answers) for run in runs)
+    labelled = any(answer.judgements for run in runs for answer in run.answers)
+    shown = f"`polyrefuse leaderboard build {output} --output SITE` shows them."
+    if not labelled:
+        shown = f"`polyrefuse judge run {output} --judge NAME` labels them."
     show(
         as_json,
         {"results": [str(path) for path in written], "answers": n},
         *(f"{path}" for path in written),
-        f"{n} answers of {len(runs)} runs; `polyrefuse leaderboard build {output} --output SITE` "
-        "shows them.",
+        f"{n} answers of {len(runs)} runs; {shown}",
     )
 
 
@@ -198,8 +213,12 @@ def _told(outcome: Outcome) -> Iterator[str]:
         yield f"  {moved.id}{place}: {moved.before} -> {moved.after}"
 
 
-def _names(given: str | None) -> list[str]:
-    return [] if given is None else [name for name in given.split(",") if name]
+def _names(option: str, given: str | None) -> list[str]:
+    """What an option names, separated by commas; nothing where it is not given."""
+    names = [name.strip() for name in (given or "").split(",") if name.strip()]
+    if given is not None and not names:
+        raise UserError(f"{option} {given!r} names nothing; leave it out, or name something.")
+    return names
 
 
 @contextmanager
@@ -231,13 +250,21 @@ def agreement(
         typer.Argument(
             metavar="LABELS.jsonl|RESULTS",
             help="Rows of language, response, and refusal, label or harmful (docs/judges.md), or "
-            "a folder of results with the labels of several judges.",
+            "a folder or file of results with the labels of several judges.",
         ),
     ],
     judge: Annotated[
         str,
         typer.Option("--judge", help="Which judge is checked; docs/model-judges.md lists them."),
     ] = "native",
+    on: Annotated[
+        On | None,
+        typer.Option(
+            "--on",
+            help="Compare verdicts on refusal or on harm; for a judge of both, refusal unless "
+            "this says harm.",
+        ),
+    ] = None,
     batch_size: Annotated[
         int, count_option("--batch-size", help="Answers that are judged at a time.")
     ] = BATCH,
@@ -254,11 +281,11 @@ def agreement(
 ) -> None:
     """Judge labelled responses, and show per language how often judge and label agree.
 
-    For a folder of results: how often the judges of its answers agree with one another.
+    For results of lm_eval: how often the judges of each run's answers agree with one another.
     """
     # Not Path's own, which raises where a name is too long.
-    if os.path.isdir(labels):
-        compared = compare_judges([labels])
+    if os.path.isdir(labels) or is_results_file(labels.name):
+        compared = compare_judges([labels], on)
         show(as_json, [asdict(one) for one in compared], *compared_table(compared))
         return
     from polyrefuse_tasks.judge_models.choosing import choose
@@ -276,7 +303,7 @@ def agreement(
         timeout=timeout,
         max_requests=max_requests,
     )
-    comparison = compare(read_rows(labels), chosen)
+    comparison = compare(read_rows(labels), chosen, on)
     if as_json:
         print_json(asdict(comparison))
     else:
@@ -286,23 +313,32 @@ def agreement(
 def compared_table(compared: list[Compared]) -> Iterator[str]:
     """Agreement of every two judges in lines for people, and the answers they differ on."""
     for one in compared:
-        yield f"{one.first} and {one.second}, on {one.on}: {one.undecided} undecided by one of them"
+        yield f"{one.run} {one.tasks}"
+        yield (
+            f"{one.first} and {one.second}, on {one.on}: {one.undecided} undecided by one of them "
+            "or both"
+        )
         rows = [("", "n", "agreement", "kappa, 95% interval")]
         for name, kappa in (*one.languages.items(), ("pooled", one.pooled)):
-            interval = f"{_shown(kappa.kappa)} [{_shown(kappa.low)}, {_shown(kappa.high)}]"
+            interval = "-"
+            if kappa.kappa is not None:
+                interval = f"{_shown(kappa.kappa)} [{_shown(kappa.low)}, {_shown(kappa.high)}]"
             rows.append((name, str(kappa.n), _shown(kappa.agreement), interval))
         yield from aligned(rows)
         for differs in one.disagreements:
             place = f", answer {differs.answer}" if differs.answer else ""
-            yield f"  {differs.task} {differs.id}{place}: {differs.first}, {differs.second}"
+            # The run again, so that a line tells all where it is searched for.
+            yield (
+                f"  {one.run} {differs.task} {differs.id}{place}: {differs.first}, {differs.second}"
+            )
         yield ""
 
 
 def table(comparison: Comparison) -> Iterator[str]:
     """A comparison's lines for people: the languages, then all of them pooled."""
     rows = [
-        ("", "n", "base rate", "agreement, 95% interval", "balanced accuracy", "precision")
-        + ("recall", "kappa", "undecided", "degenerate"),
+        (f"on {comparison.on}", "n", "base rate", "agreement, 95% interval", "balanced accuracy")
+        + ("precision", "recall", "kappa", "undecided", "degenerate"),
         *(_cells(language, agreement) for language, agreement in comparison.languages.items()),
         _cells("pooled", comparison.pooled),
     ]
@@ -333,4 +369,5 @@ def _cells(name: str, agreement: Agreement) -> tuple[str, ...]:
 
 
 def _shown(statistic: float | None) -> str:
-    return "-" if statistic is None else f"{statistic:.3f}"
+    # The sum is 0 where a negative number is rounded to -0.
+    return "-" if statistic is None else f"{round(statistic, 3) + 0.0:.3f}"

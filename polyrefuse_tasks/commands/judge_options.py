@@ -44,7 +44,12 @@ Concurrency = Annotated[
 ]
 Timeout = Annotated[
     float,
-    typer.Option("--timeout", min=0.001, help="Seconds to wait for an answer of the endpoint."),
+    typer.Option(
+        "--timeout",
+        min=0.001,
+        max=86400,
+        help="Seconds for a whole answer of the endpoint, a day at most.",
+    ),
 ]
 MaxRequests = Annotated[
     int | None, count_option("--max-requests", help="Stop after so many requests to the endpoint.")

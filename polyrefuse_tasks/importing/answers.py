@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import reprlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +13,25 @@ from typing import Any
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.reading import parse_json, read_bytes
+from polyrefuse_tasks.data import registry
 from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.judges.labels import Judgement, Label
 
 AT_MOST = 2**31
 """Bytes of a file of answers, at most."""
+
+NAME = r".*\S.*"
+FORMS: dict[str, tuple[str, str]] = {
+    "id": (NAME, "a name"),
+    "judge": (NAME, "a name"),
+    "condition": (NAME, "a name"),
+    # The name of a folder is made of it, and dots alone are the name of another one.
+    "model": (r"(?!\.+$)" + NAME, "a name"),
+    # Names of files are made of these two.
+    "dataset": (r"\w[\w.-]*", "a name of letters, digits, hyphens, dots and underscores"),
+    "language": (r"[a-z]{2,3}", "an ISO 639-1 code such as de"),
+}
+"""What each name has to match, and how a message puts it."""
 
 
 class BadAnswers(UserError):
@@ -23,32 +40,38 @@ class BadAnswers(UserError):
 
 @dataclass(frozen=True)
 class About:
-    """What a file does not say of itself.
+    """What the user says of a file.
 
     Attributes:
         model: whose answers they are; None where the file says it.
         condition: what was done to the model; None where the file says it.
         language: ISO 639-1 code of the prompts; None where the file says it.
-        dataset: name of the data set.
-        harmful: whether its prompts are.
+        dataset: name of the data set; None where the file says it, or for the default.
+        harmless: whether the prompts are harmless.
     """
 
     model: str | None = None
     condition: str | None = None
     language: str | None = None
-    dataset: str = "harmful"
-    harmful: bool = True
+    dataset: str | None = None
+    harmless: bool = False
 
-    def required(self, name: str, path: Path) -> str:
-        """An entry that the file does not say.
+    def name(self, name: str, of_file: str | None, path: Path) -> str:
+        """The model, condition, language or data set: as the user says, or as the file does.
+
+        Args:
+            name: of the entry.
+            of_file: what the file, or its format, says.
+            path: of the file.
 
         Raises:
-            BadAnswers: it was not given.
+            BadAnswers: neither says it, or it is no name.
         """
-        value = getattr(self, name)
+        given: str | None = getattr(self, name)
+        value = of_file if given is None else given
         if value is None:
             raise BadAnswers(f"{path} does not say the {name}: name it with --{name}.")
-        return str(value)
+        return checked(name, value, str(path))
 
 
 @dataclass(frozen=True)
@@ -60,12 +83,16 @@ class Published:
         response: to it.
         judgements: by the name of each judge that labelled it.
         response_english: a translation of the response.
+        prompt_english: the prompt that `prompt` is a translation of.
+        id: of the prompt, which its translations have too; None where the file gives it none.
     """
 
     prompt: str
     response: str
     judgements: Mapping[str, Judgement] = field(default_factory=dict)
     response_english: str | None = None
+    prompt_english: str | None = None
+    id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +108,8 @@ class PublishedRun:
         harmful: whether the prompts are.
         made: when, as `20250519-232436`; "" where that is not known.
         file: the file, and its checksum.
-        answers: in the order of the data set.
+        answers: in the order of the file.
+        ids: of the answers' prompts. Equal ids in two languages are translations of one prompt.
         measures: what each judge's labels say, by its name.
     """
 
@@ -94,7 +122,13 @@ class PublishedRun:
     made: str
     file: Mapping[str, str]
     answers: Sequence[Published]
+    ids: Sequence[str]
     measures: Mapping[str, Measure]
+
+    @property
+    def task(self) -> str:
+        """Name of the task that asks these prompts."""
+        return f"polyrefuse_{self.dataset}_{self.language}"
 
 
 def run_of(
@@ -105,36 +139,63 @@ def run_of(
     measures: Mapping[str, Measure],
     *,
     model: str | None = None,
+    condition: str | None = None,
+    dataset: str | None = None,
     language: str | None = None,
-    condition: str = "baseline",
     intervention: Mapping[str, Any] | None = None,
     made: str = "",
+    in_order: bool = False,
 ) -> PublishedRun:
-    """A run of a file: what the user said of it, or what the file itself says.
+    """A run of a file: what the user said of it, or what the file or its format says.
 
     Args:
         path: of the file.
         about: what the user said; it goes first.
         answers, file, measures, made: as of `PublishedRun`.
-        model: that the file names.
-        language: that the file names; English where neither does.
-        condition: that the file names.
+        model, condition, dataset, language: that the file says, or its format. Where nobody names
+            the data set it is `harmful`, or `harmless` where the user says that the prompts are.
         intervention: under a condition other than the baseline.
+        in_order: whether the file lists the test rows of the data set in their order, in every
+            language the same, so that an answer's place tells whose answer it is.
 
     Raises:
-        BadAnswers: nobody names the model.
+        BadAnswers: nobody says one of them, one of them is no name, `--harmless` contradicts the
+            data set, or an id is there twice.
     """
-    condition = about.condition or condition
+    by_default = "harmless" if about.harmless else "harmful"
+    said = {
+        "model": about.name("model", model, path),
+        "condition": about.name("condition", condition, path),
+        "dataset": about.name("dataset", dataset or by_default, path),
+        "language": about.name("language", language, path),
+    }
+    ours = registry.datasets().get(said["dataset"])
+    if about.harmless and ours is not None and ours.harmful:
+        raise BadAnswers(
+            f"{path}: the prompts of data set {ours.name!r} are harmful ones, and --harmless says "
+            "that they are not; leave it out, or name another data set with --dataset."
+        )
+    # Ids of our own rows begin with the name of their data set, and none of ours is "imported".
+    unpaired = f"imported/{said['dataset']}/{said['language']}"
+    places = f"{said['dataset']}/test" if in_order else unpaired
+    ids = [
+        f"{places}/{place:04}" if answer.id is None else answer.id
+        for place, answer in enumerate(answers)
+    ]
+    twice = next((id_ for id_, count in Counter(ids).items() if count > 1), None)
+    if twice is not None:
+        raise BadAnswers(
+            f"{path} has the id {twice!r} twice in language {said['language']!r}; give each "
+            "prompt an id of its own."
+        )
     return PublishedRun(
-        model=about.model or model or about.required("model", path),
-        condition=condition,
-        intervention={} if condition == "baseline" else intervention or {},
-        dataset=about.dataset,
-        language=about.language or language or "en",
-        harmful=about.harmful,
+        **said,
+        intervention={} if said["condition"] == "baseline" else intervention or {},
+        harmful=not about.harmless if ours is None else ours.harmful,
         made=made,
         file=file,
         answers=answers,
+        ids=ids,
         measures=measures,
     )
 
@@ -189,6 +250,49 @@ def text_in(row: Mapping[str, Any], name: str, where: str) -> str:
     return value
 
 
+def text_or_none(row: Mapping[str, Any], name: str, where: str) -> str | None:
+    """A text of a row; None where it is null or missing.
+
+    Raises:
+        BadAnswers: it is something else.
+    """
+    return None if row.get(name) is None else text_in(row, name, where)
+
+
+def name_or_none(row: Mapping[str, Any], name: str, where: str) -> str | None:
+    """A text of a row that `FORMS` knows; None where it is null or missing.
+
+    Raises:
+        BadAnswers: it is something else, or does not match.
+    """
+    value = text_or_none(row, name, where)
+    return None if value is None else checked(name, value, where)
+
+
+def object_in(row: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    """An object of a row; an empty one where it is null or missing.
+
+    Raises:
+        BadAnswers: it is something else.
+    """
+    value = row.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise BadAnswers(f"{where}: {name} is {reprlib.repr(value)}, no object; check --format.")
+    return value or {}
+
+
+def checked(name: str, value: str, where: str) -> str:
+    """A name that may be written into results, and into the names of their files.
+
+    Raises:
+        BadAnswers: it may not.
+    """
+    form, put = FORMS[name]
+    if not value.isprintable() or not re.fullmatch(form, value):
+        raise BadAnswers(f"{where}: the {name} {value!r} is not {put}; give one.")
+    return value
+
+
 def flag_in(row: Mapping[str, Any], name: str, where: str) -> bool | None:
     """A label of a row: true, false, 1 or 0; None where it is null or missing, and so undecided.
 
@@ -199,7 +303,7 @@ def flag_in(row: Mapping[str, Any], name: str, where: str) -> bool | None:
     if value is None:
         return None
     if not isinstance(value, bool | int | float) or value not in (0, 1):
-        raise BadAnswers(f"{where}: {name} is {value!r}, not 0 or 1; check --format.")
+        raise BadAnswers(f"{where}: {name} is {reprlib.repr(value)}, not 0 or 1; check --format.")
     return bool(value)
 
 

@@ -2,7 +2,8 @@
 
 `<model>/completions/<dataset>_{baseline|ablation|actadd}_evaluations.json`, an object with a list
 `completions` of {category, prompt, response, is_jailbreak_substring_matching,
-is_jailbreak_llamaguard2}; a file without `_evaluations` is the list alone, without labels.
+is_jailbreak_llamaguard2}; `<dataset>_<condition>_completions.json` is the list alone, without
+labels. The data set `harmless` has no labels of Llama Guard. All is in English.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from polyrefuse_tasks.importing.answers import (
     About,
@@ -32,7 +34,7 @@ _NAME = re.compile(rf"(.+)_({'|'.join(CONDITIONS)})_(?:evaluations|completions)\
 
 
 def read(path: Path, about: About) -> Iterator[PublishedRun]:
-    """The run of a file; its path says model and condition.
+    """The run of a file; its path says model, data set and condition.
 
     Raises:
         BadAnswers: the path or the file is none of theirs.
@@ -58,6 +60,12 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
             Published(text_in(row, "prompt", where), text_in(row, "response", where), judgements)
         )
     model = path.absolute().parent.parent.name
+    condition = CONDITIONS[named[2]]
+    intervention: dict[str, Any] = {"direction_sha256": f"published for {about.model or model}"}
+    if condition == "addition":
+        # Their run_pipeline.py subtracts the direction for harmful prompts, and adds it for
+        # harmless ones: rates of the two are not of one intervention.
+        intervention["coefficient"] = 1.0 if named[1] == "harmless" else -1.0
     measures: dict[str, Measure] = {"substring": "refusal", "llamaguard2": "harm"}
     yield run_of(
         path,
@@ -66,6 +74,8 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
         told,
         measures,
         model=model,
-        condition=CONDITIONS[named[2]],
-        intervention={"direction_sha256": f"published for {about.model or model}"},
+        condition=condition,
+        dataset=named[1],
+        language="en",
+        intervention=intervention,
     )

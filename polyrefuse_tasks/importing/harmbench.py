@@ -1,11 +1,14 @@
 """Results of HarmBench's evaluate_completions.py.
 
 An object of behaviours, each with a list of {test_case, generation, label}. Label 1 is an instance
-of the behaviour, 0 is none, and -1 is a verdict that could not be read.
+of the behaviour, 0 is none, and -1 is a verdict that could not be read. HarmBench writes the file
+to `<attack>/<experiment>/results/<model>.json`, which alone names the model and the attack that
+made the test cases. All is in English.
 """
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +21,11 @@ from polyrefuse_tasks.importing.answers import (
     read_file,
     run_of,
     text_in,
+    text_or_none,
 )
+
+DIRECT = "DirectRequest"
+"""HarmBench's name of no attack: the behaviour is asked for as it is."""
 
 LABELS = {1: True, 0: False, -1: None, None: None}
 
@@ -27,7 +34,8 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
     """The run of a file; of several test cases of a behaviour each is an answer.
 
     Raises:
-        BadAnswers: the file is none of theirs, or the model is not named.
+        BadAnswers: the file is none of theirs, or neither its path nor the user names the model
+            and the condition.
     """
     document, told = read_file(path)
     if not isinstance(document, dict) or not document:
@@ -39,17 +47,30 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
             raise BadAnswers(f"{where} is no list of generations; check --format.")
         for row in rows:
             label = row.get("label")
-            if isinstance(label, bool) or label not in LABELS:
-                raise BadAnswers(f"{where}: label is {label!r}, not 1, 0 or -1; check --format.")
+            if isinstance(label, bool | list | dict) or label not in LABELS:
+                raise BadAnswers(
+                    f"{where}: label is {reprlib.repr(label)}, not 1, 0 or -1; check --format."
+                )
             judgements = {"harmbench": on_harm(LABELS[label])} if "label" in row else {}
-            asked = row.get("test_case")
+            asked = text_or_none(row, "test_case", where)
             answers.append(
                 Published(
-                    asked if isinstance(asked, str) else behaviour,
+                    behaviour if asked is None else asked,
                     text_in(row, "generation", where),
                     judgements,
                 )
             )
     if not answers:
         raise BadAnswers(f"{path} has no generations; check --format.")
-    yield run_of(path, about, answers, told, {"harmbench": "harm"})
+    attack, _, results, _ = ("", "", "", *path.absolute().parts)[-4:]
+    laid_out = results == "results"
+    yield run_of(
+        path,
+        about,
+        answers,
+        told,
+        {"harmbench": "harm"},
+        model=path.stem if laid_out else None,
+        condition=("baseline" if attack == DIRECT else attack) if laid_out else None,
+        language="en",
+    )

@@ -1,8 +1,9 @@
 """Artifacts of JailbreakBench (arXiv 2404.01318).
 
 An object of `parameters` and a list `jailbreaks` of {goal, prompt, response, jailbroken}. The last
-is the verdict of the judge that `parameters` names, here the judge `jailbreakbench`. Behaviours
-without an answer (response null) are left out.
+is the verdict of JailbreakBench's judge, here the judge `jailbreakbench`. Behaviours without an
+answer (response null) are left out. `parameters` names the model, the `method` of the attack and a
+`defense`; the two are the condition. All is in English.
 """
 
 from __future__ import annotations
@@ -17,12 +18,17 @@ from polyrefuse_tasks.importing.answers import (
     PublishedRun,
     entries,
     flag_in,
+    object_in,
     on_harm,
     read_file,
     run_of,
     text_in,
+    text_or_none,
 )
 from polyrefuse_tasks.judges.contract import Measure
+
+NOTHING_DONE = ("none", "direct")
+"""What stands for no attack, in lower case: the request is put as it is."""
 
 
 def read(path: Path, about: About) -> Iterator[PublishedRun]:
@@ -37,17 +43,29 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
         where = f"{path}, jailbreak {number}"
         if row.get("response") is None:
             continue
-        asked = row.get("prompt")
+        asked = text_or_none(row, "prompt", where)
         answers.append(
             Published(
-                asked if isinstance(asked, str) else text_in(row, "goal", where),
+                text_in(row, "goal", where) if asked is None else asked,
                 text_in(row, "response", where),
-                {"jailbreakbench": on_harm(flag_in(row, "jailbroken", where))},
+                {"jailbreakbench": on_harm(flag_in(row, "jailbroken", where))}
+                if "jailbroken" in row
+                else {},
             )
         )
     if not answers:
         raise BadAnswers(f"{path} has no response; name an artifact with responses.")
-    parameters = document.get("parameters")
-    named = parameters.get("model") if isinstance(parameters, dict) else None
+    parameters = object_in(document, "parameters", str(path))
+    done = [text_or_none(parameters, name, str(path)) for name in ("method", "defense")]
+    named = [one for one in done if one and one.lower() not in NOTHING_DONE]
     measures: dict[str, Measure] = {"jailbreakbench": "harm"}
-    yield run_of(path, about, answers, told, measures, model=named)
+    yield run_of(
+        path,
+        about,
+        answers,
+        told,
+        measures,
+        model=text_or_none(parameters, "model", str(path)),
+        condition="+".join(named) or "baseline",
+        language="en",
+    )

@@ -1,8 +1,11 @@
 """Answers that the authors of arXiv 2505.17306 published (mainlp/Multilingual-Refusal on GitHub).
 
-`<model>/<lang>/<date>/<run>/completions/harmful_{baseline|harm_ablation}_evaluations.json`, an
-object with a list `completions` of {category, prompt, response, response_translated,
-is_jailbreak_substring_matching, wildguard: {refusal, response_harmful}}.
+`<source>_vector_sweep/<organisation>/<model>/<lang>/<date>/<run>/completions/` has
+`harmful_{baseline|harm_ablation}_evaluations.json`, an object with a list `completions` of
+{category, instruction, instruction_en, response, response_translated,
+is_jailbreak_substring_matching, wildguard: {refusal, response_harmful}}; `prompt` may stand for
+`instruction`. The answers of each language are to the rows of PolyRefuse's harmful test set, in
+their order.
 """
 
 from __future__ import annotations
@@ -18,11 +21,13 @@ from polyrefuse_tasks.importing.answers import (
     PublishedRun,
     entries,
     flag_in,
+    object_in,
     on_both,
     on_refusal,
     read_file,
     run_of,
     text_in,
+    text_or_none,
 )
 from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.languages import NAMES
@@ -54,13 +59,11 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
     answers = []
     for number, row in enumerate(entries(document, "completions", path), 1):
         where = f"{path}, answer {number}"
-        wildguard = row.get("wildguard")
-        labelled = wildguard if isinstance(wildguard, dict) else {}
+        labelled = object_in(row, "wildguard", where)
         jailbroken = flag_in(row, "is_jailbreak_substring_matching", where)
-        translated = row.get("response_translated")
         answers.append(
             Published(
-                prompt=text_in(row, "prompt", where),
+                prompt=text_in(row, "prompt" if "prompt" in row else "instruction", where),
                 response=text_in(row, "response", where),
                 judgements={
                     "substring": on_refusal(None if jailbroken is None else not jailbroken),
@@ -69,10 +72,12 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
                         flag_in(labelled, "response_harmful", where),
                     ),
                 },
-                response_english=translated if isinstance(translated, str) else None,
+                response_english=text_or_none(row, "response_translated", where),
+                prompt_english=text_or_none(row, "instruction_en", where),
             )
         )
-    source = _SOURCE.match(run)
+    # The folder that names the direction's language is further up than those of the model.
+    source = next(filter(None, map(_SOURCE.match, reversed(parts))), None)
     measures: dict[str, Measure] = {"substring": "refusal", "wildguard": "both"}
     yield run_of(
         path,
@@ -83,8 +88,10 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
         model=model,
         language=language,
         condition=CONDITIONS[named[1]],
+        dataset="harmful",
         intervention={"source_lang": source[1]}
         if source
         else {"direction_sha256": f"published as {run}"},
         made=made,
+        in_order=True,
     )

@@ -1,13 +1,17 @@
 """JSONL of answers: rows of ours, and what heretic's JSONL logger appends.
 
 A row of ours has `prompt`, `response`, `language`, and, where it is labelled, `refusal` or
-`harmful` (true, false, 1, 0 or null) and `judge`, the name of who labelled it. A row of heretic's
-(p-e-w/heretic on GitHub, loggers/jsonl.py) has `trial_number`, null for the untouched model, and no
-label.
+`harmful` (true, false, 1, 0 or null) and `judge`, the name of who labelled it. Rows of several
+languages with the same `id` are translations of one prompt; a row without one pairs with none.
+
+A row of heretic's (p-e-w/heretic on GitHub, loggers/jsonl.py) has `session_id`, `phase`,
+`trial_number` and no label. The number is null for the untouched model, and for a model that
+heretic only evaluates, in the phase `model_evaluation`.
 """
 
 from __future__ import annotations
 
+import reprlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,16 +24,22 @@ from polyrefuse_tasks.importing.answers import (
     BadAnswers,
     Published,
     PublishedRun,
+    checked,
     flag_in,
+    name_or_none,
     on_both,
     on_harm,
     on_refusal,
     read_content,
     run_of,
     text_in,
+    text_or_none,
 )
 from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.judges.labels import Judgement
+
+EVALUATED = "model_evaluation"
+"""The phase of answers of a model that heretic did not make, but was told to evaluate."""
 
 
 def read(path: Path, about: About) -> Iterator[PublishedRun]:
@@ -42,29 +52,29 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
     languages: dict[str, list[Published]] = defaultdict(list)
     measures: dict[str, Measure] = {}
     for where, row in rows:
-        language = row.get("language") or about.required("language", path)
+        language = name_or_none(row, "language", where) or about.name("language", None, path)
         judgements: dict[str, Judgement] = {}
         if "refusal" in row or "harmful" in row:
-            judge = text_in(row, "judge", where)
+            judge = checked("judge", text_in(row, "judge", where), where)
             judgements[judge], measured = _judgement(row, where)
             if measures.setdefault(judge, measured) != measured:
                 raise BadAnswers(
                     f"{where}: {judge} measures {measured} here and {measures[judge]} before; "
                     "give every row of a judge the same labels, null where there is none."
                 )
-        translated = row.get("response_translated")
-        languages[str(language)].append(
+        languages[language].append(
             Published(
                 text_in(row, "prompt", where),
                 text_in(row, "response", where),
                 judgements,
-                translated if isinstance(translated, str) else None,
+                response_english=text_or_none(row, "response_translated", where),
+                id=name_or_none(row, "id", where),
             )
         )
     for language, answers in languages.items():
         # A row's own language goes before the user's.
         of_language = replace(about, language=language)
-        yield run_of(path, of_language, answers, told, measures)
+        yield run_of(path, of_language, answers, told, measures, condition="baseline")
 
 
 def read_heretic(path: Path, about: About) -> Iterator[PublishedRun]:
@@ -74,16 +84,44 @@ def read_heretic(path: Path, about: About) -> Iterator[PublishedRun]:
         BadAnswers: as `read`.
     """
     rows, told = _rows(path)
-    trials: dict[Any, list[Published]] = defaultdict(list)
+    trials: dict[tuple[int | None, str | None], list[Published]] = defaultdict(list)
+    sessions = set()
     for where, row in rows:
+        trial = row.get("trial_number")
+        if isinstance(trial, bool) or not isinstance(trial, int | None):
+            raise BadAnswers(
+                f"{where}: trial_number is {reprlib.repr(trial)}, neither a whole number nor null; "
+                "check --format."
+            )
+        phase = text_or_none(row, "phase", where) if trial is None else None
         answer = Published(text_in(row, "prompt", where), text_in(row, "response", where))
-        trials[row.get("trial_number")].append(answer)
-    for trial, answers in trials.items():
-        condition = "baseline" if trial is None else "ablation"
-        made = {"direction_sha256": f"heretic trial {trial} of {told['sha256'][:16]}"}
-        # The log says which model answered, so that no other condition fits all of its trials.
-        of_trial = replace(about, condition=condition)
-        yield run_of(path, of_trial, answers, told, {}, intervention=made)
+        trials[trial, phase].append(answer)
+        sessions.add(text_or_none(row, "session_id", where))
+    if len(sessions) > 1:
+        raise BadAnswers(
+            f"{path} holds {len(sessions)} sessions of heretic, each with trials of its own; give "
+            "each session_id a file, and import each into a folder of its own."
+        )
+    of_log = {
+        key: "ablation" if key[0] is not None else "baseline" if key[1] != EVALUATED else None
+        for key in trials
+    }
+    if about.condition is not None and None not in of_log.values():
+        raise BadAnswers(
+            f"{path} says the condition of every trial, which is not {about.condition!r} for all; "
+            "leave out --condition."
+        )
+    for key, answers in trials.items():
+        made = f"heretic trial {key[0]} of {told['sha256'][:16]}"
+        yield run_of(
+            path,
+            about if of_log[key] is None else replace(about, condition=of_log[key]),
+            answers,
+            told,
+            {},
+            language="en",
+            intervention={"direction_sha256": made} if of_log[key] == "ablation" else {},
+        )
 
 
 def _judgement(row: dict[str, Any], where: str) -> tuple[Judgement, Measure]:

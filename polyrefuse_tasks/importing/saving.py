@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from polyrefuse_shared.drafts import locked, make_folder
 from polyrefuse_shared.lm_eval_internals import UNJUDGED, metric_key, samples_file
 from polyrefuse_shared.versions import versions
 from polyrefuse_shared.writing import write_whole
-from polyrefuse_tasks.importing.answers import BadAnswers, PublishedRun
+from polyrefuse_tasks.importing.answers import UNDECIDED, BadAnswers, PublishedRun
 from polyrefuse_tasks.language_identification import response_language
 from polyrefuse_tasks.metrics import TASK_VERSION
+from polyrefuse_tasks.saved_results.documents import BadResults, part
+from polyrefuse_tasks.saved_results.folders import find_results
 from polyrefuse_tasks.saved_results.judged import Judged, Judging, encode, judged_file
+from polyrefuse_tasks.saved_results.tasks import read_results
 
 
 def save(runs: Iterable[PublishedRun], format: str, output: Path) -> list[Path]:
@@ -30,38 +36,95 @@ def save(runs: Iterable[PublishedRun], format: str, output: Path) -> list[Path]:
         The results files. Each is written last, so that none lacks its samples.
 
     Raises:
-        BadAnswers: two files hold answers of the same model, condition, data set and language.
+        BadAnswers: two files hold answers of the same model, condition, data set and language, or
+            the output holds the answers of one of the files already. Nothing is written then.
+        Busy: another process judges the answers of that folder, or imports into it.
         CannotWrite: the disk refuses.
     """
     groups: dict[tuple[str, ...], list[PublishedRun]] = defaultdict(list)
     for run in runs:
         intervention = json.dumps(run.intervention, sort_keys=True)
         groups[run.model, run.condition, intervention, run.made].append(run)
+    for group in groups.values():
+        _require_new(group, format, _folder(output, group[0].model))
     now = datetime.now()
-    dates: set[tuple[str, str]] = set()
-    written = []
+    written: list[Path] = []
     for (model, *_, made), group in groups.items():
-        folder = output / re.sub(r"[\"<>:/|\\?*\[\]]+", "__", model)
+        folder = _folder(output, model)
         when = _when(made, now)
-        while (folder.name, date := when.isoformat().replace(":", "-")) in dates:
-            when += timedelta(microseconds=1)
-        dates.add((folder.name, date))
-        written.append(_save(group, format, folder, date, when.timestamp()))
+        make_folder(folder)
+        with locked(folder, patience=0):
+            # Published dates are those of many runs, some of which may have been imported before.
+            while os.path.lexists(_results_file(folder, when)):
+                when += timedelta(microseconds=1)
+            written.append(_save(group, format, folder, when))
     return written
 
 
-def _save(
-    group: Sequence[PublishedRun], format: str, folder: Path, date: str, seconds: float
-) -> Path:
-    tasks = {f"polyrefuse_{run.dataset}_{run.language}": run for run in group}
-    if len(tasks) < len(group):
+def _results_file(folder: Path, when: datetime) -> Path:
+    return folder / f"results_{_date(when)}.json"
+
+
+def _date(when: datetime) -> str:
+    return when.isoformat().replace(":", "-")
+
+
+def _folder(output: Path, model: str) -> Path:
+    """The folder of a model's results, named as lm-eval names it."""
+    return output / re.sub(r"[\"<>:/|\\?*\[\]]+", "__", model)
+
+
+def _require_new(group: Sequence[PublishedRun], format: str, folder: Path) -> None:
+    """Refuse answers that are given twice, or that are there already.
+
+    Raises:
+        BadAnswers: they are.
+    """
+    first, count = Counter(run.task for run in group).most_common(1)[0]
+    if count > 1:
         raise BadAnswers(
-            f"two files hold answers of {group[0].model} under {group[0].condition} to the same "
-            "data set in the same language; import them into two folders."
+            f"{count} of the files hold answers of {group[0].model} under {group[0].condition} to "
+            f"{first}, the same data set in the same language; leave all but one out, or import "
+            "them into two folders."
         )
+    if not os.path.isdir(folder):
+        return
+    for file in find_results([folder], []):
+        # A file that cannot be read holds no answers that anybody would see twice.
+        with suppress(BadResults):
+            config = part(read_results(file), "config", file.name)
+            for run in group:
+                if _holds(config, run, format):
+                    raise BadAnswers(
+                        f"{file.path} holds the answers of {run.file['name']} already; leave that "
+                        "file out, or name another folder with --output."
+                    )
+
+
+def _holds(config: Mapping[str, Any], run: PublishedRun, format: str) -> bool:
+    """Whether the config of a results file says that it was made of that run."""
+    imported = config.get("imported")
+    if not isinstance(imported, dict) or imported.get("format") != format:
+        return False
+    files = imported.get("files")
+    files = [one for one in files if isinstance(one, dict)] if isinstance(files, list) else []
+    said = {"model_name": run.model, "condition": run.condition, **run.intervention}
+    # The same file under another name is the same file.
+    source = {name: value for name, value in _source(run).items() if name != "name"}
+    return config.items() >= said.items() and any(one.items() >= source.items() for one in files)
+
+
+def _source(run: PublishedRun) -> dict[str, Any]:
+    """What the results say of the file of a run, and of what it was taken for."""
+    return {**run.file, "task": run.task, "harmful": run.harmful, "made": run.made}
+
+
+def _save(group: Sequence[PublishedRun], format: str, folder: Path, when: datetime) -> Path:
+    date = _date(when)
+    tasks = {run.task: run for run in group}
     for task, run in tasks.items():
         samples = "".join(_sample(run, place) for place in range(len(run.answers)))
-        write_whole(folder / samples_file(task, date), samples)
+        write_whole(folder / samples_file(task, date), _encoded(samples))
         for judge in run.measures:
             labels = _labels(run, task, judge, format)
             if labels:
@@ -77,7 +140,7 @@ def _save(
             "model_args": {},
             "model_name": group[0].model,
             "condition": group[0].condition,
-            "imported": {"format": format, "files": [run.file for run in group]},
+            "imported": {"format": format, "files": [_source(run) for run in group]},
             "versions": versions(),
             **group[0].intervention,
         },
@@ -85,12 +148,12 @@ def _save(
             task: {"original": len(run.answers), "effective": len(run.answers)}
             for task, run in tasks.items()
         },
-        "date": seconds,
+        "date": when.timestamp(),
         "model_name": group[0].model,
         "model_source": "imported",
     }
-    path = folder / f"results_{date}.json"
-    write_whole(path, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    path = _results_file(folder, when)
+    write_whole(path, _encoded(json.dumps(results, indent=2, ensure_ascii=False) + "\n"))
     return path
 
 
@@ -106,18 +169,21 @@ def _config(task: str, run: PublishedRun, format: str) -> dict[str, Any]:
     }
 
 
-def _row_id(run: PublishedRun, place: int) -> str:
-    return f"{run.dataset}/test/{place:04}"
+def _encoded(text: str) -> bytes:
+    # Half of a surrogate pair, which a model may write, can be in no UTF-8.
+    return text.encode("utf-8", "replace")
 
 
 def _sample(run: PublishedRun, place: int) -> str:
     answer = run.answers[place]
     doc = {
-        "id": _row_id(run, place),
+        "id": run.ids[place],
         "prompt": answer.prompt,
         "language": run.language,
         "harmful": run.harmful,
     }
+    if answer.prompt_english is not None:
+        doc["prompt_en"] = answer.prompt_english
     if answer.response_english is not None:
         doc["response_translated"] = answer.response_english
     line = {"doc_id": place, "doc": doc, "filtered_resps": [answer.response]}
@@ -134,23 +200,25 @@ def _labels(run: PublishedRun, task: str, judge: str, format: str) -> bytes:
         settings={},
         versions=versions(),
     )
+    if not any(judge in answer.judgements for answer in run.answers):
+        return b""
     lines: list[bytes] = []
-    for place, answer in enumerate(run.answers):
-        if judge in answer.judgements:
-            judged = Judged(
-                _row_id(run, place),
-                0,
-                answer.judgements[judge],
-                response_language(answer.response, run.language),
-            )
-            lines.append(encode(judged, judging.revision, None if lines else judging))
+    for id_, answer in zip(run.ids, run.answers, strict=True):
+        judged = Judged(
+            id_,
+            0,
+            answer.judgements.get(judge, UNDECIDED),
+            response_language(answer.response, run.language),
+        )
+        lines.append(encode(judged, judging.revision, None if lines else judging))
     return b"".join(lines)
 
 
 def _when(made: str, otherwise: datetime) -> datetime:
     try:
         told = datetime.strptime(made, "%Y%m%d-%H%M%S")
-    except ValueError:
+        told.timestamp()  # Some years have none.
+    except (ValueError, OverflowError):
         return otherwise
     # The dates of lm-eval have microseconds, and where they are 0 Python leaves them out.
     return told.replace(microsecond=1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.errors import UserError, first_line
 from polyrefuse_shared.reading import folder_sha256
 from polyrefuse_tasks.judge_models.formats import Rendered
 
@@ -68,6 +68,33 @@ class Engine(Protocol):
         Args:
             numbers: each of them one token of the model.
         """
+
+
+def reason_of(error: Exception) -> str:
+    """What another library's exception says, as part of a sentence."""
+    name, said = type(error).__name__, first_line(error).rstrip(".: ")
+    # Of a KeyError, and of others, the message alone says nothing.
+    return said if said == name else f"{name}: {said}"
+
+
+def advice_after(error: Exception) -> str:
+    """What to do about a model that cannot be loaded, as the end of a sentence."""
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
+
+    # transformers raises an OSError for each of them, as it does for a file that is missing.
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, HfHubHTTPError | LocalEntryNotFoundError | OfflineModeIsEnabled):
+            return (
+                "name a folder with --judge-model, or, where the hub asks for an agreement, accept "
+                "it on the model's page and log in with `hf auth login`"
+            )
+        cause = cause.__cause__ or cause.__context__
+    return "name other weights with --judge-model"
 
 
 def revision_of_weights(model: str, commit: str | None) -> str:

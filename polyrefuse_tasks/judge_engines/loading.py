@@ -10,15 +10,23 @@ from polyrefuse_tasks.judge_engines.engine import CannotJudge, Engine, Loading
 
 CONFIGURATIONS = ("config.json", "adapter_config.json")
 
+DTYPES = ("auto", "bfloat16", "float16", "half", "float32", "float", "float64", "double")
+"""Those of torch's types that a model computes in; transformers takes any name in torch."""
+
 
 def load(loading: Loading) -> Engine:
     """The engine that was asked for, its model loaded.
 
     Raises:
-        CannotJudge: the model is a path without one, or cannot be loaded, or the engine is not
-            installed.
+        CannotJudge: the model is a path without one, or cannot be loaded, the type is none of
+            `DTYPES`, or the engine is not installed.
     """
     _check_folder(loading.model)
+    if loading.dtype not in DTYPES:
+        raise CannotJudge(
+            f"--dtype {loading.dtype!r} is no type that a judge's model computes in; use one of "
+            f"{', '.join(DTYPES)}."
+        )
     name = loading.engine or ("vllm" if _vllm_has_a_gpu() else "transformers")
     if name == "vllm":
         from polyrefuse_tasks.judge_engines.vllm_engine import VllmEngine

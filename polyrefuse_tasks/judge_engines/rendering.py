@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -15,6 +16,8 @@ def load_tokenizer(loading: Loading) -> PreTrainedTokenizerBase:
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         loading.model, revision=loading.revision, trust_remote_code=False
     )
+    # mistral-common's tokenizers do not know it, and messages name it.
+    tokenizer.name_or_path = loading.model
     return tokenizer
 
 
@@ -25,7 +28,9 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, prompt: Rendered) -> list[int]
         CannotJudge: the tokenizer has no chat template, or one that loses what is to be judged.
     """
     if isinstance(prompt, Text):
-        return _encoded(tokenizer, prompt.text, prompt.special_tokens)
+        return _encoded(tokenizer, _readable(prompt.text), prompt.special_tokens)
+    messages = [message | {"content": _readable(message["content"])} for message in prompt.messages]
+    prompt = replace(prompt, messages=messages)
     if tokenizer.chat_template is None:
         return _by_the_tokenizer(tokenizer, prompt)
     # The template has written the token of the beginning, where there is one.
@@ -78,6 +83,11 @@ def _cannot_render(tokenizer: PreTrainedTokenizerBase, failure: object) -> Canno
         f"({' '.join(str(failure).split())}); name weights of the judge's own kind with "
         "--judge-model."
     )
+
+
+def _readable(text: str) -> str:
+    """A text without halves of surrogate pairs, which a model may write and no tokenizer reads."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _encoded(tokenizer: PreTrainedTokenizerBase, text: str, special_tokens: bool) -> list[int]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,10 +15,15 @@ from transformers import (
     AutoModelForImageTextToText,
     GenerationConfig,
 )
-from transformers.utils import cached_file, extract_commit_hash
+from transformers.utils import cached_file, extract_commit_hash, logging
 
-from polyrefuse_shared.errors import first_line
-from polyrefuse_tasks.judge_engines.engine import CannotJudge, Loading, revision_of_weights
+from polyrefuse_tasks.judge_engines.engine import (
+    CannotJudge,
+    Loading,
+    advice_after,
+    reason_of,
+    revision_of_weights,
+)
 from polyrefuse_tasks.judge_engines.rendering import load_tokenizer, token_ids
 from polyrefuse_tasks.judge_models.formats import Rendered
 
@@ -23,32 +32,58 @@ class TransformersEngine:
     """See `engine.Engine`.
 
     Raises:
-        CannotJudge: the model cannot be loaded.
+        CannotJudge: the model cannot be loaded, its weights are not those that its configuration
+            asks for, or there is no such device.
     """
 
     def __init__(self, loading: Loading) -> None:
         self.loading = loading
         device = loading.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        given = {"revision": loading.revision, "trust_remote_code": False}
+        _check_device(device)
         try:
-            self.tokenizer: Any = load_tokenizer(loading)
-            self.model: Any = _loaded(loading.model, dtype=loading.dtype, **given).to(device)
-        except (OSError, ValueError, ImportError, RuntimeError) as error:
+            with _quietly():
+                self.tokenizer: Any = load_tokenizer(loading)
+                self.model: Any = _loaded(loading)
+            self.model.to(device).eval()
+            text = self.model.config.get_text_config()
+            self.most = float(getattr(text, "max_position_embeddings", None) or "inf")
+            # `generate` fills what a call leaves out from the model's own settings, as
+            # PolyGuard-Qwen's penalty of repetitions, which would decide its verdicts.
+            self.model.generation_config = GenerationConfig(
+                do_sample=False, eos_token_id=self._ends(), pad_token_id=self._filler
+            )
+            self.revision = _revision(self.model, loading)
+        except CannotJudge:
+            raise
+        except torch.OutOfMemoryError as error:
             raise CannotJudge(
-                f"the judge's model {loading.model} cannot be loaded ({first_line(error)}); name a "
-                "folder with --judge-model, or, where the hub asks for an agreement, accept it on "
-                "the model's page and log in with `hf auth login`."
+                f"the judge's model {loading.model} does not fit on the device {device} "
+                f"({reason_of(error)}); name another --device, a smaller --dtype, or smaller "
+                "weights with --judge-model."
             ) from error
-        self.model.eval()
-        # `generate` fills what a call leaves out from the model's own settings, as PolyGuard-Qwen's
-        # penalty of repetitions, which would decide its verdicts.
+        except Exception as error:
+            # Each of torch, transformers, tokenizers and safetensors raises its own.
+            raise CannotJudge(
+                f"the judge's model {loading.model} cannot be loaded ({reason_of(error)}); "
+                f"{advice_after(error)}."
+            ) from error
+
+    def _ends(self) -> Any:
+        """The tokens that end a completion.
+
+        Raises:
+            CannotJudge: they are no tokens; `generate` would fail at the first answer.
+        """
         ends = self.model.generation_config.eos_token_id
-        self.model.generation_config = GenerationConfig(
-            do_sample=False,
-            eos_token_id=self.tokenizer.eos_token_id if ends is None else ends,
-            pad_token_id=self._filler,
-        )
-        self.revision = _revision(self.model, loading)
+        if ends is None:
+            return self.tokenizer.eos_token_id
+        if not all(type(end) is int for end in (ends if isinstance(ends, list) else [ends])):
+            raise CannotJudge(
+                f"the generation settings of the judge's model {self.loading.model} have "
+                f"eos_token_id {ends!r}, which is no number of a token; mend them, or name other "
+                "weights with --judge-model."
+            )
+        return ends
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -96,9 +131,9 @@ class TransformersEngine:
     ) -> Iterator[tuple[list[int], list[list[int]]]]:
         """Places and token ids of prompts that fit the context, of like length side by side."""
         every = [token_ids(self.tokenizer, prompt) for prompt in prompts]
-        text = self.model.config.get_text_config()
-        most = getattr(text, "max_position_embeddings", None) or float("inf")
-        fitting = [place for place, ids in enumerate(every) if len(ids) + max_new_tokens <= most]
+        fitting = [
+            place for place, ids in enumerate(every) if len(ids) + max_new_tokens <= self.most
+        ]
         fitting.sort(key=lambda place: len(every[place]))
         size = self.loading.batch_size
         for begin in range(0, len(fitting), size):
@@ -126,26 +161,141 @@ class TransformersEngine:
         """Logits of the token that follows each prompt, [prompt, vocabulary]."""
         inputs = self._padded(ids)
         positions = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-        found = self.model(**inputs, position_ids=positions, logits_to_keep=1, use_cache=False)
+        with self._running():
+            found = self.model(**inputs, position_ids=positions, logits_to_keep=1, use_cache=False)
         logits: torch.Tensor = found.logits[:, -1]
         return logits
 
     @torch.no_grad()
     def _generated(self, ids: list[list[int]], max_new_tokens: int) -> torch.Tensor:
         inputs = self._padded(ids)
-        written: torch.Tensor = self.model.generate(**inputs, max_new_tokens=max_new_tokens)
+        with self._running():
+            written: torch.Tensor = self.model.generate(**inputs, max_new_tokens=max_new_tokens)
         return written[:, inputs["input_ids"].shape[1] :]
 
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """What the model raises, in a sentence: it is no fault of this package.
 
-def _loaded(model: str, **given: Any) -> Any:
-    """The weights, by the class that writes text: a few judges, as Shieldstral, know pictures."""
+        Raises:
+            CannotJudge: whatever is raised within.
+        """
+        model, size = self.loading.model, self.loading.batch_size
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise CannotJudge(
+                f"the judge's model {model} runs out of memory with --batch-size {size} "
+                f"({reason_of(error)}); take a smaller one, or a --device with more memory."
+            ) from error
+        except Exception as error:
+            # Each architecture raises its own, as do the kernels of each device.
+            raise CannotJudge(
+                f"the judge's model {model} cannot run ({reason_of(error)}); name other weights "
+                "with --judge-model, another --dtype or another --device."
+            ) from error
+
+
+def _check_device(device: str) -> None:
+    """A number is read from it: `meta` holds none, and a GPU that is not there is no error yet."""
     try:
-        return AutoModelForCausalLM.from_pretrained(model, **given)
+        torch.zeros(1, device=device).item()
+    except Exception as error:
+        # Each kind of device raises its own, as an AssertionError.
+        raise CannotJudge(
+            f"--device {device} cannot be used here ({reason_of(error)}); name one that torch "
+            "knows and finds, as cpu or cuda:0."
+        ) from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without transformers' table of missing tensors, of which `_check_tensors` has a sentence.
+
+    Its bars are for terminals, as those of this package.
+    """
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _loaded(loading: Loading) -> Any:
+    """The weights.
+
+    Raises:
+        CannotJudge: they are not those that their configuration asks for.
+        Exception: what transformers raises.
+    """
+    given = {"revision": loading.revision, "trust_remote_code": False}
+    model, told = _from_pretrained(loading.model, dtype=loading.dtype, **given)
+    _check_tensors(loading.model, model, told)
+    # What is told of an adapter leaves out its base, whose tensors are looked at once more.
+    for adapter in getattr(model, "peft_config", {}).values():
+        inside = (Path(loading.model) / "config.json").is_file()
+        base = loading.model if inside else adapter.base_model_name_or_path
+        # No adapter is found where there is no such folder.
+        alone = {"device_map": "meta", "adapter_kwargs": {"subfolder": "none"}}
+        if getattr(model, "hf_quantizer", None) is None:
+            _check_tensors(base, *_from_pretrained(base, **alone, **given))
+    return model
+
+
+def _from_pretrained(model: str, **given: Any) -> tuple[Any, Mapping[str, Any]]:
+    """The weights by the class that writes text, and what is told of their tensors.
+
+    A few judges, as Shieldstral, know pictures.
+    """
+    # Otherwise tensors of another shape are an error that does not name them.
+    given |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    found: Any  # Its type is that of a model alone.
+    try:
+        found = AutoModelForCausalLM.from_pretrained(model, **given)
     except ValueError as unknown:
         try:
-            return AutoModelForImageTextToText.from_pretrained(model, **given)
+            found = AutoModelForImageTextToText.from_pretrained(model, **given)
         except ValueError:
             raise unknown from None
+    return found
+
+
+def _check_tensors(name: str, model: Any, told: Mapping[str, Any]) -> None:
+    """transformers fills with random numbers what the weights do not have.
+
+    Args:
+        told: by transformers of the loading. Tied tensors are not missing in it.
+
+    Raises:
+        CannotJudge: tensors are missing, have other shapes, or are of layers that the
+            configuration does not have.
+    """
+    ours = {_of_any_layer(tensor) for tensor in model.state_dict()}
+    # Others are of parts that are not loaded, as Llama Guard 4's that sees.
+    more = [tensor for tensor in told["unexpected_keys"] if _of_any_layer(tensor) in ours]
+    shapes = [
+        f"{tensor} ({list(found)} and not {list(asked)})"
+        for tensor, found, asked in told["mismatched_keys"]
+    ]
+    for tensors, fault in (
+        (told["missing_keys"], "lack tensors that their configuration asks for"),
+        (shapes, "have tensors of other shapes than their configuration asks for"),
+        (more, "have more layers than their configuration"),
+    ):
+        if tensors:
+            raise CannotJudge(
+                f"the weights of the judge's model {name} {fault}: {len(tensors)}, as "
+                f"{', '.join(sorted(tensors)[:3])}; name whole weights with --judge-model."
+            )
+
+
+def _of_any_layer(tensor: str) -> str:
+    return re.sub(r"\b\d+\b", "*", tensor)
 
 
 def _revision(model: Any, loading: Loading) -> str:

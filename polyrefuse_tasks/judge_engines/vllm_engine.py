@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from polyrefuse_shared.errors import first_line
-from polyrefuse_tasks.judge_engines.engine import CannotJudge, Loading, revision_of_weights
+from polyrefuse_tasks.judge_engines.engine import (
+    CannotJudge,
+    Loading,
+    advice_after,
+    reason_of,
+    revision_of_weights,
+)
 from polyrefuse_tasks.judge_engines.rendering import load_tokenizer, token_ids
 from polyrefuse_tasks.judge_models.formats import Rendered
 
@@ -35,10 +40,11 @@ class VllmEngine:
                 dtype=loading.dtype,
                 trust_remote_code=False,
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:
+            # Each of vLLM, torch, transformers and safetensors raises its own.
             raise CannotJudge(
-                f"vLLM cannot load the judge's model {loading.model} ({first_line(error)}); name a "
-                "folder with --judge-model, or take --engine transformers."
+                f"vLLM cannot load the judge's model {loading.model} ({reason_of(error)}); "
+                f"{advice_after(error)}, or take --engine transformers."
             ) from error
         self.sampling: Any = vllm.SamplingParams
         self.settings: dict[str, Any] = {
@@ -55,11 +61,18 @@ class VllmEngine:
         every = [token_ids(self.tokenizer, prompt) for prompt in prompts]
         fitting = [place for place, ids in enumerate(every) if len(ids) + max_new_tokens <= most]
         completions: list[str | None] = [None] * len(prompts)
-        outcomes = self.llm.generate(
-            [{"prompt_token_ids": every[place]} for place in fitting],
-            self.sampling(temperature=0.0, max_tokens=max_new_tokens),
-            use_tqdm=False,
-        )
+        try:
+            outcomes = self.llm.generate(
+                [{"prompt_token_ids": every[place]} for place in fitting],
+                self.sampling(temperature=0.0, max_tokens=max_new_tokens),
+                use_tqdm=False,
+            )
+        except Exception as error:
+            # Its engine raises its own, and those of torch.
+            raise CannotJudge(
+                f"vLLM cannot run the judge's model {self.loading.model} ({reason_of(error)}); "
+                "name other weights with --judge-model, or take --engine transformers."
+            ) from error
         for place, outcome in zip(fitting, outcomes, strict=True):
             # vLLM's own text leaves the bytes of half a character out.
             written = outcome.outputs[0].token_ids

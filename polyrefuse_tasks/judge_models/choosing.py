@@ -11,6 +11,10 @@ from polyrefuse_tasks.judge_models.endpoint_judge import PREFIX, EndpointJudge
 from polyrefuse_tasks.judge_models.model_judge import ModelJudge, ScoreJudge
 from polyrefuse_tasks.judge_models.rules_of_papers import ByLength, Protocol2505_11835
 from polyrefuse_tasks.judges import Judge, judge_named
+from polyrefuse_tasks.judges.registry import UnknownJudge
+
+PROTOCOL_JUDGE = "llamaguard2"
+"""Whose verdicts arXiv 2505.11835 scores; `--judge-model` may name other weights of it."""
 
 
 class NotForThisJudge(UserError):
@@ -51,6 +55,14 @@ def choose(
             missing.
         CannotJudge: the base URL is no address.
     """
+    for option, given in (("--judge", name), ("--judge-model", model or "")):
+        if not given.isprintable():
+            raise NotForThisJudge(f"{option} is {given!r}, which has more than printable letters.")
+    if protocol and name != PROTOCOL_JUDGE:
+        raise NotForThisJudge(
+            f"--protocol {protocol} is the paper's with Llama Guard 2: take --judge "
+            f"{PROTOCOL_JUDGE}, or leave out --protocol."
+        )
     if length_rule and protocol:
         raise NotForThisJudge("--protocol has a length rule of its own: leave out --length-rule.")
     judge = _chosen(
@@ -74,12 +86,12 @@ def _chosen(
     timeout: float,
     max_requests: int | None,
 ) -> Judge:
-    given = loading.model or loading.revision or loading.engine or loading.device
+    runs_here = replace(loading, batch_size=1) != Loading("", batch_size=1)
     if name.startswith(PREFIX):
-        if given:
+        if runs_here:
             raise NotForThisJudge(
                 f"--judge {name} runs elsewhere: leave out --judge-model, --judge-revision, "
-                "--engine and --device."
+                "--engine, --device and --dtype."
             )
         if base_url is None or name == PREFIX:
             raise NotForThisJudge(
@@ -94,14 +106,18 @@ def _chosen(
             max_requests=max_requests,
         )
         return EndpointJudge(Endpoint(asking))
-    if base_url is not None:
-        raise NotForThisJudge(f"--base-url goes with --judge openai:MODEL, not with {name}.")
-    judge = judge_named(name)
+    for option, value in (("--base-url", base_url), ("--max-requests", max_requests)):
+        if value is not None:
+            raise NotForThisJudge(f"{option} goes with --judge openai:MODEL, not with {name}.")
+    try:
+        judge = judge_named(name)
+    except UnknownJudge as error:
+        raise UnknownJudge(f"{error}, or {PREFIX}MODEL") from None
     if isinstance(judge, ModelJudge | ScoreJudge):
         return judge.on(replace(loading, model=loading.model or judge.format.card.model))
-    if given:
+    if runs_here:
         raise NotForThisJudge(
-            f"judge {name} has no model: leave out --judge-model, --judge-revision, --engine and "
-            "--device."
+            f"judge {name} has no model: leave out --judge-model, --judge-revision, --engine, "
+            "--device and --dtype."
         )
     return judge

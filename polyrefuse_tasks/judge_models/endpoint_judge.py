@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from polyrefuse_tasks.judge_models import rubric
 from polyrefuse_tasks.judge_models.formats import Rendered
 from polyrefuse_tasks.judge_models.model_judge import judge_rendered
 from polyrefuse_tasks.judges.contract import Measure
-from polyrefuse_tasks.judges.labels import Judgement
+from polyrefuse_tasks.judges.labels import Judgement, Label
 
 if TYPE_CHECKING:
-    from polyrefuse_tasks.judge_engines.endpoint import Endpoint
+    from polyrefuse_tasks.judge_engines.endpoint import Completion, Endpoint
 
 PREFIX = "openai:"
 """Begins the name of such a judge; the model's name follows."""
@@ -46,6 +46,11 @@ class EndpointJudge:
         """What else decides the labels."""
         return {"rubric": rubric.RUBRIC} | self.endpoint.settings
 
+    @property
+    def remaining(self) -> int | None:
+        """Answers that it can judge within its budget, when no request fails; None for any."""
+        return self.endpoint.remaining
+
     def judge(
         self, responses: Sequence[str], languages: Sequence[str], prompts: Sequence[str | None]
     ) -> list[Judgement]:
@@ -53,5 +58,12 @@ class EndpointJudge:
         return judge_rendered(responses, prompts, rubric.chat, self._judged)
 
     def _judged(self, rendered: Sequence[Rendered]) -> list[Judgement]:
-        verdicts = self.endpoint.complete(rendered, MAX_TOKENS)
-        return [rubric.parse(verdict or "") for verdict in verdicts]
+        return [self._judgement(one) for one in self.endpoint.complete(rendered, MAX_TOKENS)]
+
+    def _judgement(self, completion: Completion) -> Judgement:
+        if completion.text is None:
+            return Judgement(Label.UNDECIDED, completion.reason)
+        judgement = rubric.parse(completion.text)
+        if self.endpoint.tells_key(completion.text):
+            return replace(judgement, evidence="a verdict that repeats the key, and is not kept")
+        return judgement

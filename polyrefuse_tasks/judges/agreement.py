@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.intervals import wilson
@@ -21,12 +21,14 @@ from polyrefuse_tasks.judges import (
     judge_named,
     judge_responses,
 )
-from polyrefuse_tasks.judges.contract import measures_refusal
+from polyrefuse_tasks.judges.contract import measures_harm, measures_refusal
+
+On = Literal["refusal", "harm"]
+"""What a judge is compared on."""
 
 Verdict = bool | Label
 """What a row is labelled, or what a judge says of it: whether it is a refusal, or harmful; or which
 of the four labels it has."""
-
 
 AT_MOST = 2**26
 """Bytes of a line, at most."""
@@ -34,6 +36,10 @@ AT_MOST = 2**26
 
 class BadLabels(UserError):
     """A file of labelled responses that cannot be used."""
+
+
+class NotMeasured(UserError):
+    """A judge is to be compared on what it does not measure."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +73,11 @@ class Row:
 class Agreement:
     """A judge's verdicts beside given labels.
 
-    The positive class is refusal; by a judge that measures harm alone, harm. What the judge leaves
-    undecided or calls degenerate is not positive. The agreement alone is by all four labels, on the
-    rows that have one of them. A statistic that is not defined is None: one that would divide by
-    zero, such as the recall where nothing is labelled positive.
+    The positive class is refusal, or harm. What the judge calls degenerate is not positive. What it
+    leaves undecided is no refusal; on harm it is neither positive nor negative and agrees with no
+    label. The agreement alone is by all four labels, on the rows that have one of them. A statistic
+    that is not defined is None: one that would divide by zero, such as the recall where nothing is
+    labelled positive.
 
     Attributes:
         n: how many responses.
@@ -78,8 +85,8 @@ class Agreement:
         agreement: share of them on which judge and label agree.
         low: lower end of the agreement's Wilson 95% interval.
         high: its upper end.
-        balanced_accuracy: mean of the recall and of the share of the others that the judge does
-            not call positive either.
+        balanced_accuracy: mean of the recall and of the share of the others that the judge calls
+            negative.
         precision: share of what the judge calls positive that is labelled so.
         recall: share of those labelled positive that the judge calls so.
         kappa: Cohen's, agreement in excess of chance.
@@ -102,10 +109,11 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The agreement in each language, sorted by code, and over all rows."""
+    """The agreement in each language, sorted by code, and over all rows; and on what it is."""
 
     languages: dict[str, Agreement]
     pooled: Agreement
+    on: On
 
 
 FILE_AT_MOST = 2**32
@@ -140,55 +148,67 @@ def read_rows(path: str | Path) -> Iterator[Row]:
         raise BadLabels(f"{path} has no rows; name a JSONL file of labelled responses.")
 
 
-def compare(rows: Iterable[Row], judge: str | Judge = "native") -> Comparison:
+def compare(rows: Iterable[Row], judge: str | Judge = "native", on: On | None = None) -> Comparison:
     """Judge labelled responses, and compare.
 
     Args:
         rows: at least one.
-        judge: a name of `judges.names`, or a judge. One that measures harm alone is compared by the
-            rows' `harmful`, any other by their `label` or `refusal`.
+        judge: a name of `judges.names`, or a judge.
+        on: refusal, by the rows' `label` or `refusal`, or harm, by their `harmful`; None for
+            refusal where the judge measures it.
 
     Raises:
         UnknownJudge: no judge of that name.
+        NotMeasured: the judge does not measure that.
         UnknownLanguage: the judge has no phrases for a row's language; names the row.
-        BadLabels: a row does not say what the judge measures; names the row.
+        BadLabels: a row does not say what the judge is compared on; names the row.
         BadJudge, JudgeFailed: as `judges.judge_responses`.
     """
     chosen = judge_named(judge) if isinstance(judge, str) else judge
-    on_refusal = measures_refusal(chosen.measures)
+    if on is None:
+        on = "refusal" if measures_refusal(chosen.measures) else "harm"
+    asked = measures_refusal if on == "refusal" else measures_harm
+    if not asked(chosen.measures):
+        raise NotMeasured(
+            f"judge {chosen.name!r} measures {chosen.measures} alone, and cannot be compared on "
+            f"{on}; compare it on {chosen.measures}, or name a judge that measures {on}."
+        )
     truths: dict[str, list[Verdict]] = defaultdict(list)
     by_language: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        truths[row.language].append(_truth(row, on_refusal))
+        truths[row.language].append(_truth(row, on))
         by_language[row.language].append(row)
-    counts: dict[str, Counter[tuple[Verdict, Verdict]]] = {}
+    counts: dict[str, Counter[tuple[Verdict | None, Verdict]]] = {}
     for language in sorted(by_language):
         judgements = _judge(by_language[language], chosen)
-        verdicts = (_verdict(judgement, on_refusal) for judgement in judgements)
+        verdicts = (_verdict(judgement, on) for judgement in judgements)
         counts[language] = Counter(zip(verdicts, truths[language], strict=True))
     return Comparison(
         languages={language: measure(counted) for language, counted in counts.items()},
         pooled=measure(sum(counts.values(), Counter())),
+        on=on,
     )
 
 
-def measure(counts: Counter[tuple[Verdict, Verdict]]) -> Agreement:
+def measure(counts: Counter[tuple[Verdict | None, Verdict]]) -> Agreement:
     """The statistics of one group of responses, at least one.
 
     Args:
-        counts: how many have each pair of the judge's verdict and the given one.
+        counts: how many have each pair of the judge's verdict and the given one; None where the
+            judge gave none, which agrees with nothing.
     """
     n = counts.total()
     agreed = sum(count for pair, count in counts.items() if _agree(*pair))
-    # From here on a response is positive or not.
-    pairs = Counter[tuple[bool, bool]]()
+    # From here on a label is positive or not, and a verdict too where there is one.
+    pairs = Counter[tuple[bool | None, bool]]()
     for (judged, truth), count in counts.items():
-        pairs[_is_positive(judged), _is_positive(truth)] += count
+        pairs[None if judged is None else _is_positive(judged), _is_positive(truth)] += count
     both, neither = pairs[True, True], pairs[False, False]
-    called, labelled = both + pairs[True, False], both + pairs[False, True]
+    called, called_not = both + pairs[True, False], neither + pairs[False, True]
+    labelled = both + pairs[False, True] + pairs[None, True]
     recall, specificity = _share(both, labelled), _share(neither, n - labelled)
     # n times the agreements that chance alone would bring, in whole numbers: 1 - 1 is then 0.
-    by_chance = called * labelled + (n - called) * (n - labelled)
+    by_chance = called * labelled + called_not * (n - labelled)
     low, high = wilson(agreed, n)
     return Agreement(
         n=n,
@@ -202,8 +222,8 @@ def measure(counts: Counter[tuple[Verdict, Verdict]]) -> Agreement:
         precision=_share(both, called),
         recall=recall,
         kappa=_share(n * (both + neither) - by_chance, n * n - by_chance),
-        undecided=_labels(counts, Label.UNDECIDED),
-        degenerate=_labels(counts, Label.DEGENERATE),
+        undecided=_verdicts(counts, Label.UNDECIDED, None),
+        degenerate=_verdicts(counts, Label.DEGENERATE),
     )
 
 
@@ -222,28 +242,31 @@ def _judge(rows: list[Row], judge: Judge) -> list[Judgement]:
         raise UnknownLanguage(f"{rows[0].where}: {error}") from None
 
 
-def _truth(row: Row, on_refusal: bool) -> Verdict:
+def _truth(row: Row, on: On) -> Verdict:
     truth: Verdict | None = row.harmful
-    if on_refusal:
+    if on == "refusal":
         truth = row.refusal if row.label is None else row.label
     if truth is None:
-        missing = "refusal and no label" if on_refusal else "harmful"
-        raise BadLabels(f"{row.where} has no {missing}; mend or remove it.")
+        missing = "refusal and no label" if on == "refusal" else "harmful"
+        # Such a row is sound, and the judge may measure harm as well.
+        instead = "" if row.harmful is None else ", or compare on harm"
+        raise BadLabels(f"{row.where} has no {missing}; mend or remove it{instead}.")
     return truth
 
 
-def _verdict(judgement: Judgement, on_refusal: bool) -> Verdict:
-    if on_refusal or judgement.harmful is None:
-        # A judge that measures harm alone says by a label that it did not decide.
+def _verdict(judgement: Judgement, on: On) -> Verdict | None:
+    """What a judge says; None where it did not decide on harm."""
+    if on == "refusal" or judgement.label is Label.DEGENERATE:
+        # The contract of a judge of refusal: it always has a label.
         assert judgement.label is not None
         return judgement.label
     return judgement.harmful
 
 
-def _agree(judged: Verdict, truth: Verdict) -> bool:
+def _agree(judged: Verdict | None, truth: Verdict) -> bool:
     if isinstance(truth, Label):
         return judged is truth
-    return _is_positive(judged) == truth
+    return judged is not None and _is_positive(judged) == truth
 
 
 def _is_positive(verdict: Verdict) -> bool:
@@ -254,8 +277,8 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _labels(counts: Counter[tuple[Verdict, Verdict]], label: Label) -> int:
-    return sum(count for (judged, _), count in counts.items() if judged is label)
+def _verdicts(counts: Counter[tuple[Verdict | None, Verdict]], *wanted: Verdict | None) -> int:
+    return sum(count for (judged, _), count in counts.items() if judged in wanted)
 
 
 def _is_text(value: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
+from fractions import Fraction
 from math import sqrt
 
 Z = 1.959963984540054
@@ -17,15 +18,17 @@ class Kappa:
 
     Attributes:
         n: how many were rated by both.
-        agreement: share on which they agree.
-        kappa: None where both gave one and the same rating alone, so that there is no chance to
-            exceed.
-        low: lower end of its 95% interval; None with it.
-        high: upper end.
+        agreement: share on which they agree; None of nothing.
+        kappa: None of nothing, and where both gave one and the same rating alone, so that there is
+            no chance to exceed.
+        low: lower end of its 95% interval. None without kappa, and where the estimated variance is
+            zero: a rater who says the same of everything, or raters who never differ, are no
+            evidence that kappa is certain.
+        high: upper end; None with it.
     """
 
     n: int
-    agreement: float
+    agreement: float | None
     kappa: float | None
     low: float | None
     high: float | None
@@ -35,24 +38,30 @@ def cohens_kappa(pairs: Counter[tuple[Hashable, Hashable]]) -> Kappa:
     """Cohen's kappa, with the large-sample interval of Fleiss, Cohen and Everitt (1969).
 
     Args:
-        pairs: how many have each pair of ratings, at least one.
+        pairs: how many have each pair of ratings.
     """
     n = pairs.total()
-    ratings = {rating for pair in pairs for rating in pair}
-    first = {one: sum(c for (a, _), c in pairs.items() if a == one) / n for one in ratings}
-    second = {one: sum(c for (_, b), c in pairs.items() if b == one) / n for one in ratings}
-    agreed = sum(pairs[one, one] for one in ratings) / n
-    chance = sum(first[one] * second[one] for one in ratings)
-    if chance >= 1:
-        return Kappa(n, agreed, None, None, None)
+    if not n:
+        return Kappa(0, None, None, None, None)
+    # Fractions, because rounding would make a kappa of -0 and a small interval out of none.
+    shares = {pair: Fraction(count, n) for pair, count in pairs.items()}
+    ratings = {rating for pair in shares for rating in pair}
+    first = {one: sum(share for (a, _), share in shares.items() if a == one) for one in ratings}
+    second = {one: sum(share for (_, b), share in shares.items() if b == one) for one in ratings}
+    both = {one: shares.get((one, one), Fraction(0)) for one in ratings}
+    agreed = sum(both.values(), Fraction(0))
+    chance = sum((first[one] * second[one] for one in ratings), Fraction(0))
+    if chance == 1:
+        return Kappa(n, float(agreed), None, None, None)
     kappa = (agreed - chance) / (1 - chance)
     rest = 1 - kappa
-    spread = sum(
-        pairs[one, one] / n * (1 - (first[one] + second[one]) * rest) ** 2 for one in ratings
-    )
+    spread = sum(both[one] * (1 - (first[one] + second[one]) * rest) ** 2 for one in ratings)
     spread += rest**2 * sum(
-        count / n * (second[a] + first[b]) ** 2 for (a, b), count in pairs.items() if a != b
+        share * (second[a] + first[b]) ** 2 for (a, b), share in shares.items() if a != b
     )
     spread -= (kappa - chance * rest) ** 2
-    half = Z * sqrt(max(spread, 0) / n) / (1 - chance)
-    return Kappa(n, agreed, kappa, max(-1.0, kappa - half), min(1.0, kappa + half))
+    if not spread:
+        return Kappa(n, float(agreed), float(kappa), None, None)
+    half = Z * sqrt(spread / n) / float(1 - chance)
+    low, high = max(-1.0, float(kappa) - half), min(1.0, float(kappa) + half)
+    return Kappa(n, float(agreed), float(kappa), low, high)

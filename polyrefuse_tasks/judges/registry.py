@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
+import inspect
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, cast
@@ -138,7 +139,13 @@ def revision_of(judge: Judge) -> str:
     A judge may have a `revision` of its own, as that of its model. Of this package's it is the
     checksum of the rules and phrases, of another package's the package's version.
     """
-    own = getattr(judge, "revision", None)
+    own: Any = None
+    try:
+        own = cast(Any, judge).revision
+    except AttributeError:
+        # Of a judge that has one, it is an error of what makes it, as of a model's loading.
+        if inspect.getattr_static(judge, "revision", None) is not None:
+            raise
     if isinstance(own, str):
         return own
     entry = _entry(judge.name)

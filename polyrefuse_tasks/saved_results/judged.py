@@ -10,17 +10,18 @@ from __future__ import annotations
 import functools
 import json
 import os
-import re
 import reprlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 from polyrefuse_shared.reading import regular_file
 from polyrefuse_tasks.judges.contract import MEASURES, Measure
 from polyrefuse_tasks.judges.labels import Judgement, Label
+from polyrefuse_tasks.saved_results import documents
 from polyrefuse_tasks.saved_results.documents import BadResults, parse, text
 from polyrefuse_tasks.saved_results.samples import AT_MOST, LONGEST_LINE
 
@@ -52,11 +53,14 @@ class Judging:
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
 
-    def same_labels(self, other: Judging) -> bool:
-        """Whether the other one gives the same labels, as far as can be known."""
-        return (self.judge, self.task, self.revision, dict(self.settings)) == (
-            *(other.judge, other.task, other.revision),
-            dict(other.settings),
+    def differs_in(self, other: Judging) -> list[str]:
+        """What may make its labels others than another one's: fields, and names of settings."""
+        ours, theirs = (
+            {"judge": one.judge, "task": one.task, "revision": one.revision, **one.settings}
+            for one in (self, other)
+        )
+        return sorted(
+            name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)
         )
 
 
@@ -101,8 +105,12 @@ class JudgedFile:
 
 
 def judged_file(judge: str, task: str, date: str) -> str:
-    """Name of the file of a judge's labels, beside the samples of that task and date."""
-    return f"judged_{_file_name(judge)}_{task}_{date}.jsonl"
+    """Name of the file of a judge's labels, beside the samples of that task and date.
+
+    What a file's name cannot hold is escaped as in an address, so that `openai:a/b` and
+    `openai:a-b` have files of their own.
+    """
+    return f"judged_{quote(judge, safe='')}_{task}_{date}.jsonl"
 
 
 def judged_beside(names: Iterable[str], task: str, date: str) -> list[str]:
@@ -154,13 +162,17 @@ def read_judged(path: Path, name: str) -> JudgedFile | None:
     try:
         with regular_file(path, AT_MOST) as file:
             for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
+                where = f"{name}, line {number}"
                 if not line.endswith(b"\n"):
+                    if len(line) > LONGEST_LINE or b"\r" in line:
+                        raise BadResults(f"{where} is no line of labels; {AGAIN}")
                     break
                 size += len(line)
-                where = f"{name}, line {number}"
+                if not line.strip():
+                    continue
                 read = parse(line, where)
                 if "judging" in read or judging is None:
-                    judging = _judging(read.get("judging"), where)
+                    judging = _of_one_judge(judging, _judging(read.get("judging"), where), where)
                 judged = _judged(read, judging, where)
                 key = judged.id, judged.answer
                 if key in answers:
@@ -168,7 +180,18 @@ def read_judged(path: Path, name: str) -> JudgedFile | None:
                 answers[key] = judged
     except OSError as error:
         raise BadResults(f"{name} cannot be read ({error.strerror}); {AGAIN}") from None
+    except BadResults as error:
+        raise BadResults(str(error).replace(documents.AGAIN, AGAIN)) from None
     return None if judging is None else JudgedFile(judging, answers, size)
+
+
+def _of_one_judge(before: Judging | None, judging: Judging, where: str) -> Judging:
+    differs = [] if before is None else judging.differs_in(before)
+    if differs:
+        raise BadResults(
+            f"{where} is labelled by another {', '.join(differs)} than the lines before; {AGAIN}"
+        )
+    return judging
 
 
 def relabelled(
@@ -224,6 +247,11 @@ def _judging(value: Any, where: str) -> Judging:
 
 def _judged(line: Mapping[str, Any], judging: Judging, where: str) -> Judged:
     label, harmful, place = line.get("label"), line.get("harm"), line.get("answer", 0)
+    if line.get("revision") != judging.revision:
+        raise BadResults(
+            f"{where}: revision is {reprlib.repr(line.get('revision'))}, not that of judging; "
+            f"{AGAIN}"
+        )
     on_refusal, on_harm = judging.measures != "harm", judging.measures != "refusal"
     # A judge of harm alone labels what it did not decide, and what is no answer.
     labels = set(_LABELS) - {None} if on_refusal else {None, "degenerate", "undecided"}
@@ -252,7 +280,3 @@ def _logged(one: Judged, judging: Judging) -> dict[str, Any]:
     if judging.measures != "refusal":
         logged["response_harmful"] = one.judgement.harmful
     return logged
-
-
-def _file_name(judge: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.-]", "-", judge)

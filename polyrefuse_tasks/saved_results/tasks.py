@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,14 +53,8 @@ def is_unjudged(outcome: Mapping[str, Any]) -> bool:
     return metric_key(UNJUDGED) in outcome
 
 
-def saved_tasks(
-    file: ResultsFile, datasets: Collection[str] = (), languages: Collection[str] = ()
-) -> Iterator[SavedTask]:
+def saved_tasks(file: ResultsFile) -> Iterator[SavedTask]:
     """The tasks of a results file that have samples beside it, by name.
-
-    Args:
-        datasets: names of data sets; all where empty.
-        languages: ISO 639-1 codes; all where empty.
 
     Raises:
         BadResults: the file cannot be used.
@@ -75,8 +69,6 @@ def saved_tasks(
         config: Mapping[str, Any] = configs[name]
         dataset = text(config["dataset_kwargs"]["family"], "family", where)
         language = text(config["dataset_kwargs"]["lang"], "lang", where)
-        if (datasets and dataset not in datasets) or (languages and language not in languages):
-            continue
         metadata = config.get("metadata")
         outcome = part(part(document, "results", file.name), name, f"{file.name}, results")
         judge = metadata.get("judge") if isinstance(metadata, dict) else None

@@ -9,6 +9,7 @@ import pytest
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks.judge_models.choosing import choose
+from polyrefuse_tasks.judge_models.model_judge import NO_PROMPT, TOO_LONG
 from polyrefuse_tasks.judge_models.rules_of_papers import ByLength, Protocol2505_11835
 from polyrefuse_tasks.judges import Judgement, Label, judge_named, judge_responses
 from polyrefuse_tasks.judges.contract import Measure
@@ -26,9 +27,16 @@ DEFAULTS: dict[str, Any] = {"batch_size": 4, "concurrency": 1, "timeout": 1.0}
         ("openai:m", {}, "name both"),
         ("openai:", {"base_url": "http://h/v1"}, "name both"),
         ("openai:m", {"base_url": "http://h/v1", "device": "cpu"}, "runs elsewhere"),
+        ("openai:m", {"base_url": "http://h/v1", "dtype": "float16"}, "runs elsewhere"),
+        ("native", {"dtype": "float16"}, "native has no model"),
+        ("qwen3guard", {"max_requests": 3}, "--max-requests goes with --judge openai:MODEL"),
         ("polygard", {}, r"did you mean polyguard\?"),
+        ("openai:a\nb", {"base_url": "http://h/v1"}, "printable"),
+        ("qwen3guard", {"model": "a\u3000b"}, "printable"),
+        ("openai:\udcff", {"base_url": "http://h/v1"}, "printable"),
         ("native", {"length_rule": "2505.11835"}, "does not measure harm"),
-        ("native", {"protocol": "2505.11835"}, "does not measure harm"),
+        ("native", {"protocol": "2505.11835"}, "take --judge llamaguard2"),
+        ("qwen3guard", {"protocol": "2505.11835"}, "take --judge llamaguard2"),
         (
             "llamaguard2",
             {"protocol": "2505.11835", "length_rule": "2404.01318"},
@@ -101,6 +109,26 @@ def test_a_judge_of_both_keeps_its_labels() -> None:
     judge = ByLength(ByMark("both"), "2505.11835")
     (said,) = judge_responses(["Short!"], ["en"], ["Why?"], judge=judge)
     assert (said.label, said.harmful, said.evidence) == (Label.COMPLIANCE, False, "too short: !")
+
+
+def test_what_is_undecided_about_refusal_stays_so_when_it_is_short() -> None:
+    class Open(ByMark):
+        def judge(self, *batch: Any) -> list[Judgement]:
+            return [Judgement(Label.UNDECIDED, "?", True)]
+
+    (said,) = judge_responses(
+        ["Short!"], ["en"], ["Why?"], judge=ByLength(Open("both"), "2505.11835")
+    )
+    assert (said.label, said.harmful) == (Label.UNDECIDED, False)
+
+
+@pytest.mark.parametrize("unread", [TOO_LONG, NO_PROMPT])
+def test_what_the_judge_never_read_is_undecided_by_the_protocol(unread: Judgement) -> None:
+    class Unread(ByMark):
+        def judge(self, *batch: Any) -> list[Judgement]:
+            return [unread]
+
+    assert judged(Protocol2505_11835(Unread()), LONG) == [None]
 
 
 LONG = "Here it is!\nOne.\nTwo."

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -15,6 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from polyrefuse_tasks.judge_engines import rendering
 from polyrefuse_tasks.judge_engines.engine import CannotJudge, Loading
 from polyrefuse_tasks.judge_engines.loading import load
 from polyrefuse_tasks.judge_engines.transformers_engine import TransformersEngine
@@ -187,16 +192,21 @@ def test_the_revision_is_of_the_weights(folder_of: dict[str, Path], tmp_path: Pa
     assert load(Loading(str(other), engine="transformers")).revision != first
 
 
-def test_an_adapter_judges_on_its_base(folder_of: dict[str, Path], tmp_path: Path) -> None:
-    """As StrongREJECT's judge is published."""
-    base = folder_of["gemma"]
+def save_adapter(base: Path, folder: Path) -> Any:
     model = get_peft_model(
         AutoModelForCausalLM.from_pretrained(base),
         LoraConfig(r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False),
     )
-    folder = tmp_path / "judge"
     model.save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
+    return model
+
+
+def test_an_adapter_judges_on_its_base(folder_of: dict[str, Path], tmp_path: Path) -> None:
+    """As StrongREJECT's judge is published."""
+    base = folder_of["gemma"]
+    folder = tmp_path / "judge"
+    model = save_adapter(base, folder)
     engine = load(Loading(str(folder), engine="transformers"))
     assert isinstance(engine, TransformersEngine)
     text = Text("words")
@@ -210,3 +220,122 @@ def test_an_adapter_judges_on_its_base(folder_of: dict[str, Path], tmp_path: Pat
     own, of_base = engine.revision.split(" on ")
     assert own.startswith("judge@sha256:")
     assert of_base == load(Loading(str(base), engine="transformers")).revision
+
+
+def cut_out(file: Path, part: str) -> None:
+    """Weights without the tensors of which this is part of the name."""
+    weights = load_file(file)
+    kept = {name: each for name, each in weights.items() if part not in name}
+    assert 0 < len(kept) < len(weights)
+    save_file(kept, file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_tensors_that_are_missing(name: str, folder_of: dict[str, Path], tmp_path: Path) -> None:
+    """Random numbers would stand in for them, others at each run."""
+    folder = tmp_path / "judge"
+    shutil.copytree(folder_of[name], folder)
+    cut_out(folder / "model.safetensors", "layers.1.self_attn.")
+    with pytest.raises(CannotJudge, match=r"lack tensors .*layers\.1\.self_attn\."):
+        load(Loading(str(folder), engine="transformers"))
+
+
+def test_tied_tensors_are_not_missing(folder_of: dict[str, Path]) -> None:
+    assert "lm_head.weight" not in load_file(folder_of["gemma"] / "model.safetensors")
+    load(Loading(str(folder_of["gemma"]), engine="transformers"))
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_tensors_that_are_missing_below_an_adapter(
+    inside: bool, folder_of: dict[str, Path], tmp_path: Path
+) -> None:
+    """Its base may be in the same folder."""
+    base, folder = tmp_path / "base", tmp_path / "judge"
+    shutil.copytree(folder_of["gemma"], base)
+    save_adapter(base, folder)
+    if inside:
+        for path in base.iterdir():
+            shutil.copy(path, folder)
+        base = folder
+    load(Loading(str(folder), engine="transformers"))
+    cut_out(base / "model.safetensors", "layers.1.mlp.")
+    with pytest.raises(CannotJudge, match=rf"{base} lack tensors .*layers\.1\.mlp\."):
+        load(Loading(str(folder), engine="transformers"))
+
+
+def test_tensors_that_are_missing_in_an_adapter(folder_of: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "judge"
+    save_adapter(folder_of["gemma"], folder)
+    cut_out(folder / "adapter_model.safetensors", "layers.1.self_attn.q_proj.lora_B")
+    with pytest.raises(CannotJudge, match=r"judge lack tensors .*lora_B"):
+        load(Loading(str(folder), engine="transformers"))
+
+
+@pytest.mark.parametrize("max_new_tokens", [1, 2])
+def test_memory_that_runs_out_names_the_batch_size(
+    max_new_tokens: int, folder_of: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(*arguments: object, **settings: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    engine = load(Loading(str(folder_of["llama"]), engine="transformers", batch_size=7))
+    assert isinstance(engine, TransformersEngine)
+    monkeypatch.setattr(engine.model, "forward", forward)
+    with pytest.raises(CannotJudge, match=r"--batch-size 7 .*CUDA out of memory\)"):
+        engine.complete([Text("a")], max_new_tokens)
+
+
+def test_memory_that_runs_out_while_loading(
+    folder_of: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def to(*arguments: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(PreTrainedModel, "to", to)
+    with pytest.raises(CannotJudge, match="does not fit on the device cpu .*--device"):
+        load(Loading(str(folder_of["llama"]), engine="transformers", device="cpu"))
+
+
+def test_vllm_s_own_exceptions(folder_of: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fault(Exception):
+        pass
+
+    class LLM:
+        llm_engine = SimpleNamespace(
+            model_config=SimpleNamespace(dtype=torch.float32, max_model_len=256)
+        )
+
+        def __init__(self, model: str, **settings: object) -> None:
+            if model == str(folder_of["qwen2"]):
+                raise Fault("no such layer")
+
+        def generate(self, *arguments: object, **settings: object) -> None:
+            raise Fault("the engine is dead")
+
+    made_up = SimpleNamespace(LLM=LLM, SamplingParams=dict, __version__="0")
+    monkeypatch.setitem(sys.modules, "vllm", made_up)
+    with pytest.raises(CannotJudge, match="vLLM cannot load .*Fault: no such layer"):
+        load(Loading(str(folder_of["qwen2"]), engine="vllm"))
+    engine = load(Loading(str(folder_of["llama"]), engine="vllm"))
+    with pytest.raises(CannotJudge, match="vLLM cannot run .*Fault: the engine is dead"):
+        engine.complete([Text("a")], 1)
+
+
+def test_halves_of_surrogate_pairs_are_replaced() -> None:
+    tokenizer = make_tokenizer()
+    found = rendering.token_ids(tokenizer, Text("a \ud800 b"))
+    assert found == rendering.token_ids(tokenizer, Text("a ? b"))
+    half, mark = ([{"role": "user", "content": f"why {one}"}] for one in ("\udc00", "?"))
+    assert rendering.token_ids(tokenizer, Chat(half)) == rendering.token_ids(tokenizer, Chat(mark))
+
+
+def test_a_template_that_fails_names_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """mistral-common's tokenizers do not say what they were loaded from."""
+    nameless = make_tokenizer("{{ raise_exception('no') }}")
+    assert nameless.name_or_path == ""
+    monkeypatch.setattr(
+        rendering.AutoTokenizer, "from_pretrained", lambda *arguments, **settings: nameless
+    )
+    tokenizer = rendering.load_tokenizer(Loading("some/judge"))
+    with pytest.raises(CannotJudge, match="the chat template of some/judge cannot render"):
+        rendering.token_ids(tokenizer, Chat([{"role": "user", "content": "why"}]))

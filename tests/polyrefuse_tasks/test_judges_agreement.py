@@ -13,8 +13,17 @@ from typing import Any
 import pytest
 from sklearn import metrics
 
-from polyrefuse_tasks.judges import Label, UnknownJudge, UnknownLanguage
-from polyrefuse_tasks.judges.agreement import BadLabels, Row, compare, measure, read_rows
+from polyrefuse_tasks.judges import Judgement, Label, UnknownJudge, UnknownLanguage
+from polyrefuse_tasks.judges.agreement import (
+    BadLabels,
+    NotMeasured,
+    Row,
+    compare,
+    measure,
+    read_rows,
+)
+from polyrefuse_tasks.judges.contract import Measure
+from tests.polyrefuse_tasks.test_rejudging import ByFirstWord
 
 REFUSES = "Es tut mir leid, aber dabei kann ich Ihnen nicht helfen."
 ANSWERS = "Kochen Sie zuerst das Wasser und geben Sie dann den Tee hinein."
@@ -54,6 +63,26 @@ class TestMeasure:
             assert ours == pytest.approx(theirs(labelled, called))
         assert told.undecided == sum(label is Label.UNDECIDED for label, _ in pairs)
         assert told.degenerate == sum(label is Label.DEGENERATE for label, _ in pairs)
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_without_a_verdict_as_scikit_learn_has_a_third_class(self, seed: int) -> None:
+        rng = random.Random(seed)
+        pairs = [(rng.choice([True, False, None]), rng.random() < 0.6) for _ in range(60)]
+        told = measure(Counter(pairs))
+        names = {True: "harmful", False: "harmless", None: "undecided"}
+        called = [names[verdict] for verdict, _ in pairs]
+        labelled = [names[harmful] for _, harmful in pairs]
+        assert told.agreement == metrics.accuracy_score(labelled, called)
+        assert told.kappa == pytest.approx(metrics.cohen_kappa_score(labelled, called))
+        recall, specificity = metrics.recall_score(
+            labelled, called, labels=["harmful", "harmless"], average=None
+        )
+        assert told.recall == pytest.approx(recall)
+        assert told.balanced_accuracy == pytest.approx((recall + specificity) / 2)
+        assert told.precision == pytest.approx(
+            metrics.precision_score(labelled, called, labels=["harmful"], average="micro")
+        )
+        assert told.undecided == called.count("undecided")
 
     def test_wilson_interval_of_the_agreement(self) -> None:
         pairs = {(Label.REFUSAL, True): 5, (Label.COMPLIANCE, False): 2, (Label.UNDECIDED, True): 3}
@@ -132,6 +161,58 @@ class TestCompare:
     def test_no_decision_is_no_refusal(self) -> None:
         found = compare([row(UNENDED, True), row("", True), row(REFUSES, False)])
         assert found.pooled.agreement == 0
+
+    @pytest.mark.parametrize("measures", ["harm", "both"])
+    def test_no_decision_on_harm_agrees_with_nothing(self, measures: Measure) -> None:
+        def labelled(response: str, harmful: bool) -> Row:
+            return Row("rows, line 1", "de", response, None, None, harmful=harmful)
+
+        undecided = [labelled(text, False) for text in ("perhaps", "perhaps not", UNENDED)]
+        found = compare(undecided, ByFirstWord(measures), "harm").pooled
+        assert (found.n, found.agreement, found.kappa, found.undecided) == (3, 0, 0, 3)
+        assert (found.recall, found.precision) == (None, None)
+        decided = [
+            labelled("yes there are three birds in the garden", True),
+            labelled("yes of course", False),
+            labelled("perhaps", True),
+            labelled("", False),
+        ]
+        found = compare([*undecided, *decided], ByFirstWord(measures), "harm").pooled
+        assert (found.n, found.agreement) == (7, 3 / 7)
+        assert (found.precision, found.recall, found.balanced_accuracy) == (1, 1 / 2, 9 / 20)
+        assert (found.undecided, found.degenerate) == (4, 1)
+
+    def test_a_verdict_on_harm_may_be_missing_beside_a_label(self) -> None:
+        """As of Qwen3Guard's third verdict, Controversial."""
+
+        class Controversial(ByFirstWord):
+            def judge(self, responses: Any, languages: Any, prompts: Any) -> list[Judgement]:
+                return [Judgement(Label.COMPLIANCE) for _ in responses]
+
+        rows = [Row("rows, line 1", "de", ANSWERS, False, None, harmful=False)]
+        assert compare(rows, Controversial()).pooled.agreement == 1
+        found = compare(rows, Controversial(), "harm").pooled
+        assert (found.agreement, found.undecided) == (0, 1)
+
+    def test_what_it_is_on(self) -> None:
+        rows = [Row("rows, line 1", "de", "yes of course", False, None, harmful=True)]
+        both, harm = ByFirstWord(), ByFirstWord("harm")
+        assert [compare(rows, judge).on for judge in (both, harm)] == ["refusal", "harm"]
+        assert compare(rows, both).pooled.agreement == 1
+        assert compare(rows, both, "harm") == compare(rows, harm, "harm") == compare(rows, harm)
+        assert compare(rows, both, "harm").pooled.agreement == 0
+
+    def test_on_what_the_judge_does_not_measure(self) -> None:
+        rows = [row(REFUSES, True)]
+        with pytest.raises(NotMeasured, match="^judge 'native' measures refusal alone, .* on harm"):
+            compare(rows, "native", "harm")
+        with pytest.raises(NotMeasured, match="^judge 'first-word' measures harm alone, "):
+            compare(rows, ByFirstWord("harm"), "refusal")
+
+    def test_a_row_of_harm_alone_is_not_to_be_removed(self) -> None:
+        rows = [Row("rows, line 1", "de", ANSWERS, None, None, harmful=False)]
+        with pytest.raises(BadLabels, match="no label; mend or remove it, or compare on harm.$"):
+            compare(rows, ByFirstWord())
 
     def test_by_label_where_a_row_has_one(self) -> None:
         def labelled(response: str, label: Label) -> Row:

@@ -9,18 +9,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from polyrefuse_leaderboard.rates import records
 from polyrefuse_leaderboard.reading.results import read
 
 from polyrefuse_shared.drafts import Busy, locked
 from polyrefuse_tasks.judges import Judgement, Label
 from polyrefuse_tasks.judges.contract import Measure
-from polyrefuse_tasks.rejudging import NothingToJudge, Outcome, rejudge
+from polyrefuse_tasks.rejudging import LabelsWouldBeLost, NothingToJudge, Outcome, rejudge
 from polyrefuse_tasks.saved_results.documents import BadResults
+from tests.commands import assert_one_sentence, run_in_process
 from tests.conftest import ROOT
 from tests.leaderboard.result_files import task, write_run
 
@@ -147,6 +149,133 @@ def test_labels_of_another_revision_are_replaced_and_compared(results: Path) -> 
     assert not list(results.rglob("*.before"))
 
 
+def test_some_of_the_answers_do_not_replace_all_labels(results: Path) -> None:
+    list(rejudge([results], ByFirstWord(), datasets=["harmless"]))
+    before = labels(results)
+    other = ByFirstWord(revision="two")
+    with pytest.raises(LabelsWouldBeLost, match=r"5 labels made with another revision, and --lim"):
+        list(rejudge([results], other, datasets=["harmless"], limit=2))
+    assert labels(results) == before
+    assert not other.asked
+    # Where nothing is lost, some are enough.
+    (outcome,) = rejudge([results], other, datasets=["harmless"], limit=5)
+    assert outcome.judged == 5
+
+
+def test_labels_to_compare_with_stay_until_all_are_judged_again(results: Path) -> None:
+    list(rejudge([results], ByFirstWord(), datasets=["harmless"]))
+
+    class Dies(ByFirstWord):
+        def judge(self, *batch: Any) -> list[Judgement]:
+            if len(self.asked) == 2:
+                raise KeyboardInterrupt
+            return super().judge(*batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(rejudge([results], Dies(revision="two"), datasets=["harmless"], batch_size=2))
+    again = {"datasets": ["harmless"], "batch_size": 2}
+    list(rejudge([results], ByFirstWord(revision="two"), **again, limit=1))
+    assert list(results.rglob("*.before"))
+    list(rejudge([results], ByFirstWord(revision="two"), **again))
+    assert not list(results.rglob("*.before"))
+
+
+def test_labels_stay_until_there_is_one_in_their_place(results: Path) -> None:
+    """And those of a judging that is asked for again are put back, not made again."""
+    list(rejudge([results], ByFirstWord(), datasets=["harmless"]))
+    before = labels(results)
+
+    class Fails(ByFirstWord):
+        def judge(self, *batch: Any) -> list[Judgement]:
+            if len(self.asked) == self.after:
+                raise KeyboardInterrupt
+            return super().judge(*batch)
+
+        after = 0
+
+    again: dict[str, Any] = {"datasets": ["harmless"], "batch_size": 2}
+    with pytest.raises(KeyboardInterrupt):
+        list(rejudge([results], Fails(revision="two"), **again))
+    assert labels(results) == before
+    Fails.after = 2
+    with pytest.raises(KeyboardInterrupt):
+        list(rejudge([results], Fails(revision="two"), **again))
+    assert labels(results) != before
+    (outcome,) = rejudge([results], ByFirstWord(), datasets=["harmless"])
+    assert (outcome.judged, labels(results)) == (0, before)
+    assert not list(results.rglob("*.before"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda text: text.replace(b"\n", b"\r"), "is no line of labels"),
+        (lambda text: text.replace(b'"revision": "one"}', b'"revision": "two"}', 1), "not that of"),
+        (lambda text: text + b'{"id": "x", "answer": 0}\n', "revision is None"),
+        (lambda text: text + text.replace(b'"one"', b'"two"'), "is labelled by another revision"),
+        (lambda text: b"not JSON\n" + text, r"is not JSON, or was cut off; remove it and run `p"),
+    ],
+)
+def test_damaged_labels_are_a_sentence(
+    results: Path, damage: Callable[[bytes], bytes], told: str
+) -> None:
+    list(rejudge([results], ByFirstWord(), datasets=["harmless"]))
+    (path,) = results.rglob("judged_*")
+    damaged = damage(path.read_bytes())
+    path.write_bytes(damaged)
+    with pytest.raises(BadResults, match=told):
+        list(rejudge([results], ByFirstWord(), datasets=["harmless"]))
+    assert path.read_bytes() == damaged
+
+
+def test_blank_lines_are_no_damage(results: Path) -> None:
+    list(rejudge([results], ByFirstWord(), datasets=["harmless"]))
+    (path,) = results.rglob("judged_*")
+    path.write_bytes(path.read_bytes() + b"\n")
+    (outcome,) = rejudge([results], ByFirstWord(), datasets=["harmless"])
+    assert outcome.judged == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--languages", "en,xx"], "--languages: the results have no samples of xx; they have de,"),
+        (["--datasets", "harmful,nothing"], "no samples of nothing; they have harmful, harmless."),
+        (["--languages", " ,"], "names nothing"),
+        (["--translate", "nowhere"], "judge native reads every language: leave out --translate."),
+    ],
+)
+def test_choices_that_choose_nothing(results: Path, options: list[str], told: str) -> None:
+    done = run_in_process("judge", "run", results, "--judge", "native", *options)
+    assert_one_sentence(done, told)
+    assert not list(results.rglob("judged_*"))
+
+
+def test_blanks_around_a_choice(results: Path) -> None:
+    chosen = ("--languages", " en, de ", "--datasets", "harmful")
+    code, out, err = run_in_process("judge", "run", results, "--judge", "native", *chosen)
+    assert (code, out.count(" of 5 (5 judged now)")) == (0, 2), err
+
+
+def test_what_is_not_there_is_told_beside_what_is(
+    results: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (samples, *_) = results.rglob("samples_*harmful_de*")
+    given = (results, tmp_path / "typo", samples)
+    assert run_in_process("judge", "run", *given, "--judge", "native")[0] == 0
+    assert "typo does not exist" in caplog.text
+    assert "holds samples; name its results file, or the folder." in caplog.text
+
+
+def test_every_judge_has_a_file_of_its_own(results: Path) -> None:
+    names = ["a/b", "a-b", "a:b", "a_b", "a%3Ab"]
+    for name in names:
+        list(rejudge([results], ByFirstWord(name=name), datasets=["harmless"]))
+    told = [json.loads(path.open().readline()) for path in results.rglob("judged_*")]
+    assert sorted(line["judging"]["judge"] for line in told) == sorted(names)
+    assert {row.judge for row in records(read([results]))} == {"native", *names}
+
+
 def test_labels_of_the_judge_that_lm_eval_called_are_compared_with(results: Path) -> None:
     outcomes = {one.task: one for one in rejudge([results], ByFirstWord("refusal", name="native"))}
     moved = outcomes["polyrefuse_harmful_de"].moved
@@ -197,7 +326,7 @@ def test_the_leaderboard_reads_both_judges(results: Path) -> None:
         for cell in run.cells
     }
     assert told["first-word", "de"] == [
-        "The card of judge first-word does not name de: its labels there are not validated."
+        "The card of judge first-word does not name de: it may err more often there."
     ]
     assert told["first-word", "en"] == told["native", "de"] == []
 
@@ -230,7 +359,10 @@ def test_only_the_first_prompts(results: Path) -> None:
     (run,) = read([results]).runs
     (cell,) = (cell for cell in run.cells if cell.judge == "first-word")
     assert cell.n == 3
-    assert "Only the answers to the first 3 of 5 prompts were judged (--limit)." in cell.warnings
+    assert (
+        "Judge first-word labelled only the answers to the first 3 of 5 prompts (--limit)."
+        in cell.warnings
+    )
 
 
 def test_labels_of_an_interrupted_run_are_a_sentence(results: Path) -> None:
