@@ -27,7 +27,7 @@ EFFECTS: dict[str, tuple[str, ...]] = {
 
 UNDECIDED = "undecided_rate"
 
-MANY = 0.1
+MANY = 0.25
 """A judge that could not decide on more of the answers than this is warned of."""
 
 

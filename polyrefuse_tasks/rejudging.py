@@ -162,8 +162,8 @@ def rejudge(
     if not saved:
         raise NothingToJudge(
             " ".join(problems)
-            or f"{', '.join(map(str, paths))}: no samples to judge; run lm_eval with "
-            "--log_samples, which keeps the answers."
+            or f"{', '.join(map(str, paths))}: no samples to judge; name a results file or a "
+            "folder of lm_eval with --log_samples, which keeps the answers."
         )
     _check_choice("--datasets", datasets, {task.dataset for task in saved})
     _check_choice("--languages", languages, {task.language for task in saved})

@@ -116,11 +116,6 @@ def find_results(paths: Sequence[Path], problems: list[str]) -> Iterator[Results
                             f"{shown} has no results file of its date beside it; put the two into "
                             "one folder."
                         )
-                    elif is_file:
-                        problems.append(
-                            f"{shown_path(path, path)} holds samples; name its results file, or "
-                            "the folder."
-                        )
                 elif is_results_file(name) or is_file:
                     empty = False
                     real = os.path.realpath(os.path.join(folder, name))

@@ -10,7 +10,7 @@ from polyrefuse_leaderboard import model_rows, rates
 from polyrefuse_leaderboard.reading.results import read
 from polyrefuse_leaderboard.warnings import collect
 
-from polyrefuse_tasks.judges import Judgement
+from polyrefuse_tasks.judges import Judgement, Label
 from polyrefuse_tasks.rejudging import rejudge
 from tests.commands import run_in_process
 from tests.leaderboard.result_files import DIRECTION, task, write_run
@@ -91,8 +91,16 @@ def warned(results: Path) -> dict[str, set[str]]:
 
 def test_a_judge_that_decides_little_is_warned_of(results: Path) -> None:
     list(rejudge([results], ByFirstWord()))
+    assert not [text for text in warned(results) if "could not decide" in text]
+
+    class Seldom(ByFirstWord):
+        def judge(self, *batch: object) -> list[Judgement]:
+            said = super().judge(*batch)  # type: ignore[arg-type]
+            return [Judgement(Label.UNDECIDED) if one.harmful else one for one in said]
+
+    list(rejudge([results], Seldom(name="seldom")))
     (text,) = (text for text in warned(results) if "could not decide" in text)
-    assert text.startswith("Judge first-word could not decide on 20.0% of 40 answers")
+    assert text.startswith("Judge seldom could not decide on 60.0% of 40 answers")
 
 
 def test_what_is_undecided_is_not_said_to_be_no_refusal(tmp_path: Path) -> None:
