@@ -122,7 +122,7 @@ def _compare_run(file: ResultsFile, asked: Sequence[On]) -> Iterator[Compared]:
     document = read_results(file)
     answers: dict[str, _Answers] = defaultdict(_Answers)
     measured: dict[str, set[On]] = defaultdict(set)
-    for task in saved_tasks(file):
+    for task in saved_tasks(file, document):
         # A run of `mcd_` tasks has several answers to the same data set's prompts.
         group = answers[task.name.removesuffix(f"_{task.language}")]
         outcome = part(part(document, "results", file.name), task.name, f"{file.name}, results")

@@ -32,7 +32,7 @@ from polyrefuse_tasks.saved_results.judged import (
     read_judged,
 )
 from polyrefuse_tasks.saved_results.samples import answers_of, lines
-from polyrefuse_tasks.saved_results.tasks import SavedTask, saved_tasks
+from polyrefuse_tasks.saved_results.tasks import SavedTask, read_results, saved_tasks
 
 _log = logging.getLogger(__name__)
 
@@ -157,7 +157,10 @@ def rejudge(
         UserError: the judge's own, as `judges.judge_responses`.
     """
     problems: list[str] = []
-    every = [(file, list(saved_tasks(file))) for file in find_results(paths, problems)]
+    every = [
+        (file, list(saved_tasks(file, read_results(file))))
+        for file in find_results(paths, problems)
+    ]
     saved = [task for _, tasks in every for task in tasks]
     if not saved:
         raise NothingToJudge(
@@ -218,18 +221,18 @@ def _rejudge(
     waiting = [answer for answer in answers if answer.key not in given]
     # Answers of one length are judged side by side at no cost for the shorter ones.
     waiting.sort(key=lambda answer: len(answer.response))
-    before_this_run = done = len(answers) - len(waiting)
-    progress(task.name, done, len(answers))
-    while done < len(answers):
-        begin = done - before_this_run
+    kept = len(answers) - len(waiting)
+    progress(task.name, kept, len(answers))
+    begin = 0
+    while begin < len(waiting):
         batch = waiting[begin : begin + _room(judge, batch_size)]
         judged = judge_answers(batch if english is None else in_english(batch, english), judge)
         if before.replaces and begin == 0:
             _make_way(path)
         _append(path, judged, judging, says_with=begin == 0)
         given |= {(one.id, one.answer): one for one in judged}
-        done += len(batch)
-        progress(task.name, done, len(answers))
+        begin += len(batch)
+        progress(task.name, kept + begin, len(answers))
     said = {answer.key: given[answer.key].judgement for answer in answers}
     earlier = _labels_before(task, judge.name, answers, before.older)
     if before.older is not None and before.older.answers.keys() <= given.keys():

@@ -53,13 +53,15 @@ def is_unjudged(outcome: Mapping[str, Any]) -> bool:
     return metric_key(UNJUDGED) in outcome
 
 
-def saved_tasks(file: ResultsFile) -> Iterator[SavedTask]:
+def saved_tasks(file: ResultsFile, document: Mapping[str, Any]) -> Iterator[SavedTask]:
     """The tasks of a results file that have samples beside it, by name.
+
+    Args:
+        document: what the file holds, as `read_results` returns it.
 
     Raises:
         BadResults: the file cannot be used.
     """
-    document = read_results(file)
     configs = part(document, "configs", file.name)
     for name in sorted(configs):
         where = f"{file.name}, {name}"
