@@ -23,6 +23,10 @@ MODELS: dict[str, str] = {
     "ablated-hf": "polyrefuse_models.wrappers.hf:AblatedHF",
     "refusal-added-hf": "polyrefuse_models.wrappers.hf:RefusalAddedHF",
     "mcd-hf": "polyrefuse_models.wrappers.hf:McdHF",
+    "baseline-vllm": "polyrefuse_models.wrappers.vllm:BaselineVLLM",
+    "ablated-vllm": "polyrefuse_models.wrappers.vllm:AblatedVLLM",
+    "refusal-added-vllm": "polyrefuse_models.wrappers.vllm:RefusalAddedVLLM",
+    "mcd-vllm": "polyrefuse_models.wrappers.vllm:McdVLLM",
 }
 """lm-eval's name of each model and where its class is, as `lm_eval.models` in setup.cfg."""
 

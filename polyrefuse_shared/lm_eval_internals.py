@@ -343,6 +343,8 @@ def has_variables(*names: str) -> Check:
 
 REGISTRATION = "polyrefuse_models/registration.py"
 WRAPPER = "polyrefuse_models/wrappers/hf.py"
+MEASURED = "polyrefuse_models/wrappers/measured.py"
+VLLM_WRAPPER = "polyrefuse_models/wrappers/vllm.py"
 RESPONSE_CACHE = "polyrefuse_models/wrappers/response_cache.py"
 READING = "leaderboard/reading/"
 
@@ -501,6 +503,16 @@ COUPLINGS: tuple[Coupling, ...] = (
         "benchmarks/hooks.py compares our hooks with it",
     ),
     Coupling(
+        "lm_eval.api.model.TemplateLM",
+        f"{MEASURED} is one, and a wrapper's other base brings the rest",
+        (has("tokenizer_name", "chat_template", "create_from_arg_obj", "set_cache_hook"),),
+    ),
+    Coupling(
+        "lm_eval.models.utils.configure_pad_token",
+        "polyrefuse_models/wrappers/known_model.py gives a tokenizer its padding as VLLM does",
+        (takes("tokenizer", "model_config"),),
+    ),
+    Coupling(
         "lm_eval.caching.cache.PATH",
         "tests/polyrefuse_models/test_generation.py puts kept requests into a folder of its own",
     ),
@@ -508,3 +520,44 @@ COUPLINGS: tuple[Coupling, ...] = (
 """What is relied on by name. What lm-eval does is tested beside it: the names and keys of its
 files, that it logs a row as scoring left it, that models ask a cache hook for nothing but
 `add_partial`, and that its logger's level holds for ours."""
+
+_VLLM = "lm_eval.models.vllm_causallms.VLLM"
+VLLM_OVERRIDES = {
+    "generate_until": ("requests", "disable_tqdm"),
+    "loglikelihood_rolling": ("requests", "disable_tqdm"),
+    "_loglikelihood_tokens": ("requests", "disable_tqdm"),
+    "_model_generate": ("requests", "generate", "sampling_params"),
+    "apply_chat_template": ("chat_history", "add_generation_prompt"),
+}
+"""Methods of VLLM that our wrappers override, and what they take."""
+
+COUPLINGS_WITH_VLLM: tuple[Coupling, ...] = (
+    Coupling(
+        f"{_VLLM}.__init__",
+        f"{VLLM_WRAPPER} passes arguments on to it",
+        (
+            takes(
+                *("pretrained", "dtype", "revision", "trust_remote_code", "tokenizer"),
+                *("tokenizer_revision", "add_bos_token", "tensor_parallel_size", "quantization"),
+                *("data_parallel_size", "lora_local_path", "enable_thinking", "max_model_len"),
+                *("chat_template_args", "think_end_token", "max_length"),
+            ),
+        ),
+    ),
+    *(
+        Coupling(f"{_VLLM}.{name}", f"{VLLM_WRAPPER} overrides it", (takes_exactly(*names),))
+        for name, names in VLLM_OVERRIDES.items()
+    ),
+    Coupling(
+        _VLLM,
+        f"{VLLM_WRAPPER} reads or sets them",
+        (
+            has("max_length", "max_gen_toks", "tok_encode", "prefix_token_id"),
+            sets(
+                *("model", "model_args", "tokenizer", "think_end_token", "lora_request"),
+                *("data_parallel_size", "batch_size"),
+            ),
+        ),
+    ),
+)
+"""The same of lm-eval's VLLM, which can be looked into where vLLM is installed."""

@@ -67,7 +67,7 @@ class Ablation(Hooks):
         super().__init__()
         self.condition = condition_under(control, "ablation")
         wide = direction.cpu().double()
-        self._direction = direction
+        self.direction = direction
         self._unit = (wide / wide.norm(dim=-1, keepdim=True)).float()
         self._ablate = ablate if direction.dim() == 1 else ablate_rows
         self.coefficient = coefficient
@@ -86,7 +86,7 @@ class Ablation(Hooks):
             NotExact: the weights cannot do what hooks do.
         """
         if self.method == "weights":
-            orthogonalise(model, self._direction, coefficient=self.coefficient, layers=self.layers)
+            orthogonalise(model, self.direction, coefficient=self.coefficient, layers=self.layers)
             return
         blocks = dissect(model).blocks
         layers = range(len(blocks)) if self.layers is None else self.layers

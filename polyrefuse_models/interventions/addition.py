@@ -41,7 +41,7 @@ class Addition(Hooks):
     ) -> None:
         super().__init__()
         self.condition = condition_under(control, "addition")
-        self._direction = direction
+        self.direction = direction
         self.layer = layer
         self.coefficient = coefficient
         self._provenance = dict(provenance or {})
@@ -57,7 +57,7 @@ class Addition(Hooks):
         check_layers(range(self.layer, self.layer + 1), len(blocks))
         self.on_input(
             blocks[self.layer].module,
-            lambda x: add(x, self._direction.to(x.device), self.coefficient),
+            lambda x: add(x, self.direction.to(x.device), self.coefficient),
         )
 
     def identity(self) -> dict[str, Any]:

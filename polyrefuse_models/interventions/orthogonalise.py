@@ -8,12 +8,13 @@ is made in memory and is never saved.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from polyrefuse_models.anatomy import Anatomy, Writer, decoder_blocks, dissect
+from polyrefuse_models.anatomy import Anatomy, Writer, decoder_blocks, dissect, width
 from polyrefuse_models.gguf_checkpoint import is_unpacked
 from polyrefuse_shared.errors import UserError
 
@@ -82,15 +83,27 @@ def orthogonalise(
         raise NotExact(f"method=weights is not exact: {reason}; use method=hooks.")
     wide = direction.cpu().double()
     unit = wide / wide.norm()
-    anatomy = dissect(model)
     _untie(model)
-    _project(_matrix(anatomy.embedding, "weight"), unit, dim=1)
+    for parameter, dim in writes(model):
+        project(parameter, unit, dim)
+
+
+def writes(model: PreTrainedModel) -> Iterator[tuple[Tensor, int]]:
+    """Every parameter that writes to the residual stream of a model without an `obstacle`.
+
+    Yields:
+        the parameter, and which of its dimensions runs along the stream.
+    """
+    anatomy = dissect(model)
+    yield _matrix(anatomy.embedding, "weight"), 1
     for block in anatomy.blocks:
         for writer in block.writers:
             if writer.projection is not None:
-                _project_linear(writer.projection, unit)
+                yield writer.projection.weight, 0
+                if writer.projection.bias is not None:
+                    yield writer.projection.bias, 0
             for experts in _experts(writer):
-                _project_experts(experts, unit)
+                yield from _writes_of_experts(experts, model)
 
 
 def _untie(model: PreTrainedModel) -> None:
@@ -99,12 +112,6 @@ def _untie(model: PreTrainedModel) -> None:
     if head is not None and head.weight is embedding.weight:
         head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
         model.config.get_text_config().tie_word_embeddings = False
-
-
-def _project_linear(linear: nn.Linear, unit: Float[Tensor, "d"]) -> None:
-    _project(linear.weight, unit, dim=0)
-    if linear.bias is not None:
-        _project(linear.bias, unit, dim=0)
 
 
 def _only_experts(writer: Writer, anatomy: Anatomy) -> bool:
@@ -127,22 +134,22 @@ def _experts(writer: Writer) -> list[nn.Module]:
     ]
 
 
-def _project_experts(experts: nn.Module, unit: Float[Tensor, "d"]) -> None:
+def _writes_of_experts(experts: nn.Module, model: PreTrainedModel) -> Iterator[tuple[Tensor, int]]:
     """Stacked matrices in either orientation: [expert, d, inner] or [expert, inner, d].
 
     Where d is also the inner width, the input projection tells which one it is:
     [expert, 2 inner, d] or [expert, d, 2 inner].
     """
-    d = len(unit)
+    d = width(model)
     written = _matrix(experts, "down_proj")
     _, rows, columns = written.shape
     outputs_first = (
         rows == d if rows != columns else _matrix(experts, "gate_up_proj").shape[-1] == d
     )
-    _project(written, unit, dim=1 if outputs_first else 2)
+    yield written, 1 if outputs_first else 2
     bias = getattr(experts, "down_proj_bias", None)
     if bias is not None:
-        _project(bias, unit, dim=1)
+        yield bias, 1
 
 
 def _matrix(module: nn.Module, name: str) -> Tensor:
@@ -152,9 +159,13 @@ def _matrix(module: nn.Module, name: str) -> Tensor:
     return parameter
 
 
-def _project(weights: Tensor, unit: Float[Tensor, "d"], dim: int) -> None:
-    """w <- (I - r r^T) w along one dimension, in float64, a few thousand vectors at a time: an
-    embedding in float64 is several times what the model has left of its memory."""
+@torch.no_grad()
+def project(weights: Tensor, unit: Float[Tensor, "d"], dim: int) -> None:
+    """w <- (I - r r^T) w along one dimension, in place.
+
+    It is computed in float64, a few thousand vectors at a time: an embedding in float64 is several
+    times what the model has left of its memory.
+    """
     r = unit.to(weights.device)
     vectors = torch.atleast_2d(weights.movedim(dim, -1))
     for matrix in vectors if vectors.dim() == 3 else [vectors]:

@@ -41,6 +41,7 @@ class SoftPrompt(Hooks):
 
     Attributes:
         text: the placeholder, to be put into a turn or in front of a context.
+        ids: of its tokens, ascending.
         vectors: as given.
     """
 
@@ -67,7 +68,7 @@ class SoftPrompt(Hooks):
             special_tokens=True,
         )
         self.text = "".join(names)
-        self._ids = torch.tensor(tokenizer.convert_tokens_to_ids(names))  # ascending
+        self.ids = torch.tensor(tokenizer.convert_tokens_to_ids(names))
         self._generation: GenerationConfig | None = None
 
     def install(self, model: PreTrainedModel) -> None:
@@ -78,7 +79,7 @@ class SoftPrompt(Hooks):
 
         def take_out(ids: Int[Tensor, "batch token"]) -> Int[Tensor, "batch token"]:
             """Look other rows up for our tokens: the embedding has none for them."""
-            mine = self._ids.to(ids.device)
+            mine = self.ids.to(ids.device)
             slot = torch.bucketize(ids, mine).clamp(max=len(mine) - 1)
             ours = mine[slot] == ids
             places[:] = [(slot, ours)]
@@ -94,7 +95,7 @@ class SoftPrompt(Hooks):
         neutralise(model)  # before what is suppressed here is set, or it would go with the rest
         self._generation = model.generation_config
         self._suppressed = self._generation.suppress_tokens
-        self._generation.suppress_tokens = [*(self._suppressed or []), *self._ids.tolist()]
+        self._generation.suppress_tokens = [*(self._suppressed or []), *self.ids.tolist()]
 
     def identity(self) -> dict[str, Any]:
         """Which prompt it is."""

@@ -7,6 +7,7 @@ and has them fitted to the model that was loaded.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from polyrefuse_models.anatomy import decoder_blocks
@@ -44,7 +45,8 @@ class Engine(Protocol):
     Attributes:
         model: as loaded.
         tokenizer: the model's.
-        chat_model: the model as direction extraction sees it.
+        chat_model: the model, and how prompts reach it; its weights may be stand-ins.
+        whole_model: the same with its own weights, for the time that a direction is extracted.
         own_model: whether it was loaded for this measurement, so that its weights may be edited.
         warn: keeps a sentence for the results.
     """
@@ -55,6 +57,8 @@ class Engine(Protocol):
 
     @property
     def chat_model(self) -> ChatModel: ...
+
+    def whole_model(self) -> AbstractContextManager[ChatModel]: ...
 
     @property
     def own_model(self) -> bool: ...
@@ -85,7 +89,7 @@ class AskedMcd:
         prompt = _take_prompt(arguments)
         if prompt is None:
             raise UserError(
-                "mcd-hf needs prompt=: the folder of a soft prompt, or one of "
+                "mcd-hf and mcd-vllm need prompt=: the folder of a soft prompt, or one of "
                 f"{', '.join(SAFETY_PROMPTS)}."
             )
         self.prompt = prompt
@@ -124,9 +128,8 @@ class _AskedDirected:
         self.settle(engine)
         if self._prompt is not None:
             self._prompt.check(engine.model)
-        chat = engine.chat_model
-        self.direction = self._asked.find(chat)
-        now = asked_of_lm_eval("system_instruction") or chat.system["system_text"]
+        self.direction = self._asked.find(engine.chat_model, engine.whole_model)
+        now = asked_of_lm_eval("system_instruction") or engine.chat_model.system["system_text"]
         if sentence := another_system_text(self.direction, now):
             engine.warn(sentence)
         intervention = self.intervene()

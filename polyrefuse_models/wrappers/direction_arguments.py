@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,11 +102,15 @@ class AskedDirection:
         else:
             self._given = read_direction(arguments.direction)
 
-    def find(self, chat: ChatModel) -> Direction:
+    def find(
+        self, chat: ChatModel, whole_model: Callable[[], AbstractContextManager[ChatModel]]
+    ) -> Direction:
         """The direction that fits a model.
 
         Args:
-            chat: the model as it was loaded, without a prompt in front of what is asked.
+            chat: the model, whose weights may be stand-ins.
+            whole_model: the model as it was loaded, without a prompt in front of what is asked;
+                called where a direction is to be extracted.
 
         Raises:
             UserError: it does not fit, or none could be extracted.
@@ -114,7 +120,8 @@ class AskedDirection:
         if direction is None:
             assert self._prompts is not None
             tokens = token_ids(chat.tokenizer, self._arguments.refusal_tokens)
-            direction = find_direction(chat, self._prompts, tokens=tokens, rule=self._rule)
+            with whole_model() as whole:
+                direction = find_direction(whole, self._prompts, tokens=tokens, rule=self._rule)
         direction.check(width(chat.model), origin)
         direction.warn_of_another_model(chat.model.config)
         if self._given is not None:  # `find_direction` warns of those that it extracted.

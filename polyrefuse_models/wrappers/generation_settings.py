@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from polyrefuse_models.neutral_generation import settings_of
 from polyrefuse_shared.lm_eval_internals import asked_of_lm_eval
 from polyrefuse_tasks.generation_settings import SAMPLING
 
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from lm_eval.api.instance import Instance
-    from transformers import PreTrainedModel
 
 
 def requested(settings: Mapping[str, Any], max_gen_toks: int) -> dict[str, Any]:
@@ -27,11 +25,11 @@ def requested(settings: Mapping[str, Any], max_gen_toks: int) -> dict[str, Any]:
     return dict(normalize_gen_kwargs(settings, max_gen_toks))
 
 
-def effective(model: PreTrainedModel, requests: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def effective(start: Mapping[str, Any], requests: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The settings that every answer of a run was made with.
 
     Args:
-        model: what it starts from where a request names nothing.
+        start: the settings where a request names nothing (`neutral_generation.settings_of`).
         requests: the settings of the requests, each once; where all answers came from a cache
             there are none, and what `--gen_kwargs` names stands in for them.
 
@@ -41,8 +39,7 @@ def effective(model: PreTrainedModel, requests: Sequence[dict[str, Any]]) -> dic
     """
     named = asked_of_lm_eval("gen_kwargs")
     every = [
-        settings_of(model) | request
-        for request in requests or [named if isinstance(named, dict) else {}]
+        {**start, **request} for request in requests or [named if isinstance(named, dict) else {}]
     ]
     shared = {
         name: value

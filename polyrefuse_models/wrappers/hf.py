@@ -1,15 +1,15 @@
 """lm-eval's HFLM for refusal safety, and the model names that it is asked for by.
 
-Every HFLM argument works. This module holds what is HFLM's own; how a prompt reaches the model, how
-an answer leaves it and what tells its results from others is shared by all engines.
+Every HFLM argument works. This module holds what is HFLM's own; what all engines share is in
+`measured`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
@@ -17,36 +17,12 @@ from torch.nn import functional
 
 from polyrefuse_models import bundled
 from polyrefuse_models.chat_model import ChatModel
-from polyrefuse_models.gguf_checkpoint import check_gguf, remember_file
-from polyrefuse_models.interventions import Intervention, condition_of
-from polyrefuse_models.neutral_generation import neutralise
-from polyrefuse_models.system import read_system
+from polyrefuse_models.gguf_checkpoint import remember_file
+from polyrefuse_models.neutral_generation import neutralise, settings_of
 from polyrefuse_models.wrappers import identity
-from polyrefuse_models.wrappers.asked import (
-    Asked,
-    AskedAblation,
-    AskedAddition,
-    AskedMcd,
-    Nothing,
-)
-from polyrefuse_models.wrappers.generation_settings import effective, kept_otherwise, requested
-from polyrefuse_models.wrappers.prompt_length import refuse_long_prompts
-from polyrefuse_models.wrappers.prompting import (
-    Prompting,
-    parse_chat,
-    refuse_system_instruction,
-    refuse_truncation,
-    system_file,
-)
-from polyrefuse_models.wrappers.reasoning import ReasoningMarks
-from polyrefuse_models.wrappers.response_cache import AnswersByRequest, claim_cache
-from polyrefuse_models.wrappers.run_notes import RunNotes
-from polyrefuse_models.wrappers.same_answers import same_answers
-from polyrefuse_shared.errors import UserError
-from polyrefuse_shared.lm_eval_internals import CacheHook, warn_before_publishing
-from polyrefuse_shared.log import logger
-from polyrefuse_shared.versions import versions
-from polyrefuse_tasks.generation_settings import listed
+from polyrefuse_models.wrappers.asked import AskedAblation, AskedAddition, AskedMcd
+from polyrefuse_models.wrappers.generation_settings import effective
+from polyrefuse_models.wrappers.measured import Measured
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -54,14 +30,12 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from polyrefuse_models.chat_template import ChatTemplate
-
 LEAST_BATCH = 8
 """Rows of a forward pass in extraction, unless `batch_size` is a larger number: with the 1 that is
 lm-eval's default, each pass would score a single candidate direction."""
 
 
-class BaselineHF(HFLM):
+class BaselineHF(Measured, HFLM):
     """`baseline-hf`: a chat model without an intervention.
 
     Args:
@@ -74,20 +48,13 @@ class BaselineHF(HFLM):
         system_file: a file with the text of the system turn, in place of `system`.
         arguments: what the model name itself asks for (`asks`), and every other argument of HFLM.
 
-    Attributes:
-        asked: what the model name asked for.
-        interventions: what was done to the model.
-
     Raises:
         UserError: an argument cannot be used, or the harness adds a system instruction without a
             template or beside the file's text.
     """
 
-    asks: ClassVar[type[Asked]] = Nothing
-
-    # HFLM sets them without types.
+    # HFLM sets it without a type.
     think_end_token: str | int | None
-    cache_hook: CacheHook
 
     def __init__(
         self,
@@ -98,117 +65,48 @@ class BaselineHF(HFLM):
         system_file: str | None = None,
         **arguments: Any,
     ) -> None:
-        # Loading may take minutes: each mistake is told before it where it can be.
-        with_template = parse_chat(chat)
-        system_text = read_system(system, system_file)
-        refuse_system_instruction(with_template, system_text)
-        if system_text.text is not None:
-            refuse_truncation(arguments, "the system file's text")
-            arguments["system_file"] = system_file
-        check_gguf(pretrained, arguments.get("gguf_file"))
-        self.asked = self.asks(arguments, pretrained)
-        arguments.pop("system_file", None)
-        warn_before_publishing()
-        self._load(pretrained, arguments)
-        self.notes = RunNotes()
-        # HFLM cuts reasoning off without a trace where it ended and leaves it where it did not;
-        # `tok_decode` marks the second, so that it is not judged as an answer.
-        self.reasoning = ReasoningMarks(self.tokenizer, self.think_end_token)
-        self.think_end_token = None
-        self.prompting = Prompting(
+        self._read(pretrained, arguments, chat=chat, system=system, system_file=system_file)
+        self._load(self._folder(pretrained), arguments)
+        think_end_token, self.think_end_token = self.think_end_token, None
+        self._prepare(
             self.tokenizer,
-            self.model_name,
-            chat=with_template,
-            system=system_text,
             template_arguments=self.chat_template_args,
-            notes=self.notes,
+            think_end_token=think_end_token,
         )
-        if sentence := self.reasoning.warning(self.model_name):
-            self.warn(sentence)
-        self.set_aside = neutralise(self.model)
-        if self.set_aside:
-            logger.warning(
-                "The generation_config of %s asks for %s, which the protocol sets aside; name it "
-                "in --gen_kwargs to measure the model with it.",
-                self.model_name,
-                listed(self.set_aside),
-            )
+        self._set_aside(neutralise(self.model))
         self._intervene()
 
-    def _load(self, pretrained: str | PreTrainedModel | None, arguments: dict[str, Any]) -> None:
-        """Load the model as HFLM does, the organism where none is named."""
-        if pretrained in (None, bundled.ORGANISM):
-            pretrained = bundled.ORGANISM
-            logger.warning(
-                "No other pretrained= was given: this measures %s, the small model of an invented "
-                "world that comes with the package; its tasks are the group toyrefuse.",
-                bundled.ORGANISM,
-            )
-        if isinstance(pretrained, str) and pretrained in bundled.SHIPPED:
-            pretrained = str(bundled.path(pretrained))
+    def _load(self, pretrained: str | PreTrainedModel, arguments: dict[str, Any]) -> None:
+        """Load the model as HFLM does."""
         if arguments.get("device") is None:
             # HFLM's own default is a GPU, there or not.
             arguments["device"] = "cuda" if torch.cuda.is_available() else "cpu"
         self.model_arguments = identity.model_arguments(arguments)
-        super().__init__(pretrained=pretrained, **arguments)
+        HFLM.__init__(self, pretrained=pretrained, **arguments)
         remember_file(self.model, arguments.get("gguf_file"))
 
     def _intervene(self) -> None:
         """Do to the model what was asked for; what is extracted is extracted before."""
-        self.interventions: Sequence[Intervention] = ()
-        interventions = self.asked.fit(self)
-        if (text := system_file(self.prompting.system)) is not None:
-            interventions.append(text)
+        interventions = self._with_system_file(self.asked.fit(self))
         if any(intervention.edits_weights for intervention in interventions):
             _ = self.weights  # As loaded: edited on another device they differ by rounding.
         for intervention in interventions:
             intervention.install(self.model)
-        self.interventions = tuple(interventions)
-        self.prompting.put_in_front(interventions, self.max_length)
-
-    @classmethod
-    def create_from_arg_obj(
-        cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None
-    ) -> BaselineHF:
-        """HFLM's; where no model is named, the organism is, in lm-eval's own arguments.
-
-        The results and their folder bear the name found there, a random one where there is none.
-        """
-        arg_dict.setdefault("pretrained", bundled.ORGANISM)
-        return super().create_from_arg_obj(arg_dict, additional_config)
+        self._put_in_front(interventions)
 
     # --- what results say
 
     def get_model_info(self) -> dict[str, Any]:
         """HFLM's, what was done to the model, and what a reader of its rates must know."""
-        return (
-            super().get_model_info()
-            | self.identity()
-            | {
-                "versions": versions(),
-                "warnings": list(self.warnings),
-                "generation_settings": effective(self.model, self.notes.settings),
-                "generation_settings_set_aside": self.set_aside,
-            }
-        )
+        return super().get_model_info() | self.measured()
 
     def identity(self) -> dict[str, Any]:
         """What an answer depends on beside the request: model, condition, settings."""
         return identity.identity(self, self.prompting, self.interventions, self.reasoning.end)
 
-    @property
-    def condition(self) -> str:
-        """What was done to the model."""
-        return condition_of(self.interventions)
-
-    @property
-    def warnings(self) -> list[str]:
-        """What a reader of the rates must know, whole sentences."""
-        return self.notes.warnings
-
-    def warn(self, sentence: str) -> None:
-        """Log what a reader of the rates must know, once, and keep it for the results."""
-        self.notes.warn(sentence)
+    def generation_settings(self) -> dict[str, Any]:
+        """The settings that every answer of the run was made with."""
+        return effective(settings_of(self.model), self.notes.settings)
 
     @cached_property
     def weights(self) -> str:
@@ -244,52 +142,16 @@ class BaselineHF(HFLM):
             batch_size=max(LEAST_BATCH, self.batch_size if type(self.batch_size) is int else 0),
         )
 
+    @contextmanager
+    def whole_model(self) -> Iterator[ChatModel]:
+        """The same: it is whole already."""
+        yield self.chat_model
+
     # --- how a prompt reaches the model
 
-    @property
-    def template(self) -> ChatTemplate:
-        """The chat template, named or not by `--apply_chat_template`, and its system text."""
-        return self.prompting.template
-
-    @property
-    def tokenizer_name(self) -> str:
-        """HFLM's, and what is rendered: lm-eval keeps rendered requests under this name."""
-        return f"{super().tokenizer_name}-{self.prompting.checksum()}"
-
-    def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """The template that the harness applies, for its results.
-
-        Raises:
-            NoChatTemplate: there is none, or none of that name.
-        """
-        if chat_template is False or chat_template is None:
-            return super().chat_template(chat_template)
-        return self.prompting.template_named(chat_template).source
-
-    def apply_chat_template(
-        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
-    ) -> str:
-        """What the harness puts into requests: a chat, with every turn in what the model reads.
-
-        HFLM drops a system turn that the template does not take, and does not ask whether the
-        template writes the others.
-
-        Raises:
-            UserError: there is no template, or it loses a turn.
-        """
-        return self.prompting.apply(chat_history, add_generation_prompt)
-
-    def render(self, prompt: str) -> str:
-        """The chat template around one user turn.
-
-        Raises:
-            UserError: there is no template, or it loses the prompt.
-        """
-        return self.prompting.render(prompt)
-
-    def plain(self, prompt: str) -> str:
-        """What the model reads of a prompt that gets no chat template."""
-        return self.prompting.plain(prompt)
+    def prompt_ids(self, text: str) -> list[int]:
+        """The tokens that the model reads of a rendered prompt, with what stands in front."""
+        return self.tok_batch_encode([text])[0][0].tolist()
 
     def tok_batch_encode(
         self,
@@ -311,50 +173,12 @@ class BaselineHF(HFLM):
 
     # --- requests
 
-    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """HFLM's, with the chat template applied where nobody has, and no prompt cut short.
+    @property
+    def _refuses_long_prompts(self) -> bool:
+        return super()._refuses_long_prompts and self.backend == "causal"
 
-        Raises:
-            UserError: a prompt cannot be rendered, or does not fit the window.
-        """
-        self.prompting.begin()
-        original = {}
-        rendered = []
-        for request in requests:
-            context, settings = request.args
-            text = self.prompting.read(context)
-            original[text] = context
-            rendered.append(replace(request, arguments=(text, settings)))
-        if not self.truncation and self.backend == "causal":
-            refuse_long_prompts(
-                rendered,
-                count=lambda text: self.tok_batch_encode([text])[0].shape[1],
-                window=self.max_length,
-                max_gen_toks=self.max_gen_toks,
-            )
-        self._note_settings(requests)
-        hook = self.cache_hook
-        self.cache_hook = AnswersByRequest(hook, original, self.reasoning.reopened)
-        try:
-            answers = super().generate_until(rendered, disable_tqdm=disable_tqdm)
-        finally:
-            self.cache_hook = hook
-        answers = [
-            self.reasoning.reopened(request.args[0], answer)
-            for request, answer in zip(rendered, answers, strict=True)
-        ]
-        for sentence in same_answers(requests, answers):
-            self.warn(sentence)
-        return answers
-
-    def _note_settings(self, requests: list[Instance]) -> None:
-        """Keep the settings that answers are made with, and warn where the run claims others."""
-        for request in requests:
-            settings = requested(request.args[1], self.max_gen_toks)
-            if settings not in self.notes.settings:
-                self.notes.settings.append(settings)
-        for sentence in kept_otherwise(requests):
-            self.warn(sentence)
+    def _answers(self, rendered: list[Instance], disable_tqdm: bool) -> list[str]:
+        return HFLM.generate_until(self, rendered, disable_tqdm=disable_tqdm)
 
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = False
@@ -364,12 +188,8 @@ class BaselineHF(HFLM):
         Raises:
             UserError: words would have to stand in front of a context, and there is none.
         """
-        if self.prompting.names is not None:
-            raise UserError(
-                f"{self.prompting.names} has no place in {requests[0].task_name}: its texts are "
-                "scored whole (loglikelihood_rolling), with no context that it could stand before."
-            )
-        return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
+        self._refuse_rolling(requests)
+        return HFLM.loglikelihood_rolling(self, requests, disable_tqdm=disable_tqdm)
 
     def _loglikelihood_tokens(
         self,
@@ -382,40 +202,14 @@ class BaselineHF(HFLM):
         Raises:
             UserError: a request is longer than the window; HFLM would cut the front off.
         """
-        if self.prompting.names is None:
-            self.notes.begin()
-            return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
-        self.prompting.begin()
-        prefix = self.prefix_token_id
-        requests = [
-            (key, self.prompting.behind(context, prefix), end) for key, context, end in requests
-        ]
-        longest = max((len(context) + len(end) - 1 for _, context, end in requests), default=0)
-        if longest > self.max_length:
-            raise UserError(
-                f"A request has {longest} tokens with {self.prompting.names} and the model a "
-                f"window of {self.max_length}; lower --num_fewshot or give a shorter prompt."
-            )
-        return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
+        requests = self._behind_the_front(requests)
+        return HFLM._loglikelihood_tokens(self, requests, disable_tqdm, override_bs)
 
     def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
         """HFLM's; of an answer with reasoning (`think_end_token`), what follows it."""
         if not skip_special_tokens or not isinstance(tokens, list):
             return super().tok_decode(tokens, skip_special_tokens)
         return self.reasoning.decode(tokens, super().tok_decode)
-
-    def set_cache_hook(self, cache_hook: CacheHook) -> None:
-        """Take lm-eval's response cache, and refuse one that another condition wrote.
-
-        lm-eval keys an answer by its request alone, so a baseline's answers would be served to the
-        ablated model.
-
-        Raises:
-            WrongCache: the cache holds answers of another condition, or of nobody knows which.
-        """
-        if cache_hook.dbdict is not None:
-            claim_cache(cache_hook.dbdict, self.identity())
-        super().set_cache_hook(cache_hook)
 
 
 class AblatedHF(BaselineHF):

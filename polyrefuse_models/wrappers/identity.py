@@ -19,8 +19,6 @@ from polyrefuse_models.weights import weights_identity
 from polyrefuse_shared.errors import UserError
 
 if TYPE_CHECKING:
-    from jaxtyping import Int
-    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from polyrefuse_models.interventions import Intervention
@@ -45,12 +43,17 @@ _WITHOUT_EFFECT = {
         "local_files_only",
     ),
     *("trust_remote_code", "use_fast_tokenizer", "use_safetensors", "tokenizer"),
+    *("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "max_num_seqs"),
+    *("max_num_batched_tokens", "gpu_memory_utilization", "kv_cache_memory_bytes"),
+    *("enforce_eager", "enable_prefix_caching", "distributed_executor_backend"),
+    *("cpu_offload_gb", "load_format", "download_dir", "max_loras", "max_lora_rank"),
 }
 """Arguments that change no answer, or whose effect is recorded otherwise (the tokenizer's)."""
 
 _NAMED_APART = {
     *("revision", "peft", "delta", "dtype", "max_length", "truncation"),
     *("think_end_token", "chat_template_args", "enable_thinking", "quantization_config"),
+    *("max_model_len", "lora_local_path"),
 }
 """Arguments that `identity` names one by one, as they took effect."""
 
@@ -81,6 +84,7 @@ class Loaded(Protocol):
         model_arguments: `model_arguments` of what the model was loaded with.
         model_name: what results call the model.
         weights: which weights they are (`weights_of`).
+        prompt_ids: the tokens that the model reads of a rendered prompt.
     """
 
     model: PreTrainedModel
@@ -102,9 +106,7 @@ class Loaded(Protocol):
     @property
     def weights(self) -> str: ...
 
-    def tok_batch_encode(
-        self, strings: list[str]
-    ) -> tuple[Int[Tensor, "batch token"], Int[Tensor, "batch token"]]: ...
+    def prompt_ids(self, text: str) -> list[int]: ...
 
 
 def identity(
@@ -179,7 +181,7 @@ def _rendered(engine: Loaded, prompting: Prompting) -> str | None:
         rendered = [read(text) for text in PROBES]
     except UserError:  # No template: the first request will say so.
         return None
-    return _checksum([engine.tok_batch_encode([text])[0].tolist() for text in rendered])
+    return _checksum([[engine.prompt_ids(text)] for text in rendered])
 
 
 def _described(config: dict[str, Any]) -> dict[str, Any]:

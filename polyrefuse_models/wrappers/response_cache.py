@@ -46,16 +46,24 @@ def claim_cache(cache: Any, identity: dict[str, Any]) -> None:
 
 
 class AnswersByRequest:
-    """A cache hook that keeps an answer under lm-eval's request, not under the rendered one."""
+    """A cache hook that keeps an answer under lm-eval's request, not under the rendered one.
+
+    Attributes:
+        settings: those of the requests; None where the model gives them as it got them, which
+            lm-eval's vLLM does not.
+    """
 
     def __init__(
         self, hook: CacheHook, original: dict[str, str], finish: Callable[[str, str], str]
     ) -> None:
         self._hook, self._original, self._finish = hook, original, finish
         self.dbdict = hook.dbdict
+        self.settings: dict[str, Any] | None = None
 
     def add_partial(self, attr: str, req: Any, res: Any) -> None:
         context, settings = req
+        if self.settings is not None:
+            settings = self.settings
         answer = self._finish(context, res)
         self._hook.add_partial(attr, (self._original[context], settings), answer)
 

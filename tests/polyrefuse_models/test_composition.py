@@ -6,6 +6,8 @@ import itertools
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +46,9 @@ from tests.polyrefuse_models.test_generation import ask
 ENGINE_FREE = sorted(
     f"polyrefuse_models.wrappers.{path.stem}"
     for path in (ROOT / "polyrefuse_models/wrappers").glob("*.py")
-    if path.stem not in ("__init__", "hf")
+    if path.stem not in ("__init__", "measured", "hf", "vllm")
 )
+"""All but the wrappers, which are classes of lm-eval's."""
 
 
 def four(tokenizer: Any) -> list[Intervention]:
@@ -144,6 +147,13 @@ class Engine:
         return ChatModel(
             self.model, self.tokenizer, self.prompting.render, self.tok_batch_encode, 8
         )
+
+    @contextmanager
+    def whole_model(self) -> Iterator[ChatModel]:
+        yield self.chat_model
+
+    def prompt_ids(self, text: str) -> list[int]:
+        return self.tok_batch_encode([text])[0][0].tolist()
 
     def tok_batch_encode(self, strings: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         read = self.tokenizer(strings, return_tensors="pt", padding=True, add_special_tokens=False)

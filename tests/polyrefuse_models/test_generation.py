@@ -212,7 +212,7 @@ def test_what_a_soft_prompt_suppresses_stays_suppressed() -> None:
     prompt = SoftPrompt(chat.tokenizer, torch.zeros(2, 32))
     prompt.install(chat.model)
     neutralise(chat.model)
-    assert settings_of(chat.model)["suppress_tokens"] == prompt._ids.tolist()
+    assert settings_of(chat.model)["suppress_tokens"] == prompt.ids.tolist()
     prompt.remove()
     assert settings_of(chat.model)["suppress_tokens"] is None
 

@@ -449,7 +449,7 @@ def test_neither_answers_nor_requests_of_another_prompt_are_taken(
 
 
 def test_bad_prompts(given: dict[str, Any], direction: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="mcd-hf needs prompt=: .* one of default, short, mistral"):
+    with pytest.raises(UserError, match="mcd-hf and mcd-vllm need prompt=: .* one of default"):
         McdHF(pretrained="never loaded")
     with pytest.raises(BadPrompt, match="prompt=shrot is no folder; give a soft prompt's, a PEFT"):
         McdHF(pretrained="never loaded", prompt="shrot")

@@ -1,0 +1,50 @@
+"""A model's wiring without its weights: what a model is found out from that another engine runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+_SHIFTS = 100_003
+"""Parameters begin at so many places of the numbers that they share, so that no two of a block are
+the same."""
+
+
+@torch.no_grad()
+def stand_in(config: PretrainedConfig, *, trust_remote_code: bool = False) -> PreTrainedModel:
+    """A model of some configuration whose parameters are random, in float32 on the CPU.
+
+    They are views of one tensor as large as the largest of them, so that a model of any size fits
+    into memory. `anatomy.dissect` finds in it what it finds in the model itself. Nothing may be
+    written into it.
+
+    Args:
+        config: as `AutoConfig` reads it.
+        trust_remote_code: whether the model's own code may run.
+    """
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM
+
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(
+            config, trust_remote_code=trust_remote_code, dtype=torch.float32
+        )
+    sizes = [parameter.numel() for parameter in model.parameters()]
+    random = torch.Generator().manual_seed(0)
+    numbers = torch.empty(max(sizes) + _SHIFTS).uniform_(-0.1, 0.1, generator=random)
+    views: dict[nn.Parameter, nn.Parameter] = {}  # a tied one stays one
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter not in views:
+                start = len(views) * 7919 % _SHIFTS
+                view = numbers[start : start + parameter.numel()].view(parameter.shape)
+                views[parameter] = nn.Parameter(view, requires_grad=False)
+            setattr(module, name, views[parameter])
+    model.tie_weights()
+    ready: Any = model.eval()
+    return ready

@@ -1,0 +1,67 @@
+"""What the tensors of a checkpoint are called that write to the residual stream.
+
+A model in memory and its checkpoint may differ: transformers stacks experts and renames modules
+while it loads. It can undo that to save a model. What goes that way back here is each writing
+parameter with the index along the stream in place of its values, so that the dimension is found
+again in the checkpoint's form, too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.core_model_loading import revert_weight_conversion
+
+from polyrefuse_models.interventions.orthogonalise import writes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+
+def written_tensors(model: PreTrainedModel) -> dict[str, int]:
+    """Name in the checkpoint -> which dimension runs along the residual stream.
+
+    Args:
+        model: one without an `orthogonalise.obstacle`; its weights may be stand-ins.
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    marked: dict[str, Tensor] = {}
+    for parameter, dim in writes(model):
+        shape = [1] * parameter.dim()
+        shape[dim] = parameter.shape[dim]
+        index = torch.arange(parameter.shape[dim], dtype=torch.float32)
+        marked[names[id(parameter)]] = index.view(shape).expand(parameter.shape)
+    return {
+        name: _marked_dimension(tensor)
+        for name, tensor in revert_weight_conversion(model, marked).items()
+    }
+
+
+def tied_tensors(model: PreTrainedModel) -> tuple[str, str] | None:
+    """Names in the checkpoint of the embedding and of the unembedding, where they are one tensor.
+
+    A checkpoint usually has the first of them alone.
+    """
+    embedding: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()
+    if head is None or head.weight is not embedding.weight:
+        return None
+    names = {id(module): f"{name}.weight" for name, module in model.named_modules()}
+    mine = [names[id(module)] for module in (embedding, head)]
+    # Apart, since transformers may take two names of one tensor together.
+    first, second = (
+        next(iter(revert_weight_conversion(model, {name: torch.zeros(1)}))) for name in mine
+    )
+    return first, second
+
+
+def _marked_dimension(tensor: Tensor) -> int:
+    """The dimension along which a tensor differs."""
+    (dim,) = (
+        dim
+        for dim in range(tensor.dim())
+        if tensor.shape[dim] > 1 and bool((tensor.select(dim, 0) != tensor.select(dim, 1)).any())
+    )
+    return dim

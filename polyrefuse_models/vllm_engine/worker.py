@@ -1,0 +1,200 @@
+"""What a worker of vLLM does to its part of the model when it is called.
+
+vLLM mixes `Worker` into its own worker class (`worker_extension_cls`) and imports this module
+before the model is loaded, which makes `loader` known there. Calls return their errors: an
+exception in one worker would shift the results of all later calls.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from polyrefuse_models.interventions.projection import ablate, add
+from polyrefuse_models.vllm_engine import loader  # noqa: F401  # registers itself
+from polyrefuse_models.vllm_engine.plan import Hook, Plan
+
+Result = dict[str, Any]
+"""`error`, a clause or None, and what was asked for."""
+
+
+class Worker:
+    """Calls for `LLM.collective_rpc`; `self` is vLLM's worker, which has the model."""
+
+    def polyrefuse_install(self, folder: str) -> Result:
+        """Put a plan's hooks into this worker's part of the model.
+
+        Args:
+            folder: of the plan.
+
+        Returns:
+            `hooked`: paths of the modules that are here; with pipeline parallelism another worker
+            has others.
+        """
+        with _returned() as result:
+            plan = Plan.load(folder)
+            model = _model(self)
+            installed = _Installed(plan)
+            result["hooked"] = [hook.module for hook in plan.hooks if installed.put(hook, model)]
+            model.polyrefuse = installed
+        return result
+
+    def polyrefuse_calls(self) -> Result:
+        """How often each hook was called so far.
+
+        Returns:
+            `calls`: path of the module -> calls.
+        """
+        with _returned() as result:
+            installed: Any = _model(self).polyrefuse
+            result["calls"] = dict(installed.calls)
+        return result
+
+    def polyrefuse_embedding_scale(self, path: str) -> Result:
+        """By what the model multiplies its embedding's rows before vLLM puts others beside them.
+
+        Args:
+            path: of the embedding.
+
+        Returns:
+            `scale`.
+        """
+        with _returned() as result, torch.inference_mode():
+            model = _model(self)
+            result["scale"] = 1.0
+            embedding = _module(model, path)
+            if embedding is not None and hasattr(model, "embed_input_ids"):
+                device = next(embedding.parameters()).device
+                ids = torch.arange(1, 4, device=device)
+                scaled, rows = model.embed_input_ids(ids).double(), embedding(ids).double()
+                scale = float((scaled * rows).sum() / (rows * rows).sum())
+                rest = float((scaled - scale * rows).norm() / scaled.norm())
+                if not rest < 1e-2:
+                    raise LookupError("its embedding is more than its rows")
+                result["scale"] = scale
+        return result
+
+
+class _Installed:
+    """The hooks of a plan on a model."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.calls: Counter[str] = Counter()
+        assert plan.direction is not None
+        self._direction = plan.direction
+        self._unit = plan.unit.float()
+
+    def put(self, hook: Hook, model: nn.Module) -> bool:
+        """Put one hook in place; False where another worker has its module.
+
+        Raises:
+            LookupError: the model has no module of that path.
+        """
+        module = _module(model, hook.module)
+        if module is None:
+            return False
+        self.calls[hook.module] += 0
+        change = self._ablated if hook.change == "ablate" else self._added
+        if hook.place == "input":
+            # Added once: what a block takes beside it is a part of the same sum.
+            everything = hook.change == "ablate"
+            module.register_forward_pre_hook(
+                partial(self._before, hook.module, change, everything), with_kwargs=True
+            )
+        else:
+            module.register_forward_hook(partial(self._after, hook.module, change))
+        return True
+
+    def _before(
+        self,
+        path: str,
+        change: Callable[[Tensor], Tensor],
+        everything: bool,
+        _module: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        self.calls[path] += 1
+        changed = 0
+
+        def of(x: Any) -> Any:
+            nonlocal changed
+            if not self._is_stream(x) or (changed and not everything):
+                return x
+            changed += 1
+            return change(x)
+
+        return tuple(map(of, args)), {name: of(x) for name, x in kwargs.items()}
+
+    def _after(
+        self,
+        path: str,
+        change: Callable[[Tensor], Tensor],
+        _module: nn.Module,
+        _args: tuple[Any, ...],
+        output: Any,
+    ) -> Any:
+        """A block of vLLM returns what it wrote last and the sum of all before, apart."""
+        self.calls[path] += 1
+        if isinstance(output, tuple):
+            return tuple(change(x) if self._is_stream(x) else x for x in output)
+        return change(output)
+
+    def _is_stream(self, x: Any) -> bool:
+        return (
+            isinstance(x, Tensor)
+            and x.is_floating_point()
+            and x.shape[-1:] == self._direction.shape
+        )
+
+    def _ablated(self, x: Tensor) -> Tensor:
+        self._unit = self._unit.to(x.device)
+        return ablate(x, self._unit, self.plan.coefficient)
+
+    def _added(self, x: Tensor) -> Tensor:
+        self._direction = self._direction.to(x.device)
+        return add(x, self._direction, self.plan.coefficient)
+
+
+@contextmanager
+def _returned() -> Iterator[Result]:
+    """A result that takes the error of what is done with it."""
+    result: Result = {"error": None}
+    try:
+        yield result
+    except Exception as error:  # Whatever it is: see the module.
+        result["error"] = f"{type(error).__name__}: {error}"
+
+
+def _model(worker: Any) -> Any:
+    return worker.model_runner.get_model()
+
+
+def _module(model: Any, path: str) -> nn.Module | None:
+    """The module of a path in vLLM's model or in its language model.
+
+    Returns:
+        None where another worker has it.
+
+    Raises:
+        LookupError: there is none.
+    """
+    from vllm.model_executor.models.utils import PPMissingLayer
+
+    roots = [model]
+    if hasattr(model, "get_language_model"):
+        roots.append(model.get_language_model())
+    for root in roots:
+        try:
+            module: nn.Module = root.get_submodule(path)
+        except AttributeError:
+            continue
+        return None if isinstance(module, PPMissingLayer) else module
+    raise LookupError(f"{type(model).__name__} has no module {path} in vLLM")

@@ -1,0 +1,158 @@
+"""A model that another engine runs, as far as it is known without its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+from polyrefuse_models import bundled
+from polyrefuse_models.chat_model import ChatModel
+from polyrefuse_models.stand_in import stand_in
+from polyrefuse_models.weights import contents_identity
+from polyrefuse_models.wrappers import identity
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from polyrefuse_models.wrappers.prompting import Prompting
+
+
+class KnownModel:
+    """What interventions are fitted to (`asked.Engine`), and what a model is told by
+    (`identity.Loaded`), where an engine other than transformers runs the model.
+
+    Args:
+        pretrained: name on the hub, or a folder.
+        arguments: of lm-eval's VLLM.
+        warn: keeps a sentence for the results.
+        whole_model: has transformers load the model, for the time that a direction is extracted.
+
+    Attributes:
+        model: a stand-in (`stand_in.stand_in`).
+        tokenizer: the model's.
+        prompting: how prompts reach the model; set when it is known.
+        max_length: most tokens of a prompt and its answer; set when the engine has started.
+        prompt_ids: the engine's, see `measured.Measured.prompt_ids`; set when it has started.
+    """
+
+    own_model = True
+    delta: str | None = None
+    truncation = False
+    prompting: Prompting
+    max_length: int
+    prompt_ids: Callable[[str], list[int]]
+
+    def __init__(
+        self,
+        pretrained: str,
+        arguments: Mapping[str, Any],
+        *,
+        warn: Callable[[str], None],
+        whole_model: Callable[[], AbstractContextManager[ChatModel]],
+    ) -> None:
+        self.pretrained = pretrained
+        self.warn = warn
+        self.whole_model = whole_model
+        self.revision = arguments.get("revision") or "main"
+        self.peft = arguments.get("lora_local_path")
+        self.model_arguments = identity.model_arguments(arguments)
+        self.chat_template_args = dict(arguments.get("chat_template_args") or {})
+        if (thinks := arguments.get("enable_thinking")) is not None:
+            self.chat_template_args["enable_thinking"] = thinks
+        self._trusted = bool(arguments.get("trust_remote_code"))
+        self.tokenizer = self._load_tokenizer(arguments)
+        self.model = self._load_model(arguments.get("quantization"))
+
+    def _load_tokenizer(self, arguments: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+        from lm_eval.models.utils import configure_pad_token
+
+        # One of our own: vLLM's keep copies of a vocabulary that a soft prompt adds to.
+        tokenizer = AutoTokenizer.from_pretrained(
+            arguments.get("tokenizer") or self.pretrained,
+            revision=arguments.get("tokenizer_revision") or self.revision,
+            trust_remote_code=self._trusted,
+            **{
+                name: arguments[name]
+                for name in ("add_bos_token",)
+                if arguments.get(name) is not None
+            },
+        )
+        return configure_pad_token(tokenizer, model_config=self._config)
+
+    @cached_property
+    def _config(self) -> Any:
+        return AutoConfig.from_pretrained(
+            self.pretrained, revision=self.revision, trust_remote_code=self._trusted
+        )
+
+    def _load_model(self, quantization: str | None) -> PreTrainedModel:
+        """The stand-in, which says of itself what stands in the way of editing the weights."""
+        model: Any = stand_in(self._config, trust_remote_code=self._trusted)
+        if quantization or getattr(self._config, "quantization_config", None):
+            model.quantization_method = quantization or "of the checkpoint"
+        if self.peft:
+            model.peft_config = {"vLLM": self.peft}
+        with suppress(OSError):  # It may have none: the model's own names the special tokens.
+            model.generation_config = GenerationConfig.from_pretrained(
+                self.pretrained, revision=self.revision
+            )
+        return model
+
+    @property
+    def model_name(self) -> str:
+        """What results call the model."""
+        return bundled.name_of(self.pretrained)
+
+    @property
+    def chat_model(self) -> ChatModel:
+        """The stand-in, and how prompts reach the model."""
+        prompting = self.prompting
+        return ChatModel(
+            model=self.model,
+            tokenizer=self.tokenizer,
+            render=prompting.render if prompting.chat else prompting.plain,
+            encode=self._encode,
+            batch_size=1,
+            template=prompting.template if prompting.chat else None,
+        )
+
+    def _encode(
+        self, texts: list[str]
+    ) -> tuple[Int[Tensor, "batch token"], Int[Tensor, "batch token"]]:
+        raise NotImplementedError("a stand-in is asked nothing")
+
+    @cached_property
+    def weights(self) -> str:
+        """Which weights the engine loads."""
+        commit = getattr(self._config, "_commit_hash", None)
+        if commit and not self.peft:
+            return f"commit:{commit}"
+        folders = [Path(folder) for folder in (self.pretrained, self.peft) if folder]
+        return "+".join(
+            contents_identity(folder) if folder.is_dir() else f"commit:{commit}"
+            for folder in folders
+        )
+
+    def identity(
+        self, interventions: Any, reasoning_end: Any, dtype: torch.dtype
+    ) -> dict[str, Any]:
+        """`identity.identity` of the engine's model.
+
+        Args:
+            interventions: all that are done to it.
+            reasoning_end: the token that ends reasoning.
+            dtype: in which the engine computes; the stand-in has its own.
+        """
+        return identity.identity(self, self.prompting, interventions, reasoning_end) | {
+            "engine": "vllm",
+            "dtype": str(dtype).removeprefix("torch."),
+            "attn_implementation": None,
+        }

@@ -1,0 +1,318 @@
+"""lm-eval's VLLM for refusal safety, and the model names that it is asked for by.
+
+Every argument of lm-eval's VLLM works, and those of vLLM that it passes on. What all engines share
+is in `measured`; what vLLM's own processes do to the model is in `polyrefuse_models/vllm_engine`.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from polyrefuse_models.anatomy import dissect
+from polyrefuse_models.chat_model import ChatModel
+from polyrefuse_models.interventions import Intervention, SoftPrompt
+from polyrefuse_models.neutral_generation import neutralise, settings_of
+from polyrefuse_models.vllm_engine import calls
+from polyrefuse_models.vllm_engine.arguments import engine_arguments, refuse_unusable
+from polyrefuse_models.vllm_engine.lm_evals_vllm import VLLM, vllm
+from polyrefuse_models.vllm_engine.plan import NotInVllm, plan_of, refusal
+from polyrefuse_models.wrappers.asked import AskedAblation, AskedAddition, AskedMcd
+from polyrefuse_models.wrappers.generation_settings import effective, requested
+from polyrefuse_models.wrappers.known_model import KnownModel
+from polyrefuse_models.wrappers.measured import Measured
+from polyrefuse_models.wrappers.response_cache import AnswersByRequest
+from polyrefuse_shared.errors import UserError
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+
+SHARED_WITH_HF = (
+    *("revision", "dtype", "trust_remote_code", "tokenizer", "add_bos_token"),
+    *("chat_template_args", "enable_thinking", "think_end_token", "max_length"),
+)
+"""Arguments of lm-eval's VLLM that HFLM has, too."""
+
+NOT_OF_VLLM = ("do_sample", "until", "max_gen_toks")
+"""Generation settings that lm-eval translates for vLLM."""
+
+
+class BaselineVLLM(Measured, VLLM):
+    """`baseline-vllm`: a chat model without an intervention, run by vLLM.
+
+    Args:
+        pretrained: name on the hub, or a folder; the bundled organism where None.
+        chat, system, system_file: as `wrappers.hf.BaselineHF`.
+        arguments: what the model name itself asks for (`asks`), and every other argument of
+            lm-eval's VLLM and of vLLM.
+
+    Attributes:
+        known: the model, as far as it is known without vLLM.
+
+    Raises:
+        UserError: an argument cannot be used, or would bypass what was asked for.
+    """
+
+    think_end_token: str | int | None
+    truncation = False
+
+    def __init__(
+        self,
+        pretrained: str | None = None,
+        *,
+        chat: str = "on",
+        system: str | None = "template",
+        system_file: str | None = None,
+        **arguments: Any,
+    ) -> None:
+        self._read(pretrained, arguments, chat=chat, system=system, system_file=system_file)
+        refuse_unusable(arguments)
+        self.pretrained: str = self._folder(pretrained)
+        self._like_hf = {"chat": chat, "system": system, "system_file": system_file} | {
+            name: arguments[name] for name in SHARED_WITH_HF if arguments.get(name) is not None
+        }
+        self.known = KnownModel(
+            self.pretrained, arguments, warn=self.warn, whole_model=self.whole_model
+        )
+        self._prepare(
+            self.known.tokenizer,
+            template_arguments=self.known.chat_template_args,
+            think_end_token=arguments.get("think_end_token"),
+        )
+        self.known.prompting = self.prompting
+        self._set_aside(neutralise(self.known.model))
+        interventions = self._with_system_file(self.asked.fit(self.known))
+        self._start(interventions, arguments)
+        self.known.max_length, self.known.prompt_ids = self.max_length, self.prompt_ids
+        self._put_in_front(interventions)
+
+    @contextmanager
+    def whole_model(self) -> Iterator[ChatModel]:
+        """The model as transformers runs it, gone again before vLLM takes the device."""
+        from polyrefuse_models.wrappers.hf import BaselineHF
+
+        lm = BaselineHF(self.pretrained, **self._like_hf)
+        try:
+            yield lm.chat_model
+        finally:
+            lm._model = None
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _start(self, interventions: Sequence[Intervention], arguments: dict[str, Any]) -> None:
+        """Start vLLM with what was asked for.
+
+        Raises:
+            NotInVllm: it cannot be done there.
+        """
+        self._soft = next((each for each in interventions if isinstance(each, SoftPrompt)), None)
+        plan = plan_of(interventions, self.known.model)
+        # lm-eval starts engines anew under data parallelism: the folder stays as long as we do.
+        self._plan_folder = tempfile.TemporaryDirectory(prefix="polyrefuse-plan-")
+        folder = Path(self._plan_folder.name)
+        plan.save(folder)
+        asked = engine_arguments(arguments, plan, folder, soft_prompt=self._soft is not None)
+        try:
+            VLLM.__init__(self, pretrained=self.pretrained, **asked)
+        except Exception as error:
+            # A worker's own error is in its log alone.
+            if reason := refusal(folder):
+                raise NotInVllm(
+                    f"vLLM cannot ablate by weights in {self.model_name}: {reason}; use "
+                    "method=hooks, or --model ablated-hf."
+                ) from error
+            raise
+        self.tokenizer = self.known.tokenizer
+        self.think_end_token = None
+        if plan.hooks:
+            calls.install(self.model, plan, folder, probe=self.prompting.ids("a b c"))
+        self._scale = 1.0
+        if self._soft is not None:
+            paths = {module: path for path, module in self.known.model.named_modules()}
+            embedding = paths[dissect(self.known.model).embedding]
+            self._scale = calls.embedding_scale(self.model, embedding)
+
+    # --- what results say
+
+    def get_model_info(self) -> dict[str, Any]:
+        """As HFLM's, with what was done to the model and what a reader of its rates must know."""
+        config = self.known.model.config
+        return {
+            "model_num_parameters": self.known.model.num_parameters(),
+            "model_dtype": self._dtype,
+            "model_revision": self.known.revision,
+            "model_sha": getattr(config, "_commit_hash", None) or "",
+        } | self.measured()
+
+    def identity(self) -> dict[str, Any]:
+        """What an answer depends on beside the request: model, condition, settings."""
+        return self.known.identity(self.interventions, self.reasoning.end, self._dtype)
+
+    def generation_settings(self) -> dict[str, Any]:
+        """The settings that every answer of the run was made with."""
+        return effective(settings_of(self.known.model), self.notes.settings)
+
+    @property
+    def model_name(self) -> str:
+        """What results call the model."""
+        return self.known.model_name
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """In which vLLM computes."""
+        if self.data_parallel_size > 1:
+            from vllm.engine.arg_utils import EngineArgs
+
+            return EngineArgs(**self.model_args).create_model_config().dtype
+        return self.model.llm_engine.model_config.dtype
+
+    # --- how a prompt reaches the model
+
+    def prompt_ids(self, text: str) -> list[int]:
+        """The tokens that the model reads of a rendered prompt, with what stands in front."""
+        return [*self.prompting.foremost, *self.tok_encode(text)]
+
+    # --- requests
+
+    def _answers(self, rendered: list[Instance], disable_tqdm: bool) -> list[str]:
+        """VLLM's, for requests of the same settings at a time."""
+        places: dict[str, list[int]] = defaultdict(list)
+        for place, request in enumerate(rendered):
+            places[json.dumps(request.args[1], sort_keys=True)].append(place)
+        answers = [""] * len(rendered)
+        for alike in places.values():
+            settings = rendered[alike[0]].args[1]
+            _refuse_settings(requested(settings, self.max_gen_toks))
+            assert isinstance(self.cache_hook, AnswersByRequest)
+            self.cache_hook.settings = settings
+            written = VLLM.generate_until(self, [rendered[i] for i in alike], disable_tqdm)
+            for place, answer in zip(alike, written, strict=True):
+                answers[place] = answer
+        return answers
+
+    def _model_generate(
+        self,
+        requests: list[list[int]],
+        generate: bool = False,
+        sampling_params: Any = None,
+    ) -> Any:
+        """VLLM's, with a soft prompt's vectors in their places, and the text of our own decoding.
+
+        vLLM's text has the special tokens that HFLM leaves out, and lacks the bytes of a last half
+        character.
+        """
+        if generate:
+            requests = [[*self.prompting.foremost, *ids] for ids in requests]
+        if self._soft is None:
+            outputs = super()._model_generate(requests, generate, sampling_params)
+        else:
+            outputs = self._generate_with_vectors(requests, generate, sampling_params)
+        if generate:
+            decode: Any = self.tokenizer.decode
+            for output in outputs:
+                (answer,) = output.outputs
+                answer.text = self.reasoning.decode(list(answer.token_ids), decode)
+        return outputs
+
+    def _generate_with_vectors(
+        self, requests: list[list[int]], generate: bool, sampling_params: Any
+    ) -> Any:
+        if not generate:  # As VLLM's.
+            scoring = vllm.SamplingParams(
+                temperature=0, prompt_logprobs=1, max_tokens=1, detokenize=False
+            )
+            sampling_params = [scoring] * len(requests)
+        assert self._soft is not None
+        vocabulary = self.model.llm_engine.model_config.get_vocab_size()
+        suppressed = {token: -100.0 for token in self._soft.ids.tolist() if token < vocabulary}
+        for settings in sampling_params:
+            settings.logit_bias = suppressed or None
+        return self.model.generate(
+            [self._with_vectors(ids) for ids in requests],
+            sampling_params=sampling_params,
+            use_tqdm=self.batch_size == "auto",
+            lora_request=self.lora_request,
+        )
+
+    def _with_vectors(self, ids: list[int]) -> dict[str, Any]:
+        """A prompt as vLLM takes it: text as tokens, and vectors where the soft prompt stands.
+
+        Its text goes through the embedding, which may be edited or hooked.
+        """
+        assert self._soft is not None
+        rows = {token: row for row, token in enumerate(self._soft.ids.tolist())}
+        vectors = (self._soft.vectors.detach().cpu() * self._scale).to(self._dtype)
+        embedded = torch.zeros(len(ids), vectors.shape[1], dtype=self._dtype)
+        for place, token in enumerate(ids):
+            if token in rows:
+                embedded[place] = vectors[rows[token]]
+        return {
+            "prompt_embeds": embedded,
+            "prompt_token_ids": [0 if token in rows else token for token in ids],
+            "prompt_is_token_ids": [token not in rows for token in ids],
+        }
+
+    def loglikelihood_rolling(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[float]:
+        """Score whole texts, as VLLM does.
+
+        Raises:
+            UserError: words would have to stand in front of a context, and there is none.
+        """
+        self._refuse_rolling(requests)
+        return VLLM.loglikelihood_rolling(self, requests, disable_tqdm=disable_tqdm)
+
+    def _loglikelihood_tokens(
+        self,
+        requests: list[tuple[Any, list[int], list[int]]],
+        disable_tqdm: bool = False,
+    ) -> list[tuple[float, bool]]:
+        """VLLM's, with what stands in front of contexts behind a token that begins a text.
+
+        Raises:
+            UserError: a request is longer than the window; VLLM would cut the front off.
+        """
+        requests = self._behind_the_front(requests)
+        return VLLM._loglikelihood_tokens(self, requests, disable_tqdm)
+
+
+class AblatedVLLM(BaselineVLLM):
+    """`ablated-vllm`: a chat model with its refusal direction ablated (2505.17306, eq. 3)."""
+
+    asks = AskedAblation
+
+
+class RefusalAddedVLLM(BaselineVLLM):
+    """`refusal-added-vllm`: a chat model with its refusal direction added at one layer."""
+
+    asks = AskedAddition
+
+
+class McdVLLM(BaselineVLLM):
+    """`mcd-vllm`: a chat model with a safety prompt, a soft one (2505.11835) or one in words."""
+
+    asks = AskedMcd
+
+
+def _refuse_settings(settings: dict[str, Any]) -> None:
+    """
+    Raises:
+        UserError: vLLM does not know a generation setting.
+    """
+    known = vllm.SamplingParams.__struct_fields__
+    for name in settings:
+        if name not in (*known, *NOT_OF_VLLM):
+            raise UserError(
+                f"vLLM knows no generation setting {name}={settings[name]}; name one of its "
+                "SamplingParams in --gen_kwargs, or take a Hugging Face model."
+            )
