@@ -47,6 +47,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("polyrefuse_leaderboard.gate",),
     ("polyrefuse_models",),
     ("polyrefuse_models.interventions",),
+    ("polyrefuse_models.vllm_engine",),
     ("polyrefuse_models.directions",),
     ("polyrefuse_models.mcd",),
     ("polyrefuse_models.organism",),
@@ -82,7 +83,12 @@ OUTSIDE: Mapping[str, tuple[str, ...]] = {
         "polyrefuse_tasks.judge_engines",
         "polyrefuse_models",
     ),
-    "vllm": ("polyrefuse_tasks.judge_engines", "polyrefuse_models.wrappers.vllm"),
+    "vllm": (
+        "polyrefuse_tasks.judge_engines",
+        "polyrefuse_models.vllm_engine",
+        "polyrefuse_models.wrappers.lm_evals_vllm",
+        "polyrefuse_models.wrappers.vllm",
+    ),
     "lm_eval": (
         "polyrefuse_shared.lm_eval_internals",
         "polyrefuse_models.wrappers",

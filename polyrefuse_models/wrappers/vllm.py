@@ -23,11 +23,11 @@ from polyrefuse_models.interventions import Intervention, SoftPrompt
 from polyrefuse_models.neutral_generation import neutralise, settings_of
 from polyrefuse_models.vllm_engine import calls
 from polyrefuse_models.vllm_engine.arguments import engine_arguments, refuse_unusable
-from polyrefuse_models.vllm_engine.lm_evals_vllm import VLLM, vllm
 from polyrefuse_models.vllm_engine.plan import NotInVllm, plan_of, refusal
 from polyrefuse_models.wrappers.asked import AskedAblation, AskedAddition, AskedMcd
 from polyrefuse_models.wrappers.generation_settings import effective, requested
 from polyrefuse_models.wrappers.known_model import KnownModel
+from polyrefuse_models.wrappers.lm_evals_vllm import VLLM, vllm
 from polyrefuse_models.wrappers.measured import Measured
 from polyrefuse_models.wrappers.response_cache import AnswersByRequest
 from polyrefuse_shared.errors import UserError
@@ -217,11 +217,14 @@ class BaselineVLLM(Measured, VLLM):
         else:
             outputs = self._generate_with_vectors(requests, generate, sampling_params)
         if generate:
-            decode: Any = self.tokenizer.decode
             for output in outputs:
                 (answer,) = output.outputs
-                answer.text = self.reasoning.decode(list(answer.token_ids), decode)
+                answer.text = self.reasoning.decode(list(answer.token_ids), self._decode)
         return outputs
+
+    def _decode(self, tokens: list[int], skip_special_tokens: bool = True) -> str:
+        """As HFLM decodes an answer."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=skip_special_tokens))
 
     def _generate_with_vectors(
         self, requests: list[list[int]], generate: bool, sampling_params: Any

@@ -46,7 +46,7 @@ from tests.polyrefuse_models.test_generation import ask
 ENGINE_FREE = sorted(
     f"polyrefuse_models.wrappers.{path.stem}"
     for path in (ROOT / "polyrefuse_models/wrappers").glob("*.py")
-    if path.stem not in ("__init__", "measured", "hf", "vllm")
+    if path.stem not in ("__init__", "measured", "hf", "lm_evals_vllm", "vllm")
 )
 """All but the wrappers, which are classes of lm-eval's."""
 
