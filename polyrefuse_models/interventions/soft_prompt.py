@@ -73,6 +73,7 @@ class SoftPrompt(Hooks):
     def install(self, model: PreTrainedModel) -> None:
         """Put the vectors into a decoder-only model."""
         embedding = model.get_input_embeddings()
+        self._ids = self._ids.to(input_device(model))
         # What the embedding is asked for, between the two hooks.
         places: list[tuple[Tensor, Tensor]] = []
 
