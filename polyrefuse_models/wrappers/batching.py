@@ -13,8 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from lm_eval.models.utils import handle_stop_sequences, postprocess_generated_text
-from lm_eval.models.utils_hf import stop_sequences_criteria
 from tqdm import tqdm
 
 from polyrefuse_models.neutral_generation import settings_of
@@ -274,6 +272,8 @@ class Batching:
         bar: Any,
     ) -> None:
         """Answer requests of the same settings, each at its place among all."""
+        from lm_eval.models.utils import postprocess_generated_text
+
         engine = self._engine
         settings = requested(requests[places[0]].args[1], engine.max_gen_toks)
         decoding, until = self._decoding(settings)
@@ -309,6 +309,8 @@ class Batching:
 
     def _decoding(self, settings: dict[str, Any]) -> tuple[Decoding, list[str]]:
         """How requests of those settings are decoded, and where the text of answers is cut."""
+        from lm_eval.models.utils import handle_stop_sequences
+
         engine, tokenizer = self._engine, self._engine.tokenizer
         config = unwrapped(engine.model).generation_config
         eos = engine.tok_decode(engine.eot_token_id, skip_special_tokens=False)
@@ -336,6 +338,8 @@ class Batching:
 
 def _stop(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Stop:
     """Stops one answer where a static batch of it alone stops."""
+    from lm_eval.models.utils_hf import stop_sequences_criteria
+
     criteria = stop_sequences_criteria(tokenizer, texts, 0, 1)
 
     def stop(tokens: list[int]) -> bool:

@@ -312,7 +312,7 @@ def _managed(paged: Paged, prompts: Sequence[list[int]], decoding: Decoding) -> 
             ),
             continuous_batching_config=_config(paged, prompts, decoding),
         )
-        manager.logit_processor = _processors(decoding, model.device)
+        manager.logit_processor = _processors(decoding)
         if model.device.type == "cuda":
             with torch.cuda.device(model.device):
                 manager.warmup()
@@ -374,7 +374,8 @@ def _finished(
         if output is None and not manager.is_running():
             output = manager.get_result(timeout=0.1)  # left by the thread before it ended
             if output is None:
-                raise Failed("its thread ended before all answers were there")
+                ended_by = getattr(manager, "fatal_error", None)  # until 5.16
+                raise Failed(str(ended_by or "its thread ended before all answers were there"))
         if output is None or int(output.request_id) not in waiting:
             continue  # the second: what a cancelled one wrote meanwhile
         if output.error is not None:
@@ -390,11 +391,11 @@ def _finished(
             yield place, tokens
 
 
-def _processors(decoding: Decoding, device: torch.device) -> ContinuousBatchingLogitsProcessorList:
+def _processors(decoding: Decoding) -> ContinuousBatchingLogitsProcessorList:
     """What is done with logits, in the order in which `generate` does it."""
     processors: list[Any] = []
     if decoding.suppressed:
-        processors.append(_Suppress(torch.tensor(decoding.suppressed, device=device)))
+        processors.append(_Suppress(decoding.suppressed))
     if (sampling := decoding.sampling) is not None:
         if sampling.temperature != 1:
             processors.append(TemperatureLogitsWarper(sampling.temperature))
@@ -413,13 +414,17 @@ class _Suppress:
 
     supports_continuous_batching = True
 
-    def __init__(self, ids: Int[Tensor, "n"]) -> None:
+    def __init__(self, ids: Sequence[int]) -> None:
         self._ids = ids
+        self._rows: Int[Tensor, "n"] | None = None
 
     def __call__(
         self, _input_ids: Tensor, scores: Float[Tensor, "row vocabulary"]
     ) -> Float[Tensor, "row vocabulary"]:
-        return scores.index_fill(-1, self._ids, -torch.inf)
+        if self._rows is None:  # before a graph is captured; not every id has a row
+            rows = [index for index in self._ids if index < scores.shape[-1]]
+            self._rows = torch.tensor(rows, dtype=torch.int64, device=scores.device)
+        return scores.index_fill(-1, self._rows, -torch.inf)
 
 
 class _Draw(ContinuousBatchingLogitsProcessor):
