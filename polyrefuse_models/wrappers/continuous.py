@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +40,9 @@ BLOCK = 256
 """Tokens of one block of the paged cache: transformers' own size."""
 
 ROWS = 128
-"""Most answers at a time where attention needs a mask: it grows with the square of their number,
-since every token is compared with the tokens of all."""
+"""Most answers at a time where attention needs a mask, whose work grows with the square of their
+number, since every token is compared with the tokens of all; and where tokens are drawn, since the
+noise takes some bytes for each answer and token of the vocabulary."""
 
 PASS = 2048
 """Most tokens of a forward pass where attention needs a mask, whose memory grows with them."""
@@ -125,7 +126,7 @@ class Paged:
         prompts: Sequence[list[int]],
         decoding: Decoding,
         seeds: Sequence[int] | None = None,
-    ) -> Iterator[tuple[int, list[int]]]:
+    ) -> Generator[tuple[int, list[int]], None, None]:
         """Generate the answers to all prompts.
 
         Args:
@@ -297,30 +298,38 @@ _SWITCHES = "auto_switch_to_flash" in ContinuousBatchingConfig.__dataclass_field
 @contextmanager
 def _managed(paged: Paged, prompts: Sequence[list[int]], decoding: Decoding) -> Iterator[Any]:
     """transformers' manager of these prompts, which has not started."""
-    model = paged.model
+    model: Any = paged.model
     # Until 5.16 a paged attention had a name of its own, and others became a flash one.
     named = paged.attention if _SWITCHES or not paged.masked else f"paged|{paged.attention}"
     model.set_attn_implementation(named)
     # What is allocated here is written to on the manager's thread, which knows no inference mode.
     with torch.inference_mode(False):
-        manager = model.init_continuous_batching(
-            generation_config=GenerationConfig(
-                do_sample=False,  # drawing is one of our processors
-                max_new_tokens=decoding.max_new_tokens,
-                eos_token_id=list(decoding.end) or -1,
-                pad_token_id=0,
-            ),
-            continuous_batching_config=_config(paged, prompts, decoding),
-        )
-        manager.logit_processor = _processors(decoding)
-        if model.device.type == "cuda":
-            with torch.cuda.device(model.device):
-                manager.warmup()
+        try:
+            manager = _made(model, paged, prompts, decoding)
+        except Exception as error:
+            raise Failed(first_line(error)) from error
     try:
         yield manager
     finally:
         manager.stop(hard_stop=True)
         manager.destroy()
+
+
+def _made(model: Any, paged: Paged, prompts: Sequence[list[int]], decoding: Decoding) -> Any:
+    manager = model.init_continuous_batching(
+        generation_config=GenerationConfig(
+            do_sample=False,  # drawing is one of our processors
+            max_new_tokens=decoding.max_new_tokens,
+            eos_token_id=list(decoding.end) or -1,
+            pad_token_id=0,
+        ),
+        continuous_batching_config=_config(paged, prompts, decoding),
+    )
+    manager.logit_processor = _processors(decoding)
+    if model.device.type == "cuda":
+        with torch.cuda.device(model.device):
+            manager.warmup()
+    return manager
 
 
 def _config(
@@ -336,8 +345,9 @@ def _config(
         settings["use_async_batching"] = False
     if decoding.suppressed or decoding.sampling is not None:
         settings["max_memory_percent"] = 0.8  # transformers' own, where logits are processed
-    if paged.masked:
+    if paged.masked or decoding.sampling is not None:
         settings["max_requests_per_batch"] = min(ROWS, len(prompts))
+    if paged.masked:
         settings["max_batch_tokens"] = max(16, min(PASS, sum(map(len, prompts))))
     if paged.model.device.type != "cuda":
         # transformers would take most of the memory that there is.
