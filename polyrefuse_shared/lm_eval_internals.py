@@ -345,6 +345,7 @@ REGISTRATION = "polyrefuse_models/registration.py"
 WRAPPER = "polyrefuse_models/wrappers/hf.py"
 MEASURED = "polyrefuse_models/wrappers/measured.py"
 VLLM_WRAPPER = "polyrefuse_models/wrappers/vllm.py"
+BATCHING = "polyrefuse_models/wrappers/batching.py"
 RESPONSE_CACHE = "polyrefuse_models/wrappers/response_cache.py"
 READING = "leaderboard/reading/"
 
@@ -456,6 +457,30 @@ COUPLINGS: tuple[Coupling, ...] = (
         "lm_eval.models.utils.normalize_gen_kwargs",
         f"{WRAPPER} calls it, and {READING}requests.py does the same to results",
         (takes_exactly("gen_kwargs", "default_max_gen_toks"),),
+    ),
+    Coupling(
+        _HFLM,
+        f"{BATCHING} reads them",
+        (has("device", "rank", "eot_token_id"), sets("mixed_precision_dtype")),
+    ),
+    Coupling(
+        "lm_eval.models.utils.handle_stop_sequences",
+        f"{BATCHING} calls it",
+        (takes_exactly("until", "eos"),),
+    ),
+    Coupling(
+        "lm_eval.models.utils.postprocess_generated_text",
+        f"{BATCHING} calls it",
+        (takes_exactly("generation", "stop", "think_end_token"),),
+    ),
+    Coupling(
+        "lm_eval.models.utils_hf.stop_sequences_criteria",
+        f"{BATCHING} calls it",
+        (
+            takes_exactly(
+                *("tokenizer", "stop_sequences", "initial_decoder_input_length", "batch_size")
+            ),
+        ),
     ),
     Coupling(
         "lm_eval.api.model.CacheHook",

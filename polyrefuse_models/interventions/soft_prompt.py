@@ -74,6 +74,9 @@ class SoftPrompt(Hooks):
     def install(self, model: PreTrainedModel) -> None:
         """Put the vectors into a decoder-only model."""
         embedding = model.get_input_embeddings()
+        device = input_device(model)
+        self._ids = self._ids.to(device)  # here, since a CUDA graph takes nothing from the CPU
+        held = self.vectors if self.vectors.requires_grad else self.vectors.to(device)
         # What the embedding is asked for, between the two hooks.
         places: list[tuple[Tensor, Tensor]] = []
 
@@ -87,7 +90,7 @@ class SoftPrompt(Hooks):
 
         def put_in(rows: Float[Tensor, "batch token d"]) -> Float[Tensor, "batch token d"]:
             ((slot, ours),) = places
-            vectors = self.vectors.to(rows)[slot.to(rows.device)]
+            vectors = held.to(rows)[slot.to(rows.device)]
             return torch.where(ours.to(rows.device).unsqueeze(-1), vectors, rows)
 
         self.on_input(embedding, take_out, name="input")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +21,7 @@ from polyrefuse_models.gguf_checkpoint import remember_file
 from polyrefuse_models.neutral_generation import neutralise, settings_of
 from polyrefuse_models.wrappers import identity
 from polyrefuse_models.wrappers.asked import AskedAblation, AskedAddition, AskedMcd
+from polyrefuse_models.wrappers.batching import Batching, parse_batching
 from polyrefuse_models.wrappers.generation_settings import effective
 from polyrefuse_models.wrappers.measured import Measured
 
@@ -46,6 +47,9 @@ class BaselineHF(Measured, HFLM):
         system: "template" leaves the system text that the chat template inserts by itself, "none"
             takes it away.
         system_file: a file with the text of the system turn, in place of `system`.
+        batching: "static" answers `generate_until` requests in lm-eval's batches, "continuous" puts
+            the next prompt in an answer's place as soon as it ends; "auto" takes the second on CUDA
+            where it gives the same answers.
         arguments: what the model name itself asks for (`asks`), and every other argument of HFLM.
 
     Raises:
@@ -63,8 +67,10 @@ class BaselineHF(Measured, HFLM):
         chat: str = "on",
         system: str | None = "template",
         system_file: str | None = None,
+        batching: str = "auto",
         **arguments: Any,
     ) -> None:
+        self.batching = Batching(self, parse_batching(batching))
         self._read(pretrained, arguments, chat=chat, system=system, system_file=system_file)
         self._load(self._folder(pretrained), arguments)
         think_end_token, self.think_end_token = self.think_end_token, None
@@ -98,7 +104,7 @@ class BaselineHF(Measured, HFLM):
 
     def get_model_info(self) -> dict[str, Any]:
         """HFLM's, what was done to the model, and what a reader of its rates must know."""
-        return super().get_model_info() | self.measured()
+        return super().get_model_info() | self.measured() | {"batching": list(self.notes.batching)}
 
     def identity(self) -> dict[str, Any]:
         """What an answer depends on beside the request: model, condition, settings."""
@@ -178,7 +184,13 @@ class BaselineHF(Measured, HFLM):
         return super()._refuses_long_prompts and self.backend == "causal"
 
     def _answers(self, rendered: list[Instance], disable_tqdm: bool) -> list[str]:
-        return HFLM.generate_until(self, rendered, disable_tqdm=disable_tqdm)
+        """HFLM's, or by continuous batching.
+
+        Raises:
+            UserError: batching=continuous is not possible.
+        """
+        static = partial(HFLM.generate_until, self)
+        return self.batching.answer(rendered, static, disable_tqdm=disable_tqdm)
 
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = False

@@ -2,7 +2,7 @@
 
 lm-eval's response cache is keyed by the request alone, so that whatever is left out here is served
 to a model that would have answered otherwise. What cannot change an answer beyond the rounding of
-another kernel is left out: device, batch size, how a model is spread over devices.
+another kernel is left out: device, batch size, `batching`, how a model is spread over devices.
 """
 
 from __future__ import annotations

@@ -17,11 +17,13 @@ class RunNotes:
     Attributes:
         warnings: whole sentences.
         settings: of the requests, each once.
+        batching: how answers were batched, each way once.
     """
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
         self.settings: list[dict[str, Any]] = []
+        self.batching: list[dict[str, Any]] = []
         self._standing: tuple[str, ...] = ()
         self._run: Any = None
 
@@ -42,5 +44,6 @@ class RunNotes:
         else:
             self.warnings[:] = self._standing
             self.settings.clear()
+            self.batching.clear()
         self._run = run
         return not first

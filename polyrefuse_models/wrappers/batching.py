@@ -1,0 +1,348 @@
+"""Whether answers come in static batches or by continuous batching, and what that changes.
+
+Static batches are lm-eval's own. What lm-eval does with a request and an answer is done here by the
+same functions: its settings, stop strings, encoding, decoding and cutting, progress and cache.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from tqdm import tqdm
+
+from polyrefuse_models.neutral_generation import settings_of
+from polyrefuse_models.wrappers.continuous import (
+    CannotPage,
+    Decoding,
+    Paged,
+    Sampling,
+    Stop,
+    find_paged,
+    obstacle,
+    unwrapped,
+)
+from polyrefuse_models.wrappers.generation_settings import requested
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.lm_eval_internals import CacheHook
+from polyrefuse_shared.log import warn_once
+from polyrefuse_tasks.generation_settings import NEUTRAL, SAMPLING, departures, listed
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+    from lm_eval.api.instance import Instance
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from polyrefuse_models.wrappers.run_notes import RunNotes
+
+BATCHING = ("auto", "continuous", "static")
+"""What `batching=` may be."""
+
+FOLLOWED = {"until", "max_gen_toks", "do_sample", *SAMPLING}
+"""Settings of a request that continuous batching follows as `generate` does."""
+
+PROBES = 4
+"""Requests whose first tokens are generated both ways, before continuous batching is trusted."""
+
+
+class Engine(Protocol):
+    """lm-eval's HFLM with its model, as far as batches need it."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    truncation: bool
+    mixed_precision_dtype: torch.dtype | None
+    model_arguments: dict[str, Any]
+    notes: RunNotes
+    cache_hook: CacheHook
+    backend: str
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def max_length(self) -> int: ...
+
+    @property
+    def max_gen_toks(self) -> int: ...
+
+    @property
+    def eot_token_id(self) -> int: ...
+
+    def tok_batch_encode(
+        self,
+        strings: list[str],
+        padding_side: str = ...,
+        left_truncate_len: int | None = ...,
+        truncation: bool = ...,
+    ) -> tuple[Int[Tensor, "batch token"], Int[Tensor, "batch token"]]: ...
+
+    def tok_decode(self, tokens: Any, skip_special_tokens: bool = ...) -> str: ...
+
+
+Static = Callable[..., list[str]]
+"""lm-eval's own `generate_until`: requests, `disable_tqdm` -> answers."""
+
+
+def parse_batching(given: str) -> str:
+    """
+    Raises:
+        UserError: `batching=` is none of `BATCHING`.
+    """
+    if given not in BATCHING:
+        raise UserError(f"batching={given} is not known; use one of {', '.join(BATCHING)}.")
+    return given
+
+
+def why_static(asked: str, device_type: str, obstacles: Sequence[str]) -> str | None:
+    """Why some requests are answered in static batches; None where they are not.
+
+    Args:
+        asked: one of `BATCHING`.
+        device_type: of the model: on a CPU continuous batching is no faster.
+        obstacles: what speaks against continuous batching: of the model, and of the settings.
+
+    Raises:
+        UserError: continuous batching was asked for, and something speaks against it.
+    """
+    if asked == "static":
+        return "batching=static"
+    if asked == "continuous" and obstacles:
+        raise UserError(
+            f"batching=continuous is not possible: {obstacles[0]}; use batching=static."
+        )
+    if asked == "auto" and device_type != "cuda":
+        return f"the model is on {device_type}"
+    return next(iter(obstacles), None)
+
+
+def not_followed(model: PreTrainedModel, settings: dict[str, Any], window: int) -> list[str]:
+    """What continuous batching would leave out of generation settings.
+
+    transformers drops some processors of logits with a warning and keeps others that need the
+    whole text, which it does not hand them. So only those are taken that are known to be right.
+
+    Args:
+        model: whose generation_config fills in what a request does not name.
+        settings: a request's, as lm-eval's models read them.
+        window: most tokens of a prompt and its answer.
+
+    Returns:
+        Reasons, as `why_static` takes them.
+    """
+    own = settings_of(model)
+    own.pop("suppress_tokens", None)  # followed; a request that names it is not
+    unknown = settings.keys() - NEUTRAL.keys() - FOLLOWED
+    left_out = {
+        name: value for name, value in departures(own | settings).items() if name not in FOLLOWED
+    } | {name: settings[name] for name in sorted(unknown)}
+    reasons = []
+    if left_out:
+        reasons.append(f"it does not follow {listed(left_out)}")
+    if settings["do_sample"] and not settings.get("temperature"):
+        reasons.append("it draws no answers at temperature=0.0")
+    if settings["max_gen_toks"] >= window:
+        reasons.append(
+            f"max_gen_toks={settings['max_gen_toks']} leaves no room in the window of {window}"
+        )
+    return reasons
+
+
+class Batching:
+    """How an engine's answers are batched.
+
+    Args:
+        engine: whose model has everything in place that is done to it.
+        asked: one of `BATCHING`.
+    """
+
+    def __init__(self, engine: Engine, asked: str) -> None:
+        self._engine = engine
+        self._asked = asked
+        self._paged: Paged | CannotPage | None = None
+
+    def answer(
+        self, requests: list[Instance], static: Static, *, disable_tqdm: bool = False
+    ) -> list[str]:
+        """Answers in the order of the requests.
+
+        Args:
+            requests: with the text that the model reads.
+            static: answers those that are not answered by continuous batching.
+            disable_tqdm: whether to show no progress.
+
+        Raises:
+            UserError: `batching=continuous` is not possible, or failed.
+        """
+        groups: dict[str, list[int]] = {}
+        for place, request in enumerate(requests):
+            key = json.dumps(request.args[1], sort_keys=True, default=str)
+            groups.setdefault(key, []).append(place)
+        paged = {
+            key: found
+            for key, places in groups.items()
+            if (found := self._choose([requests[place] for place in places])) is not None
+        }
+        answers: dict[int, str] = {}
+        others = [place for key, places in groups.items() if key not in paged for place in places]
+        with tqdm(
+            total=len(requests) - len(others),
+            disable=disable_tqdm or self._engine.rank != 0 or not paged,
+            desc="Running generate_until requests",
+        ) as bar:
+            for key, found in paged.items():
+                self._answer(requests, groups[key], found, answers, bar)
+        if others:
+            others.sort()
+            given = static([requests[place] for place in others], disable_tqdm=disable_tqdm)
+            answers.update(zip(others, given, strict=True))
+        return [answers[place] for place in range(len(requests))]
+
+    def _choose(self, requests: Sequence[Instance]) -> Paged | None:
+        """How requests of the same settings are answered: paged, or in static batches."""
+        engine = self._engine
+        device = engine.device.type
+        settings = requested(requests[0].args[1], engine.max_gen_toks)
+        obstacles: list[str] = []
+        if self._asked != "static":
+            obstacles = [
+                *self._obstacles(),
+                *not_followed(engine.model, settings, engine.max_length),
+            ]
+        because = why_static(self._asked, device, obstacles)
+        if because is None:
+            found = self._find(requests)
+            if isinstance(found, Paged):
+                self._note({"taken": "continuous", "attention": found.attention})
+                return found
+            because = why_static(self._asked, device, [str(found)])
+        if self._asked == "auto" and device == "cuda":
+            warn_once(f"Answers come in static batches, which take longer: {because}.")
+        self._note({"taken": "static", "because": because})
+        return None
+
+    def _obstacles(self) -> list[str]:
+        """What speaks against continuous batching whatever the settings are."""
+        engine = self._engine
+        if engine.backend != "causal":
+            return ["the model has an encoder"]
+        if engine.mixed_precision_dtype is not None:
+            return ["mixed_precision_dtype is of one thread, and it has another"]
+        found = obstacle(engine.model)
+        return [] if found is None else [found]
+
+    def _find(self, requests: Sequence[Instance]) -> Paged | CannotPage:
+        """Try the model on a few prompts, once."""
+        if self._paged is None:
+            some = [
+                requests[len(requests) * i // PROBES] for i in range(min(PROBES, len(requests)))
+            ]
+            settings = requested(some[0].args[1], self._engine.max_gen_toks)
+            decoding, _ = self._decoding(settings)
+            prompts = [self._encode(request, settings["max_gen_toks"]) for request in some]
+            try:
+                self._paged = find_paged(
+                    self._engine.model,
+                    prompts,
+                    decoding,
+                    flash="attn_implementation" not in self._engine.model_arguments,
+                )
+            except CannotPage as refusal:
+                self._paged = refusal
+        return self._paged
+
+    def _note(self, taken: dict[str, Any]) -> None:
+        if taken not in self._engine.notes.batching:
+            self._engine.notes.batching.append(taken)
+
+    def _answer(
+        self,
+        requests: Sequence[Instance],
+        places: Sequence[int],
+        paged: Paged,
+        answers: dict[int, str],
+        bar: Any,
+    ) -> None:
+        """Answer requests of the same settings, each at its place among all."""
+        from lm_eval.models.utils import postprocess_generated_text
+
+        engine = self._engine
+        settings = requested(requests[places[0]].args[1], engine.max_gen_toks)
+        decoding, until = self._decoding(settings)
+        prompts = {
+            place: self._encode(requests[place], decoding.max_new_tokens) for place in places
+        }
+        # As lm-eval has them: what takes most memory comes first.
+        order = sorted(places, key=lambda place: (-len(prompts[place]), place))
+        seeds = None
+        if decoding.sampling is not None:
+            # From the stream that lm-eval seeds, by the order of requests.
+            drawn = torch.randint(2**31, (len(places),)).tolist()
+            seed_of = dict(zip(places, drawn, strict=True))
+            seeds = [seed_of[place] for place in order]
+        with closing(paged.answers([prompts[place] for place in order], decoding, seeds)) as stream:
+            for at, tokens in stream:
+                place = order[at]
+                text = postprocess_generated_text(engine.tok_decode(tokens), until, None)
+                answers[place] = text
+                engine.cache_hook.add_partial("generate_until", requests[place].args, text)
+                bar.update(1)
+
+    def _encode(self, request: Instance, max_new_tokens: int) -> list[int]:
+        """The tokens of a request, as a static batch of it alone has them."""
+        engine = self._engine
+        ids, _ = engine.tok_batch_encode(
+            [request.args[0]],
+            left_truncate_len=engine.max_length - max_new_tokens,
+            truncation=engine.truncation,
+        )
+        prompt: list[int] = ids[0].tolist()
+        return prompt
+
+    def _decoding(self, settings: dict[str, Any]) -> tuple[Decoding, list[str]]:
+        """How requests of those settings are decoded, and where the text of answers is cut."""
+        from lm_eval.models.utils import handle_stop_sequences
+
+        engine, tokenizer = self._engine, self._engine.tokenizer
+        config = unwrapped(engine.model).generation_config
+        eos = engine.tok_decode(engine.eot_token_id, skip_special_tokens=False)
+        until: list[str] = handle_stop_sequences(list(settings["until"]), eos=eos)
+        ends = config.eos_token_id
+        ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+        added = tokenizer.get_added_vocab()
+        ends += [engine.eot_token_id, *(added[text] for text in until if text in added)]
+        texts = [text for text in until if text and text != eos and text not in added]
+        own = settings_of(engine.model) | settings
+        sampling = None
+        if settings["do_sample"]:
+            sampling = Sampling(
+                float(own["temperature"]), int(own["top_k"] or 0), float(own["top_p"] or 1.0)
+            )
+        decoding = Decoding(
+            max_new_tokens=settings["max_gen_toks"],
+            end=tuple(sorted(set(ends))),
+            suppressed=tuple(config.suppress_tokens or ()),
+            sampling=sampling,
+            make_stop=partial(_stop, tokenizer, texts) if texts else None,
+        )
+        return decoding, until
+
+
+def _stop(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Stop:
+    """Stops one answer where a static batch of it alone stops."""
+    from lm_eval.models.utils_hf import stop_sequences_criteria
+
+    criteria = stop_sequences_criteria(tokenizer, texts, 0, 1)
+
+    def stop(tokens: list[int]) -> bool:
+        return bool(criteria(torch.tensor([tokens]), None))
+
+    return stop

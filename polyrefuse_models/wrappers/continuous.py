@@ -1,0 +1,529 @@
+"""Answers by transformers' continuous batching: where one ends, the next prompt takes its place.
+
+Token ids and settings go in, token ids of finished answers come out, each as soon as it is there.
+What this module leans on inside transformers (5.16 to 5.23) stands at its end. The model is left as
+it was, and so are its attention implementation and torch's random numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import (
+    ContinuousBatchingConfig,
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+from transformers.generation.continuous_batching.cb_logits_processors import (
+    ContinuousBatchingLogitsProcessor,
+    ContinuousBatchingLogitsProcessorList,
+)
+from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
+
+from polyrefuse_models.anatomy import input_device
+from polyrefuse_shared.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+BLOCK = 256
+"""Tokens of one block of the paged cache: transformers' own size."""
+
+ROWS = 128
+"""Most answers at a time where attention needs a mask, whose work grows with the square of their
+number, since every token is compared with the tokens of all; and where tokens are drawn, since the
+noise takes some bytes for each answer and token of the vocabulary."""
+
+PASS = 2048
+"""Most tokens of a forward pass where attention needs a mask, whose memory grows with them."""
+
+PROBE = 8
+"""Tokens of each answer that is generated both ways before continuous batching is trusted."""
+
+ROUNDING = 1e-3
+"""By how much logits may differ for rounding, as a share of their standard deviation."""
+
+ROUNDING_OF_HALF = 0.25
+"""The same of a model in 16 bits, where logits of 16 and more are 1/8 apart."""
+
+
+HALF = (torch.float16, torch.bfloat16)
+"""What flash kernels compute in."""
+
+
+class CannotPage(UserError):
+    """A model that continuous batching cannot be used with: the sentence's reason."""
+
+
+class Failed(UserError):
+    """Continuous batching ended before all answers were there, for this reason."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = first_line(RuntimeError(reason)).rstrip(".")
+        super().__init__(
+            f"transformers' continuous batching failed: {self.reason}; give batching=static."
+        )
+
+
+Stop = Callable[[list[int]], bool]
+"""Whether an answer's tokens, the newest last, say that it shall end; asked after every token."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn: `temperature` above 0, the `top_k` likeliest (0: all), `top_p`."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """How answers are decoded.
+
+    Attributes:
+        max_new_tokens: of each.
+        end: ids that end an answer; it has them as its last token.
+        suppressed: ids that are never chosen.
+        sampling: None for greedy answers.
+        make_stop: makes the `Stop` of one answer; None where none ends by its text.
+    """
+
+    max_new_tokens: int
+    end: tuple[int, ...] = ()
+    suppressed: tuple[int, ...] = ()
+    sampling: Sampling | None = None
+    make_stop: Callable[[], Stop] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Paged:
+    """A model whose answers continuous batching generates.
+
+    Attributes:
+        model: decoder-only, on one device, with what was done to it in place.
+        attention: transformers' name of the attention implementation that is used meanwhile.
+        graphs: whether CUDA graphs may be used, where transformers would use them.
+    """
+
+    model: PreTrainedModel
+    attention: str
+    graphs: bool = True
+
+    def answers(
+        self,
+        prompts: Sequence[list[int]],
+        decoding: Decoding,
+        seeds: Sequence[int] | None = None,
+    ) -> Generator[tuple[int, list[int]], None, None]:
+        """Generate the answers to all prompts.
+
+        Args:
+            prompts: token ids, at least one each.
+            decoding: of all.
+            seeds: one a prompt where tokens are drawn. An answer's draws depend on its own seed
+                alone, and not on what else is being generated.
+
+        Yields:
+            The place of a prompt, and the token ids of its answer, as answers finish.
+
+        Raises:
+            Failed: transformers could not go on; what was finished has been given out.
+        """
+        with _kept(self.model), _managed(self, prompts, decoding) as manager:
+            yield from _finished(manager, prompts, decoding, seeds or [0] * len(prompts))
+
+    @property
+    def masked(self) -> bool:
+        """Whether the tokens of all answers are compared with each other, under a mask."""
+        return not self.attention.startswith("flash")
+
+
+def obstacle(model: Any) -> str | None:
+    """Why a model cannot be paged, as far as it says so itself; None where nothing is known.
+
+    What is left out here is found by `find_paged`, which tries.
+    """
+    base = unwrapped(model)
+    name = type(base).__name__
+    if base is not model and getattr(model.active_peft_config, "is_prompt_learning", False):
+        return "the adapter of peft is a prompt, which peft's own generate puts in front"
+    if not isinstance(base, PreTrainedModel) or not hasattr(base, "init_continuous_batching"):
+        return f"{name} has no continuous batching"
+    if base.config.is_encoder_decoder:
+        return f"{name} has an encoder"
+    if getattr(base, "_is_stateful", False):
+        return f"{name} keeps a state that is no cache of keys and values"
+    if not base._can_set_attn_implementation():
+        return f"the attention of {name} cannot be exchanged"
+    devices = {parameter.device.type for parameter in base.parameters()}
+    places = {str(place) for place in (getattr(base, "hf_device_map", None) or {}).values()}
+    if len({parameter.device for parameter in base.parameters()}) > 1 or len(places) > 1:
+        return f"{name} is spread over several devices, and the paged cache is on one"
+    if "meta" in devices:
+        return f"the weights of {name} are offloaded"
+    if getattr(base, "_device_mesh", None) is not None:
+        return f"{name} is split among processes, and only one of them takes requests"
+    return None
+
+
+def unwrapped(model: Any) -> Any:
+    """The model within peft's; its layers have the adapters in them."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def find_paged(
+    model: Any, prompts: Sequence[list[int]], decoding: Decoding, *, flash: bool = True
+) -> Paged:
+    """The fastest way to page a model that answers as it does without.
+
+    A layer that does not know of the paged cache may ignore it and answer something else. So the
+    first tokens of greedy answers are generated both ways, and must be the same but for rounding.
+
+    Args:
+        model: without an `obstacle`.
+        prompts: a few, of different lengths.
+        decoding: of the answers to come.
+        flash: whether a flash kernel may take the place of the model's own attention.
+
+    Raises:
+        CannotPage: no way works; the reason is that of the last.
+    """
+    greedy = dataclasses.replace(
+        decoding, max_new_tokens=min(PROBE, decoding.max_new_tokens), sampling=None, make_stop=None
+    )
+    tokens, logits = _unpaged(model, prompts, greedy)
+    base = unwrapped(model)
+    rounding = ROUNDING_OF_HALF if base.dtype in HALF else ROUNDING
+    refusal = CannotPage(f"{type(base).__name__} caps attention scores, and paged ones are not")
+    for paged in _ways(base, flash):
+        try:
+            with _silent():
+                answers = dict(paged.answers(prompts, greedy))
+        except Exception as error:  # transformers refuses in many ways, and so do kernels
+            reason = error.reason if isinstance(error, Failed) else first_line(error).rstrip(".")
+            refusal = CannotPage(f"transformers cannot page {type(base).__name__}: {reason}")
+            continue
+        differing = [
+            place
+            for place, answer in answers.items()
+            if _differs(answer, tokens[place], logits[place], rounding)
+        ]
+        if not differing:
+            return paged
+        refusal = CannotPage(
+            f"{type(base).__name__} answers {len(differing)} of {len(prompts)} prompts "
+            f"otherwise with a paged cache ({paged.attention})"
+        )
+    raise refusal
+
+
+def _ways(model: PreTrainedModel, flash: bool) -> Iterator[Paged]:
+    """How a model may be paged, the fastest first."""
+    own, text = model.config._attn_implementation, model.config.get_text_config()
+    if flash and model.dtype in HALF and model.device.type == "cuda" and model._supports_flash_attn:
+        for version, installed in ((3, is_flash_attn_3_available), (2, is_flash_attn_2_available)):
+            if installed(kernels_fallback_ok=True):
+                for graphs in (True, False):
+                    yield Paged(model, f"flash_attention_{version}", graphs)
+    if own.startswith("flash"):
+        yield Paged(model, own)
+        yield Paged(model, own, graphs=False)
+    elif own != "eager" or getattr(text, "attn_logit_softcapping", None) is None:
+        yield Paged(model, own)  # paged eager attention caps no scores
+
+
+@torch.no_grad()
+def _unpaged(
+    model: Any, prompts: Sequence[list[int]], decoding: Decoding
+) -> tuple[list[list[int]], Float[Tensor, "prompt token vocabulary"]]:
+    """The model's own answers, and the logits of their tokens."""
+    longest = max(map(len, prompts))
+    rows = [[0] * (longest - len(ids)) + ids for ids in prompts]
+    mask = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]
+    device = input_device(model)
+    output = model.generate(
+        input_ids=torch.tensor(rows, device=device),
+        attention_mask=torch.tensor(mask, device=device),
+        generation_config=GenerationConfig(
+            do_sample=False,
+            max_new_tokens=decoding.max_new_tokens,
+            eos_token_id=list(decoding.end) or None,
+            pad_token_id=0,
+            suppress_tokens=list(decoding.suppressed) or None,
+            output_scores=True,
+            return_dict_in_generate=True,
+        ),
+    )
+    answers = []
+    for answer in output.sequences[:, longest:].tolist():
+        ends = [place for place, token in enumerate(answer) if token in decoding.end]
+        answers.append(answer[: ends[0] + 1] if ends else answer)
+    return answers, torch.stack(output.scores, dim=1).float()
+
+
+def _differs(
+    answer: list[int],
+    expected: list[int],
+    logits: Float[Tensor, "token vocabulary"],
+    rounding: float,
+) -> bool:
+    """Whether an answer leaves the expected one where rounding cannot be the reason."""
+    for place, (token, right) in enumerate(zip(answer, expected, strict=False)):
+        if token != right:
+            row = logits[place]
+            margin = row[right] - row[token]
+            spread = row[row.isfinite()].std()
+            return bool(margin > rounding * spread)
+    return len(answer) != len(expected)
+
+
+# --- transformers
+
+_NAME = "ContinuousBatchingLogger"
+_SWITCHES = "auto_switch_to_flash" in ContinuousBatchingConfig.__dataclass_fields__
+
+
+@contextmanager
+def _managed(paged: Paged, prompts: Sequence[list[int]], decoding: Decoding) -> Iterator[Any]:
+    """transformers' manager of these prompts, which has not started."""
+    model: Any = paged.model
+    # Until 5.16 a paged attention had a name of its own, and others became a flash one.
+    named = paged.attention if _SWITCHES or not paged.masked else f"paged|{paged.attention}"
+    model.set_attn_implementation(named)
+    # What is allocated here is written to on the manager's thread, which knows no inference mode.
+    with torch.inference_mode(False):
+        try:
+            manager = _made(model, paged, prompts, decoding)
+        except Exception as error:
+            raise Failed(first_line(error)) from error
+    try:
+        yield manager
+    finally:
+        manager.stop(hard_stop=True)
+        manager.destroy()
+
+
+def _made(model: Any, paged: Paged, prompts: Sequence[list[int]], decoding: Decoding) -> Any:
+    manager = model.init_continuous_batching(
+        generation_config=GenerationConfig(
+            do_sample=False,  # drawing is one of our processors
+            max_new_tokens=decoding.max_new_tokens,
+            eos_token_id=list(decoding.end) or -1,
+            pad_token_id=0,
+        ),
+        continuous_batching_config=_config(paged, prompts, decoding),
+    )
+    manager.logit_processor = _processors(decoding)
+    if model.device.type == "cuda":
+        with torch.cuda.device(model.device):
+            manager.warmup()
+    return manager
+
+
+def _config(
+    paged: Paged, prompts: Sequence[list[int]], decoding: Decoding
+) -> ContinuousBatchingConfig:
+    settings: dict[str, Any] = {"seed": 0}
+    if _SWITCHES:
+        settings["auto_switch_to_flash"] = False
+    if not paged.graphs:
+        settings["use_cuda_graph"] = False
+    if decoding.make_stop is not None:
+        # An answer is cancelled between two passes, so none may be under way.
+        settings["use_async_batching"] = False
+    if decoding.suppressed or decoding.sampling is not None:
+        settings["max_memory_percent"] = 0.8  # transformers' own, where logits are processed
+    if paged.masked or decoding.sampling is not None:
+        settings["max_requests_per_batch"] = min(ROWS, len(prompts))
+    if paged.masked:
+        settings["max_batch_tokens"] = max(16, min(PASS, sum(map(len, prompts))))
+    if paged.model.device.type != "cuda":
+        # transformers would take most of the memory that there is.
+        lengths = sorted((len(ids) + decoding.max_new_tokens for ids in prompts), reverse=True)
+        blocks = sum(-(-length // BLOCK) for length in lengths[:ROWS])
+        settings["num_blocks"] = 2 * blocks + 2
+    return ContinuousBatchingConfig(**settings)
+
+
+def _finished(
+    manager: Any, prompts: Sequence[list[int]], decoding: Decoding, seeds: Sequence[int]
+) -> Iterator[tuple[int, list[int]]]:
+    """Have all prompts answered, and give each answer out as it ends.
+
+    Raises:
+        Failed: one cannot be, or the manager's thread ended.
+    """
+    stops: dict[int, Stop] = {}
+    for place, (ids, seed) in enumerate(zip(prompts, seeds, strict=True)):
+        if decoding.make_stop is not None:
+            stops[place] = decoding.make_stop()
+        manager.add_request(
+            ids,
+            request_id=str(place),
+            max_new_tokens=decoding.max_new_tokens,
+            eos_token_id=list(decoding.end),
+            streaming=decoding.make_stop is not None,
+            **({} if decoding.sampling is None else {"seed": seed}),
+        )
+    manager.start()
+    waiting = set(range(len(prompts)))
+    while waiting:
+        output = manager.get_result(timeout=1)
+        if output is None and not manager.is_running():
+            output = manager.get_result(timeout=0.1)  # left by the thread before it ended
+            if output is None:
+                ended_by = getattr(manager, "fatal_error", None)  # until 5.16
+                raise Failed(str(ended_by or "its thread ended before all answers were there"))
+        if output is None or int(output.request_id) not in waiting:
+            continue  # the second: what a cancelled one wrote meanwhile
+        if output.error is not None:
+            raise Failed(output.error)
+        place = int(output.request_id)
+        tokens = list(output.generated_tokens)
+        ended = output.is_finished()
+        if not ended and stops[place](tokens):
+            manager.cancel_request(output.request_id)
+            ended = True
+        if ended:
+            waiting.remove(place)
+            yield place, tokens
+
+
+def _processors(decoding: Decoding) -> ContinuousBatchingLogitsProcessorList:
+    """What is done with logits, in the order in which `generate` does it."""
+    processors: list[Any] = []
+    if decoding.suppressed:
+        processors.append(_Suppress(decoding.suppressed))
+    if (sampling := decoding.sampling) is not None:
+        if sampling.temperature != 1:
+            processors.append(TemperatureLogitsWarper(sampling.temperature))
+        if sampling.top_k:
+            processors.append(TopKLogitsWarper(sampling.top_k))
+        if sampling.top_p < 1:
+            processors.append(TopPLogitsWarper(sampling.top_p))
+        processors.append(_Draw())
+    listed = ContinuousBatchingLogitsProcessorList(LogitsProcessorList(processors))
+    listed.tensors_required = int(sampling is not None)  # counted of transformers' own alone
+    return listed
+
+
+class _Suppress:
+    """transformers' own holds its ids on the CPU, and looks for them by what no CUDA graph has."""
+
+    supports_continuous_batching = True
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        self._ids = ids
+        self._rows: Int[Tensor, "n"] | None = None
+
+    def __call__(
+        self, _input_ids: Tensor, scores: Float[Tensor, "row vocabulary"]
+    ) -> Float[Tensor, "row vocabulary"]:
+        if self._rows is None:  # before a graph is captured; not every id has a row
+            rows = [index for index in self._ids if index < scores.shape[-1]]
+            self._rows = torch.tensor(rows, dtype=torch.int64, device=scores.device)
+        return scores.index_fill(-1, self._rows, -torch.inf)
+
+
+class _Draw(ContinuousBatchingLogitsProcessor):
+    """Adds noise of Gumbel's distribution, so that the largest score is a draw from the softmax.
+
+    The noise is a function of the answer's seed, the place of its next token and the token's id. So
+    a draw does not depend on which other answers are generated in the same pass, as it would with
+    one stream of random numbers for all.
+    """
+
+    supported_kwargs = {"seed": int}
+    ignored_kwargs = ()
+
+    def fill_defaults(self, int32_tensor: Tensor) -> None:
+        int32_tensor.zero_()
+
+    def prepare_tensor_args(self, requests_with_new_token: list[Any]) -> Int[Tensor, "row"]:
+        states = [request.state for request in requests_with_new_token]
+        # `position_offset` counts the tokens up to the one that is drawn next.
+        keys = [
+            (state.logit_processor_kwargs.get("seed", 0), state.position_offset) for state in states
+        ]
+        seeds, places = torch.tensor(keys, dtype=torch.int64).reshape(-1, 2).unbind(dim=1)
+        return (scrambled(scrambled(seeds) ^ places) - 2**31).to(torch.int32)
+
+    def __call__(
+        self, scores: Float[Tensor, "row vocabulary"], tensor_arg: Int[Tensor, "storage"]
+    ) -> Float[Tensor, "row vocabulary"]:
+        keys = tensor_arg[: scores.shape[0], None].to(torch.int64) + 2**31
+        tokens = torch.arange(scores.shape[-1], device=scores.device)
+        return scores + gumbel(scrambled(scrambled(tokens) ^ keys))
+
+
+def scrambled(x: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
+    """Each number from 0 to 2^32 - 1 as another, its bits mixed: one number to one.
+
+    Shifts by half of the bits and products with odd numbers ("lowbias32" of Wellons, 2018).
+    """
+    low = 2**32 - 1
+    x = (x ^ (x >> 16)) * 0x7FEB352D & low
+    x = (x ^ (x >> 15)) * 0x846CA68B & low
+    return x ^ (x >> 16)
+
+
+def gumbel(bits: Int[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """Numbers from 0 to 2^32 - 1 as Gumbel's distribution has them, float32.
+
+    Of 32 bits 23 are used, so that what stands under the logarithms is exact and never 0 or 1.
+    """
+    uniform = ((bits >> 9).to(torch.float32) + 0.5) * 2.0**-23
+    return -(-uniform.log()).log()
+
+
+@contextmanager
+def _kept(model: PreTrainedModel) -> Iterator[None]:
+    """Set a model's attention implementation and torch's random numbers back behind a block."""
+    before = [(config, config._attn_implementation) for config in _configs(model)]
+    devices = [model.device.index or 0] if model.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=devices):  # the manager seeds torch anew
+            yield
+    finally:
+        for config, attention in before:
+            config._attn_implementation = attention
+
+
+def _configs(model: PreTrainedModel) -> list[Any]:
+    """The configurations of a model and its parts, each before those within it."""
+    found: dict[int, Any] = {}
+
+    def visit(config: Any) -> None:
+        found.setdefault(id(config), config)
+        for name in config.sub_configs:
+            if (part := getattr(config, name, None)) is not None:
+                visit(part)
+
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            visit(module.config)
+    return list(found.values())
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep transformers from logging, traceback and all, what is handled here."""
+    theirs = logging.getLogger(_NAME)
+    level = theirs.level
+    theirs.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        theirs.setLevel(level)
