@@ -75,7 +75,7 @@ class SoftPrompt(Hooks):
         """Put the vectors into a decoder-only model."""
         embedding = model.get_input_embeddings()
         device = input_device(model)
-        self._ids = self._ids.to(device)  # here, since a CUDA graph takes nothing from the CPU
+        self.ids = self.ids.to(device)  # here, since a CUDA graph takes nothing from the CPU
         held = self.vectors if self.vectors.requires_grad else self.vectors.to(device)
         # What the embedding is asked for, between the two hooks.
         places: list[tuple[Tensor, Tensor]] = []
