@@ -10,7 +10,6 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from polyrefuse_models.anatomy import input_device
-
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.log import logger
 

@@ -81,8 +81,9 @@ def weights_identity(model: PreTrainedModel, *, of_the_hub: bool) -> str:
     """What tells a model's weights from others, as cheaply as it is proved.
 
     - A snapshot of the hub is its commit: `commit:<hash>`.
-    - Any other model is its weights in memory: `checksum:<weights_checksum>`. They hold adapters, deltas and quantisation too. A folder's files could be looked at instead,
-      but their sizes are equal for two trainings of one architecture, and copying tools set times.
+    - Any other model is its weights in memory: `checksum:<weights_checksum>`. They hold adapters,
+      deltas and quantisation too. A folder's files could be looked at instead, but their sizes are
+      equal for two trainings of one architecture, and copying tools set times.
     - Where weights are not whole in memory (offloaded to the disk, split among processes), the
       names, sizes and times of the folder's files have to do: `files:<checksum>`.
 

@@ -43,7 +43,7 @@ def observe(chat: ChatModel, prompts: list[str], n_positions: int) -> Observed:
         for block in decoder_blocks(chat.model):
             hooks.on_input(block, keep)
         for _, batch in chat.next_token_logits(prompts):
-            # Fetched together: a device is waited for once a pass. Blocks may be spread over several.
+            # Fetched together: a device is waited for once a pass. Blocks may be on several.
             device = inputs[0].device
             states.append(torch.stack([x.to(device) for x in inputs], dim=2).cpu())
             logits.append(batch.cpu())
