@@ -44,7 +44,8 @@ def lent(cache: Cache, times: int = 1) -> Cache:
         cache: a `shared_cache`.
         times: how often each of its rows is there, one behind the other.
     """
-    shared = (part for layer in cache.layers for part in (layer.keys, layer.values))
+    layers: list[Any] = cache.layers
+    shared = (part for layer in layers for part in (layer.keys, layer.values))
     copied = copy.deepcopy(cache, {id(part): part for part in shared})
     if times > 1:
         copied.batch_repeat_interleave(times)
