@@ -1,93 +1,163 @@
 """What ablation costs in generation: hf, lm-eval's `steered`, ours with hooks, ours with weights.
 
-    python -m benchmarks.hooks [--width 512] [--layers 12] [--rounds 7]
+    python -m benchmarks.hooks [--device cuda] [--dtype bfloat16] [--shape 7b] [--rounds 7]
 
-One random Llama, the same prompts, greedy answers of the same length. `steered` is made to do the
-same projections (its `clamp` to 0 at the embedding and at every attention and MLP). The four take
-turns, and the ratio to hf is that of each round, so that a machine that slows down slows all. The
-bounds are 1.02 for weights and 1.05 for hooks.
+One random model, and an edited copy for weights. Reading prompts (prefill) and answering them a
+token at a time (decode) are timed apart. `steered` is made to do the same projections (its `clamp`
+to 0 at the embedding and at every attention and MLP). The four take turns, and the ratio to hf is
+that of each round. The bounds are 1.02 for weights, 1.05 for hooks in prefill and 1.15 in decode.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import statistics
-import tempfile
-import time
-from pathlib import Path
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
 
 import torch
-from lm_eval.api.instance import Instance
-from lm_eval.models.hf_steered import SteeredModel
-from lm_eval.models.huggingface import HFLM
-from safetensors.torch import save_file
+from lm_eval.models.hf_steered import SteeredModel, steer
+from transformers import PreTrainedModel
 
-from polyrefuse_models.wrappers.hf import AblatedHF
-from tests.models import save_chat_model
+from benchmarks.random_model import SHAPES, make_model
+from benchmarks.rounds import ratios, seconds, spread
+from polyrefuse_models.interventions import Ablation, installed
+from polyrefuse_models.interventions.orthogonalise import orthogonalise
 
-TOKENS = 48
+CONDITIONS = ("hf", "steered", "ours, hooks", "ours, weights")
+
+Condition = Callable[[], AbstractContextManager[PreTrainedModel]]
 
 
-def make_models(folder: Path, width: int, layers: int, batch_size: int) -> dict[str, HFLM]:
-    """The four, on copies of one model; each takes prompts as they are."""
-    save_chat_model(folder / "model", width=width, layers=layers)
+def conditions(model: PreTrainedModel) -> dict[str, Condition]:
+    """By name the model under each condition, for the length of a `with` block.
+
+    Hooks are put into the one model, so that nothing but them differs.
+    """
     torch.manual_seed(0)
-    direction = torch.randn(width)
-    save_file({"direction": direction}, folder / "direction.safetensors")
-    points = ["embed_tokens"]
-    points += [f"layers.{i}.{part}" for i in range(layers) for part in ("self_attn", "mlp")]
-    clamp = {"steering_vector": direction, "steering_coefficient": 0.0, "action": "clamp"}
-    torch.save({point: dict(clamp) for point in points}, folder / "steer.pt")
-    common = {"pretrained": str(folder / "model"), "device": "cpu", "batch_size": batch_size}
-    ours = common | {"direction": str(folder / "direction.safetensors"), "chat": "off"}
-    return {
-        "hf": HFLM(**common),
-        "steered": SteeredModel(**common, steer_path=str(folder / "steer.pt")),
-        "ours, hooks": AblatedHF(**ours, method="hooks"),
-        "ours, weights": AblatedHF(**ours, method="weights"),
-    }
+    direction = torch.randn(model.config.hidden_size)
+    edited = copy.deepcopy(model)
+    orthogonalise(edited, direction)
+
+    @contextmanager
+    def steered() -> Iterator[PreTrainedModel]:
+        vector = direction.to(model.device, model.dtype)  # as its __init__ has them
+        clamp = partial(
+            SteeredModel.clamp, direction=vector / torch.norm(vector), value=0.0, head_index=None
+        )
+        points = ["embed_tokens"]
+        for i in range(model.config.num_hidden_layers):
+            points += [f"layers.{i}.self_attn", f"layers.{i}.mlp"]
+        with steer(model, dict.fromkeys(points, clamp)):
+            yield model
+
+    @contextmanager
+    def hooked() -> Iterator[PreTrainedModel]:
+        with installed(model, Ablation(direction)):
+            yield model
+
+    ways = (lambda: nullcontext(model), steered, hooked, lambda: nullcontext(edited))
+    return dict(zip(CONDITIONS, ways, strict=True))
 
 
-def seconds(lm: HFLM, prompts: list[str]) -> tuple[float, list[str]]:
-    settings = {"until": [], "do_sample": False, "max_gen_toks": TOKENS, "min_new_tokens": TOKENS}
-    requests = [
-        Instance("generate_until", {}, (p, dict(settings)), 0, ("t", 0, 1)) for p in prompts
-    ]
-    start = time.perf_counter()
-    answers = lm.generate_until(requests, disable_tqdm=True)
-    return time.perf_counter() - start, answers
+def make_ids(model: PreTrainedModel, rows: int, tokens: int) -> torch.Tensor:
+    random = torch.Generator().manual_seed(1)
+    ids = torch.randint(3, model.config.vocab_size, (rows, tokens), generator=random)
+    return ids.to(model.device)
+
+
+@torch.inference_mode()
+def prefill(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+    """The prompts are read."""
+    return model(input_ids=ids, logits_to_keep=1).logits
+
+
+@torch.inference_mode()
+def decode(model: PreTrainedModel, ids: torch.Tensor, tokens: int) -> torch.Tensor:
+    """Answers of so many tokens to short prompts."""
+    generate: Any = model.generate
+    return generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        min_new_tokens=tokens,
+        max_new_tokens=tokens,
+    )
+
+
+def measure(
+    ways: dict[str, Condition],
+    work: Callable[[PreTrainedModel], torch.Tensor],
+    device: str,
+    rounds: int,
+) -> list[dict[str, float]]:
+    """The seconds of each condition in each round, after one that is not counted.
+
+    Raises:
+        SystemExit: in float32 the three ways of ablation do not answer the same.
+    """
+    did = {}
+    for name, condition in ways.items():
+        with condition() as model:
+            did[name] = work(model)
+    if model.dtype == torch.float32:
+        _, *ablated = did.values()
+        if not all(torch.allclose(one.float(), ablated[0].float(), atol=1e-3) for one in ablated):
+            raise SystemExit("The three ways of ablation differ in what the model answers.")
+    taken = []
+    for _ in range(rounds):
+        entry = {}
+        for name, condition in ways.items():
+            with condition() as model:
+                entry[name] = seconds(partial(work, model), device)
+        taken.append(entry)
+    return taken
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--shape", choices=SHAPES, help="otherwise --width and --layers")
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--prompts", type=int, default=16)
-    options = parser.parse_args()
-    prompts = [f"Tell me about glimmerfish number {i}. " * 4 for i in range(options.prompts)]
-    with tempfile.TemporaryDirectory() as folder:
-        models = make_models(Path(folder), options.width, options.layers, options.prompts)
-        answers = {name: seconds(lm, prompts)[1] for name, lm in models.items()}  # warm-up
-        assert answers["steered"] == answers["ours, hooks"] == answers["ours, weights"]
-        rounds = [
-            {name: seconds(lm, prompts)[0] for name, lm in models.items()}
-            for _ in range(options.rounds)
-        ]
-    print(
-        f"Llama, {options.layers} layers of width {options.width}, {options.prompts} prompts, "
-        f"{TOKENS} tokens each, {torch.get_num_threads()} threads, {options.rounds} rounds"
-    )
-    print(f"{'':16}{'median s':>10}{'ratio to hf: median':>22}{'min':>8}{'max':>8}")
-    for name in models:
-        ratios = [r[name] / r["hf"] for r in rounds]
-        print(
-            f"{name:16}{statistics.median(r[name] for r in rounds):10.2f}"
-            f"{statistics.median(ratios):22.3f}{min(ratios):8.3f}{max(ratios):8.3f}"
+    parser.add_argument("--prompt-tokens", type=int, default=128)
+    parser.add_argument("--tokens", type=int, default=48, help="of an answer")
+    asked = parser.parse_args()
+    shape = SHAPES.get(asked.shape) or SHAPES["tiny"] | {
+        "hidden_size": asked.width,
+        "intermediate_size": 2 * asked.width,
+        "num_hidden_layers": asked.layers,
+    }
+    model = make_model(shape, asked.device, getattr(torch, asked.dtype))
+    ways = conditions(model)
+    works: dict[str, Callable[[PreTrainedModel], torch.Tensor]] = {
+        f"prefill {asked.prompts} x {asked.prompt_tokens}": partial(
+            prefill, ids=make_ids(model, asked.prompts, asked.prompt_tokens)
         )
+    }
+    for rows in sorted({1, asked.prompts}):
+        ids = make_ids(model, rows, 8)
+        works[f"decode {rows} x {asked.tokens}"] = partial(decode, ids=ids, tokens=asked.tokens)
+    print(
+        f"{shape['num_hidden_layers']} layers of width {shape['hidden_size']}, {asked.dtype}, "
+        f"{asked.device}, {torch.get_num_threads()} threads, {asked.rounds} rounds"
+    )
+    print(f"{'':20}{'':16}{'median s':>10}{'ratio to hf: median':>22}{'min':>8}{'max':>8}")
+    for what, work in works.items():
+        rounds = measure(ways, work, asked.device, asked.rounds)
+        for name in CONDITIONS:
+            ratio = ratios(rounds, name, "hf")
+            print(
+                f"{what:20}{name:16}{spread([r[name] for r in rounds]).median:10.3f}"
+                f"{ratio.median:22.3f}{ratio.least:8.3f}{ratio.most:8.3f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     main()

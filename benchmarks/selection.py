@@ -1,13 +1,16 @@
 """What choosing a direction costs: our search against a plain re-implementation of the authors'.
 
-    python benchmarks/selection.py [--prompts 32] [--width 64] [--layers 24] [--head 20]
+    python -m benchmarks.selection [--prompts 32] [--width 64] [--layers 24] [--head 20]
+    python -m benchmarks.selection --device cuda --dtype bfloat16 --shape 7b --sampled 14
 
 Both choose among the same candidates (5 positions x 24 layers) of the same random model, on the
 same prompts, by the rule of 2505.17306's code; the program fails where their choices differ. The
 authors' code (mainlp/Multilingual-Refusal, pipeline/submodules/select_direction.py) goes through
 all candidates six times, once for each score that it writes down: KL divergence and refusal score,
 ablated and added, on harmless and on harmful prompts. Ours is timed as `direction extract` runs it,
-without and with `--all-scores`. The bound is 7.
+without and with `--all-scores`. The bound is 7. `--sampled` times the six sweeps on some of the
+candidates, each of which costs the same, and multiplies: the choices are then not compared, nor in
+types other than float32, where they differ by rounding.
 
 Prompts are random tokens, 6 to 30 of them, about what PolyRefuse's are in a real model's tokens,
 between a head and an end that a chat template would put around them (Qwen 2.5: 20 and 5 tokens).
@@ -21,36 +24,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
-from polyrefuse_models.chat_model import ChatModel
+from benchmarks.random_model import SHAPES, finish, make_model
+from polyrefuse_models.anatomy import dissect
+from polyrefuse_models.chat_model import ChatModel, default_rows
 from polyrefuse_models.directions.extract import difference_of_means, observe
 from polyrefuse_models.directions.search import Trial, score_all, search
 from polyrefuse_models.directions.select import DEFAULT, Candidate, choose, eligible
 
 N_POSITIONS = 5
-VOCABULARY = 512
 TOKENS = [40, 50, 60]
 BOUND = 7.0
 
 
-def make_model(layers: int, width: int, spread: float) -> PreTrainedModel:
-    """A random Llama whose blocks write enough for ablation to matter."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=width,
-        intermediate_size=3 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=False,
-        initializer_range=spread,
-    )
-    return LlamaForCausalLM(config).eval()
+CPU_SHAPE = {"vocab_size": 512, "num_attention_heads": 4, "num_key_value_heads": 2}
 
 
 def make_chat(model: PreTrainedModel, head: int, batch_size: int) -> ChatModel:
@@ -76,18 +68,26 @@ def make_prompts(n: int, seed: int, lowest: int) -> list[str]:
     ]
 
 
-def six_sweeps(trial: Trial) -> list[Candidate]:
+def six_sweeps(trial: Trial, sampled: int | None = None) -> list[Candidate]:
     """The scores as the authors' code computes them: one candidate a forward pass, prompts encoded
-    each time."""
+    each time.
+
+    Args:
+        sampled: how many candidates, as far from each other as can be; all where None.
+    """
     model, chat = trial.chat.model, trial.chat
     every = trial.candidates()
+    if sampled is not None:
+        every = every[:: len(every) // sampled][:sampled]
 
     def logits(prompts: list[str]) -> torch.Tensor:
         rows = []
         for start in range(0, len(prompts), chat.batch_size):
             ids, mask = chat.encode(prompts[start : start + chat.batch_size])
+            inputs = {"input_ids": ids, "attention_mask": mask}
             with torch.no_grad():
-                rows.append(model(input_ids=ids, attention_mask=mask).logits[:, -1])
+                output = model(**{name: x.to(model.device) for name, x in inputs.items()})
+            rows.append(output.logits[:, -1])
         return torch.cat(rows)
 
     def refusal(rows: torch.Tensor) -> float:
@@ -113,7 +113,8 @@ def six_sweeps(trial: Trial) -> list[Candidate]:
     def sweep(hooks_of: Callable, prompts: list[str], score: Callable) -> list[float]:
         scores = []
         for at in every:
-            with hooked(hooks_of(trial.directions[at.position, at.layer], at.layer)):
+            r = trial.directions[at.position, at.layer].to(model.device, model.dtype)
+            with hooked(hooks_of(r, at.layer)):
                 scores.append(score(logits(prompts)))
         return scores
 
@@ -168,6 +169,9 @@ class Cost:
     clock: float
     processor: float
 
+    def times(self, factor: float) -> Cost:
+        return Cost(factor * self.clock, factor * self.processor)
+
     def line(self, what: str, base: Cost) -> str:
         return (
             f"{what:21} {self.clock:8.1f} s {base.clock / self.clock:6.1f}x"
@@ -177,70 +181,105 @@ class Cost:
 
 def timed(work: Callable, trial: Trial) -> tuple[Cost, Any]:
     """What it cost, and the result."""
+    finish(trial.chat.model.device)
     clock, processor = time.perf_counter(), time.process_time()
     result = work(trial)
+    finish(trial.chat.model.device)
     return Cost(time.perf_counter() - clock, time.process_time() - processor), result
+
+
+def make_trial(model: PreTrainedModel, head: int, batch_size: int, prompts: int) -> Trial:
+    """Candidates, and what they are tried on: a new one for each, since a ChatModel remembers what
+    it encoded."""
+    chat = make_chat(model, head, batch_size)
+    harmful, harmless = (
+        make_prompts(prompts, seed, lowest) for seed, lowest in ((1, 60), (2, 200))
+    )
+    states = [observe(chat, kind, N_POSITIONS) for kind in (harmful, harmless)]
+    directions = difference_of_means(*(seen.states for seen in states))
+    logits = states[1].logits
+    fresh = make_chat(model, head, batch_size)
+    return Trial(fresh, directions, harmful, harmless, logits, TOKENS)
+
+
+def six_sweeps_cost(trial: Trial, sampled: int) -> Cost:
+    """What the six sweeps would cost, from as many candidates."""
+    cost, scored = timed(partial(six_sweeps, sampled=sampled), trial)
+    return cost.times(len(trial.candidates()) / len(scored))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompts", type=int, default=32, help="of each kind")
+    parser.add_argument("--shape", choices=SHAPES, help="otherwise --width and --layers")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--head", type=int, default=20, help="tokens before the user's text")
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, help="by default that of the device")
     parser.add_argument("--spread", type=float, default=0.11, help="of the random weights")
+    parser.add_argument("--sampled", type=int, help="candidates of the six sweeps")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
 
-    model = make_model(asked.layers, asked.width, asked.spread)
+    shape = SHAPES.get(asked.shape) or CPU_SHAPE | {
+        "hidden_size": asked.width,
+        "intermediate_size": 3 * asked.width,
+        "num_hidden_layers": asked.layers,
+    }
+    model = make_model(shape, asked.device, getattr(torch, asked.dtype), asked.spread)
+    layers = shape["num_hidden_layers"]
+    rows = asked.batch_size or default_rows(asked.device)
+    trial = partial(make_trial, model, asked.head, rows, asked.prompts)
 
-    def make_trial() -> Trial:
-        # A new one for each, since a ChatModel remembers what it encoded.
-        chat = make_chat(model, asked.head, asked.batch_size)
-        harmful, harmless = (
-            make_prompts(asked.prompts, seed, lowest) for seed, lowest in ((1, 60), (2, 200))
-        )
-        states = [observe(chat, kind, N_POSITIONS) for kind in (harmful, harmless)]
-        directions = difference_of_means(*(seen.states for seen in states))
-        return Trial(
-            make_chat(model, asked.head, asked.batch_size),
-            directions,
-            harmful,
-            harmless,
-            states[1].logits,
-            TOKENS,
-        )
+    dissect(model)  # once a model
+    ours, (chosen, scored) = timed(search, trial())
+    all_ours, (chosen_of_all, _) = timed(score_all, trial())
+    print(
+        f"{N_POSITIONS} positions x {layers} layers of width {shape['hidden_size']}, "
+        f"{asked.dtype}, {asked.device}, {asked.prompts} + {asked.prompts} prompts, head of "
+        f"{asked.head} tokens, {rows} rows a pass, {asked.threads} threads"
+    )
+    if asked.sampled is None:
+        theirs, plain = timed(six_sweeps, trial())
+        if model.dtype == torch.float32:
+            compare(plain, layers, chosen, chosen_of_all, scored)
+    else:
+        theirs = six_sweeps_cost(trial(), asked.sampled)
+    print(f"{'':21} {'clock':>10} {'':7} {'processor':>14}   (bound: {BOUND:.0f}x)")
+    print(theirs.line("six sweeps", theirs))
+    print(ours.line("ours", theirs))
+    print(all_ours.line("ours, --all-scores", theirs))
 
-    ours, (chosen, scored) = timed(search, make_trial())
-    all_ours, (chosen_of_all, _) = timed(score_all, make_trial())
-    theirs, plain = timed(six_sweeps, make_trial())
 
-    expected = choose(plain, asked.layers)
+def compare(
+    plain: list[Candidate],
+    layers: int,
+    chosen: Candidate,
+    chosen_of_all: Candidate,
+    scored: list[Candidate],
+) -> None:
+    """Print the choice.
+
+    Raises:
+        SystemExit: ours and the rule's among the six sweeps' scores differ.
+    """
+    expected = choose(plain, layers)
     if expected is None:
         raise SystemExit("No candidate is within the KL limit; take another --spread.")
     choices = {(c.position, c.layer) for c in (chosen, chosen_of_all, expected)}
     if len(choices) > 1:
         raise SystemExit(f"The choices differ: {choices}")
-    order = [(c.position, c.layer) for c in eligible(plain, asked.layers, DEFAULT)]
+    order = [(c.position, c.layer) for c in eligible(plain, layers, DEFAULT)]
     rank = 1 + order.index((expected.position, expected.layer))
     complete = sum(c.kl_div_score is not None for c in scored)
-
-    print(
-        f"{N_POSITIONS} positions x {asked.layers} layers of width {asked.width}, "
-        f"{asked.prompts} + {asked.prompts} prompts, head of {asked.head} tokens, "
-        f"batches of {asked.batch_size}, {asked.threads} threads"
-    )
     print(
         f"same choice: position {chosen.position}, layer {chosen.layer}, the {rank}. by refusal "
         f"score (KL {chosen.kl_div_score:.3f} <= {DEFAULT.kl_limit}); {complete} KL means computed "
         "whole"
     )
-    print(f"{'':21} {'clock':>10} {'':7} {'processor':>14}   (bound: {BOUND:.0f}x)")
-    print(theirs.line("six sweeps", theirs))
-    print(ours.line("ours", theirs))
-    print(all_ours.line("ours, --all-scores", theirs))
 
 
 if __name__ == "__main__":

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from polyrefuse_models.anatomy import input_device
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.log import logger
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -17,6 +19,57 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from polyrefuse_models.chat_template import ChatTemplate
+
+LEAST_ROWS = 8
+"""Rows of a forward pass in extraction, where fewer were asked for."""
+
+ROWS_ON_CUDA = 128
+"""Rows of a forward pass on a GPU, which fewer leave waiting for the next."""
+
+Made = TypeVar("Made")
+
+
+def default_rows(device: torch.device | str) -> int:
+    """Rows of a forward pass where nobody said how many."""
+    return ROWS_ON_CUDA if torch.device(device).type == "cuda" else LEAST_ROWS
+
+
+def extraction_rows(asked: int | str, device: torch.device) -> int:
+    """Rows of a forward pass in extraction.
+
+    Args:
+        asked: HFLM's `batch_size`. 1 is what it is where nobody said, and "auto" leaves it open.
+        device: where the model is.
+    """
+    said = isinstance(asked, int) and asked > 1
+    return max(LEAST_ROWS, int(asked)) if said else default_rows(device)
+
+
+def within_memory(chat: ChatModel, work: Callable[[ChatModel], Made]) -> Made:
+    """What `work` makes with a model, or with half its rows where a GPU's memory is too small.
+
+    Raises:
+        UserError: it is too small for half of them, too.
+    """
+    try:
+        return work(chat)
+    except torch.OutOfMemoryError:
+        pass  # behind the handler, since the error holds the tensors of the pass
+    torch.cuda.empty_cache()
+    fewer = replace(chat, batch_size=max(1, chat.batch_size // 2))
+    logger.warning(
+        "The GPU ran out of memory with %d rows in a forward pass; all is done again with %d.",
+        chat.batch_size,
+        fewer.batch_size,
+    )
+    try:
+        return work(fewer)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"The GPU ran out of memory with {chat.batch_size} rows in a forward pass, and with "
+            f"{fewer.batch_size}; give a smaller batch size (from {LEAST_ROWS} on), a smaller "
+            "dtype such as bfloat16, or a GPU that nothing else uses."
+        ) from None
 
 
 @dataclass(frozen=True)

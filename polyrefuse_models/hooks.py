@@ -19,8 +19,8 @@ class Hooks:
 
     `on_input` and `on_output` take a function of the one tensor that a module takes or returns
     first, `on_others` of each that it takes beside it of as many tokens and dimensions. What the
-    function returns takes that tensor's place; one that only looks returns None. `before` and
-    `after` take torch's own hooks, for a module that may take or return anything.
+    function returns takes that tensor's place; one that only looks returns None. `before` takes
+    torch's own hook, for a module that may take anything.
     """
 
     def __init__(self) -> None:
@@ -69,9 +69,9 @@ class Hooks:
     def on_output(self, module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> None:
         """Call `change` with what `module` returns, or with the first part of it."""
 
-        def hook(
-            _module: nn.Module, _args: tuple[Any, ...], _kwargs: dict[str, Any], output: Any
-        ) -> Any:
+        # Without keywords: a hook on every module is called at every token, and torch passes
+        # them on at a cost.
+        def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
             if not isinstance(output, (tuple, list)):
                 return change(output)
             changed = change(output[0])
@@ -80,15 +80,11 @@ class Hooks:
             rest = output[1:]
             return [changed, *rest] if isinstance(output, list) else (changed, *rest)
 
-        self.after(module, hook)
+        self._handles.append(module.register_forward_hook(hook))
 
     def before(self, module: nn.Module, hook: Callable[..., Any]) -> None:
         """Call `hook(module, args, kwargs)` before `module`."""
         self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
-
-    def after(self, module: nn.Module, hook: Callable[..., Any]) -> None:
-        """Call `hook(module, args, kwargs, output)` after `module`."""
-        self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
     def remove(self) -> None:
         """Take the hooks out: the model computes what it did before."""

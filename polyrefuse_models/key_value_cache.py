@@ -7,6 +7,7 @@ with a warning; forward passes lose it in 5.40 and `generate` in 6.0.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,23 @@ def shared_cache(output: ModelOutput) -> Cache | None:
         return None
     recurrent = any(hasattr(layer, "recurrent_states") for layer in cache.layers)
     return None if recurrent else cache
+
+
+def lent(cache: Cache, times: int = 1) -> Cache:
+    """A cache that a forward pass may append to while `cache` stays what it is.
+
+    The keys and values themselves are shared, not copied: appending makes new ones.
+
+    Args:
+        cache: a `shared_cache`.
+        times: how often each of its rows is there, one behind the other.
+    """
+    layers: list[Any] = cache.layers
+    shared = (part for layer in layers for part in (layer.keys, layer.values))
+    copied = copy.deepcopy(cache, {id(part): part for part in shared})
+    if times > 1:
+        copied.batch_repeat_interleave(times)
+    return copied
 
 
 def with_cache(call: Callable[..., Any], cache: Cache | None) -> dict[str, Cache | None]:

@@ -28,8 +28,12 @@ app = typer.Typer(no_args_is_help=True, help="Extract a refusal direction and ch
 Report = Annotated[Path, typer.Option("--output", help="A new folder for the report.")]
 Seed = Annotated[int, seed_option("Seed of the random choice of prompts.")]
 BatchSize = Annotated[
-    int,
-    count_option("--batch-size", help="Rows in a forward pass; extraction takes at least 8."),
+    int | None,
+    count_option(
+        "--batch-size",
+        help="Rows in a forward pass; extraction takes at least 8. By default 128 on a GPU, or 64 "
+        "where they do not fit into its memory, and 8 elsewhere.",
+    ),
 ]
 RuleName = Annotated[
     str,
@@ -64,7 +68,7 @@ def extract(
         int | None, typer.Option("--control-seed", help="Seed of the random direction.")
     ] = None,
     seed: Seed = 0,
-    batch_size: BatchSize = 32,
+    batch_size: BatchSize = None,
     device: Device = None,
     dtype: Dtype = "auto",
     system: System = "template",
@@ -193,7 +197,7 @@ def transfer(
     ] = "native",
     seed: Seed = 0,
     rule: RuleName = select.DEFAULT.name,
-    batch_size: BatchSize = 32,
+    batch_size: BatchSize = None,
     device: Device = None,
     dtype: Dtype = "auto",
     system: System = "template",
@@ -253,7 +257,7 @@ def geometry(
     limit: Annotated[
         int, count_option("--limit", at_least=2, help="Prompts of each kind and language.")
     ] = 128,
-    batch_size: BatchSize = 32,
+    batch_size: BatchSize = None,
     device: Device = None,
     dtype: Dtype = "auto",
     system: System = "template",

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 def load(
     model: str | None,
-    batch_size: int,
+    batch_size: int | None,
     device: str | None,
     dtype: str,
     system: str,
     system_file: str | None,
     gguf_file: str | None,
 ) -> BaselineHF:
-    """Load the model as lm-eval would.
+    """Load the model as lm-eval would, with rows a forward pass that follow the device.
 
     Raises:
         UserError: it cannot be loaded; the message has the loader's first line.
@@ -29,10 +29,13 @@ def load(
     import torch
 
     from polyrefuse_models.bundled import ORGANISM
+    from polyrefuse_models.chat_model import default_rows
     from polyrefuse_models.wrappers.hf import BaselineHF
 
     if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise UserError(f"--dtype {dtype} is not a type of torch's; use auto, float32 or bfloat16.")
+    if batch_size is None:
+        batch_size = default_rows(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     try:
         return BaselineHF(
             pretrained=model,

@@ -124,8 +124,12 @@ def train(
     ] = None,
     seed: Annotated[int, seed_option("Seed of sampling, splits and order.")] = 0,
     batch_size: Annotated[
-        int, count_option("--batch-size", help="Rows in a forward pass without a gradient.")
-    ] = 64,
+        int | None,
+        count_option(
+            "--batch-size",
+            help="Rows in a forward pass without a gradient; by default 128 on a GPU, 8 elsewhere.",
+        ),
+    ] = None,
     device: Device = None,
     dtype: Dtype = "auto",
     system: System = "template",

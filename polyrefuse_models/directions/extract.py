@@ -36,14 +36,16 @@ def observe(chat: ChatModel, prompts: list[str], n_positions: int) -> Observed:
     inputs: list[Tensor] = []
 
     def keep(x: Float[Tensor, "prompt token d"]) -> None:
-        inputs.append(x[:, -n_positions:].cpu())
+        inputs.append(x[:, -n_positions:].clone())  # of the rest nothing is held
 
     states, logits = [], []
     with Hooks() as hooks:
         for block in decoder_blocks(chat.model):
             hooks.on_input(block, keep)
         for _, batch in chat.next_token_logits(prompts):
-            states.append(torch.stack(inputs, dim=2))
+            # Fetched together: a device is waited for once a pass. Blocks may be on several.
+            device = inputs[0].device
+            states.append(torch.stack([x.to(device) for x in inputs], dim=2).cpu())
             logits.append(batch.cpu())
             inputs.clear()
     return Observed(torch.cat(states), torch.cat(logits))

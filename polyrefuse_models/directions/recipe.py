@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from polyrefuse_models.chat_model import within_memory
 from polyrefuse_models.directions.artifact import Direction
 from polyrefuse_models.directions.control import control_of, score_control
 from polyrefuse_models.directions.extract import Observed, difference_of_means, observe
@@ -55,6 +56,8 @@ def make_direction(
 ) -> Direction:
     """Extract candidate directions from the training prompts and select one on validation.
 
+    Where a GPU's memory is too small for `chat.batch_size` rows, it is done with half of them.
+
     Args:
         chat: the model.
         prompts: what `prompts.sample` chose.
@@ -67,7 +70,25 @@ def make_direction(
 
     Raises:
         NoDirection: the rule has no choice, or every candidate scored NaN.
+        UserError: memory is too small for half of the rows, too.
     """
+    return within_memory(
+        chat,
+        lambda chat: _make_direction(
+            chat, prompts, tokens, rule, all_scores, recipe_sha256, control_seed
+        ),
+    )
+
+
+def _make_direction(
+    chat: ChatModel,
+    prompts: Prompts,
+    tokens: list[int] | None,
+    rule: Rule,
+    all_scores: bool,
+    recipe_sha256: str | None,
+    control_seed: int | None,
+) -> Direction:
     warnings: list[str] = []
     suffix = chat.suffix
     n_positions = max(1, len(suffix))
@@ -172,7 +193,7 @@ def recipe_checksum(
     are hashed, in memory: name and revision are the same with an adapter, a quantisation or more
     training in a folder, and file headers are equal for two trainings of one architecture. The
     token ids are hashed as well: the chat template and its arguments, the tokenizer and the prompts
-    are in them. Hashing takes about 0.6 s a GB.
+    are in them.
 
     Returns:
         None where weights are offloaded to the disk: they have no checksum.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -55,7 +56,8 @@ def refusal_scores(
     Returns:
         log P - log(1 - P), where P is the summed probability of `tokens`; above 0 refuses.
     """
-    refusing = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
-    refusing[tokens] = True
     logits = logits.double()
-    return logits[:, refusing].logsumexp(-1) - logits[:, ~refusing].logsumexp(-1)
+    # By numbers, not by a mask: a device would have to be waited for, to tell how many they are.
+    refusing = torch.tensor(tokens, device=logits.device)
+    others = logits.index_fill(-1, refusing, -math.inf)
+    return logits[:, refusing].logsumexp(-1) - others.logsumexp(-1)

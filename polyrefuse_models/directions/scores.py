@@ -1,26 +1,28 @@
 """What a candidate direction does to a model: the three scores of 2406.11717, appendix C.
 
-Several candidates share a forward pass, a row each, and all rows read the same prompt: nothing is
-padded, and what the rows have in common is computed once.
+A row of a forward pass is one candidate on one prompt. As many prompts share a pass as there are
+rows left, shorter ones padded on the right, where no token in front sees the padding; what all
+prompts begin with is computed once a candidate.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from polyrefuse_models.anatomy import dissect, input_device
 from polyrefuse_models.directions.refusal import refusal_scores
 from polyrefuse_models.hooks import Hooks
-from polyrefuse_models.interventions import ablated
-from polyrefuse_models.key_value_cache import shared_cache, with_cache
+from polyrefuse_models.interventions import Ablation, add_rows
+from polyrefuse_models.interventions.projection import Copies
+from polyrefuse_models.key_value_cache import lent, shared_cache, with_cache
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -31,52 +33,132 @@ if TYPE_CHECKING:
 
 
 class SideBySide:
-    """Candidates that are ablated side by side, each in its own row of every forward pass.
+    """Candidates that are tried side by side, each in rows of its own of every forward pass.
 
     What all prompts begin with, the template's head, is read once: its keys and values under each
-    candidate's ablation serve every prompt. Models that keep more than those read whole prompts.
+    candidate serve every prompt. Models that keep more than those read whole prompts. The hooks
+    are in the model for the length of a `with` block.
 
     Args:
-        chat: the model.
+        chat: the model; its `batch_size` is the most rows, unless there are more candidates.
         directions: one a candidate, any scale.
         prompts: what will be asked.
+        intervene: from directions to what each does to its own equal part of a batch.
     """
 
     def __init__(
-        self, chat: ChatModel, directions: Float[Tensor, "candidate d"], prompts: list[str]
+        self,
+        chat: ChatModel,
+        directions: Float[Tensor, "candidate d"],
+        prompts: list[str],
+        intervene: Callable[[Tensor], Ablation | AddedRows] = Ablation,
     ) -> None:
         self._model = chat.model
+        self._most_rows = chat.batch_size
         self._directions = directions
+        self._intervene = intervene
         self._prompts = chat.token_ids(prompts)
-        # The last token of the shortest prompt is left, since its logits are asked for.
-        head = os.path.commonprefix([ids.tolist()[:-1] for ids in self._prompts])
-        self._head = torch.tensor(head, dtype=torch.long)
-        self._cache = shared_cache(self._forward(self._head, None)) if head else None
-        if self._cache is None:
-            self._head = self._head[:0]
+        self._intervention = intervene(directions)
+        self._last = Hooks()
+        self._undo = ExitStack()
 
-    def keep(self, rows: Int[Tensor, "kept"]) -> None:
+    def __enter__(self) -> SideBySide:
+        try:
+            self._undo.enter_context(without_cudnn_attention())
+            self._undo.callback(lambda: self._intervention.remove())
+            self._intervention.install(self._model)
+            self._undo.callback(self._last.remove)
+            unembedding: Any = self._model.get_output_embeddings()
+            self._last.on_input(unembedding, self._last_states, name="input")
+            self._read_head()
+        except BaseException:
+            self._undo.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def keep(self, candidates: list[int]) -> None:
         """Go on with these candidates only."""
+        rows = torch.tensor(candidates)
         self._directions = self._directions[rows]
+        self._intervention.remove()
+        self._intervention = self._intervene(self._directions)
+        self._intervention.install(self._model)
         if self._cache is not None:
             self._cache.batch_select_indices(rows)  # each layer's cache may be on another device
 
-    def logits(self, prompt: int) -> Float[Tensor, "candidate vocabulary"]:
-        """Logits of the answer's first token after one of the prompts, in float32."""
-        # A copy, since the model appends to the cache that it is given.
-        rest, cache = self._prompts[prompt][len(self._head) :], copy.deepcopy(self._cache)
-        return self._forward(rest, cache).logits[:, -1].float()
+    def passes(self) -> Iterator[tuple[list[int], Float[Tensor, "candidate prompt vocabulary"]]]:
+        """One forward pass after the other over all prompts, the longest first.
+
+        Yields:
+            which prompts, and the logits of the answer's first token in float32.
+        """
+        left = sorted(range(len(self._prompts)), key=lambda i: -len(self._prompts[i]))
+        while left:
+            n = max(1, self._most_rows // len(self._directions))
+            part, left = left[:n], left[n:]
+            yield part, self._logits([self._prompts[i][len(self._head) :] for i in part])
+
+    def _read_head(self) -> None:
+        # The last token of the shortest prompt is left, since its logits are asked for.
+        head = os.path.commonprefix([ids.tolist()[:-1] for ids in self._prompts])
+        self._head = torch.tensor(head, dtype=torch.long)
+        self._cache = None
+        if head:
+            self._cache = shared_cache(self._forward([self._head], cache=None, use_cache=True))
+        if self._cache is None:
+            self._head = self._head[:0]
+
+    def _logits(
+        self, rests: list[Int[Tensor, "token"]]
+    ) -> Float[Tensor, "candidate prompt vocabulary"]:
+        cache = None if self._cache is None else lent(self._cache, len(rests))
+        output = self._forward(rests, cache=cache, use_cache=cache is not None)
+        return output.logits[:, -1].unflatten(0, (len(self._directions), len(rests))).float()
 
     @torch.inference_mode()
-    def _forward(self, ids: Int[Tensor, "token"], cache: Any) -> Any:
-        rows = ids.to(input_device(self._model)).expand(len(self._directions), -1)
-        with ablated(self._model, self._directions):
-            return self._model(
-                input_ids=rows,
-                **with_cache(self._model, cache),
-                use_cache=len(self._head) > 0,
-                logits_to_keep=1,
-            )
+    def _forward(self, rests: list[Int[Tensor, "token"]], *, cache: Any, use_cache: bool) -> Any:
+        n, device = len(self._directions), input_device(self._model)
+        # Any token does: those in front of it do not see it.
+        ids = pad_sequence(rests, batch_first=True, padding_value=int(rests[0][-1])).to(device)
+        self._lasts = torch.tensor([len(rest) - 1 for rest in rests], device=device).repeat(n)
+        return self._model(
+            input_ids=ids.repeat(n, 1), **with_cache(self._model, cache), use_cache=use_cache
+        )
+
+    def _last_states(self, x: Float[Tensor, "row token d"]) -> Float[Tensor, "row 1 d"]:
+        """Of each row what the unembedding reads of its last token: no other logits are needed."""
+        lasts = self._lasts.to(x.device)
+        return x[torch.arange(len(x), device=x.device), lasts].unsqueeze(1)
+
+
+class AddedRows(Hooks):
+    """A direction a candidate, each added at the input of a block of its own (2505.17306, eq. 2).
+
+    Args:
+        directions: added as they are, not normalised, at every position.
+        layers: of each candidate.
+    """
+
+    def __init__(self, directions: Float[Tensor, "candidate d"], layers: list[int]) -> None:
+        super().__init__()
+        self._directions = directions
+        self._layers = torch.tensor(layers)
+
+    def install(self, model: PreTrainedModel) -> None:
+        """Put a hook into each block at which a candidate is added."""
+        blocks = dissect(model).blocks
+        for layer in self._layers.unique().tolist():
+            here = (self._layers == layer).unsqueeze(-1)
+            # Not a product: a candidate that is no number would spoil the others.
+            added = Copies(torch.where(here, self._directions, 0.0))
+
+            def change(x: Tensor, added: Copies = added) -> Tensor:
+                return add_rows(x, added.at(x.device, x.dtype))
+
+            self.on_input(blocks[layer].module, change)
 
 
 def refusal_when_ablated(
@@ -86,42 +168,8 @@ def refusal_when_ablated(
     tokens: list[int],
 ) -> list[float]:
     """Mean refusal score over `prompts` with each candidate ablated."""
-    candidates = SideBySide(chat, directions, prompts)
-    scores = [refusal_scores(candidates.logits(i), tokens) for i in range(len(prompts))]
-    return torch.stack(scores).mean(0).tolist()
-
-
-def divergences(
-    chat: ChatModel,
-    directions: Float[Tensor, "candidate d"],
-    prompts: list[str],
-    base_logits: Float[Tensor, "prompt vocabulary"],
-    limit: float = math.inf,
-) -> list[float | None]:
-    """Mean KL(base || ablated) of the next token over `prompts` for each candidate, in nats.
-
-    Args:
-        base_logits: of the unablated model after each prompt.
-        limit: a candidate is left as soon as its sum exceeds `limit` times the number of prompts.
-
-    Returns:
-        None for a candidate that was left.
-    """
-    candidates = SideBySide(chat, directions, prompts)
-    sums = torch.zeros(len(directions), dtype=torch.float64)
-    running = torch.arange(len(directions))
-    for prompt, base in enumerate(base_logits):
-        sums[running] += _divergence(base, candidates.logits(prompt)).cpu()
-        # Not `<=`: a NaN is no reason to stop, it is the score.
-        within = ~(sums[running] / len(prompts) > limit)
-        if not within.any():
-            return [None] * len(directions)
-        if not within.all():
-            candidates.keep(within.nonzero().flatten())
-            running = running[within]
-    means = (sums / len(prompts)).tolist()
-    complete = set(running.tolist())
-    return [mean if i in complete else None for i, mean in enumerate(means)]
+    with SideBySide(chat, directions, prompts) as candidates:
+        return _mean_refusal(candidates, len(prompts), tokens)
 
 
 def refusal_when_added(
@@ -135,55 +183,76 @@ def refusal_when_added(
 
     Args:
         directions: added as they are, not normalised, at every position.
-        layers: of each candidate, ascending.
+        layers: of each candidate.
     """
-    scores = []
-    for ids in chat.token_ids(prompts):
-        with joining(chat.model, directions, layers), torch.inference_mode():
-            output = chat.model(
-                input_ids=ids[None].to(input_device(chat.model)), use_cache=False, logits_to_keep=1
-            )
-        scores.append(refusal_scores(output.logits[1:, -1].float(), tokens))
-    return torch.stack(scores).mean(0).tolist()
+    intervene = partial(AddedRows, layers=layers)
+    with SideBySide(chat, directions, prompts, intervene) as candidates:
+        return _mean_refusal(candidates, len(prompts), tokens)
 
 
-@contextmanager
-def joining(
-    model: PreTrainedModel, directions: Float[Tensor, "candidate d"], layers: list[int]
-) -> Iterator[None]:
-    """A batch of one row grows from block to block: each candidate joins it at its own layer.
+def _mean_refusal(candidates: SideBySide, n_prompts: int, tokens: list[int]) -> list[float]:
+    sums = [
+        refusal_scores(logits.flatten(0, 1), tokens).view(logits.shape[:2]).sum(-1)
+        for _, logits in candidates.passes()
+    ]
+    return (torch.stack(sums).sum(0) / n_prompts).tolist()
 
-    The row that joins is row 0, which nothing was added to, plus the direction. So the blocks below
-    a candidate's layer are run for row 0 alone, whatever the number of candidates.
+
+def divergences(
+    chat: ChatModel,
+    directions: Float[Tensor, "candidate d"],
+    prompts: list[str],
+    base_logits: Float[Tensor, "prompt vocabulary"],
+    limit: float = math.inf,
+) -> list[float | None]:
+    """Mean KL(base || ablated) of the next token over `prompts` for each candidate, in nats.
 
     Args:
-        directions: added as they are.
-        layers: of each candidate, ascending: the order in which the rows join after row 0.
+        base_logits: of the unablated model after each prompt.
+        limit: a candidate is left after the pass in which its sum exceeds `limit` times the number
+            of prompts.
+
+    Returns:
+        None for a candidate that was left.
     """
-
-    def join(
-        mine: Float[Tensor, "candidate d"], x: Float[Tensor, "row token d"]
-    ) -> Float[Tensor, "row token d"]:
-        return torch.cat([x, x[:1] + mine[:, None].to(x)])
-
-    def alike(x: Float[Tensor, "1 token d"], rows: int) -> Float[Tensor, "row token d"]:
-        return x.expand(rows, -1, -1)
-
-    rows = 1
-    with Hooks() as hooks:
-        for at, block in enumerate(dissect(model).blocks):
-            mine = directions[[i for i, layer in enumerate(layers) if layer == at]]
-            rows += len(mine)
-            if len(mine):
-                hooks.on_input(block.module, partial(join, mine))
-            if block.beside:
-                hooks.on_others(block.module, partial(alike, rows=rows))
-        yield
+    sums = [0.0] * len(directions)
+    running = list(range(len(directions)))
+    with SideBySide(chat, directions, prompts) as candidates:
+        for part, logits in candidates.passes():
+            more = _divergence(base_logits[part].to(logits.device), logits).sum(-1).tolist()
+            for candidate, divergence in zip(running, more, strict=True):
+                sums[candidate] += divergence
+            # Not `<=`: a NaN is no reason to stop, it is the score.
+            within = [not sums[candidate] / len(prompts) > limit for candidate in running]
+            if not all(within):
+                running = [c for c, is_within in zip(running, within, strict=True) if is_within]
+                if not running:
+                    break
+                candidates.keep([i for i, is_within in enumerate(within) if is_within])
+    complete = set(running)
+    return [total / len(prompts) if i in complete else None for i, total in enumerate(sums)]
 
 
 def _divergence(
-    base: Float[Tensor, "vocabulary"], now: Float[Tensor, "candidate vocabulary"]
-) -> Float[Tensor, "candidate"]:
+    base: Float[Tensor, "prompt vocabulary"], now: Float[Tensor, "candidate prompt vocabulary"]
+) -> Float[Tensor, "candidate prompt"]:
     """KL(base || now) in float64, in nats."""
-    log_p = base.to(now.device).double().log_softmax(-1)
+    log_p = base.double().log_softmax(-1)
     return (log_p.exp() * (log_p - now.double().log_softmax(-1))).sum(-1)
+
+
+@contextmanager
+def without_cudnn_attention() -> Iterator[None]:
+    """Attention by torch's other kernels, for passes of which nearly each has a shape of its own.
+
+    From torch 2.11 on cuDNN's is preferred on CUDA, and it makes a plan for each new shape: 36 ms
+    on an H100, as long as the pass itself. The setting is the process's and is put back.
+    """
+    cuda = torch.backends.cuda
+    on = cuda.cudnn_sdp_enabled()
+    others = cuda.flash_sdp_enabled() or cuda.mem_efficient_sdp_enabled() or cuda.math_sdp_enabled()
+    cuda.enable_cudnn_sdp(on and not others)
+    try:
+        yield
+    finally:
+        cuda.enable_cudnn_sdp(on)

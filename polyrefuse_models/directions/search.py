@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 WAVE = 8
 """Candidates whose KL divergence is computed together. On the published scores the first within the
-limit is the 4th to 11th, and one that is not is usually left after a few prompts."""
+limit is the 4th to 11th, and one that is not is usually left after a few prompts. Where a pass has
+more rows, they are more prompts of these candidates."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Trial:
     """Candidates, and what they are tried on.
 
     Attributes:
-        chat: the model; its `batch_size` is the most candidates in a forward pass.
+        chat: the model; its `batch_size` is the most rows in a forward pass, a row for each
+            candidate and prompt.
         directions: the candidates, position -1 last, not normalised.
         harmful: validation prompts.
         harmless: validation prompts.
@@ -80,8 +82,7 @@ class Trial:
         return [replace(c, kl_div_score=s) for c, s in zip(candidates, scores, strict=True)]
 
     def steers(self, candidates: list[Candidate]) -> list[Candidate]:
-        """The candidates, from the lowest layer to the highest, with their steering scores."""
-        candidates = sorted(candidates, key=lambda candidate: candidate.layer)
+        """The candidates with their steering scores."""
         scores: list[float] = []
         for part in self._batches(candidates, "steering scores"):
             layers = [candidate.layer for candidate in part]

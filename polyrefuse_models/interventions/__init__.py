@@ -14,7 +14,7 @@ from polyrefuse_models.interventions.contract import (
     installed,
 )
 from polyrefuse_models.interventions.layers import LayerOutOfRange, check_layers
-from polyrefuse_models.interventions.projection import ablate, ablate_rows, add
+from polyrefuse_models.interventions.projection import ablate, ablate_rows, add, add_rows
 from polyrefuse_models.interventions.soft_prompt import SoftPrompt, embed_text
 from polyrefuse_models.interventions.system_text import SystemText
 
@@ -30,6 +30,7 @@ __all__ = [
     "ablate_rows",
     "ablated",
     "add",
+    "add_rows",
     "check_layers",
     "condition_of",
     "embed_text",

@@ -6,15 +6,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+
 from polyrefuse_models.anatomy import decoder_blocks, dissect
 from polyrefuse_models.hooks import Hooks
 from polyrefuse_models.interventions.contract import condition_under, installed
 from polyrefuse_models.interventions.layers import check_layers
 from polyrefuse_models.interventions.orthogonalise import NotExact, obstacle, orthogonalise
-from polyrefuse_models.interventions.projection import ablate, ablate_rows
+from polyrefuse_models.interventions.projection import Copies, ablate, ablate_rows
 
 if TYPE_CHECKING:
-    import torch
     from jaxtyping import Float
     from torch import Tensor
     from transformers import PreTrainedModel
@@ -44,8 +45,9 @@ class Ablation(Hooks):
     embedding, so that they have to be projected themselves.
 
     Args:
-        direction: any scale; one for all rows of a batch, or (by hooks) one a row. The zero vector
-            has no direction and makes every output NaN, which selection drops.
+        direction: any scale; one for all rows of a batch, or (by hooks) one for each of as many
+            equal parts of it. The zero vector has no direction and makes every output NaN, which
+            selection drops.
         coefficient: share of the component that is removed.
         layers: the blocks whose writes are ablated, and the input of the first of them; all where
             None.
@@ -68,14 +70,12 @@ class Ablation(Hooks):
         self.condition = condition_under(control, "ablation")
         wide = direction.cpu().double()
         self.direction = direction
-        self._unit = (wide / wide.norm(dim=-1, keepdim=True)).float()
+        self._unit = Copies(wide / wide.norm(dim=-1, keepdim=True))
         self._ablate = ablate if direction.dim() == 1 else ablate_rows
         self.coefficient = coefficient
         self.layers = layers
         self.method = method
         self._provenance = dict(provenance or {})
-        # One copy a device, since a model may be spread over several.
-        self._unit_on: dict[torch.device, Tensor] = {}
 
     def install(self, model: PreTrainedModel) -> None:
         """Put the hooks into a decoder-only model in evaluation mode, or edit its weights.
@@ -117,9 +117,11 @@ class Ablation(Hooks):
         }
 
     def _change(self, x: Tensor) -> Tensor:
-        if x.device not in self._unit_on:
-            self._unit_on[x.device] = self._unit.to(x.device)
-        return self._ablate(x, self._unit_on[x.device], self.coefficient)
+        dtype = x.dtype
+        # bfloat16 has float32's range: what lm-eval's `steered` leaves along r is the measure
+        # there. In float16 a dot product over thousands of dimensions can overflow.
+        unit = self._unit.at(x.device, torch.float32 if dtype == torch.float16 else dtype)
+        return self._ablate(x, unit, self.coefficient)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from polyrefuse_models.anatomy import dissect
 from polyrefuse_models.hooks import Hooks
 from polyrefuse_models.interventions.contract import condition_under
 from polyrefuse_models.interventions.layers import check_layers
-from polyrefuse_models.interventions.projection import add
+from polyrefuse_models.interventions.projection import Copies, add
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -42,6 +42,7 @@ class Addition(Hooks):
         super().__init__()
         self.condition = condition_under(control, "addition")
         self.direction = direction
+        self._added = Copies(coefficient * direction)
         self.layer = layer
         self.coefficient = coefficient
         self._provenance = dict(provenance or {})
@@ -57,7 +58,7 @@ class Addition(Hooks):
         check_layers(range(self.layer, self.layer + 1), len(blocks))
         self.on_input(
             blocks[self.layer].module,
-            lambda x: add(x, self.direction.to(x.device), self.coefficient),
+            lambda x: add(x, self._added.at(x.device, x.dtype)),
         )
 
     def identity(self) -> dict[str, Any]:

@@ -16,30 +16,59 @@ def ablate(
 ) -> Float[Tensor, "... d"]:
     """Remove the component of `x` along the unit vector `r` (2505.17306, eq. 3), or a share of it.
 
-    The projection is taken in the finer of the two precisions: a dot product over thousands of
-    dimensions in bfloat16 would lose it.
+    The projection is taken in the finer of the two precisions. Where they are one, it is two calls
+    of torch, since a hook's time in decoding is that of its calls.
     """
-    wide = torch.promote_types(x.dtype, r.dtype)
-    rows, r = x.to(wide).flatten(0, -2), r.to(wide)
-    return torch.addr(rows, rows @ r, r, alpha=-coefficient).view(x.shape).to(x.dtype)
+    if x.dtype != r.dtype:
+        wide = torch.promote_types(x.dtype, r.dtype)
+        return ablate(x.to(wide), r.to(wide), coefficient).to(x.dtype)
+    return torch.addcmul(x, (x @ r).unsqueeze(-1), r, value=-coefficient)
 
 
 def ablate_rows(
-    x: Float[Tensor, "... d"], r: Float[Tensor, "row d"], coefficient: float = 1.0
+    x: Float[Tensor, "... d"], r: Float[Tensor, "candidate d"], coefficient: float = 1.0
 ) -> Float[Tensor, "... d"]:
-    """`ablate` with a unit vector of its own for each row of a batch.
+    """`ablate` with a unit vector of its own for each row of a batch, or for as many rows each.
 
     Args:
-        x: [row, token, d], or [row * token, d] as some mixtures of experts return it.
+        x: [row, token, d], or [row * token, d] as some mixtures of experts return it; the rows of
+            the first vector come first.
     """
-    wide = torch.promote_types(x.dtype, r.dtype)
-    rows, r = x.to(wide).reshape(len(r), -1, r.shape[-1]), r.to(wide)[:, None]
-    cleaned = rows - coefficient * (rows * r).sum(-1, keepdim=True) * r
-    return cleaned.view(x.shape).to(x.dtype)
+    if x.dtype != r.dtype:
+        wide = torch.promote_types(x.dtype, r.dtype)
+        return ablate_rows(x.to(wide), r.to(wide), coefficient).to(x.dtype)
+    rows = x.reshape(len(r), -1, r.shape[-1])
+    along = torch.bmm(rows, r.unsqueeze(-1))
+    return torch.addcmul(rows, along, r.unsqueeze(1), value=-coefficient).view(x.shape)
 
 
-def add(
-    x: Float[Tensor, "... d"], direction: Float[Tensor, "d"], coefficient: float = 1.0
-) -> Float[Tensor, "... d"]:
+def add(x: Float[Tensor, "... d"], direction: Float[Tensor, "d"]) -> Float[Tensor, "... d"]:
     """Add the direction, not normalised (2505.17306, eq. 2; 2406.11717, sec. 2.4)."""
-    return x + (coefficient * direction).to(x.dtype)
+    return x + direction.to(x.dtype)
+
+
+def add_rows(
+    x: Float[Tensor, "row token d"], directions: Float[Tensor, "candidate d"]
+) -> Float[Tensor, "row token d"]:
+    """Add a vector of its own to each row of a batch, or to as many rows each."""
+    rows = x.reshape(len(directions), -1, directions.shape[-1])
+    return (rows + directions.unsqueeze(1).to(x.dtype)).view(x.shape)
+
+
+class Copies:
+    """A tensor where a hook needs it: one copy a device and type, since a model may be spread over
+    several devices, and a copy made anew at every call would be most of the call's time.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+        self._made: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    def at(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """The copy on `device` in `dtype`."""
+        made = self._made.get((device, dtype))
+        if made is None:
+            # One that is made while answers are generated may be used in training afterwards.
+            with torch.inference_mode(False):
+                made = self._made[device, dtype] = self._tensor.to(device, dtype)
+        return made

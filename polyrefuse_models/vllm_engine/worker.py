@@ -88,7 +88,7 @@ class _Installed:
         self.plan = plan
         self.calls: Counter[str] = Counter()
         assert plan.direction is not None
-        self._direction = plan.direction
+        self._added_vector = plan.coefficient * plan.direction
         self._unit = plan.unit.float()
 
     def put(self, hook: Hook, model: nn.Module) -> bool:
@@ -148,19 +148,15 @@ class _Installed:
         return change(output)
 
     def _is_stream(self, x: Any) -> bool:
-        return (
-            isinstance(x, Tensor)
-            and x.is_floating_point()
-            and x.shape[-1:] == self._direction.shape
-        )
+        return isinstance(x, Tensor) and x.is_floating_point() and x.shape[-1:] == self._unit.shape
 
     def _ablated(self, x: Tensor) -> Tensor:
         self._unit = self._unit.to(x.device)
         return ablate(x, self._unit, self.plan.coefficient)
 
     def _added(self, x: Tensor) -> Tensor:
-        self._direction = self._direction.to(x.device)
-        return add(x, self._direction, self.plan.coefficient)
+        self._added_vector = self._added_vector.to(x.device)
+        return add(x, self._added_vector)
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from lm_eval.models.huggingface import HFLM
 from torch.nn import functional
 
 from polyrefuse_models import bundled
-from polyrefuse_models.chat_model import ChatModel
+from polyrefuse_models.anatomy import input_device
+from polyrefuse_models.chat_model import ChatModel, extraction_rows
 from polyrefuse_models.gguf_checkpoint import remember_file
 from polyrefuse_models.neutral_generation import neutralise, settings_of
 from polyrefuse_models.wrappers import identity
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
     from torch import Tensor
     from transformers import PreTrainedModel
-
-LEAST_BATCH = 8
-"""Rows of a forward pass in extraction, unless `batch_size` is a larger number: with the 1 that is
-lm-eval's default, each pass would score a single candidate direction."""
 
 
 class BaselineHF(Measured, HFLM):
@@ -144,8 +141,7 @@ class BaselineHF(Measured, HFLM):
             render=prompting.render if prompting.chat else prompting.plain,
             encode=self.tok_batch_encode,
             template=prompting.template if prompting.chat else None,
-            # "auto" leaves the size open.
-            batch_size=max(LEAST_BATCH, self.batch_size if type(self.batch_size) is int else 0),
+            batch_size=extraction_rows(self.batch_size, input_device(self.model)),
         )
 
     @contextmanager

@@ -18,6 +18,7 @@ from polyrefuse_models.directions.prompts import sample
 from polyrefuse_models.directions.recipe import make_direction
 from polyrefuse_models.directions.refusal import refusal_scores, refusal_tokens
 from polyrefuse_models.directions.select import Candidate
+from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.writing import CannotWrite, require_new
 from tests.models import make_llama, make_tokenizer
 
@@ -229,6 +230,32 @@ def test_extraction_is_of_the_training_split_and_records_how(mirror: Path) -> No
     assert metadata["source_lang"] == "de"
     assert metadata["refusal_tokens"]
     assert metadata["suffix_tokens"] == ["<|end|>", "<|assistant|>", "Ċ"]
+
+
+def full_above(chat: ChatModel, rows: int) -> ChatModel:
+    """The model on a device whose memory holds so many rows."""
+
+    def check(_model: object, _args: object, kwargs: dict[str, torch.Tensor]) -> None:
+        if len(kwargs["input_ids"]) > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    chat.model.register_forward_pre_hook(check, with_kwargs=True)
+    return chat
+
+
+def test_where_memory_is_too_small_extraction_halves_its_rows_once_and_says_so(
+    mirror: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prompts = sample("polyrefuse", "de")
+    direction = make_direction(full_above(make_chat(batch_size=32), 16), prompts)
+    assert [r.getMessage() for r in caplog.records if "memory" in r.getMessage()] == [
+        "The GPU ran out of memory with 32 rows in a forward pass; all is done again with 16."
+    ]
+    plain = make_direction(make_chat(batch_size=16), prompts)
+    assert direction.sha256 == plain.sha256
+    assert direction.metadata == plain.metadata
+    with pytest.raises(UserError, match="32 rows in a forward pass, and with 16; give a smaller"):
+        make_direction(full_above(make_chat(batch_size=32), 15), prompts)
 
 
 def test_given_refusal_tokens_and_too_few_refusals_are_told(mirror: Path) -> None:

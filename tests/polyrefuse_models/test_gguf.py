@@ -119,7 +119,7 @@ def test_every_wrapper_by_lm_eval(folder: Path, few_prompts: None, wrapper: str)
     )
     config = results["config"]
     assert config["model_arguments"] == {"gguf_file": "q8.gguf"}
-    assert config["weights"].startswith("sha256:")
+    assert config["weights"].startswith("checksum:")
     assert results["n-samples"]["toyrefuse_harmful_en"]["effective"] == 2
 
 
@@ -189,7 +189,7 @@ def test_a_commit_of_the_hub_may_have_many_files(folder: Path) -> None:
     lm = loaded(folder, "q8.gguf")
     lm.model.config._commit_hash = "c0ffee"
     lm.pretrained = "gardeners/tiny-gguf"  # a name on the hub
-    assert weights_of(lm).startswith("sha256:")
+    assert weights_of(lm).startswith("checksum:")
 
 
 def test_a_recipe_knows_neither_folder_nor_name(folder: Path, tmp_path: Path) -> None:

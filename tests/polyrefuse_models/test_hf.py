@@ -18,6 +18,7 @@ from lm_eval.api.model import CachingLM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
+from polyrefuse_models.chat_model import extraction_rows
 from polyrefuse_models.chat_template import (
     BadTemplate,
     NoChatTemplate,
@@ -573,6 +574,17 @@ def test_extraction_has_several_rows_in_a_pass(
 ) -> None:
     lm = BaselineHF(pretrained=str(chat_model), device="cpu", batch_size=asked)
     assert lm.chat_model.batch_size == rows
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "rows"),
+    [(1, "cpu", 8), (3, "cpu", 8), (40, "cpu", 40), ("auto", "cpu", 8), (1, "cuda:1", 128)]
+    + [("auto:4", "cuda", 128), (2, "cuda", 8), (16, "cuda", 16), (500, "cuda", 500)],
+)
+def test_rows_of_extraction_follow_the_device_unless_they_were_asked_for(
+    asked: int | str, device: str, rows: int
+) -> None:
+    assert extraction_rows(asked, torch.device(device)) == rows
 
 
 # --- caches

@@ -99,7 +99,7 @@ def arguments(**given: Any) -> Change:
 
 
 CHANGES: dict[str, tuple[Change, str]] = {
-    "weights": (other_weights, r"weights=sha256:[0-9a-f]{12}… .now sha256:[0-9a-f]{12}…"),
+    "weights": (other_weights, r"weights=checksum:[0-9a-f]{12}… .now checksum:[0-9a-f]{12}…"),
     "template": (other_template, "rendered_sha256="),
     "template that trims": (trimming_template, "rendered_sha256="),
     "template with a system text": (system_of_the_template, "rendered_sha256="),
@@ -197,7 +197,7 @@ def test_a_snapshot_of_the_hub_is_its_commit() -> None:
     model = make_llama()
     model.config._commit_hash = "a" * 40
     assert weights_identity(model, of_the_hub=True) == f"commit:{'a' * 40}"
-    assert weights_identity(model, of_the_hub=False).startswith("sha256:")
+    assert weights_identity(model, of_the_hub=False).startswith("checksum:")
 
 
 def test_weights_on_the_disk_are_their_files(tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ from polyrefuse_models import key_value_cache
 from polyrefuse_models.anatomy import decoder
 from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.directions.scores import SideBySide
-from polyrefuse_models.key_value_cache import NEW, OLD, shared_cache, with_cache
+from polyrefuse_models.key_value_cache import NEW, OLD, lent, shared_cache, with_cache
 from polyrefuse_models.mcd.labels import sampled_answers
 from polyrefuse_models.mcd.states import batch_states
 from tests.conftest import ROOT
-from tests.models import make_llama, make_tokenizer
+from tests.models import make_llama, make_tokenizer, tiny
 
 IDS = torch.tensor([[3, 50, 60, 70, 80, 90]])
 PROMPTS = ["What is a bench?", "What is a glimmerfish, and where?"]
@@ -48,6 +48,25 @@ def test_a_cache_goes_out_of_one_pass_and_into_the_next() -> None:
         assert cache.get_seq_length() == 4
     logits = model(IDS[:, 4:], **with_cache(model, cache)).logits[:, -1]
     torch.testing.assert_close(logits, expected)
+
+
+@torch.inference_mode()
+def test_a_lent_cache_is_appended_to_and_the_own_one_stays() -> None:
+    """Also of a window that is shorter than what is appended; nothing is copied for one."""
+    for model in make_llama(), tiny("mistral", sliding_window=4):
+        ids = IDS % 64
+        own = shared_cache(model(ids[:, :4], use_cache=True))
+        kept = [(layer.keys.clone(), layer.values.clone()) for layer in own.layers]
+        assert lent(own).layers[0].keys is own.layers[0].keys
+        expected = model(ids).logits[:, -1]
+        for times in (1, 3, 1):
+            rows = ids[:, 4:].repeat(times, 1)
+            logits = model(rows, **with_cache(model, lent(own, times))).logits[:, -1]
+            torch.testing.assert_close(logits, expected.expand(times, -1))
+        assert own.get_seq_length() == 4
+        for layer, (keys, values) in zip(own.layers, kept, strict=True):
+            assert torch.equal(layer.keys, keys)
+            assert torch.equal(layer.values, values)
 
 
 @torch.inference_mode()
@@ -128,11 +147,12 @@ def without_the_old_name(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def answers(model: ChatModel) -> list[Any]:
     """What each part that uses a cache gives."""
     directions = torch.eye(32)[:3]
-    ablated = SideBySide(model, directions, PROMPTS)
-    assert ablated._cache is not None
+    with SideBySide(model, directions, PROMPTS) as ablated:
+        assert ablated._cache is not None
+        logits = [logits for _, logits in ablated.passes()]
     return [
         batch_states(model, PROMPTS),
-        *(ablated.logits(place) for place in range(len(PROMPTS))),
+        *logits,
         sampled_answers(model, PROMPTS, answers=3, max_new_tokens=4, seed=1),
     ]
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from polyrefuse_models.anatomy import decoder_blocks, dissect
 from polyrefuse_models.chat_model import ChatModel
@@ -16,10 +17,11 @@ from polyrefuse_models.directions.scores import (
     divergences,
     refusal_when_ablated,
     refusal_when_added,
+    without_cudnn_attention,
 )
 from polyrefuse_models.directions.search import Trial, score_all, search
 from polyrefuse_models.directions.select import DEFAULT, RULES, Candidate, NoDirection, Rule
-from polyrefuse_models.interventions import ablated
+from polyrefuse_models.interventions import Ablation, ablated
 from tests.polyrefuse_models.test_architectures import PARALLEL, PLAIN, POST_NORM, tiny
 from tests.polyrefuse_models.test_directions import PROMPTS, make_chat
 
@@ -218,6 +220,7 @@ def test_a_candidate_is_left_at_the_prompt_where_its_sum_exceeds_the_limit(
     assert min(passes) < 6
 
     rows: list[int] = []
+    chat = replace(chat, batch_size=1)  # a prompt a pass: there are more candidates than rows
     chat.model.register_forward_hook(lambda _m, _a, output: rows.append(len(output.logits)))
     means = divergences(chat, directions, prompts, torch.tensor(np.array(base)).float(), limit)
     expected = [None if row.any() else terms[i].mean() for i, row in enumerate(over)]
@@ -245,18 +248,108 @@ def test_prompts_are_encoded_once_and_nothing_is_read_twice() -> None:
     assert sorted(encoded) == sorted(map(chat.render, [*PROMPTS, *HARMLESS]))
     head = 2  # <s><|user|>
     lengths = [len(ids) for ids in chat.token_ids(PROMPTS)]
-    assert shapes[: 1 + len(PROMPTS)] == [(4, head), *((4, n - head) for n in lengths)]
+    longest_first = sorted(lengths, reverse=True)
+    assert shapes[: 1 + len(PROMPTS)] == [(4, head), *((4, n - head) for n in longest_first)]
 
 
-def test_steering_runs_the_layers_below_for_one_row() -> None:
-    chat = make_chat(seed=5)
-    rows: dict[int, int] = {}
-    for index, block in enumerate(chat.model.model.layers):
-        block.register_forward_hook(
-            lambda _m, _a, output, index=index: rows.update({index: len(output)})
+def test_prompts_fill_the_rows_that_candidates_leave_free() -> None:
+    """What is left of the candidates reads more prompts in a pass, and what they score is the
+    same."""
+    chat = make_chat(seed=5, batch_size=9)
+    prompts = [f"What is thing {'i' * i}?" for i in range(8)]
+    base = torch.tensor(np.array([logits_alone(chat, prompt) for prompt in prompts]))
+    torch.manual_seed(0)
+    directions = torch.randn(4, 32)
+    terms = np.zeros((4, 8))
+    for i, r in enumerate(directions):
+        with ablated(chat.model, r):
+            terms[i] = [
+                kl(b.numpy(), logits_alone(chat, p)) for b, p in zip(base, prompts, strict=True)
+            ]
+    # As many as fit: the least mean stays, which then reads up to nine prompts at once.
+    limit = terms.mean(1).min() + 1e-4
+    rows: list[int] = []
+    chat.model.register_forward_hook(lambda _m, _a, output: rows.append(len(output.logits)))
+    means = divergences(chat, directions, prompts, base.float(), limit)
+    kept = int(terms.mean(1).argmin())
+    assert [i for i, mean in enumerate(means) if mean is not None] == [kept]
+    assert means[kept] == pytest.approx(terms[kept].mean(), abs=1e-4)
+    assert rows[:2] == [4, 8]  # the head, then two prompts of each
+    assert max(rows) <= 9
+    assert len(rows) < 1 + 4  # fewer passes than two prompts at a time
+    assert all(
+        mean == pytest.approx(expected.mean(), abs=1e-4)
+        for mean, expected in zip(
+            divergences(chat, directions, prompts, base.float()), terms, strict=True
         )
-    refusal_when_added(chat, torch.randn(4, 32), [1, 1, 2, 3], PROMPTS[:1], TOKENS)
-    assert rows == {0: 1, 1: 3, 2: 4, 3: 5}
+    )
+
+
+def test_hooks_are_registered_once_and_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at each of the passes; an error in the middle leaves none behind."""
+    chat = make_chat(seed=5, batch_size=4)
+    dissect(chat.model)
+    installed_times = []
+    install = Ablation.install
+
+    def counted(self: Ablation, model: PreTrainedModel) -> None:
+        installed_times.append(1)
+        install(self, model)
+
+    monkeypatch.setattr(Ablation, "install", counted)
+    refusal_when_ablated(chat, torch.randn(4, 32), PROMPTS, TOKENS)
+    assert installed_times == [1]
+
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("full")
+
+    handle = chat.model.model.norm.register_forward_hook(full)
+    cudnn = torch.backends.cuda.cudnn_sdp_enabled()
+    with pytest.raises(torch.OutOfMemoryError):
+        refusal_when_ablated(chat, torch.randn(4, 32), PROMPTS, TOKENS)
+    handle.remove()
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in chat.model.modules())
+    assert torch.backends.cuda.cudnn_sdp_enabled() == cudnn
+
+
+@pytest.mark.parametrize("on", [True, False])
+@pytest.mark.parametrize("others", [True, False])
+def test_cudnn_attention_is_off_for_the_passes_alone(on: bool, others: bool) -> None:
+    """Where it is the only kernel that is on, it stays."""
+    cuda = torch.backends.cuda
+    before = (
+        cuda.cudnn_sdp_enabled(),
+        cuda.flash_sdp_enabled(),
+        cuda.mem_efficient_sdp_enabled(),
+        cuda.math_sdp_enabled(),
+    )
+    switches = (
+        cuda.enable_cudnn_sdp,
+        cuda.enable_flash_sdp,
+        cuda.enable_mem_efficient_sdp,
+        cuda.enable_math_sdp,
+    )
+    try:
+        for switch, state in zip(switches, (on, others, others, others), strict=True):
+            switch(state)
+        with pytest.raises(KeyError), without_cudnn_attention():
+            assert cuda.cudnn_sdp_enabled() == (on and not others)
+            raise KeyError
+        assert cuda.cudnn_sdp_enabled() == on
+    finally:
+        for switch, state in zip(switches, before, strict=True):
+            switch(state)
+
+
+def test_a_candidate_that_is_no_number_spoils_no_other() -> None:
+    chat = make_chat(seed=5, batch_size=32)
+    directions = torch.randn(3, 32)
+    layers = [2, 0, 2]
+    alone = refusal_when_added(chat, directions, layers, PROMPTS, TOKENS)
+    directions[1] = torch.nan
+    spoiled = refusal_when_added(chat, directions, layers, PROMPTS, TOKENS)
+    assert np.isnan(spoiled[1])
+    assert [spoiled[0], spoiled[2]] == pytest.approx([alone[0], alone[2]], abs=1e-6)
 
 
 def test_a_zero_direction_is_never_chosen() -> None:
@@ -272,9 +365,9 @@ def test_a_zero_direction_is_never_chosen() -> None:
 
 @pytest.mark.parametrize("model_type", [*PLAIN, *PARALLEL, *POST_NORM])
 def test_every_architecture_gives_the_scores_of_each_candidate_alone(model_type: str) -> None:
-    """Growing batches and shared heads are no peculiarity of Llama's code, nor of full attention:
-    where a design has a window, it is shorter here than the prompts."""
-    chat = make_chat(batch_size=4)
+    """Padding on the right and shared heads are no peculiarity of Llama's code, nor of full
+    attention: where a design has a window, it is shorter here than the prompts."""
+    chat = make_chat(batch_size=16)
     window = {"sliding_window": 8} if model_type in WINDOWED else {}
     model = tiny(model_type, vocab_size=len(chat.tokenizer), **window)
     trial = make_trial(replace(chat, model=model), positions=1)

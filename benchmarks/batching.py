@@ -1,0 +1,148 @@
+"""What continuous batches save where few answers are long: against static batches of one size.
+
+    python -m benchmarks.batching [--device cuda] [--dtype bfloat16] [--shape 7b] [--requests 512]
+
+The answers are scripted in the weights: the embedding of a token is made so large that the
+unembedding sees nothing else, and it answers each token with the next of a chain, which ends after
+40 tokens for nine requests of ten and after 512 for the tenth, as of a prompt's last letter. So
+both ways give the same answers, at random weights' cost. Both go through `baseline-hf`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import random
+from functools import partial
+
+import torch
+from lm_eval.api.instance import Instance
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from benchmarks.random_model import SHAPES, make_model
+from benchmarks.rounds import ratios, seconds, spread
+from polyrefuse_models.wrappers.hf import BaselineHF
+from tests.models import make_tokenizer
+
+SHORT, LONG = "s", "l"
+"""The last letter of a prompt whose answer is short, or long."""
+
+CHAINED = 300
+"""Where the tokens of the chains begin, behind those of the tokenizer."""
+
+
+def unavailable() -> str | None:
+    """Why it cannot be measured, as a sentence."""
+    if "batching" in inspect.signature(BaselineHF.__init__).parameters:
+        return None
+    return "skipped: baseline-hf of this version has no batching=static|continuous."
+
+
+@torch.no_grad()
+def script(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, short: int, long: int
+) -> None:
+    """Make the model answer a prompt that ends with `SHORT` or `LONG` with so many tokens."""
+    embedding = model.get_input_embeddings().weight
+    unembedding = model.get_output_embeddings().weight
+    end = model.config.eos_token_id
+    next_id = CHAINED
+    for letter, length in ((SHORT, short), (LONG, long)):
+        chain = [tokenizer.convert_tokens_to_ids(letter)]
+        chain += range(next_id, next_id + length - 1)
+        next_id += length - 1
+        if next_id > model.config.vocab_size:
+            raise SystemExit(f"The chains need {next_id} tokens in the model's vocabulary.")
+        for here, follows in zip(chain, [*chain[1:], end], strict=True):
+            unit = torch.nn.functional.normalize(torch.randn_like(embedding[here]), dim=0)
+            embedding[here] = 1e3 * embedding.shape[1] ** 0.5 * unit
+            # Several tokens lead to the end: what leads there adds up.
+            if follows == end:
+                unembedding[end] += 2 * unit
+            else:
+                unembedding[follows] = 2 * unit
+
+
+def make_requests(n: int, tokens: int) -> list[Instance]:
+    """Nine of ten ask for a short answer, in no order; `tokens` is the most of any."""
+    draw = random.Random(0)
+    kinds = [LONG if i % 10 == 0 else SHORT for i in range(n)]
+    draw.shuffle(kinds)
+    settings = {"until": [], "do_sample": False, "max_gen_toks": tokens}
+    return [
+        Instance(
+            "generate_until",
+            {},
+            (f"{'.' * draw.randrange(20, 60)} {i} {kind}", dict(settings)),
+            0,
+            ("batching", i, 1),
+        )
+        for i, kind in enumerate(kinds)
+    ]
+
+
+def both_ways(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, device: str, batch_size: int
+) -> dict[str, BaselineHF]:
+    """The one model under `baseline-hf`, by the value of `batching`."""
+    return {
+        batching: BaselineHF(
+            pretrained=model,
+            tokenizer=tokenizer,
+            device=device,
+            batch_size=batch_size,
+            chat="off",
+            batching=batching,
+        )
+        for batching in ("static", "continuous")
+    }
+
+
+def answer(lm: BaselineHF, requests: list[Instance]) -> list[str]:
+    return lm.generate_until(requests, disable_tqdm=True)
+
+
+def measure(
+    ways: dict[str, BaselineHF], requests: list[Instance], warm: int, device: str, rounds: int
+) -> list[dict[str, float]]:
+    """The seconds of both ways in each round, after `warm` requests that are not counted.
+
+    Raises:
+        SystemExit: in float32 they do not give the same answers.
+    """
+    static, continuous = (answer(lm, requests[:warm]) for lm in ways.values())
+    if ways["static"].model.dtype == torch.float32 and static != continuous:
+        raise SystemExit("Static and continuous batches differ in their answers.")
+    return [
+        {name: seconds(partial(answer, lm, requests), device) for name, lm in ways.items()}
+        for _ in range(rounds)
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--shape", choices=SHAPES, default="tiny")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--requests", type=int, default=128)
+    parser.add_argument("--short", type=int, default=40, help="tokens of nine answers of ten")
+    parser.add_argument("--long", type=int, default=512, help="tokens of the others")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    if reason := unavailable():
+        raise SystemExit(reason)
+    model = make_model(SHAPES[asked.shape], asked.device, getattr(torch, asked.dtype))
+    tokenizer = make_tokenizer()
+    script(model, tokenizer, asked.short, asked.long)
+    ways = both_ways(model, tokenizer, asked.device, asked.batch_size)
+    requests = make_requests(asked.requests, asked.long)
+    rounds = measure(ways, requests, asked.batch_size, asked.device, asked.rounds)
+    for name in rounds[0]:
+        print(f"{name:12}{spread([entry[name] for entry in rounds]).median:9.2f} s")
+    ratio = ratios(rounds, "static", "continuous")
+    print(f"static / continuous: {ratio.median:.2f} ({ratio.least:.2f} to {ratio.most:.2f})")
+
+
+if __name__ == "__main__":
+    main()

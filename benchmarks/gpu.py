@@ -1,0 +1,249 @@
+"""The figures of a GPU on one page: hooks, selection, the checksum of weights, continuous batches.
+
+    python -m benchmarks.gpu [--output FILE.json]
+    python -m benchmarks.gpu --tiny --device cpu
+
+Without arguments it takes random weights in Qwen2.5-7B's shape, bfloat16, on one GPU of 80 GB, and
+less than eight minutes; nothing is downloaded. Each ratio is of two times of one round, and what is
+compared takes turns. The six sweeps of selection are timed on every tenth candidate. `--tiny` runs
+the same code on a tiny model, where the figures say nothing of a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+from benchmarks import batching, hooks, selection
+from benchmarks.random_model import SHAPES, make_model
+from benchmarks.rounds import Spread, ratios, seconds, spread
+from polyrefuse_models.anatomy import dissect
+from polyrefuse_models.chat_model import default_rows
+from polyrefuse_models.directions import scores
+from polyrefuse_models.directions.search import score_all, search
+from polyrefuse_models.weights import weights_checksum
+from polyrefuse_shared.versions import versions
+from tests.models import make_tokenizer
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    Attributes:
+        prefill: rows and tokens of the prompts that are read.
+        decode_rows: of the batches that are answered.
+        decode_tokens: of an answer.
+        prompts: of each kind, in selection.
+        rows: of a pass, in selection, beside the device's own.
+        all_scores_rows: of a pass, where every candidate is scored.
+        sampled: candidates on which the six sweeps are timed.
+        requests, short, long, batch_size: of `benchmarks.batching`.
+        rounds: of what takes less than a second; `long_rounds` of what takes longer.
+    """
+
+    prefill: tuple[int, int]
+    decode_rows: tuple[int, ...]
+    decode_tokens: int
+    prompts: int
+    rows: tuple[int, ...]
+    all_scores_rows: int
+    sampled: int
+    requests: int
+    short: int
+    long: int
+    batch_size: int
+    rounds: int
+    long_rounds: int
+
+
+FULL = Sizes((64, 256), (1, 64), 48, 32, (32, 128), 32, 14, 512, 40, 512, 64, 7, 3)
+TINY = Sizes((4, 16), (1, 4), 8, 4, (4,), 4, 4, 24, 5, 20, 8, 2, 1)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table.
+
+    Attributes:
+        what: what was measured.
+        figure: ratios, or seconds; None where it could not be measured.
+        unit: of the figure.
+        target: at most, or at least, as the issue has it; None for a line that only informs.
+        least: whether the target is the least that it may be.
+        note: why there is no figure.
+    """
+
+    what: str
+    figure: Spread | None
+    unit: str
+    target: float | None = None
+    least: bool = False
+    note: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the median is within the target; None where there is nothing to compare."""
+        if self.figure is None or self.target is None:
+            return None
+        median = self.figure.median
+        return median >= self.target if self.least else median <= self.target
+
+    def record(self) -> dict[str, Any]:
+        """The line as JSON has it."""
+        figure = None if self.figure is None else self.figure._asdict()
+        return vars(self) | {"figure": figure, "met": self.met}
+
+    def text(self) -> str:
+        """The line as people read it."""
+        if self.figure is None:
+            return f"{self.what:52} {self.note}"
+        figures = "".join(f"{value:9.3f}" for value in self.figure)
+        target = "" if self.target is None else f"{'>=' if self.least else '<='} {self.target:g}"
+        met = {True: "met", False: "missed", None: ""}[self.met]
+        return f"{self.what:52}{figures}  {self.unit:18}{target:9}{met}"
+
+
+def of_hooks(model: PreTrainedModel, device: str, sizes: Sizes) -> Iterator[Line]:
+    """Prefill and decode under each condition, against hf."""
+    ways = hooks.conditions(model)
+    rows, tokens = sizes.prefill
+    works: list[tuple[str, float, Callable]] = [
+        (
+            f"prefill {rows} x {tokens}",
+            1.05,
+            partial(hooks.prefill, ids=hooks.make_ids(model, rows, tokens)),
+        )
+    ]
+    for rows in sizes.decode_rows:
+        ids = hooks.make_ids(model, rows, 8)
+        decode = partial(hooks.decode, ids=ids, tokens=sizes.decode_tokens)
+        works.append((f"decode, batch {rows}", 1.15, decode))
+    for what, of_ours, work in works:
+        rounds = hooks.measure(ways, work, device, sizes.rounds)
+        yield Line(f"hf: {what}", spread([entry["hf"] for entry in rounds]), "s")
+        for name, target in zip(hooks.CONDITIONS[1:], (None, of_ours, 1.02), strict=True):
+            yield Line(f"{name}: {what}", ratios(rounds, name, "hf"), "x hf", target)
+        yield Line(
+            f"ours, hooks: {what}", ratios(rounds, "ours, hooks", "steered"), "x steered", 1.0
+        )
+
+
+def of_selection(model: PreTrainedModel, device: str, sizes: Sizes) -> Iterator[Line]:
+    """The search, and every score, against the six sweeps at the same number of rows."""
+    dissect(model)
+
+    def trial(rows: int) -> selection.Trial:
+        return selection.make_trial(model, head=20, batch_size=rows, prompts=sizes.prompts)
+
+    own = default_rows(device)
+    selection.timed(search, trial(own))  # warm-up
+    for rows in dict.fromkeys((own, *sizes.rows)):
+        asked = [("selection", search, 8.0 if rows == own else None)]
+        if rows == sizes.all_scores_rows:
+            asked.append(("--all-scores", score_all, 3.0))
+        rounds = []
+        for _ in range(sizes.long_rounds):
+            entry = {"six": selection.six_sweeps_cost(trial(rows), sizes.sampled).clock}
+            entry |= {what: selection.timed(work, trial(rows))[0].clock for what, work, _ in asked}
+            rounds.append(entry)
+        by = " (default)" if rows == own else ""
+        for what, _, target in asked:
+            figure = ratios(rounds, "six", what)
+            name = f"{what}, {rows} rows{by}"
+            yield Line(name, figure, "x six sweeps", target, least=True)
+
+    rounds = []
+    for _ in range(sizes.long_rounds):
+        with patch.object(scores, "without_cudnn_attention", nullcontext):
+            with_cudnn = selection.timed(search, trial(own))[0].clock
+        without = selection.timed(search, trial(own))[0].clock
+        rounds.append({"with": with_cudnn, "without": without})
+    yield Line("selection, with cuDNN's attention", ratios(rounds, "with", "without"), "x without")
+
+
+def of_checksum(model: PreTrainedModel, device: str, sizes: Sizes) -> Iterator[Line]:
+    size = sum(x.numel() * x.element_size() for x in model.state_dict().values())
+    taken = [seconds(lambda: weights_checksum(model), device) for _ in range(sizes.long_rounds)]
+    yield Line(f"checksum of {size / 2**30:.1f} GiB of weights", spread(taken), "s", 3.0)
+
+
+def of_batching(model: PreTrainedModel, device: str, sizes: Sizes) -> Iterator[Line]:
+    """Continuous batches against static ones; the model's weights are overwritten."""
+    what = (
+        f"continuous, {sizes.requests} answers of {sizes.short} or {sizes.long} tokens, "
+        f"{sizes.batch_size} rows"
+    )
+    if reason := batching.unavailable():
+        yield Line(what, None, "", note=reason)
+        return
+    tokenizer = make_tokenizer()
+    batching.script(model, tokenizer, sizes.short, sizes.long)
+    ways = batching.both_ways(model, tokenizer, device, sizes.batch_size)
+    requests = batching.make_requests(sizes.requests, sizes.long)
+    rounds = batching.measure(ways, requests, sizes.batch_size, device, rounds=1)
+    yield Line(what, ratios(rounds, "static", "continuous"), "x static", 3.0, least=True)
+
+    some = partial(batching.answer, ways["continuous"], requests[: 2 * sizes.batch_size])
+    with_cudnn = seconds(some, device)
+    with scores.without_cudnn_attention():
+        without = seconds(some, device)
+    yield Line("continuous, with cuDNN's attention", spread([with_cudnn / without]), "x without")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tiny", action="store_true", help="a tiny model in float32")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--output", type=Path, help="a JSON file with the figures")
+    asked = parser.parse_args(arguments)
+    if torch.device(asked.device).type == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("There is no GPU that torch can use; try --tiny --device cpu.")
+    sizes = TINY if asked.tiny else FULL
+    dtype = torch.float32 if asked.tiny else torch.bfloat16
+    card = "the CPU"
+    if torch.device(asked.device).type == "cuda":
+        card = torch.cuda.get_device_name(asked.device)
+    print(
+        f"{card}, torch {torch.__version__}, transformers {transformers.__version__}, {dtype}, "
+        f"random weights in the shape {'tiny' if asked.tiny else 'of Qwen2.5-7B'}"
+    )
+    print(f"{'':52}{'min':>9}{'median':>9}{'max':>9}  {'unit':18}target")
+    start = time.perf_counter()
+    model = make_model(SHAPES["tiny" if asked.tiny else "7b"], asked.device, dtype)
+    lines = []
+    for part in (of_hooks, of_selection, of_checksum, of_batching):
+        for line in part(model, asked.device, sizes):
+            lines.append(line)
+            print(line.text(), flush=True)
+        gc.collect()  # the edited copy of the model
+        torch.cuda.empty_cache()
+    took = time.perf_counter() - start
+    print(f"in {took:.0f} s")
+    if asked.output:
+        document = {
+            "card": card,
+            "versions": versions(),
+            "dtype": str(dtype),
+            "tiny": asked.tiny,
+            "seconds": took,
+            "lines": [line.record() for line in lines],
+        }
+        asked.output.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The benchmarks run, and say what they measured; the figures themselves are not tested."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import batching, gpu, hooks, selection
+from benchmarks.random_model import SHAPES, make_model
+from benchmarks.rounds import Spread, ratios
+from polyrefuse_models.directions.search import score_all, search
+from polyrefuse_models.weights import weights_checksum
+from tests.conftest import ROOT
+from tests.models import make_tokenizer
+from tests.test_repair import run
+
+
+def test_ratios_are_of_one_round() -> None:
+    rounds = [{"hf": 1.0, "ours": 1.5}, {"hf": 10.0, "ours": 11.0}, {"hf": 2.0, "ours": 2.0}]
+    assert ratios(rounds, "ours", "hf") == Spread(1.0, 1.1, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("median", "target", "least", "met"),
+    [(1.1, 1.15, False, True), (1.2, 1.15, False, False), (8.0, 8.0, True, True)]
+    + [(7.9, 8.0, True, False), (7.9, None, False, None)],
+)
+def test_a_line_tells_whether_its_target_is_met(
+    median: float, target: float | None, least: bool, met: bool | None
+) -> None:
+    line = gpu.Line("what", Spread(0.1, median, 99.0), "x hf", target, least)
+    assert line.met is met
+    assert ("met" in line.text()) == (met is True)
+    assert ("missed" in line.text()) == (met is False)
+
+
+def test_the_four_conditions_do_what_they_are_called() -> None:
+    """hf is untouched, and the other three answer the same, which is not what hf answers."""
+    model = make_model(SHAPES["tiny"], "cpu", torch.float32, spread=0.2)
+    ways = hooks.conditions(model)
+    ids = hooks.make_ids(model, 2, 6)
+    logits = []
+    for condition in ways.values():
+        with condition() as one:
+            logits.append(hooks.prefill(one, ids))
+    torch.testing.assert_close(logits[0], hooks.prefill(model, ids))
+    for ablated in logits[2:]:
+        torch.testing.assert_close(ablated, logits[1], atol=1e-4, rtol=1e-4)
+    assert (logits[0] - logits[1]).abs().max() > 0.1
+
+
+def test_six_sweeps_choose_as_the_search_does() -> None:
+    model = make_model(
+        selection.CPU_SHAPE | {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 5},
+        "cpu",
+        torch.float32,
+        spread=0.15,
+    )
+    trial = selection.make_trial(model, head=5, batch_size=8, prompts=3)
+    plain = selection.six_sweeps(trial)
+    chosen, _ = score_all(trial)
+    (same,) = (c for c in plain if (c.position, c.layer) == (chosen.position, chosen.layer))
+    assert chosen.scores() == pytest.approx(same.scores(), abs=1e-4)
+    found, _ = search(trial)
+    assert (found.position, found.layer) == (chosen.position, chosen.layer)
+    # Of every eighth of 25; those of layer 0 are no numbers, since the template's end is the same.
+    some = selection.six_sweeps(trial, sampled=3)
+    assert [(c.position, c.layer) for c in some] == [(-5, 0), (-4, 3), (-2, 1)]
+
+
+def test_scripted_answers_have_the_length_that_a_prompt_asks_for() -> None:
+    model, tokenizer = make_model(SHAPES["tiny"], "cpu", torch.float32), make_tokenizer()
+    before = weights_checksum(model)
+    batching.script(model, tokenizer, short=4, long=11)
+    assert weights_checksum(model) != before
+    for kind, length in ((batching.SHORT, 4), (batching.LONG, 11)):
+        for prompt in (f"Tell me {kind}", f"{'.' * 30} 7 {kind}"):
+            ids = tokenizer(prompt, return_tensors="pt").input_ids
+            output = model.generate(
+                ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=30
+            )[0, ids.shape[1] :].tolist()
+            assert output[-1] == model.config.eos_token_id
+            assert len(output) == length
+    requests = batching.make_requests(50, 11)
+    long = [r for r in requests if r.args[0].endswith(batching.LONG)]
+    assert len(long) == 5
+    assert all(r.args[0][-1] in (batching.SHORT, batching.LONG) for r in requests)
+
+
+@pytest.mark.slow
+def test_the_page_of_a_gpu_runs_on_a_cpu(tmp_path: Path) -> None:
+    output = tmp_path / "figures.json"
+    told = run("benchmarks.gpu", "--tiny", "--device", "cpu", "--output", str(output), cwd=ROOT)
+    document = json.loads(output.read_text())
+    assert document["card"] == "the CPU"
+    assert document["versions"]["torch"] == torch.__version__
+    for line in document["lines"]:
+        assert line["what"] in told
+        if line["figure"] is None:
+            assert line["note"].startswith("skipped: ")
+        else:
+            least, median, most = line["figure"].values()
+            assert 0 < least <= median <= most
+    targets = {line["target"] for line in document["lines"]}
+    assert {1.02, 1.05, 1.15, 8.0, 3.0} <= targets
+
+
+def test_without_a_gpu_the_page_says_what_to_do(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(SystemExit, match="no GPU that torch can use; try --tiny --device cpu"):
+        gpu.main([])
