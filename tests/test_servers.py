@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +14,10 @@ import pytest
 
 from polyrefuse_tasks import data
 from tests.commands import run_in_process
+from tests.conftest import ROOT
 from tests.evaluations import lm_eval_run
 from tests.polyrefuse_tasks.test_judge_endpoint import Server
+from tests.real.test_readme import SERVED
 from tests.test_lm_eval import Run, lm_eval
 
 KEY = "sk-nobody-must-see-this"
@@ -63,12 +67,17 @@ def chat() -> Iterator[Chat]:
 
 
 def arguments(chat: Chat, output: Path, *more: str, tasks: tuple[str, ...] = TASKS) -> list[str]:
-    model = f"model={NAME},base_url={chat.url}/chat/completions,num_concurrent=8"
-    return [
-        "--model", "local-chat-completions", "--apply_chat_template", "--model_args", model,
-        "--tasks", ",".join(tasks), "--limit", str(LIMIT), "--log_samples",
-        "--output_path", str(output), *more,
-    ]  # fmt: skip
+    """The README's command, with another model, address and tasks in it."""
+    (command,) = re.findall(rf"^{SERVED}.*$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    for written, here in {
+        "model=NAME": f"model={NAME}",
+        "http://localhost:8000/v1": chat.url,
+        "'polyrefuse_*'": ",".join(tasks),
+        "--output_path results": f"--output_path {output}",
+    }.items():
+        assert command.count(written) == 1
+        command = command.replace(written, here)
+    return [*shlex.split(command)[1:], "--limit", str(LIMIT), *more]
 
 
 def test_a_server_is_a_baseline_for_leaderboard_and_gate(
