@@ -28,6 +28,9 @@ TRACEBACK = "POLYREFUSE_TRACEBACK"
 # typer has a copy of click whose names are private: this is the base of what it exports.
 _UsageError: Any = typer.BadParameter.__base__
 
+_LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+"""By which `torchrun` and `accelerate launch` tell a process that there are others."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 """What `print` fails with; whoever writes a file has a sentence of its own for these."""
 
@@ -76,6 +79,7 @@ def run(app: typer.Typer, name: str) -> NoReturn:
     Every mistake is one sentence on standard error, and output never fails for its encoding.
     """
     _open_streams()
+    _go_on_alone()
     code, sentence = _run(app, name)
     # Not within the handling of the exception, which keeps unfinished progress bars alive.
     if sentence:
@@ -139,6 +143,21 @@ def _given(option: Any, arguments: Sequence[str]) -> str | None:
         if name.startswith("-") and name in names:
             value = joined if is_joined else following
     return value
+
+
+def _go_on_alone() -> None:
+    """Of several processes that a launcher started for one command, end all but the first.
+
+    They would write the same output; and a model that the first one loads would wait for them.
+    """
+    count = int(os.environ.get("WORLD_SIZE") or 1)
+    if count < 2:
+        return
+    if os.environ.get("RANK") not in (None, "0"):
+        sys.exit(0)
+    _say(f"this command uses one process; the other {count - 1} that were started have ended.")
+    for name in _LAUNCHED:
+        os.environ.pop(name, None)
 
 
 def _open_streams() -> None:

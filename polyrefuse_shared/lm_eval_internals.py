@@ -361,6 +361,8 @@ OVERRIDES = {
     "_loglikelihood_tokens": ("requests", "disable_tqdm", "override_bs"),
     "tok_batch_encode": ("strings", "padding_side", "left_truncate_len", "truncation"),
     "tok_decode": ("tokens", "skip_special_tokens"),
+    "all_gather": ("tensor",),
+    "gather_object": ("obj", "dst"),
 }
 """Methods of HFLM that our wrappers override, and what they take."""
 
@@ -450,6 +452,7 @@ COUPLINGS: tuple[Coupling, ...] = (
             sets(
                 *("tokenizer", "cache_hook", "truncation", "pretrained", "revision", "peft"),
                 *("delta", "think_end_token", "chat_template_args"),
+                *("accelerator", "_rank", "_world_size"),
             ),
         ),
     ),

@@ -10,7 +10,7 @@ is handed explicit sampling parameters by lm-eval and reads none of the file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from polyrefuse_shared.lm_eval_internals import asked_of_lm_eval
@@ -103,6 +103,23 @@ def warn_of_inherited_settings() -> None:
         "aside"
         + (f", or name neutral values: --gen_kwargs {','.join(numbers)}." if numbers else ".")
     )
+
+
+def warn_of_one_seed(answers: Sequence[str]) -> None:
+    """Warn, once a process, where a server was sent one seed with every request of a prompt.
+
+    lm-eval's API models do so, and a server that keeps to it samples one answer again and again.
+
+    Args:
+        answers: sampled ones, to one prompt.
+    """
+    if len(answers) < 2 or len(set(answers)) > 1:
+        return
+    if getattr(asked_of_lm_eval("lm"), "base_url", None) is not None:
+        warn_once(
+            f"All {len(answers)} sampled answers to a prompt are the same: lm-eval sends a server "
+            "one seed with each request; give --gen_kwargs '{\"seed\": null}' to send none."
+        )
 
 
 def listed(settings: Mapping[str, Any]) -> str:

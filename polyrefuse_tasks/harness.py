@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.lm_eval_internals import warn_before_publishing
 from polyrefuse_tasks import data
-from polyrefuse_tasks.generation_settings import warn_of_inherited_settings
+from polyrefuse_tasks.generation_settings import warn_of_inherited_settings, warn_of_one_seed
 from polyrefuse_tasks.judges import Judgement, judge_named, judge_responses
 from polyrefuse_tasks.judges.contract import measures_harm
 from polyrefuse_tasks.judges.reasoning import strip_reasoning
@@ -91,6 +91,7 @@ def score_answers(doc: dict[str, Any], results: list[list[str]]) -> dict[str, fl
     """
     (answers,) = results
     _require_text(doc, answers)
+    warn_of_one_seed(answers)
     places = longest(answers)
     judged = _judge([answers[place] for place in places], doc, [None] * len(places))
     doc["kept"] = [

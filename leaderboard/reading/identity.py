@@ -157,12 +157,13 @@ def generation(
         BadResults: the task has no generation settings.
     """
     config = document["config"]
+    kwargs = part(task, "generation_kwargs", where)
     template = config.get("chat_template_args") or arguments.get("chat_template_args") or {}
     if isinstance(template, dict) and arguments.get("enable_thinking") is not None:
         template = template | {"enable_thinking": arguments["enable_thinking"]}
     return _checksum(
         {
-            "generation_kwargs": part(task, "generation_kwargs", where),
+            "generation_kwargs": {name: kwargs[name] for name in kwargs if name != "seed"},
             "repeats": task.get("repeats") or 1,
             "num_fewshot": task.get("num_fewshot") or 0,
             # An API's template is an empty text here, and none at all is null.

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from polyrefuse_models.chat_model import ChatModel
     from polyrefuse_models.directions.artifact import Direction
+    from polyrefuse_models.wrappers.ranks import Ranks
 
 Arguments = dict[str, Any]
 """A model's arguments by name; what is read is taken out of them."""
@@ -48,11 +49,13 @@ class Engine(Protocol):
         chat_model: the model, and how prompts reach it; its weights may be stand-ins.
         whole_model: the same with its own weights, for the time that a direction is extracted.
         own_model: whether it was loaded for this measurement, so that its weights may be edited.
+        ranks: the processes that measure it together.
         warn: keeps a sentence for the results.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    ranks: Ranks
     warn: Callable[[str], None]
 
     @property
@@ -128,7 +131,7 @@ class _AskedDirected:
         self.settle(engine)
         if self._prompt is not None:
             self._prompt.check(engine.model)
-        self.direction = self._asked.find(engine.chat_model, engine.whole_model)
+        self.direction = self._asked.find(engine.chat_model, engine.whole_model, engine.ranks)
         now = asked_of_lm_eval("system_instruction") or engine.chat_model.system["system_text"]
         if sentence := another_system_text(self.direction, now):
             engine.warn(sentence)

@@ -26,6 +26,7 @@ from polyrefuse_models.directions.control import (
 from polyrefuse_models.directions.prompts import Prompts, sample
 from polyrefuse_models.directions.select import DEFAULT, Rule, rule_named
 from polyrefuse_models.interventions import LayerOutOfRange
+from polyrefuse_models.wrappers.ranks import ALONE, Ranks
 from polyrefuse_shared.errors import UserError, first_line
 from polyrefuse_shared.limits import MOST_SEED, seed_of
 from polyrefuse_shared.log import logger
@@ -103,14 +104,18 @@ class AskedDirection:
             self._given = read_direction(arguments.direction)
 
     def find(
-        self, chat: ChatModel, whole_model: Callable[[], AbstractContextManager[ChatModel]]
+        self,
+        chat: ChatModel,
+        whole_model: Callable[[], AbstractContextManager[ChatModel]],
+        ranks: Ranks = ALONE,
     ) -> Direction:
-        """The direction that fits a model.
+        """The direction that fits a model; of several processes one extracts it for all.
 
         Args:
             chat: the model, whose weights may be stand-ins.
             whole_model: the model as it was loaded, without a prompt in front of what is asked;
                 called where a direction is to be extracted.
+            ranks: the processes that measure the model together.
 
         Raises:
             UserError: it does not fit, or none could be extracted.
@@ -118,10 +123,15 @@ class AskedDirection:
         origin = f"direction={self._arguments.direction}"
         direction = self._given
         if direction is None:
-            assert self._prompts is not None
+            prompts = self._prompts
+            assert prompts is not None
             tokens = token_ids(chat.tokenizer, self._arguments.refusal_tokens)
-            with whole_model() as whole:
-                direction = find_direction(whole, self._prompts, tokens=tokens, rule=self._rule)
+
+            def extract() -> Direction:
+                with whole_model() as whole:
+                    return find_direction(whole, prompts, tokens=tokens, rule=self._rule)
+
+            direction = ranks.first(extract)
         direction.check(width(chat.model), origin)
         direction.warn_of_another_model(chat.model.config)
         if self._given is not None:  # `find_direction` warns of those that it extracted.

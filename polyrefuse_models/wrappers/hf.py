@@ -20,7 +20,7 @@ from polyrefuse_models.anatomy import input_device
 from polyrefuse_models.chat_model import ChatModel, extraction_rows
 from polyrefuse_models.gguf_checkpoint import remember_file
 from polyrefuse_models.neutral_generation import neutralise, settings_of
-from polyrefuse_models.wrappers import identity
+from polyrefuse_models.wrappers import identity, ranks
 from polyrefuse_models.wrappers.asked import AskedAblation, AskedAddition, AskedMcd
 from polyrefuse_models.wrappers.batching import Batching, parse_batching
 from polyrefuse_models.wrappers.generation_settings import effective
@@ -84,8 +84,11 @@ class BaselineHF(Measured, HFLM):
         if arguments.get("device") is None:
             # HFLM's own default is a GPU, there or not.
             arguments["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+        ranks.prepare(arguments["device"])
         self.model_arguments = identity.model_arguments(arguments)
         HFLM.__init__(self, pretrained=pretrained, **arguments)
+        self.ranks = ranks.ranks_of(getattr(self, "accelerator", None))
+        self._rank, self._world_size = self.ranks.own, self.ranks.count
         remember_file(self.model, arguments.get("gguf_file"))
 
     def _intervene(self) -> None:
@@ -96,6 +99,7 @@ class BaselineHF(Measured, HFLM):
         for intervention in interventions:
             intervention.install(self.model)
         self._put_in_front(interventions)
+        self.ranks.agree(self.identity())
 
     # --- what results say
 
@@ -218,6 +222,25 @@ class BaselineHF(Measured, HFLM):
         if not skip_special_tokens or not isinstance(tokens, list):
             return super().tok_decode(tokens, skip_special_tokens)
         return self.reasoning.decode(tokens, super().tok_decode)
+
+    # --- several processes
+
+    def all_gather(self, tensor: Tensor) -> Tensor:
+        """This rank's number in the place of every rank's: none has to wait for another.
+
+        Raises:
+            UserError: this rank has no request of a task.
+        """
+        return ranks.own_number(tensor, self.ranks)
+
+    def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
+        """HFLM's, with the samples in a single process's order and the warnings of every rank."""
+        gathered = super().gather_object((obj, self.notes.taken()), dst)
+        if gathered is None:
+            return None
+        objects, noted = zip(*gathered, strict=True)
+        self.notes.take(noted)
+        return [ranks.in_order(objects)]
 
 
 class AblatedHF(BaselineHF):

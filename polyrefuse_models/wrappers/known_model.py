@@ -16,6 +16,7 @@ from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.stand_in import stand_in
 from polyrefuse_models.weights import contents_identity
 from polyrefuse_models.wrappers import identity
+from polyrefuse_models.wrappers.ranks import ALONE
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -44,6 +45,7 @@ class KnownModel:
     """
 
     own_model = True
+    ranks = ALONE  # What processes an engine has of its own share one wrapper.
     delta: str | None = None
     truncation = False
     prompting: Prompting

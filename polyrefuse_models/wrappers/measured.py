@@ -27,6 +27,7 @@ from polyrefuse_models.wrappers.prompting import (
     refuse_truncation,
     system_file,
 )
+from polyrefuse_models.wrappers.ranks import ALONE, Ranks
 from polyrefuse_models.wrappers.reasoning import ReasoningMarks
 from polyrefuse_models.wrappers.response_cache import AnswersByRequest, claim_cache
 from polyrefuse_models.wrappers.run_notes import RunNotes
@@ -62,6 +63,7 @@ class Measured(TemplateLM):
         reasoning: what marks reasoning in its answers.
         notes: what its results must say.
         set_aside: the checkpoint's own generation settings that are not used.
+        ranks: the processes that measure the model together, each a share of the prompts.
     """
 
     asks: ClassVar[type[Asked]] = Nothing
@@ -74,6 +76,7 @@ class Measured(TemplateLM):
     asked: Asked
     interventions: Sequence[Intervention] = ()
     set_aside: Mapping[str, Any] = {}
+    ranks: Ranks = ALONE
 
     if TYPE_CHECKING:  # Each engine's own class of lm-eval has them.
 
@@ -300,6 +303,9 @@ class Measured(TemplateLM):
             self.reasoning.reopened(request.args[0], answer)
             for request, answer in zip(rendered, answers, strict=True)
         ]
+        if self.ranks.count > 1:
+            self.notes.keep(requests, answers)
+            return answers
         for sentence in same_answers(requests, answers):
             self.warn(sentence)
         return answers
@@ -315,10 +321,9 @@ class Measured(TemplateLM):
 
     def _note_settings(self, requests: list[Instance]) -> None:
         """Keep the settings that answers are made with, and warn where the run claims others."""
-        for request in requests:
-            settings = requested(request.args[1], self.max_gen_toks)
-            if settings not in self.notes.settings:
-                self.notes.settings.append(settings)
+        self.notes.note_settings(
+            requested(request.args[1], self.max_gen_toks) for request in requests
+        )
         for sentence in kept_otherwise(requests):
             self.warn(sentence)
 

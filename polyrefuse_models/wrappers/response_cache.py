@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from polyrefuse_shared.errors import UserError
@@ -70,21 +70,19 @@ class AnswersByRequest:
 
 def _difference(recorded: str, identity: dict[str, Any]) -> str:
     """What the recorded identity has otherwise, in words."""
-    theirs, mine = _flat(json.loads(recorded)), _flat(json.loads(json.dumps(identity)))
+    theirs, mine = flat(json.loads(recorded)), flat(json.loads(json.dumps(identity)))
     keys = [key for key in sorted(theirs.keys() | mine.keys()) if theirs.get(key) != mine.get(key)]
-    return ", ".join(
-        f"{key}={_short(theirs.get(key))} (now {_short(mine.get(key))})" for key in keys
-    )
+    return ", ".join(f"{key}={short(theirs.get(key))} (now {short(mine.get(key))})" for key in keys)
 
 
-def _flat(identity: dict[str, Any], above: str = "") -> dict[str, Any]:
+def flat(identity: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     """The same with one value a key: `generation_settings.num_beams`."""
-    flat: dict[str, Any] = {}
+    one: dict[str, Any] = {}
     for key, value in identity.items():
-        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
-    return flat
+        one |= flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
+    return one
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     """A value as a sentence takes it: of a checksum, enough to know it again."""
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b", r"\1…", str(value))

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from polyrefuse_models.wrappers.same_answers import same_answers
 from polyrefuse_shared.lm_eval_internals import asked_of_lm_eval
 from polyrefuse_shared.log import logger
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+
+
+@dataclass(frozen=True)
+class Noted:
+    """What one of several processes noted, as it is sent to the one that writes the results.
+
+    Attributes:
+        warnings, settings: as of `RunNotes`.
+        answered: requests with their answers, which are looked at together.
+    """
+
+    warnings: tuple[str, ...]
+    settings: tuple[dict[str, Any], ...]
+    answered: tuple[tuple[Instance, str], ...]
 
 
 class RunNotes:
@@ -24,6 +44,7 @@ class RunNotes:
         self.warnings: list[str] = []
         self.settings: list[dict[str, Any]] = []
         self.batching: list[dict[str, Any]] = []
+        self._answered: list[tuple[Instance, str]] = []
         self._standing: tuple[str, ...] = ()
         self._run: Any = None
 
@@ -32,6 +53,32 @@ class RunNotes:
         if sentence not in self.warnings:
             logger.warning(sentence)
             self.warnings.append(sentence)
+
+    def note_settings(self, settings: Iterable[dict[str, Any]]) -> None:
+        """Keep the generation settings of requests, each once."""
+        for each in settings:
+            if each not in self.settings:
+                self.settings.append(each)
+
+    def keep(self, requests: Sequence[Instance], answers: Sequence[str]) -> None:
+        """Keep a process's share of the answers, until those of all are looked at together."""
+        self._answered += zip(requests, answers, strict=True)
+
+    def taken(self) -> Noted:
+        """What was noted in this process; answers are handed over once."""
+        answered, self._answered = self._answered, []
+        return Noted(tuple(self.warnings), tuple(self.settings), tuple(answered))
+
+    def take(self, every: Sequence[Noted]) -> None:
+        """Note what all processes noted, and what is seen in the answers of all."""
+        for noted in every:
+            self.note_settings(noted.settings)
+            for sentence in noted.warnings:
+                self.warn(sentence)
+        answered = [pair for noted in every for pair in noted.answered]
+        if answered:
+            for sentence in same_answers(*zip(*answered, strict=True)):
+                self.warn(sentence)
 
     def begin(self) -> bool:
         """Forget what an earlier evaluation noted, and say whether there was one."""
@@ -45,5 +92,6 @@ class RunNotes:
             self.warnings[:] = self._standing
             self.settings.clear()
             self.batching.clear()
+            self._answered.clear()
         self._run = run
         return not first

@@ -36,6 +36,7 @@ from polyrefuse_models.wrappers import identity
 from polyrefuse_models.wrappers.asked import AskedAblation
 from polyrefuse_models.wrappers.hf import AblatedHF, BaselineHF
 from polyrefuse_models.wrappers.prompting import Prompting
+from polyrefuse_models.wrappers.ranks import ALONE
 from polyrefuse_models.wrappers.run_notes import RunNotes
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.lm_eval_internals import LmEvalChanged
@@ -111,6 +112,7 @@ class Engine:
 
     revision, peft, delta = "main", None, None
     truncation = False
+    ranks = ALONE
     max_length = 4096
 
     def __init__(self, folder: Path, **arguments: Any) -> None:

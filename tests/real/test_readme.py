@@ -18,6 +18,9 @@ from tests.real.checkpoint import FILE
 INSTALLS = ("pip install", "pytest")
 """What begins a command that makes the environment which the tests run in."""
 
+SERVED = "lm_eval --model local-chat-completions"
+"""What begins the command that needs a server; `tests/test_servers.py` runs it."""
+
 FEW = "--limit 4"
 
 
@@ -27,7 +30,7 @@ def commands() -> list[str]:
     blocks = re.findall(r"^```sh\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
     lines = [part for block in blocks for line in block.splitlines() for part in line.split("&&")]
     stripped = [line.strip() for line in lines]
-    return [line for line in stripped if line and not line.startswith(INSTALLS)]
+    return [line for line in stripped if line and not line.startswith((*INSTALLS, SERVED))]
 
 
 def with_the_model(command: str, model: Path) -> str:
