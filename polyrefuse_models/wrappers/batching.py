@@ -221,12 +221,14 @@ class Batching:
         if because is None:
             found = self._find(requests)
             if isinstance(found, Paged):
-                self._note({"taken": "continuous", "attention": found.attention})
+                self._engine.notes.note_batching(
+                    {"taken": "continuous", "attention": found.attention}
+                )
                 return found
             because = why_static(self._asked, device, [str(found)])
         if self._asked == "auto" and device == "cuda":
             warn_once(f"Answers come in static batches, which take longer: {because}.")
-        self._note({"taken": "static", "because": because})
+        self._engine.notes.note_batching({"taken": "static", "because": because})
         return None
 
     def _obstacles(self) -> list[str]:
@@ -258,10 +260,6 @@ class Batching:
             except CannotPage as refusal:
                 self._paged = refusal
         return self._paged
-
-    def _note(self, taken: dict[str, Any]) -> None:
-        if taken not in self._engine.notes.batching:
-            self._engine.notes.batching.append(taken)
 
     def _answer(
         self,

@@ -19,12 +19,13 @@ class Noted:
     """What one of several processes noted, as it is sent to the one that writes the results.
 
     Attributes:
-        warnings, settings: as of `RunNotes`.
+        warnings, settings, batching: as of `RunNotes`.
         answered: requests with their answers, which are looked at together.
     """
 
     warnings: tuple[str, ...]
     settings: tuple[dict[str, Any], ...]
+    batching: tuple[dict[str, Any], ...]
     answered: tuple[tuple[Instance, str], ...]
 
 
@@ -60,6 +61,11 @@ class RunNotes:
             if each not in self.settings:
                 self.settings.append(each)
 
+    def note_batching(self, taken: dict[str, Any]) -> None:
+        """Keep how answers were batched, each way once."""
+        if taken not in self.batching:
+            self.batching.append(taken)
+
     def keep(self, requests: Sequence[Instance], answers: Sequence[str]) -> None:
         """Keep a process's share of the answers, until those of all are looked at together."""
         self._answered += zip(requests, answers, strict=True)
@@ -67,12 +73,19 @@ class RunNotes:
     def taken(self) -> Noted:
         """What was noted in this process; answers are handed over once."""
         answered, self._answered = self._answered, []
-        return Noted(tuple(self.warnings), tuple(self.settings), tuple(answered))
+        return Noted(
+            warnings=tuple(self.warnings),
+            settings=tuple(self.settings),
+            batching=tuple(self.batching),
+            answered=tuple(answered),
+        )
 
     def take(self, every: Sequence[Noted]) -> None:
         """Note what all processes noted, and what is seen in the answers of all."""
         for noted in every:
             self.note_settings(noted.settings)
+            for taken in noted.batching:
+                self.note_batching(taken)
             for sentence in noted.warnings:
                 self.warn(sentence)
         answered = [pair for noted in every for pair in noted.answered]
