@@ -11,7 +11,6 @@ both ways give the same answers, at random weights' cost. Both go through `basel
 from __future__ import annotations
 
 import argparse
-import inspect
 import random
 from functools import partial
 
@@ -29,13 +28,6 @@ SHORT, LONG = "s", "l"
 
 CHAINED = 300
 """Where the tokens of the chains begin, behind those of the tokenizer."""
-
-
-def unavailable() -> str | None:
-    """Why it cannot be measured, as a sentence."""
-    if "batching" in inspect.signature(BaselineHF.__init__).parameters:
-        return None
-    return "skipped: baseline-hf of this version has no batching=static|continuous."
 
 
 @torch.no_grad()
@@ -108,15 +100,24 @@ def measure(
     """The seconds of both ways in each round, after `warm` requests that are not counted.
 
     Raises:
-        SystemExit: in float32 they do not give the same answers.
+        SystemExit: one of them was not taken, or in float32 they do not give the same answers.
     """
     static, continuous = (answer(lm, requests[:warm]) for lm in ways.values())
+    for name, lm in ways.items():
+        if [noted["taken"] for noted in lm.notes.batching] != [name]:
+            raise SystemExit(f"batching={name} was not taken: {lm.notes.batching}")
     if ways["static"].model.dtype == torch.float32 and static != continuous:
         raise SystemExit("Static and continuous batches differ in their answers.")
     return [
         {name: seconds(partial(answer, lm, requests), device) for name, lm in ways.items()}
         for _ in range(rounds)
     ]
+
+
+def attention(ways: dict[str, BaselineHF]) -> str:
+    """The attention implementation that continuous batching took."""
+    (noted,) = ways["continuous"].notes.batching
+    return str(noted["attention"])
 
 
 def main() -> None:
@@ -130,8 +131,6 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    if reason := unavailable():
-        raise SystemExit(reason)
     model = make_model(SHAPES[asked.shape], asked.device, getattr(torch, asked.dtype))
     tokenizer = make_tokenizer()
     script(model, tokenizer, asked.short, asked.long)
@@ -141,6 +140,7 @@ def main() -> None:
     for name in rounds[0]:
         print(f"{name:12}{spread([entry[name] for entry in rounds]).median:9.2f} s")
     ratio = ratios(rounds, "static", "continuous")
+    print(f"attention of the paged cache: {attention(ways)}")
     print(f"static / continuous: {ratio.median:.2f} ({ratio.least:.2f} to {ratio.most:.2f})")
 
 
