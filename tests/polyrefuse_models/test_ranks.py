@@ -24,7 +24,6 @@ from polyrefuse_models.wrappers.ranks import (
     own_number,
 )
 from polyrefuse_models.wrappers.run_notes import RunNotes
-from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.log import logger
 from tests.conftest import ROOT
 from tests.evaluations import lm_eval_run
