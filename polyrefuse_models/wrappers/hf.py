@@ -226,11 +226,7 @@ class BaselineHF(Measured, HFLM):
     # --- several processes
 
     def all_gather(self, tensor: Tensor) -> Tensor:
-        """This rank's number in the place of every rank's: none has to wait for another.
-
-        Raises:
-            UserError: this rank has no request of a task.
-        """
+        """This rank's number in the place of every rank's: none has to wait for another."""
         return ranks.own_number(tensor, self.ranks)
 
     def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:

@@ -130,15 +130,7 @@ def own_number(number: Num[Tensor, "..."], ranks: Ranks) -> Num[Tensor, "rank"]:
 
     Args:
         number: of requests of a task, of windows, or the batch size that fits.
-
-    Raises:
-        UserError: this rank has no request of a task, which lm-eval cannot score.
     """
-    if ranks.count > 1 and not number.any():
-        raise UserError(
-            f"Rank {ranks.own} of the {ranks.count} processes has no prompt of one of the tasks, "
-            "which has fewer than there are processes; raise --limit, or start fewer processes."
-        )
     return number.reshape(1).expand(ranks.count).clone()
 
 
