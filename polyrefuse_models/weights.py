@@ -103,11 +103,12 @@ def weights_identity(model: PreTrainedModel, *, of_the_hub: bool) -> str:
 def contents_identity(folder: Path) -> str:
     """`weights_identity` of a folder whose model is loaded elsewhere: `contents:<checksum>`.
 
-    The files of weights are read once, at about 1 s a GB.
+    The files of weights, and what an adapter says of itself, are read once, at about 1 s a GB.
     """
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".bin", ".pt", ".gguf"):
+        weights = path.suffix in (".safetensors", ".bin", ".pt", ".gguf")
+        if weights or path.name == "adapter_config.json":
             digest.update(path.name.encode())
             with path.open("rb") as file:
                 while part := file.read(2**24):

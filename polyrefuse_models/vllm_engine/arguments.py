@@ -24,8 +24,17 @@ STREAMED = ("auto", "hf", "safetensors", "fastsafetensors", "instanttensor", "pt
 def refuse_unusable(arguments: Mapping[str, Any]) -> None:
     """
     Raises:
-        NotInVllm: an argument of the Hugging Face wrappers that vLLM has nothing for.
+        NotInVllm: an argument of the Hugging Face wrappers that vLLM has nothing for, or one that
+            names another model, or another length, than lm-eval's own.
     """
+    for name in ("model", "model_weights", "hf_config_path", "config_format"):
+        if arguments.get(name):
+            raise NotInVllm(
+                f"{name}={arguments[name]} would have vLLM run another model than the results "
+                "name; give pretrained= alone."
+            )
+    if arguments.get("max_length") and arguments.get("max_model_len"):
+        raise NotInVllm("max_length= and max_model_len= are one setting; give one of them.")
     for name in ("gguf_file", "peft", "delta", "parallelize", "truncation", "batching"):
         if arguments.get(name):
             raise NotInVllm(
@@ -52,6 +61,12 @@ def engine_arguments(
     if plan.direction is not None or soft_prompt:
         if given.get("worker_extension_cls"):
             raise _bypassed(given, "worker_extension_cls", "takes the place of ours in vLLM")
+        if given.get("kv_transfer_config"):
+            raise _bypassed(
+                given,
+                "kv_transfer_config",
+                "brings keys and values that were computed without the intervention; leave it out",
+            )
         arguments["worker_extension_cls"] = EXTENSION
     if plan.writes:
         arguments |= _loading(given, plan, folder)
@@ -75,14 +90,20 @@ def _loading(given: Mapping[str, Any], plan: Plan, folder: Path) -> dict[str, An
             "loads weights without the ablation (method=weights); use one of "
             f"{', '.join(STREAMED)}, or method=hooks",
         )
-    if given.get("speculative_config"):
+    for name in ("speculative_config", "spec_model", "spec_method"):
+        if given.get(name):
+            raise _bypassed(
+                given, name, "loads a second model by the ablating loader; leave it out"
+            )
+    extra = given.get("model_loader_extra_config") or {}
+    if not isinstance(extra, dict):
         raise _bypassed(
-            given, "speculative_config", "loads a second model by the ablating loader; leave it out"
+            given, "model_loader_extra_config", "is no dictionary, which the plan is added to"
         )
     arguments: dict[str, Any] = {
         "load_format": LOAD_FORMAT,
         "model_loader_extra_config": {
-            **(given.get("model_loader_extra_config") or {}),
+            **extra,
             FOLDER: str(folder),
             FORMAT: format_of_files,
         },

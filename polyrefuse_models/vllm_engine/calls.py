@@ -36,7 +36,11 @@ def install(llm: Any, plan: Plan, folder: Path, probe: Sequence[int]) -> None:
     }
     _require(plan, called, "is run by vLLM without its hook")
     # What was computed before, without the hooks, must answer nothing.
-    llm.reset_prefix_cache()
+    if not llm.reset_prefix_cache():
+        raise NotInVllm(
+            "vLLM did not forget what it computed before the hooks were there; give "
+            "enable_prefix_caching=False."
+        )
 
 
 def embedding_scale(llm: Any, path: str) -> float:

@@ -18,6 +18,7 @@ from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from polyrefuse_models.interventions.orthogonalise import project
 from polyrefuse_models.vllm_engine.arguments import FOLDER, FORMAT, LOAD_FORMAT
 from polyrefuse_models.vllm_engine.plan import Plan, refuse
+from polyrefuse_shared.errors import first_line
 
 
 class CannotAblate(RuntimeError):
@@ -67,7 +68,13 @@ class AblatingLoader(DefaultModelLoader):
 
     def load_weights(self, model: nn.Module, model_config: Any) -> None:
         """Load them, and see that the unembedding is as it was."""
-        super().load_weights(model, model_config)
+        try:
+            super().load_weights(model, model_config)
+        except CannotAblate:
+            raise
+        except Exception as error:  # vLLM's own, such as of a tensor that it does not know.
+            refuse(self._folder, first_line(error))
+            raise
         if self._plan.tied is not None:
             _, head = self._plan.tied
             parameters = dict(model.named_parameters())  # a tied one under its first name alone

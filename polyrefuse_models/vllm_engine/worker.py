@@ -177,7 +177,7 @@ def _module(model: Any, path: str) -> nn.Module | None:
     """The module of a path in vLLM's model or in its language model.
 
     Returns:
-        None where another worker has it.
+        None where another worker has it (pipeline parallelism).
 
     Raises:
         LookupError: there is none.
@@ -188,9 +188,11 @@ def _module(model: Any, path: str) -> nn.Module | None:
     if hasattr(model, "get_language_model"):
         roots.append(model.get_language_model())
     for root in roots:
-        try:
-            module: nn.Module = root.get_submodule(path)
-        except AttributeError:
-            continue
-        return None if isinstance(module, PPMissingLayer) else module
+        module: Any = root
+        for name in path.split("."):
+            module = getattr(module, name, None)
+            if module is None or isinstance(module, PPMissingLayer):
+                break
+        if module is not None:
+            return None if isinstance(module, PPMissingLayer) else module
     raise LookupError(f"{type(model).__name__} has no module {path} in vLLM")

@@ -46,7 +46,7 @@ _WITHOUT_EFFECT = {
     *("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "max_num_seqs"),
     *("max_num_batched_tokens", "gpu_memory_utilization", "kv_cache_memory_bytes"),
     *("enforce_eager", "enable_prefix_caching", "distributed_executor_backend"),
-    *("cpu_offload_gb", "load_format", "download_dir", "max_loras", "max_lora_rank"),
+    *("cpu_offload_gb", "download_dir", "max_loras", "max_lora_rank"),
 }
 """Arguments that change no answer, or whose effect is recorded otherwise (the tokenizer's)."""
 

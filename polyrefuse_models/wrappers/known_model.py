@@ -17,6 +17,7 @@ from polyrefuse_models.stand_in import stand_in
 from polyrefuse_models.weights import contents_identity
 from polyrefuse_models.wrappers import identity
 from polyrefuse_models.wrappers.ranks import ALONE
+from polyrefuse_shared.errors import UserError
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -65,6 +66,10 @@ class KnownModel:
         self.whole_model = whole_model
         self.revision = arguments.get("revision") or "main"
         self.peft = arguments.get("lora_local_path")
+        if self.peft and not Path(self.peft).is_dir():
+            raise UserError(
+                f"lora_local_path={self.peft} is no folder; give that of a PEFT adapter."
+            )
         self.model_arguments = identity.model_arguments(arguments)
         self.chat_template_args = dict(arguments.get("chat_template_args") or {})
         if (thinks := arguments.get("enable_thinking")) is not None:
@@ -135,13 +140,8 @@ class KnownModel:
     def weights(self) -> str:
         """Which weights the engine loads."""
         commit = getattr(self._config, "_commit_hash", None)
-        if commit and not self.peft:
-            return f"commit:{commit}"
-        folders = [Path(folder) for folder in (self.pretrained, self.peft) if folder]
-        return "+".join(
-            contents_identity(folder) if folder.is_dir() else f"commit:{commit}"
-            for folder in folders
-        )
+        loaded = f"commit:{commit}" if commit else contents_identity(Path(self.pretrained))
+        return f"{loaded}+{contents_identity(Path(self.peft))}" if self.peft else loaded
 
     def identity(
         self, interventions: Any, reasoning_end: Any, dtype: torch.dtype

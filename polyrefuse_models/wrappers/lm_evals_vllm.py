@@ -8,7 +8,7 @@ from polyrefuse_shared.errors import UserError
 
 
 class NoVllm(UserError):
-    """vLLM is not installed."""
+    """vLLM cannot be imported."""
 
 
 def _version(distribution_name: str) -> str:
@@ -23,10 +23,11 @@ def _version(distribution_name: str) -> str:
 
 try:
     import vllm
-except ModuleNotFoundError as missing:
+except ImportError as missing:  # Of a library that its build needs, too.
     raise NoVllm(
-        f"vLLM is not installed ({missing}): pip install 'lm-eval-polyrefuse[vllm]', or take the "
-        "Hugging Face models (--model baseline-hf and its siblings)."
+        f"vLLM is not installed, or not whole ({missing}): pip install "
+        "'lm-eval-polyrefuse[vllm]', or take the Hugging Face models (--model baseline-hf and its "
+        "siblings)."
     ) from None
 
 _original_version = importlib.metadata.version

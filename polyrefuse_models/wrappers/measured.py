@@ -338,6 +338,11 @@ class Measured(TemplateLM):
                 "scored whole (loglikelihood_rolling), with no context that it could stand before."
             )
 
+    @property
+    def _scoring_window(self) -> int:
+        """Most tokens of a context and its continuation, without the last, which is not read."""
+        return self.max_length
+
     def _behind_the_front(
         self, requests: list[tuple[Any, list[int], list[int]]]
     ) -> list[tuple[Any, list[int], list[int]]]:
@@ -356,10 +361,10 @@ class Measured(TemplateLM):
             (key, self.prompting.behind(context, prefix), end) for key, context, end in requests
         ]
         longest = max((len(context) + len(end) - 1 for _, context, end in requests), default=0)
-        if longest > self.max_length:
+        if longest > self._scoring_window:
             raise UserError(
                 f"A request has {longest} tokens with {self.prompting.names} and the model a "
-                f"window of {self.max_length}; lower --num_fewshot or give a shorter prompt."
+                f"window of {self._scoring_window}; lower --num_fewshot or give a shorter prompt."
             )
         return requests
 

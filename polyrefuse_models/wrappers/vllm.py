@@ -44,6 +44,9 @@ SHARED_WITH_HF = (
 NOT_OF_VLLM = ("do_sample", "until", "max_gen_toks")
 """Generation settings that lm-eval translates for vLLM."""
 
+OF_LM_EVAL = ("n", "stop", "max_tokens", "detokenize", "prompt_logprobs", "output_kind")
+"""vLLM's settings that lm-eval sets by itself, or whose answers it could not read."""
+
 
 class BaselineVLLM(Measured, VLLM):
     """`baseline-vllm`: a chat model without an intervention, run by vLLM.
@@ -75,10 +78,14 @@ class BaselineVLLM(Measured, VLLM):
     ) -> None:
         self._read(pretrained, arguments, chat=chat, system=system, system_file=system_file)
         refuse_unusable(arguments)
+        if str(arguments.get("batch_size", 1)) == "1":
+            # lm-eval's default, by which vLLM would have one prompt at a time.
+            arguments["batch_size"] = "auto"
         self.pretrained: str = self._folder(pretrained)
         self._like_hf = {"chat": chat, "system": system, "system_file": system_file} | {
             name: arguments[name] for name in SHARED_WITH_HF if arguments.get(name) is not None
         }
+        self._given = arguments
         self.known = KnownModel(
             self.pretrained, arguments, warn=self.warn, whole_model=self.whole_model
         )
@@ -96,17 +103,29 @@ class BaselineVLLM(Measured, VLLM):
 
     @contextmanager
     def whole_model(self) -> Iterator[ChatModel]:
-        """The model as transformers runs it, gone again before vLLM takes the device."""
+        """The model as transformers runs it, an adapter included.
+
+        Raises:
+            NotInVllm: vLLM would run another one.
+        """
         from polyrefuse_models.wrappers.hf import BaselineHF
 
-        lm = BaselineHF(self.pretrained, **self._like_hf)
-        try:
-            yield lm.chat_model
-        finally:
-            lm._model = None
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+        for name in ("hf_overrides", "quantization"):
+            if self._given.get(name):
+                raise NotInVllm(
+                    f"direction=auto extracts from the model without {name}="
+                    f"{self._given[name]}; give direction=FOLDER."
+                )
+        split = any(
+            int(self._given.get(name) or 1) > 1
+            for name in ("tensor_parallel_size", "pipeline_parallel_size")
+        )
+        yield BaselineHF(
+            self.pretrained,
+            peft=self._given.get("lora_local_path"),
+            parallelize=split and torch.cuda.device_count() > 1,
+            **self._like_hf,
+        ).chat_model
 
     def _start(self, interventions: Sequence[Intervention], arguments: dict[str, Any]) -> None:
         """Start vLLM with what was asked for.
@@ -121,25 +140,40 @@ class BaselineVLLM(Measured, VLLM):
         folder = Path(self._plan_folder.name)
         plan.save(folder)
         asked = engine_arguments(arguments, plan, folder, soft_prompt=self._soft is not None)
-        try:
+        # A model that a direction was extracted from is nobody's any more.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        with self._refusals():
             VLLM.__init__(self, pretrained=self.pretrained, **asked)
+        self.tokenizer = self.known.tokenizer
+        self.think_end_token = None
+        if plan.hooks:
+            calls.install(self.model, plan, folder, probe=self.prompting.ids("a b c"))
+        if self._soft is not None:
+            paths = {module: path for path, module in self.known.model.named_modules()}
+            embedding = dissect(self.known.model).embedding
+            # The vectors are what transformers' embedding module returns, some of which multiply.
+            self._scale = calls.embedding_scale(self.model, paths[embedding]) / _scale(embedding)
+            generation: Any = self.known.model.generation_config
+            generation.suppress_tokens = self._soft.ids.tolist()
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Say why a worker could not load the model: its own error is in its log alone.
+
+        Raises:
+            NotInVllm: it left a reason.
+        """
+        try:
+            yield
         except Exception as error:
-            # A worker's own error is in its log alone.
-            if reason := refusal(folder):
+            if reason := refusal(Path(self._plan_folder.name)):
                 raise NotInVllm(
                     f"vLLM cannot ablate by weights in {self.model_name}: {reason}; use "
                     "method=hooks, or --model ablated-hf."
                 ) from error
             raise
-        self.tokenizer = self.known.tokenizer
-        self.think_end_token = None
-        if plan.hooks:
-            calls.install(self.model, plan, folder, probe=self.prompting.ids("a b c"))
-        self._scale = 1.0
-        if self._soft is not None:
-            paths = {module: path for path, module in self.known.model.named_modules()}
-            embedding = paths[dissect(self.known.model).embedding]
-            self._scale = calls.embedding_scale(self.model, embedding)
 
     # --- what results say
 
@@ -177,6 +211,10 @@ class BaselineVLLM(Measured, VLLM):
 
     # --- how a prompt reaches the model
 
+    @property
+    def _scoring_window(self) -> int:
+        return self.max_length - 2  # vLLM reads the last one, too, and generates another
+
     def prompt_ids(self, text: str) -> list[int]:
         """The tokens that the model reads of a rendered prompt, with what stands in front."""
         return [*self.prompting.foremost, *self.tok_encode(text)]
@@ -213,7 +251,8 @@ class BaselineVLLM(Measured, VLLM):
         if generate:
             requests = [[*self.prompting.foremost, *ids] for ids in requests]
         if self._soft is None:
-            outputs = super()._model_generate(requests, generate, sampling_params)
+            with self._refusals():  # Under data parallelism engines start here.
+                outputs = super()._model_generate(requests, generate, sampling_params)
         else:
             outputs = self._generate_with_vectors(requests, generate, sampling_params)
         if generate:
@@ -238,7 +277,7 @@ class BaselineVLLM(Measured, VLLM):
         vocabulary = self.model.llm_engine.model_config.get_vocab_size()
         suppressed = {token: -100.0 for token in self._soft.ids.tolist() if token < vocabulary}
         for settings in sampling_params:
-            settings.logit_bias = suppressed or None
+            settings.logit_bias = {**(settings.logit_bias or {}), **suppressed} or None
         return self.model.generate(
             [self._with_vectors(ids) for ids in requests],
             sampling_params=sampling_params,
@@ -312,10 +351,20 @@ def _refuse_settings(settings: dict[str, Any]) -> None:
     Raises:
         UserError: vLLM does not know a generation setting.
     """
-    known = vllm.SamplingParams.__struct_fields__
+    known = set(vllm.SamplingParams.__struct_fields__) - set(OF_LM_EVAL)
     for name in settings:
         if name not in (*known, *NOT_OF_VLLM):
             raise UserError(
-                f"vLLM knows no generation setting {name}={settings[name]}; name one of its "
-                "SamplingParams in --gen_kwargs, or take a Hugging Face model."
+                f"The vLLM models take no generation setting {name}={settings[name]}; name one of "
+                "vLLM's SamplingParams that lm-eval does not set itself, or take a Hugging Face "
+                "model."
             )
+
+
+@torch.no_grad()
+def _scale(embedding: torch.nn.Module) -> float:
+    """By what an embedding module of transformers multiplies its rows."""
+    weight = embedding.weight
+    assert isinstance(weight, torch.Tensor)
+    ids = torch.arange(1, 4)
+    return float((embedding(ids) * weight[ids]).sum() / weight[ids].square().sum())

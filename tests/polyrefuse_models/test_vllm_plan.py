@@ -149,6 +149,10 @@ HOOKS = Plan(DIRECTION, hooks=(Hook("m", "input", "add"),))
         ({"data_parallel_size": "2"}, Plan(), True, "which a soft prompt's vectors do not reach"),
         ({"enable_prompt_embeds": False}, Plan(), True, "keeps a soft prompt's vectors out"),
         ({"worker_extension_cls": "mine.Own"}, WEIGHTS, False, "worker_extension_cls=mine.Own"),
+        ({"kv_transfer_config": {"a": 1}}, HOOKS, False, "computed without the intervention"),
+        ({"kv_transfer_config": {"a": 1}}, Plan(), True, "computed without the intervention"),
+        ({"spec_model": "draft"}, WEIGHTS, False, "spec_model=draft loads a second model"),
+        ({"model_loader_extra_config": "a"}, WEIGHTS, False, "is no dictionary"),
     ],
 )
 def test_arguments_that_bypass_are_refused(
@@ -193,10 +197,18 @@ def test_arguments_of_the_other_path_are_refused(name: str) -> None:
         refuse_unusable({name: "x"})
 
 
+@pytest.mark.parametrize("name", ["model", "model_weights", "hf_config_path", "config_format"])
+def test_another_model_than_the_named_one_is_refused(name: str) -> None:
+    with pytest.raises(NotInVllm, match=f"{name}=x would have vLLM run another model"):
+        refuse_unusable({name: "x"})
+    with pytest.raises(NotInVllm, match="max_length= and max_model_len= are one setting"):
+        refuse_unusable({"max_length": 64, "max_model_len": 64})
+
+
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
 @pytest.mark.parametrize("name", ["baseline", "ablated", "refusal-added", "mcd"])
 def test_the_extra_is_named_where_vllm_is_missing(name: str) -> None:
     from lm_eval.api.registry import get_model
 
-    with pytest.raises(UserError, match=r"vLLM is not installed .* 'lm-eval-polyrefuse\[vllm\]'"):
+    with pytest.raises(UserError, match=r"vLLM is not installed.* 'lm-eval-polyrefuse\[vllm\]'"):
         get_model(f"{name}-vllm")
