@@ -28,6 +28,9 @@ ROWS_ON_CUDA = 128
 
 Made = TypeVar("Made")
 
+Encode = Callable[[list[str]], "tuple[Int[Tensor, 'batch token'], Int[Tensor, 'batch token']]"]
+"""Rendered texts -> token ids and attention mask, padded on the left."""
+
 
 def default_rows(device: torch.device | str) -> int:
     """Rows of a forward pass where nobody said how many."""
@@ -89,7 +92,7 @@ class ChatModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     render: Callable[[str], str]
-    encode: Callable[[list[str]], tuple[Int[Tensor, "batch token"], Int[Tensor, "batch token"]]]
+    encode: Encode
     batch_size: int
     template: ChatTemplate | None = None
     _ids: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)

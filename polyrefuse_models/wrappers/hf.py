@@ -138,15 +138,8 @@ class BaselineHF(Measured, HFLM):
     @property
     def chat_model(self) -> ChatModel:
         """The model as direction extraction sees it, with prompts as `generate_until` has them."""
-        prompting = self.prompting
-        return ChatModel(
-            model=self.model,
-            tokenizer=self.tokenizer,
-            render=prompting.render if prompting.chat else prompting.plain,
-            encode=self.tok_batch_encode,
-            template=prompting.template if prompting.chat else None,
-            batch_size=extraction_rows(self.batch_size, input_device(self.model)),
-        )
+        rows = extraction_rows(self.batch_size, input_device(self.model))
+        return self.prompting.chat_model(self.model, self.tok_batch_encode, rows)
 
     @contextmanager
     def whole_model(self) -> Iterator[ChatModel]:
@@ -191,17 +184,6 @@ class BaselineHF(Measured, HFLM):
         """
         static = partial(HFLM.generate_until, self)
         return self.batching.answer(rendered, static, disable_tqdm=disable_tqdm)
-
-    def loglikelihood_rolling(
-        self, requests: list[Instance], disable_tqdm: bool = False
-    ) -> list[float]:
-        """Score whole texts, as HFLM does.
-
-        Raises:
-            UserError: words would have to stand in front of a context, and there is none.
-        """
-        self._refuse_rolling(requests)
-        return HFLM.loglikelihood_rolling(self, requests, disable_tqdm=disable_tqdm)
 
     def _loglikelihood_tokens(
         self,

@@ -121,15 +121,7 @@ class KnownModel:
     @property
     def chat_model(self) -> ChatModel:
         """The stand-in, and how prompts reach the model."""
-        prompting = self.prompting
-        return ChatModel(
-            model=self.model,
-            tokenizer=self.tokenizer,
-            render=prompting.render if prompting.chat else prompting.plain,
-            encode=self._encode,
-            batch_size=1,
-            template=prompting.template if prompting.chat else None,
-        )
+        return self.prompting.chat_model(self.model, self._encode, batch_size=1)
 
     def _encode(
         self, texts: list[str]

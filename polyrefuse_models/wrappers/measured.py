@@ -327,8 +327,11 @@ class Measured(TemplateLM):
         for sentence in kept_otherwise(requests):
             self.warn(sentence)
 
-    def _refuse_rolling(self, requests: list[Instance]) -> None:
-        """
+    def loglikelihood_rolling(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[float]:
+        """Score whole texts, as the engine does.
+
         Raises:
             UserError: words would have to stand in front of a context, and there is none.
         """
@@ -337,6 +340,7 @@ class Measured(TemplateLM):
                 f"{self.prompting.names} has no place in {requests[0].task_name}: its texts are "
                 "scored whole (loglikelihood_rolling), with no context that it could stand before."
             )
+        return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
 
     @property
     def _scoring_window(self) -> int:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from polyrefuse_models.chat_model import ChatModel, Encode
 from polyrefuse_models.chat_template import (
     USER_PROBE,
     ChatTemplate,
@@ -22,7 +23,7 @@ from polyrefuse_shared.lm_eval_internals import asked_of_lm_eval
 from polyrefuse_shared.log import logger
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from polyrefuse_models.system import System
     from polyrefuse_models.wrappers.run_notes import RunNotes
@@ -174,6 +175,23 @@ class Prompting:
     def plain(self, prompt: str) -> str:
         """What the model reads of a prompt that gets no chat template."""
         return in_front(self.front or "", prompt)
+
+    def chat_model(self, model: PreTrainedModel, encode: Encode, batch_size: int) -> ChatModel:
+        """A model as direction extraction sees it, with prompts as `generate_until` has them.
+
+        Args:
+            model: with or without its own weights.
+            encode: rendered texts -> token ids and attention mask, padded on the left.
+            batch_size: rows of a forward pass.
+        """
+        return ChatModel(
+            model=model,
+            tokenizer=self.tokenizer,
+            render=self.render if self.chat else self.plain,
+            encode=encode,
+            template=self.template if self.chat else None,
+            batch_size=batch_size,
+        )
 
     # --- requests
 

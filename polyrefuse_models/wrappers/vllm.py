@@ -303,17 +303,6 @@ class BaselineVLLM(Measured, VLLM):
             "prompt_is_token_ids": [token not in rows for token in ids],
         }
 
-    def loglikelihood_rolling(
-        self, requests: list[Instance], disable_tqdm: bool = False
-    ) -> list[float]:
-        """Score whole texts, as VLLM does.
-
-        Raises:
-            UserError: words would have to stand in front of a context, and there is none.
-        """
-        self._refuse_rolling(requests)
-        return VLLM.loglikelihood_rolling(self, requests, disable_tqdm=disable_tqdm)
-
     def _loglikelihood_tokens(
         self,
         requests: list[tuple[Any, list[int], list[int]]],
