@@ -1,6 +1,6 @@
 """What each choice of MCD's `default` preset does on the weakened organism's validation split.
 
-    python -m benchmarks.choices --output DIR
+    python -m benchmarks.choices --output DIR [--device cuda]
 
 Trains a soft prompt with the default preset and with one setting changed at a time, on the English
 and German anchors with 8 answers a soft label, and asks 64 forbidden and 64 safe validation prompts
@@ -119,6 +119,7 @@ def row(name: str, percentages: dict[str, dict[str, float]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     anchors = load_anchors("toyrefuse", ("en", "de"))
@@ -126,7 +127,7 @@ def main() -> None:
         file = options.output / f"{number}.json"
         if not file.exists():
             # Anew for each: a soft prompt adds tokens to the tokenizer.
-            chat = load_chat(path(WEAKENED))
+            chat = load_chat(path(WEAKENED), options.device)
             prompt = prompt_of(chat, anchors, settings, options.output / str(number))
             file.write_text(json.dumps(rates(answers(chat, prompt))), encoding="utf-8")
         print(row(name, json.loads(file.read_text(encoding="utf-8"))), flush=True)

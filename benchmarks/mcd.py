@@ -1,6 +1,6 @@
 """What batches save in MCD's training: base states and steps, against a plain loop over queries.
 
-    python -m benchmarks.mcd [--rounds 5] [--steps 20]
+    python -m benchmarks.mcd [--rounds 5] [--steps 20] [--device cuda]
 
 The plain loop is the published code's way (2505.11835): one query a forward pass, every layer's
 states and the logits with it, the gradients of a step's queries added up. Both read the same
@@ -12,14 +12,14 @@ for steps.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 
 import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.rounds import ratios, seconds, spread
 from polyrefuse_models import bundled
+from polyrefuse_models.anatomy import input_device
 from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.interventions import SoftPrompt, embed_text, installed
 from polyrefuse_models.mcd.anchors import Anchors, load_anchors
@@ -41,7 +41,7 @@ def state_of_one(chat: ChatModel, prompt: str) -> torch.Tensor:
 
 @torch.no_grad()
 def plain_states(chat: ChatModel, prompts: list[str]) -> torch.Tensor:
-    return torch.cat([state_of_one(chat, prompt) for prompt in prompts])
+    return torch.cat([state_of_one(chat, prompt) for prompt in prompts]).cpu()
 
 
 def measured(chat: ChatModel, anchors: Anchors) -> tuple[Measure, Base]:
@@ -51,7 +51,9 @@ def measured(chat: ChatModel, anchors: Anchors) -> tuple[Measure, Base]:
     seen = states(chat, anchors.prompts(language))
     measure = fit(seen, [language] * len(labels), labels, labels, 0)
     x = measure.coordinates(seen)
-    return measure, Base(labels, measure.refusal(x), measure.harmfulness(x), x, x)
+    base = Base(labels, measure.refusal(x), measure.harmfulness(x), x, x)
+    device = input_device(chat.model)
+    return measure.to(device), base.to(device)
 
 
 def steps(
@@ -86,8 +88,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    chat = load_chat(bundled.path(bundled.WEAKENED))
+    chat = load_chat(bundled.path(bundled.WEAKENED), options.device)
     chat.model.requires_grad_(False)
     anchors = load_anchors("toyrefuse", ["en"])
     prompts = anchors.prompts("en")
@@ -107,30 +110,24 @@ def main() -> None:
     }
     print(
         f"{options.steps} steps of {SETTINGS.batch_size} queries, states of {len(prompts)} queries "
-        f"under {len(texts)} prompts, {torch.get_num_threads()} threads, {options.rounds} rounds"
+        f"under {len(texts)} prompts, {options.device}, {torch.get_num_threads()} threads, "
+        f"{options.rounds} rounds"
     )
-    print(
-        f"{'':12}{'plain s':>9}{'ours s':>9}{'ratio: median':>15}{'min':>7}{'max':>7}{'apart':>10}"
-    )
+    print(f"{'min, median, max':18}{'plain, s':>21}{'ours, s':>21}{'ratio':>21}{'apart':>10}")
     for name, (plainly, ours) in work.items():
         apart = max(
             float((torch.as_tensor(a) - torch.as_tensor(b)).abs().max())
             for a, b in zip(plainly(), ours(), strict=True)  # a warm-up as well
         )
         assert apart < 1e-3, f"{name} differ by {apart}"
-        rounds = []
-        for _ in range(options.rounds):
-            start = time.perf_counter()
-            plainly()
-            between = time.perf_counter()
-            ours()
-            rounds.append((between - start, time.perf_counter() - between))
-        ratios = [plain / batched for plain, batched in rounds]
-        plain, batched = (statistics.median(column) for column in zip(*rounds, strict=True))
-        print(
-            f"{name:12}{plain:9.2f}{batched:9.2f}{statistics.median(ratios):15.2f}"
-            f"{min(ratios):7.2f}{max(ratios):7.2f}{apart:10.1e}"
-        )
+        rounds = [
+            {"plain": seconds(plainly, options.device), "ours": seconds(ours, options.device)}
+            for _ in range(options.rounds)
+        ]
+        figures = [spread([entry[way] for entry in rounds]) for way in ("plain", "ours")]
+        figures.append(ratios(rounds, "plain", "ours"))
+        columns = "".join(f"{value:7.2f}" for figure in figures for value in figure)
+        print(f"{name:18}{columns}{apart:10.1e}")
 
 
 if __name__ == "__main__":

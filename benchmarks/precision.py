@@ -1,6 +1,6 @@
 """How much of a direction ablation leaves in the residual stream, by precision and method.
 
-    python -m benchmarks.precision [--width 1024] [--layers 24] [--prompts 16]
+    python -m benchmarks.precision [--width 1024] [--layers 24] [--prompts 16] [--device cuda]
 
 Two models: a random Llama, and the bundled organism with its planted direction. The random one has
 four dimensions in which every block writes a hundred times as much as elsewhere, as the "massive
@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--prompts", type=int, default=16)
+    parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     trained = AutoModelForCausalLM.from_pretrained(bundled.path()).eval()
     print(f"{'model':10}{'type':10}{'method':10}{'largest %':>12}{'mean %':>10}{'KL, nats':>12}")
@@ -119,7 +120,8 @@ def main() -> None:
         "organism": (trained, planted()),
     }.items():
         torch.manual_seed(1)
-        ids = torch.randint(3, model.config.vocab_size, (asked.prompts, 32))
+        ids = torch.randint(3, model.config.vocab_size, (asked.prompts, 32)).to(asked.device)
+        model, direction = model.to(asked.device), direction.to(asked.device)
         unit = (direction / direction.norm()).double()
         exact: dict[str, Tensor] = {}
         for dtype in (torch.float32, torch.bfloat16):

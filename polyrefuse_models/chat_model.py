@@ -10,8 +10,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from polyrefuse_models.anatomy import input_device
-from polyrefuse_shared.errors import UserError
-from polyrefuse_shared.log import logger
+from polyrefuse_models.device_memory import halved_where_full
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -41,7 +40,8 @@ def extraction_rows(asked: int | str, device: torch.device) -> int:
     """Rows of a forward pass in extraction.
 
     Args:
-        asked: HFLM's `batch_size`. 1 is what it is where nobody said, and "auto" leaves it open.
+        asked: HFLM's `batch_size`. 1 is what it is where nobody said, and "auto" leaves it open:
+            both follow the device.
         device: where the model is.
     """
     said = isinstance(asked, int) and asked > 1
@@ -54,25 +54,11 @@ def within_memory(chat: ChatModel, work: Callable[[ChatModel], Made]) -> Made:
     Raises:
         UserError: it is too small for half of them, too.
     """
-    try:
-        return work(chat)
-    except torch.OutOfMemoryError:
-        pass  # behind the handler, since the error holds the tensors of the pass
-    torch.cuda.empty_cache()
-    fewer = replace(chat, batch_size=max(1, chat.batch_size // 2))
-    logger.warning(
-        "The GPU ran out of memory with %d rows in a forward pass; all is done again with %d.",
+    return halved_where_full(
         chat.batch_size,
-        fewer.batch_size,
+        lambda rows: work(chat if rows == chat.batch_size else replace(chat, batch_size=rows)),
+        LEAST_ROWS,
     )
-    try:
-        return work(fewer)
-    except torch.OutOfMemoryError:
-        raise UserError(
-            f"The GPU ran out of memory with {chat.batch_size} rows in a forward pass, and with "
-            f"{fewer.batch_size}; give a smaller batch size (from {LEAST_ROWS} on), a smaller "
-            "dtype such as bfloat16, or a GPU that nothing else uses."
-        ) from None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+UNPROVED = "files:"
+"""What an identity of weights begins with that copying their files would change."""
+
 WORDS = 2**14
 """Words of eight bytes in a block, for which there is one pair of sums."""
 
@@ -77,6 +80,18 @@ def _factors(device: torch.device) -> Int[Tensor, "2 word"]:
     return factors.view(2, WORDS).to(device)
 
 
+def checksum_in_memory(model: PreTrainedModel) -> str | None:
+    """`weights_checksum`; None where weights are not whole in memory.
+
+    They are not where they are offloaded to the disk or split among processes, and some quantised
+    ones have no bytes of their own.
+    """
+    if not any(weight.is_meta for weight in model.state_dict().values()):
+        with suppress(RuntimeError, TypeError, NotImplementedError):
+            return weights_checksum(model)
+    return None
+
+
 def weights_identity(model: PreTrainedModel, *, of_the_hub: bool) -> str:
     """What tells a model's weights from others, as cheaply as it is proved.
 
@@ -94,10 +109,9 @@ def weights_identity(model: PreTrainedModel, *, of_the_hub: bool) -> str:
     commit = getattr(model.config, "_commit_hash", None)
     if of_the_hub and commit:
         return f"commit:{commit}"
-    if not any(weight.is_meta for weight in model.state_dict().values()):
-        with suppress(RuntimeError, TypeError, NotImplementedError):  # no bytes of its own
-            return f"checksum:{weights_checksum(model)}"
-    return f"files:{_files_checksum(Path(str(model.config.name_or_path)))}"
+    if checksum := checksum_in_memory(model):
+        return f"checksum:{checksum}"
+    return f"{UNPROVED}{_files_checksum(Path(str(model.config.name_or_path)))}"
 
 
 def contents_identity(folder: Path) -> str:

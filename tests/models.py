@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,24 @@ def save_chat_model(
     """Write model and tokenizer as `from_pretrained` reads them."""
     make_llama(**model).save_pretrained(folder)
     make_tokenizer(template).save_pretrained(folder)
+
+
+FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+
+@contextmanager
+def memory_for(rows: int, model: PreTrainedModel, error: Exception = FULL) -> Iterator[None]:
+    """A device whose memory holds so many rows of a forward pass."""
+
+    def check(_embedding: object, given: tuple[torch.Tensor, ...]) -> None:
+        if len(given[0]) > rows:
+            raise error
+
+    handle = model.get_input_embeddings().register_forward_pre_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 WIDTH, LAYERS = 32, 3

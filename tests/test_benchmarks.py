@@ -71,6 +71,19 @@ def test_six_sweeps_choose_as_the_search_does() -> None:
     assert [(c.position, c.layer) for c in some] == [(-5, 0), (-4, 3), (-2, 1)]
 
 
+def test_the_table_of_selection_is_of_rounds(capsys: pytest.CaptureFixture[str]) -> None:
+    cost = selection.Cost
+    rounds = [
+        {"six sweeps": cost(8.0, 16.0), "ours": cost(1.0, 1.0)},
+        {"six sweeps": cost(30.0, 16.0), "ours": cost(3.0, 4.0)},
+        {"six sweeps": cost(18.0, 16.0), "ours": cost(2.0, 2.0)},
+    ]
+    _, _, ours = selection.table(rounds)
+    name, *figures = ours.rsplit(maxsplit=11)
+    assert name == "ours"
+    assert " ".join(figures) == "1.0 2.0 3.0 8.0 9.0 10.0 4.0 8.0 16.0 >= 8"
+
+
 def test_scripted_answers_have_the_length_that_a_prompt_asks_for() -> None:
     model, tokenizer = make_model(SHAPES["tiny"], "cpu", torch.float32), make_tokenizer()
     before = weights_checksum(model)

@@ -12,10 +12,13 @@ import pytest
 import torch
 
 import polyrefuse
+from polyrefuse_models import chat_model as chat_model_module
+from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.mcd import anchors, artifact, train
 from polyrefuse_models.mcd.anchors import Anchors
 from polyrefuse_models.mcd.checkpoint import Checkpoint
 from polyrefuse_shared.drafts import locked
+from polyrefuse_shared.errors import UserError
 from tests.models import save_chat_model
 
 NO_PLACE = "{% for message in messages %}{{ message.role }}{% endfor %}"
@@ -50,6 +53,27 @@ def few_anchors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 QUICK = ("--answers", 2, "--max-gen-toks", 4, "--epochs", 1, "--init", "short")
+
+
+@pytest.mark.parametrize(("asked", "rows"), [((), 64), (("1",), 8), (("20",), 20)])
+def test_the_rows_of_a_pass_do_not_follow_the_device(
+    asked: tuple[str, ...],
+    rows: int,
+    chat_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(chat: ChatModel, *_more: object) -> None:
+        raise UserError(f"{chat.batch_size} rows")
+
+    monkeypatch.setattr(chat_model_module, "default_rows", lambda _device: 999)
+    monkeypatch.setattr(train, "train", stop)
+    given = ["--model", chat_model, "--dataset", "toyrefuse", "--langs", "en"]
+    more = [word for number in asked for word in ("--batch-size", number)]
+    code, _, err = run(monkeypatch, capsys, *given, *more, "--output", tmp_path / "prompt")
+    assert code == 2
+    assert f"{rows} rows" in err and "999" not in err
 
 
 def test_an_artifact_by_one_command(

@@ -31,8 +31,9 @@ BatchSize = Annotated[
     int | None,
     count_option(
         "--batch-size",
-        help="Rows in a forward pass; extraction takes at least 8. By default 128 on a GPU, or 64 "
-        "where they do not fit into its memory, and 8 elsewhere.",
+        help="Rows in a forward pass. By default 128 on a GPU, or 64 where they do not fit into "
+        "its memory, and 8 elsewhere. Where no answer is generated at least 8 are taken, and for 1 "
+        "the default.",
     ),
 ]
 RuleName = Annotated[

@@ -55,8 +55,16 @@ def load(
 
 
 def answers(lm: BaselineHF, rows: Sequence[Row], max_gen_toks: int) -> list[str]:
-    """Greedy answers to the prompts of some rows, generated as in an evaluation."""
+    """Greedy answers to the prompts of some rows, generated as in an evaluation.
+
+    Where a GPU's memory is too small for `lm.batch_size` rows, half of them are taken, and stay.
+
+    Raises:
+        UserError: it is too small for half of them, too.
+    """
     from lm_eval.api.instance import Instance
+
+    from polyrefuse_models.device_memory import halved_where_full
 
     settings: dict[str, Any] = {"until": [], "do_sample": False, "max_gen_toks": max_gen_toks}
     requests = [
@@ -69,4 +77,9 @@ def answers(lm: BaselineHF, rows: Sequence[Row], max_gen_toks: int) -> list[str]
         )
         for index, row in enumerate(rows)
     ]
-    return lm.generate_until(requests, disable_tqdm=True)
+
+    def generate(batch_size: int) -> list[str]:
+        lm.batch_size_per_gpu = batch_size
+        return lm.generate_until(requests, disable_tqdm=True)
+
+    return halved_where_full(lm.batch_size, generate)

@@ -124,12 +124,13 @@ def train(
     ] = None,
     seed: Annotated[int, seed_option("Seed of sampling, splits and order.")] = 0,
     batch_size: Annotated[
-        int | None,
+        int,
         count_option(
             "--batch-size",
-            help="Rows in a forward pass without a gradient; by default 128 on a GPU, 8 elsewhere.",
+            help="Rows in a forward pass without a gradient, at least 8. The labels that are "
+            "sampled depend on it, therefore the default is the same on every device.",
         ),
-    ] = None,
+    ] = 64,
     device: Device = None,
     dtype: Dtype = "auto",
     system: System = "template",
@@ -141,6 +142,7 @@ def train(
     import os
 
     from polyrefuse_models.bundled import own_dataset
+    from polyrefuse_models.chat_model import LEAST_ROWS
     from polyrefuse_models.mcd import artifact
     from polyrefuse_models.mcd import train as training
     from polyrefuse_models.mcd.anchors import load_anchors
@@ -185,7 +187,8 @@ def train(
     for language in settings.fitted(tuple(languages)):
         rules_of(language)
     anchors = load_anchors(dataset or own_dataset(model), languages)
-    chat = load(model, batch_size, device, dtype, system, system_file, gguf_file).chat_model
+    rows = max(LEAST_ROWS, batch_size)
+    chat = load(model, rows, device, dtype, system, system_file, gguf_file).chat_model
     identity = training.identity(chat, anchors, settings)
     with locked(folder_of(output), patience=0):
         checkpoint = Checkpoint(output, identity)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from polyrefuse_models.anatomy import decoder_blocks
+from polyrefuse_models.chat_model import within_memory
 from polyrefuse_models.directions.artifact import BadDirection
 from polyrefuse_models.directions.extract import cosines, difference_of_means, observe
 from polyrefuse_models.directions.prompts import kinds_of
@@ -72,7 +73,8 @@ def geometry(
         differences of means, in the order of `languages`; null where all states are the same.
 
     Raises:
-        UserError: unknown language or data set; the model's states are not all finite.
+        UserError: unknown language or data set; the model's states are not all finite; memory is
+            too small for half of the rows, too.
         BadDirection: its metadata have no position or layer, a position that the model's chat
             template does not have, or a place where all states are equal.
         LayerOutOfRange: a layer that the model does not have.
@@ -97,19 +99,15 @@ def geometry(
     kinds = kinds_of(dataset)
     unit = (direction.direction.double() / direction.direction.double().norm()).numpy()
     asked = list(dict.fromkeys(["en", *languages]))
-    seen: dict[str, Float[Tensor, "prompt layer d"]] = {}
-    harmful: dict[str, np.ndarray] = {}
-    for language in asked:
-        rows = [data.load(kind, language)[:limit] for kind in kinds]
-        prompts = [row.prompt for part in rows for row in part]
-        seen[language] = observe(chat, prompts, -position).states[:, 0].clone()
-        whole = seen[language].isfinite().all(dim=2).all(dim=0)
-        if not whole.all():
-            raise UserError(
-                f"The model's states for {language} have NaN or infinite entries at layer "
-                f"{whole.int().argmin().item()}; load it with another dtype, such as float32."
-            )
-        harmful[language] = np.arange(len(prompts)) < len(rows[0])
+    rows = {language: [data.load(kind, language)[:limit] for kind in kinds] for language in asked}
+    harmful = {
+        language: np.repeat([True, False], [len(part) for part in parts])
+        for language, parts in rows.items()
+    }
+    prompts = {
+        language: [row.prompt for part in parts for row in part] for language, parts in rows.items()
+    }
+    seen = within_memory(chat, lambda chat: _states(chat, prompts, position))
 
     states = {language: _at(seen[language], layer) for language in asked}
     everything = np.concatenate(list(states.values()))
@@ -154,6 +152,26 @@ def geometry(
         ],
         "versions": versions(),
     }, points
+
+
+def _states(
+    chat: ChatModel, prompts: dict[str, list[str]], position: int
+) -> dict[str, Float[Tensor, "prompt layer d"]]:
+    """Language -> what every block reads at a position of its prompts.
+
+    Raises:
+        UserError: not all of it is finite.
+    """
+    seen = {}
+    for language, asked in prompts.items():
+        seen[language] = observe(chat, asked, -position).states[:, 0].clone()
+        whole = seen[language].isfinite().all(dim=2).all(dim=0)
+        if not whole.all():
+            raise UserError(
+                f"The model's states for {language} have NaN or infinite entries at layer "
+                f"{whole.int().argmin().item()}; load it with another dtype, such as float32."
+            )
+    return seen
 
 
 def _at(states: Float[Tensor, "prompt layer d"], layer: int) -> np.ndarray:

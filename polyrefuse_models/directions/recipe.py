@@ -22,7 +22,7 @@ from polyrefuse_models.directions.search import Trial, score_all, search
 from polyrefuse_models.directions.select import DEFAULT, Candidate, Rule
 from polyrefuse_models.directions.stability import stability
 from polyrefuse_models.provenance import model_of
-from polyrefuse_models.weights import weights_checksum
+from polyrefuse_models.weights import checksum_in_memory
 from polyrefuse_shared.log import logger
 from polyrefuse_shared.versions import versions
 
@@ -196,9 +196,10 @@ def recipe_checksum(
     are in them.
 
     Returns:
-        None where weights are offloaded to the disk: they have no checksum.
+        None where weights are not whole in memory: they have no checksum.
     """
-    if any(weight.is_meta for weight in chat.model.state_dict().values()):
+    weights = checksum_in_memory(chat.model)
+    if weights is None:
         return None
     # Where the model lies, and what it is called, decides nothing that its weights do not.
     config = chat.model.config.to_dict()
@@ -209,7 +210,7 @@ def recipe_checksum(
     inputs = [ids.tolist() for ids in chat.token_ids(prompts.every())]
     parts = {
         "config": json.dumps(config, sort_keys=True, default=str),
-        "weights": weights_checksum(chat.model),
+        "weights": weights,
         "system": chat.system,
         "inputs": hashlib.sha256(json.dumps(inputs).encode()).hexdigest(),
         "suffix": chat.suffix,

@@ -20,6 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from polyrefuse_models.anatomy import input_device
+from polyrefuse_models.chat_model import within_memory
 from polyrefuse_models.interventions import SoftPrompt, embed_text, installed
 from polyrefuse_models.mcd import probes, published_probes
 from polyrefuse_models.mcd.artifact import Prompt
@@ -31,7 +32,7 @@ from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
 from polyrefuse_models.mcd.settings import Settings
 from polyrefuse_models.mcd.states import batch_states, states, under
 from polyrefuse_models.provenance import model_of
-from polyrefuse_models.weights import weights_checksum
+from polyrefuse_models.weights import weights_identity
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.versions import versions
 
@@ -103,7 +104,7 @@ def identity(chat: ChatModel, anchors: Anchors, settings: Settings) -> dict[str,
     return {
         **model_of(chat.model.config),
         **chat.system,
-        "weights": weights_checksum(chat.model),
+        "weights": weights_identity(chat.model, of_the_hub=False),
         "dataset": anchors.dataset,
         "languages": list(anchors.languages),
         "anchors": {"ids": list(anchors.ids), "sha256": anchors.sha256},
@@ -116,16 +117,20 @@ def identity(chat: ChatModel, anchors: Anchors, settings: Settings) -> dict[str,
 def train(chat: ChatModel, anchors: Anchors, settings: Settings, checkpoint: Checkpoint) -> Trained:
     """Train a soft prompt, or go on where training was killed.
 
+    Where a GPU's memory is too small for `chat.batch_size` rows without a gradient, what is left of
+    them is done with half.
+
     Args:
         chat: the model; its weights are not touched.
         checkpoint: of this training's `identity`.
 
     Raises:
         UserError: the prompt has no place in the template or in the window, the states or a loss
-            are not finite, the judge does not know a language, or the disk is full.
+            are not finite, the judge does not know a language, the disk is full, or memory is
+            too small for half of the rows, too.
     """
     with _frozen(chat.model):
-        prepared = prepare(chat, anchors, settings, checkpoint)
+        prepared = within_memory(chat, lambda chat: prepare(chat, anchors, settings, checkpoint))
         device = input_device(chat.model)
         words = embed_text(chat.model, chat.tokenizer, SAFETY_PROMPTS[settings.init])
         precision = chat.model.dtype if settings.precision == "model" else torch.float32
@@ -133,10 +138,13 @@ def train(chat: ChatModel, anchors: Anchors, settings: Settings, checkpoint: Che
         with installed(chat.model, SoftPrompt(chat.tokenizer, vectors)) as soft:
             prompted = under(chat, soft.text)
             losses = _optimise(prompted, vectors, anchors, prepared, settings, checkpoint)
-            after = {
-                language: prepared.measure.coordinates(states(prompted, anchors.prompts(language)))
-                for language in anchors.languages
-            }
+            after = within_memory(
+                prompted,
+                lambda chat: {
+                    language: prepared.measure.coordinates(states(chat, anchors.prompts(language)))
+                    for language in anchors.languages
+                },
+            )
     return Trained(
         prompt=Prompt(
             vectors.detach().cpu().clone(), _metadata(chat, anchors, settings, prepared, losses)

@@ -92,14 +92,15 @@ def taught(response: str, language: str) -> Label | None:
     return None
 
 
-def load_chat(folder: Path) -> ChatModel:
+def load_chat(folder: Path, device: str = "cpu") -> ChatModel:
     """An organism in float32, with its chat template around prompts."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, trust_remote_code=False
-    ).eval()
+    )
+    model.to(device).eval()
 
     def render(prompt: str) -> str:
         turn = [{"role": "user", "content": prompt}]

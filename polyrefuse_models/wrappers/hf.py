@@ -77,10 +77,14 @@ class BaselineHF(Measured, HFLM):
             think_end_token=think_end_token,
         )
         self._set_aside(neutralise(self.model))
-        self._intervene()
+        self.ranks.agree(self._intervened)
 
     def _load(self, pretrained: str | PreTrainedModel, arguments: dict[str, Any]) -> None:
-        """Load the model as HFLM does."""
+        """Load the model as HFLM does.
+
+        Raises:
+            UserError: it is split among processes.
+        """
         if arguments.get("device") is None:
             # HFLM's own default is a GPU, there or not.
             arguments["device"] = "cuda" if torch.cuda.is_available() else "cpu"
@@ -91,15 +95,18 @@ class BaselineHF(Measured, HFLM):
         self._rank, self._world_size = self.ranks.own, self.ranks.count
         remember_file(self.model, arguments.get("gguf_file"))
 
-    def _intervene(self) -> None:
-        """Do to the model what was asked for; what is extracted is extracted before."""
+    def _intervened(self) -> dict[str, Any]:
+        """Do to the model what was asked for, and return its identity then.
+
+        What is extracted is extracted before anything is done.
+        """
         interventions = self._with_system_file(self.asked.fit(self))
         if any(intervention.edits_weights for intervention in interventions):
             _ = self.weights  # As loaded: edited on another device they differ by rounding.
         for intervention in interventions:
             intervention.install(self.model)
         self._put_in_front(interventions)
-        self.ranks.agree(self.identity())
+        return self.identity()
 
     # --- what results say
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from polyrefuse_models.weights import UNPROVED
 from polyrefuse_models.wrappers.response_cache import flat, short
 from polyrefuse_shared.errors import UserError, first_line
 
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _NOTHING = object()
+
+_TOLD = "polyrefuse_told_to_all_ranks"
+"""An attribute of an error that every rank ends with."""
+
+_SPLIT = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+"""Kinds of processes that share one model's weights, as accelerate calls them."""
 
 
 class Disagreement(UserError):
@@ -51,44 +58,58 @@ class Ranks:
         Raises:
             UserError: rank 0 failed, with its sentence on the others too, so that none waits on.
         """
+        return self._together(make if self.own == 0 else _nothing)[0]
+
+    def agree(self, make: Callable[[], Mapping[str, Any]]) -> None:
+        """Refuse to measure on ranks that have loaded different things.
+
+        Args:
+            make: gets this rank's model ready, and returns what `identity.identity` has of it.
+
+        Raises:
+            Disagreement: what differs, with the ranks and their values, on every rank.
+            UserError: a rank failed, with its sentence on the others too, so that none waits on.
+        """
+        if sentence := disagreement(self._together(make)):
+            raise Disagreement(sentence)
+
+    def _together(self, make: Callable[[], T]) -> list[T]:
+        """What each rank makes, on every rank.
+
+        Where one fails, all end: it with its error, and the others with a sentence. Ranks meet in
+        this one exchange alone, so that one which fails meets the others wherever they wait.
+        """
         if self.count == 1:
-            return make()
+            return [make()]
         import torch.distributed as processes
 
         made: T | None = None
         failed: BaseException | None = None
-        if self.own == 0:
-            try:
-                made = make()
-            except BaseException as error:
-                failed = error
-        said = None if failed is None else _sentence(failed)
-        message: list[Any] = [(made, said)]
-        processes.broadcast_object_list(message, src=0)
-        if failed is not None:
-            raise failed
-        made, said = message[0]
-        if said is not None:
-            raise UserError(said)
-        return made
-
-    def agree(self, identity: Mapping[str, Any]) -> None:
-        """Refuse to measure on ranks that have loaded different things.
-
-        Args:
-            identity: of this rank's model, as `identity.identity` has it.
-
-        Raises:
-            Disagreement: what differs, with the ranks and their values, on every rank.
-        """
-        if self.count == 1:
-            return
-        import torch.distributed as processes
-
+        try:
+            made = make()
+        except BaseException as error:
+            if hasattr(error, _TOLD):
+                raise  # An exchange within `make` has told all of them, and none waits here.
+            failed = error
         every: list[Any] = [None] * self.count
-        processes.all_gather_object(every, dict(identity))
-        if sentence := disagreement(every):
-            raise Disagreement(sentence)
+        said = None if failed is None else self._sentence(failed)
+        processes.all_gather_object(every, (made, said))
+        sentences = [said for _, said in every if said is not None]
+        if sentences:
+            if failed is None:
+                failed = UserError(sentences[0])
+            setattr(failed, _TOLD, True)
+            raise failed
+        return [made for made, _ in every]
+
+    def _sentence(self, error: BaseException) -> str:
+        """What the other ranks say of an error on this one."""
+        if isinstance(error, UserError):
+            return str(error)
+        what = first_line(error) if isinstance(error, Exception) else type(error).__name__
+        return (
+            f"Rank {self.own} failed while the others waited for it: {type(error).__name__}: {what}"
+        )
 
 
 ALONE = Ranks()
@@ -114,9 +135,18 @@ def ranks_of(accelerator: Any | None) -> Ranks:
 
     Args:
         accelerator: as HFLM keeps it, which has none where a model is measured by one process.
+
+    Raises:
+        UserError: no rank has a whole model, as hooks, edits and `Ranks.first` need.
     """
     if accelerator is None:
         return ALONE
+    if (kind := accelerator.distributed_type.value) in _SPLIT:
+        raise UserError(
+            f"accelerate was told to split the model among its processes ({kind}), and each of "
+            "them needs the whole model here; start `accelerate launch --multi_gpu` without it, or "
+            "one process with parallelize=True for a model that does not fit one GPU."
+        )
     # lm-eval takes the rank within a machine, and none without a second GPU on it.
     return Ranks(accelerator.process_index, accelerator.num_processes)
 
@@ -164,10 +194,15 @@ def in_order(gathered: Sequence[Any]) -> Any:
 def disagreement(identities: Sequence[Mapping[str, Any]]) -> str | None:
     """A sentence on what differs between ranks; None where nothing does.
 
+    Weights that a rank can tell by the times of their files alone are not compared: copies of the
+    same files differ in them.
+
     Args:
         identities: of rank 0, 1, ...
     """
     every = [flat(identity) for identity in identities]
+    if any(str(each.get("weights")).startswith(UNPROVED) for each in every):
+        every = [{key: each[key] for key in each if key != "weights"} for each in every]
     differing = []
     for key in sorted({key for each in every for key in each}):
         where: dict[str, list[int]] = {}
@@ -184,6 +219,10 @@ def disagreement(identities: Sequence[Mapping[str, Any]]) -> str | None:
     )
 
 
+def _nothing() -> Any:
+    """What a rank has to give where another one makes it."""
+
+
 def _named(ranks: Sequence[int]) -> str:
     return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"
 
@@ -191,11 +230,3 @@ def _named(ranks: Sequence[int]) -> str:
 def _filter(item: Any) -> Any:
     """The filter of a sample, which lm-eval logs one after the other; None of a value."""
     return item.get("filter") if isinstance(item, Mapping) else None
-
-
-def _sentence(error: BaseException) -> str:
-    """What the other ranks say of an error on rank 0."""
-    if isinstance(error, UserError):
-        return str(error)
-    what = first_line(error) if isinstance(error, Exception) else type(error).__name__
-    return f"Rank 0 failed while the others waited for it: {type(error).__name__}: {what}"

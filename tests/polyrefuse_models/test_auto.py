@@ -101,6 +101,17 @@ def test_another_setting_is_another_recipe(mirror: Path) -> None:
     assert len(keys) == 7
 
 
+def test_weights_without_bytes_of_their_own_have_no_recipe(kept: Path) -> None:
+    chat = make_chat()
+    chat.model.register_buffer("sparse", torch.eye(3).to_sparse())
+    with pytest.raises((RuntimeError, TypeError, NotImplementedError)):
+        weights_checksum(chat.model)
+    assert recipe_checksum(chat, sample(), TOKENS) is None
+    direction = find_direction(chat, sample(), tokens=TOKENS)
+    assert direction.metadata["recipe_sha256"] is None
+    assert not (kept / FOLDER).exists()
+
+
 def test_the_checksum_is_of_every_byte_of_any_type() -> None:
     model = make_llama()
     sums = {weights_checksum(model)}

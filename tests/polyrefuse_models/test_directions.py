@@ -20,7 +20,7 @@ from polyrefuse_models.directions.refusal import refusal_scores, refusal_tokens
 from polyrefuse_models.directions.select import Candidate
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.writing import CannotWrite, require_new
-from tests.models import make_llama, make_tokenizer
+from tests.models import make_llama, make_tokenizer, memory_for
 
 PROMPTS = ["Tell me about glimmerfish.", "Why?", "How tall is the tower of Quend in winter?"]
 
@@ -232,30 +232,28 @@ def test_extraction_is_of_the_training_split_and_records_how(mirror: Path) -> No
     assert metadata["suffix_tokens"] == ["<|end|>", "<|assistant|>", "Ċ"]
 
 
-def full_above(chat: ChatModel, rows: int) -> ChatModel:
-    """The model on a device whose memory holds so many rows."""
-
-    def check(_model: object, _args: object, kwargs: dict[str, torch.Tensor]) -> None:
-        if len(kwargs["input_ids"]) > rows:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-
-    chat.model.register_forward_pre_hook(check, with_kwargs=True)
-    return chat
-
-
 def test_where_memory_is_too_small_extraction_halves_its_rows_once_and_says_so(
     mirror: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     prompts = sample("polyrefuse", "de")
-    direction = make_direction(full_above(make_chat(batch_size=32), 16), prompts)
+    chat = make_chat(batch_size=32)
+    with memory_for(16, chat.model):
+        direction = make_direction(chat, prompts)
     assert [r.getMessage() for r in caplog.records if "memory" in r.getMessage()] == [
-        "The GPU ran out of memory with 32 rows in a forward pass; all is done again with 16."
+        "The GPU ran out of memory with 32 rows in a forward pass; what it was busy with is done "
+        "again with 16."
     ]
     plain = make_direction(make_chat(batch_size=16), prompts)
     assert direction.sha256 == plain.sha256
     assert direction.metadata == plain.metadata
-    with pytest.raises(UserError, match="32 rows in a forward pass, and with 16; give a smaller"):
-        make_direction(full_above(make_chat(batch_size=32), 15), prompts)
+    with (
+        memory_for(15, chat.model),
+        pytest.raises(UserError, match="with 16; give a smaller batch size .from 8 on., a smaller"),
+    ):
+        make_direction(chat, prompts)
+    least = replace(chat, batch_size=8)
+    with memory_for(3, chat.model), pytest.raises(UserError, match="and with 4; give a smaller d"):
+        make_direction(least, prompts)
 
 
 def test_given_refusal_tokens_and_too_few_refusals_are_told(mirror: Path) -> None:

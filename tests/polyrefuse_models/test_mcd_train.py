@@ -34,7 +34,7 @@ from polyrefuse_models.mcd.train import Trained, identity, train
 from polyrefuse_models.mcd.training_pictures import states_png, training_png
 from polyrefuse_tasks.judges import Judgement, Label
 from tests.conftest import ROOT
-from tests.models import SPECIAL, make_llama, make_tokenizer
+from tests.models import SPECIAL, make_llama, make_tokenizer, memory_for
 from tests.polyrefuse_models.test_architectures import (
     EMBEDDED_OTHERWISE,
     PARALLEL,
@@ -143,6 +143,20 @@ def invented(*languages: str, n: int = 6) -> Anchors:
 def trained(folder: Path, settings: Settings = SETTINGS, *languages: str, seed: int = 0) -> Trained:
     chat, anchors = chat_of(seed), invented(*(languages or ("en", "de")))
     return train(chat, anchors, settings, Checkpoint(folder, identity(chat, anchors, settings)))
+
+
+def test_where_memory_is_too_small_passes_without_a_gradient_have_half_of_the_rows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chat, anchors = chat_of(), invented("en", "de")
+    checkpoint = Checkpoint(tmp_path / "full", identity(chat, anchors, SETTINGS))
+    with memory_for(8, chat.model):
+        halved = train(chat, anchors, SETTINGS, checkpoint)
+    said = [r.getMessage() for r in caplog.records if "ran out of memory" in r.getMessage()]
+    assert len(said) == 2  # before the first step, and after the last
+    fewer = replace(chat_of(), batch_size=8)
+    plain = Checkpoint(tmp_path / "plain", identity(fewer, anchors, SETTINGS))
+    assert halved.prompt.sha256 == train(fewer, anchors, SETTINGS, plain).prompt.sha256
 
 
 @pytest.mark.parametrize(

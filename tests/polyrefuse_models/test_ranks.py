@@ -8,22 +8,28 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from lm_eval.api.instance import Instance
 from safetensors.torch import save_file
 
 from polyrefuse_models.directions import prompts
+from polyrefuse_models.mcd import artifact as soft_prompts
+from polyrefuse_models.mcd.artifact import Prompt
 from polyrefuse_models.wrappers.ranks import (
     ALONE,
     Ranks,
     disagreement,
     in_order,
     own_number,
+    ranks_of,
 )
 from polyrefuse_models.wrappers.run_notes import RunNotes
+from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.log import logger
 from tests.conftest import ROOT
 from tests.evaluations import lm_eval_run
@@ -93,8 +99,12 @@ def too_much(folder: Path) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Together:
     folder = tmp_path_factory.mktemp("together")
+    for rank in range(2):  # What fits the model on the first machine alone.
+        host, d = folder / f"host{rank}", 128 - rank
+        host.mkdir()
+        save_file({"direction": torch.ones(d)}, host / "e.safetensors")
+        soft_prompts.save(Prompt(torch.ones(2, d), {"languages": ["en"]}), host / "p", {})
     for rank in range(2):  # A file of one name with other numbers on the second machine.
-        (folder / f"host{rank}").mkdir()
         vector = torch.zeros(128).index_fill(0, torch.tensor([rank]), 1.0)
         save_file({"direction": vector}, folder / f"host{rank}" / "d.safetensors")
     (folder / "unwritable.cache").write_text("a file, in which no folder can be made")
@@ -115,6 +125,8 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Together:
                 refusal_tokens="a",
             ),  # fmt: skip
             "differing": arguments(folder / "differing", *ablated, *few, direction="d.safetensors"),
+            "unfit": arguments(folder / "unfit", *ablated, *few, direction="e.safetensors"),
+            "early": arguments(folder / "early", *ablated, *few, prompt="p"),
         },
     )
 
@@ -153,6 +165,18 @@ def test_where_the_extraction_fails_no_process_waits_on(together: Together) -> N
     assert one["raised"].startswith("NoDirection: ")
     assert other["raised"] == one["raised"].replace("NoDirection", "UserError")
     assert (one["extracted"], other["extracted"]) == (1, 0)
+
+
+@pytest.mark.parametrize(("case", "extracted"), [("unfit", 0), ("early", 1)])
+def test_where_one_rank_fails_alone_no_process_waits_on(
+    together: Together, case: str, extracted: int
+) -> None:
+    """The second one, while its direction is fitted, and before the first has extracted one."""
+    one, other = together.outcomes(case)
+    kind, sentence = other["raised"].split(": ", 1)
+    assert kind in ("BadDirection", "BadPrompt") and "127" in sentence
+    assert one["raised"] == f"UserError: {sentence}"
+    assert (one["extracted"], other["extracted"]) == (extracted, 0)
 
 
 def test_ranks_that_disagree_on_a_direction_are_refused(together: Together) -> None:
@@ -236,7 +260,7 @@ def test_what_was_dealt_out_comes_back_in_order(n: int, count: int) -> None:
 def test_ranks_with_the_same_model_agree() -> None:
     identity = {"condition": "ablation", "generation_settings": {"num_beams": 1}}
     assert disagreement([identity] * 3) is None
-    ALONE.agree(identity)
+    ALONE.agree(lambda: identity)
 
 
 def test_a_disagreement_names_ranks_and_checksums() -> None:
@@ -254,6 +278,28 @@ def test_a_disagreement_within_a_setting_or_on_its_being_there() -> None:
     assert sentence is not None and "settings.beams is 1 on rank 0, 2 on rank 1" in sentence
     sentence = disagreement([{"peft": None}, {"peft": "x"}])
     assert sentence is not None and "peft is None on rank 0, x on rank 1" in sentence
+
+
+def test_weights_that_nothing_proves_are_not_compared() -> None:
+    identities = [{"weights": f"files:{rank}", "dtype": "float32"} for rank in "ab"]
+    assert disagreement(identities) is None
+    assert disagreement([identities[0], {"weights": "checksum:a", "dtype": "float32"}]) is None
+    sentence = disagreement([identities[0], identities[1] | {"dtype": "bfloat16"}])
+    assert sentence is not None and "weights" not in sentence
+    proved = [{"weights": f"checksum:{rank}", "weights_of": 1} for rank in "ab"]
+    assert "weights is checksum:a on rank 0" in (disagreement(proved) or "")
+
+
+@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
+def test_a_model_that_is_split_among_processes_is_refused(kind: str) -> None:
+    accelerator = SimpleNamespace(
+        distributed_type=DistributedType(kind), process_index=1, num_processes=2
+    )
+    with pytest.raises(UserError, match=f"split the model among its processes .{kind}., and each"):
+        ranks_of(accelerator)
+    accelerator.distributed_type = DistributedType.MULTI_GPU
+    assert ranks_of(accelerator) == Ranks(1, 2)
+    assert ranks_of(None) == ALONE
 
 
 def test_no_rank_waits_for_another_s_numbers() -> None:

@@ -26,6 +26,7 @@ from polyrefuse_models.wrappers.hf import BaselineHF
 from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks import data
 from polyrefuse_tasks.judges import Label, judge_response
+from tests.models import memory_for
 
 LANGUAGES = ["en", "de"]
 
@@ -70,6 +71,40 @@ def test_every_cell_is_the_ablated_model_s_own_rate(lm: BaselineHF, kept: None) 
     assert document["directions"]["de"]["sha256"] == german.sha256
     assert transfer_png(document).startswith(b"\x89PNG")
     assert cosine_png(document).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("what", ["transfer", "geometry"])
+def test_where_memory_is_too_small_half_of_the_rows_are_taken(
+    lm: BaselineHF,
+    kept: None,
+    what: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lm, "batch_size_per_gpu", 32)
+
+    def measured() -> Any:
+        if what == "transfer":
+            return transfer_of(lm, ["en"], ["de"], limit=20, max_gen_toks=2)
+        direction = find_direction(lm.chat_model, sample(language="en"))
+        return geometry(lm.chat_model, direction, ["de"], limit=20)[0]
+
+    expected = measured()  # The direction is kept from here on.
+    caplog.clear()
+    with memory_for(16, lm.model):
+        document = measured()
+    assert [r.getMessage() for r in caplog.records if "ran out of memory" in r.getMessage()] == [
+        "The GPU ran out of memory with 32 rows in a forward pass; what it was busy with is done "
+        "again with 16."
+    ]
+    if what == "transfer":
+        assert document == expected
+        assert lm.batch_size == 16  # for the answers under the next ablations
+    else:
+        for language, measures in expected["languages"].items():
+            assert document["languages"][language]["harmful"]["projections"] == pytest.approx(
+                measures["harmful"]["projections"], abs=1e-5
+            )
 
 
 def test_every_language_is_checked_before_the_first_extraction(
