@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import huggingface_hub
@@ -319,7 +319,8 @@ def _managed(paged: Paged, prompts: Sequence[list[int]], decoding: Decoding) -> 
     # Until 5.16 a paged attention had a name of its own, and others became a flash one.
     named = paged.attention if _SWITCHES or not paged.masked else f"paged|{paged.attention}"
     # What is allocated here is written to on the manager's thread, which knows no inference mode.
-    with torch.inference_mode(False), _offline():
+    own = model.config._attn_implementation  # loaded, by its name or because somebody named it
+    with torch.inference_mode(False), nullcontext() if paged.attention == own else _offline():
         try:
             model.set_attn_implementation(named)
             manager = _made(model, paged, prompts, decoding)
@@ -536,7 +537,7 @@ def _configs(model: PreTrainedModel) -> list[Any]:
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Keep the `kernels` package from downloading code: what is in the hub's cache is found."""
+    """Keep the `kernels` package from downloading code: it looks into the local cache alone."""
     before = huggingface_hub.constants.HF_HUB_OFFLINE
     huggingface_hub.constants.HF_HUB_OFFLINE = True
     try:
