@@ -13,9 +13,9 @@ from polyrefuse_models.hooks import Hooks
 from polyrefuse_models.interventions import Ablation, Addition, LayerOutOfRange, ablated
 from polyrefuse_models.interventions.orthogonalise import (
     NotExact,
-    _project,
     obstacle,
     orthogonalise,
+    project,
 )
 from tests.models import COMMON, LAYERS, OWN, WIDTH, tiny
 
@@ -292,7 +292,7 @@ def test_a_matrix_is_projected_in_parts(
     )
     wide = weights.double().movedim(dim, -1)
     expected = (wide - (wide @ unit)[..., None] * unit).movedim(-1, dim).float()
-    _project(weights, unit, dim)
+    project(weights, unit, dim)
     torch.testing.assert_close(weights, expected, atol=1e-7, rtol=1e-6)
 
 

@@ -122,7 +122,7 @@ def test_answers_are_those_of_generate_under_every_condition(model_type: str) ->
         for intervention in make():
             intervention.install(model)
             if isinstance(intervention, SoftPrompt):
-                asked = [[*intervention._ids.tolist(), *ids] for ids in asked]
+                asked = [[*intervention.ids.tolist(), *ids] for ids in asked]
         expected = static(model, asked)
         if name == "baseline":
             assert paged(model, asked) == expected
