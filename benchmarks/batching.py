@@ -5,14 +5,20 @@
 The answers are scripted in the weights: the embedding of a token is made so large that the
 unembedding sees nothing else, and it answers each token with the next of a chain, which ends after
 40 tokens for nine requests of ten and after 512 for the tenth, as of a prompt's last letter. So
-both ways give the same answers, at random weights' cost. Both go through `baseline-hf`.
+both ways must give the same answers in any dtype, at random weights' cost. Both go through
+`baseline-hf`. The set-up of continuous batching (its cache, its CUDA graphs) is told apart, and the
+ratios are given with and without it.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from typing import Any
+from unittest.mock import patch
 
 import torch
 from lm_eval.api.instance import Instance
@@ -20,31 +26,33 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.random_model import SHAPES, make_model
 from benchmarks.rounds import ratios, seconds, spread
+from polyrefuse_models.wrappers import continuous
 from polyrefuse_models.wrappers.hf import BaselineHF
 from tests.models import make_tokenizer
 
 SHORT, LONG = "s", "l"
 """The last letter of a prompt whose answer is short, or long."""
 
-CHAINED = 300
-"""Where the tokens of the chains begin, behind those of the tokenizer."""
-
 
 @torch.no_grad()
 def script(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, short: int, long: int
 ) -> None:
-    """Make the model answer a prompt that ends with `SHORT` or `LONG` with so many tokens."""
+    """Make the model answer a prompt that ends with `SHORT` or `LONG` with so many tokens.
+
+    The tokenizer is given the tokens of the answers, so that a text tells which they are.
+    """
     embedding = model.get_input_embeddings().weight
     unembedding = model.get_output_embeddings().weight
     end = model.config.eos_token_id
-    next_id = CHAINED
+    next_id = len(tokenizer)
     for letter, length in ((SHORT, short), (LONG, long)):
         chain = [tokenizer.convert_tokens_to_ids(letter)]
         chain += range(next_id, next_id + length - 1)
         next_id += length - 1
         if next_id > model.config.vocab_size:
             raise SystemExit(f"The chains need {next_id} tokens in the model's vocabulary.")
+        tokenizer.add_tokens([f"<{token}>" for token in chain[1:]])
         for here, follows in zip(chain, [*chain[1:], end], strict=True):
             unit = torch.nn.functional.normalize(torch.randn_like(embedding[here]), dim=0)
             embedding[here] = 1e3 * embedding.shape[1] ** 0.5 * unit
@@ -94,24 +102,71 @@ def answer(lm: BaselineHF, requests: list[Instance]) -> list[str]:
     return lm.generate_until(requests, disable_tqdm=True)
 
 
+@contextmanager
+def set_up_timed(device: str) -> Iterator[list[float]]:
+    """The seconds that each manager of continuous batching takes to be made within the block."""
+    make, taken = continuous._made, []
+
+    def timed(*arguments: Any) -> Any:
+        made: list[Any] = []
+        taken.append(seconds(lambda: made.append(make(*arguments)), device))
+        return made[0]
+
+    with patch.object(continuous, "_made", timed):
+        yield taken
+
+
+def _answer_into(given: list[str], lm: BaselineHF, requests: list[Instance]) -> None:
+    given += answer(lm, requests)
+
+
 def measure(
-    ways: dict[str, BaselineHF], requests: list[Instance], warm: int, device: str, rounds: int
+    ways: dict[str, BaselineHF],
+    requests: list[Instance],
+    warm: list[Instance],
+    device: str,
+    rounds: int,
 ) -> list[dict[str, float]]:
-    """The seconds of both ways in each round, after `warm` requests that are not counted.
+    """The seconds of both ways in each round, after requests that are not counted.
+
+    Returns:
+        Of each round "static", "continuous", "set-up", which "continuous" has in it, and "warm",
+        which is what it has besides.
 
     Raises:
-        SystemExit: one of them was not taken, or in float32 they do not give the same answers.
+        SystemExit: one of them was not taken, or they do not give the answers of the script.
     """
-    static, continuous = (answer(lm, requests[:warm]) for lm in ways.values())
     for name, lm in ways.items():
+        answer(lm, warm)
         if [noted["taken"] for noted in lm.notes.batching] != [name]:
             raise SystemExit(f"batching={name} was not taken: {lm.notes.batching}")
-    if ways["static"].model.dtype == torch.float32 and static != continuous:
-        raise SystemExit("Static and continuous batches differ in their answers.")
-    return [
-        {name: seconds(partial(answer, lm, requests), device) for name, lm in ways.items()}
-        for _ in range(rounds)
-    ]
+    measured = []
+    for _ in range(rounds):
+        entry: dict[str, float] = {}
+        given: dict[str, list[str]] = {}
+        with set_up_timed(device) as set_up:
+            for name, lm in ways.items():
+                given[name] = []
+                entry[name] = seconds(partial(_answer_into, given[name], lm, requests), device)
+        check(given["static"], given["continuous"])
+        entry["set-up"] = sum(set_up)
+        entry["warm"] = entry["continuous"] - entry["set-up"]
+        measured.append(entry)
+    return measured
+
+
+def check(static: list[str], continuous: list[str]) -> None:
+    """
+    Raises:
+        SystemExit: the answers of both ways differ, or are not the two of the script.
+    """
+    differing = sum(one != other for one, other in zip(static, continuous, strict=True))
+    if differing:
+        raise SystemExit(
+            f"Static and continuous batches differ in {differing} of {len(static)} answers."
+        )
+    if len(set(static)) > 2:
+        raise SystemExit(f"The model gave {len(set(static))} answers, and its script has two.")
 
 
 def attention(ways: dict[str, BaselineHF]) -> str:
@@ -136,12 +191,15 @@ def main() -> None:
     script(model, tokenizer, asked.short, asked.long)
     ways = both_ways(model, tokenizer, asked.device, asked.batch_size)
     requests = make_requests(asked.requests, asked.long)
-    rounds = measure(ways, requests, asked.batch_size, asked.device, asked.rounds)
-    for name in rounds[0]:
-        print(f"{name:12}{spread([entry[name] for entry in rounds]).median:9.2f} s")
-    ratio = ratios(rounds, "static", "continuous")
-    print(f"attention of the paged cache: {attention(ways)}")
-    print(f"static / continuous: {ratio.median:.2f} ({ratio.least:.2f} to {ratio.most:.2f})")
+    warm = make_requests(asked.batch_size, asked.short)
+    rounds = measure(ways, requests, warm, asked.device, asked.rounds)
+    print(f"attention of the paged cache: {attention(ways)}; n = {asked.rounds} rounds in turns")
+    print(f"{'':40}{'min':>9}{'median':>9}{'max':>9}")
+    figures = {f"{name}, s": spread([entry[name] for entry in rounds]) for name in rounds[0]}
+    figures["static / continuous, set-up counted"] = ratios(rounds, "static", "continuous")
+    figures["static / continuous, warm"] = ratios(rounds, "static", "warm")
+    for what, figure in figures.items():
+        print(f"{what:40}{figure.least:9.2f}{figure.median:9.2f}{figure.most:9.2f}")
 
 
 if __name__ == "__main__":

@@ -12,15 +12,16 @@ from benchmarks.random_model import finish
 
 
 class Spread(NamedTuple):
-    """Least, median and greatest of some rounds."""
+    """Least, median and greatest of n rounds."""
 
     least: float
     median: float
     most: float
+    n: int
 
 
 def spread(values: Sequence[float]) -> Spread:
-    return Spread(min(values), statistics.median(values), max(values))
+    return Spread(min(values), statistics.median(values), max(values), len(values))
 
 
 def seconds(work: Callable[[], object], device: str) -> float:

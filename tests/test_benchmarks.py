@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ import torch
 from benchmarks import batching, gpu, hooks, selection
 from benchmarks.random_model import SHAPES, make_model
 from benchmarks.rounds import Spread, ratios
+from polyrefuse_models import cudnn_attention
 from polyrefuse_models.directions.search import score_all, search
 from polyrefuse_models.weights import weights_checksum
+from polyrefuse_shared.errors import UserError
 from tests.conftest import ROOT
 from tests.models import make_tokenizer
 from tests.test_repair import run
@@ -20,7 +23,7 @@ from tests.test_repair import run
 
 def test_ratios_are_of_one_round() -> None:
     rounds = [{"hf": 1.0, "ours": 1.5}, {"hf": 10.0, "ours": 11.0}, {"hf": 2.0, "ours": 2.0}]
-    assert ratios(rounds, "ours", "hf") == Spread(1.0, 1.1, 1.5)
+    assert ratios(rounds, "ours", "hf") == Spread(1.0, 1.1, 1.5, 3)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +34,7 @@ def test_ratios_are_of_one_round() -> None:
 def test_a_line_tells_whether_its_target_is_met(
     median: float, target: float | None, least: bool, met: bool | None
 ) -> None:
-    line = gpu.Line("what", Spread(0.1, median, 99.0), "x hf", target, least)
+    line = gpu.Line("what", Spread(0.1, median, 99.0, 3), "x hf", target, least)
     assert line.met is met
     assert ("met" in line.text()) == (met is True)
     assert ("missed" in line.text()) == (met is False)
@@ -103,6 +106,83 @@ def test_scripted_answers_have_the_length_that_a_prompt_asks_for() -> None:
     assert all(r.args[0][-1] in (batching.SHORT, batching.LONG) for r in requests)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_both_ways_are_held_to_the_script_in_any_dtype(dtype: torch.dtype) -> None:
+    model, tokenizer = make_model(SHAPES["tiny"], "cpu", dtype), make_tokenizer()
+    batching.script(model, tokenizer, short=4, long=11)
+    ways = batching.both_ways(model, tokenizer, "cpu", batch_size=4)
+    requests = batching.make_requests(12, 11)
+    static, continuous = (batching.answer(lm, requests) for lm in ways.values())
+    lengths = {batching.SHORT: 4, batching.LONG: 11}
+    assert [text.count("<") + 1 for text in static] == [lengths[r.args[0][-1]] for r in requests]
+    batching.check(static, continuous)
+    with pytest.raises(SystemExit, match="differ in 1 of 12 answers"):
+        batching.check(static, [continuous[0] + "<300>", *continuous[1:]])
+    with pytest.raises(SystemExit, match="gave 12 answers, and its script has two"):
+        batching.check(*2 * [[f"{i}" for i in range(12)]])
+    rounds = batching.measure(ways, requests, requests[:4], "cpu", rounds=2)
+    for entry in rounds:
+        assert 0 < entry["set-up"] < entry["continuous"]
+        assert entry["warm"] == entry["continuous"] - entry["set-up"]
+
+
+def test_a_part_of_the_page_that_fails_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "figures.json"
+    lines = [gpu.Line(f"line {i}", Spread(1.0, 2.0, 3.0, 4), "s") for i in range(3)]
+
+    def out_of_memory(*_: object) -> Iterator[gpu.Line]:
+        yield lines[0]
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB.")
+
+    def not_taken(*_: object) -> Iterator[gpu.Line]:
+        assert [line["what"] for line in json.loads(output.read_text())["lines"]] == ["line 0"]
+        raise SystemExit("batching=continuous was not taken")
+        yield
+
+    def as_meant(*_: object) -> Iterator[gpu.Line]:
+        yield lines[1]
+
+    def bad_input(*_: object) -> Iterator[gpu.Line]:
+        yield lines[2]
+        raise UserError("batching=continuous is not possible")
+
+    parts = {"of_hooks": out_of_memory, "of_selection": not_taken}
+    for name, part in (parts | {"of_checksum": as_meant, "of_batching": bad_input}).items():
+        monkeypatch.setattr(gpu, name, part)
+    with pytest.raises(SystemExit) as ended:
+        gpu.main(["--tiny", "--device", "cpu", "--output", str(output)])
+    assert ended.value.code == 1
+    document = json.loads(output.read_text())
+    assert [line["what"] for line in document["lines"]] == ["line 0", "line 1", "line 2"]
+    assert document["failed"] == [
+        {"part": "hooks", "reason": "OutOfMemoryError: CUDA out of memory."},
+        {"part": "selection", "reason": "SystemExit: batching=continuous was not taken"},
+        {"part": "batching", "reason": "UserError: batching=continuous is not possible"},
+    ]
+    told = capsys.readouterr().out
+    for failed in document["failed"]:
+        assert f"{failed['part']} failed: {failed['reason']}\n" in told
+
+
+def test_cudnn_attention_is_measured_in_turns() -> None:
+    cuda, seen = torch.backends.cuda, []
+    before = cuda.cudnn_sdp_enabled()
+
+    def work() -> float:
+        with cudnn_attention.without_cudnn_attention():
+            seen.append(cuda.cudnn_sdp_enabled())
+        return float(len(seen))
+
+    cuda.enable_cudnn_sdp(True)
+    try:
+        assert gpu.with_cudnn_to_without(work, 3) == Spread(0.5, 0.75, 5 / 6, 3)
+    finally:
+        cuda.enable_cudnn_sdp(before)
+    assert seen == [True, False] * 3
+
+
 @pytest.mark.slow
 def test_the_page_of_a_gpu_runs_on_a_cpu(tmp_path: Path) -> None:
     output = tmp_path / "figures.json"
@@ -112,8 +192,8 @@ def test_the_page_of_a_gpu_runs_on_a_cpu(tmp_path: Path) -> None:
     assert document["versions"]["torch"] == torch.__version__
     for line in document["lines"]:
         assert line["what"] in told
-        least, median, most = line["figure"].values()
-        assert 0 < least <= median <= most
+        least, median, most, n = line["figure"].values()
+        assert 0 < least <= median <= most and n >= 1
     targets = {line["target"] for line in document["lines"]}
     assert {1.02, 1.05, 1.15, 8.0, 3.0} <= targets
 

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from polyrefuse_models import cudnn_attention
 from polyrefuse_models.chat_model import within_memory
 from polyrefuse_models.directions.artifact import Direction
 from polyrefuse_models.directions.control import control_of, score_control
@@ -95,7 +96,8 @@ def _make_direction(
     logger.info("Extracting a refusal direction from %s prompts", prompts.language)
     harmful = observe(chat, prompts.harmful["train"], n_positions)
     harmless = observe(chat, prompts.harmless["train"], n_positions)
-    refused_as_it_is = refusals(chat, prompts.harmful["val"], prompts.language)
+    with cudnn_attention.without_cudnn_attention():  # each token that is decoded is a new shape
+        refused_as_it_is = refusals(chat, prompts.harmful["val"], prompts.language)
     if refused_as_it_is is not None and (doubt := refused_as_it_is.doubt()):
         warnings.append(doubt)
     given_tokens, derived = tokens, tokens is None

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from polyrefuse_models import cudnn_attention
 from polyrefuse_models.anatomy import dissect, input_device
 from polyrefuse_models.directions.refusal import refusal_scores
 from polyrefuse_models.hooks import Hooks
@@ -64,7 +65,7 @@ class SideBySide:
 
     def __enter__(self) -> SideBySide:
         try:
-            self._undo.enter_context(without_cudnn_attention())
+            self._undo.enter_context(cudnn_attention.without_cudnn_attention())
             self._undo.callback(lambda: self._intervention.remove())
             self._intervention.install(self._model)
             self._undo.callback(self._last.remove)
@@ -239,20 +240,3 @@ def _divergence(
     """KL(base || now) in float64, in nats."""
     log_p = base.double().log_softmax(-1)
     return (log_p.exp() * (log_p - now.double().log_softmax(-1))).sum(-1)
-
-
-@contextmanager
-def without_cudnn_attention() -> Iterator[None]:
-    """Attention by torch's other kernels, for passes of which nearly each has a shape of its own.
-
-    From torch 2.11 on cuDNN's is preferred on CUDA, and it makes a plan for each new shape: 36 ms
-    on an H100, as long as the pass itself. The setting is the process's and is put back.
-    """
-    cuda = torch.backends.cuda
-    on = cuda.cudnn_sdp_enabled()
-    others = cuda.flash_sdp_enabled() or cuda.mem_efficient_sdp_enabled() or cuda.math_sdp_enabled()
-    cuda.enable_cudnn_sdp(on and not others)
-    try:
-        yield
-    finally:
-        cuda.enable_cudnn_sdp(on)

@@ -6,6 +6,7 @@ same functions: its settings, stop strings, encoding, decoding and cutting, prog
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -19,6 +20,7 @@ from polyrefuse_models.neutral_generation import settings_of
 from polyrefuse_models.wrappers.continuous import (
     CannotPage,
     Decoding,
+    Failed,
     Paged,
     Sampling,
     Stop,
@@ -67,6 +69,12 @@ class Engine(Protocol):
 
     @property
     def rank(self) -> int: ...
+
+    @property
+    def world_size(self) -> int: ...
+
+    @property
+    def batch_size(self) -> int | str: ...
 
     @property
     def max_length(self) -> int: ...
@@ -186,28 +194,61 @@ class Batching:
         for place, request in enumerate(requests):
             key = json.dumps(request.args[1], sort_keys=True, default=str)
             groups.setdefault(key, []).append(place)
-        paged = {
-            key: found
+        chosen = {
+            key: self._choose([requests[place] for place in places])
             for key, places in groups.items()
-            if (found := self._choose([requests[place] for place in places])) is not None
         }
+        paged = {key: found for key, found in chosen.items() if isinstance(found, Paged)}
         answers: dict[int, str] = {}
-        others = [place for key, places in groups.items() if key not in paged for place in places]
         with tqdm(
-            total=len(requests) - len(others),
+            total=sum(len(groups[key]) for key in paged),
             disable=disable_tqdm or self._engine.rank != 0 or not paged,
             desc="Running generate_until requests",
         ) as bar:
             for key, found in paged.items():
-                self._answer(requests, groups[key], found, answers, bar)
+                try:
+                    self._answer(requests, groups[key], found, answers, bar)
+                except Failed as failure:
+                    if self._asked == "continuous" or self._agrees_on_batches:
+                        raise
+                    self._paged = CannotPage(f"continuous batching failed: {failure.reason}")
+                    break
+        for key, places in groups.items():
+            self._note(chosen[key], sum(place in answers for place in places), len(places))
+        others = [place for place in range(len(requests)) if place not in answers]
         if others:
-            others.sort()
+            if isinstance(self._paged, CannotPage):
+                gc.collect()  # a manager that failed has a paged cache, which fills the device
             given = static([requests[place] for place in others], disable_tqdm=disable_tqdm)
             answers.update(zip(others, given, strict=True))
         return [answers[place] for place in range(len(requests))]
 
-    def _choose(self, requests: Sequence[Instance]) -> Paged | None:
-        """How requests of the same settings are answered: paged, or in static batches."""
+    @property
+    def _agrees_on_batches(self) -> bool:
+        """Whether static batches wait for other processes, which may be answering otherwise."""
+        return self._engine.world_size > 1 and self._engine.batch_size == "auto"
+
+    def _note(self, chosen: Paged | str, answered: int, count: int) -> None:
+        """Note how requests of the same settings are answered, and warn of what takes longer."""
+        notes = self._engine.notes
+        if isinstance(chosen, Paged):
+            if answered:
+                notes.note_batching(
+                    {
+                        "taken": "continuous",
+                        "attention": chosen.attention,
+                        "graphs": chosen.graphs,
+                    }
+                )
+            if answered == count:
+                return
+            chosen = str(self._paged)  # it failed
+        if self._asked == "auto" and self._engine.device.type == "cuda":
+            warn_once(f"Answers come in static batches, which take longer: {chosen}.")
+        notes.note_batching({"taken": "static", "because": chosen})
+
+    def _choose(self, requests: Sequence[Instance]) -> Paged | str:
+        """How requests of the same settings are paged, or why they are in static batches."""
         engine = self._engine
         device = engine.device.type
         settings = requested(requests[0].args[1], engine.max_gen_toks)
@@ -221,15 +262,9 @@ class Batching:
         if because is None:
             found = self._find(requests)
             if isinstance(found, Paged):
-                self._engine.notes.note_batching(
-                    {"taken": "continuous", "attention": found.attention}
-                )
                 return found
-            because = why_static(self._asked, device, [str(found)])
-        if self._asked == "auto" and device == "cuda":
-            warn_once(f"Answers come in static batches, which take longer: {because}.")
-        self._engine.notes.note_batching({"taken": "static", "because": because})
-        return None
+            because = why_static(self._asked, device, [str(found)]) or str(found)
+        return because
 
     def _obstacles(self) -> list[str]:
         """What speaks against continuous batching whatever the settings are."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import huggingface_hub
 import torch
 from transformers import (
     ContinuousBatchingConfig,
@@ -27,8 +28,13 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
     ContinuousBatchingLogitsProcessor,
     ContinuousBatchingLogitsProcessorList,
 )
-from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
+from transformers.utils import (
+    is_flash_attn_2_available,
+    is_flash_attn_3_available,
+    is_kernels_available,
+)
 
+from polyrefuse_models import cudnn_attention
 from polyrefuse_models.anatomy import input_device
 from polyrefuse_shared.errors import UserError, first_line
 
@@ -39,8 +45,11 @@ if TYPE_CHECKING:
 BLOCK = 256
 """Tokens of one block of the paged cache: transformers' own size."""
 
+ANSWERS = 1024
+"""Most answers at a time: transformers' own number."""
+
 ROWS = 128
-"""Most answers at a time where attention needs a mask, whose work grows with the square of their
+"""Most of them where attention needs a mask, whose work grows with the square of their
 number, since every token is compared with the tokens of all; and where tokens are drawn, since the
 noise takes some bytes for each answer and token of the vocabulary."""
 
@@ -114,12 +123,12 @@ class Paged:
     Attributes:
         model: decoder-only, on one device, with what was done to it in place.
         attention: transformers' name of the attention implementation that is used meanwhile.
-        graphs: whether CUDA graphs may be used, where transformers would use them.
+        graphs: whether CUDA graphs are captured.
     """
 
     model: PreTrainedModel
     attention: str
-    graphs: bool = True
+    graphs: bool = False
 
     def answers(
         self,
@@ -141,13 +150,21 @@ class Paged:
         Raises:
             Failed: transformers could not go on; what was finished has been given out.
         """
-        with _kept(self.model), _managed(self, prompts, decoding) as manager:
-            yield from _finished(manager, prompts, decoding, seeds or [0] * len(prompts))
+        try:
+            with (
+                _kept(self.model),
+                _silent(),
+                cudnn_attention.without_cudnn_attention(),
+                _managed(self, prompts, decoding) as manager,
+            ):
+                yield from _finished(manager, prompts, decoding, seeds or [0] * len(prompts))
+        except RuntimeError as error:  # torch's, of a device that is left without memory
+            raise Failed(first_line(error)) from error
 
     @property
     def masked(self) -> bool:
         """Whether the tokens of all answers are compared with each other, under a mask."""
-        return not self.attention.startswith("flash")
+        return "flash" not in self.attention  # in the names of the hub's kernels, too
 
 
 def obstacle(model: Any) -> str | None:
@@ -209,8 +226,7 @@ def find_paged(
     refusal = CannotPage(f"{type(base).__name__} caps attention scores, and paged ones are not")
     for paged in _ways(base, flash):
         try:
-            with _silent():
-                answers = dict(paged.answers(prompts, greedy))
+            answers = dict(paged.answers(prompts, greedy))
         except Exception as error:  # transformers refuses in many ways, and so do kernels
             reason = error.reason if isinstance(error, Failed) else first_line(error).rstrip(".")
             refusal = CannotPage(f"transformers cannot page {type(base).__name__}: {reason}")
@@ -233,13 +249,14 @@ def _ways(model: PreTrainedModel, flash: bool) -> Iterator[Paged]:
     """How a model may be paged, the fastest first."""
     own, text = model.config._attn_implementation, model.config.get_text_config()
     if flash and model.dtype in HALF and model.device.type == "cuda" and model._supports_flash_attn:
+        # transformers would ask for a kernel of the hub by downloading it, and is not asked to.
         for version, installed in ((3, is_flash_attn_3_available), (2, is_flash_attn_2_available)):
-            if installed(kernels_fallback_ok=True):
+            if installed() or is_kernels_available():
                 for graphs in (True, False):
                     yield Paged(model, f"flash_attention_{version}", graphs)
-    if own.startswith("flash"):
+    if "flash" in own:
+        yield Paged(model, own, graphs=True)
         yield Paged(model, own)
-        yield Paged(model, own, graphs=False)
     elif own != "eager" or getattr(text, "attn_logit_softcapping", None) is None:
         yield Paged(model, own)  # paged eager attention caps no scores
 
@@ -301,10 +318,11 @@ def _managed(paged: Paged, prompts: Sequence[list[int]], decoding: Decoding) -> 
     model: Any = paged.model
     # Until 5.16 a paged attention had a name of its own, and others became a flash one.
     named = paged.attention if _SWITCHES or not paged.masked else f"paged|{paged.attention}"
-    model.set_attn_implementation(named)
     # What is allocated here is written to on the manager's thread, which knows no inference mode.
-    with torch.inference_mode(False):
+    own = model.config._attn_implementation  # loaded, by its name or because somebody named it
+    with torch.inference_mode(False), nullcontext() if paged.attention == own else _offline():
         try:
+            model.set_attn_implementation(named)
             manager = _made(model, paged, prompts, decoding)
         except Exception as error:
             raise Failed(first_line(error)) from error
@@ -335,7 +353,9 @@ def _made(model: Any, paged: Paged, prompts: Sequence[list[int]], decoding: Deco
 def _config(
     paged: Paged, prompts: Sequence[list[int]], decoding: Decoding
 ) -> ContinuousBatchingConfig:
-    settings: dict[str, Any] = {"seed": 0}
+    most = ROWS if paged.masked or decoding.sampling is not None else ANSWERS
+    # A graph is captured for 1, 2, 4, ... answers up to the most that there can be.
+    settings: dict[str, Any] = {"seed": 0, "max_requests_per_batch": min(most, len(prompts))}
     if _SWITCHES:
         settings["auto_switch_to_flash"] = False
     if not paged.graphs:
@@ -345,8 +365,6 @@ def _config(
         settings["use_async_batching"] = False
     if decoding.suppressed or decoding.sampling is not None:
         settings["max_memory_percent"] = 0.8  # transformers' own, where logits are processed
-    if paged.masked or decoding.sampling is not None:
-        settings["max_requests_per_batch"] = min(ROWS, len(prompts))
     if paged.masked:
         settings["max_batch_tokens"] = max(16, min(PASS, sum(map(len, prompts))))
     if paged.model.device.type != "cuda":
@@ -515,6 +533,17 @@ def _configs(model: PreTrainedModel) -> list[Any]:
         if isinstance(module, PreTrainedModel):
             visit(module.config)
     return list(found.values())
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Keep the `kernels` package from downloading code: it looks into the local cache alone."""
+    before = huggingface_hub.constants.HF_HUB_OFFLINE
+    huggingface_hub.constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        huggingface_hub.constants.HF_HUB_OFFLINE = before
 
 
 @contextmanager

@@ -9,6 +9,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +33,8 @@ from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks.generation_settings import NEUTRAL
 from tests.conftest import ROOT
 from tests.models import make_llama, make_tokenizer
+
+CONTINUOUS = {"taken": "continuous", "attention": "sdpa", "graphs": False}
 
 PROMPTS = [f"What is glimmerfish number {i}?{' And why?' * (i % 4)}" for i in range(10)]
 
@@ -114,7 +118,7 @@ def test_answers_are_those_of_static_batches(
     assert static.get_model_info()["batching"] == [
         {"taken": "static", "because": "batching=static"}
     ]
-    assert continuous.get_model_info()["batching"] == [{"taken": "continuous", "attention": "sdpa"}]
+    assert continuous.get_model_info()["batching"] == [CONTINUOUS]
 
 
 def test_the_tokens_of_a_soft_prompt_are_not_written(tmp_path: Path, prompt: str) -> None:
@@ -239,7 +243,7 @@ def test_auto_takes_continuous_batching_on_cuda_and_what_it_can(
     answers = lm.generate_until(requests)
     assert answers[: len(static)] == static
     assert lm.get_model_info()["batching"] == [
-        {"taken": "continuous", "attention": "sdpa"},
+        CONTINUOUS,
         {"taken": "static", "because": "it does not follow num_beams=2"},
         {"taken": "static", "because": "it does not follow min_new_tokens=3"},
     ]
@@ -405,6 +409,26 @@ def test_an_interrupted_run_keeps_what_was_finished(
     assert len(asked_again) == 6
 
 
+UNLIKE = [ask(PROMPTS[0], max_gen_toks=3), *asked(max_gen_toks=40)]
+"""An answer that is there early, and others that take longer."""
+
+
+@contextmanager
+def out_of_memory(lm: BaselineHF, number: int) -> Iterator[None]:
+    """Have that forward pass of the manager's fail, counted from 0."""
+    passes = iter(range(number, -1, -1))
+
+    def fail(*_: Any) -> None:
+        if next(passes, 1) == 0:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    handle = lm.model.register_forward_pre_hook(fail)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def test_a_failure_is_one_sentence_and_keeps_what_was_finished(
     pair: tuple[BaselineHF, BaselineHF], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -412,21 +436,82 @@ def test_a_failure_is_one_sentence_and_keeps_what_was_finished(
     lm.generate_until(asked()[:1])  # it has been tried
     kept: list[str] = []
     monkeypatch.setattr(lm.cache_hook, "add_partial", lambda *given: kept.append(given[2]))
-    passes = iter(range(8, -1, -1))
-
-    def fail(*_: Any) -> None:
-        if next(passes, 1) == 0:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
-
-    handle = lm.model.register_forward_pre_hook(fail)
-    requests = [ask(PROMPTS[0], max_gen_toks=3), *asked(max_gen_toks=40)]
-    try:
-        with pytest.raises(UserError, match="failed: CUDA out of memory.*; give batching=static"):
-            lm.generate_until(requests)
-    finally:
-        handle.remove()
-    assert 0 < len(kept) < len(requests)
+    with (
+        out_of_memory(lm, 8),
+        pytest.raises(UserError, match="failed: CUDA out of memory.*; give batching=static"),
+    ):
+        lm.generate_until(UNLIKE)
+    assert 0 < len(kept) < len(UNLIKE)
     assert lm.identity() == pair[0].identity()
+
+
+FULL = "continuous batching failed: CUDA out of memory. Tried to allocate 2 GiB"
+
+
+@pytest.mark.parametrize(
+    ("passes", "given"),
+    [(8, [CONTINUOUS, {"taken": "static", "because": FULL}])]  # some were there
+    + [(1, [{"taken": "static", "because": FULL}])],
+)
+def test_under_auto_static_batches_answer_what_a_failure_has_left(
+    chat_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    passes: int,
+    given: list[dict[str, Any]],
+) -> None:
+    lm = BaselineHF(pretrained=str(chat_model), device="cpu", batch_size=3)
+    expected = lm.generate_until(UNLIKE)
+    choose = batching.why_static
+    monkeypatch.setattr(batching, "why_static", lambda asked, _, why: choose(asked, "cuda", why))
+    lm.generate_until(asked()[:1])  # it has been tried
+    lm.notes.batching.clear()
+    kept: list[str] = []
+    monkeypatch.setattr(lm.cache_hook, "add_partial", lambda *given: kept.append(given[2]))
+    with out_of_memory(lm, passes):
+        assert lm.generate_until(UNLIKE) == expected
+    assert lm.get_model_info()["batching"] == given
+    assert sorted(kept) == sorted(expected)
+    assert "Traceback" not in caplog.text + "".join(capfd.readouterr())
+    # What failed once is not tried again.
+    lm.notes.batching.clear()
+    assert lm.generate_until(UNLIKE) == expected
+    assert lm.get_model_info()["batching"] == [{"taken": "static", "because": FULL}]
+
+
+@pytest.mark.parametrize("step", ["init_continuous_batching", "set_attn_implementation"])
+def test_under_auto_a_manager_that_cannot_be_made_ends_no_run(
+    chat_model: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    lm = BaselineHF(pretrained=str(chat_model), device="cpu", batch_size=3)
+    expected = lm.generate_until(asked())
+    choose = batching.why_static
+    monkeypatch.setattr(batching, "why_static", lambda asked, _, why: choose(asked, "cuda", why))
+    lm.generate_until(asked()[:1])
+    lm.notes.batching.clear()
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+    monkeypatch.setattr(lm.model, step, fail)
+    assert lm.generate_until(asked()) == expected
+    (noted,) = lm.get_model_info()["batching"]
+    assert noted["taken"] == "static" and "during capture" in noted["because"]
+
+
+def test_one_of_several_processes_does_not_wait_for_the_others(
+    chat_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Static batches of a size that lm-eval looks for are agreed on by all of them."""
+    lm = BaselineHF(pretrained=str(chat_model), device="cpu", batch_size=3)
+    choose = batching.why_static
+    monkeypatch.setattr(batching, "why_static", lambda asked, _, why: choose(asked, "cuda", why))
+    lm.generate_until(asked()[:1])
+    monkeypatch.setattr(lm, "_world_size", 2)
+    monkeypatch.setattr(lm, "batch_size_per_gpu", "auto")
+    with out_of_memory(lm, 8), pytest.raises(UserError, match="give batching=static"):
+        lm.batching.answer(UNLIKE, lambda *_, **__: pytest.fail("it waits"))
 
 
 def entries(database: Path) -> int:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import OfflineModeIsEnabled
 from transformers import (
     PreTrainedModel,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
+from transformers.generation.continuous_batching.continuous_api import ContinuousBatchingManager
+from transformers.utils import import_utils
 
 from polyrefuse_models.interventions import Ablation, Addition, Intervention, SoftPrompt
 from polyrefuse_models.interventions.orthogonalise import obstacle as why_hooks
@@ -116,7 +122,7 @@ def test_answers_are_those_of_generate_under_every_condition(model_type: str) ->
         for intervention in make():
             intervention.install(model)
             if isinstance(intervention, SoftPrompt):
-                asked = [[*intervention._ids.tolist(), *ids] for ids in asked]
+                asked = [[*intervention.ids.tolist(), *ids] for ids in asked]
         expected = static(model, asked)
         if name == "baseline":
             assert paged(model, asked) == expected
@@ -361,7 +367,6 @@ def fails_at(model: PreTrainedModel, number: int) -> Iterator[int]:
     return passes
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("number", [0, 7])
 def test_a_failure_on_transformers_thread_is_raised_here(number: int) -> None:
     model = a_model("llama")
@@ -375,6 +380,103 @@ def test_a_failure_on_transformers_thread_is_raised_here(number: int) -> None:
         list(Paged(model, "sdpa").answers(prompts(), Decoding(TOKENS, (END,))))
     assert str(raised.value) == sentence
     assert state(model) == before
+
+
+def test_what_torch_cannot_do_when_a_manager_stops_is_raised_as_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = a_model("llama")
+
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(ContinuousBatchingManager, "destroy", fail)
+    with pytest.raises(Failed, match="illegal memory access was encountered; give batching=static"):
+        list(Paged(model, "sdpa").answers(prompts(), Decoding(2)))
+
+
+@pytest.mark.parametrize(
+    ("attention", "sampling", "asked", "most"),
+    [("flash_attention_3", None, 4, 4), ("flash_attention_3", None, 5000, 1024)]
+    + [("kernels-community/flash-attn2", None, 200, 200), ("flash_attention_2", DRAWN, 200, 128)]
+    + [("sdpa", None, 200, 128), ("sdpa", None, 3, 3)],
+)
+def test_no_more_answers_at_a_time_than_are_asked_for(
+    attention: str, sampling: Sampling | None, asked: int, most: int
+) -> None:
+    paged = Paged(a_model("llama"), attention, graphs=True)
+    config = continuous._config(paged, [[5]] * asked, Decoding(2, sampling=sampling))
+    assert config.max_requests_per_batch == most
+
+
+def test_paged_passes_are_without_cudnn_attention() -> None:
+    model, cuda = a_model("llama"), torch.backends.cuda
+    before, on = cuda.cudnn_sdp_enabled(), []
+    cuda.enable_cudnn_sdp(True)
+    model.register_forward_pre_hook(lambda *_: on.append(cuda.cudnn_sdp_enabled()))
+    try:
+        list(Paged(model, "sdpa").answers(prompts(), Decoding(2)))
+        assert cuda.cudnn_sdp_enabled()
+    finally:
+        cuda.enable_cudnn_sdp(before)
+    assert len(on) > 1 and not any(on)
+
+
+# --- kernels of the hub
+
+
+def test_a_kernel_of_the_hub_is_tried_and_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To ask transformers whether it has one makes the `kernels` package download it."""
+    kernels = ModuleType("kernels")
+    kernels.get_kernel = lambda *_, **__: pytest.fail("downloaded")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "kernels", kernels)
+    monkeypatch.setattr(import_utils, "is_kernels_available", lambda *_, **__: True)
+    model = SimpleNamespace(
+        dtype=torch.bfloat16,
+        device=torch.device("cuda"),
+        _supports_flash_attn=True,
+        config=SimpleNamespace(_attn_implementation="sdpa", get_text_config=lambda: None),
+    )
+    for has, ways in (
+        (False, [("sdpa", False)]),
+        (True, [*FLASH, ("sdpa", False)]),
+    ):
+        monkeypatch.setattr(continuous, "is_kernels_available", lambda has=has: has)
+        found = continuous._ways(model, True)  # type: ignore[arg-type]
+        assert [(way.attention, way.graphs) for way in found] == ways
+    model.config._attn_implementation = "kernels-community/flash-attn2"
+    found = continuous._ways(model, False)  # type: ignore[arg-type]
+    assert [(way.attention, way.graphs, way.masked) for way in found] == [
+        ("kernels-community/flash-attn2", True, False),
+        ("kernels-community/flash-attn2", False, False),
+    ]
+
+
+FLASH = [(f"flash_attention_{version}", graphs) for version in (3, 2) for graphs in (True, False)]
+
+
+@pytest.mark.parametrize(("own", "offline"), [("sdpa", True), ("eager", False)])
+def test_nothing_is_downloaded_for_attention_that_nobody_named(
+    monkeypatch: pytest.MonkeyPatch, own: str, offline: bool
+) -> None:
+    model = a_model("llama")
+    model.set_attn_implementation(own)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    exchange, refused = model.set_attn_implementation, []
+
+    def download(name: str) -> None:
+        try:
+            HfApi(endpoint="http://127.0.0.1:9").model_info("kernels-community/flash-attn2")
+        except OfflineModeIsEnabled:
+            refused.append(True)
+        except Exception:  # nobody answers
+            refused.append(False)
+        exchange(name)
+
+    monkeypatch.setattr(model, "set_attn_implementation", download)
+    assert len(dict(Paged(model, "eager").answers(prompts(), Decoding(2)))) == 4
+    assert refused[0] is offline
+    assert constants.HF_HUB_OFFLINE is False
 
 
 def test_inference_mode_is_no_hindrance() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from polyrefuse_models.chat_model import ChatModel
+from polyrefuse_models.directions import recipe
 from polyrefuse_models.directions import refusals as module
 from polyrefuse_models.directions.prompts import sample
 from polyrefuse_models.directions.recipe import make_direction
@@ -58,6 +60,26 @@ def test_a_window_without_room_is_not_told(monkeypatch: pytest.MonkeyPatch) -> N
     window = chat.model.config.max_position_embeddings
     monkeypatch.setattr(module, "TOKENS", window)
     assert refusals(chat, ["Glorb?"], "en") is None
+
+
+def test_answers_of_an_extraction_are_decoded_without_cudnn_attention(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cuda = torch.backends.cuda
+    before, on = cuda.cudnn_sdp_enabled(), []
+
+    def note(*_: object) -> None:
+        on.append(cuda.cudnn_sdp_enabled())
+        raise KeyboardInterrupt  # the rest is not asked about
+
+    monkeypatch.setattr(recipe, "refusals", note)
+    cuda.enable_cudnn_sdp(True)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            make_direction(make_chat(batch_size=32), sample("toyrefuse", "de"))
+        assert on == [False] and cuda.cudnn_sdp_enabled()
+    finally:
+        cuda.enable_cudnn_sdp(before)
 
 
 def test_artifacts_say_that_there_is_nothing_to_ablate_first() -> None:

@@ -12,12 +12,12 @@ from transformers import PreTrainedModel
 
 from polyrefuse_models.anatomy import decoder_blocks, dissect
 from polyrefuse_models.chat_model import ChatModel
+from polyrefuse_models.cudnn_attention import without_cudnn_attention
 from polyrefuse_models.directions import search as search_module
 from polyrefuse_models.directions.scores import (
     divergences,
     refusal_when_ablated,
     refusal_when_added,
-    without_cudnn_attention,
 )
 from polyrefuse_models.directions.search import Trial, score_all, search
 from polyrefuse_models.directions.select import DEFAULT, RULES, Candidate, NoDirection, Rule
