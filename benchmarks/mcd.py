@@ -126,7 +126,7 @@ def main() -> None:
         ]
         figures = [spread([entry[way] for entry in rounds]) for way in ("plain", "ours")]
         figures.append(ratios(rounds, "plain", "ours"))
-        columns = "".join(f"{value:7.2f}" for figure in figures for value in figure)
+        columns = "".join(f"{value:7.2f}" for figure in figures for value in figure[:3])
         print(f"{name:18}{columns}{apart:10.1e}")
 
 

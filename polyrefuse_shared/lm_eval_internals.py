@@ -526,9 +526,9 @@ COUPLINGS: tuple[Coupling, ...] = (
         "lm_eval.loggers.EvaluationTracker.save_results_samples",
         "polyrefuse_tasks/saved_results/folders.py knows its files by their names",
     ),
-    Coupling(
-        "lm_eval.models.hf_steered.SteeredModel",
-        "benchmarks/hooks.py compares our hooks with it",
+    *(
+        Coupling(f"lm_eval.models.hf_steered.{name}", "benchmarks/hooks.py compares with it")
+        for name in ("SteeredModel", "steer")
     ),
     Coupling(
         "lm_eval.api.model.TemplateLM",

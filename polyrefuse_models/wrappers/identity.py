@@ -176,9 +176,8 @@ def tokenizer_checksum(tokenizer: Any) -> str:
 
 def _rendered(engine: Loaded, prompting: Prompting) -> str | None:
     """sha256 of the token ids of the fixed conversations, as `generate_until` would have them."""
-    read = prompting.render if prompting.chat else prompting.plain
     try:
-        rendered = [read(text) for text in PROBES]
+        rendered = [prompting.probe(text) for text in PROBES]
     except UserError:  # No template: the first request will say so.
         return None
     return _checksum([[engine.prompt_ids(text)] for text in rendered])

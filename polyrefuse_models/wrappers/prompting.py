@@ -157,12 +157,23 @@ class Prompting:
             UserError: there is no template, or it loses a turn.
         """
         self.begin()
-        if lead := self._lead:
-            messages = with_system(messages, lead)
         self._log_template()
-        text = self.template.render(messages, add_generation_prompt)
+        text = self._rendering(messages, add_generation_prompt)
         self._rendered.add(hash(text))
         return text
+
+    def probe(self, prompt: str) -> str:
+        """What the model would read of a prompt that nobody asks: nothing is logged of it.
+
+        Raises:
+            UserError: as `apply`.
+        """
+        return self._rendering([user_turn(prompt)], True) if self.chat else self.plain(prompt)
+
+    def _rendering(self, messages: Messages, add_generation_prompt: bool) -> str:
+        if lead := self._lead:
+            messages = with_system(messages, lead)
+        return self.template.render(messages, add_generation_prompt)
 
     def render(self, prompt: str) -> str:
         """The chat template around one user turn.
