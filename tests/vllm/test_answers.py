@@ -152,7 +152,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": {"tie_word_embeddings": False, "attention_bias": True, "mlp_bias": True},
     "qwen3_moe": {"moe_intermediate_size": 64},
     "mixtral": {},
-    "gemma2": {"query_pre_attn_scalar": 32},
+    # transformers' SDPA leaves capped scores out, and vLLM does not.
+    "gemma2": {"query_pre_attn_scalar": 32, "attn_logit_softcapping": None},
     "gemma3_text": {"query_pre_attn_scalar": 32},
     "olmo2": {},
 }
