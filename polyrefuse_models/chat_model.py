@@ -32,8 +32,12 @@ Encode = Callable[[list[str]], "tuple[Int[Tensor, 'batch token'], Int[Tensor, 'b
 
 
 def default_rows(device: torch.device | str) -> int:
-    """Rows of a forward pass where nobody said how many."""
-    return ROWS_ON_CUDA if torch.device(device).type == "cuda" else LEAST_ROWS
+    """Rows of a forward pass where nobody said how many.
+
+    Args:
+        device: as it was named; one that there is not is told where the model is loaded.
+    """
+    return ROWS_ON_CUDA if str(device).startswith("cuda") else LEAST_ROWS
 
 
 def extraction_rows(asked: int | str, device: torch.device) -> int:
