@@ -111,7 +111,13 @@ CONDITIONS: dict[str, Callable[[], list[Intervention]]] = {
 }
 
 
-@pytest.mark.parametrize("model_type", PAGED)
+SAMPLED = ("llama", "gpt_oss", "gemma3_text", "opt")
+
+
+@pytest.mark.parametrize(
+    "model_type",
+    [pytest.param(each, marks=[] if each in SAMPLED else [pytest.mark.slow]) for each in PAGED],
+)
 def test_answers_are_those_of_generate_under_every_condition(model_type: str) -> None:
     seen = {}
     for name, make in CONDITIONS.items():
