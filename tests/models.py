@@ -254,3 +254,17 @@ def tiny(model_type: str, dtype: torch.dtype = torch.float32, **more: Any) -> Pr
     for parameter in model.parameters():  # biases and norms too: they start as 0 and 1
         parameter.data += 0.1 * torch.randn_like(parameter)
     return model
+
+
+def multimodal_gemma() -> PreTrainedModel:
+    """A random Gemma 3 that reads pictures, too: its text part has a configuration of its own."""
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    torch.manual_seed(0)
+    text = {name: value for name, value in COMMON.items() if not name.endswith("token_id")}
+    vision = {
+        "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "image_size": 28, "patch_size": 14,
+    }  # fmt: skip
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    return Gemma3ForConditionalGeneration(config).eval()

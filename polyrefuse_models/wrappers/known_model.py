@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from polyrefuse_models.interventions import Intervention
     from polyrefuse_models.wrappers.prompting import Prompting
 
 
@@ -81,16 +82,13 @@ class KnownModel:
     def _load_tokenizer(self, arguments: Mapping[str, Any]) -> PreTrainedTokenizerBase:
         from lm_eval.models.utils import configure_pad_token
 
+        bos = arguments.get("add_bos_token")
         # One of our own: vLLM's keep copies of a vocabulary that a soft prompt adds to.
         tokenizer = AutoTokenizer.from_pretrained(
             arguments.get("tokenizer") or self.pretrained,
             revision=arguments.get("tokenizer_revision") or self.revision,
             trust_remote_code=self._trusted,
-            **{
-                name: arguments[name]
-                for name in ("add_bos_token",)
-                if arguments.get(name) is not None
-            },
+            **({} if bos is None else {"add_bos_token": bos}),
         )
         return configure_pad_token(tokenizer, model_config=self._config)
 
@@ -136,7 +134,10 @@ class KnownModel:
         return f"{loaded}+{contents_identity(Path(self.peft))}" if self.peft else loaded
 
     def identity(
-        self, interventions: Any, reasoning_end: Any, dtype: torch.dtype
+        self,
+        interventions: Sequence[Intervention],
+        reasoning_end: str | int | None,
+        dtype: torch.dtype,
     ) -> dict[str, Any]:
         """`identity.identity` of the engine's model.
 

@@ -154,7 +154,9 @@ class BaselineVLLM(Measured, VLLM):
             paths = {module: path for path, module in self.known.model.named_modules()}
             embedding = dissect(self.known.model).embedding
             # The vectors are what transformers' embedding module returns, some of which multiply.
-            self._scale = calls.embedding_scale(self.model, paths[embedding]) / _scale(embedding)
+            scale = calls.embedding_scale(self.model, paths[embedding]) / _scale(embedding)
+            self._vectors = (self._soft.vectors.detach().cpu() * scale).to(self._dtype)
+            self._rows = {token: row for row, token in enumerate(self._soft.ids.tolist())}
             generation: Any = self.known.model.generation_config
             generation.suppress_tokens = self._soft.ids.tolist()
 
@@ -273,9 +275,8 @@ class BaselineVLLM(Measured, VLLM):
                 temperature=0, prompt_logprobs=1, max_tokens=1, detokenize=False
             )
             sampling_params = [scoring] * len(requests)
-        assert self._soft is not None
         vocabulary = self.model.llm_engine.model_config.get_vocab_size()
-        suppressed = {token: -100.0 for token in self._soft.ids.tolist() if token < vocabulary}
+        suppressed = {token: -100.0 for token in self._rows if token < vocabulary}
         for settings in sampling_params:
             settings.logit_bias = {**(settings.logit_bias or {}), **suppressed} or None
         return self.model.generate(
@@ -290,10 +291,8 @@ class BaselineVLLM(Measured, VLLM):
 
         Its text goes through the embedding, which may be edited or hooked.
         """
-        assert self._soft is not None
-        rows = {token: row for row, token in enumerate(self._soft.ids.tolist())}
-        vectors = (self._soft.vectors.detach().cpu() * self._scale).to(self._dtype)
-        embedded = torch.zeros(len(ids), vectors.shape[1], dtype=self._dtype)
+        rows, vectors = self._rows, self._vectors
+        embedded = vectors.new_zeros(len(ids), vectors.shape[1])
         for place, token in enumerate(ids):
             if token in rows:
                 embedded[place] = vectors[rows[token]]

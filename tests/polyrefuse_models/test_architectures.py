@@ -17,7 +17,7 @@ from polyrefuse_models.interventions.orthogonalise import (
     orthogonalise,
     project,
 )
-from tests.models import COMMON, LAYERS, OWN, WIDTH, tiny
+from tests.models import COMMON, LAYERS, OWN, WIDTH, multimodal_gemma, tiny
 
 PLAIN = ("llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "mixtral", "phi3", "granite", "gpt_oss")
 PARALLEL = ("cohere2", "gpt_neox")
@@ -325,16 +325,7 @@ def test_the_text_part_of_a_multimodal_hybrid() -> None:
 
 
 def test_the_text_part_of_a_multimodal_model() -> None:
-    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
-
-    torch.manual_seed(0)
-    text = {k: v for k, v in COMMON.items() if not k.endswith("token_id")}
-    vision = {
-        "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "image_size": 28, "patch_size": 14,
-    }  # fmt: skip
-    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
-    model = Gemma3ForConditionalGeneration(config).eval()
+    model = multimodal_gemma()
     assert width(model) == WIDTH
     assert len(dissect(model).blocks) == LAYERS
     r = a_direction()

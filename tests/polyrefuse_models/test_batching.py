@@ -21,8 +21,6 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 from transformers import LlamaForCausalLM
 
-from polyrefuse_models.directions import artifact as directions
-from polyrefuse_models.directions.artifact import Direction
 from polyrefuse_models.mcd import artifact
 from polyrefuse_models.mcd.artifact import Prompt
 from polyrefuse_models.wrappers import batching
@@ -43,15 +41,6 @@ PROMPTS = [f"What is glimmerfish number {i}?{' And why?' * (i % 4)}" for i in ra
 def no_collection(monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers collects garbage twice a manager, which takes longer than what is tested."""
     monkeypatch.setattr(gc, "collect", lambda *_: 0)
-
-
-@pytest.fixture(scope="module")
-def direction(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("directions") / "invented"
-    candidates = torch.randn(3, 4, 32, generator=torch.Generator().manual_seed(4))
-    found = {"source_lang": "de", "position": -1, "layer": 2}
-    directions.save(Direction(candidates[-1, 2], candidates, metadata=found), folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

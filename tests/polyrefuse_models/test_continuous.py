@@ -38,7 +38,7 @@ from polyrefuse_models.wrappers.continuous import (
     obstacle,
     scrambled,
 )
-from tests.models import WIDTH, make_llama, make_tokenizer, tiny
+from tests.models import WIDTH, make_llama, make_tokenizer, multimodal_gemma, tiny
 
 PAGED = (
     *("llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "mixtral", "phi3", "granite", "gpt_oss"),
@@ -330,17 +330,7 @@ def test_the_model_and_chance_are_as_before(model_type: str) -> None:
 
 
 def test_parts_of_a_model_keep_their_own_attention() -> None:
-    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
-
-    from tests.polyrefuse_models.test_architectures import COMMON
-
-    text = {k: v for k, v in COMMON.items() if not k.endswith("token_id")}
-    vision = {
-        "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "image_size": 28, "patch_size": 14,
-    }  # fmt: skip
-    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
-    model = Gemma3ForConditionalGeneration(config).eval()
+    model = multimodal_gemma()
     model.set_attn_implementation({"text_config": "eager", "vision_config": "sdpa"})
     before = [config._attn_implementation for config in continuous._configs(model)]
     with pytest.raises(RuntimeError), continuous._kept(model):

@@ -17,7 +17,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from polyrefuse_models.anatomy import dissect
 from polyrefuse_models.chat_template import BadTemplate
-from polyrefuse_models.directions import artifact as directions
 from polyrefuse_models.directions.artifact import Direction
 from polyrefuse_models.interventions.soft_prompt import embed_text
 from polyrefuse_models.mcd import artifact
@@ -65,15 +64,6 @@ def as_vectors(chat_model: Path, tmp_path_factory: pytest.TempPathFactory) -> st
     artifact.save(
         Prompt(embed_text(model, AutoTokenizer.from_pretrained(chat_model), SHORT)), folder
     )
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def direction(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("directions") / "invented"
-    candidates = torch.randn(3, 4, 32, generator=torch.Generator().manual_seed(4))
-    found = {"source_lang": "de", "position": -1, "layer": 2}
-    directions.save(Direction(candidates[-1, 2], candidates, metadata=found), folder)
     return str(folder)
 
 
