@@ -5,9 +5,10 @@
 The answers are scripted in the weights: the embedding of a token is made so large that the
 unembedding sees nothing else, and it answers each token with the next of a chain, which ends after
 40 tokens for nine requests of ten and after 512 for the tenth, as of a prompt's last letter. So
-both ways must give the same answers in any dtype, at random weights' cost. Both go through
-`baseline-hf`. The set-up of continuous batching (its cache, its CUDA graphs) is told apart, and the
-ratios are given with and without it.
+all ways must give the same answers in any dtype, at random weights' cost. All go through
+`baseline-hf`: static batches, continuous ones as `batching=continuous` takes them, and those with
+the SDPA that the model is loaded with. The set-up of continuous batching (its cache, its CUDA
+graphs) is told apart, and the ratios are given with and without it.
 """
 
 from __future__ import annotations
@@ -81,20 +82,28 @@ def make_requests(n: int, tokens: int) -> list[Instance]:
     ]
 
 
-def both_ways(
+WAYS: dict[str, dict[str, str]] = {
+    "static": {"batching": "static"},
+    "continuous": {"batching": "continuous"},
+    "continuous, SDPA": {"batching": "continuous", "attn_implementation": "sdpa"},
+}
+"""Arguments of `baseline-hf`."""
+
+
+def make_ways(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, device: str, batch_size: int
 ) -> dict[str, BaselineHF]:
-    """The one model under `baseline-hf`, by the value of `batching`."""
+    """The one model under `baseline-hf` in each of `WAYS`."""
     return {
-        batching: BaselineHF(
+        name: BaselineHF(
             pretrained=model,
             tokenizer=tokenizer,
             device=device,
             batch_size=batch_size,
             chat="off",
-            batching=batching,
+            **arguments,
         )
-        for batching in ("static", "continuous")
+        for name, arguments in WAYS.items()
     }
 
 
@@ -127,30 +136,31 @@ def measure(
     device: str,
     rounds: int,
 ) -> list[dict[str, float]]:
-    """The seconds of both ways in each round, after requests that are not counted.
+    """The seconds of each way in each round, after requests that are not counted.
 
     Returns:
-        Of each round "static", "continuous", "set-up", which "continuous" has in it, and "warm",
-        which is what it has besides.
+        Of each round and each way its seconds by its name; of continuous ones "NAME, set-up", which
+        these have in them, and "NAME, warm", which is what they have besides.
 
     Raises:
         SystemExit: one of them was not taken, or they do not give the answers of the script.
     """
     for name, lm in ways.items():
         answer(lm, warm)
-        if [noted["taken"] for noted in lm.notes.batching] != [name]:
+        if [noted["taken"] for noted in lm.notes.batching] != [WAYS[name]["batching"]]:
             raise SystemExit(f"batching={name} was not taken: {lm.notes.batching}")
     measured = []
     for _ in range(rounds):
         entry: dict[str, float] = {}
         given: dict[str, list[str]] = {}
-        with set_up_timed(device) as set_up:
-            for name, lm in ways.items():
-                given[name] = []
+        for name, lm in ways.items():
+            given[name] = []
+            with set_up_timed(device) as set_up:
                 entry[name] = seconds(partial(_answer_into, given[name], lm, requests), device)
-        check(given["static"], given["continuous"])
-        entry["set-up"] = sum(set_up)
-        entry["warm"] = entry["continuous"] - entry["set-up"]
+            check(given["static"], given[name])
+            if set_up:
+                entry[f"{name}, set-up"] = sum(set_up)
+                entry[f"{name}, warm"] = entry[name] - sum(set_up)
         measured.append(entry)
     return measured
 
@@ -158,7 +168,7 @@ def measure(
 def check(static: list[str], continuous: list[str]) -> None:
     """
     Raises:
-        SystemExit: the answers of both ways differ, or are not the two of the script.
+        SystemExit: the answers of two ways differ, or are not the two of the script.
     """
     differing = sum(one != other for one, other in zip(static, continuous, strict=True))
     if differing:
@@ -169,9 +179,9 @@ def check(static: list[str], continuous: list[str]) -> None:
         raise SystemExit(f"The model gave {len(set(static))} answers, and its script has two.")
 
 
-def attention(ways: dict[str, BaselineHF]) -> str:
+def attention(lm: BaselineHF) -> str:
     """The attention implementation that continuous batching took."""
-    (noted,) = ways["continuous"].notes.batching
+    (noted,) = lm.notes.batching
     return str(noted["attention"])
 
 
@@ -189,17 +199,19 @@ def main() -> None:
     model = make_model(SHAPES[asked.shape], asked.device, getattr(torch, asked.dtype))
     tokenizer = make_tokenizer()
     script(model, tokenizer, asked.short, asked.long)
-    ways = both_ways(model, tokenizer, asked.device, asked.batch_size)
+    ways = make_ways(model, tokenizer, asked.device, asked.batch_size)
     requests = make_requests(asked.requests, asked.long)
     warm = make_requests(asked.batch_size, asked.short)
     rounds = measure(ways, requests, warm, asked.device, asked.rounds)
-    print(f"attention of the paged cache: {attention(ways)}; n = {asked.rounds} rounds in turns")
-    print(f"{'':40}{'min':>9}{'median':>9}{'max':>9}")
+    taken = {name: attention(lm) for name, lm in ways.items() if name != "static"}
+    print(f"attention of the paged cache: {taken}; n = {asked.rounds} rounds in turns")
+    print(f"{'':48}{'min':>9}{'median':>9}{'max':>9}")
     figures = {f"{name}, s": spread([entry[name] for entry in rounds]) for name in rounds[0]}
-    figures["static / continuous, set-up counted"] = ratios(rounds, "static", "continuous")
-    figures["static / continuous, warm"] = ratios(rounds, "static", "warm")
+    for name in taken:
+        figures[f"static / {name}, set-up counted"] = ratios(rounds, "static", name)
+        figures[f"static / {name}, warm"] = ratios(rounds, "static", f"{name}, warm")
     for what, figure in figures.items():
-        print(f"{what:40}{figure.least:9.2f}{figure.median:9.2f}{figure.most:9.2f}")
+        print(f"{what:48}{figure.least:9.2f}{figure.median:9.2f}{figure.most:9.2f}")
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ class Line:
         figures = "".join(f"{value:9.3f}" for value in self.figure[:3]) + f"{self.figure.n:4}"
         target = "" if self.target is None else f"{'>=' if self.least else '<='} {self.target:g}"
         met = {True: "met", False: "missed", None: ""}[self.met]
-        return f"{self.what:60}{figures}  {self.unit:18}{target:9}{met}"
+        return f"{self.what:66}{figures}  {self.unit:18}{target:9}{met}"
 
 
 def of_hooks(model: PreTrainedModel, device: str, sizes: Sizes) -> Iterator[Line]:
@@ -199,24 +199,25 @@ def of_batching(model: PreTrainedModel, device: str, sizes: Sizes) -> Iterator[L
     """Continuous batches against static ones; the model's weights are overwritten."""
     tokenizer = make_tokenizer()
     batching.script(model, tokenizer, sizes.short, sizes.long)
-    ways = batching.both_ways(model, tokenizer, device, sizes.batch_size)
+    ways = batching.make_ways(model, tokenizer, device, sizes.batch_size)
     requests = batching.make_requests(sizes.requests, sizes.long)
     warm = batching.make_requests(sizes.batch_size, sizes.short)
     rounds = batching.measure(ways, requests, warm, device, sizes.batching_rounds)
-    paged = batching.attention(ways)
-    what = f"continuous ({paged}), {sizes.requests} answers"
-    target = 8.0 if "flash" in paged else 3.0
-    for name, to in (("set-up counted", "continuous"), ("warm", "warm")):
-        yield Line(f"{what}, {name}", ratios(rounds, "static", to), "x static", target, least=True)
-    yield Line("set-up of continuous batches", spread([x["set-up"] for x in rounds]), "s")
+    for name in list(ways)[1:]:
+        attention = batching.attention(ways[name])
+        target = 8.0 if "flash" in attention else 3.0
+        for how, to in (("set-up counted", name), ("warm", f"{name}, warm")):
+            what = f"{name} ({attention}), {sizes.requests} answers, {how}"
+            yield Line(what, ratios(rounds, "static", to), "x static", target, least=True)
+        set_up = spread([entry[f"{name}, set-up"] for entry in rounds])
+        yield Line(f"{name} ({attention}), set-up", set_up, "s")
 
-    if "flash" not in paged:  # which takes no kernel of torch's
-        some = batching.make_requests(2 * sizes.batch_size, sizes.short)
-        figure = with_cudnn_to_without(
-            lambda: seconds(partial(batching.answer, ways["continuous"], some), device),
-            sizes.long_rounds,
-        )
-        yield Line("continuous, with cuDNN's attention", figure, "x without")
+    some = batching.make_requests(2 * sizes.batch_size, sizes.short)
+    figure = with_cudnn_to_without(
+        lambda: seconds(partial(batching.answer, ways["continuous, SDPA"], some), device),
+        sizes.long_rounds,
+    )
+    yield Line("continuous, SDPA, with cuDNN's attention", figure, "x without")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -236,7 +237,7 @@ def main(arguments: list[str] | None = None) -> None:
         f"{card}, torch {torch.__version__}, transformers {transformers.__version__}, {dtype}, "
         f"random weights in the shape {'tiny' if asked.tiny else 'of Qwen2.5-7B'}"
     )
-    print(f"{'':60}{'min':>9}{'median':>9}{'max':>9}{'n':>4}  {'unit':18}target")
+    print(f"{'':66}{'min':>9}{'median':>9}{'max':>9}{'n':>4}  {'unit':18}target")
     start = time.perf_counter()
     model = make_model(SHAPES["tiny" if asked.tiny else "7b"], asked.device, dtype)
     document: dict[str, Any] = {

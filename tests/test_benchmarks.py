@@ -107,23 +107,27 @@ def test_scripted_answers_have_the_length_that_a_prompt_asks_for() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_both_ways_are_held_to_the_script_in_any_dtype(dtype: torch.dtype) -> None:
+def test_all_ways_are_held_to_the_script_in_any_dtype(dtype: torch.dtype) -> None:
     model, tokenizer = make_model(SHAPES["tiny"], "cpu", dtype), make_tokenizer()
     batching.script(model, tokenizer, short=4, long=11)
-    ways = batching.both_ways(model, tokenizer, "cpu", batch_size=4)
+    ways = batching.make_ways(model, tokenizer, "cpu", batch_size=4)
     requests = batching.make_requests(12, 11)
-    static, continuous = (batching.answer(lm, requests) for lm in ways.values())
+    static, continuous, sdpa = (batching.answer(lm, requests) for lm in ways.values())
     lengths = {batching.SHORT: 4, batching.LONG: 11}
     assert [text.count("<") + 1 for text in static] == [lengths[r.args[0][-1]] for r in requests]
     batching.check(static, continuous)
+    batching.check(static, sdpa)
     with pytest.raises(SystemExit, match="differ in 1 of 12 answers"):
         batching.check(static, [continuous[0] + "<300>", *continuous[1:]])
     with pytest.raises(SystemExit, match="gave 12 answers, and its script has two"):
         batching.check(*2 * [[f"{i}" for i in range(12)]])
     rounds = batching.measure(ways, requests, requests[:4], "cpu", rounds=2)
     for entry in rounds:
-        assert 0 < entry["set-up"] < entry["continuous"]
-        assert entry["warm"] == entry["continuous"] - entry["set-up"]
+        for name in ("continuous", "continuous, SDPA"):
+            set_up, warm = entry[f"{name}, set-up"], entry[f"{name}, warm"]
+            assert 0 < set_up < entry[name]
+            assert warm == entry[name] - set_up
+        assert "static, set-up" not in entry
 
 
 def test_a_part_of_the_page_that_fails_stops_no_other(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
 MASS = 0.8
@@ -49,7 +49,7 @@ def mean_probabilities(logits: Float[Tensor, "prompt vocabulary"]) -> Float[Tens
 
 
 def refusal_scores(
-    logits: Float[Tensor, "prompt vocabulary"], tokens: list[int]
+    logits: Float[Tensor, "prompt vocabulary"], tokens: list[int] | Int[Tensor, "token"]
 ) -> Float[Tensor, "prompt"]:
     """Log-odds that an answer opens with a refusal token (2406.11717, sec. 2.3).
 
@@ -58,6 +58,6 @@ def refusal_scores(
     """
     logits = logits.double()
     # By numbers, not by a mask: a device would have to be waited for, to tell how many they are.
-    refusing = torch.tensor(tokens, device=logits.device)
+    refusing = torch.as_tensor(tokens, device=logits.device)
     others = logits.index_fill(-1, refusing, -math.inf)
     return logits[:, refusing].logsumexp(-1) - others.logsumexp(-1)

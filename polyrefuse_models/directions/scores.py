@@ -2,7 +2,8 @@
 
 A row of a forward pass is one candidate on one prompt. As many prompts share a pass as there are
 rows left, shorter ones padded on the right, where no token in front sees the padding; what all
-prompts begin with is computed once a candidate.
+prompts begin with is computed once a candidate. What a pass needs is on the device before the first
+one, and no result is read before it has to be, so that the host can be ahead of the device.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ class SideBySide:
         directions: one a candidate, any scale.
         prompts: what will be asked.
         intervene: from directions to what each does to its own equal part of a batch.
+
+    Attributes:
+        order: of the prompts, by their place among `prompts`, the longest first.
     """
 
     def __init__(
@@ -58,7 +62,9 @@ class SideBySide:
         self._most_rows = chat.batch_size
         self._directions = directions
         self._intervene = intervene
-        self._prompts = chat.token_ids(prompts)
+        ids = chat.token_ids(prompts)
+        self.order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
+        self._prompts = [ids[i] for i in self.order]
         self._intervention = intervene(directions)
         self._last = Hooks()
         self._undo = ExitStack()
@@ -90,41 +96,48 @@ class SideBySide:
         if self._cache is not None:
             self._cache.batch_select_indices(rows)  # each layer's cache may be on another device
 
-    def passes(self) -> Iterator[tuple[list[int], Float[Tensor, "candidate prompt vocabulary"]]]:
+    def passes(self) -> Iterator[tuple[slice, Float[Tensor, "candidate prompt vocabulary"]]]:
         """One forward pass after the other over all prompts, the longest first.
 
         Yields:
-            which prompts, and the logits of the answer's first token in float32.
+            which of `order`, and the logits of the answer's first token in float32.
         """
-        left = sorted(range(len(self._prompts)), key=lambda i: -len(self._prompts[i]))
-        while left:
-            n = max(1, self._most_rows // len(self._directions))
-            part, left = left[:n], left[n:]
-            yield part, self._logits([self._prompts[i][len(self._head) :] for i in part])
+        device = input_device(self._model)
+        rests = [ids[self._n_head :] for ids in self._prompts]
+        # Any token does where a prompt has ended: those in front of it do not see it.
+        padded = pad_sequence(rests, batch_first=True).to(device)
+        lasts = torch.tensor([len(rest) - 1 for rest in rests], device=device)
+        start = 0
+        while start < len(rests):
+            part = slice(start, start + max(1, self._most_rows // len(self._directions)))
+            start = part.stop
+            ids = padded[part, : len(rests[part.start])]
+            cache = None if self._cache is None else lent(self._cache, len(ids))
+            output = self._forward(ids, lasts[part], cache=cache, use_cache=cache is not None)
+            logits = output.logits[:, -1].unflatten(0, (len(self._directions), len(ids)))
+            yield part, logits.float()
 
     def _read_head(self) -> None:
         # The last token of the shortest prompt is left, since its logits are asked for.
         head = os.path.commonprefix([ids.tolist()[:-1] for ids in self._prompts])
-        self._head = torch.tensor(head, dtype=torch.long)
         self._cache = None
         if head:
-            self._cache = shared_cache(self._forward([self._head], cache=None, use_cache=True))
-        if self._cache is None:
-            self._head = self._head[:0]
-
-    def _logits(
-        self, rests: list[Int[Tensor, "token"]]
-    ) -> Float[Tensor, "candidate prompt vocabulary"]:
-        cache = None if self._cache is None else lent(self._cache, len(rests))
-        output = self._forward(rests, cache=cache, use_cache=cache is not None)
-        return output.logits[:, -1].unflatten(0, (len(self._directions), len(rests))).float()
+            ids = torch.tensor([head], device=input_device(self._model))
+            last = ids.new_zeros(1)  # no logits of it are asked for
+            self._cache = shared_cache(self._forward(ids, last, cache=None, use_cache=True))
+        self._n_head = 0 if self._cache is None else len(head)
 
     @torch.inference_mode()
-    def _forward(self, rests: list[Int[Tensor, "token"]], *, cache: Any, use_cache: bool) -> Any:
-        n, device = len(self._directions), input_device(self._model)
-        # Any token does: those in front of it do not see it.
-        ids = pad_sequence(rests, batch_first=True, padding_value=int(rests[0][-1])).to(device)
-        self._lasts = torch.tensor([len(rest) - 1 for rest in rests], device=device).repeat(n)
+    def _forward(
+        self,
+        ids: Int[Tensor, "prompt token"],
+        lasts: Int[Tensor, "prompt"],
+        *,
+        cache: Any,
+        use_cache: bool,
+    ) -> Any:
+        n = len(self._directions)
+        self._lasts = lasts.repeat(n)
         return self._model(
             input_ids=ids.repeat(n, 1), **with_cache(self._model, cache), use_cache=use_cache
         )
@@ -192,11 +205,13 @@ def refusal_when_added(
 
 
 def _mean_refusal(candidates: SideBySide, n_prompts: int, tokens: list[int]) -> list[float]:
-    sums = [
-        refusal_scores(logits.flatten(0, 1), tokens).view(logits.shape[:2]).sum(-1)
-        for _, logits in candidates.passes()
-    ]
-    return (torch.stack(sums).sum(0) / n_prompts).tolist()
+    refusing = torch.tensor(tokens)
+    total: Any = 0.0
+    for _, logits in candidates.passes():
+        refusing = refusing.to(logits.device)
+        scores = refusal_scores(logits.flatten(0, 1), refusing).view(logits.shape[:2])
+        total = total + scores.sum(-1)
+    return (total / n_prompts).tolist()
 
 
 def divergences(
@@ -216,27 +231,29 @@ def divergences(
     Returns:
         None for a candidate that was left.
     """
-    sums = [0.0] * len(directions)
     running = list(range(len(directions)))
+    total: Any = 0.0
     with SideBySide(chat, directions, prompts) as candidates:
+        base = base_logits[candidates.order].double().log_softmax(-1)
         for part, logits in candidates.passes():
-            more = _divergence(base_logits[part].to(logits.device), logits).sum(-1).tolist()
-            for candidate, divergence in zip(running, more, strict=True):
-                sums[candidate] += divergence
+            base = base.to(logits.device)
+            total = total + _divergence(base[part], logits).sum(-1)
+            if limit == math.inf:
+                continue
             # Not `<=`: a NaN is no reason to stop, it is the score.
-            within = [not sums[candidate] / len(prompts) > limit for candidate in running]
-            if not all(within):
-                running = [c for c, is_within in zip(running, within, strict=True) if is_within]
+            within = [i for i, kl in enumerate(total.tolist()) if not kl / len(prompts) > limit]
+            if len(within) < len(running):
+                running = [running[i] for i in within]
                 if not running:
                     break
-                candidates.keep([i for i, is_within in enumerate(within) if is_within])
-    complete = set(running)
-    return [total / len(prompts) if i in complete else None for i, total in enumerate(sums)]
+                total = total[within]
+                candidates.keep(within)
+    means = dict(zip(running, (total / len(prompts)).tolist(), strict=True)) if running else {}
+    return [means.get(candidate) for candidate in range(len(directions))]
 
 
 def _divergence(
     base: Float[Tensor, "prompt vocabulary"], now: Float[Tensor, "candidate prompt vocabulary"]
 ) -> Float[Tensor, "candidate prompt"]:
-    """KL(base || now) in float64, in nats."""
-    log_p = base.double().log_softmax(-1)
-    return (log_p.exp() * (log_p - now.double().log_softmax(-1))).sum(-1)
+    """KL(base || now) in float64, in nats; `base` is logarithms of probabilities, `now` logits."""
+    return (base.exp() * (base - now.double().log_softmax(-1))).sum(-1)

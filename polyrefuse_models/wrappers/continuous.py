@@ -36,6 +36,7 @@ from transformers.utils import (
 
 from polyrefuse_models import cudnn_attention
 from polyrefuse_models.anatomy import input_device
+from polyrefuse_models.wrappers import torch_flash
 from polyrefuse_shared.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -254,6 +255,9 @@ def _ways(model: PreTrainedModel, flash: bool) -> Iterator[Paged]:
             if installed() or is_kernels_available():
                 for graphs in (True, False):
                     yield Paged(model, f"flash_attention_{version}", graphs)
+        if torch_flash.register():
+            for graphs in (True, False):
+                yield Paged(model, torch_flash.NAME, graphs)
     if "flash" in own:
         yield Paged(model, own, graphs=True)
         yield Paged(model, own)
@@ -322,7 +326,12 @@ def _managed(paged: Paged, prompts: Sequence[list[int]], decoding: Decoding) -> 
     own = model.config._attn_implementation  # loaded, by its name or because somebody named it
     with torch.inference_mode(False), nullcontext() if paged.attention == own else _offline():
         try:
-            model.set_attn_implementation(named)
+            if paged.attention == torch_flash.NAME:
+                # transformers' own way would look for a package that has the kernel.
+                for config in _configs(model):
+                    config._attn_implementation = torch_flash.REGISTERED
+            else:
+                model.set_attn_implementation(named)
             manager = _made(model, paged, prompts, decoding)
         except Exception as error:
             raise Failed(first_line(error)) from error

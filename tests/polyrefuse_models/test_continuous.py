@@ -434,8 +434,8 @@ def test_a_kernel_of_the_hub_is_tried_and_not_asked_for(monkeypatch: pytest.Monk
         config=SimpleNamespace(_attn_implementation="sdpa", get_text_config=lambda: None),
     )
     for has, ways in (
-        (False, [("sdpa", False)]),
-        (True, [*FLASH, ("sdpa", False)]),
+        (False, [*OF_TORCH, ("sdpa", False)]),
+        (True, [*FLASH, *OF_TORCH, ("sdpa", False)]),
     ):
         monkeypatch.setattr(continuous, "is_kernels_available", lambda has=has: has)
         found = continuous._ways(model, True)  # type: ignore[arg-type]
@@ -448,6 +448,7 @@ def test_a_kernel_of_the_hub_is_tried_and_not_asked_for(monkeypatch: pytest.Monk
     ]
 
 
+OF_TORCH = [("torch_flash", graphs) for graphs in (True, False)]
 FLASH = [(f"flash_attention_{version}", graphs) for version in (3, 2) for graphs in (True, False)]
 
 

@@ -1,0 +1,129 @@
+"""Attention over a paged cache by torch's own flash kernel, which needs no package beside torch.
+
+The keys and values of all answers are gathered from the cache and laid end to end, and the
+variable-length kernel compares each token with those of its own answer. So it needs no mask, and
+its work does not grow with the square of the number of answers.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from collections.abc import Callable
+from functools import cache as once
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AttentionInterface
+from transformers.generation.continuous_batching import PagedAttentionCache
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+NAME = "torch_flash"
+"""Of the attention implementation; transformers makes no mask where it reads "flash"."""
+
+_INDEXED = "read_index" in inspect.signature(PagedAttentionCache.update).parameters
+"""Whether the cache is handed its indices and gives keys by token, as until transformers 5.19."""
+
+REGISTERED = f"paged|{NAME}" if _INDEXED else NAME
+"""What transformers calls it."""
+
+
+@once
+def register() -> bool:
+    """Make `attend` known to transformers.
+
+    Returns:
+        Whether torch has the kernel, as it has from 2.10 on.
+    """
+    if importlib.util.find_spec("torch.nn.attention.varlen") is None:
+        return False
+    AttentionInterface.register(REGISTERED, attend)
+    return True
+
+
+def attend(
+    module: torch.nn.Module,
+    query: Float[Tensor, "1 head query_token channel"],
+    key: Float[Tensor, "1 key_head query_token channel"],
+    value: Float[Tensor, "1 key_head query_token channel"],
+    attention_mask: None,
+    *,
+    cache: PagedAttentionCache,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **given: Any,
+) -> tuple[Float[Tensor, "1 query_token head channel"], None]:
+    """What transformers calls as the attention of a layer.
+
+    Args:
+        module: the layer's attention.
+        query, key, value: of the new tokens of all answers, end to end.
+        attention_mask: none is made.
+        cache: of keys and values; the new ones are put into it.
+        scaling: of scores; the channels to the power of -1/2 where it is None.
+        sliding_window: how many tokens one is compared with, itself included.
+        given: where each answer's tokens begin, and what else transformers hands over.
+
+    Raises:
+        ValueError: the layer changes its scores in a way that the kernel does not know.
+    """
+    for name in ("softcap", "s_aux", "position_bias"):
+        if given.get(name) is not None:
+            raise ValueError(f"torch's flash kernel does not know {name}")
+    if _INDEXED:
+        kind = "full_attention" if sliding_window is None else "sliding_attention"
+        lengths, longest = given["cu_seq_lens_k"], given["max_seqlen_k"]
+        if isinstance(lengths, dict):
+            lengths, longest = lengths[kind], longest[kind]
+        keys, values = cache.update(
+            key, value, module.layer_idx, given["read_index"], given["write_index"]
+        )
+        longest_query = given["max_seqlen_q"]
+    else:
+        keys, values = (
+            states.squeeze(0).transpose(0, 1)
+            for states in cache.update(key, value, module.layer_idx, given)
+        )
+        lengths, longest = given["cu_seq_lens_k"], given["max_length_k"]
+        longest_query = given["max_length_q"]
+    answer = kernel(
+        query.squeeze(0).transpose(0, 1).contiguous(),
+        keys.contiguous(),
+        values.contiguous(),
+        given["cu_seq_lens_q"].to(torch.int32),
+        lengths.to(torch.int32),
+        longest_query,
+        longest,
+        scale=scaling,
+        window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
+    )
+    return answer.unsqueeze(0), None
+
+
+def kernel(
+    query: Float[Tensor, "query_token head channel"],
+    key: Float[Tensor, "token key_head channel"],
+    value: Float[Tensor, "token key_head channel"],
+    begins: Int[Tensor, "answer_and_end"],
+    key_begins: Int[Tensor, "answer_and_end"],
+    longest: int,
+    longest_key: int,
+    **settings: Any,
+) -> Float[Tensor, "query_token head channel"]:
+    """`torch.nn.attention.varlen.varlen_attn`, with as few heads of keys as a model has.
+
+    From torch 2.12 on it has to be told that several heads of queries share one of keys.
+    """
+    module: Any = importlib.import_module("torch.nn.attention.varlen")
+    grouped = {"enable_gqa": True} if "enable_gqa" in _taken(module.varlen_attn) else {}
+    return module.varlen_attn(
+        query, key, value, begins, key_begins, longest, longest_key, **settings, **grouped
+    )
+
+
+@once
+def _taken(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
