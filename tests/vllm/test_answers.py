@@ -166,6 +166,10 @@ def save(name: str, folder: Path) -> dict[str, str]:
     tokenizer = make_tokenizer()
     own = SIZES | ARCHITECTURES[name]
     model = tiny(name, vocab_size=len(tokenizer), pad_token_id=2, **own)
+    if model.config.tie_word_embeddings:
+        # Else what is written to the stream is so small beside Gemma's multiplied embedding that
+        # every answer is the token before it.
+        model.get_input_embeddings().weight.data *= 0.1
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
