@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoConfig, PreTrainedModel
 
-from polyrefuse_models.anatomy import dissect
+from polyrefuse_models.anatomy import UnknownArchitecture, dissect
 from polyrefuse_models.interventions.orthogonalise import obstacle
 from polyrefuse_models.stand_in import stand_in
 from tests.models import OWN, tiny
@@ -22,9 +22,12 @@ WITHOUT_ONE = ("rwkv", "xlstm")
 
 
 def described(model: PreTrainedModel) -> Any:
-    """All that `dissect` finds, by the names of modules."""
+    """All that `dissect` finds, by the names of modules, or why it refuses the model."""
     names = {module: name for name, module in model.named_modules()}
-    anatomy = dissect(model)
+    try:
+        anatomy = dissect(model)
+    except UnknownArchitecture as refusal:
+        return str(refusal)
     blocks = [
         (
             names[block.module],
