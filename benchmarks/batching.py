@@ -139,8 +139,8 @@ def measure(
     """The seconds of each way in each round, after requests that are not counted.
 
     Returns:
-        Of each round and each way its seconds by its name; of continuous ones "NAME, set-up", which
-        these have in them, and "NAME, warm", which is what they have besides.
+        Of each round the seconds of each way by its name. Of continuous ones they are the sum of
+        "NAME, set-up" and "NAME, warm".
 
     Raises:
         SystemExit: one of them was not taken, or they do not give the answers of the script.
@@ -148,7 +148,7 @@ def measure(
     for name, lm in ways.items():
         answer(lm, warm)
         if [noted["taken"] for noted in lm.notes.batching] != [WAYS[name]["batching"]]:
-            raise SystemExit(f"batching={name} was not taken: {lm.notes.batching}")
+            raise SystemExit(f"{name}: it was not taken: {lm.notes.batching}")
     measured = []
     for _ in range(rounds):
         entry: dict[str, float] = {}
@@ -158,7 +158,9 @@ def measure(
             with set_up_timed(device) as set_up:
                 entry[name] = seconds(partial(_answer_into, given[name], lm, requests), device)
             check(given["static"], given[name])
-            if set_up:
+            if name != "static":
+                if not set_up or len(lm.notes.batching) > 1:
+                    raise SystemExit(f"{name}: it was given up: {lm.notes.batching}")
                 entry[f"{name}, set-up"] = sum(set_up)
                 entry[f"{name}, warm"] = entry[name] - sum(set_up)
         measured.append(entry)

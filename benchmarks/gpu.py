@@ -3,7 +3,7 @@
     python -m benchmarks.gpu [--output FILE.json]
     python -m benchmarks.gpu --tiny --device cpu
 
-Without arguments it takes random weights in Qwen2.5-7B's shape, bfloat16, on one GPU of 80 GB;
+Without arguments it takes random weights in Qwen2.5-7B's shape, bfloat16, on one GPU;
 nothing is downloaded. It is meant to take less than eight minutes. Each ratio is of two times of
 one round, what is compared takes turns, and n is the number of rounds. The six sweeps of selection
 are timed on every tenth candidate. The JSON file is written after each part. A part that fails

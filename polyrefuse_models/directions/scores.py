@@ -2,8 +2,8 @@
 
 A row of a forward pass is one candidate on one prompt. As many prompts share a pass as there are
 rows left, shorter ones padded on the right, where no token in front sees the padding; what all
-prompts begin with is computed once a candidate. What a pass needs is on the device before the first
-one, and no result is read before it has to be, so that the host can be ahead of the device.
+prompts begin with is computed once a candidate. The tokens are put on the device before the first
+pass, and no result is read before it has to be, so that the host can be ahead of the device.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class SideBySide:
         intervene: from directions to what each does to its own equal part of a batch.
 
     Attributes:
-        order: of the prompts, by their place among `prompts`, the longest first.
+        order: places in `prompts`, the longest first; what `passes` yields are slices of it.
     """
 
     def __init__(
@@ -112,10 +112,15 @@ class SideBySide:
             part = slice(start, start + max(1, self._most_rows // len(self._directions)))
             start = part.stop
             ids = padded[part, : len(rests[part.start])]
-            cache = None if self._cache is None else lent(self._cache, len(ids))
-            output = self._forward(ids, lasts[part], cache=cache, use_cache=cache is not None)
-            logits = output.logits[:, -1].unflatten(0, (len(self._directions), len(ids)))
-            yield part, logits.float()
+            logits = self._logits(ids, lasts[part])
+            yield part, logits.unflatten(0, (len(self._directions), len(ids))).float()
+
+    def _logits(
+        self, ids: Int[Tensor, "prompt token"], lasts: Int[Tensor, "prompt"]
+    ) -> Float[Tensor, "row vocabulary"]:
+        # A call of its own, which ends the pass's cache before the next one begins.
+        cache = None if self._cache is None else lent(self._cache, len(ids))
+        return self._forward(ids, lasts, cache=cache, use_cache=cache is not None).logits[:, -1]
 
     def _read_head(self) -> None:
         # The last token of the shortest prompt is left, since its logits are asked for.

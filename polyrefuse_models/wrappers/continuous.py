@@ -1,7 +1,7 @@
 """Answers by transformers' continuous batching: where one ends, the next prompt takes its place.
 
 Token ids and settings go in, token ids of finished answers come out, each as soon as it is there.
-What this module leans on inside transformers (5.16 to 5.23) stands at its end. The model is left as
+What this module leans on inside transformers (5.16 to 5.24) stands at its end. The model is left as
 it was, and so are its attention implementation and torch's random numbers.
 """
 

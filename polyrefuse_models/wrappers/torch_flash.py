@@ -25,10 +25,13 @@ NAME = "torch_flash"
 """Of the attention implementation; transformers makes no mask where it reads "flash"."""
 
 _INDEXED = "read_index" in inspect.signature(PagedAttentionCache.update).parameters
-"""Whether the cache is handed its indices and gives keys by token, as until transformers 5.19."""
+"""Whether the cache is handed its indices and gives keys by token, as until transformers 5.18."""
 
 REGISTERED = f"paged|{NAME}" if _INDEXED else NAME
-"""What transformers calls it."""
+"""The name under which transformers finds it."""
+
+_UNKNOWN = ("softcap", "s_aux", "sinks", "position_bias", "indices", "block_indices")
+"""Arguments by which a layer changes its scores, or chooses which tokens are compared."""
 
 
 @once
@@ -36,9 +39,11 @@ def register() -> bool:
     """Make `attend` known to transformers.
 
     Returns:
-        Whether torch has the kernel, as it has from 2.10 on.
+        Whether torch has the kernel and it knows windows, as from 2.11 on.
     """
     if importlib.util.find_spec("torch.nn.attention.varlen") is None:
+        return False
+    if "window_size" not in _taken(_varlen().varlen_attn):
         return False
     AttentionInterface.register(REGISTERED, attend)
     return True
@@ -47,11 +52,11 @@ def register() -> bool:
 def attend(
     module: torch.nn.Module,
     query: Float[Tensor, "1 head query_token channel"],
-    key: Float[Tensor, "1 key_head query_token channel"],
-    value: Float[Tensor, "1 key_head query_token channel"],
-    attention_mask: None,
+    key: Float[Tensor, "1 key_head token channel"],
+    value: Float[Tensor, "1 key_head token channel"],
+    attention_mask: Tensor | None,
     *,
-    cache: PagedAttentionCache,
+    cache: PagedAttentionCache | None = None,
     scaling: float | None = None,
     sliding_window: int | None = None,
     **given: Any,
@@ -60,9 +65,10 @@ def attend(
 
     Args:
         module: the layer's attention.
-        query, key, value: of the new tokens of all answers, end to end.
+        query, key, value: of the new tokens of all answers, end to end. From transformers 5.24 on
+            keys and values are of all tokens, since the layer itself puts new ones into the cache.
         attention_mask: none is made.
-        cache: of keys and values; the new ones are put into it.
+        cache: of keys and values, until transformers 5.23.
         scaling: of scores; the channels to the power of -1/2 where it is None.
         sliding_window: how many tokens one is compared with, itself included.
         given: where each answer's tokens begin, and what else transformers hands over.
@@ -70,10 +76,13 @@ def attend(
     Raises:
         ValueError: the layer changes its scores in a way that the kernel does not know.
     """
-    for name in ("softcap", "s_aux", "position_bias"):
+    for name in _UNKNOWN:
         if given.get(name) is not None:
-            raise ValueError(f"torch's flash kernel does not know {name}")
+            raise ValueError(f"torch's flash kernel does not know the layer's {name}")
+    if attention_mask is not None:
+        raise ValueError("torch's flash kernel takes no mask")
     if _INDEXED:
+        assert cache is not None
         kind = "full_attention" if sliding_window is None else "sliding_attention"
         lengths, longest = given["cu_seq_lens_k"], given["max_seqlen_k"]
         if isinstance(lengths, dict):
@@ -83,10 +92,9 @@ def attend(
         )
         longest_query = given["max_seqlen_q"]
     else:
-        keys, values = (
-            states.squeeze(0).transpose(0, 1)
-            for states in cache.update(key, value, module.layer_idx, given)
-        )
+        if cache is not None:
+            key, value = cache.update(key, value, module.layer_idx, given)
+        keys, values = (states.squeeze(0).transpose(0, 1) for states in (key, value))
         lengths, longest = given["cu_seq_lens_k"], given["max_length_k"]
         longest_query = given["max_length_q"]
     answer = kernel(
@@ -113,15 +121,19 @@ def kernel(
     longest_key: int,
     **settings: Any,
 ) -> Float[Tensor, "query_token head channel"]:
-    """`torch.nn.attention.varlen.varlen_attn`, with as few heads of keys as a model has.
+    """`torch.nn.attention.varlen.varlen_attn`, where keys may have fewer heads than queries.
 
-    From torch 2.12 on it has to be told that several heads of queries share one of keys.
+    From torch 2.12 on it has to be told that they may.
     """
-    module: Any = importlib.import_module("torch.nn.attention.varlen")
-    grouped = {"enable_gqa": True} if "enable_gqa" in _taken(module.varlen_attn) else {}
-    return module.varlen_attn(
+    attention = _varlen().varlen_attn
+    grouped = {"enable_gqa": True} if "enable_gqa" in _taken(attention) else {}
+    return attention(
         query, key, value, begins, key_begins, longest, longest_key, **settings, **grouped
     )
+
+
+def _varlen() -> Any:
+    return importlib.import_module("torch.nn.attention.varlen")
 
 
 @once

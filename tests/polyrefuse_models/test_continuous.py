@@ -26,7 +26,7 @@ from transformers.utils import import_utils
 from polyrefuse_models.interventions import Ablation, Addition, Intervention, SoftPrompt
 from polyrefuse_models.interventions.orthogonalise import obstacle as why_hooks
 from polyrefuse_models.neutral_generation import neutralise
-from polyrefuse_models.wrappers import continuous
+from polyrefuse_models.wrappers import continuous, torch_flash
 from polyrefuse_models.wrappers.continuous import (
     CannotPage,
     Decoding,
@@ -448,7 +448,7 @@ def test_a_kernel_of_the_hub_is_tried_and_not_asked_for(monkeypatch: pytest.Monk
     ]
 
 
-OF_TORCH = [("torch_flash", graphs) for graphs in (True, False)]
+OF_TORCH = [("torch_flash", graphs) for graphs in (True, False) if torch_flash.register()]
 FLASH = [(f"flash_attention_{version}", graphs) for version in (3, 2) for graphs in (True, False)]
 
 
