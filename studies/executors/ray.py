@@ -40,9 +40,12 @@ class Ray:
                 "--executor ray needs Ray: pip install 'lm-eval-polyrefuse[ray]'."
             ) from None
         self._ray = ray
-        local: dict[str, Any] = {} if address or slots is None else {"num_cpus": slots}
+        settings: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+        if address is None and slots is not None:
+            settings["num_cpus"] = slots
         try:
-            ray.init(address=address, log_to_driver=False, configure_logging=False, **local)
+            # Without an address Ray would join a cluster that this machine happens to run.
+            ray.init(address=address or "local", **settings)
         except (ConnectionError, ValueError) as error:
             raise UserError(
                 f"No Ray cluster answers at {address} ({str(error).splitlines()[0]}); name "

@@ -13,13 +13,13 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-
-from polyrefuse_shared.drafts import Busy
 from polyrefuse_studies.executors.executor import Executor
 from polyrefuse_studies.executors.local import Local, NoDevice, find_devices
 from polyrefuse_studies.folder import FINISHED, OtherStudy, StudyFolder, read
 from polyrefuse_studies.jobs import OWN, Job, Placed, folder_of, place
 from polyrefuse_studies.runner import Outcome, run
+
+from polyrefuse_shared.drafts import Busy
 from tests.conftest import ROOT
 
 
@@ -66,7 +66,7 @@ def test_each_job_waits_for_what_it_needs_and_is_run_once(tmp_path: Path) -> Non
 
 
 def test_slots_are_all_taken_and_not_more(tmp_path: Path) -> None:
-    script = f"echo $$ > {OWN}/out; touch $PWD/now.$$; ls now.* | wc -l > {OWN}/at-once; sleep 0.7; rm now.$$"
+    script = f"touch now.$$; ls now.* | wc -l > {OWN}/at-once; sleep 0.7; rm now.$$"
     jobs = [job(f"m/{i}", script, number=i) for i in range(4)]
     _, placed, _ = run_all(tmp_path, jobs)
     at_once = [int((tmp_path / one.folder / "at-once").read_text()) for one in placed.values()]
@@ -111,7 +111,7 @@ def test_a_failed_job_stops_what_depends_on_it_and_nothing_else(tmp_path: Path) 
 def test_an_attempt_begins_without_what_the_last_one_left_but_with_its_cache(
     tmp_path: Path,
 ) -> None:
-    script = f"ls {OWN} | grep -v -e job.json -e log.txt > /tmp/seen.$PPID; mv /tmp/seen.$PPID {OWN}/seen"
+    script = f"ls {OWN} | grep -v -e job.json -e log.txt > seen; mv seen {OWN}/seen"
     one = place([job("m/a", script)])[0]
     folder = tmp_path / one.folder
     (folder / "results").mkdir(parents=True)
@@ -210,18 +210,19 @@ def test_ctrl_c_ends_the_jobs_too(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_of_one_study_and_of_one_process(tmp_path: Path) -> None:
-    folder = StudyFolder(tmp_path / "new")
-    with folder.taken("one"), pytest.raises(Busy, match="Another process is writing"):
-        with StudyFolder(tmp_path / "new").taken("one"):
-            pass
-    with pytest.raises(OtherStudy, match="holds the study 'one' and not 'two'"):
-        with folder.taken("two"):
-            pass
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "mine.txt").touch()
-    with pytest.raises(OtherStudy, match="holds no study; name a new or an empty folder"):
-        with StudyFolder(tmp_path / "full").taken("one"):
-            pass
+    folder, again = StudyFolder(tmp_path / "new"), StudyFolder(tmp_path / "new")
+    busy = pytest.raises(Busy, match="Another process is writing")
+    with folder.taken("one"), busy, again.taken("one"):
+        pass
+    other = pytest.raises(OtherStudy, match="holds the study 'one' and not 'two'")
+    with other, folder.taken("two"):
+        pass
+    full = StudyFolder(tmp_path / "full")
+    full.path.mkdir()
+    (full.path / "mine.txt").touch()
+    no_study = pytest.raises(OtherStudy, match="holds no study; name a new or an empty folder")
+    with no_study, full.taken("one"):
+        pass
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
 
 

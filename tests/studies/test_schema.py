@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from polyrefuse_studies import example, schema
 from polyrefuse_studies.schema import BadStudy
 
