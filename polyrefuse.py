@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Turn results into tables and pages, and hold them to a baseline.",
     ),
     "mcd": ("polyrefuse_models.commands.mcd:app", "Train a multilingual soft safety prompt."),
+    "study": ("polyrefuse_studies.commands.study:app", "Run a whole study from one file."),
     "organism": (
         "polyrefuse_models.commands.organism:app",
         "Make the bundled organism, or find it.",

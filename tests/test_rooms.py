@@ -19,6 +19,7 @@ PACKAGES = {
     "polyrefuse_tasks": "polyrefuse_tasks",
     "polyrefuse_leaderboard": "leaderboard",
     "polyrefuse_models": "polyrefuse_models",
+    "polyrefuse_studies": "studies",
 }
 """Installed name of each package -> its folder here."""
 
@@ -53,10 +54,12 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("polyrefuse_models.organism",),
     ("polyrefuse_models.wrappers",),
     ("polyrefuse_models.registration",),
+    ("polyrefuse_studies",),
     (
         "polyrefuse_tasks.commands",
         "polyrefuse_leaderboard.commands",
         "polyrefuse_models.commands",
+        "polyrefuse_studies.commands",
     ),
     ("polyrefuse",),
 )
@@ -76,12 +79,14 @@ OUTSIDE: Mapping[str, tuple[str, ...]] = {
         "polyrefuse_tasks.data.translation_models",
         "polyrefuse_tasks.judge_engines",
         "polyrefuse_models",
+        "polyrefuse_studies.executors.local",
     ),
     "transformers": (
         "polyrefuse_tasks.data.translation",
         "polyrefuse_tasks.data.translation_models",
         "polyrefuse_tasks.judge_engines",
         "polyrefuse_models",
+        "polyrefuse_studies.models",
     ),
     "vllm": (
         "polyrefuse_tasks.judge_engines",
@@ -102,7 +107,11 @@ OUTSIDE: Mapping[str, tuple[str, ...]] = {
         "polyrefuse_tasks.commands",
         "polyrefuse_leaderboard.commands",
         "polyrefuse_models.commands",
+        "polyrefuse_studies.commands",
     ),
+    "ray": ("polyrefuse_studies.executors.ray",),
+    "submitit": ("polyrefuse_studies.executors.slurm",),
+    "pydantic": ("polyrefuse_studies.schema",),
 }
 """Packages of others, and the only rooms and modules that may import them."""
 

@@ -1,0 +1,102 @@
+"""Jobs: the commands of a study, what each waits for, and the key by which it is known again.
+
+A command is what a user would type in the study's folder. Where it names what another job writes,
+it has that job's folder; a job's own is `OWN`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+OWN = "{own}"
+"""In a command, the folder of the job itself."""
+
+JOBS = "jobs"
+"""The folder of all jobs, in a study's folder."""
+
+Kind = Literal["direction", "training", "answers", "capability", "transfer", "geometry", "judging"]
+
+
+def folder_of(name: str) -> str:
+    """In a command, the folder of another job."""
+    return f"{{{name}}}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One process.
+
+    Attributes:
+        name: "model/what".
+        kind: what it is for.
+        model: the study's name of the model.
+        command: with `OWN` and `folder_of` in it.
+        needs: names of the jobs that it waits for.
+        rests_on: what it depends on beside its command and those jobs: weights, prompts, files,
+            versions.
+        tasks: that it asks, of lm-eval.
+        gpus: that it needs.
+    """
+
+    name: str
+    kind: Kind
+    model: str
+    command: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    rests_on: Mapping[str, Any] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
+    gpus: int | None = None
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A job with its key and its folder.
+
+    Attributes:
+        job: which.
+        key: a checksum of all that it depends on.
+        folder: in the study's folder.
+        command: as a user would type it in the study's folder.
+    """
+
+    job: Job
+    key: str
+    folder: str
+    command: tuple[str, ...]
+
+    @property
+    def typed(self) -> str:
+        """The command as a shell reads it."""
+        return shlex.join(self.command)
+
+
+def place(jobs: Sequence[Job]) -> list[Placed]:
+    """Give each job its key and its folder.
+
+    Args:
+        jobs: each behind those that it needs.
+    """
+    placed: dict[str, Placed] = {}
+    for job in jobs:
+        needed = {name: placed[name].key for name in sorted(job.needs)}
+        content = [job.command, needed, job.rests_on]
+        key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        slug = re.sub(r"[^\w.+-]+", "-", job.name)
+        folder = str(PurePosixPath(JOBS) / f"{slug}.{key[:12]}")
+        folders = {name: placed[name].folder for name in job.needs} | {"own": folder}
+        command = tuple(_filled(token, folders) for token in job.command)
+        placed[job.name] = Placed(job, key, folder, command)
+    return list(placed.values())
+
+
+def _filled(token: str, folders: Mapping[str, str]) -> str:
+    for name, folder in folders.items():
+        token = token.replace(folder_of(name), folder)
+    return token

@@ -1,0 +1,111 @@
+"""Does one job, in the folder that says which: `python -m polyrefuse_studies.perform FOLDER`.
+
+It is what every executor starts, on this machine or another, and it needs nothing but the folder.
+How the job ended is written there, last of all. The folder is locked meanwhile, so that a job which
+has outlived whoever started it is waited for, and not done twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from polyrefuse_studies.folder import FAILED, FINISHED, JOB, LOG, read
+
+from polyrefuse_shared.drafts import locked
+from polyrefuse_shared.writing import write_whole
+
+KEPT = (JOB, LOG)
+CACHE = "cache"
+"""What names begin with that a job which is done again goes on from."""
+
+LAST_LINES = 20
+
+_GUARD = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execvp(sys.argv[1], sys.argv[1:])"
+)
+"""Becomes the command, and has Linux end it with the process that started it: a worker of a cluster
+that is killed would leave it behind, writing into the folder of the next attempt."""
+
+
+def perform(folder: Path) -> bool:
+    """Do a job, unless it is finished.
+
+    Returns:
+        Whether it is finished now.
+    """
+    with locked(folder, patience=float("inf")):
+        if (folder / FINISHED).exists():
+            return True
+        job = read(folder / JOB)
+        _clear(folder)
+        started = time.time()
+        code = _run(job["command"], Path(job["in"]), folder / LOG)
+        ended: dict[str, Any] = {
+            "key": job["key"],
+            "started": started,
+            "seconds": time.time() - started,
+            "machine": os.uname().nodename,
+        }
+        if code == 0:
+            write_whole(folder / FINISHED, json.dumps(ended) + "\n")
+            return True
+        said = _last_lines(folder / LOG)
+        write_whole(folder / FAILED, json.dumps(ended | {"exit": code, "said": said}) + "\n")
+        return False
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an attempt has left that did not end, but for its cache."""
+    for path in folder.iterdir():
+        if path.name not in KEPT and not path.name.startswith((CACHE, ".")):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _run(command: list[str], folder: Path, log: Path) -> int:
+    # The commands of the environment that runs the study, whatever stands in front on the path.
+    own = str(Path(sys.executable).parent)
+    environment = os.environ | {"PATH": f"{own}{os.pathsep}{os.environ.get('PATH', '')}"}
+    guarded = [sys.executable, "-c", _GUARD, *command] if sys.platform == "linux" else command
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            guarded,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+        def stop(number: int, _frame: Any) -> None:
+            with suppress(ProcessLookupError):
+                process.send_signal(number)
+
+        in_main = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGTERM, stop) if in_main else None
+        try:
+            return process.wait()
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGTERM, before)
+
+
+def _last_lines(log: Path) -> str:
+    """The end of what a process printed."""
+    text = log.read_bytes()[-4096:].decode(errors="replace")
+    # A progress bar writes over its own line.
+    lines = [line.rsplit("\r", 1)[-1].strip() for line in text.splitlines()]
+    return "\n".join([line for line in lines if line][-LAST_LINES:])
+
+
+if __name__ == "__main__":
+    sys.exit(0 if perform(Path(sys.argv[1])) else 1)

@@ -1,0 +1,250 @@
+"""Jobs are run in order, once, and go on after whatever happened: here as commands of a shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from polyrefuse_studies.executors.executor import Executor
+from polyrefuse_studies.executors.local import Local, NoDevice, find_devices
+from polyrefuse_studies.folder import FINISHED, OtherStudy, StudyFolder, read
+from polyrefuse_studies.jobs import OWN, Job, Placed, folder_of, place
+from polyrefuse_studies.runner import Outcome, run
+
+from polyrefuse_shared.drafts import Busy
+from tests.conftest import ROOT
+
+
+def job(name: str, script: str, *needs: str, **more: object) -> Job:
+    """A job that a shell does."""
+    command = ("sh", "-c", script)
+    return Job(name, "answers", "m", command, needs, more)  # type: ignore[arg-type]
+
+
+CHAIN = [
+    job("m/a", f"echo a > {OWN}/out"),
+    job("m/b", f"cat {folder_of('m/a')}/out > {OWN}/out; echo b >> {OWN}/out", "m/a"),
+    job("m/c", f"echo c > {OWN}/out"),
+    job("m/d", f"cat {folder_of('m/b')}/out {folder_of('m/c')}/out > {OWN}/out", "m/b", "m/c"),
+]
+
+
+def run_all(
+    path: Path, jobs: Sequence[Job], executor: Executor | None = None
+) -> tuple[Outcome, dict[str, Placed], list[str]]:
+    folder, placed, told = StudyFolder(path), place(jobs), []
+    with folder.taken("study"):
+        outcome = run(
+            placed,
+            folder,
+            executor or Local([], 2),
+            lambda what, one: told.append(f"{what} {one.job.name}"),
+        )
+    return outcome, {one.job.name: one for one in placed}, told
+
+
+def names(placed: Sequence[Placed]) -> set[str]:
+    return {one.job.name for one in placed}
+
+
+def test_each_job_waits_for_what_it_needs_and_is_run_once(tmp_path: Path) -> None:
+    outcome, placed, told = run_all(tmp_path, CHAIN)
+    assert names(outcome.finished) == {"m/a", "m/b", "m/c", "m/d"}
+    assert (tmp_path / placed["m/d"].folder / "out").read_text() == "a\nb\nc\n"
+    assert told.index("finished m/a") < told.index("starts m/b")
+    assert max(told.index("finished m/b"), told.index("finished m/c")) < told.index("starts m/d")
+    again, _, told = run_all(tmp_path, CHAIN)
+    assert names(again.finished_before) == names(outcome.finished) and not told
+
+
+def test_slots_are_all_taken_and_not_more(tmp_path: Path) -> None:
+    script = f"touch now.$$; ls now.* | wc -l > {OWN}/at-once; sleep 0.7; rm now.$$"
+    jobs = [job(f"m/{i}", script, number=i) for i in range(4)]
+    _, placed, _ = run_all(tmp_path, jobs)
+    at_once = [int((tmp_path / one.folder / "at-once").read_text()) for one in placed.values()]
+    assert max(at_once) == 2
+
+
+def test_a_changed_setting_reruns_what_depends_on_it_and_nothing_else(tmp_path: Path) -> None:
+    _, before, _ = run_all(tmp_path, CHAIN)
+    changed = [CHAIN[0], CHAIN[1], job("m/c", f"echo C > {OWN}/out"), CHAIN[3]]
+    outcome, after, _ = run_all(tmp_path, changed)
+    assert names(outcome.finished_before) == {"m/a", "m/b"}
+    assert names(outcome.finished) == {"m/c", "m/d"}
+    assert (tmp_path / after["m/d"].folder / "out").read_text() == "a\nb\nC\n"
+    assert (tmp_path / before["m/d"].folder / "out").read_text() == "a\nb\nc\n"
+    # What a job rests on beside its command changes it, too.
+    other = job("m/a", f"echo a > {OWN}/out", versions="2")
+    assert place([other])[0].key != place(CHAIN[:1])[0].key
+    assert names(run_all(tmp_path, CHAIN)[0].finished_before) == names(list(before.values()))
+
+
+def test_a_failed_job_stops_what_depends_on_it_and_nothing_else(tmp_path: Path) -> None:
+    flag = tmp_path.parent / f"{tmp_path.name}-mended"
+    jobs = [
+        job("m/a", f"echo first; [ -e {flag} ] || {{ echo the reason >&2; exit 3; }}"),
+        job("m/b", "true", "m/a"),
+        job("m/c", "true", "m/b"),
+        job("m/d", f"echo d > {OWN}/out"),
+    ]
+    outcome, placed, _ = run_all(tmp_path, jobs)
+    assert names(outcome.finished) == {"m/d"}
+    ((failed, ended),) = outcome.failed
+    assert failed.job.name == "m/a"
+    assert ended["exit"] == 3 and ended["said"] == "first\nthe reason"
+    assert [(one.job.name, why) for one, why in outcome.waiting] == [("m/b", "m/a"), ("m/c", "m/a")]
+    flag.touch()
+    outcome, _, _ = run_all(tmp_path, jobs)
+    assert names(outcome.finished) == {"m/a", "m/b", "m/c"}
+    assert names(outcome.finished_before) == {"m/d"}
+    flag.unlink()
+
+
+def test_an_attempt_begins_without_what_the_last_one_left_but_with_its_cache(
+    tmp_path: Path,
+) -> None:
+    script = f"ls {OWN} | grep -v -e job.json -e log.txt > seen; mv seen {OWN}/seen"
+    one = place([job("m/a", script)])[0]
+    folder = tmp_path / one.folder
+    (folder / "results").mkdir(parents=True)
+    (folder / "results" / "half.json").touch()
+    (folder / "failed.json").touch()
+    (folder / "cache_rank0.db").touch()
+    run_all_in = StudyFolder(tmp_path)
+    (tmp_path / "study.json").write_text('{"study": "study"}')
+    with run_all_in.taken("study"):
+        run([one], run_all_in, Local([]), lambda *_: None)
+    assert (folder / "seen").read_text() == "cache_rank0.db\n"
+
+
+# --- killed
+
+
+def start_runner(path: Path, seconds: float) -> subprocess.Popen[str]:
+    """A process that runs a job of so many seconds, and one after it."""
+    program = dedent(f"""
+        from pathlib import Path
+        from tests.studies.test_runner import job, run_all
+        from polyrefuse_studies.jobs import OWN
+        jobs = [
+            job("m/slow", "date +%s%N >> begun; sleep {seconds}; echo done > " + OWN + "/out"),
+            job("m/next", "true", "m/slow"),
+        ]
+        outcome, _, told = run_all(Path({str(path)!r}), jobs)
+        print(len(outcome.finished), len(outcome.finished_before))
+    """)
+    return subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(path: Path, seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, path
+        time.sleep(0.02)
+
+
+def performing(path: Path) -> list[int]:
+    """Processes that do a job of a study's folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"polyrefuse_studies.perform" in words and str(path).encode() in b" ".join(words):
+            found.append(int(entry.parent.name))
+    return found
+
+
+def test_a_job_that_outlives_a_killed_runner_is_waited_for_and_not_done_twice(
+    tmp_path: Path,
+) -> None:
+    runner = start_runner(tmp_path, 3)
+    wait_for(tmp_path / "begun")
+    runner.kill()
+    runner.wait()
+    second = start_runner(tmp_path, 3)
+    out, _ = second.communicate(timeout=60)
+    assert out.split() == ["2", "0"]
+    assert len((tmp_path / "begun").read_text().splitlines()) == 1
+
+
+def test_a_killed_job_is_done_again_and_leaves_no_process_behind(tmp_path: Path) -> None:
+    runner = start_runner(tmp_path, 5)
+    wait_for(tmp_path / "begun")
+    runner.kill()
+    (process,) = performing(tmp_path)
+    os.kill(process, signal.SIGKILL)
+    runner.wait()
+    started = time.monotonic()
+    second = start_runner(tmp_path, 5)
+    out, _ = second.communicate(timeout=60)
+    assert out.split() == ["2", "0"]
+    assert time.monotonic() - started > 5
+    assert len((tmp_path / "begun").read_text().splitlines()) == 2
+
+
+def test_ctrl_c_ends_the_jobs_too(tmp_path: Path) -> None:
+    runner = start_runner(tmp_path, 60)
+    wait_for(tmp_path / "begun")
+    runner.send_signal(signal.SIGINT)
+    runner.wait(timeout=20)
+    end = time.monotonic() + 10
+    while performing(tmp_path) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not performing(tmp_path)
+    assert not list(tmp_path.glob(f"jobs/*/{FINISHED}"))
+
+
+# --- folders and devices
+
+
+def test_a_folder_is_of_one_study_and_of_one_process(tmp_path: Path) -> None:
+    folder, again = StudyFolder(tmp_path / "new"), StudyFolder(tmp_path / "new")
+    busy = pytest.raises(Busy, match="Another process is writing")
+    with folder.taken("one"), busy, again.taken("one"):
+        pass
+    other = pytest.raises(OtherStudy, match="holds the study 'one' and not 'two'")
+    with other, folder.taken("two"):
+        pass
+    full = StudyFolder(tmp_path / "full")
+    full.path.mkdir()
+    (full.path / "mine.txt").touch()
+    no_study = pytest.raises(OtherStudy, match="holds no study; name a new or an empty folder")
+    with no_study, full.taken("one"):
+        pass
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_a_job_is_given_as_many_devices_as_it_needs(tmp_path: Path) -> None:
+    jobs = [
+        Job(f"m/{gpus}", "answers", "m", ("sh", "-c", f"echo $CUDA_VISIBLE_DEVICES > {OWN}/out"),
+            rests_on={"gpus": gpus}, gpus=gpus)
+        for gpus in (None, 2)
+    ]  # fmt: skip
+    _, placed, _ = run_all(tmp_path, jobs, Local(["1", "3"]))
+    seen = [(tmp_path / one.folder / "out").read_text().strip() for one in placed.values()]
+    assert seen[0] in ("1", "3") and sorted(seen[1].split(",")) == ["1", "3"]
+    big = Job("m/4", "answers", "m", ("true",), gpus=4)
+    with pytest.raises(NoDevice, match="A job needs 4 GPUs, and there are 2"):
+        run_all(tmp_path, [big], Local(["1", "3"]))
+    with pytest.raises(NoDevice, match="There is no GPU '7': torch sees none here"):
+        find_devices("cuda:7")
+    assert find_devices(None) == []
+
+
+def test_a_broken_mark_is_a_failure_and_no_crash(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("[1]")
+    assert read(tmp_path / "x.json") == {} == read(tmp_path / "none.json")
+    (tmp_path / "x.json").write_text(json.dumps({"a": 1}))
+    assert read(tmp_path / "x.json") == {"a": 1}

@@ -1,0 +1,165 @@
+"""`polyrefuse study` as a user drives it, on the bundled organism."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from polyrefuse_studies import schema
+
+from tests.commands import assert_one_sentence, run_in_process
+from tests.conftest import ROOT
+
+SMALL = {
+    "study": "small",
+    "models": {"toy": "polyrefuse-organism"},
+    "datasets": "toyrefuse_harmful",
+    "languages": "en",
+    "limit": 2,
+    "conditions": ["baseline"],
+}
+
+
+def write(folder: Path, **changed: object) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(SMALL | changed))
+    return path
+
+
+def planned(*arguments: object) -> dict[str, dict[str, object]]:
+    code, out, err = run_in_process("study", "plan", *arguments, "--json")
+    assert code == 0, err
+    return {job["name"]: job for job in json.loads(out)["jobs"]}
+
+
+def test_the_file_that_init_writes_can_be_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_in_process("study", "init")[0] == 0
+    jobs = planned("study.yaml")
+    assert list(jobs) == [
+        *("organism/direction-en", "organism/baseline", "organism/ablation"),
+        *("organism/random-ablation", "organism/addition"),
+    ]
+    assert jobs["organism/ablation"]["needs"] == ["organism/direction-en"]
+    code, out, _ = run_in_process("study", "plan", "study.yaml")
+    assert code == 0 and out.endswith("5 jobs, 0 of them finished\n")
+    assert_one_sentence(run_in_process("study", "init"), "study.yaml exists already")
+
+
+def test_every_kind_of_job_is_a_command_that_a_user_would_type(tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("Be careful.")
+    file = write(
+        tmp_path,
+        conditions={"ablation+mcd": None, "system-prompt": {"system_file": "words.txt"}},
+        directions={"source": "de", "transfer": ["en", "de"], "geometry": ["en"]},
+        mcd={"languages": ["en", "yo"], "options": {"epochs": 2, "mixed": False}},
+        judges=["wildguard"],
+        capability={"tasks": ["arc_easy"], "limit": 5, "num_fewshot": 3},
+        generation={"max_gen_toks": 64},
+    )
+    jobs = planned(file)
+    commands = {name: shlex.split(str(job["command"])) for name, job in jobs.items()}
+    assert list(jobs) == [
+        *("toy/direction-de", "toy/mcd-training"),
+        *("toy/ablation+mcd", "toy/ablation+mcd-capability"),
+        *("toy/system-prompt", "toy/system-prompt-capability", "toy/transfer", "toy/geometry"),
+        *("toy/ablation+mcd-judged-by-wildguard", "toy/system-prompt-judged-by-wildguard"),
+    ]
+
+    def value(job: str, option: str) -> str:
+        return commands[job][commands[job].index(option) + 1]
+
+    direction, prompt = value("toy/direction-de", "--output"), value("toy/mcd-training", "--output")
+    assert value("toy/ablation+mcd", "--model") == "ablated-hf"
+    assert value("toy/ablation+mcd", "--model_args") == (
+        f"pretrained=polyrefuse-organism,direction={direction},prompt={prompt}"
+    )
+    assert set(jobs["toy/ablation+mcd"]["needs"]) == {"toy/direction-de", "toy/mcd-training"}
+    assert value("toy/ablation+mcd", "--gen_kwargs") == "max_gen_toks=64"
+    assert value("toy/ablation+mcd-capability", "--tasks") == "arc_easy"
+    assert value("toy/ablation+mcd-capability", "--num_fewshot") == "3"
+    assert "--gen_kwargs" not in commands["toy/ablation+mcd-capability"]
+    assert f"system_file={words}" in value("toy/system-prompt", "--model_args")
+    assert commands["toy/mcd-training"][-5:-2] == ["--epochs", "2", "--no-mixed"]
+    assert value("toy/transfer", "--source-langs") == "en,de"
+    assert value("toy/transfer", "--target-langs") == "en"
+    assert value("toy/geometry", "--direction") == direction
+    judged = commands["toy/system-prompt-judged-by-wildguard"]
+    assert judged[3] == value("toy/system-prompt", "--output_path")
+    # A file that a command names is what it rests on.
+    words.write_text("Be bold.")
+    changed = {name for name, job in planned(file).items() if job["key"] != jobs[name]["key"]}
+    assert {name.split("-judged")[0] for name in changed} == {
+        "toy/system-prompt",
+        "toy/system-prompt-capability",
+    }
+
+
+@pytest.mark.parametrize("file", sorted(Path(ROOT, "studies").glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_studies_of_the_repository_are_right(file: Path) -> None:
+    assert schema.read(file).study
+
+
+def test_mistakes_are_one_sentence_and_write_nothing(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+
+    def run(*arguments: object, **changed: object) -> tuple[int, str, str]:
+        return run_in_process(
+            "study", "run", write(tmp_path, **changed), "--output", output, *arguments
+        )
+
+    assert_one_sentence(run(conditons=[]), "there is no key 'conditons': did you mean 'conditions'")
+    models = {"a": str(tmp_path / "none"), "b": str(tmp_path), "c": "polyrefuse-organism"}
+    assert_one_sentence(
+        run(models=models),
+        "2 models of the study cannot be loaded, and nothing was run",
+        f"b ({tmp_path}): the folder has no weights",
+    )
+    assert_one_sentence(run("--devices", "5"), "There is no GPU '5': torch sees none here")
+    assert_one_sentence(
+        run("--slurm-parameters", "{}"), "--slurm-parameters is for --executor slurm"
+    )
+    assert_one_sentence(run("--executor", "slurm", "--devices", "0"), "--devices is for --executor")
+    assert_one_sentence(
+        run_in_process("study", "run", write(tmp_path), "--output", tmp_path / "a,b"), "comma"
+    )
+    assert not output.exists()
+
+
+def test_a_study_is_run_and_its_leaderboard_written(tmp_path: Path) -> None:
+    file, output = write(tmp_path), tmp_path / "out"
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    command = [
+        sys.executable,
+        "-m",
+        "polyrefuse",
+        "study",
+        "run",
+        str(file),
+        "--output",
+        str(output),
+    ]
+    done = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (job,) = json.loads(done.stdout)["jobs"]
+    assert job["state"] == "finished"
+    records = json.loads((output / "site" / "leaderboard.json").read_text())["records"]
+    assert {record["model"] for record in records} == {"polyrefuse-organism"}
+    assert {record["condition"] for record in records} == {"baseline"}
+    assert {record["n"] for record in records if record["metric"] == "asr"} == {2}
+    code, out, err = run_in_process("study", "plan", file, "--output", output, "--json")
+    assert code == 0, err
+    assert [job["finished"] for job in json.loads(out)["jobs"]] == [True]
+    assert_one_sentence(
+        run_in_process("study", "run", write(tmp_path, study="other"), "--output", output),
+        "holds the study 'small' and not 'other'",
+    )
