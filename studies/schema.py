@@ -25,7 +25,12 @@ from pydantic import (
 )
 
 from polyrefuse_shared.errors import UserError, first_line
+from polyrefuse_shared.reading import read_bytes
 from polyrefuse_tasks.judges.registry import names as judge_names
+
+
+MOST_BYTES = 2**20
+"""Of a study's file."""
 
 
 class BadStudy(UserError):
@@ -261,8 +266,8 @@ def read(path: Path) -> Study:
         BadStudy: it cannot be read, is no YAML, or has a key or a name that is not known.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (OSError, UnicodeDecodeError) as error:
+        content = yaml.load(read_bytes(path, MOST_BYTES).decode("utf-8"), _Loader)
+    except (OSError, UnicodeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise BadStudy(f"The study {path} cannot be read ({reason}).") from None
     except yaml.YAMLError as error:

@@ -101,6 +101,9 @@ def places(
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/loop").symlink_to("loop")
     (tmp_path / "file").write_text("")
+    (tmp_path / "study.yaml").write_text(
+        "{study: s, models: {m: no-such-folder/model}, datasets: toyrefuse, conditions: baseline}"
+    )
     (tmp_path / "not-utf8").write_bytes(b"\xff\xfe{")
     os.mkfifo(tmp_path / "pipe")
     place = tmp_path / "deep"
@@ -147,6 +150,7 @@ USUAL = {
     "--comparisons": "10",
     "--judge": "native",
     "--format": "jsonl",
+    "file": "study.yaml",
     "files": "file",
     "labels": "file",
     "scores": "file",

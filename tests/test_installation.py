@@ -152,7 +152,7 @@ def test_a_wheel_holds_our_names_alone(tmp_path: Path) -> None:
     environment = Environment(tmp_path, editable=False, own_dependencies=False)
     (record,) = environment.packages.glob("lm_eval_polyrefuse-*.dist-info/RECORD")
     files = [line.split(",")[0] for line in record.read_text().splitlines()]
-    packages = ("shared", "tasks", "models", "leaderboard", "task_configs")
+    packages = ("shared", "tasks", "models", "leaderboard", "studies", "task_configs")
     tops = {name.partition("/")[0] for name in files if not name.startswith("..")}
     assert tops == {
         *(f"polyrefuse_{name}" for name in packages),
@@ -160,7 +160,7 @@ def test_a_wheel_holds_our_names_alone(tmp_path: Path) -> None:
         record.parent.name,
     }
     # `polyrefuse.py` is a single module, which PEP 561 has no marker for.
-    assert {f"polyrefuse_{name}/py.typed" for name in packages[:4]} <= set(files)
+    assert {f"polyrefuse_{name}/py.typed" for name in packages[:5]} <= set(files)
     tensors = [name for name in files if name.endswith(".safetensors")]
     assert sorted(Path(name).name for name in tensors) == [
         *("direction.safetensors", "direction.safetensors"),
@@ -211,4 +211,4 @@ def test_the_package_says_what_it_is() -> None:
     assert told["Requires-Python"] == ">=3.10"
     requirements = set(told.get_all("Requires-Dist"))
     assert {"lm-eval[hf]>=0.4.13", "transformers>=5.16", "torch>=2.6"} <= requirements
-    assert {"test", "docs", "gguf", "vllm"} == set(told.get_all("Provides-Extra"))
+    assert {"test", "docs", "gguf", "ray", "slurm", "vllm"} == set(told.get_all("Provides-Extra"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from enum import Enum
@@ -14,7 +15,7 @@ import typer
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.options import Json, count_option, show
 from polyrefuse_shared.printing import clean
-from polyrefuse_shared.writing import CannotWrite, write_whole
+from polyrefuse_shared.writing import CannotWrite, cannot_write, write_whole
 
 app = typer.Typer(no_args_is_help=True, help="Run a whole study from one file.")
 
@@ -41,9 +42,14 @@ def init(
     """Write a commented file to start from."""
     from polyrefuse_studies.example import EXAMPLE
 
-    if file.exists():
+    try:
+        file.lstat()
+    except FileNotFoundError:
+        write_whole(file, EXAMPLE)
+    except (OSError, ValueError) as error:
+        raise cannot_write(file, error) from None
+    else:
         raise CannotWrite(f"{file} exists already; name a new file or remove it.")
-    write_whole(file, EXAMPLE)
     print(f"{file}: edit it, then `polyrefuse study plan {file}`")
 
 
@@ -126,7 +132,7 @@ def run(
     from polyrefuse_studies.folder import StudyFolder
     from polyrefuse_studies.runner import run as run_jobs
 
-    if "," in str(output.resolve()) or "=" in str(output.resolve()):
+    if any(sign in os.path.abspath(output) for sign in ",="):
         raise UserError(
             f"lm_eval takes no path with a comma or an equals sign in it: {output}; name another."
         )

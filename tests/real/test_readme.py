@@ -53,6 +53,7 @@ def test_commands_are_found_and_changed() -> None:
         "polyrefuse direction transfer",
         "polyrefuse direction geometry",
         "polyrefuse mcd train",
+        "polyrefuse study run",
         "polyrefuse leaderboard build",
         "polyrefuse leaderboard check",
         "polyrefuse leaderboard published",
@@ -74,6 +75,7 @@ def test_every_command(smollm2: Path, real_data: Path, shared: Path, tmp_path: P
     run.mkdir()
     for published in (shared / "oracles" / "published").glob("*.csv"):
         shutil.copy(published, run)
+    shutil.copytree(ROOT / "studies", run / "studies")
     for command in commands():
         if "leaderboard check" in command:
             # The README takes a baseline that is there already.
