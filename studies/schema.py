@@ -28,7 +28,6 @@ from polyrefuse_shared.errors import UserError, first_line
 from polyrefuse_shared.reading import read_bytes
 from polyrefuse_tasks.judges.registry import names as judge_names
 
-
 MOST_BYTES = 2**20
 """Of a study's file."""
 
