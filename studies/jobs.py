@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
+from polyrefuse_shared.errors import UserError
+
 OWN = "{own}"
 """In a command, the folder of the job itself."""
 
@@ -82,9 +84,17 @@ def place(jobs: Sequence[Job]) -> list[Placed]:
 
     Args:
         jobs: each behind those that it needs.
+
+    Raises:
+        UserError: two of them have one name.
     """
     placed: dict[str, Placed] = {}
     for job in jobs:
+        if job.name in placed:
+            raise UserError(
+                f"Two jobs of the study are called {job.name!r}; give the condition or the judge "
+                "another name."
+            )
         needed = {name: placed[name].key for name in sorted(job.needs)}
         content = [job.command, needed, job.rests_on]
         key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -124,6 +124,11 @@ def test_mistakes_are_one_sentence_and_write_nothing(tmp_path: Path) -> None:
         "2 models of the study cannot be loaded, and nothing was run",
         f"b ({tmp_path}): the folder has no weights",
     )
+    twice = {"transfer": {"like": "baseline"}}
+    assert_one_sentence(
+        run(conditions=twice, directions={"transfer": ["en"]}),
+        "Two jobs of the study are called 'toy/transfer'",
+    )
     assert_one_sentence(run("--devices", "5"), "There is no GPU '5': torch sees none here")
     assert_one_sentence(
         run("--slurm-parameters", "{}"), "--slurm-parameters is for --executor slurm"
