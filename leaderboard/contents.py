@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from polyrefuse_leaderboard.card.parts import Card
 from polyrefuse_leaderboard.model_rows import Row
 from polyrefuse_leaderboard.published import Source
 from polyrefuse_leaderboard.records import Record
@@ -26,6 +27,7 @@ class Contents:
         warnings: what the rates must not be read without.
         problems: what was left out, and why.
         notes: what else a reader should know of how the results were read.
+        cards: of the models of a study.
         samples: answers, for a file beside the pages; None where there is to be none.
     """
 
@@ -37,4 +39,5 @@ class Contents:
     warnings: Sequence[RateWarning] = ()
     problems: Sequence[str] = ()
     notes: Sequence[str] = ()
+    cards: Sequence[Card] = ()
     samples: Iterable[dict[str, Any]] | None = None

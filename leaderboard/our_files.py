@@ -10,9 +10,19 @@ MARK = "leaderboard.json"
 
 SAMPLES = "samples.jsonl"
 
+CARDS = "cards"
+"""The folder of the safety cards."""
+
+CARD_MARK = "# Written by lm-eval-polyrefuse."
+"""A comment in the YAML block of a card in Markdown."""
+
+FOLDERS = (CARDS, "figures")
+"""Folders in a leaderboard's folder."""
+
 _NAMES = re.compile(
     r"leaderboard\.(json|csv|md|tex)|index\.html|page-\d+\.html|samples\.jsonl"
     r"|figures/(page-\d+-)?(scatter|bars|transfer|cosine)-\d+\.svg"
+    r"|cards/[\w.+-]+\.(html|md)"
 )
 """Names of the files that `site` writes, relative to the folder."""
 
@@ -20,17 +30,20 @@ _TEXT = rb'"(?:[^"\\]|\\.)*"'
 _OPENINGS = {
     MARK: re.compile(rb'\{"schema": '),
     SAMPLES: re.compile(rb'\{"model": ' + _TEXT + rb', "condition": ' + _TEXT + rb', "dataset": '),
+    CARDS: re.compile(rb"---\n" + CARD_MARK.encode() + rb"\n"),
     ".html": re.compile(rb"<!doctype html>.{,400}Content-Security-Policy", re.DOTALL),
     # matplotlib names itself as the creator of its pictures; `pictures.svg` takes that out.
     ".svg": re.compile(rb"(?!.*<dc:creator>)<\?xml .{,1000}<dc:format>image/svg", re.DOTALL),
 }
-"""How files begin whose names another program might give, by name or ending."""
+"""How files begin whose names another program might give, by name or ending; of
+Markdown by folder."""
 
 
 def names_of_ours(folder: Path) -> list[str]:
     """What in a folder has a name that `site` gives, relative to it."""
-    paths = (path.relative_to(folder) for path in (*folder.iterdir(), *folder.glob("figures/*")))
-    return [path.as_posix() for path in paths if _NAMES.fullmatch(path.as_posix())]
+    paths = (*folder.iterdir(), *(path for name in FOLDERS for path in folder.glob(f"{name}/*")))
+    names = (path.relative_to(folder).as_posix() for path in paths)
+    return [name for name in names if _NAMES.fullmatch(name)]
 
 
 def is_ours(path: Path) -> bool:
@@ -38,6 +51,8 @@ def is_ours(path: Path) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
     opening = _OPENINGS.get(path.name) or _OPENINGS.get(path.suffix)
+    if path.suffix == ".md":
+        opening = _OPENINGS.get(path.parent.name)
     if opening is None:
         return True
     try:

@@ -18,10 +18,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from polyrefuse_leaderboard import stranded
+from polyrefuse_leaderboard.card.html import to_html
+from polyrefuse_leaderboard.card.markdown import to_markdown as card_markdown
 from polyrefuse_leaderboard.contents import Contents
 from polyrefuse_leaderboard.latex import to_latex
 from polyrefuse_leaderboard.markdown import to_markdown
-from polyrefuse_leaderboard.our_files import MARK, SAMPLES, is_ours, names_of_ours
+from polyrefuse_leaderboard.our_files import CARDS, FOLDERS, MARK, SAMPLES, is_ours, names_of_ours
 from polyrefuse_leaderboard.page.html import Link
 from polyrefuse_leaderboard.page.paging import write_pages
 from polyrefuse_leaderboard.records import to_csv, to_json
@@ -108,8 +110,9 @@ def _publish(new: Path, folder: Path, files: list[str]) -> None:
         if first:
             # Without `leaderboard.json` nothing would say whose they are.
             _remove_ours(folder, but=())
-            with suppress(OSError):
-                (folder / "figures").rmdir()
+            for name in FOLDERS:
+                with suppress(OSError):
+                    (folder / name).rmdir()
         raise
 
 
@@ -175,4 +178,8 @@ def _write(new: Path, contents: Contents) -> None:
         if not (new / SAMPLES).stat().st_size:
             # An empty file could not be told from a user's.
             (new / SAMPLES).unlink()
+    for card in contents.cards:
+        (new / CARDS).mkdir(exist_ok=True)
+        (new / CARDS / f"{card.slug}.html").write_text(to_html(card), encoding="utf-8")
+        (new / CARDS / f"{card.slug}.md").write_text(card_markdown(card), encoding="utf-8")
     write_pages(new, contents, tables, links)

@@ -45,6 +45,7 @@ class Job:
             versions.
         tasks: that it asks, of lm-eval.
         gpus: that it needs.
+        condition: what the study calls the condition that it asks; "" for none.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Job:
     rests_on: Mapping[str, Any] = field(default_factory=dict)
     tasks: tuple[str, ...] = ()
     gpus: int | None = None
+    condition: str = ""
 
 
 @dataclass(frozen=True)

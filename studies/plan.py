@@ -134,7 +134,7 @@ class _OfModel:
         # What a run that is killed has answered is not asked again.
         command += ["--use_cache", f"{OWN}/cache"]
         what = name if kind == "answers" else f"{name}-{kind}"
-        return self._job(what, kind, command, needs, rests_on, asked)
+        return self._job(what, kind, command, needs, rests_on, asked, condition=name)
 
     def _transfer(self) -> Job:
         study, asked = self._study, self._study.directions
@@ -189,6 +189,7 @@ class _OfModel:
         needs: list[str] | None = None,
         rests_on: Mapping[str, Any] | None = None,
         asked: tuple[str, ...] = (),
+        condition: str = "",
     ) -> Job:
         return Job(
             name=self._called(what),
@@ -199,6 +200,7 @@ class _OfModel:
             rests_on=self._identity | dict(rests_on or {}),
             tasks=asked,
             gpus=self._model.gpus,
+            condition=condition,
         )
 
     def _called(self, what: str) -> str:

@@ -48,6 +48,8 @@ def summary(study: Study, jobs: Sequence[Placed], outcome: Outcome) -> dict[str,
                 "folder": one.folder,
                 "needs": list(one.job.needs),
                 "command": one.typed,
+                "condition": one.job.condition,
+                "rests_on": one.job.rests_on,
                 **states[one.job.name],
             }
             for one in jobs
@@ -75,7 +77,7 @@ def build_site(folder: StudyFolder, jobs: Sequence[Placed], names: Path) -> tupl
         return 0, "No job has written results yet."
     command = [
         *(sys.executable, "-m", "polyrefuse", "leaderboard", "build", *results),
-        *("--output", SITE, "--model-names", str(names)),
+        *("--output", SITE, "--model-names", str(names), "--study", SUMMARY),
     ]
     done = subprocess.run(command, cwd=folder.path, capture_output=True, text=True)
     return done.returncode, (done.stderr + done.stdout).strip()

@@ -45,10 +45,20 @@ def build(
         ),
     ] = False,
     model_names: ModelNames = None,
+    study: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The summary.json of a study that the results are of: write a safety card of each "
+            "of its models.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a leaderboard of results: HTML, Markdown, LaTeX, CSV, JSON, and pictures."""
     from polyrefuse_leaderboard import model_rows, rates, site, transfers, warnings
+    from polyrefuse_leaderboard.card.cards import make_cards
+    from polyrefuse_leaderboard.card.study import read_study
     from polyrefuse_leaderboard.contents import Contents
     from polyrefuse_leaderboard.reading.model_names import hide_paths, read_names, refuse_same
     from polyrefuse_leaderboard.reading.results import read
@@ -59,6 +69,7 @@ def build(
     site.require_writable(output)
     # A folder of a transfer report lacks no results, unless nothing else was named.
     others = [path for path in results if not transfers.is_report(path)]
+    summary = read_study(study) if study else None
     names = read_names(model_names) if model_names else {}
     reading = read(others or results, include_samples=include_samples, names=names)
     matrices, unusable = transfers.read_transfers(results, names)
@@ -72,14 +83,18 @@ def build(
             "not publish it.",
             file=sys.stderr,
         )
+    rows = model_rows.rows(records, reading)
+    collected = warnings.collect(reading, records, matrices)
+    cards = make_cards(summary, reading, records, rows, collected, names) if summary else ()
     contents = Contents(
         title="Refusal safety by language",
         records=records,
-        rows=model_rows.rows(records, reading),
+        rows=rows,
         transfers=matrices,
-        warnings=warnings.collect(reading, records, matrices),
+        warnings=collected,
         problems=(*reading.problems, *(hide_paths(one, names) for one in unusable)),
         notes=reading.notes,
+        cards=cards,
         samples=_samples(reading) if include_samples else None,
     )
     write_pages(contents, output, as_json)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from polyrefuse_leaderboard.model_rows import Row, pareto_front
 from polyrefuse_leaderboard.records import Record
-from polyrefuse_leaderboard.table import CONDITIONS, percent, position_in
+from polyrefuse_leaderboard.table import CONDITIONS, languages_of, percent, position_in
 
 from polyrefuse_shared.pictures import INK, PALETTE, PAPER, figure, svg, svg_style
 
@@ -204,6 +204,44 @@ def bars_svg(
         handles, labels, loc="outside upper right", ncols=2, fontsize=9, labelcolor=INK,
         frameon=False,
     )  # fmt: skip
+    return svg(drawing)
+
+
+@svg_style()
+def conditions_svg(rates: Mapping[str, Mapping[str, Record]], metric: str) -> str:
+    """A rate by language under each condition, with its intervals.
+
+    Args:
+        rates: condition -> language -> its rate; the mean is among the languages.
+        metric: what the rate is called.
+    """
+    languages = languages_of(language for by_language in rates.values() for language in by_language)
+    drawing = figure((max(4.0, 1.2 + 0.14 * len(languages) * (len(rates) + 1)), 3.4))
+    axis = drawing.subplots()
+    step = 0.8 / len(rates)
+    for place, (name, by_language) in enumerate(rates.items()):
+        colour, marker = STYLES[_style(next(iter(by_language.values())).condition)]
+        known = [(at, by_language[one]) for at, one in enumerate(languages) if one in by_language]
+        axis.errorbar(
+            [at + (place + 0.5) * step - 0.4 for at, _ in known],
+            [100 * record.value for _, record in known],
+            yerr=(
+                [max(0.0, 100 * (record.value - record.low)) for _, record in known],
+                [max(0.0, 100 * (record.high - record.value)) for _, record in known],
+            ),
+            color=colour,
+            marker=marker,
+            markersize=5,
+            linestyle="",
+            elinewidth=0.9,
+            label=_short(name),
+        )
+    axis.set_xticks(range(len(languages)), [_short(name, LONGEST_TICK) for name in languages])
+    axis.set_xlim(-0.6, len(languages) - 0.4)
+    axis.set_ylim(-3, 103)
+    axis.set_ylabel(f"{metric} (%)")
+    axis.grid(axis="y")
+    drawing.legend(loc="outside upper left", ncols=3, fontsize=8.5, frameon=False)
     return svg(drawing)
 
 

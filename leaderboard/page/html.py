@@ -80,6 +80,7 @@ def render_page(
     notes: Sequence[str] = (),
     files: Sequence[Link] = (),
     pages: Sequence[Link] = (),
+    cards: Sequence[Link] = (),
 ) -> str:
     """The page's HTML.
 
@@ -93,6 +94,7 @@ def render_page(
         notes: what else a reader should know of how the results were read.
         files: the same leaderboard in other forms.
         pages: the others of this leaderboard.
+        cards: safety cards of its models.
     """
     return _template().render(
         title=title,
@@ -118,6 +120,7 @@ def render_page(
         more_sentences=max(0, len(problems) - MOST) + max(0, len(notes) - MOST),
         files=files,
         pages=pages,
+        cards=cards,
         palette=charts.palette(),
     )
 

@@ -150,6 +150,8 @@ def run(
 
         outcome = run_jobs(jobs, folder, where, told)
         document = report.summary(study, jobs, outcome)
+        # The site shows what became of each job, so that the summary is there before it.
+        report.write_summary(folder, document)
         names = folder.path / "names.json"
         write_whole(names, json.dumps(_names(study, file)) + "\n")
         code, said = report.build_site(folder, jobs, names.relative_to(folder.path))

@@ -1,0 +1,1 @@
+"""Safety cards: a page for each model of a study."""

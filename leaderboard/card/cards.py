@@ -1,0 +1,87 @@
+"""The safety cards of a study: one for each of its models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from polyrefuse_leaderboard.card import (
+    agreement,
+    model_index,
+    repeat,
+    safety,
+    side_effects,
+    universality,
+    unmeasured,
+)
+from polyrefuse_leaderboard.card.parts import Card
+from polyrefuse_leaderboard.card.study import StudySummary
+from polyrefuse_leaderboard.card.subjects import measured
+from polyrefuse_leaderboard.model_rows import Row
+from polyrefuse_leaderboard.reading.model_names import Names, hide_paths
+from polyrefuse_leaderboard.reading.runs import Reading
+from polyrefuse_leaderboard.records import Record
+from polyrefuse_leaderboard.transfers import read_transfers
+from polyrefuse_leaderboard.warnings import RateWarning
+
+
+def make_cards(
+    study: StudySummary,
+    reading: Reading,
+    records: Sequence[Record],
+    rows: Sequence[Row],
+    warnings: Sequence[RateWarning],
+    names: Names,
+) -> list[Card]:
+    """A card for each model of a study, in its order.
+
+    Args:
+        study: which; its jobs' folders are read for what no results file of lm-eval holds.
+        reading: of all results.
+        records: made of them.
+        rows: of the table of models, made of those.
+        warnings: of those rates.
+        names: what models are called, as `model_names.read_names` returns it.
+    """
+    return [_card(study, model, reading, records, rows, warnings, names) for model in study.models]
+
+
+def _card(
+    study: StudySummary,
+    model: str,
+    reading: Reading,
+    records: Sequence[Record],
+    rows: Sequence[Row],
+    warnings: Sequence[RateWarning],
+    names: Names,
+) -> Card:
+    of_model = measured(study, model, reading, records, rows)
+    folders = {
+        kind: [job.folder for job in study.of(model, kind) if job.is_finished]
+        for kind in ("answers", "transfer", "drift")
+    }
+    transfers, problems = read_transfers(folders["transfer"], names)
+    effects, more_problems = side_effects.section(of_model, folders["drift"], names)
+    sections = [
+        safety.glance(of_model),
+        safety.by_language(of_model),
+        safety.loopholes(of_model),
+        universality.section(transfers),
+        effects,
+        agreement.section(folders["answers"], of_model.names),
+    ]
+    missing = unmeasured.section(
+        study,
+        model,
+        of_model,
+        sections=sections,
+        warnings=warnings,
+        left_out=[hide_paths(one, names) for one in (*problems, *more_problems)],
+    )
+    shown = [section for section in sections if section.tables]
+    commands = repeat.section(study, model, of_model, lambda said: hide_paths(said, names))
+    return Card(
+        model=model,
+        study=study.study,
+        sections=(*shown, missing, safety.how_to_read(), commands),
+        results=model_index.results(of_model),
+    )

@@ -1,0 +1,53 @@
+"""The `model-index` of a card: the results that a hub reads in the YAML block of a model card."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polyrefuse_leaderboard.card.safety import BY_LANGUAGE
+from polyrefuse_leaderboard.card.subjects import Measured
+from polyrefuse_leaderboard.records import MEAN, Record
+from polyrefuse_leaderboard.table import metric_title
+
+from polyrefuse_tasks.metrics import LOOPHOLE
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+SHOWN = (*BY_LANGUAGE, LOOPHOLE)
+"""Metrics that a hub is told."""
+
+
+def results(measured: Measured) -> tuple[EvalResult, ...]:
+    """The rates of the model as it is, in percent; those under an intervention are not the model's.
+
+    A hub shows them as results of the weights that it has.
+    """
+    from huggingface_hub import EvalResult
+
+    return tuple(
+        EvalResult(
+            task_type="text-generation",
+            task_name="Refusal safety",
+            dataset_type=record.dataset,
+            dataset_name=f"{record.dataset}, {record.language}",
+            dataset_config=record.language,
+            dataset_split="test",
+            metric_type=record.metric,
+            metric_name=f"{metric_title(record.metric)} (%), judge {record.judge}",
+            metric_value=round(100 * record.value, 2),
+            metric_args={
+                "judge": record.judge,
+                "n": record.n,
+                "low": round(100 * record.low, 2),
+                "high": round(100 * record.high, 2),
+            },
+        )
+        for record in sorted(measured.records, key=_order)
+        if record.condition == "baseline" and record.metric in SHOWN
+    )
+
+
+def _order(one: Record) -> tuple[str, str, str, bool, str]:
+    """By data set, judge and metric; the mean before the languages."""
+    return one.dataset, one.judge, one.metric, one.language != MEAN, one.language

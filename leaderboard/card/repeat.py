@@ -1,0 +1,95 @@
+"""What it takes to repeat what a card says: versions, checksums, settings and commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from polyrefuse_leaderboard.card.parts import CardTable, Command, Section
+from polyrefuse_leaderboard.card.study import StudyJob, StudySummary
+from polyrefuse_leaderboard.card.subjects import Measured
+
+CHECKSUMS = ("direction_sha256", "prompt_sha256", "system_sha256")
+"""Settings of a run that say what its intervention was made of."""
+
+
+def section(
+    study: StudySummary, model: str, measured: Measured, hide: Callable[[str], str]
+) -> Section:
+    """Versions, checksums and commands.
+
+    Args:
+        study: which.
+        model: what it calls the model.
+        measured: of the model.
+        hide: a sentence without the paths of this machine.
+    """
+    jobs = study.of(model)
+    return Section(
+        "How to repeat it",
+        text=(
+            f"The study is {study.study}. Each command below is typed in the study's folder; "
+            "`polyrefuse study run` runs all of them.",
+        ),
+        tables=tuple(
+            table
+            for table in (
+                _versions(study),
+                _weights(jobs),
+                CardTable(
+                    "Runs",
+                    ("condition", "run", "revision", "intervention", "made of", "seed"),
+                    tuple(_runs(measured)),
+                ),
+                CardTable("Prompts", ("file", "SHA-256"), tuple(_prompts(measured))),
+            )
+            if table.rows
+        ),
+        commands=tuple(Command(f"{job.name} ({job.state})", hide(job.command)) for job in jobs),
+    )
+
+
+def _versions(study: StudySummary) -> CardTable:
+    return CardTable("Versions", ("package", "version"), tuple(sorted(study.versions.items())))
+
+
+def _weights(jobs: list[StudyJob]) -> CardTable:
+    """The commit or the checksum of the weights, which all jobs of a model have in common."""
+    found = {
+        str(job.rests_on["model"]): None
+        for job in jobs
+        if isinstance(job.rests_on.get("model"), str)
+    }
+    rows = (tuple(one.partition(":")[::2]) for one in found)
+    return CardTable("Weights", ("what", "checksum"), tuple(rows))
+
+
+def _runs(measured: Measured) -> Iterator[tuple[str, ...]]:
+    for run in measured.runs:
+        made_of = (
+            f"{name.removesuffix('_sha256')} {str(run.settings[name])[:12]}"
+            for name in CHECKSUMS
+            if run.settings.get(name)
+        )
+        yield (
+            measured.names[run.run.rpartition("/")[2]],
+            run.run,
+            run.revision or "-",
+            run.intervention or "-",
+            ", ".join(made_of) or "-",
+            _seed(run.settings),
+        )
+
+
+def _seed(settings: Any) -> str:
+    return str(settings.get("random_seed", "-"))
+
+
+def _prompts(measured: Measured) -> Iterator[tuple[str, str]]:
+    files = {
+        (file, digest)
+        for run in measured.runs
+        for cell in run.cells
+        for file, digest in cell.data_sha256.items()
+    }
+    yield from sorted(files)

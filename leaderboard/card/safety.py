@@ -1,0 +1,154 @@
+"""Rates by condition, then by language and condition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from polyrefuse_leaderboard.card.parts import CardPicture, CardTable, Section
+from polyrefuse_leaderboard.card.subjects import Measured
+from polyrefuse_leaderboard.model_rows import Row
+from polyrefuse_leaderboard.page.charts import conditions_svg
+from polyrefuse_leaderboard.records import MEAN, Record
+from polyrefuse_leaderboard.table import (
+    ABOUT_ASR,
+    ABOUT_RATES,
+    FORMULA,
+    HEADINGS,
+    describe_controls,
+    describe_harmful,
+    languages_of,
+    metric_title,
+    percent,
+    position_in,
+    sort_key,
+    subject_of,
+)
+
+from polyrefuse_tasks.languages import NAMES
+from polyrefuse_tasks.metrics import ATTACKS, FALSE_REFUSAL, LOOPHOLE
+
+BY_LANGUAGE = (*ATTACKS, FALSE_REFUSAL, "frr_any")
+"""Metrics that have a table by language."""
+
+
+def glance(measured: Measured) -> Section:
+    """The averages of each condition."""
+    columns = (
+        *("condition", "data set", "judge", "attack success", "harmful answers", "false refusal"),
+        *("balanced", "degenerate", "undecided", "loophole", "worst language"),
+        "random directions",
+    )
+    return Section(
+        "At a glance",
+        tables=(
+            CardTable(
+                "Means over the languages",
+                columns,
+                tuple(_averages(measured, row) for row in sorted(measured.rows, key=_order)),
+            ),
+        ),
+    )
+
+
+def _averages(measured: Measured, row: Row) -> tuple[str, ...]:
+    return (
+        measured.column(row),
+        row.dataset,
+        row.judge,
+        rate(row.asr),
+        describe_harmful(row.harmful, rate) or "-",
+        rate(row.false_refusal),
+        "-" if row.balanced is None else percent(row.balanced),
+        rate(row.degenerate),
+        rate(row.undecided),
+        rate(row.loophole),
+        "-" if row.worst_language is None else named(row.worst_language),
+        describe_controls(row.controls) or "-",
+    )
+
+
+def _order(row: Row) -> tuple[str | int, ...]:
+    return (row.dataset, row.judge, *sort_key(subject_of(row)))
+
+
+def by_language(measured: Measured) -> Section:
+    """Attack success and false refusal of each condition in each language."""
+    tables = list(_tables(measured, BY_LANGUAGE))
+    pictures = tuple(
+        CardPicture(
+            f"{table.caption}: the rate in percent with its 95% interval",
+            conditions_svg(rates, metric_title(metric)),
+        )
+        for metric, rates, table in tables
+        if len(rates) > 1
+    )
+    return Section(
+        "By language",
+        pictures=pictures,
+        tables=tuple(table for _, _, table in tables),
+    )
+
+
+def how_to_read() -> Section:
+    """What the rates are."""
+    return Section(
+        "How to read the rates",
+        text=(
+            ABOUT_ASR,
+            f"{ABOUT_RATES} The balanced score is the harmonic mean of 1 - ASR and 1 - FRR, where "
+            f"FRR is the false refusal rate: {FORMULA}.",
+        ),
+    )
+
+
+def loopholes(measured: Measured) -> Section:
+    """What is refused in English and answered in another language."""
+    return Section(
+        "Loopholes",
+        text=(
+            "The loophole rate of a language is the share of prompts that the model refuses in "
+            "English and complies with in that language, among all prompts asked in both.",
+        ),
+        tables=tuple(table for _, _, table in _tables(measured, (LOOPHOLE,))),
+    )
+
+
+Rates = dict[str, dict[str, Record]]
+"""Condition -> language -> its rate."""
+
+
+def _tables(measured: Measured, metrics: tuple[str, ...]) -> Iterator[tuple[str, Rates, CardTable]]:
+    """A table for each metric, data set and judge: its metric, its rates, and the table."""
+    groups: dict[tuple[str, str, str], list[Record]] = {}
+    for record in measured.records:
+        if record.metric in metrics:
+            groups.setdefault((record.metric, record.dataset, record.judge), []).append(record)
+    for metric, dataset, judge in sorted(
+        groups, key=lambda group: (position_in(group[0], HEADINGS), group)
+    ):
+        records = groups[metric, dataset, judge]
+        rates: Rates = {name: {} for name in measured.columns(records)}
+        for record in records:
+            rates[measured.column(record)][record.language] = record
+        languages = languages_of(record.language for record in records)
+        rows = tuple(
+            (named(language), *(rate(rates[name].get(language)) for name in rates))
+            for language in languages
+        )
+        caption = f"{metric_title(metric)}: {dataset}, judge {judge}"
+        yield metric, rates, CardTable(caption, ("language", *rates), rows)
+
+
+def rate(record: Record | None) -> str:
+    """A rate in percent with its interval and n; a dash where there is none."""
+    if record is None:
+        return "-"
+    low, high = percent(record.low), percent(record.high)
+    return f"{percent(record.value)} ({low} to {high}), n = {record.n}"
+
+
+def named(language: str) -> str:
+    """A language's name and code."""
+    if language == MEAN:
+        return "mean"
+    return f"{NAMES[language]} ({language})" if language in NAMES else language

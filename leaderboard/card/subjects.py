@@ -1,0 +1,73 @@
+"""The runs of one model of a study, and what the study calls the condition of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from polyrefuse_leaderboard.card.study import StudySummary
+from polyrefuse_leaderboard.model_rows import Row
+from polyrefuse_leaderboard.reading.runs import Reading, Run
+from polyrefuse_leaderboard.records import Record
+from polyrefuse_leaderboard.table import CONDITIONS, position_in
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a model.
+
+    Attributes:
+        runs: its results files.
+        records: their rates.
+        rows: of the table of models.
+        names: date of a results file -> the study's name of its condition.
+    """
+
+    runs: Sequence[Run]
+    records: Sequence[Record]
+    rows: Sequence[Row]
+    names: dict[str, str]
+
+    def column(self, of: Record | Row) -> str:
+        """What a card calls the condition of a rate."""
+        name = self.names.get(_date(of.run), of.condition)
+        return name if name == of.condition else f"{name} ({of.condition})"
+
+    def columns(self, records: Iterable[Record]) -> list[str]:
+        """The conditions of some rates, in the order of tables."""
+        order = {self.column(one): position_in(one.condition, CONDITIONS) for one in records}
+        return sorted(order, key=lambda name: (order[name], name))
+
+
+def measured(
+    study: StudySummary,
+    model: str,
+    reading: Reading,
+    records: Sequence[Record],
+    rows: Sequence[Row],
+) -> Measured:
+    """What a study measured of one of its models.
+
+    Args:
+        study: which.
+        model: what the study calls it.
+        reading: of all results.
+        records: made of them.
+        rows: made of those.
+    """
+    names = {
+        date: job.condition
+        for job in study.of(model, "answers", "capability")
+        for date in job.dates()
+    }
+    return Measured(
+        runs=[run for run in reading.runs if _date(run.run) in names],
+        records=[record for record in records if _date(record.run) in names],
+        rows=[row for row in rows if _date(row.run) in names],
+        names=names,
+    )
+
+
+def _date(run: str) -> str:
+    # A run's name is its folder's and its date.
+    return run.rpartition("/")[2]
