@@ -51,8 +51,10 @@ class _OfModel:
     def jobs(self) -> Iterator[Job]:
         study, conditions = self._study, self._study.conditions
         asked = study.directions
+        sources = dict.fromkeys(asked.transfer)
         if asked.geometry or any(c.direction == "source" for c in conditions.values()):
-            yield self._direction(asked.source)
+            sources = dict.fromkeys((asked.source, *sources))
+        yield from map(self._direction, sources)
         if any(condition.prompt == "trained" for condition in conditions.values()):
             yield self._training()
         for name, condition in conditions.items():
@@ -138,15 +140,17 @@ class _OfModel:
 
     def _transfer(self) -> Job:
         study, asked = self._study, self._study.directions
-        targets = asked.targets or study.languages or ()
-        command = ["polyrefuse", "direction", "transfer"]
-        command += ["--source-langs", ",".join(asked.transfer)]
-        if targets:
-            command += ["--target-langs", ",".join(targets)]
+        targets = asked.targets or study.languages or asked.transfer
+        needs = [self._called(f"direction-{source}") for source in asked.transfer]
+        folders = (f"{folder_of(need)}/direction" for need in needs)
+        command = ["polyrefuse", "direction", "transfer", "--directions", ",".join(folders)]
+        command += ["--target-langs", ",".join(targets)]
         if study.limit is not None:
             command += ["--limit", str(study.limit)]
-        command += [*self._loading(), *self._of_directions(), "--output", f"{OWN}/{TRANSFER}"]
-        return self._job("transfer", "transfer", command)
+        if asked.dataset is not None:
+            command += ["--dataset", asked.dataset]
+        command += [*self._loading(), "--output", f"{OWN}/{TRANSFER}"]
+        return self._job("transfer", "transfer", command, needs)
 
     def _geometry(self) -> Job:
         asked = self._study.directions

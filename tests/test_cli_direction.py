@@ -328,6 +328,30 @@ class TestTransfer:
         assert [cell["asr"] for cell in document["cells"]] == [1, 1, 1, 1]
         assert max(map(len, strings(document))) <= 64  # a checksum
 
+    def test_directions_that_were_extracted_before_give_the_same_matrix(
+        self, german: Path, tmp_path: Path
+    ) -> None:
+        english = tmp_path / "en"
+        code, _, err = run("extract", "--source-lang=en", "--output", english)
+        assert code == 0, err
+        usual = ("--target-langs=yo,de", "--limit=2", "--max-gen-toks=16", "--json")
+        folders = f"{german},{english}"
+        before = run("transfer", "--directions", folders, *usual, "--output", tmp_path / "before")
+        anew = run("transfer", "--source-langs=de,en", *usual, "--output", tmp_path / "anew")
+        assert before[0] == anew[0] == 0, before[2]
+        one, other = json.loads(before[1]), json.loads(anew[1])
+        for name in ("cells", "baseline", "cosine", "cosine_at", "sources", "directions"):
+            assert one[name] == other[name], name
+        for given, said in (
+            (("--directions", f"{german},{german}"), "another folder has a direction of de"),
+            (("--directions", ","), "--directions ',' names no folder"),
+            (("--directions", str(german), "--source-langs=de"), "Give either --source-langs"),
+            ((), "Give either --source-langs"),
+            (("--directions", str(tmp_path)), "is no direction artifact"),
+        ):
+            result = run("transfer", *given, "--output", tmp_path / "new")
+            assert_one_sentence(result, said)
+
     @pytest.mark.parametrize(
         ("more", "said"),
         [

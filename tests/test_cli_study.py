@@ -69,7 +69,7 @@ def test_every_kind_of_job_is_a_command_that_a_user_would_type(tmp_path: Path) -
     jobs = planned(file)
     commands = {name: shlex.split(str(job["command"])) for name, job in jobs.items()}
     assert list(jobs) == [
-        *("toy/direction-de", "toy/mcd-training"),
+        *("toy/direction-de", "toy/direction-en", "toy/mcd-training"),
         *("toy/ablation+mcd", "toy/ablation+mcd-capability"),
         *("toy/system-prompt", "toy/system-prompt-capability", "toy/transfer", "toy/geometry"),
         *("toy/ablation+mcd-judged-by-wildguard", "toy/system-prompt-judged-by-wildguard"),
@@ -90,7 +90,8 @@ def test_every_kind_of_job_is_a_command_that_a_user_would_type(tmp_path: Path) -
     assert "--gen_kwargs" not in commands["toy/ablation+mcd-capability"]
     assert f"system_file={words}" in value("toy/system-prompt", "--model_args")
     assert commands["toy/mcd-training"][-5:-2] == ["--epochs", "2", "--no-mixed"]
-    assert value("toy/transfer", "--source-langs") == "en,de"
+    english = value("toy/direction-en", "--output")
+    assert value("toy/transfer", "--directions") == f"{english},{direction}"
     assert value("toy/transfer", "--target-langs") == "en"
     assert value("toy/geometry", "--direction") == direction
     judged = commands["toy/system-prompt-judged-by-wildguard"]

@@ -167,7 +167,9 @@ def arguments_of(case: Case) -> list[str]:
         name = name_of(parameter)
         if name == case.argument:
             value = case.value
-        elif parameter.required or name in ("--model", "--dataset"):
+        elif name == "--source-langs" and case.argument == "--directions":
+            continue  # one or the other
+        elif parameter.required or name in ("--model", "--dataset", "--source-langs"):
             value = USUAL[name]
         else:
             continue

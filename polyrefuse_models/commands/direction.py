@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,7 +21,11 @@ from polyrefuse_models.commands.model_options import (
     codes,
 )
 from polyrefuse_models.directions import select
+from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.options import Json, count_option, seed_option, show
+
+if TYPE_CHECKING:
+    from polyrefuse_models.directions.artifact import Direction
 
 app = typer.Typer(no_args_is_help=True, help="Extract a refusal direction and choose among scores.")
 
@@ -173,11 +177,19 @@ def choose(
 def transfer(
     output: Report,
     source_langs: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--source-langs", help="Languages to extract directions from, with commas: en,de."
         ),
-    ],
+    ] = None,
+    directions: Annotated[
+        str | None,
+        typer.Option(
+            "--directions",
+            help="Folders of directions that were extracted before, one for each source language, "
+            "with commas; in the place of --source-langs.",
+        ),
+    ] = None,
     target_langs: Annotated[
         str | None,
         typer.Option(
@@ -208,6 +220,7 @@ def transfer(
 ) -> None:
     """Ablate each language's direction and measure attack success in every language."""
     from polyrefuse_models import artifact_folder
+    from polyrefuse_models.anatomy import width
     from polyrefuse_models.directions.transfer import transfer as measure
     from polyrefuse_models.directions.transfer_pictures import cosine_png, transfer_png
     from polyrefuse_shared.writing import require_new
@@ -216,9 +229,22 @@ def transfer(
     require_new(output)
     check_refusal_judge(judge)
     chosen_by = select.rule_named(rule)
-    sources = codes("--source-langs", source_langs)
+    extracted = None
+    if directions is not None and source_langs is None:
+        extracted = _by_language(directions)
+        sources = list(extracted)
+    elif source_langs is not None and directions is None:
+        sources = codes("--source-langs", source_langs)
+    else:
+        raise UserError(
+            "Give either --source-langs, to extract directions, or --directions, to take some that "
+            "were extracted before."
+        )
     targets = sources if target_langs is None else codes("--target-langs", target_langs)
     lm = load(model, batch_size, device, dtype, system, system_file, gguf_file)
+    for source, given in (extracted or {}).items():
+        given.check(width(lm.model), f"--directions, {source}")
+        given.warn_of_another_model(lm.model.config)
     document = measure(
         lm.chat_model,
         partial(answers, lm),
@@ -231,6 +257,7 @@ def transfer(
         judge=judge,
         seed=seed,
         rule=chosen_by,
+        extracted=extracted,
     )
     artifact_folder.write(
         output,
@@ -244,6 +271,39 @@ def transfer(
         for cell in (*document["baseline"], *document["cells"])
     )
     show(as_json, document, *lines, f"written to {output}")
+
+
+def _by_language(folders: str) -> dict[str, Direction]:
+    """The directions of some folders, by the language of their prompts.
+
+    Raises:
+        UserError: two are of one language, one is a control, or they have other candidates.
+        BadDirection: one cannot be read.
+    """
+    from polyrefuse_models.directions import artifact
+
+    found: dict[str, Direction] = {}
+    for folder in filter(None, map(str.strip, folders.split(","))):
+        direction = artifact.load(folder)
+        language = direction.metadata.get("source_lang")
+        if not isinstance(language, str) or direction.metadata.get("control"):
+            raise UserError(
+                f"--directions {folder}: it does not say which language's direction it is; name "
+                "folders that `polyrefuse direction extract` wrote."
+            )
+        if language in found:
+            raise UserError(f"--directions {folder}: another folder has a direction of {language}.")
+        first = next(iter(found.values()), direction)
+        if direction.candidates.shape != first.candidates.shape:
+            raise UserError(
+                f"--directions {folder}: its candidates have shape "
+                f"{tuple(direction.candidates.shape)} and those of the first "
+                f"{tuple(first.candidates.shape)}; extract all of them from one model."
+            )
+        found[language] = direction
+    if not found:
+        raise UserError(f"--directions {folders!r} names no folder.")
+    return found
 
 
 @app.command()

@@ -25,9 +25,10 @@ from polyrefuse_tasks import data
 from polyrefuse_tasks.judges import Label, label_responses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from polyrefuse_models.chat_model import ChatModel
+    from polyrefuse_models.directions.artifact import Direction
     from polyrefuse_tasks.data import Row
 
 SCHEMA = 1
@@ -64,6 +65,7 @@ def transfer(
     judge: str = "native",
     seed: int = 0,
     rule: Rule = DEFAULT,
+    extracted: Mapping[str, Direction] | None = None,
 ) -> dict[str, Any]:
     """Extract, ablate, generate and judge for every pair of languages.
 
@@ -80,6 +82,7 @@ def transfer(
         judge: who labels the answers.
         seed: of the choice of the prompts that directions are extracted from.
         rule: by which each direction is chosen.
+        extracted: the direction of each source, where they were extracted before.
 
     Returns:
         the JSON document: `cells` (source x target), `baseline` (no ablation), `cosine` between
@@ -91,12 +94,7 @@ def transfer(
     """
     harmful, _ = kinds_of(dataset)
     rows = [row for target in targets for row in data.load(harmful, target)[:limit]]
-    # All of them before the first extraction, which may take long: a language may be unknown.
-    prompts = {source: sample(dataset, source, seed) for source in sources}
-    directions = {
-        source: find_direction(chat, chosen, rule=rule)
-        for source, chosen in tqdm(prompts.items(), desc="Extracting directions")
-    }
+    directions = extracted or _extract(chat, sources, dataset, seed, rule)
 
     def cells(source: str | None) -> list[Cell]:
         responses = answer(rows, max_gen_toks)
@@ -140,6 +138,17 @@ def transfer(
             torch.stack([direction.candidates[at] for direction in directions.values()])
         ).tolist(),
         "versions": versions(),
+    }
+
+
+def _extract(
+    chat: ChatModel, sources: Sequence[str], dataset: str, seed: int, rule: Rule
+) -> dict[str, Direction]:
+    # All of them before the first extraction, which may take long: a language may be unknown.
+    prompts = {source: sample(dataset, source, seed) for source in sources}
+    return {
+        source: find_direction(chat, chosen, rule=rule)
+        for source, chosen in tqdm(prompts.items(), desc="Extracting directions")
     }
 
 
