@@ -18,6 +18,7 @@ from polyrefuse_leaderboard.site import write_site
 from polyrefuse_leaderboard.warnings import RateWarning
 
 from tests.leaderboard.invented import board, record, wilson, with_means
+from tests.leaderboard.invented_study import whole_study
 
 CHROMIUM = Path("/usr/bin/chromium")
 MARKUP = '<img src=x onerror="document.title=1"></script><b>&amp;"\''
@@ -574,3 +575,28 @@ class TestPages:
         assert first.locator("#rates_info").inner_text() == "1 to 25 of 200 rows"
         first.get_by_role("link", name="Next").first.click()
         assert first.locator("#rates_info").inner_text() == "26 to 50 of 200 rows"
+
+
+@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_safety_card(open_page: Any, tmp_path: Path, width: int, scheme: str) -> None:
+    page = open_page(whole_study(tmp_path), width=width, scheme=scheme).page
+    expect(page.get_by_role("heading", level=1)).to_have_text("Safety card of chat")
+    fits = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    assert page.evaluate(fits), "the page itself does not scroll sideways"
+    assert min(page.evaluate(CONTRASTS)) >= [4.5]
+    # Every link of the contents leads to a heading of the page.
+    for link in page.get_by_role("navigation").get_by_role("link").all():
+        heading = page.locator(link.get_attribute("href"))
+        expect(heading).to_have_text(link.inner_text())
+    pictures = page.locator("figure .picture > svg").all()
+    assert len(pictures) == 4
+    for picture in pictures:
+        box = picture.bounding_box()
+        assert box["width"] > 200 and box["height"] > 100
+    # The heads of a table's rows stay in sight while it is scrolled.
+    region = page.get_by_role("region", name="Attack success: harmful, judge native")
+    region.scroll_into_view_if_needed()
+    before = region.locator("tbody th").first.bounding_box()
+    region.evaluate("(element) => { element.scrollLeft = 1000 }")
+    assert region.locator("tbody th").first.bounding_box()["x"] == before["x"]
