@@ -16,6 +16,9 @@ from polyrefuse_shared.errors import UserError
 ANSWERS = "results"
 """In a job's folder, what lm_eval writes."""
 
+LABELS = "labels"
+"""In a job's folder, what `polyrefuse judge run` writes."""
+
 TRANSFER = "transfer"
 GEOMETRY = "geometry"
 
@@ -165,9 +168,9 @@ class _OfModel:
     def _judging(self, condition: str, judge: str, options: Mapping[str, Any]) -> Job:
         need = self._called(condition)
         command = ["polyrefuse", "judge", "run", f"{folder_of(need)}/{ANSWERS}", "--judge", judge]
-        return self._job(
-            f"{condition}-judged-by-{judge}", "judging", [*command, *_options(options)], [need]
-        )
+        # Apart from the answers: each setting of a judge keeps its own labels.
+        command += [*_options(options), "--output", f"{OWN}/{LABELS}"]
+        return self._job(f"{condition}-judged-by-{judge}", "judging", command, [need])
 
     def _of_directions(self) -> list[str]:
         asked = self._study.directions

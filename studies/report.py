@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from polyrefuse_leaderboard.our_files import is_ours, names_of_ours
 from polyrefuse_studies.folder import LOG, StudyFolder
 from polyrefuse_studies.jobs import Placed
-from polyrefuse_studies.plan import ANSWERS, TRANSFER
+from polyrefuse_studies.plan import ANSWERS, LABELS, TRANSFER
 from polyrefuse_studies.runner import Outcome
 from polyrefuse_studies.schema import Study
 
 from polyrefuse_shared.versions import versions
 from polyrefuse_shared.writing import write_whole
+from polyrefuse_tasks.saved_results.links import link, link_results
 
 SITE = "site"
+RESULTS = "results"
+"""In a study's folder, links to what its finished jobs measured."""
+
 SUMMARY = "summary.json"
 
 
@@ -50,6 +56,7 @@ def summary(study: Study, jobs: Sequence[Placed], outcome: Outcome) -> dict[str,
                 "command": one.typed,
                 "condition": one.job.condition,
                 "rests_on": one.job.rests_on,
+                "results": f"{RESULTS}/{Path(one.folder).name}",
                 **states[one.job.name],
             }
             for one in jobs
@@ -61,23 +68,55 @@ def write_summary(folder: StudyFolder, document: dict[str, Any]) -> None:
     write_whole(folder.path / SUMMARY, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
+def assemble(folder: StudyFolder, jobs: Sequence[Placed]) -> Path:
+    """Link what the finished jobs measured into one folder, as the study is now.
+
+    Each folder of answers has the labels beside it of the judges that the study names.
+
+    Returns:
+        The folder, which has one of each job that asked a model.
+    """
+    results = folder.path / RESULTS
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir()
+    finished = [one for one in jobs if folder.is_finished(one)]
+    for one in finished:
+        if one.job.kind in ("answers", "capability"):
+            link_results([folder.job(one) / ANSWERS], results / Path(one.folder).name)
+    answered = {one.job.name: results / Path(one.folder).name for one in finished}
+    for one in finished:
+        if one.job.kind == "judging":
+            (asked,) = one.job.needs
+            labels = folder.job(one) / LABELS
+            for file in labels.rglob("judged_*"):
+                link(file, answered[asked] / file.relative_to(labels))
+    return results
+
+
 def build_site(folder: StudyFolder, jobs: Sequence[Placed], names: Path) -> tuple[int, str]:
     """Write the leaderboard of all finished jobs, by the command that a user would type.
 
     Returns:
         Its exit code, and what it said.
     """
-    written = {"answers": ANSWERS, "transfer": TRANSFER}
-    results = [
-        f"{one.folder}/{written[one.job.kind]}"
-        for one in jobs
-        if one.job.kind in written and folder.is_finished(one)
-    ]
-    if not results:
+    if not any(assemble(folder, jobs).iterdir()):
+        _remove_site(folder.path / SITE)
         return 0, "No job has written results yet."
+    transfers = [
+        f"{one.folder}/{TRANSFER}"
+        for one in jobs
+        if one.job.kind == "transfer" and folder.is_finished(one)
+    ]
     command = [
-        *(sys.executable, "-m", "polyrefuse", "leaderboard", "build", *results),
+        *(sys.executable, "-m", "polyrefuse", "leaderboard", "build", RESULTS, *transfers),
         *("--output", SITE, "--model-names", str(names), "--study", SUMMARY),
     ]
     done = subprocess.run(command, cwd=folder.path, capture_output=True, text=True)
     return done.returncode, (done.stderr + done.stdout).strip()
+
+
+def _remove_site(site: Path) -> None:
+    """Remove a leaderboard of settings that the study has no more."""
+    for name in names_of_ours(site) if site.is_dir() else ():
+        if is_ours(site / name):
+            (site / name).unlink()

@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from polyrefuse_leaderboard.contents import Contents
+from polyrefuse_leaderboard.site import write_site
 from polyrefuse_studies import schema
+from polyrefuse_studies.folder import StudyFolder
+from polyrefuse_studies.report import build_site
 
 from tests.commands import assert_one_sentence, run_in_process
 from tests.conftest import ROOT
@@ -96,6 +100,7 @@ def test_every_kind_of_job_is_a_command_that_a_user_would_type(tmp_path: Path) -
     assert value("toy/geometry", "--direction") == direction
     judged = commands["toy/system-prompt-judged-by-wildguard"]
     assert judged[3] == value("toy/system-prompt", "--output_path")
+    assert judged[-1] != value("toy/ablation+mcd-judged-by-wildguard", "--output")
     # A file that a command names is what it rests on.
     words.write_text("Be bold.")
     changed = {name for name, job in planned(file).items() if job["key"] != jobs[name]["key"]}
@@ -169,3 +174,38 @@ def test_a_study_is_run_and_its_leaderboard_written(tmp_path: Path) -> None:
         run_in_process("study", "run", write(tmp_path, study="other"), "--output", output),
         "holds the study 'small' and not 'other'",
     )
+
+
+def judges_of(site: Path) -> set[str]:
+    records = json.loads((site / "leaderboard.json").read_text())["records"]
+    return {record["judge"] for record in records}
+
+
+def test_the_site_has_the_labels_of_the_judges_that_the_file_names(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+
+    def run(*judges: str) -> dict[str, object]:
+        file = write(tmp_path, judges=list(judges))
+        arguments = ("--output", output, "--slots", 2, "--json")
+        code, out, err = run_in_process("study", "run", file, *arguments)
+        assert code == 0, err
+        return {job["name"]: job["state"] for job in json.loads(out)["jobs"]}
+
+    # Two judges of the same answers at once.
+    assert set(run("substring", "native").values()) == {"finished"}
+    assert judges_of(output / "site") == {"native", "substring"}
+    kappa = "| baseline | toyrefuse\\_harmful | refusal | native and substring | 2 |"
+    assert kappa in (output / "site" / "cards" / "toy.md").read_text()
+    run()
+    assert judges_of(output / "site") == {"native"}
+    run("substring")
+    assert judges_of(output / "site") == {"native", "substring"}
+
+
+def test_the_site_of_other_settings_goes_where_no_job_has_finished(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    site = tmp_path / "site"
+    write_site(site, Contents("Old", [], []))
+    (site / "mine.txt").touch()
+    assert build_site(folder, [], Path("names.json")) == (0, "No job has written results yet.")
+    assert [path.name for path in site.rglob("*") if path.is_file()] == ["mine.txt"]

@@ -57,8 +57,9 @@ def _card(
     of_model = measured(study, model, reading, records, rows)
     folders = {
         kind: [job.folder for job in study.of(model, kind) if job.is_finished]
-        for kind in ("answers", "transfer", "drift")
+        for kind in ("transfer", "drift")
     }
+    answers = [job.results for job in study.of(model, "answers") if job.is_finished]
     transfers, problems = read_transfers(folders["transfer"], names)
     effects, more_problems = side_effects.section(of_model, folders["drift"], names)
     sections = [
@@ -67,7 +68,7 @@ def _card(
         safety.loopholes(of_model),
         universality.section(transfers),
         effects,
-        agreement.section(folders["answers"], of_model.names),
+        agreement.section(answers, of_model.names),
     ]
     missing = unmeasured.section(
         study,

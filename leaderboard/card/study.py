@@ -32,6 +32,7 @@ class StudyJob:
         state: "finished", "failed" or "not begun".
         why: the reason, where it is not finished.
         folder: where it wrote.
+        results: its results, with the labels of all judges beside them.
         command: as a user would type it in the study's folder.
         rests_on: what tells it from others: weights, files, versions.
     """
@@ -43,6 +44,7 @@ class StudyJob:
     state: str
     why: str
     folder: Path
+    results: Path
     command: str
     rests_on: Mapping[str, Any] = field(default_factory=dict)
 
@@ -53,7 +55,7 @@ class StudyJob:
 
     def dates(self) -> list[str]:
         """The dates in the names of the results files that it wrote, as `Run.run` ends."""
-        return [file.date_id for file in find_results([self.folder], [])]
+        return [file.date_id for file in find_results([self.results], [])]
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def _job(entry: Mapping[str, Any], folder: Path) -> StudyJob:
         state=state,
         why=printable(_text(entry.get("because") or (said[-1] if said else ""))),
         folder=folder / _text(entry["folder"]),
+        results=folder / _text(entry.get("results") or entry["folder"]),
         command=_text(entry["command"]),
         rests_on=dict(entry.get("rests_on", {})),
     )

@@ -29,6 +29,7 @@ from polyrefuse_tasks.english_answers import EnglishAnswers
 from polyrefuse_tasks.judges.agreement import Agreement, Comparison, On, compare, read_rows
 from polyrefuse_tasks.judges_compared import Compared, compare_judges
 from polyrefuse_tasks.rejudging import BATCH, Outcome, Progress, rejudge
+from polyrefuse_tasks.saved_results.links import link_results
 
 app = typer.Typer(
     no_args_is_help=True, help="Judge saved answers, import published ones, and check a judge."
@@ -55,6 +56,14 @@ def run(
             "--judge", help="Which judge labels the answers; docs/model-judges.md lists them."
         ),
     ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            help="A folder for the labels, with links to the results and samples; by default they "
+            "stand beside the samples.",
+        ),
+    ] = None,
     datasets: Annotated[
         str | None,
         typer.Option("--datasets", help="Label only these data sets, separated by commas."),
@@ -102,8 +111,8 @@ def run(
 ) -> None:
     """Label the answers that lm-eval saved, without generating again.
 
-    The labels stand beside the samples, and the leaderboard and the gate read both. Run the same
-    command again after an interruption: it labels what has no label yet.
+    The leaderboard and the gate read the labels where the results are that they stand beside.
+    Run the same command again after an interruption: it labels what has no label yet.
     """
     from polyrefuse_tasks.judge_models.choosing import choose
 
@@ -124,6 +133,8 @@ def run(
     )
     if translate is not None and not chosen.english_only:
         raise UserError(f"judge {judge} reads every language: leave out --translate.")
+    if output is not None and link_results(results, output):
+        results = [output]
     outcomes = []
     with progress_bar() as progress:
         for outcome in rejudge(

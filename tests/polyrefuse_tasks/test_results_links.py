@@ -1,0 +1,97 @@
+"""`saved_results/links.py`, and `polyrefuse judge run --output`, which labels apart."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from polyrefuse_tasks.saved_results import links
+from polyrefuse_tasks.saved_results.links import SamePlace, link_results
+from tests.commands import assert_one_sentence, run_in_process
+from tests.leaderboard.result_files import task, write_run
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    folder = tmp_path / "results"
+    for day, labels in ((1, "rc"), (2, "rr")):
+        write_run(folder / f"run-{day}", [task("harmful", "de", labels)], day=day)
+    return folder
+
+
+@pytest.mark.parametrize("linkable", [True, False])
+def test_what_is_linked_is_the_same_at_the_same_place(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linkable: bool
+) -> None:
+    if not linkable:
+
+        def refuse(*_: object) -> None:
+            raise OSError("no links here")
+
+        monkeypatch.setattr(links.os, "link", refuse)
+    (results / "run-1" / "notes.txt").write_text("mine")
+    assert link_results([results], tmp_path / "linked")
+    there = files(results)
+    del there["run-1/notes.txt"]
+    assert files(tmp_path / "linked") == there
+    (one,) = (tmp_path / "linked" / "run-1").rglob("samples_*")
+    assert (one.stat().st_nlink == 2) == linkable
+    # Again changes nothing.
+    assert link_results([results], tmp_path / "linked")
+    assert files(tmp_path / "linked") == there
+
+
+def test_two_files_of_one_place_are_refused_and_nothing_is_overwritten(
+    results: Path, tmp_path: Path
+) -> None:
+    # Another run with the same name and date.
+    write_run(tmp_path / "other" / "run-1", [task("harmful", "de", "cc")], day=1)
+    link_results([results], tmp_path / "linked")
+    before = files(tmp_path / "linked")
+    with pytest.raises(SamePlace, match="is another file than"):
+        link_results([tmp_path / "other"], tmp_path / "linked")
+    assert files(tmp_path / "linked") == before
+
+
+def test_labels_stand_apart_and_the_results_stay_as_they_are(results: Path, tmp_path: Path) -> None:
+    before, output = files(results), tmp_path / "labels"
+    usual = ("judge", "run", results, "--judge", "substring", "--output", output)
+    code, _, err = run_in_process(*usual)
+    assert code == 0, err
+    assert files(results) == before
+    judged = [name for name in files(output) if "judged_" in name]
+    assert len(judged) == 2
+    # A second call has nothing left to do.
+    code, out, err = run_in_process(*usual, "--json")
+    assert code == 0, err
+    assert [outcome["judged"] for outcome in json.loads(out)] == [0, 0]
+    code, out, err = run_in_process(
+        "leaderboard", "build", output, "--output", tmp_path / "site", "--json"
+    )
+    assert code == 0, err
+    records = json.loads((tmp_path / "site" / "leaderboard.json").read_text())["records"]
+    assert {record["judge"] for record in records} == {"native", "substring"}
+
+
+def test_what_is_wrong_is_told(results: Path, tmp_path: Path) -> None:
+    def run(of: Path, output: Path) -> tuple[int, str, str]:
+        return run_in_process("judge", "run", of, "--judge", "native", "--output", output)
+
+    assert_one_sentence(run(tmp_path / "none", tmp_path / "new"), "none does not exist")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").touch()
+    assert_one_sentence(run(results, tmp_path / "file"), "file", "cannot be written")
+    if os.getuid():
+        (tmp_path / "closed").mkdir(mode=0o500)
+        assert_one_sentence(run(results, tmp_path / "closed" / "new"), "cannot be written")
