@@ -231,7 +231,7 @@ class TestWarnings:
         document = json.loads((output / "leaderboard.json").read_text(encoding="utf-8"))
         schema = json.loads((ROOT / "leaderboard/schema.json").read_text(encoding="utf-8"))
         jsonschema.validate(document, schema)
-        assert document["schema"] == 1
+        assert document["schema"] == 2
         assert {warning["condition"] for warning in document["warnings"]} == {
             "baseline", "ablation"
         }  # fmt: skip
