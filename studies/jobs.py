@@ -46,6 +46,8 @@ class Job:
         tasks: that it asks, of lm-eval.
         gpus: that it needs.
         condition: what the study calls the condition that it asks; "" for none.
+        cpus: processors that it needs, where the study says so.
+        memory: bytes that it needs, where the study says so.
     """
 
     name: str
@@ -57,6 +59,8 @@ class Job:
     tasks: tuple[str, ...] = ()
     gpus: int | None = None
     condition: str = ""
+    cpus: int | None = None
+    memory: int | None = None
 
 
 @dataclass(frozen=True)

@@ -208,6 +208,8 @@ class _OfModel:
             tasks=asked,
             gpus=self._model.gpus,
             condition=condition,
+            cpus=self._model.cpus,
+            memory=None if self._model.memory is None else int(self._model.memory),
         )
 
     def _called(self, what: str) -> str:

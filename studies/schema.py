@@ -17,6 +17,7 @@ from polyrefuse_studies.prompts import DATASETS, LANGUAGES
 from pydantic import (
     BaseModel,
     BeforeValidator,
+    ByteSize,
     ConfigDict,
     Field,
     ValidationError,
@@ -82,10 +83,14 @@ class Model(_Arguments):
     Attributes:
         pretrained: name on the hub, a folder, or a bundled organism.
         gpus: that a process of it needs; 1 by default where there are any.
+        cpus: processors that a process of it needs.
+        memory: bytes that a process of it needs; in the file also text such as 32GB or 32GiB.
     """
 
     pretrained: str
     gpus: int | None = Field(default=None, ge=0)
+    cpus: int | None = Field(default=None, ge=1)
+    memory: ByteSize | None = Field(default=None, ge=1)
 
 
 class Condition(_Arguments):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from polyrefuse_studies import example, schema
+from polyrefuse_studies import example, plan, schema
 from polyrefuse_studies.schema import BadStudy
 
 LEAST = {
@@ -82,6 +82,20 @@ def test_what_is_wrong_is_said_with_what_was_meant(
     sentence = str(raised.value)
     assert said in sentence
     assert "\n" not in sentence and sentence.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("said", "memory"),
+    [("32GB", 32 * 10**9), ("1.5 GiB", 3 * 2**29), (123456, 123456)],
+)
+def test_what_a_process_needs_goes_to_its_jobs_and_not_to_lm_eval(
+    tmp_path: Path, said: object, memory: int
+) -> None:
+    model = {"pretrained": "x", "gpus": 2, "cpus": 3, "memory": said, "dtype": "float32"}
+    study = schema.read(write(tmp_path, LEAST | {"models": {"m": model}}))
+    (job,) = plan.jobs(study, tmp_path, {"m": {}})
+    assert (job.gpus, job.cpus, job.memory) == (2, 3, memory)
+    assert study.models["m"].arguments == {"dtype": "float32"}
 
 
 @pytest.mark.parametrize(
