@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyrefuse_studies.jobs import Placed
+from polyrefuse_studies.jobs import JOBS, Placed
 
 from polyrefuse_shared.drafts import Busy, locked
 from polyrefuse_shared.errors import UserError
-from polyrefuse_shared.writing import write_whole
+from polyrefuse_shared.writing import CannotWrite, cannot_write, write_whole
 
 MARK = "study.json"
 """In a study's folder: which study it is of."""
+
+CHECKSUMS = "checksums.json"
+"""In a study's folder: of the files that it names, so that each is read once."""
 
 JOB, LOG, FINISHED, FAILED = "job.json", "log.txt", "finished.json", "failed.json"
 """In a job's folder: what to do, what its process printed, and how it ended."""
@@ -41,11 +45,11 @@ class StudyFolder:
         Raises:
             OtherStudy: the folder holds another study, or something else.
             Busy: another process is running a study in it.
+            CannotWrite: it is no folder, or none that can be made or written to.
         """
         mark = self.path / MARK
-        if not mark.exists() and self.path.is_dir() and any(self.path.iterdir()):
-            raise OtherStudy(f"{self.path} holds no study; name a new or an empty folder.")
-        with locked(self.path, patience=0.0):
+        self._require_free()
+        with self._locked():
             if mark.exists():
                 held = read(mark)
                 if held.get("study") != study:
@@ -56,6 +60,50 @@ class StudyFolder:
             else:
                 write_whole(mark, json.dumps({"study": study}) + "\n")
             yield
+
+    def _require_free(self) -> None:
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise CannotWrite(f"{self.path} is no folder; name a new or an empty one.")
+            if self.path.is_dir() and any(self.path.iterdir()) and not self.is_of_a_study:
+                raise OtherStudy(f"{self.path} holds no study; name a new or an empty folder.")
+        except (OSError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise cannot_write(self.path, error) from None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.path, patience=0.0))
+            except OSError as error:
+                raise cannot_write(self.path, error) from None
+            yield
+
+    @property
+    def is_of_a_study(self) -> bool:
+        # Not Path's own, which raises where a name is too long.
+        return os.path.exists(self.path / MARK)
+
+    def made(self) -> dict[str, str]:
+        """Folders of jobs that are there, as `jobs.place` takes them; of two the finished one."""
+        folders = sorted(
+            (self.path / JOBS).glob("*.*") if self.is_of_a_study else (),
+            key=lambda path: ((path / FINISHED).exists(), path.name),
+        )
+        return {path.name.rpartition(".")[2]: f"{JOBS}/{path.name}" for path in folders}
+
+    def checksums(self) -> dict[str, str]:
+        """Of files that were read before, by what `files.Files` makes of them."""
+        known = read(self.path / CHECKSUMS) if self.is_of_a_study else {}
+        return {stamp: digest for stamp, digest in known.items() if isinstance(digest, str)}
+
+    def keep_checksums(self, known: Mapping[str, str]) -> None:
+        """Write them down, where the folder is a study's."""
+        if self.is_of_a_study and dict(known) != self.checksums():
+            with suppress(CannotWrite):  # They only save time.
+                write_whole(self.path / CHECKSUMS, json.dumps(dict(known)) + "\n")
 
     def job(self, placed: Placed) -> Path:
         return self.path / placed.folder

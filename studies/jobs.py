@@ -20,6 +20,9 @@ from polyrefuse_shared.errors import UserError
 OWN = "{own}"
 """In a command, the folder of the job itself."""
 
+FOLDER = re.compile(r"\{(own|[^{}/]+/[^{}]+)\}")
+"""What `OWN` and `folder_of` look like."""
+
 JOBS = "jobs"
 """The folder of all jobs, in a study's folder."""
 
@@ -69,7 +72,7 @@ class Placed:
 
     Attributes:
         job: which.
-        key: a checksum of all that it depends on.
+        key: a checksum of all that it depends on, whatever it is called.
         folder: in the study's folder.
         command: as a user would type it in the study's folder.
     """
@@ -85,31 +88,53 @@ class Placed:
         return shlex.join(self.command)
 
 
-def place(jobs: Sequence[Job]) -> list[Placed]:
+def place(jobs: Sequence[Job], made: Mapping[str, str] | None = None) -> list[Placed]:
     """Give each job its key and its folder.
 
     Args:
         jobs: each behind those that it needs.
+        made: folders that are there already, by `in_name` of the key. A job that is called
+            otherwise now stays in its own.
 
     Raises:
-        UserError: two of them have one name.
+        UserError: two of them have one name, or would do the same.
     """
     placed: dict[str, Placed] = {}
+    names: dict[str, str] = {}
     for job in jobs:
         if job.name in placed:
             raise UserError(
                 f"Two jobs of the study are called {job.name!r}; give the condition or the judge "
                 "another name."
             )
-        needed = {name: placed[name].key for name in sorted(job.needs)}
-        content = [job.command, needed, job.rests_on]
-        key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        slug = re.sub(r"[^\w.+-]+", "-", job.name)
-        folder = str(PurePosixPath(JOBS) / f"{slug}.{key[:12]}")
+        # Keys in the place of names: a job is the same one whatever a study calls it.
+        keys = {name: f"{{{placed[name].key}}}" for name in job.needs}
+        content = [[_filled(token, keys) for token in job.command], sorted(keys.values())]
+        key = hashlib.sha256(
+            json.dumps([*content, job.rests_on], sort_keys=True).encode()
+        ).hexdigest()
+        if key in names:
+            raise UserError(
+                f"The jobs {names[key]!r} and {job.name!r} of the study are the same: the same "
+                "command, of the same model; leave out one of the two models or conditions."
+            )
+        names[key] = job.name
+        folder = (made or {}).get(in_name(key)) or _folder(job.name, key)
         folders = {name: placed[name].folder for name in job.needs} | {"own": folder}
         command = tuple(_filled(token, folders) for token in job.command)
         placed[job.name] = Placed(job, key, folder, command)
     return list(placed.values())
+
+
+def in_name(key: str) -> str:
+    """What of a key is in the name of a job's folder, behind the last dot."""
+    return key[:12]
+
+
+def _folder(name: str, key: str) -> str:
+    slug = re.sub(r"[^\w.+-]+", "-", name)
+    # A file's name has 255 bytes at most.
+    return str(PurePosixPath(JOBS) / f"{slug[:160]}.{in_name(key)}")
 
 
 def _filled(token: str, folders: Mapping[str, str]) -> str:

@@ -6,88 +6,196 @@ is gated and a file that is missing are told for all models before hours of work
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from polyrefuse_studies.arguments import BESIDE
+from polyrefuse_studies.files import Files, looks_like_a_path
 from polyrefuse_studies.folder import read
-from polyrefuse_studies.schema import Model
 
 from polyrefuse_models import bundled
+from polyrefuse_models.gguf_checkpoint import check_gguf
 from polyrefuse_shared.errors import UserError, first_line
 
 WEIGHTS = (".safetensors", ".bin", ".gguf")
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
+LOADED = (
+    *("pretrained", "revision", "subfolder", "gguf_file", "trust_remote_code"),
+    *("tokenizer", "tokenizer_revision", *BESIDE),
+)
+"""Arguments of a model that say which weights and which tokenizer it has."""
+
 
 class CannotLoad(UserError):
     """Models of a study that cannot be loaded."""
 
 
-def identities(
-    models: Mapping[str, Model], beside: Path, known: Mapping[str, str] | None = None
-) -> dict[str, dict[str, str]]:
-    """What tells each model's weights from others: the commit of the hub, or a checksum of files.
+class Identities:
+    """What tells weights from others: the commit of the hub, or a checksum of files.
 
     Args:
-        models: by the study's name.
-        beside: where relative paths begin.
-        known: checksums of files by what `_stamp` makes of them, to which new ones are added.
+        files: of the study.
+    """
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._found: dict[str, dict[str, str]] = {}
+
+    def require(self, models: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+        """Look for all models of a study.
+
+        Args:
+            models: name for messages, and arguments of lm-eval's model as the file has them.
+
+        Raises:
+            CannotLoad: naming all that cannot be loaded, and why.
+        """
+        wrong: dict[str, str] = {}
+        for name, arguments in models:
+            try:
+                self.of_model(arguments)
+            except UserError as error:
+                wrong.setdefault(str(error), f"{name} ({_cut(str(arguments['pretrained']))})")
+        if wrong:
+            told = "; ".join(f"{name}: {said.rstrip('.')}" for said, name in wrong.items())
+            raise CannotLoad(
+                f"{'A model' if len(wrong) == 1 else f'{len(wrong)} models'} of the study cannot "
+                f"be loaded, and nothing was run: {told}."
+            )
+
+    def of_model(self, arguments: Mapping[str, Any]) -> dict[str, str]:
+        """Of the weights, the tokenizer and the adapter that a model's arguments name.
+
+        Raises:
+            UserError: one of them is not there, or cannot be read.
+        """
+        loaded = {name: arguments[name] for name in LOADED if arguments.get(name) is not None}
+        key = json.dumps(loaded, sort_keys=True)
+        if key not in self._found:
+            self._found[key] = self._look(loaded)
+        return self._found[key]
+
+    def of_judge(self, named: str, revision: str | None) -> dict[str, str]:
+        """Of a judge's weights; empty where they are on the hub, and it names no commit now.
+
+        Raises:
+            CannotLoad: it is the path of a folder that is not there.
+        """
+        folder = self._folder(named)
+        if folder is not None:
+            return {"judge": f"contents:{self._files.contents(folder)}"}
+        try:
+            return {"judge": _commit(named, "config.json", revision)}
+        except CannotLoad:
+            return {}
+
+    def _look(self, loaded: dict[str, Any]) -> dict[str, str]:
+        folder = self._folder(loaded["pretrained"])
+        pretrained = loaded["pretrained"] if folder is None else str(folder)
+        check_gguf(pretrained, loaded.get("gguf_file"))
+        inside = None if folder is None else folder / str(loaded.get("subfolder", ""))
+        if inside is not None:
+            _require_files(inside)
+        config = self._require_loadable(pretrained, loaded)
+        found = {}
+        if folder is None or inside is None:
+            commit = getattr(config, "_commit_hash", None)
+            if not commit:
+                raise CannotLoad("there is no such folder, and the hub names no commit of it")
+            found["model"] = f"commit:{commit}"
+        else:
+            sums = {self._files.contents(one, below=False): None for one in (folder, inside)}
+            if "/" in str(loaded.get("gguf_file", "")):
+                sums[self._files.contents(folder / loaded["gguf_file"])] = None
+            found["model"] = f"contents:{'+'.join(sums)}"
+        if "tokenizer" in loaded:
+            revision = loaded.get("tokenizer_revision") or loaded.get("revision")
+            found["tokenizer"] = self._beside(
+                loaded["tokenizer"], "tokenizer_config.json", revision
+            )
+        for name, file in BESIDE.items():
+            if name in loaded:
+                found[name] = self._beside(loaded[name], file, loaded.get("revision"))
+        return found
+
+    def _beside(self, named: str, file: str, revision: str | None) -> str:
+        folder = self._folder(named)
+        if folder is None:
+            return _commit(named, file, revision)
+        if not (folder / file).is_file():
+            raise CannotLoad(f"{folder} has no {file}")
+        return f"contents:{self._files.contents(folder)}"
+
+    def _folder(self, named: Any) -> Path | None:
+        """The folder that a name means; None for one of the hub.
+
+        Raises:
+            CannotLoad: it is neither.
+        """
+        if bundled.is_shipped(named):
+            return bundled.path(bundled.name_of(named))
+        if not isinstance(named, str):
+            raise CannotLoad(f"{named!r} is no name; put it in quotes")
+        found = self._files.find(named)
+        if found is not None and not found.is_dir():
+            raise CannotLoad(f"{found} is no folder")
+        if found is None and looks_like_a_path(named):
+            raise CannotLoad(f"there is no folder {_cut(named)}")
+        return found
+
+    def _require_loadable(self, pretrained: str, loaded: Mapping[str, Any]) -> Any:
+        """The configuration, after the tokenizer was read too.
+
+        Raises:
+            CannotLoad: either cannot be.
+        """
+        from transformers import AutoConfig, AutoTokenizer
+
+        trusted = {"trust_remote_code": bool(loaded.get("trust_remote_code"))}
+        how = trusted | {
+            name: loaded[name] for name in ("revision", "subfolder", "gguf_file") if name in loaded
+        }
+        if "revision" in how:
+            how["revision"] = str(how["revision"])
+        tokenizer = loaded.get("tokenizer")
+        folder = None if tokenizer is None else self._folder(tokenizer)
+        try:
+            config = AutoConfig.from_pretrained(pretrained, **how)
+            if tokenizer is None:
+                AutoTokenizer.from_pretrained(pretrained, **how)
+            else:
+                revision = loaded.get("tokenizer_revision") or loaded.get("revision")
+                named = {} if revision is None else {"revision": str(revision)}
+                AutoTokenizer.from_pretrained(str(folder or tokenizer), **trusted, **named)
+        except Exception as error:  # transformers and the hub raise many kinds
+            raise CannotLoad(_cut(first_line(error))) from None
+        return config
+
+
+def _commit(named: str, file: str, revision: str | None) -> str:
+    """The commit of a repository of the hub, by a file that it has.
 
     Raises:
-        CannotLoad: naming all that cannot be loaded, and why.
+        CannotLoad: there is no such file to be had.
     """
-    found, wrong = {}, []
-    for name, model in models.items():
-        try:
-            found[name] = {"model": _identity(model, beside, known if known is not None else {})}
-        except CannotLoad as error:
-            wrong.append(f"{name} ({model.pretrained}): {error}")
-    if wrong:
-        raise CannotLoad(
-            f"{'A model' if len(wrong) == 1 else f'{len(wrong)} models'} of the study cannot be "
-            f"loaded, and nothing was run: {'; '.join(wrong)}."
-        )
-    return found
+    from transformers.utils.hub import cached_file, extract_commit_hash
 
-
-def _identity(model: Model, beside: Path, known: Any) -> str:
-    folder = beside / Path(model.pretrained).expanduser()
-    if bundled.is_shipped(model.pretrained):
-        folder = bundled.path(bundled.name_of(model.pretrained))
-    if folder.is_dir():
-        _require_files(folder)
-        _require_loadable(str(folder), model)
-        return f"contents:{_checksum(folder, known)}"
-    config = _require_loadable(model.pretrained, model)
-    commit = getattr(config, "_commit_hash", None)
+    try:
+        path = cached_file(named, file, revision=None if revision is None else str(revision))
+        commit = extract_commit_hash(path, None)
+    except Exception as error:
+        raise CannotLoad(f"{_cut(named)}: {_cut(first_line(error))}") from None
     if not commit:
-        raise CannotLoad("there is no such folder, and the hub names no commit of it")
+        raise CannotLoad(f"the hub names no commit of {named}")
     return f"commit:{commit}"
 
 
-def _require_loadable(pretrained: str, model: Model) -> Any:
-    """The configuration, after the tokenizer was read too.
-
-    Raises:
-        CannotLoad: either cannot be.
-    """
-    from transformers import AutoConfig, AutoTokenizer
-
-    arguments = model.arguments
-    how: dict[str, Any] = {"trust_remote_code": bool(arguments.get("trust_remote_code"))}
-    if "revision" in arguments:
-        how["revision"] = arguments["revision"]
-    try:
-        config = AutoConfig.from_pretrained(pretrained, **how)
-        tokenizer = arguments.get("tokenizer") or pretrained
-        AutoTokenizer.from_pretrained(tokenizer, **how)
-    except Exception as error:  # transformers and the hub raise many kinds
-        raise CannotLoad(first_line(error).rstrip(".")) from None
-    return config
+def _cut(said: str) -> str:
+    return said.rstrip(".") if len(said) <= 300 else f"{said[:300]}..."
 
 
 def _require_files(folder: Path) -> None:
@@ -100,26 +208,5 @@ def _require_files(folder: Path) -> None:
         missing = sorted(file for file in named if not (folder / file).is_file())
         if missing:
             raise CannotLoad(f"{missing[0]} is missing, which {name} names")
-    if not any(path.suffix in WEIGHTS for path in folder.iterdir()):
+    if not folder.is_dir() or not any(path.suffix in WEIGHTS for path in folder.iterdir()):
         raise CannotLoad("the folder has no weights (*.safetensors, *.bin or *.gguf)")
-
-
-def _checksum(folder: Path, known: Any) -> str:
-    """Of the names and contents of a folder's files, each read once as long as it is untouched."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        stamp = _stamp(path)
-        if stamp not in known:
-            of_file = hashlib.sha256()
-            with path.open("rb") as file:
-                while part := file.read(2**24):
-                    of_file.update(part)
-            known[stamp] = of_file.hexdigest()
-        digest.update(json.dumps([path.name, known[stamp]]).encode())
-    return digest.hexdigest()
-
-
-def _stamp(path: Path) -> str:
-    """A file's place, size and time."""
-    state = path.stat()
-    return f"{path.resolve()} {state.st_size} {state.st_mtime_ns}"

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+import importlib.metadata
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
+from polyrefuse_studies.arguments import arguments_of, as_arguments, resolve
+from polyrefuse_studies.files import Files
 from polyrefuse_studies.jobs import OWN, Job, folder_of
-from polyrefuse_studies.prompts import tasks
-from polyrefuse_studies.schema import Condition, Model, Study
+from polyrefuse_studies.models import LOADED
+from polyrefuse_studies.options import of_command, typed
+from polyrefuse_studies.prompts import asked, checksums
+from polyrefuse_studies.schema import Condition, Judge, Model, Study, at
 
+from polyrefuse_models.bundled import own_dataset
 from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.versions import versions
 
 ANSWERS = "results"
 """In a job's folder, what lm_eval writes."""
@@ -22,43 +28,86 @@ LABELS = "labels"
 TRANSFER = "transfer"
 GEOMETRY = "geometry"
 
+RESERVED = {
+    "mcd": {
+        "langs": "mcd.languages",
+        "output": "its own folder",
+        "model": "models",
+        "seed": "its own seed",
+        "json": "its own report",
+        **dict.fromkeys(("device", "dtype", "system", "system-file", "gguf-file"), "models"),
+    },
+    "judge": {"judge": "judge", "output": "its own folder", "json": "its own report"},
+}
+"""Options of `polyrefuse mcd train` and `judge run` that a study gives, and what says them."""
 
-def jobs(study: Study, beside: Path, identities: Mapping[str, Any]) -> list[Job]:
+OF_VLLM = ("max_model_len", "kv_cache_dtype")
+"""Arguments of vLLM that say how it runs a model, beside those of `identity.WITHOUT_EFFECT`."""
+
+PACKAGES = {
+    "peft": "peft",
+    "lora_local_path": "peft",
+    "gguf_file": "gguf",
+    "load_in_4bit": "bitsandbytes",
+    "load_in_8bit": "bitsandbytes",
+    "autogptq": "auto-gptq",
+    "gptqmodel": "gptqmodel",
+}
+"""Arguments of models, and the package that reads what they name."""
+
+
+class CannotPass(UserError):
+    """An argument of a model that a job's command has no option for."""
+
+
+class Identities(Protocol):
+    """What tells weights from others, as `models.Identities` does."""
+
+    def of_model(self, arguments: Mapping[str, Any]) -> Mapping[str, str]: ...
+
+    def of_judge(self, named: str, revision: str | None) -> Mapping[str, str]: ...
+
+
+def jobs(study: Study, files: Files, identities: Identities) -> list[Job]:
     """All jobs of a study, each behind those that it waits for.
 
     Args:
         study: which.
-        beside: folder of the study's file, where relative paths in it begin.
-        identities: of each model, by the study's name of it: what tells its weights from others.
+        files: that it names.
+        identities: of its models.
 
     Raises:
-        UserError: a file that the study names is not there.
+        UserError: a file that the study names is not there, or an option that a command lacks is
+            needed.
     """
     made: list[Job] = []
     for name, model in study.models.items():
-        made += _OfModel(study, name, model, beside, identities[name]).jobs()
+        made += _OfModel(study, name, model, files, identities).jobs()
     return made
 
 
 class _OfModel:
     def __init__(
-        self, study: Study, name: str, model: Model, beside: Path, identity: Mapping[str, Any]
+        self, study: Study, name: str, model: Model, files: Files, identities: Identities
     ) -> None:
         self._study = study
         self._name = name
         self._model = model
-        self._beside = beside
-        self._identity = dict(identity)
-        self._pretrained = self._path(model.pretrained)
+        self._files = files
+        self._identities = identities
+        self._loaded, self._named = resolve(
+            arguments_of(model), files, f"models.{name}", self._words()
+        )
 
     def jobs(self) -> Iterator[Job]:
         study, conditions = self._study, self._study.conditions
         asked = study.directions
+        under = [arguments_of(self._model, condition) for condition in conditions.values()]
         sources = dict.fromkeys(asked.transfer)
-        if asked.geometry or any(c.direction == "source" for c in conditions.values()):
+        if asked.geometry or any(one.get("direction") == "source" for one in under):
             sources = dict.fromkeys((asked.source, *sources))
         yield from map(self._direction, sources)
-        if any(condition.prompt == "trained" for condition in conditions.values()):
+        if any(one.get("prompt") == "trained" for one in under):
             yield self._training()
         for name, condition in conditions.items():
             yield self._answers(name, condition)
@@ -70,32 +119,52 @@ class _OfModel:
             yield self._geometry()
         for name in conditions:
             for judge in study.judges:
-                yield self._judging(name, judge.judge, judge.options)
+                yield self._judging(name, judge)
 
     def _direction(self, language: str) -> Job:
+        what = f"direction-{language}"
         command = ["polyrefuse", "direction", "extract", "--source-lang", language]
-        command += [*self._loading(), *self._of_directions(), "--output", f"{OWN}/direction"]
-        return self._job(f"direction-{language}", "direction", command)
+        command += [*self._loading("direction", "extract", what), *self._of_directions()]
+        command += ["--output", f"{OWN}/direction"]
+        with at("directions"):
+            rests_on = self._prompts([language])
+        return self._job(what, "direction", command, rests_on=rests_on)
 
     def _training(self) -> Job:
-        mcd = self._study.mcd
+        mcd, what = self._study.mcd, "mcd-training"
         command = ["polyrefuse", "mcd", "train", "--langs", ",".join(mcd.languages)]
-        command += [*self._loading(), *_options(mcd.options), "--output", f"{OWN}/prompt"]
-        return self._job("mcd-training", "training", command)
+        command += self._loading("mcd", "train", what)
+        command += typed(mcd.options, "mcd", "train", "mcd.options", RESERVED["mcd"])
+        command += ["--seed", str(self._study.seed), "--output", f"{OWN}/prompt"]
+        with at("mcd.languages"):
+            rests_on = self._anchors()
+        return self._job(what, "training", command, rests_on=rests_on)
 
     def _answers(self, name: str, condition: Condition) -> Job:
         study = self._study
-        asked = tuple(tasks(study.datasets, study.languages))
-        return self._evaluation(name, condition, "answers", asked, study.limit)
+        families = asked(study.datasets, study.languages)
+        data = {
+            path: digest
+            for family, language in families
+            for path, digest in checksums([family.name], [language], "test").items()
+        }
+        tasks = tuple(family.task(language) for family, language in families)
+        return self._evaluation(name, condition, "answers", tasks, study.limit, data)
 
     def _capability(self, name: str, condition: Condition) -> Job:
         capability = self._study.capability
         assert capability is not None
+        data, tasks = {}, []
+        for task in capability.tasks:
+            own = self._files.find(task) if os.path.splitext(task)[1] in (".yaml", ".yml") else None
+            tasks.append(str(own or task))
+            if own is not None:
+                data[task] = self._files.contents(own)
         more = []
         if capability.num_fewshot is not None:
             more = ["--num_fewshot", str(capability.num_fewshot)]
         return self._evaluation(
-            name, condition, "capability", capability.tasks, capability.limit, more
+            name, condition, "capability", tuple(tasks), capability.limit, data, more
         )
 
     def _evaluation(
@@ -103,90 +172,163 @@ class _OfModel:
         name: str,
         condition: Condition,
         kind: Any,
-        asked: tuple[str, ...],
+        tasks: tuple[str, ...],
         limit: int | None,
+        data: Mapping[str, str],
         more: list[str] | None = None,
     ) -> Job:
         study = self._study
-        arguments: dict[str, Any] = {"pretrained": self._pretrained} | self._model.arguments
-        arguments |= condition.arguments
-        needs, rests_on = [], {}
-        if condition.direction == "source":
-            needs.append(self._called(f"direction-{study.directions.source}"))
-            arguments["direction"] = f"{folder_of(needs[-1])}/direction"
-        elif condition.direction is not None:
-            arguments["direction"] = self._path(condition.direction)
-        if condition.prompt == "trained":
-            needs.append(self._called("mcd-training"))
-            arguments["prompt"] = f"{folder_of(needs[-1])}/prompt"
-        elif condition.prompt is not None:
-            arguments["prompt"] = self._path(condition.prompt)
-        if condition.system_file is not None:
-            arguments["system_file"] = self._path(condition.system_file)
-        for key in ("direction", "prompt", "system_file"):
-            if (path := Path(str(arguments.get(key, "")))).is_absolute():
-                rests_on[key] = _contents(path)
+        given = arguments_of(self._model, condition)
+        words = self._words()
+        arguments, named = resolve(given, self._files, f"conditions.{name}", words)
+        needs = [
+            job
+            for job, asks in (
+                (f"direction-{study.directions.source}", ("direction", "source")),
+                ("mcd-training", ("prompt", "trained")),
+            )
+            if given.get(asks[0]) == asks[1]
+        ]
+        rests_on: dict[str, Any] = {"files": named, "data": dict(data)}
+        rests_on |= self._identities.of_model(given)
+        if arguments.get("direction") == "auto":
+            language = str(given.get("source_lang", "en"))
+            with at(f"conditions.{name}"):
+                rests_on |= self._prompts([language], given.get("dataset"), given["pretrained"])
+        packages = [PACKAGES[one] for one in PACKAGES if given.get(one)]
+        if study.engine == "vllm":
+            packages.append("vllm")
         command = ["lm_eval", "--model", f"{condition.model}-{study.engine}"]
-        command += ["--model_args", ",".join(f"{k}={_said(v)}" for k, v in arguments.items())]
-        command += ["--tasks", ",".join(asked), "--batch_size", str(study.batch_size)]
+        command += ["--model_args", as_arguments(arguments)]
+        command += ["--tasks", ",".join(tasks), "--batch_size", str(study.batch_size)]
         if limit is not None:
             command += ["--limit", str(limit)]
         if study.generation and kind == "answers":
-            said = ",".join(f"{k}={_said(v)}" for k, v in study.generation.items())
-            command += ["--gen_kwargs", said]
+            command += ["--gen_kwargs", as_arguments(study.generation)]
         command += ["--seed", str(study.seed), *(more or [])]
         command += ["--output_path", f"{OWN}/{ANSWERS}", "--log_samples"]
         # What a run that is killed has answered is not asked again.
         command += ["--use_cache", f"{OWN}/cache"]
         what = name if kind == "answers" else f"{name}-{kind}"
-        return self._job(what, kind, command, needs, rests_on, asked, condition=name)
+        needs = list(map(self._called, needs))
+        return self._job(what, kind, command, needs, rests_on, tasks, packages, condition=name)
 
     def _transfer(self) -> Job:
-        study, asked = self._study, self._study.directions
-        targets = asked.targets or study.languages or asked.transfer
-        needs = [self._called(f"direction-{source}") for source in asked.transfer]
+        study, directions = self._study, self._study.directions
+        targets = directions.targets or study.languages or directions.transfer
+        needs = [self._called(f"direction-{source}") for source in directions.transfer]
         folders = (f"{folder_of(need)}/direction" for need in needs)
         command = ["polyrefuse", "direction", "transfer", "--directions", ",".join(folders)]
         command += ["--target-langs", ",".join(targets)]
         if study.limit is not None:
             command += ["--limit", str(study.limit)]
-        if asked.dataset is not None:
-            command += ["--dataset", asked.dataset]
-        command += [*self._loading(), "--output", f"{OWN}/{TRANSFER}"]
-        return self._job("transfer", "transfer", command, needs)
+        if directions.dataset is not None:
+            command += ["--dataset", directions.dataset]
+        command += self._loading("direction", "transfer", "transfer")
+        command += ["--output", f"{OWN}/{TRANSFER}"]
+        with at("directions.targets"):
+            rests_on = self._prompts(list(targets))
+        return self._job("transfer", "transfer", command, needs, rests_on)
 
     def _geometry(self) -> Job:
-        asked = self._study.directions
-        need = self._called(f"direction-{asked.source}")
-        command = ["polyrefuse", "direction", "geometry", "--langs", ",".join(asked.geometry)]
-        command += ["--direction", f"{folder_of(need)}/direction", *self._loading()]
-        if asked.dataset is not None:
-            command += ["--dataset", asked.dataset]
+        directions = self._study.directions
+        need = self._called(f"direction-{directions.source}")
+        command = ["polyrefuse", "direction", "geometry", "--langs", ",".join(directions.geometry)]
+        command += ["--direction", f"{folder_of(need)}/direction"]
+        command += self._loading("direction", "geometry", "geometry")
+        if directions.dataset is not None:
+            command += ["--dataset", directions.dataset]
         command += ["--output", f"{OWN}/{GEOMETRY}"]
-        return self._job("geometry", "geometry", command, [need])
+        # English is always among what is measured.
+        with at("directions.geometry"):
+            rests_on = self._prompts(["en", *directions.geometry])
+        return self._job("geometry", "geometry", command, [need], rests_on)
 
-    def _judging(self, condition: str, judge: str, options: Mapping[str, Any]) -> Job:
-        need = self._called(condition)
-        command = ["polyrefuse", "judge", "run", f"{folder_of(need)}/{ANSWERS}", "--judge", judge]
+    def _judging(self, condition: str, judge: Judge) -> Job:
+        need, where = self._called(condition), f"judges.{judge.judge}.options"
+        options = dict(judge.options)
+        rests_on: dict[str, Any] = {}
+        for name in ("judge-model", "translate"):
+            named = options.get(name)
+            if isinstance(named, str):
+                of_hub = options.get("judge-revision") if name == "judge-model" else None
+                with at(f"{where}.{name}"):
+                    rests_on[name] = dict(self._identities.of_judge(named, of_hub))
+                options[name] = str(self._files.find(named) or named)
+        if "judge-model" not in options and (weights := default_weights(judge.judge)):
+            revision = options.get("judge-revision")
+            rests_on["judge-model"] = dict(self._identities.of_judge(weights, revision))
+        rests_on["package"] = _package_of_judge(judge.judge)
+        command = ["polyrefuse", "judge", "run", f"{folder_of(need)}/{ANSWERS}"]
+        command += ["--judge", judge.judge]
+        command += typed(options, "judge", "run", where, RESERVED["judge"])
         # Apart from the answers: each setting of a judge keeps its own labels.
-        command += [*_options(options), "--output", f"{OWN}/{LABELS}"]
-        return self._job(f"{condition}-judged-by-{judge}", "judging", command, [need])
+        command += ["--output", f"{OWN}/{LABELS}"]
+        what = f"{condition}-judged-by-{judge.judge}"
+        # By default vLLM runs it where it is installed.
+        packages = () if options.get("engine") == "transformers" else ("vllm",)
+        return self._job(what, "judging", command, [need], rests_on, packages=packages)
 
     def _of_directions(self) -> list[str]:
-        asked = self._study.directions
+        directions = self._study.directions
         options = ["--seed", str(self._study.seed)]
-        for option, value in (("--dataset", asked.dataset), ("--rule", asked.rule)):
+        for option, value in (("--dataset", directions.dataset), ("--rule", directions.rule)):
             options += [] if value is None else [option, value]
         return options
 
-    def _loading(self) -> list[str]:
-        """Options of `polyrefuse` commands that load the model as lm_eval does."""
-        options = ["--model", self._pretrained]
-        taken = ("dtype", "system", "system_file", "gguf_file", "device")
-        for name, value in self._model.arguments.items():
-            if name in taken:
-                options += [f"--{name.replace('_', '-')}", _said(value)]
+    def _prompts(
+        self, languages: list[str], dataset: str | None = None, pretrained: str | None = None
+    ) -> dict[str, Any]:
+        """Of the prompts that directions are extracted from and tried on."""
+        from polyrefuse_models.directions.prompts import kinds_of
+
+        named = dataset or self._study.directions.dataset
+        kinds = kinds_of(named or own_dataset(pretrained or self._model.pretrained))
+        return {"prompts": checksums(kinds, languages)}
+
+    def _anchors(self) -> dict[str, Any]:
+        """Of the prompts that a soft prompt is trained on."""
+        from polyrefuse_models.mcd.anchors import DATASETS
+
+        named = self._study.mcd.options.get("dataset") or own_dataset(self._model.pretrained)
+        kinds, _ = DATASETS[named]
+        return {"prompts": checksums(kinds, self._study.mcd.languages)}
+
+    def _loading(self, group: str, name: str, what: str) -> list[str]:
+        """The model's arguments as options of a `polyrefuse` command.
+
+        Raises:
+            CannotPass: it has no option for one of them.
+        """
+        from polyrefuse_models.wrappers.identity import WITHOUT_EFFECT
+
+        of_vllm = {*WITHOUT_EFFECT, *OF_VLLM}.difference(LOADED)
+        there = of_command(group, name)
+        options = ["--model", str(self._loaded["pretrained"])]
+        for argument, value in sorted(self._loaded.items()):
+            option = argument.replace("_", "-")
+            if argument == "pretrained":
+                continue
+            if option in there:
+                options += typed({option: value}, group, name, f"models.{self._name}", {})
+            elif self._study.engine == "vllm" and argument in of_vllm:
+                continue  # This command runs the model with transformers.
+            else:
+                raise CannotPass(
+                    f"models.{self._name} has {argument}, which the job {self._called(what)} "
+                    f"cannot pass on: polyrefuse {group} {name} has no --{option}; leave it out, "
+                    "or leave out what needs that job."
+                )
         return options
+
+    def _words(self) -> dict[tuple[str, str], str]:
+        """What stands for the folders of the jobs that a condition's words ask for."""
+        direction = self._called(f"direction-{self._study.directions.source}")
+        return {
+            ("direction", "source"): f"{folder_of(direction)}/direction",
+            ("direction", "auto"): "auto",
+            ("prompt", "trained"): f"{folder_of(self._called('mcd-training'))}/prompt",
+        }
 
     def _job(
         self,
@@ -195,17 +337,24 @@ class _OfModel:
         command: list[str],
         needs: list[str] | None = None,
         rests_on: Mapping[str, Any] | None = None,
-        asked: tuple[str, ...] = (),
+        tasks: tuple[str, ...] = (),
+        packages: Sequence[str] = (),
         condition: str = "",
     ) -> Job:
+        model = arguments_of(self._model)
+        of_model = {} if kind == "judging" else dict(self._identities.of_model(model))
+        if kind not in ("answers", "capability", "judging"):
+            of_model["files"] = self._named
+            packages = [PACKAGES[one] for one in PACKAGES if model.get(one)]
+        with_versions = versions() | {name: _version(name) for name in packages}
         return Job(
             name=self._called(what),
             kind=kind,
             model=self._name,
             command=tuple(command),
             needs=tuple(needs or ()),
-            rests_on=self._identity | dict(rests_on or {}),
-            tasks=asked,
+            rests_on=of_model | dict(rests_on or {}) | {"versions": with_versions},
+            tasks=tasks,
             gpus=self._model.gpus,
             condition=condition,
             cpus=self._model.cpus,
@@ -215,35 +364,27 @@ class _OfModel:
     def _called(self, what: str) -> str:
         return f"{self._name}/{what}"
 
-    def _path(self, named: str) -> str:
-        """A path that is in the file, from anywhere; any other name as it is."""
-        path = self._beside / Path(named).expanduser()
-        return str(path.resolve()) if path.exists() else named
+
+def default_weights(judge: str) -> str | None:
+    """The name of a judge's weights on the hub; None where it has none."""
+    from polyrefuse_tasks.judge_models.model_judge import ModelJudge, ScoreJudge
+    from polyrefuse_tasks.judges.registry import MODELS, judge_named
+
+    if judge not in MODELS:
+        return None
+    found = judge_named(judge)
+    return found.format.card.model if isinstance(found, ModelJudge | ScoreJudge) else None
 
 
-def _options(options: Mapping[str, Any]) -> list[str]:
-    said: list[str] = []
-    for name, value in options.items():
-        if isinstance(value, bool):
-            said.append(f"--{'' if value else 'no-'}{name}")
-        else:
-            said += [f"--{name}", str(value)]
-    return said
+def _package_of_judge(judge: str) -> str:
+    from polyrefuse_tasks.judges.registry import package_of
+
+    package = package_of(judge)
+    return f"{package} {_version(package)}"
 
 
-def _said(value: Any) -> str:
-    if isinstance(value, str) and ("," in value or "=" in value.strip("=")):
-        raise UserError(
-            f"lm_eval takes no value with a comma or an equals sign in it: {value!r}; name another."
-        )
-    return str(value)
-
-
-def _contents(path: Path) -> str:
-    """A checksum of a file, or of all files in a folder."""
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            digest.update(f"{file.relative_to(path)}\0".encode())
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-import yaml
-from polyrefuse_studies.prompts import DATASETS, LANGUAGES
+from polyrefuse_studies.jobs import FOLDER
+from polyrefuse_studies.prompts import DATASETS, spoken
+from polyrefuse_studies.yaml_text import parse
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -25,17 +28,26 @@ from pydantic import (
     model_validator,
 )
 
-from polyrefuse_shared.errors import UserError, first_line
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.limits import MOST, MOST_SEED
 from polyrefuse_shared.reading import read_bytes
 from polyrefuse_tasks.judges.registry import names as judge_names
 
 MOST_BYTES = 2**20
 """Of a study's file."""
 
+LONGEST = 100
+"""Characters of a name, at most: it becomes part of a folder's."""
+
 
 class BadStudy(UserError):
     """A file that is no study."""
 
+
+Wrapper = Literal["baseline", "ablated", "refusal-added", "mcd"]
+
+WRAPPERS: tuple[str, ...] = get_args(Wrapper)
+"""The models of lm-eval that a condition may be, without the name of the engine."""
 
 CONDITIONS: dict[str, dict[str, Any]] = {
     "baseline": {"model": "baseline"},
@@ -45,21 +57,44 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "random-addition": {"model": "refusal-added", "direction": "source", "control": "random"},
     "mcd": {"model": "mcd", "prompt": "trained"},
     "ablation+mcd": {"model": "ablated", "direction": "source", "prompt": "trained"},
-    "system-prompt": {"model": "baseline"},
+    "system-prompt": {"model": "baseline", "system_file": None},
 }
-"""What a condition is where the study's file has only its name; `system-prompt` needs a text."""
-
-WRAPPERS = ("baseline", "ablated", "refusal-added", "mcd")
-"""The models of lm-eval that a condition may be, without the name of the engine."""
+"""What a condition is where the study's file has only its name; None has to be named there."""
 
 _NAME = re.compile(r"[\w.+-][\w.+ -]*", re.ASCII)
 
 
 def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    value = [value] if isinstance(value, str) else value
+    return tuple(value) if isinstance(value, list) else value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+def _text_of_a_number(value: Any) -> Any:
+    """A rule's name is an arXiv number, which YAML reads as one."""
+    return str(value) if isinstance(value, float) else value
+
+
+def _batch_size(value: Any) -> Any:
+    fits = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST
+    if fits or (isinstance(value, str) and re.fullmatch(r"auto(:[1-9][0-9]{0,8})?", value)):
+        return value
+    raise ValueError(
+        f"batch_size is {quoted(value)}: give a whole number from 1 on, auto, or auto:N"
+    )
+
+
+def _memory(value: Any) -> Any:
+    if isinstance(value, bool | float):
+        raise ValueError(f"give bytes, or text such as 32GB or 32GiB, and not {quoted(value)}")
+    return value
+
+
+Text = Annotated[str, Field(min_length=1)]
+AnyNames = Annotated[tuple[Text, ...], BeforeValidator(_listed)]
+Names = Annotated[AnyNames, Field(min_length=1)]
+Count = Annotated[int, Field(strict=True, ge=1, le=MOST)]
+Options = dict[str, Any]
+"""Of one of this package's commands, by their long names without the dashes in front."""
 
 
 class _Part(BaseModel):
@@ -70,6 +105,15 @@ class _Arguments(BaseModel):
     """Keys that are named here, and arguments that lm-eval's model takes."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usable(cls, value: Any) -> Any:
+        for name, given in value.items() if isinstance(value, dict) else ():
+            _require_word(name)
+            if given is None:
+                raise ValueError(f"{name} is null: give a value, or leave it out")
+        return value
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -87,10 +131,20 @@ class Model(_Arguments):
         memory: bytes that a process of it needs; in the file also text such as 32GB or 32GiB.
     """
 
-    pretrained: str
-    gpus: int | None = Field(default=None, ge=0)
-    cpus: int | None = Field(default=None, ge=1)
-    memory: ByteSize | None = Field(default=None, ge=1)
+    pretrained: Text
+    gpus: Annotated[int, Field(strict=True, ge=0, le=MOST)] | None = None
+    cpus: Count | None = None
+    memory: Annotated[ByteSize, BeforeValidator(_memory), Field(ge=1)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _misspelt(cls, value: Any) -> Any:
+        # Whatever is not known is an argument, so that a key beside the right one is none.
+        if isinstance(value, dict) and "pretrained" not in value:
+            near = difflib.get_close_matches("pretrained", list(value), n=1)
+            if near:
+                raise ValueError(f"there is no key {quoted(near[0])}: did you mean 'pretrained'?")
+        return value
 
 
 class Condition(_Arguments):
@@ -105,10 +159,20 @@ class Condition(_Arguments):
     In the file a condition may be `like` another, whose settings it has unless it has its own.
     """
 
-    model: Literal["baseline", "ablated", "refusal-added", "mcd"]
-    direction: str | None = None
-    prompt: str | None = None
-    system_file: str | None = None
+    model: Wrapper
+    direction: Text | None = None
+    prompt: Text | None = None
+    system_file: Text | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that goes to lm-eval's `--model_args`."""
+        named = {
+            "direction": self.direction,
+            "prompt": self.prompt,
+            "system_file": self.system_file,
+        }
+        return self.arguments | {name: value for name, value in named.items() if value is not None}
 
 
 class Directions(_Part):
@@ -121,12 +185,12 @@ class Directions(_Part):
     rule: that chooses among candidates.
     """
 
-    source: str = "en"
-    transfer: Names = ()
-    targets: Names = ()
-    geometry: Names = ()
-    dataset: str | None = None
-    rule: str | None = None
+    source: Text = "en"
+    transfer: AnyNames = ()
+    targets: AnyNames = ()
+    geometry: AnyNames = ()
+    dataset: Text | None = None
+    rule: Annotated[Text, BeforeValidator(_text_of_a_number)] | None = None
 
 
 class Training(_Part):
@@ -138,14 +202,14 @@ class Training(_Part):
     """
 
     languages: Names = ("en",)
-    options: dict[str, str | int | float | bool] = {}
+    options: Options = {}
 
 
 class Judge(_Part):
     """A judge, and options of `polyrefuse judge run` by their long names."""
 
-    judge: str
-    options: dict[str, str | int | float | bool] = {}
+    judge: Text
+    options: Options = {}
 
 
 class Capability(_Part):
@@ -158,8 +222,8 @@ class Capability(_Part):
     """
 
     tasks: Names
-    limit: int | None = Field(default=None, ge=1)
-    num_fewshot: int | None = Field(default=None, ge=0)
+    limit: Count | None = None
+    num_fewshot: Annotated[int, Field(strict=True, ge=0, le=MOST)] | None = None
 
 
 class Study(_Part):
@@ -182,26 +246,30 @@ class Study(_Part):
         generation: settings that lm-eval's `--gen_kwargs` takes.
     """
 
-    study: str
+    study: Annotated[Text, Field(max_length=LONGEST)]
     models: dict[str, Model]
     datasets: Names
     languages: Names | None = None
-    limit: int | None = Field(default=None, ge=1)
+    limit: Count | None = None
     engine: Literal["hf", "vllm"] = "hf"
-    batch_size: int | str = 16
-    seed: int = Field(default=0, ge=0)
+    batch_size: Annotated[int | str, BeforeValidator(_batch_size)] = 16
+    seed: Annotated[int, Field(strict=True, ge=0, le=MOST_SEED)] = 0
     conditions: dict[str, Condition]
     directions: Directions = Directions()
     mcd: Training = Training()
     judges: tuple[Judge, ...] = ()
     capability: Capability | None = None
-    generation: dict[str, str | int | float | bool] = {}
+    generation: dict[str, Any] = {}
 
     @field_validator("models", mode="before")
     @classmethod
     def _models(cls, value: Any) -> Any:
         if not isinstance(value, dict):
-            return value
+            raise ValueError(
+                f"models is {quoted(value)}: give names, each with what is loaded, such as "
+                "organism: polyrefuse-organism"
+            )
+        _require_names("model", value)
         return {
             name: {"pretrained": entry} if isinstance(entry, str) else entry
             for name, entry in value.items()
@@ -210,57 +278,78 @@ class Study(_Part):
     @field_validator("conditions", mode="before")
     @classmethod
     def _conditions(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            value = [value]
+        value = [value] if isinstance(value, str) else value
         if isinstance(value, list):
-            value = {name: None for name in value if isinstance(name, str)}
+            for entry in value:
+                if not isinstance(entry, str):
+                    raise ValueError(
+                        f"a list of conditions has {quoted(entry)}: a list holds names alone; "
+                        "write conditions as keys where one has settings"
+                    )
+                if value.count(entry) > 1:
+                    raise ValueError(f"the condition {quoted(entry)} is there twice")
+            value = dict.fromkeys(value)
         if not isinstance(value, dict):
-            return value
-        if not all(isinstance(settings, dict | None) for settings in value.values()):
-            return value
+            raise ValueError(f"conditions is {quoted(value)}: give names such as baseline")
+        _require_names("condition", value)
+        for name, settings in value.items():
+            if settings is not None and not isinstance(settings, dict):
+                raise ValueError(
+                    f"conditions.{name} is {quoted(settings)}: give settings such as "
+                    "{like: ablation, coefficient: 0.5}, or nothing"
+                )
         return {name: _settled(name, value) for name in value}
 
     @field_validator("judges", mode="before")
     @classmethod
     def _judges(cls, value: Any) -> Any:
-        return [{"judge": one} if isinstance(one, str) else one for one in _listed(value)]
+        value = [value] if isinstance(value, str | dict) else value
+        if not isinstance(value, list):
+            raise ValueError(f"judges is {quoted(value)}: give names such as wildguard")
+        return tuple({"judge": one} if isinstance(one, str) else one for one in value)
+
+    @field_validator("generation")
+    @classmethod
+    def _settings(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name, given in value.items():
+            _require_word(name)
+            if given is None:
+                raise ValueError(f"generation.{name} is null: give a value, or leave it out")
+        return value
 
     @model_validator(mode="after")
     def _known_names(self) -> Study:
-        for kind, names in (("model", self.models), ("condition", self.conditions)):
-            if not names:
-                raise ValueError(f"a study needs a {kind}")
-            for name in names:
-                if not _NAME.fullmatch(name):
-                    raise ValueError(
-                        f"the {kind} {name!r} needs a name of letters, digits, blanks and ._+-"
-                    )
+        if not self.study.strip() or not self.study.isprintable():
+            raise ValueError(f"study is {quoted(self.study)}: give a name that can be printed")
         for name in self.datasets:
             if name not in DATASETS:
-                raise ValueError(_unknown(f"no data set {name!r}", name, DATASETS))
-        spoken = self._languages()
-        asked = [self.directions.source, *self.directions.transfer, *self.directions.targets]
-        asked += [*self.directions.geometry, *self.mcd.languages, *(self.languages or ())]
-        for language in asked:
-            if language not in spoken:
-                raise ValueError(_unknown(f"no language {language!r}", language, spoken))
+                raise ValueError(unknown(f"no data set {quoted(name)}", name, DATASETS))
+        self._require_languages()
         for judge in self.judges:
             if judge.judge not in judge_names() and not judge.judge.startswith("openai:"):
-                raise ValueError(_unknown(f"no judge {judge.judge!r}", judge.judge, judge_names()))
+                raise ValueError(
+                    unknown(f"no judge {quoted(judge.judge)}", judge.judge, judge_names())
+                )
         return self
 
-    def _languages(self) -> tuple[str, ...]:
-        return (
-            tuple(
-                dict.fromkeys(
-                    language
-                    for name in self.datasets
-                    for family in DATASETS[name]
-                    for language in family.languages
+    def _require_languages(self) -> None:
+        families = {name: DATASETS[name] for name in self.datasets}
+        every = tuple(dict.fromkeys(code for one in families.values() for code in spoken(one)))
+        asked = [self.directions.source, *self.directions.transfer, *self.directions.targets]
+        asked += [*self.directions.geometry, *self.mcd.languages]
+        own = spoken(DATASETS["polyrefuse"])
+        for language in self.languages or ():
+            if language not in every:
+                raise ValueError(unknown(f"no language {quoted(language)}", language, every))
+        for language in asked:
+            if language not in own:
+                raise ValueError(unknown(f"no language {quoted(language)}", language, own))
+        for name, of_name in families.items():
+            if self.languages and not set(self.languages) & set(spoken(of_name)):
+                raise ValueError(
+                    f"the data set {quoted(name)} is in none of the study's languages: it has "
+                    f"{', '.join(spoken(of_name))}"
                 )
-            )
-            or LANGUAGES
-        )
 
 
 def read(path: Path) -> Study:
@@ -270,80 +359,201 @@ def read(path: Path) -> Study:
         BadStudy: it cannot be read, is no YAML, or has a key or a name that is not known.
     """
     try:
-        content = yaml.load(read_bytes(path, MOST_BYTES).decode("utf-8"), _Loader)
-    except (OSError, UnicodeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise BadStudy(f"The study {path} cannot be read ({reason}).") from None
-    except yaml.YAMLError as error:
-        raise BadStudy(f"The study {path} is no YAML: {' '.join(str(error).split())}.") from None
+        text = read_bytes(path, MOST_BYTES).decode("utf-8-sig")
+    except OSError as error:
+        raise BadStudy(f"The study {path} cannot be read ({error.strerror}).") from None
+    except UnicodeError:
+        raise BadStudy(f"The study {path} cannot be read (it is not UTF-8).") from None
+    try:
+        content = parse(text)
+    except ValueError as error:
+        raise BadStudy(f"The study {path} is no YAML that can be used: {error}.") from None
     if not isinstance(content, dict):
         raise BadStudy(
             f"The study {path} has no keys; `polyrefuse study init` writes one to begin with."
         )
+    with in_file(path):
+        _refuse_folders_of_jobs(content)
+        try:
+            return Study.model_validate(content)
+        except ValidationError as error:
+            raise BadStudy(_explained(error)) from None
+
+
+@contextmanager
+def at(where: str) -> Iterator[None]:
+    """Name a key of a study's file in what another module says of its value.
+
+    Raises:
+        BadStudy: in the place of any other `UserError`.
+    """
     try:
-        return Study.model_validate(content)
-    except ValidationError as error:
-        raise BadStudy(f"The study {path}: {_explained(error)}.") from None
+        yield
+    except BadStudy:
+        raise
+    except UserError as error:
+        said = str(error)
+        raise BadStudy(said if said.startswith(where) else f"{where}: {said}") from None
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key stands once, and in which "no" is Norwegian."""
+@contextmanager
+def in_file(path: Path) -> Iterator[None]:
+    """Name the study's file in what is said of it.
+
+    Raises:
+        BadStudy: in the place of any other `UserError`.
+    """
+    try:
+        yield
+    except UserError as error:
+        said = str(error)
+        end = "" if said.endswith((".", "?", ")")) else "."
+        raise BadStudy(f"The study {path}: {said}{end}") from None
 
 
-def _once(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]
-    for place, key in enumerate(keys):
-        if key in keys[:place]:
-            raise yaml.YAMLError(f"{key!r} is there twice, in line {node.start_mark.line + 1}")
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+def _refuse_folders_of_jobs(value: Any) -> None:
+    """
+    Raises:
+        BadStudy: a text holds what stands for the folder of a job in a command.
+    """
+    if isinstance(value, str) and (found := FOLDER.search(value)):
+        raise BadStudy(
+            f"{quoted(value)} holds {found.group()}, which is how a study names the folder of a "
+            "job; leave out the braces"
+        )
+    inside = [*value, *value.values()] if isinstance(value, dict) else value
+    for one in inside if isinstance(inside, list) else ():
+        _refuse_folders_of_jobs(one)
 
 
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _once)
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, found) for tag, found in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|false|False)$"), list("tTfF")
-)
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """That there is no such name, what was meant, and which there are.
+
+    Args:
+        what: such as "no key 'modles'".
+        name: as it was given.
+        known: those there are.
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    meant = f"did you mean {near[0]!r}? There are" if near else "there are"
+    return f"there is {what}: {meant} {', '.join(known)}"
 
 
-def _settled(name: str, conditions: Mapping[str, Any], through: tuple[str, ...] = ()) -> Any:
-    """A condition's settings with those of what it is `like`."""
+def quoted(value: Any) -> str:
+    """A value of the file as its reader knows it, cut where it is long."""
+    return _QUOTING.repr(value)
+
+
+class _Quoting(reprlib.Repr):
+    def repr_bool(self, value: bool, level: int) -> str:
+        return "true" if value else "false"
+
+    def repr_tuple(self, value: tuple[Any, ...], level: int) -> str:
+        return self.repr_list(list(value), level)
+
+    def repr_NoneType(self, value: None, level: int) -> str:
+        return "null"
+
+
+_QUOTING = _Quoting()
+_QUOTING.maxlevel, _QUOTING.maxstring, _QUOTING.maxother = 3, 60, 60
+_QUOTING.maxlong = 30
+
+
+def _require_word(name: str) -> None:
+    if not name.isidentifier():
+        raise ValueError(f"{quoted(name)} is no name of an argument")
+
+
+def _require_names(kind: str, names: Iterable[str]) -> None:
+    names = list(names)
+    if not names:
+        raise ValueError(f"a study needs a {kind}")
+    for name in names:
+        if not _NAME.fullmatch(name) or len(name) > LONGEST:
+            raise ValueError(
+                f"the {kind} {quoted(name)} needs a name of letters, digits, blanks and ._+-, of "
+                f"{LONGEST} characters at most"
+            )
+
+
+def _settled(name: str, conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """A condition's settings with those of what it is `like`.
+
+    Raises:
+        ValueError: it is like nothing that there is, or like itself.
+    """
+    settings = _with_those_of_like(name, conditions, ())
+    if "model" not in settings:
+        raise ValueError(
+            f"{unknown(f'no condition {quoted(name)}', name, CONDITIONS)}; one of your own needs "
+            f"like: one of these, or model: one of {', '.join(WRAPPERS)}"
+        )
+    if settings.get("system_file", "") is None:
+        raise ValueError(f"the condition {name} needs system_file: FILE")
+    return settings
+
+
+def _with_those_of_like(
+    name: str, conditions: Mapping[str, Any], through: tuple[str, ...]
+) -> dict[str, Any]:
     if name in through:
         raise ValueError(f"the conditions {' -> '.join((*through, name))} are like each other")
     settings = dict(conditions.get(name) or {})
-    like = settings.pop("like", None)
-    if like is not None:
-        if like not in conditions and like not in CONDITIONS:
-            known = dict.fromkeys((*conditions, *CONDITIONS))
-            raise ValueError(_unknown(f"no condition {like!r}", str(like), known))
-        return _settled(like, conditions, (*through, name)) | settings
-    if name not in CONDITIONS and "model" not in settings:
+    if "like" not in settings:
+        return CONDITIONS.get(name, {}) | settings
+    like = settings.pop("like")
+    known = dict.fromkeys((*conditions, *CONDITIONS))
+    if not isinstance(like, str):
         raise ValueError(
-            f"{_unknown(f'no condition {name!r}', name, CONDITIONS)}; one of your own needs "
-            f"like: one of these, or model: one of {', '.join(WRAPPERS)}"
+            f"conditions.{name}.like is {quoted(like)}: give one of {', '.join(known)}"
         )
-    if name == "system-prompt" and "system_file" not in settings:
-        raise ValueError("the condition system-prompt needs system_file: FILE")
-    return CONDITIONS.get(name, {}) | settings
+    if like not in known:
+        raise ValueError(unknown(f"no condition {quoted(like)}", like, known))
+    if like == name and name in CONDITIONS:
+        return CONDITIONS[name] | settings
+    return _with_those_of_like(like, conditions, (*through, name)) | settings
+
+
+_WANTED = {
+    "int": "give a whole number",
+    "bool": "give true or false",
+    "string": "give text, in quotes where it looks like something else",
+    "tuple": "give a name or a list of names",
+    "dict": "give keys and their values",
+    "model": "give keys and their values",
+    "byte": "give bytes, or text such as 32GB or 32GiB",
+    "literal": "give one of {expected}",
+    "greater": "give {ge} or more",
+    "less": "give {le} or less",
+}
+"""By the first word of pydantic's kind of error what is wanted."""
 
 
 def _explained(error: ValidationError) -> str:
     """The first thing that is wrong, with what was meant where that can be told."""
-    first = error.errors()[0]
+    errors = error.errors(include_url=False)
+    # A key that is not known is why another one is missing.
+    first = min(errors, key=lambda one: one["type"] != "extra_forbidden")
     place = [str(part) for part in first["loc"]]
     where = ".".join(place)
     if first["type"] == "extra_forbidden":
-        known = _keys(place[:-1])
         within = f" in {'.'.join(place[:-1])}" if place[:-1] else ""
-        return _unknown(f"no key {place[-1]!r}{within}", place[-1], known)
+        return unknown(f"no key {quoted(place[-1])}{within}", place[-1], _keys(place[:-1]))
     if first["type"] == "missing":
         return f"{where} is missing"
     if first["type"] == "value_error":
-        return str(first["ctx"]["error"])
-    said = first["msg"][0].lower() + first["msg"][1:]
-    return f"{where} is {first['input']!r}: {said}"
+        # What a part says of itself does not know where it stands.
+        return f"{where}: {first['ctx']['error']}" if place[1:] else str(first["ctx"]["error"])
+    given = f"{where} is {quoted(first['input'])}"
+    kind = first["type"].split("_")[0]
+    about = dict(first.get("ctx") or {})
+    if kind == "too" or first["type"].startswith("string_too"):
+        if "max_length" in about:
+            return f"{given}: give {about['max_length']} characters at most"
+        return f"{given}: it is empty; name something, or leave it out"
+    return f"{given}: {_WANTED[kind].format(**about)}"
 
 
 def _keys(place: list[str]) -> Iterable[str]:
@@ -351,10 +561,3 @@ def _keys(place: list[str]) -> Iterable[str]:
         "directions": Directions, "mcd": Training, "judges": Judge, "capability": Capability
     }  # fmt: skip
     return parts[place[0]].model_fields if place else Study.model_fields
-
-
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    meant = f"did you mean {near[0]!r}? There are" if near else "there are"
-    return f"there is {what}: {meant} {', '.join(known)}"

@@ -93,7 +93,7 @@ def test_every_kind_of_job_is_a_command_that_a_user_would_type(tmp_path: Path) -
     assert value("toy/ablation+mcd-capability", "--num_fewshot") == "3"
     assert "--gen_kwargs" not in commands["toy/ablation+mcd-capability"]
     assert f"system_file={words}" in value("toy/system-prompt", "--model_args")
-    assert commands["toy/mcd-training"][-5:-2] == ["--epochs", "2", "--no-mixed"]
+    assert commands["toy/mcd-training"][-7:-4] == ["--epochs", "2", "--no-mixed"]
     english = value("toy/direction-en", "--output")
     assert value("toy/transfer", "--directions") == f"{english},{direction}"
     assert value("toy/transfer", "--target-langs") == "en"
@@ -164,7 +164,7 @@ def test_a_study_is_run_and_its_leaderboard_written(tmp_path: Path) -> None:
     (job,) = json.loads(done.stdout)["jobs"]
     assert job["state"] == "finished"
     records = json.loads((output / "site" / "leaderboard.json").read_text())["records"]
-    assert {record["model"] for record in records} == {"polyrefuse-organism"}
+    assert {record["model"] for record in records} == {"toy"}
     assert {record["condition"] for record in records} == {"baseline"}
     assert {record["n"] for record in records if record["metric"] == "asr"} == {2}
     code, out, err = run_in_process("study", "plan", file, "--output", output, "--json")

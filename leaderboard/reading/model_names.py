@@ -7,6 +7,7 @@ name are refused, until a file of names tells them apart.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -29,6 +30,19 @@ LONGEST = 200
 Names = Mapping[str, str]
 """Path of a model or an adapter, or name on the hub -> the name that is shown."""
 
+
+class GivenNames(dict[str, str]):
+    """The names of a file, and those that it gives for the results of some folders alone.
+
+    Attributes:
+        within: folder of results -> names.
+    """
+
+    def __init__(self, names: Names, within: Mapping[str, Names]) -> None:
+        super().__init__(names)
+        self.within = within
+
+
 _PATH = re.compile(r"[/~\\]|\.{1,2}([/\\]|$)|[A-Za-z]:[/\\]|[^/]*\\|[^/]*/[^/]*/|[^/]*/$")
 """How what is no name of the hub begins: absolute or relative, Windows' own, of many parts."""
 
@@ -47,7 +61,7 @@ class SameName(UserError):
     """Two models that would be called the same."""
 
 
-def read_names(file: Path) -> dict[str, str]:
+def read_names(file: Path) -> GivenNames:
     """The names of --model-names, a JSON object.
 
     Raises:
@@ -62,12 +76,39 @@ def read_names(file: Path) -> dict[str, str]:
         raise BadNames(f"{file} is not JSON ({error}); make it {wanted}.") from None
     if not isinstance(names, dict):
         raise BadNames(f"{file} is no object; make it {wanted}.")
+    folders = {path: inside for path, inside in names.items() if isinstance(inside, dict)}
+    everywhere = {path: name for path, name in names.items() if path not in folders}
+    for given in (everywhere, *folders.values()):
+        _require_names(given, file)
+    return GivenNames(
+        {_plain(path): name for path, name in everywhere.items()},
+        {
+            os.path.abspath(folder): {_plain(path): name for path, name in inside.items()}
+            for folder, inside in folders.items()
+        },
+    )
+
+
+def _require_names(names: Mapping[str, object], file: Path) -> None:
+    """
+    Raises:
+        BadNames: one cannot be shown.
+    """
     for path, name in names.items():
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
             raise BadNames(f"{file}: {path!a} has the name {name!a}; give one that can be shown.")
         if len(name) > LONGEST:
             raise BadNames(f"{file}: the name of {path!a} has over {LONGEST} characters; cut it.")
-    return {_plain(path): name for path, name in names.items()}
+
+
+def names_in(names: Names, file: Path) -> Names:
+    """The names for a file of results: those of the folders that it is in go before all others."""
+    if not isinstance(names, GivenNames):
+        return names
+    found = dict(names)
+    for folder in reversed((file.absolute(), *file.absolute().parents)):
+        found |= names.within.get(str(folder), {})
+    return found
 
 
 def shown(given: str, names: Names) -> str:
@@ -93,13 +134,17 @@ def hide_paths(sentence: str, names: Names) -> str:
     return _IN_TEXT.sub(lambda found: shown(found.group(), names), sentence)
 
 
-def name_models(runs: Sequence[Run], names: Names) -> list[Run]:
+def name_models(runs: Sequence[Run], names: Sequence[Names]) -> list[Run]:
     """Runs whose model, adapters, folder and warnings have names in the place of paths.
+
+    Args:
+        runs: which.
+        names: of each (`names_in`).
 
     Raises:
         SameName: two models, or two adapters of one, would be called the same.
     """
-    named = [_named(run, names) for run in runs]
+    named = [_named(run, of_run) for run, of_run in zip(runs, names, strict=True)]
     refuse_same(
         ((run.model, run.revision), (one.model, one.revision))
         for run, one in zip(runs, named, strict=True)

@@ -16,7 +16,12 @@ from typing import Any, TypeGuard
 
 from polyrefuse_leaderboard.reading import identity
 from polyrefuse_leaderboard.reading.duplicates import newest
-from polyrefuse_leaderboard.reading.model_names import Names, hide_paths, name_models
+from polyrefuse_leaderboard.reading.model_names import (
+    Names,
+    hide_paths,
+    name_models,
+    names_in,
+)
 from polyrefuse_leaderboard.reading.requests import effective
 from polyrefuse_leaderboard.reading.runs import Cell, Reading, Response, Run
 from polyrefuse_leaderboard.reading.samples import Asked, read_samples
@@ -70,6 +75,7 @@ def read(
         SameName: two models would be called the same.
     """
     runs: list[Run] = []
+    names_of_runs: list[Names] = []
     problems: list[str] = []
     notes: list[str] = []
     for file in find_results(paths, problems):
@@ -81,6 +87,7 @@ def read(
             continue
         if run.cells:
             runs.append(run)
+            names_of_runs.append(names_in(names or {}, file.path))
         elif len(problems) == known:
             notes.append(f"{file.name} is left out: none of its tasks is one of polyrefuse.")
     if not runs:
@@ -88,7 +95,7 @@ def read(
         if more > 0:
             first.append(f"And {more} more files or tasks cannot be used.")
         raise NoResults(" ".join(first) or "No results; name folders that hold some.")
-    kept, left_out = newest(name_models(runs, names or {}))
+    kept, left_out = newest(name_models(runs, names_of_runs))
     # A sentence may quote what a file holds.
     said = (
         [clean(hide_paths(one, names or {})) for one in each]

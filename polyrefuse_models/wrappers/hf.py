@@ -68,7 +68,7 @@ class BaselineHF(Measured, HFLM):
         **arguments: Any,
     ) -> None:
         self.batching = Batching(self, parse_batching(batching))
-        self._read(pretrained, arguments, chat=chat, system=system, system_file=system_file)
+        self.read_asked(pretrained, arguments, chat=chat, system=system, system_file=system_file)
         self._load(self._folder(pretrained), arguments)
         think_end_token, self.think_end_token = self.think_end_token, None
         self._prepare(

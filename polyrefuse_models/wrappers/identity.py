@@ -31,7 +31,7 @@ PROBES = (
 )
 """What the fixed conversations ask: scripts, digits, marks, and white space that may be trimmed."""
 
-_WITHOUT_EFFECT = {
+WITHOUT_EFFECT = {
     *("device", "batch_size", "max_batch_size", "logits_cache"),
     *("parallelize", "max_memory_per_gpu", "max_cpu_memory", "offload_folder", "tp_plan"),
     *(
@@ -63,7 +63,7 @@ def model_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
     Those without a known effect are kept: most go to `from_pretrained`, which has many.
     """
-    left_out = _WITHOUT_EFFECT | _NAMED_APART
+    left_out = WITHOUT_EFFECT | _NAMED_APART
     return {
         name: _plain(value)
         for name, value in sorted(given.items())

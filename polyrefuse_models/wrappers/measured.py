@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 class Measured(TemplateLM):
     """A chat model whose refusals are measured; the base of every engine's wrapper.
 
-    A wrapper calls `_read` before it loads anything, so that each mistake is told before minutes
-    are lost; `_prepare` when it has the tokenizer; and `_put_in_front` when the interventions are
-    done.
+    A wrapper calls `read_asked` before it loads anything, so that each mistake is told before
+    minutes are lost; `_prepare` when it has the tokenizer; and `_put_in_front` when the
+    interventions are done.
 
     Attributes:
         asks: what the model name asks for: its arguments, and the interventions they become.
@@ -114,7 +114,7 @@ class Measured(TemplateLM):
         arg_dict.setdefault("pretrained", bundled.ORGANISM)
         return super().create_from_arg_obj(arg_dict, additional_config)
 
-    def _read(
+    def read_asked(
         self,
         pretrained: object,
         arguments: dict[str, Any],

@@ -76,7 +76,7 @@ class BaselineVLLM(Measured, VLLM):
         system_file: str | None = None,
         **arguments: Any,
     ) -> None:
-        self._read(pretrained, arguments, chat=chat, system=system, system_file=system_file)
+        self.read_asked(pretrained, arguments, chat=chat, system=system, system_file=system_file)
         refuse_unusable(arguments)
         if str(arguments.get("batch_size", 1)) == "1":
             # lm-eval's default, by which vLLM would have one prompt at a time.

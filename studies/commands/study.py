@@ -65,7 +65,7 @@ def plan(
     """Print the jobs of a study, and what each waits for and asks."""
     from polyrefuse_studies.folder import StudyFolder
 
-    study, jobs = _jobs(file, output)
+    study, jobs, _ = _jobs(file, output)
     folder = None if output is None else StudyFolder(output)
     rows = []
     for one in jobs:
@@ -130,16 +130,18 @@ def run(
     """
     from polyrefuse_studies import report
     from polyrefuse_studies.folder import StudyFolder
+    from polyrefuse_studies.names import report_names
     from polyrefuse_studies.runner import run as run_jobs
 
     if any(sign in os.path.abspath(output) for sign in ",="):
         raise UserError(
             f"lm_eval takes no path with a comma or an equals sign in it: {output}; name another."
         )
-    study, jobs = _jobs(file, output)
+    study, jobs, files = _jobs(file, output)
     folder = StudyFolder(output)
     where = _executor(executor, output, devices, slots, ray_address, slurm_parameters)
     with folder.taken(study.study):
+        folder.keep_checksums(files.known)
         write_whole(folder.path / "study.yaml", file.read_text(encoding="utf-8"))
         done = [0]
 
@@ -153,7 +155,7 @@ def run(
         # The site shows what became of each job, so that the summary is there before it.
         report.write_summary(folder, document)
         names = folder.path / "names.json"
-        write_whole(names, json.dumps(_names(study, file)) + "\n")
+        write_whole(names, json.dumps(report_names(study, jobs, file.resolve().parent)) + "\n")
         code, said = report.build_site(folder, jobs, names.relative_to(folder.path))
         document["site"] = {"exit": code, "said": said}
         report.write_summary(folder, document)
@@ -205,33 +207,36 @@ def _executor(
     return Local(find_devices(devices), slots)
 
 
-def _jobs(file: Path, output: Path | None) -> tuple[Any, Sequence[Any]]:
-    """The study of a file, and its jobs with their folders."""
-    from polyrefuse_studies import models, plan, schema
-    from polyrefuse_studies.folder import read
-    from polyrefuse_studies.jobs import place
+def _jobs(file: Path, output: Path | None) -> tuple[Any, Sequence[Any], Any]:
+    """The study of a file, its jobs with their folders, and the files that it names.
 
-    from polyrefuse_shared.versions import versions
+    Raises:
+        UserError: what is wrong with the file, or with what it names.
+    """
+    from polyrefuse_studies import checks, plan, schema
+    from polyrefuse_studies.arguments import arguments_of
+    from polyrefuse_studies.files import Files
+    from polyrefuse_studies.folder import StudyFolder
+    from polyrefuse_studies.jobs import place
+    from polyrefuse_studies.models import Identities
 
     study = schema.read(file)
-    beside = file.resolve().parent
-    cache = None if output is None else output / "checksums.json"
-    known: dict[str, str] = {} if cache is None else read(cache)
-    before = len(known)
-    identities = models.identities(study.models, beside, known)
-    if cache is not None and output is not None and output.is_dir() and len(known) > before:
-        write_whole(cache, json.dumps(known) + "\n")
-    rests_on = {name: {**of, "versions": versions()} for name, of in identities.items()}
-    return study, place(plan.jobs(study, beside, rests_on))
-
-
-def _names(study: Any, file: Path) -> dict[str, str]:
-    """What the leaderboard calls models that are folders."""
-    folders = {
-        name: file.resolve().parent / Path(model.pretrained).expanduser()
-        for name, model in study.models.items()
-    }
-    return {str(path.resolve()): name for name, path in folders.items() if path.is_dir()}
+    folder = None if output is None else StudyFolder(output)
+    files = Files(file.resolve().parent, {} if folder is None else folder.checksums())
+    with schema.in_file(file):
+        checks.check(study, files)
+        identities = Identities(files)
+        identities.require(
+            (f"{name}{under}", arguments_of(model, condition))
+            for name, model in study.models.items()
+            for under, condition in (
+                ("", None),
+                *((f" under {one!r}", of) for one, of in study.conditions.items()),
+            )
+        )
+        jobs = plan.jobs(study, files, identities)
+        placed = place(jobs, {} if folder is None else folder.made())
+    return study, placed, files
 
 
 def _last(said: str) -> str:

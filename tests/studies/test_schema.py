@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from polyrefuse_studies import example, plan, schema
+from polyrefuse_studies.files import Files
 from polyrefuse_studies.schema import BadStudy
+
+
+class NoIdentities:
+    """Of models that are nowhere."""
+
+    def of_model(self, arguments: Mapping[str, Any]) -> dict[str, str]:
+        return {}
+
+    def of_judge(self, named: str, revision: str | None) -> dict[str, str]:
+        return {}
+
 
 LEAST = {
     "study": "small",
@@ -64,14 +78,14 @@ def test_norwegian_is_a_language_and_no_boolean(tmp_path: Path) -> None:
         ({"conditions": {"a": {"like": "ablatoin"}}}, "no condition 'ablatoin': did you mean"),
         ({"conditions": []}, "a study needs a condition"),
         ({"judges": ["wildgard"]}, "no judge 'wildgard': did you mean 'wildguard'?"),
-        ({"limit": 0}, "limit is 0: input should be greater than or equal to 1"),
+        ({"limit": 0}, "limit is 0: give 1 or more"),
         ({"limit": "many"}, "limit is 'many'"),
         ({"models": {}}, "a study needs a model"),
         ({"models": {"a/b": "x"}}, "the model 'a/b' needs a name of letters"),
         ({"models": {"m": {"dtype": "float32"}}}, "models.m.pretrained is missing"),
         ({"models": ["x"]}, "models is ['x']"),
         ({"engine": "vlm"}, "engine is 'vlm'"),
-        ({"study": None}, "study is None"),
+        ({"study": None}, "study is null: give text"),
     ],
 )
 def test_what_is_wrong_is_said_with_what_was_meant(
@@ -93,7 +107,7 @@ def test_what_a_process_needs_goes_to_its_jobs_and_not_to_lm_eval(
 ) -> None:
     model = {"pretrained": "x", "gpus": 2, "cpus": 3, "memory": said, "dtype": "float32"}
     study = schema.read(write(tmp_path, LEAST | {"models": {"m": model}}))
-    (job,) = plan.jobs(study, tmp_path, {"m": {}})
+    (job,) = plan.jobs(study, Files(tmp_path), NoIdentities())
     assert (job.gpus, job.cpus, job.memory) == (2, 3, memory)
     assert study.models["m"].arguments == {"dtype": "float32"}
 
@@ -104,8 +118,8 @@ def test_what_a_process_needs_goes_to_its_jobs_and_not_to_lm_eval(
         ("", "has no keys"),
         ("- a\n", "has no keys"),
         ("a: [", "is no YAML"),
-        ("study: a\nstudy: b\n", "'study' is there twice, in line 1"),
-        ("models:\n  m: x\n  m: y\n", "'m' is there twice, in line 2"),
+        ("study: a\nstudy: b\n", "'study' is there twice \\(line 2"),
+        ("models:\n  m: x\n  m: y\n", "'m' is there twice \\(line 3"),
         ("a: &a [*a]\n", "study"),
         ("a: !!python/object:os.system x\n", "is no YAML"),
     ],

@@ -1,0 +1,44 @@
+"""What the leaderboard calls a study's models: what the study calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from polyrefuse_studies.arguments import arguments_of
+from polyrefuse_studies.files import Files
+from polyrefuse_studies.jobs import Placed
+from polyrefuse_studies.plan import TRANSFER
+from polyrefuse_studies.report import RESULTS
+from polyrefuse_studies.schema import Study
+
+from polyrefuse_models import bundled
+
+
+def report_names(study: Study, jobs: Sequence[Placed], beside: Path) -> dict[str, Any]:
+    """A document for `polyrefuse leaderboard build --model-names`, run in the study's folder.
+
+    The names are given by the folder of each job's results, because two models of a study may be
+    one for the results: the same weights with other arguments.
+
+    Args:
+        study: which.
+        jobs: all of it.
+        beside: folder of the study's file.
+    """
+    files = Files(beside)
+    document: dict[str, Any] = {}
+    names: dict[str, set[str]] = {}
+    for one in jobs:
+        if one.job.kind not in ("answers", "capability", "transfer"):
+            continue
+        results = f"{RESULTS}/{Path(one.folder).name}"
+        folder = f"{one.folder}/{TRANSFER}" if one.job.kind == "transfer" else results
+        condition = study.conditions.get(one.job.condition)
+        pretrained = str(arguments_of(study.models[one.job.model], condition)["pretrained"])
+        called = bundled.name_of(str(files.find(pretrained) or pretrained))
+        document[folder] = {called: one.job.model}
+        names.setdefault(called, set()).add(one.job.model)
+    # What is said of a model elsewhere has its name, too, where it has one alone.
+    return document | {called: min(these) for called, these in names.items() if len(these) == 1}
