@@ -20,6 +20,7 @@ from polyrefuse_studies.jobs import OWN, Job, Placed, folder_of, place
 from polyrefuse_studies.runner import Outcome, run
 
 from polyrefuse_shared.drafts import Busy
+from polyrefuse_shared.writing import CannotWrite
 from tests.conftest import ROOT
 
 
@@ -248,3 +249,54 @@ def test_a_broken_mark_is_a_failure_and_no_crash(tmp_path: Path) -> None:
     assert read(tmp_path / "x.json") == {} == read(tmp_path / "none.json")
     (tmp_path / "x.json").write_text(json.dumps({"a": 1}))
     assert read(tmp_path / "x.json") == {"a": 1}
+
+
+def test_a_new_or_an_empty_folder_is_taken_and_nothing_else(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with StudyFolder(empty).taken("one"):
+        pass
+    assert StudyFolder(empty).is_of_a_study
+    (tmp_path / "file").touch()
+    for path, said in (
+        (tmp_path / "file", "is no folder; name a new or an empty one"),
+        (tmp_path / "file" / "below", "cannot be written"),
+        (Path("/proc/nowhere"), "cannot be written"),
+        (tmp_path / ("x" * 300), "cannot be written"),
+        (tmp_path / "a\0b", "cannot be written"),
+    ):
+        with pytest.raises(CannotWrite, match=said), StudyFolder(path).taken("one"):
+            pass
+    if os.getuid():
+        closed = tmp_path / "closed"
+        closed.mkdir(mode=0o500)
+        with pytest.raises(CannotWrite), StudyFolder(closed / "new").taken("one"):
+            pass
+
+
+def test_checksums_are_kept_in_a_study_s_folder_alone(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    folder.keep_checksums({"a": "1"})
+    assert not list(tmp_path.iterdir()) and folder.checksums() == {}
+    with folder.taken("one"):
+        folder.keep_checksums({"a": "1"})
+    assert folder.checksums() == {"a": "1"}
+    (tmp_path / "checksums.json").write_text('{"a": [1], "b": "2"}')
+    assert folder.checksums() == {"b": "2"}
+
+
+def test_a_job_that_is_called_otherwise_now_is_not_run_again(tmp_path: Path) -> None:
+    _, before, _ = run_all(tmp_path, CHAIN)
+    renamed = [
+        job(one.name.replace("m/", "n/"), one.command[2].replace("m/", "n/"),
+            *(need.replace("m/", "n/") for need in one.needs))
+        for one in CHAIN
+    ]  # fmt: skip
+    folder = StudyFolder(tmp_path)
+    placed = place(renamed, folder.made())
+    assert all(folder.is_finished(one) for one in placed)
+    assert {one.folder for one in placed} == {one.folder for one in before.values()}
+    # Of two folders of one job, the finished one is it.
+    copy = tmp_path / placed[0].folder.replace("m-a", "z-a")
+    copy.mkdir()
+    assert place(renamed, folder.made())[0].folder == placed[0].folder

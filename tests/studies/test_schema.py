@@ -84,7 +84,84 @@ def test_norwegian_is_a_language_and_no_boolean(tmp_path: Path) -> None:
         ({"models": {"a/b": "x"}}, "the model 'a/b' needs a name of letters"),
         ({"models": {"m": {"dtype": "float32"}}}, "models.m.pretrained is missing"),
         ({"models": ["x"]}, "models is ['x']"),
-        ({"engine": "vlm"}, "engine is 'vlm'"),
+        ({"engine": "vlm"}, "engine is 'vlm': give one of 'hf' or 'vllm'"),
+        ({"limit": True}, "limit is true: give a whole number"),
+        ({"limit": "5"}, "limit is '5': give a whole number"),
+        ({"limit": 2**40}, "limit is 1099511627776: give 2147483647 or less"),
+        ({"seed": -1}, "seed is -1: give 0 or more"),
+        (
+            {"batch_size": True},
+            "batch_size is true: give a whole number from 1 on, auto, or auto:N",
+        ),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": -3}, "batch_size is -3"),
+        ({"batch_size": "foo"}, "batch_size is 'foo'"),
+        ({"batch_size": "auto:x"}, "batch_size is 'auto:x'"),
+        ({"batch_size": None}, "batch_size is null"),
+        ({"languages": []}, "languages is []: it is empty; name something, or leave it out"),
+        ({"languages": [1]}, "languages.0 is 1: give text"),
+        ({"datasets": []}, "datasets is []"),
+        ({"capability": {"tasks": []}}, "capability.tasks is []"),
+        ({"capability": {"task": ["x"]}}, "no key 'task' in capability: did you mean 'tasks'?"),
+        ({"mcd": {"languages": []}}, "mcd.languages is []"),
+        ({"study": ""}, "study is ''"),
+        ({"study": " "}, "study is ' ': give a name that can be printed"),
+        ({"study": "x" * 101}, "give 100 characters at most"),
+        ({"study": 3}, "study is 3: give text, in quotes"),
+        ({"conditions": [1]}, "a list of conditions has 1: a list holds names alone"),
+        (
+            {"conditions": ["baseline", {"a": {"like": "ablation"}}]},
+            "a list of conditions has {'a'",
+        ),
+        ({"conditions": ["baseline", "baseline"]}, "the condition 'baseline' is there twice"),
+        ({"conditions": {"a": 3}}, "conditions.a is 3: give settings such as"),
+        ({"conditions": 3}, "conditions is 3"),
+        ({"conditions": {"a": {"like": ["b"]}}}, "conditions.a.like is ['b']: give one of a, base"),
+        (
+            {"conditions": {"a": {"like": "system-prompt"}}},
+            "the condition a needs system_file: FILE",
+        ),
+        (
+            {"conditions": {"a": {"like": "ablation", "layers": None}}},
+            "layers is null: give a value",
+        ),
+        ({"conditions": {"a": {"like": "baseline", "x=y": 1}}}, "'x=y' is no name of an argument"),
+        ({"conditions": {"x" * 101: {"like": "baseline"}}}, "of 100 characters at most"),
+        ({"conditions": {"baseline": {"like": "half"}, "half": {"like": "baseline"}}}, "like each"),
+        ({"judges": None}, "judges is null: give names such as wildguard"),
+        ({"judges": 3}, "judges is 3"),
+        ({"judges": [3]}, "judges.0 is 3: give keys and their values"),
+        ({"judges": [{"jugde": "x"}]}, "no key 'jugde' in judges.0: did you mean 'judge'?"),
+        (
+            {"models": {"m": {"pretraind": "x"}}},
+            "models.m: there is no key 'pretraind': did you mean",
+        ),
+        ({"models": {"m": {"pretrained": "x", "a,b": 1}}}, "models.m: 'a,b' is no name of an arg"),
+        ({"models": {"m": {"pretrained": "x", "dtype": None}}}, "models.m: dtype is null"),
+        ({"models": {"m": {"pretrained": "x", "gpus": -1}}}, "models.m.gpus is -1: give 0 or more"),
+        ({"models": {"m": {"pretrained": "x", "cpus": 0}}}, "models.m.cpus is 0: give 1 or more"),
+        ({"models": {"m": {"pretrained": "x", "cpus": True}}}, "models.m.cpus is true"),
+        (
+            {"models": {"m": {"pretrained": "x", "memory": "lots"}}},
+            "models.m.memory is 'lots': give",
+        ),
+        (
+            {"models": {"m": {"pretrained": "x", "memory": 0}}},
+            "models.m.memory is 0: give 1 or more",
+        ),
+        ({"models": {"m": {"pretrained": 3}}}, "models.m.pretrained is 3: give text"),
+        ({"models": {"m": None}}, "models.m is null: give keys and their values"),
+        ({"models": {"m": "{own}"}}, "'{own}' holds {own}, which is how a study names the folder"),
+        ({"judges": [{"judge": "openai:{toy/a}"}]}, "holds {toy/a}"),
+        ({"directions": {"source": ["en"]}}, "directions.source is ['en']: give text"),
+        ({"directions": "en"}, "directions is 'en': give keys and their values"),
+        ({"generation": {"x y": 1}}, "'x y' is no name of an argument"),
+        ({"generation": {"top_p": None}}, "generation.top_p is null"),
+        (
+            {"datasets": ["harmful", "xstest_safe"], "languages": ["de"]},
+            "the data set 'xstest_safe' is in none of the study's languages: it has en",
+        ),
+        ({"limit": ["x" * 50] * 3000}, "limit is ['xxx"),
         ({"study": None}, "study is null: give text"),
     ],
 )
@@ -95,7 +172,49 @@ def test_what_is_wrong_is_said_with_what_was_meant(
         schema.read(write(tmp_path, LEAST | changed))
     sentence = str(raised.value)
     assert said in sentence
-    assert "\n" not in sentence and sentence.endswith(".")
+    assert "\n" not in sentence and sentence.endswith((".", "?")) and len(sentence) < 700
+
+
+PYTHON = re.compile(
+    r"instance of|[Ii]nput should|datetime|None|True|False|NoneType|dict\b|tuple|valid (string|int)"
+)
+
+
+@pytest.mark.parametrize("value", [None, True, False, 3, -1, 0.5, "x", [], {}, [None], {"x": [1]}])
+@pytest.mark.parametrize("key", sorted(schema.Study.model_fields))
+def test_no_word_of_python_s_is_said_of_any_value(tmp_path: Path, key: str, value: object) -> None:
+    for content in (value, {key: value}, [value], {"m": value}, {"pretrained": value}):
+        try:
+            schema.read(write(tmp_path, LEAST | {key: content}))
+        except BadStudy as error:
+            assert not PYTHON.search(str(error).partition(".yaml")[2]), error
+
+
+def test_conditions_that_are_like_others(tmp_path: Path) -> None:
+    conditions = {
+        "baseline": {"like": "baseline", "system": "none"},
+        "words": {"like": "system-prompt", "system_file": "x.txt"},
+        "more-words": {"like": "words", "system": "template"},
+        "half": {"like": "ablation", "coefficient": 0.5},
+        "quarter": {"like": "half", "coefficient": 0.25},
+        "plain": {"like": "baseline"},
+    }
+    study = schema.read(write(tmp_path, LEAST | {"conditions": conditions}))
+    settings = {name: one.settings for name, one in study.conditions.items()}
+    assert settings == {
+        "baseline": {"system": "none"},
+        "words": {"system_file": "x.txt"},
+        "more-words": {"system_file": "x.txt", "system": "template"},
+        "half": {"direction": "source", "coefficient": 0.5},
+        "quarter": {"direction": "source", "coefficient": 0.25},
+        # What a study's own file says of a name goes before what is built in.
+        "plain": {"system": "none"},
+    }
+
+
+@pytest.mark.parametrize("value", [1, 64, "auto", "auto:4"])
+def test_batch_sizes(tmp_path: Path, value: object) -> None:
+    assert schema.read(write(tmp_path, LEAST | {"batch_size": value})).batch_size == value
 
 
 @pytest.mark.parametrize(
