@@ -227,7 +227,8 @@ def _known_to_vllm() -> frozenset[str] | None:
     try:
         from vllm import EngineArgs  # type: ignore[import-not-found,unused-ignore]
 
-        from polyrefuse_models.wrappers.vllm import VLLM, BaselineVLLM
+        from polyrefuse_models.wrappers.lm_evals_vllm import VLLM
+        from polyrefuse_models.wrappers.vllm import BaselineVLLM
     except (ImportError, UserError):
         return None
     return frozenset(

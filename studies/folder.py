@@ -62,23 +62,17 @@ class StudyFolder:
             yield
 
     def _require_free(self) -> None:
-        try:
+        with _told(self.path):
             if self.path.exists() and not self.path.is_dir():
                 raise CannotWrite(f"{self.path} is no folder; name a new or an empty one.")
             if self.path.is_dir() and any(self.path.iterdir()) and not self.is_of_a_study:
                 raise OtherStudy(f"{self.path} holds no study; name a new or an empty folder.")
-        except (OSError, ValueError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise cannot_write(self.path, error) from None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with ExitStack() as stack:
-            try:
+            with _told(self.path):
                 stack.enter_context(locked(self.path, patience=0.0))
-            except OSError as error:
-                raise cannot_write(self.path, error) from None
             yield
 
     @property
@@ -125,6 +119,20 @@ class StudyFolder:
         write_whole(folder / JOB, json.dumps(document, indent=1) + "\n")
         (folder / FAILED).unlink(missing_ok=True)
         return folder
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """
+    Raises:
+        CannotWrite: in the place of what the operating system, or Python, says of a path.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:
+        raise cannot_write(path, error) from None
 
 
 def read(path: Path) -> dict[str, Any]:

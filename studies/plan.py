@@ -342,7 +342,9 @@ class _OfModel:
         condition: str = "",
     ) -> Job:
         model = arguments_of(self._model)
-        of_model = {} if kind == "judging" else dict(self._identities.of_model(model))
+        of_model: dict[str, Any] = {}
+        if kind != "judging":
+            of_model |= self._identities.of_model(model)
         if kind not in ("answers", "capability", "judging"):
             of_model["files"] = self._named
             packages = [PACKAGES[one] for one in PACKAGES if model.get(one)]
