@@ -33,7 +33,8 @@ class OtherStudy(UserError):
 @dataclass(frozen=True)
 class StudyFolder:
     """Attributes:
-    path: the folder, which `polyrefuse study run --output` names.
+    path: the folder, which `polyrefuse study run --output` names. It may be no folder at all, and
+        have a name that is too long for one, which `Path.exists` raises for.
     """
 
     path: Path
@@ -77,7 +78,6 @@ class StudyFolder:
 
     @property
     def is_of_a_study(self) -> bool:
-        # Not Path's own, which raises where a name is too long.
         return os.path.exists(self.path / MARK)
 
     def made(self) -> dict[str, str]:
@@ -103,7 +103,7 @@ class StudyFolder:
         return self.path / placed.folder
 
     def is_finished(self, placed: Placed) -> bool:
-        return (self.job(placed) / FINISHED).exists()
+        return os.path.exists(self.job(placed) / FINISHED)
 
     def prepare(self, placed: Placed) -> Path:
         """Write what is to be done into a job's folder, and forget that it failed before."""

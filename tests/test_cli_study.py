@@ -135,6 +135,16 @@ def test_mistakes_are_one_sentence_and_write_nothing(tmp_path: Path) -> None:
         run(conditions=twice, directions={"transfer": ["en"]}),
         "Two jobs of the study are called 'toy/transfer'",
     )
+    words = {"words": {"like": "system-prompt", "system_file": "none.txt"}}
+    assert_one_sentence(run(conditions=words), "study.yaml: conditions.words.system_file is 'none.")
+    assert_one_sentence(
+        run(models={"m": {"pretrained": "~nosuchuser/x"}}), "there is no folder ~no"
+    )
+    revised = {"m": {"pretrained": "polyrefuse-organism", "revision": "abc"}}
+    assert_one_sentence(
+        run(models=revised, conditions=["ablation"]),
+        "models.m has revision, which the job m/direction-en cannot pass on",
+    )
     assert_one_sentence(run("--devices", "5"), "There is no GPU '5': torch sees none here")
     assert_one_sentence(
         run("--slurm-parameters", "{}"), "--slurm-parameters is for --executor slurm"
@@ -174,6 +184,48 @@ def test_a_study_is_run_and_its_leaderboard_written(tmp_path: Path) -> None:
         run_in_process("study", "run", write(tmp_path, study="other"), "--output", output),
         "holds the study 'small' and not 'other'",
     )
+
+
+def test_the_leaderboard_has_the_names_of_the_file(tmp_path: Path) -> None:
+    """Two models that are one for the results: the same weights, another type of numbers."""
+    output, weak = tmp_path / "out", "polyrefuse-organism-weakened"
+    models = {
+        "as it is": {"pretrained": "polyrefuse-organism", "dtype": "float32"},
+        "half": {"pretrained": "polyrefuse-organism", "dtype": "bfloat16"},
+        "weak": weak,
+    }
+    file = write(tmp_path, models=models)
+    code, _, err = run_in_process("study", "run", file, "--output", output, "--slots", 2)
+    assert code == 0, err
+    records = json.loads((output / "site" / "leaderboard.json").read_text())["records"]
+    assert {record["model"] for record in records} == set(models)
+    # Another name for the same model runs nothing again, and is what is shown then.
+    models = {"as it was": models["as it is"], "half": models["half"], "weak": weak}
+    file = write(tmp_path, models=models)
+    code, out, err = run_in_process("study", "run", file, "--output", output)
+    assert code == 0, err
+    assert out.startswith("3 jobs were finished before, 0 are finished now")
+    records = json.loads((output / "site" / "leaderboard.json").read_text())["records"]
+    assert {record["model"] for record in records} == set(models)
+
+
+def test_a_folder_that_no_study_can_have(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    (tmp_path / "a-file").touch()
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine.txt").touch()
+    for output, said in (
+        (tmp_path / "a-file", "is no folder"),
+        (tmp_path / "a-file" / "x", "cannot be written"),
+        ("/proc/self/x", "cannot be written"),
+        (tmp_path / ("x" * 300), "cannot be written"),
+        (full, "holds no study"),
+    ):
+        assert_one_sentence(run_in_process("study", "run", file, "--output", output), said)
+        # What is only looked at may be anything, and stays as it was.
+        assert run_in_process("study", "plan", file, "--output", output)[0] == 0
+    assert [path.name for path in full.iterdir()] == ["mine.txt"]
 
 
 def judges_of(site: Path) -> set[str]:

@@ -134,6 +134,31 @@ def test_two_of_one_name_are_refused_until_a_file_tells_them_apart(
     assert_one_sentence(run_in_process(*check), "would both be called")
 
 
+def test_the_names_of_one_folder_are_for_its_results_alone(tmp_path: Path) -> None:
+    """One model that was measured twice, with arguments that its name does not say."""
+    for name, day in (("a", 1), ("b", 2), ("c", 3)):
+        one_run(tmp_path / "results" / name, "org/chat", day=day)
+        report = tmp_path / "results" / name / "transfer.json"
+        report.write_text(json.dumps(transfer_report() | {"model": "org/chat"}))
+    names = {
+        "org/chat": "as it is",
+        str(tmp_path / "results" / "a"): {"org/chat": "4 bits", "org/other": "another"},
+        f"{tmp_path}/results/b/": {"org/chat/": "8 bits"},
+    }
+    file = names_file(tmp_path, names)
+    reading = read([tmp_path / "results"], names=read_names(file))
+    assert {run.run.rpartition("/")[0]: run.model for run in reading.runs} == {
+        "4 bits": "4 bits", "8 bits": "8 bits", "as it is": "as it is"
+    }  # fmt: skip
+    build = ("leaderboard", "build", tmp_path / "results", "--output", tmp_path / "site")
+    code, _, err = run_in_process(*build, "--model-names", file)
+    assert code == 0, err
+    page = (tmp_path / "site/index.html").read_text(encoding="utf-8")
+    assert "org/chat" not in page
+    records = json.loads((tmp_path / "site/leaderboard.json").read_text())["records"]
+    assert {record["model"] for record in records} == {"as it is", "4 bits", "8 bits"}
+
+
 def test_a_transfer_report_of_another_model_of_that_name(tmp_path: Path) -> None:
     one_run(tmp_path / "a", "/a/chat")
     (tmp_path / "transfer.json").write_text(json.dumps(transfer_report() | {"model": "/b/chat"}))
@@ -151,6 +176,8 @@ def test_a_transfer_report_of_another_model_of_that_name(tmp_path: Path) -> None
         ("[]", "is no object"),
         ('"x"', "is no object"),
         ('{"a": 1}', "'a' has the name 1"),
+        ('{"a": {"b": 1}}', "'b' has the name 1"),
+        ('{"a": {"b": {}}}', "'b' has the name {}"),
         ('{"a": ""}', "has the name ''"),
         ('{"a": "x\\ny"}', "has the name"),
         ('{"a": "\\ud800"}', "surrogate"),
