@@ -175,9 +175,11 @@ def _check_arguments(
             parse_batching(str(arguments.get("batching", "auto")))
     known = _known_to(engine)
     for argument in arguments:
+        of_model = argument in model.arguments
+        where = f"models.{name}" if of_model else f"conditions.{of_condition}"
+        if argument == "batch_size":  # lm_eval would have it twice.
+            raise BadStudy(f"{where} has batch_size, which is a key of the whole study.")
         if known is not None and argument not in known and not _in_config(argument, pretrained):
-            of_model = argument in model.arguments
-            where = f"models.{name}" if of_model else f"conditions.{of_condition}"
             keys = Model.model_fields if of_model else Condition.model_fields
             taken = (known | set(keys) | arguments.looked_for) - {argument}
             near = difflib.get_close_matches(argument, sorted(taken), n=1, cutoff=0.7)
@@ -237,7 +239,8 @@ def _known_to_vllm() -> frozenset[str] | None:
 
 
 def _parameters(cls: type) -> list[str]:
-    return [*inspect.signature(cls.__init__).parameters][1:]  # type: ignore[misc]
+    named = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+    return [one.name for one in named if one.name != "self" and one.kind != one.VAR_KEYWORD]
 
 
 def _taken_by(function: Callable[..., Any]) -> list[str]:

@@ -26,8 +26,8 @@ ModelNames = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="What models are called that would have the same name: a JSON object of paths and "
-        "names.",
+        help="What models are called that would have the same name: a JSON object of paths or hub "
+        "names, and the names to show.",
     ),
 ]
 

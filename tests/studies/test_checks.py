@@ -54,6 +54,8 @@ def judge(name: str, **more: Any) -> dict[str, Any]:
     [
         # Arguments of lm-eval's models.
         (model(dtyp="float32"), "models.m: baseline-hf has no argument 'dtyp': did you mean"),
+        (model(batch_size=8), "models.m has batch_size, which is a key of the whole study"),
+        (model(kwargs=8), "models.m: baseline-hf has no argument 'kwargs'"),
         (model(gpuz=1), "models.m: baseline-hf has no argument 'gpuz': did you mean 'gpus'?"),
         (model(device_mab="auto"), "no argument 'device_mab': did you mean 'device_map'?"),
         (condition(like="ablation", coeficient=1), "conditions.mine: ablated-hf has no argument "
