@@ -220,7 +220,7 @@ def _record(entry: Any, number: int, version: int) -> Record:
         raise BadRecords(
             f"Record {number} has a field {unknown[0]!r} that schema {version} lacks; remove it."
         )
-    entry = entry | lacked
+    entry = {**entry, **lacked}
     for field in fields(Record):
         if field.name not in entry:
             raise BadRecords(f"Record {number} has no {field.name}; mend or remove it.")

@@ -21,9 +21,20 @@ from polyrefuse_studies.arguments import arguments_of, resolve
 from polyrefuse_studies.files import Files
 from polyrefuse_studies.options import typed, values
 from polyrefuse_studies.plan import RESERVED
-from polyrefuse_studies.schema import BadStudy, Condition, Model, Study, at, quoted, unknown
+from polyrefuse_studies.schema import (
+    BadStudy,
+    Condition,
+    Model,
+    Study,
+    Training,
+    at,
+    quoted,
+    translating,
+    unknown,
+)
 
 from polyrefuse_shared.errors import UserError
+from polyrefuse_tasks import data
 
 
 def check(study: Study, files: Files) -> None:
@@ -37,7 +48,15 @@ def check(study: Study, files: Files) -> None:
         BadStudy: naming the key, and what was meant.
     """
     _check_directions(study)
-    _check_training(study)
+    _check_training(study.mcd, "mcd")
+    for name, condition in study.conditions.items():
+        if condition.training is not None:
+            _check_training(condition.training, f"conditions.{name}.training")
+            if condition.prompt != "trained":
+                raise BadStudy(
+                    f"conditions.{name} has a training and not prompt: trained; leave one out or "
+                    "add the other."
+                )
     for judge in study.judges:
         _check_judge(judge.judge, judge.options)
     _check_generation(study)
@@ -62,19 +81,25 @@ def _check_directions(study: Study) -> None:
     _one_of(study.directions.rule, RULES, "directions.rule")
 
 
-def _check_training(study: Study) -> None:
+def _check_training(training: Training, where: str) -> None:
     from polyrefuse_models.mcd.anchors import DATASETS
     from polyrefuse_models.mcd.loss import Terms
     from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
     from polyrefuse_models.mcd.settings import PRESETS
 
-    options = study.mcd.options
-    typed(options, "mcd", "train", "mcd.options", RESERVED["mcd"])
-    _one_of(options.get("preset"), PRESETS, "mcd.options.preset")
-    _one_of(options.get("init"), SAFETY_PROMPTS, "mcd.options.init")
-    _one_of(options.get("dataset"), DATASETS, "mcd.options.dataset")
+    options = training.options
+    typed(options, "mcd", "train", f"{where}.options", RESERVED["mcd"])
+    _one_of(options.get("preset"), PRESETS, f"{where}.options.preset")
+    _one_of(options.get("init"), SAFETY_PROMPTS, f"{where}.options.init")
+    _one_of(options.get("dataset"), DATASETS, f"{where}.options.dataset")
     for term in str(options.get("without", "")).split(","):
-        _one_of(term.strip() or None, Terms._fields, "mcd.options.without")
+        _one_of(term.strip() or None, Terms._fields, f"{where}.options.without")
+    kinds, _ = DATASETS[str(options.get("dataset", "polyrefuse"))]
+    for language in training.languages:
+        for kind in kinds:
+            if language not in (known := data.languages(kind)):
+                said = unknown(f"no language {quoted(language)} of {kind}", language, known)
+                raise BadStudy(f"{where}.languages: {said}; {translating(kind, language)}.")
 
 
 def _check_judge(judge: str, options: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from polyrefuse_studies.jobs import OWN, Job, folder_of
 from polyrefuse_studies.models import LOADED
 from polyrefuse_studies.options import of_command, typed
 from polyrefuse_studies.prompts import asked, checksums
-from polyrefuse_studies.schema import Condition, Judge, Model, Study, at
+from polyrefuse_studies.schema import Condition, Judge, Model, Study, Training, at
 
 from polyrefuse_models.bundled import own_dataset
 from polyrefuse_shared.errors import UserError
@@ -107,8 +107,8 @@ class _OfModel:
         if asked.geometry or any(one.get("direction") == "source" for one in under):
             sources = dict.fromkeys((asked.source, *sources))
         yield from map(self._direction, sources)
-        if any(one.get("prompt") == "trained" for one in under):
-            yield self._training()
+        for what, (training, where) in self._trainings().items():
+            yield self._training(what, training, where)
         for name, condition in conditions.items():
             yield self._answers(name, condition)
             if study.capability:
@@ -130,14 +130,31 @@ class _OfModel:
             rests_on = self._prompts([language])
         return self._job(what, "direction", command, rests_on=rests_on)
 
-    def _training(self) -> Job:
-        mcd, what = self._study.mcd, "mcd-training"
-        command = ["polyrefuse", "mcd", "train", "--langs", ",".join(mcd.languages)]
+    def _trainings(self) -> dict[str, tuple[Training, str]]:
+        """The trainings that conditions ask for: of each job its settings and their key."""
+        found = {}
+        for name, condition in self._study.conditions.items():
+            if arguments_of(self._model, condition).get("prompt") == "trained":
+                own = condition.training
+                where = "mcd" if own is None else f"conditions.{name}.training"
+                found[self._training_of(condition)] = own or self._study.mcd, where
+        return found
+
+    def _training_of(self, condition: Condition) -> str:
+        """What the training of a condition's prompt is called, without its model."""
+        conditions, own = self._study.conditions, condition.training
+        if own is None or own == self._study.mcd:
+            return "mcd-training"
+        first = next(name for name in conditions if conditions[name].training == own)
+        return f"mcd-training-{first}"
+
+    def _training(self, what: str, training: Training, where: str) -> Job:
+        command = ["polyrefuse", "mcd", "train", "--langs", ",".join(training.languages)]
         command += self._loading("mcd", "train", what)
-        command += typed(mcd.options, "mcd", "train", "mcd.options", RESERVED["mcd"])
+        command += typed(training.options, "mcd", "train", f"{where}.options", RESERVED["mcd"])
         command += ["--seed", str(self._study.seed), "--output", f"{OWN}/prompt"]
-        with at("mcd.languages"):
-            rests_on = self._anchors()
+        with at(f"{where}.languages"):
+            rests_on = self._anchors(training)
         return self._job(what, "training", command, rests_on=rests_on)
 
     def _answers(self, name: str, condition: Condition) -> Job:
@@ -179,13 +196,14 @@ class _OfModel:
     ) -> Job:
         study = self._study
         given = arguments_of(self._model, condition)
-        words = self._words()
+        training = self._training_of(condition)
+        words = self._words(training)
         arguments, named = resolve(given, self._files, f"conditions.{name}", words)
         needs = [
             job
             for job, asks in (
                 (f"direction-{study.directions.source}", ("direction", "source")),
-                ("mcd-training", ("prompt", "trained")),
+                (training, ("prompt", "trained")),
             )
             if given.get(asks[0]) == asks[1]
         ]
@@ -286,13 +304,13 @@ class _OfModel:
         kinds = kinds_of(named or own_dataset(pretrained or self._model.pretrained))
         return {"prompts": checksums(kinds, languages)}
 
-    def _anchors(self) -> dict[str, Any]:
+    def _anchors(self, training: Training) -> dict[str, Any]:
         """Of the prompts that a soft prompt is trained on."""
         from polyrefuse_models.mcd.anchors import DATASETS
 
-        named = self._study.mcd.options.get("dataset") or own_dataset(self._model.pretrained)
+        named = training.options.get("dataset") or own_dataset(self._model.pretrained)
         kinds, _ = DATASETS[named]
-        return {"prompts": checksums(kinds, self._study.mcd.languages)}
+        return {"prompts": checksums(kinds, training.languages)}
 
     def _loading(self, group: str, name: str, what: str) -> list[str]:
         """The model's arguments as options of a `polyrefuse` command.
@@ -321,13 +339,13 @@ class _OfModel:
                 )
         return options
 
-    def _words(self) -> dict[tuple[str, str], str]:
+    def _words(self, training: str = "mcd-training") -> dict[tuple[str, str], str]:
         """What stands for the folders of the jobs that a condition's words ask for."""
         direction = self._called(f"direction-{self._study.directions.source}")
         return {
             ("direction", "source"): f"{folder_of(direction)}/direction",
             ("direction", "auto"): "auto",
-            ("prompt", "trained"): f"{folder_of(self._called('mcd-training'))}/prompt",
+            ("prompt", "trained"): f"{folder_of(self._called(training))}/prompt",
         }
 
     def _job(

@@ -147,6 +147,18 @@ class Model(_Arguments):
         return value
 
 
+class Training(_Part):
+    """What `polyrefuse mcd train` is asked for.
+
+    Attributes:
+        languages: to train on.
+        options: its other options by their long names, without dashes in front.
+    """
+
+    languages: Names = ("en",)
+    options: Options = {}
+
+
 class Condition(_Arguments):
     """What is done to a model.
 
@@ -155,6 +167,7 @@ class Condition(_Arguments):
         direction: "source", the language whose direction it is, or a path.
         prompt: "trained", or what `prompt=` of the models takes.
         system_file: a file with the text of the system turn.
+        training: how its prompt is trained, in the place of the study's `mcd`.
 
     In the file a condition may be `like` another, whose settings it has unless it has its own.
     """
@@ -163,6 +176,7 @@ class Condition(_Arguments):
     direction: Text | None = None
     prompt: Text | None = None
     system_file: Text | None = None
+    training: Training | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -191,18 +205,6 @@ class Directions(_Part):
     geometry: AnyNames = ()
     dataset: Text | None = None
     rule: Annotated[Text, BeforeValidator(_text_of_a_number)] | None = None
-
-
-class Training(_Part):
-    """What `polyrefuse mcd train` is asked for.
-
-    Attributes:
-        languages: to train on.
-        options: its other options by their long names, without dashes in front.
-    """
-
-    languages: Names = ("en",)
-    options: Options = {}
 
 
 class Judge(_Part):
@@ -336,11 +338,13 @@ class Study(_Part):
         families = {name: DATASETS[name] for name in self.datasets}
         every = tuple(dict.fromkeys(code for one in families.values() for code in spoken(one)))
         asked = [self.directions.source, *self.directions.transfer, *self.directions.targets]
-        asked += [*self.directions.geometry, *self.mcd.languages]
+        asked += self.directions.geometry
         own = spoken(DATASETS["polyrefuse"])
         for language in self.languages or ():
             if language not in every:
-                raise ValueError(unknown(f"no language {quoted(language)}", language, every))
+                said = unknown(f"no language {quoted(language)}", language, every)
+                some = next(iter(families.values()))[0].name
+                raise ValueError(f"{said}; {translating(some, language)}")
         for language in asked:
             if language not in own:
                 raise ValueError(unknown(f"no language {quoted(language)}", language, own))
@@ -438,6 +442,11 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     meant = f"did you mean {near[0]!r}? There are" if near else "there are"
     return f"there is {what}: {meant} {', '.join(known)}"
+
+
+def translating(dataset: str, language: str) -> str:
+    """How prompts come into a language that nobody published them in."""
+    return f"`polyrefuse data translate --dataset {dataset} --to {language}` adds it"
 
 
 def quoted(value: Any) -> str:

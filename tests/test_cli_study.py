@@ -13,7 +13,8 @@ import pytest
 import yaml
 from polyrefuse_leaderboard.contents import Contents
 from polyrefuse_leaderboard.site import write_site
-from polyrefuse_studies import schema
+from polyrefuse_studies import checks, schema
+from polyrefuse_studies.files import Files
 from polyrefuse_studies.folder import StudyFolder
 from polyrefuse_studies.report import build_site
 
@@ -110,9 +111,49 @@ def test_every_kind_of_job_is_a_command_that_a_user_would_type(tmp_path: Path) -
     }
 
 
+def test_a_condition_may_have_a_training_of_its_own(tmp_path: Path) -> None:
+    dro = {"like": "mcd", "training": {"languages": "de", "options": {"without": "multilingual"}}}
+    # Two conditions of one training have it done once.
+    less = {"like": "dro", "model": "ablated", "direction": "source"}
+    file = write(tmp_path, conditions={"mcd": None, "dro": dro, "less": less})
+    jobs = planned(file)
+    trainings = {name for name in jobs if "training" in name}
+    assert trainings == {"toy/mcd-training", "toy/mcd-training-dro"}
+    assert jobs["toy/mcd"]["needs"] == ["toy/mcd-training"]
+    assert jobs["toy/dro"]["needs"] == ["toy/mcd-training-dro"]
+    assert jobs["toy/less"]["needs"] == ["toy/direction-en", "toy/mcd-training-dro"]
+    command = str(jobs["toy/mcd-training-dro"]["command"])
+    assert "--langs de" in command and "--without multilingual" in command
+    folder = command.split("--output ")[1]
+    assert f"prompt={folder} " in str(jobs["toy/dro"]["command"])
+    for changed, said in (
+        ({"languages": "da"}, "conditions.dro.training.languages: there is no language 'da'"),
+        ({"languages": "da"}, "`polyrefuse data translate --dataset harmful --to da` adds it"),
+        ({"options": {"presett": "paper"}}, "did you mean 'preset'"),
+        ({"option": {}}, "did you mean 'options'"),
+    ):
+        wrong = write(tmp_path, conditions={"dro": dro | {"training": changed}})
+        assert_one_sentence(run_in_process("study", "plan", wrong), said)
+    bare = {"model": "baseline", "training": {"languages": "de"}}
+    assert_one_sentence(
+        run_in_process("study", "plan", write(tmp_path, conditions={"bare": bare})),
+        "conditions.bare has a training and not prompt: trained",
+    )
+
+
 @pytest.mark.parametrize("file", sorted(Path(ROOT, "studies").glob("*.yaml")), ids=lambda p: p.stem)
-def test_the_studies_of_the_repository_are_right(file: Path) -> None:
-    assert schema.read(file).study
+def test_the_studies_of_the_repository_are_right(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # MCD's languages have no published prompts: its file says how they come.
+    monkeypatch.setenv("POLYREFUSE_DATA_DIR", str(tmp_path))
+    for name in ("advbench", "malicious_instruct", "mcd_harmful", "mcd_harmless"):
+        for language in ("da", "ko", "el", "ga"):
+            translation = tmp_path / "translated" / name / f"{language}.jsonl"
+            translation.parent.mkdir(parents=True, exist_ok=True)
+            translation.write_text("")
+    study = schema.read(file)
+    checks.check(study, Files(file.parent))
 
 
 def test_mistakes_are_one_sentence_and_write_nothing(tmp_path: Path) -> None:
