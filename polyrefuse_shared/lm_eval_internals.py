@@ -11,12 +11,13 @@ This module lies below all others. It imports lm-eval in its functions alone, be
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
 import inspect
 import re
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -82,6 +83,22 @@ def asked_of_lm_eval(argument: str) -> Any | None:
             "belongs to none of them; run them one after the other, or each in its own process."
         )
     return values[0]
+
+
+def unknown_tasks(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names that lm_eval's --tasks takes nothing for, each with those that are nearest to it.
+
+    Args:
+        names: of tasks, groups and tags, or patterns of names.
+    """
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager()
+    return {
+        name: difflib.get_close_matches(name, manager.all_tasks, n=3)
+        for name in names
+        if not manager.match_tasks([name])
+    }
 
 
 def _evaluation(frame: FrameType | None) -> dict[str, Any] | None:

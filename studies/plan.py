@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -173,7 +172,7 @@ class _OfModel:
         assert capability is not None
         data, tasks = {}, []
         for task in capability.tasks:
-            own = self._files.find(task) if os.path.splitext(task)[1] in (".yaml", ".yml") else None
+            own = self._files.find(task) if is_file_of_a_task(task) else None
             tasks.append(str(own or task))
             if own is not None:
                 data[task] = self._files.contents(own)
@@ -383,6 +382,11 @@ class _OfModel:
 
     def _called(self, what: str) -> str:
         return f"{self._name}/{what}"
+
+
+def is_file_of_a_task(named: str) -> bool:
+    """Whether lm_eval takes a task's name for that of a file."""
+    return named.endswith((".yaml", ".yml"))
 
 
 def default_weights(judge: str) -> str | None:

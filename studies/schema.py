@@ -385,17 +385,21 @@ def read(path: Path) -> Study:
 
 
 @contextmanager
-def at(where: str) -> Iterator[None]:
+def at(where: str, *, but: type[UserError] | None = None) -> Iterator[None]:
     """Name a key of a study's file in what another module says of its value.
+
+    Args:
+        where: the key.
+        but: what is left as it is.
 
     Raises:
         BadStudy: in the place of any other `UserError`.
     """
     try:
         yield
-    except BadStudy:
-        raise
     except UserError as error:
+        if isinstance(error, BadStudy) or (but is not None and isinstance(error, but)):
+            raise
         said = str(error)
         raise BadStudy(said if said.startswith(where) else f"{where}: {said}") from None
 
@@ -567,6 +571,8 @@ def _explained(error: ValidationError) -> str:
 
 def _keys(place: list[str]) -> Iterable[str]:
     parts: dict[str, type[BaseModel]] = {
-        "directions": Directions, "mcd": Training, "judges": Judge, "capability": Capability
+        "directions": Directions, "mcd": Training, "judges": Judge, "capability": Capability,
+        "conditions": Training,
     }  # fmt: skip
+    # Of a condition only its training says which keys there are.
     return parts[place[0]].model_fields if place else Study.model_fields

@@ -56,13 +56,13 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("polyrefuse_models.organism",),
     ("polyrefuse_models.wrappers",),
     ("polyrefuse_models.registration",),
-    ("polyrefuse_studies",),
     (
         "polyrefuse_tasks.commands",
         "polyrefuse_leaderboard.commands",
         "polyrefuse_models.commands",
-        "polyrefuse_studies.commands",
     ),
+    ("polyrefuse_studies",),
+    ("polyrefuse_studies.commands",),
     ("polyrefuse",),
 )
 """From the lowest to the highest. A module is in the room with the longest name that it begins
@@ -110,6 +110,7 @@ OUTSIDE: Mapping[str, tuple[str, ...]] = {
         "polyrefuse_leaderboard.commands",
         "polyrefuse_models.commands",
         "polyrefuse_studies.commands",
+        "polyrefuse_studies.options",
     ),
     "ray": ("polyrefuse_studies.executors.ray",),
     "submitit": ("polyrefuse_studies.executors.slurm",),

@@ -1,0 +1,162 @@
+"""Which arguments lm-eval's models take, told without loading one: by the code that takes them.
+
+A model reads what its name asks for before it loads anything, and hands the rest on: to lm-eval's
+own class, and from there to `from_pretrained`, or to vLLM's engine. None of these has a list of
+what it takes.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from polyrefuse_models import bundled
+from polyrefuse_models.vllm_engine.arguments import refuse_unusable
+from polyrefuse_models.wrappers.batching import parse_batching
+from polyrefuse_models.wrappers.direction_arguments import parse_seed
+from polyrefuse_shared.errors import UserError
+
+
+class UnknownArgument(UserError):
+    """An argument that a model takes nothing for.
+
+    Attributes:
+        argument: its name.
+        known: those that the model takes.
+    """
+
+    def __init__(self, argument: str, known: frozenset[str]) -> None:
+        super().__init__(f"There is no argument {argument}; leave it out.")
+        self.argument = argument
+        self.known = known
+
+
+def try_arguments(wrapper: Any, arguments: Mapping[str, Any], *, vllm: bool) -> None:
+    """Read a model's arguments as the model would before it loads anything.
+
+    Args:
+        wrapper: a class of `wrappers.hf`; what the classes of `wrappers.vllm` read is the same.
+        arguments: with `pretrained`. The direction and the prompt that they name have to be there.
+        vllm: whether vLLM runs the model. Where vLLM is not installed, it is not known what it
+            takes.
+
+    Raises:
+        UnknownArgument: nothing takes one of them.
+        UserError: one has no usable value.
+    """
+    left = _Looked(arguments)
+    pretrained = left.pop("pretrained")
+    own = {
+        name: left.pop(name, default)
+        for name, default in (("chat", "on"), ("system", "template"), ("system_file", None))
+    }
+    parse_seed(left.get("direction_seed", 0))
+    wrapper.__new__(wrapper).read_asked(pretrained, left, **own)
+    if vllm:
+        refuse_unusable(left)
+    else:
+        parse_batching(str(left.get("batching", "auto")))
+    known = _passed_to_vllm() if vllm else _passed_to_transformers()
+    for argument in left if known is not None else ():
+        if argument not in known and not _in_config(argument, pretrained):
+            raise UnknownArgument(argument, known | left.looked_for - {argument})
+
+
+@contextmanager
+def stand_ins() -> Iterator[tuple[str, str]]:
+    """A file with a direction and a folder with a soft prompt, in the place of some that are yet
+    to be made."""
+    import torch
+    from safetensors.torch import save_file
+
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        direction = folder / "direction.safetensors"
+        save_file({"direction": torch.ones(1)}, direction)
+        save_file({"prompt_embeddings": torch.ones(1, 1)}, folder / "adapter_model.safetensors")
+        (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "PROMPT_TUNING"}))
+        yield str(direction), str(folder)
+
+
+def generation_settings() -> frozenset[str]:
+    """The generation settings that transformers knows, and lm-eval's own."""
+    from transformers import GenerationConfig
+
+    return frozenset({*GenerationConfig().to_dict(), "until", "max_gen_toks"})
+
+
+class _Looked(dict[str, Any]):
+    """Arguments that know which were looked for among them."""
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        super().__init__(arguments)
+        self.looked_for: frozenset[str] = frozenset()
+
+    def __contains__(self, name: object) -> bool:
+        self.looked_for |= {str(name)}
+        return super().__contains__(name)
+
+    def pop(self, name: str, *default: Any) -> Any:
+        self.looked_for |= {name}
+        return super().pop(name, *default)
+
+
+@functools.cache
+def _passed_to_transformers() -> frozenset[str]:
+    from transformers import PreTrainedModel
+
+    from polyrefuse_models.wrappers.hf import BaselineHF
+
+    return frozenset({*_parameters(BaselineHF), *_taken_by(PreTrainedModel.from_pretrained)})
+
+
+@functools.cache
+def _passed_to_vllm() -> frozenset[str] | None:
+    """None where vLLM is not installed."""
+    try:
+        from polyrefuse_models.wrappers.lm_evals_vllm import vllm
+        from polyrefuse_models.wrappers.vllm import BaselineVLLM
+    except UserError:
+        return None
+    return frozenset({*_parameters(BaselineVLLM), *inspect.signature(vllm.EngineArgs).parameters})
+
+
+def _parameters(cls: type) -> Iterator[str]:
+    """Of what makes an object, in all classes that it is of."""
+    for one in cls.__mro__:
+        if "__init__" in vars(one) and one is not object:
+            yield from _named(vars(one)["__init__"])
+
+
+def _taken_by(function: Callable[..., Any]) -> list[str]:
+    """A function's parameters, and the words in it, by which it takes others out of `kwargs`."""
+    function = inspect.unwrap(function)
+    code = getattr(function, "__func__", function).__code__
+    words = [one for one in code.co_consts if isinstance(one, str) and one.isidentifier()]
+    return [*_named(function), *words]
+
+
+def _named(function: Callable[..., Any]) -> list[str]:
+    """A function's parameters that a caller can name, but for the object of a method."""
+    parameters = inspect.signature(function).parameters.values()
+    several = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return [one.name for one in parameters if one.kind not in several and one.name != "self"]
+
+
+@functools.cache
+def _in_config(argument: str, pretrained: str) -> bool:
+    """Whether a model's configuration has it, which `from_pretrained` then sets."""
+    from transformers import AutoConfig
+
+    if pretrained in bundled.SHIPPED:
+        pretrained = str(bundled.path(pretrained))
+    try:
+        return hasattr(AutoConfig.from_pretrained(pretrained), argument)
+    except Exception:  # Whoever loads the model says why it cannot be.
+        return False
