@@ -63,7 +63,9 @@ def try_arguments(wrapper: Any, arguments: Mapping[str, Any], *, vllm: bool) -> 
     else:
         parse_batching(str(left.get("batching", "auto")))
     known = _passed_to_vllm() if vllm else _passed_to_transformers()
-    for argument in left if known is not None else ():
+    if known is None:
+        return
+    for argument in left:
         if argument not in known and not _in_config(argument, pretrained):
             raise UnknownArgument(argument, known | left.looked_for - {argument})
 
