@@ -10,6 +10,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "polyrefuse_models.commands.direction:app",
         "Extract refusal directions, and choose among scores.",
     ),
+    "drift": (
+        "polyrefuse_models.commands.drift:app",
+        "Measure the KL divergence that a condition causes on harmless prompts.",
+    ),
     "judge": (
         "polyrefuse_tasks.commands.judge:app",
         "Judge saved answers, import published ones, and check a judge against labels.",

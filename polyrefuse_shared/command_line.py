@@ -69,7 +69,7 @@ class _Mounted(TyperCommand):
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
         module, app = self.place.split(":")
-        command = typer.main.get_group(getattr(importlib.import_module(module), app))
+        command = typer.main.get_command(getattr(importlib.import_module(module), app))
         return command.make_context(info_name, args, *rest, **extra)
 
 

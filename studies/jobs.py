@@ -26,7 +26,16 @@ FOLDER = re.compile(r"\{(own|[^{}/]+/[^{}]+)\}")
 JOBS = "jobs"
 """The folder of all jobs, in a study's folder."""
 
-Kind = Literal["direction", "training", "answers", "capability", "transfer", "geometry", "judging"]
+Kind = Literal[
+    "direction",
+    "training",
+    "answers",
+    "capability",
+    "transfer",
+    "geometry",
+    "drift",
+    "judging",
+]
 
 
 def folder_of(name: str) -> str:

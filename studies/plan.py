@@ -6,6 +6,7 @@ import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from polyrefuse_leaderboard.card.cards import DRIFT
 from polyrefuse_studies.arguments import arguments_of, as_arguments, resolve
 from polyrefuse_studies.files import Files
 from polyrefuse_studies.jobs import OWN, Job, folder_of
@@ -26,6 +27,10 @@ LABELS = "labels"
 
 TRANSFER = "transfer"
 GEOMETRY = "geometry"
+
+DRIFT_PROMPTS = 64
+"""Harmless prompts of a language by which drift is measured, at most: their probabilities of every
+token are held in memory."""
 
 RESERVED = {
     "mcd": {
@@ -112,6 +117,8 @@ class _OfModel:
             yield self._answers(name, condition)
             if study.capability:
                 yield self._capability(name, condition)
+            if drift := self._drift(name, condition):
+                yield drift
         if asked.transfer:
             yield self._transfer()
         if asked.geometry:
@@ -194,25 +201,7 @@ class _OfModel:
         more: list[str] | None = None,
     ) -> Job:
         study = self._study
-        given = arguments_of(self._model, condition)
-        training = self._training_of(condition)
-        words = self._words(training)
-        arguments, named = resolve(given, self._files, f"conditions.{name}", words)
-        needs = [
-            job
-            for job, asks in (
-                (f"direction-{study.directions.source}", ("direction", "source")),
-                (training, ("prompt", "trained")),
-            )
-            if given.get(asks[0]) == asks[1]
-        ]
-        rests_on: dict[str, Any] = {"files": named, "data": dict(data)}
-        rests_on |= self._identities.of_model(given)
-        if arguments.get("direction") == "auto":
-            language = str(given.get("source_lang", "en"))
-            with at(f"conditions.{name}"):
-                rests_on |= self._prompts([language], given.get("dataset"), given["pretrained"])
-        packages = [PACKAGES[one] for one in PACKAGES if given.get(one)]
+        arguments, needs, rests_on, packages = self._under(name, condition)
         if study.engine == "vllm":
             packages.append("vllm")
         command = ["lm_eval", "--model", f"{condition.model}-{study.engine}"]
@@ -227,8 +216,61 @@ class _OfModel:
         # What a run that is killed has answered is not asked again.
         command += ["--use_cache", f"{OWN}/cache"]
         what = name if kind == "answers" else f"{name}-{kind}"
-        needs = list(map(self._called, needs))
+        rests_on |= {"data": dict(data)}
         return self._job(what, kind, command, needs, rests_on, tasks, packages, condition=name)
+
+    def _under(
+        self, name: str, condition: Condition
+    ) -> tuple[dict[str, Any], list[str], dict[str, Any], list[str]]:
+        """The model under a condition: arguments, jobs needed, what it rests on, packages."""
+        given = arguments_of(self._model, condition)
+        training = self._training_of(condition)
+        words = self._words(training)
+        arguments, named = resolve(given, self._files, f"conditions.{name}", words)
+        needs = [
+            self._called(job)
+            for job, asks in (
+                (f"direction-{self._study.directions.source}", ("direction", "source")),
+                (training, ("prompt", "trained")),
+            )
+            if given.get(asks[0]) == asks[1]
+        ]
+        rests_on: dict[str, Any] = {"files": named}
+        rests_on |= self._identities.of_model(given)
+        if arguments.get("direction") == "auto":
+            language = str(given.get("source_lang", "en"))
+            with at(f"conditions.{name}"):
+                rests_on |= self._prompts([language], given.get("dataset"), given["pretrained"])
+        return arguments, needs, rests_on, [PACKAGES[one] for one in PACKAGES if given.get(one)]
+
+    def _drift(self, name: str, condition: Condition) -> Job | None:
+        """How far a condition moves answers to harmless prompts; None where that is not asked."""
+        study = self._study
+        harmless = next(
+            (family for family, _ in asked(study.datasets, study.languages) if not family.harmful),
+            None,
+        )
+        untouched = arguments_of(self._model, condition) == arguments_of(self._model)
+        if harmless is None or (untouched and condition.model == "baseline"):
+            return None
+        if study.engine == "vllm":  # which has no probabilities of all tokens
+            return None
+        languages = [
+            language
+            for family, language in asked(study.datasets, study.languages)
+            if family is harmless
+        ]
+        arguments, needs, rests_on, packages = self._under(name, condition)
+        command = ["polyrefuse", "drift", "--model", f"{condition.model}-hf"]
+        command += ["--model_args", as_arguments(arguments)]
+        command += ["--reference_args", as_arguments(self._loaded)]
+        command += ["--dataset", harmless.name, "--langs", ",".join(languages)]
+        command += ["--limit", str(min(study.limit or DRIFT_PROMPTS, DRIFT_PROMPTS))]
+        command += ["--seed", str(study.seed), "--output", f"{OWN}/{DRIFT}"]
+        rests_on |= {"data": checksums([harmless.name], languages, "test")}
+        return self._job(
+            f"{name}-drift", "drift", command, needs, rests_on, packages=packages, condition=name
+        )
 
     def _transfer(self) -> Job:
         study, directions = self._study, self._study.directions

@@ -16,12 +16,16 @@ from polyrefuse_leaderboard.card import (
 from polyrefuse_leaderboard.card.parts import Card
 from polyrefuse_leaderboard.card.study import StudySummary
 from polyrefuse_leaderboard.card.subjects import measured
+from polyrefuse_leaderboard.drifts import read_drift
 from polyrefuse_leaderboard.model_rows import Row
 from polyrefuse_leaderboard.reading.model_names import Names, hide_paths
 from polyrefuse_leaderboard.reading.runs import Reading
 from polyrefuse_leaderboard.records import Record
 from polyrefuse_leaderboard.transfers import read_transfers
 from polyrefuse_leaderboard.warnings import RateWarning
+
+DRIFT = "drift"
+"""In the folder of a job, what `polyrefuse drift` writes."""
 
 
 def make_cards(
@@ -55,19 +59,22 @@ def _card(
     names: Names,
 ) -> Card:
     of_model = measured(study, model, reading, records, rows)
-    folders = {
-        kind: [job.folder for job in study.of(model, kind) if job.is_finished]
-        for kind in ("transfer", "drift")
-    }
     answers = [job.results for job in study.of(model, "answers") if job.is_finished]
-    transfers, problems = read_transfers(folders["transfer"], names)
-    effects, more_problems = side_effects.section(of_model, folders["drift"], names)
+    matrices = [job.folder for job in study.of(model, "transfer") if job.is_finished]
+    transfers, problems = read_transfers(matrices, names)
+    drifts = {}
+    for job in study.of(model, "drift"):
+        found, problem = read_drift(job.folder / DRIFT) if job.is_finished else (None, "")
+        if found is not None:
+            drifts[job.condition] = found
+        elif problem:
+            problems.append(f"{job.name}: {problem}")
     sections = [
         safety.glance(of_model),
         safety.by_language(of_model),
         safety.loopholes(of_model),
         universality.section(transfers),
-        effects,
+        side_effects.section(of_model, drifts),
         agreement.section(answers, of_model.names),
     ]
     missing = unmeasured.section(
@@ -76,7 +83,7 @@ def _card(
         of_model,
         sections=sections,
         warnings=warnings,
-        left_out=[hide_paths(one, names) for one in (*problems, *more_problems)],
+        left_out=[hide_paths(one, names) for one in problems],
     )
     shown = [section for section in sections if section.tables]
     commands = repeat.section(study, model, of_model, lambda said: hide_paths(said, names))

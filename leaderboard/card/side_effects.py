@@ -2,20 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-from polyrefuse_leaderboard.card.parts import CardTable, Section
+from polyrefuse_leaderboard.card.parts import CardTable, Section, join
+from polyrefuse_leaderboard.card.safety import named
 from polyrefuse_leaderboard.card.subjects import Measured
-from polyrefuse_leaderboard.reading.model_names import Names
+from polyrefuse_leaderboard.drifts import Divergence, Drift
 from polyrefuse_leaderboard.records import CAPABILITY, Record
+from polyrefuse_leaderboard.table import percent
+
+ABOUT = (
+    "The KL divergence of a condition is that of the next-token distribution after a harmless "
+    "prompt, from the untouched model to the model under the condition, in nats (arXiv "
+    "2406.11717). Its mean over the prompts has a 95% bootstrap interval. The last column of each pair says how "
+    "many prompts keep their most likely first token."
+)
 
 
-def section(measured: Measured, folders: Sequence[Path], names: Names) -> tuple[Section, list[str]]:
-    """Capability under each condition, and how far each moves the answers to harmless prompts."""
+def section(measured: Measured, drifts: Mapping[str, Drift]) -> Section:
+    """Capability under each condition, and how far each moves the answers to harmless prompts.
+
+    Args:
+        measured: of the model.
+        drifts: what was measured of that, by the study's name of the condition.
+    """
     capability = [record for record in measured.records if record.kind == CAPABILITY]
     tables = [_capability(measured, capability)] if capability else []
-    return Section("Side effects", tables=tuple(tables)), []
+    if drifts:
+        tables.append(_divergences(drifts))
+    return Section("Side effects", text=(ABOUT,) if drifts else (), tables=tuple(tables))
+
+
+def _divergences(drifts: Mapping[str, Drift]) -> CardTable:
+    """A row for each language, and two columns for each condition."""
+    sets = list(dict.fromkeys(one.dataset for one in drifts.values()))
+    languages = dict.fromkeys(language for one in drifts.values() for language in one.languages)
+    heads = [
+        head
+        for name, one in drifts.items()
+        for head in (_called(name, one.condition), "first token kept (%)")
+    ]
+    rows = tuple(
+        (
+            named(language),
+            *(cell for one in drifts.values() for cell in _cells(one.languages.get(language))),
+        )
+        for language in languages
+    )
+    return CardTable(
+        f"KL divergence on harmless prompts, in nats: {join(sets)}", ("language", *heads), rows
+    )
+
+
+def _called(name: str, condition: str) -> str:
+    return name if name == condition else f"{name} ({condition})"
+
+
+def _cells(one: Divergence | None) -> tuple[str, str]:
+    if one is None:
+        return "-", "-"
+    low, high = percent(one.agreement_low), percent(one.agreement_high)
+    return (
+        f"{one.mean:.3g} ({one.low:.3g} to {one.high:.3g}), n = {one.n}",
+        f"{percent(one.agreement)} ({low} to {high})",
+    )
 
 
 def _capability(measured: Measured, records: Sequence[Record]) -> CardTable:

@@ -8,6 +8,7 @@ from polyrefuse_leaderboard.card.parts import Section, join
 from polyrefuse_leaderboard.card.safety import named
 from polyrefuse_leaderboard.card.study import StudyJob, StudySummary
 from polyrefuse_leaderboard.card.subjects import Measured
+from polyrefuse_leaderboard.records import CAPABILITY
 from polyrefuse_leaderboard.warnings import RateWarning
 
 from polyrefuse_tasks.languages import POLYREFUSE
@@ -46,6 +47,7 @@ def section(
         items=(
             *_jobs(study.of(model)),
             *_conditions(study, model, measured),
+            *_side_effects(study.of(model, "drift"), measured),
             *(_WITHOUT[one.title] for one in sections if one.title in _WITHOUT and not one.tables),
             *_prompts(measured),
             *left_out,
@@ -58,9 +60,6 @@ _WITHOUT = {
     "Universality of the refusal direction": (
         "Universality: no transfer matrix was measured; list languages under transfer in the "
         "directions of the study."
-    ),
-    "Side effects": (
-        "Side effects: neither capability nor the KL divergence on harmless prompts was measured."
     ),
     "Agreement of the judges": (
         "Agreement of the judges: no two judges that measure the same labelled these answers, so "
@@ -91,6 +90,19 @@ def _conditions(study: StudySummary, model: str, measured: Measured) -> Iterator
         yield (
             f"Control {join(sorted(controls))}: not asked, so the effect of the refusal direction "
             "is not compared with that of a random one."
+        )
+
+
+def _side_effects(drifts: Sequence[StudyJob], measured: Measured) -> Iterator[str]:
+    if not any(record.kind == CAPABILITY for record in measured.records):
+        yield (
+            "Capability: the study names no other tasks of lm-eval, or none has finished; list "
+            "some under capability in the study, such as mmlu."
+        )
+    if not drifts:
+        yield (
+            "KL divergence on harmless prompts: no job measures it; a study does so where it has "
+            "harmless prompts, a condition beside the baseline, and transformers runs the model."
         )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from polyrefuse_shared.errors import UserError, first_line
+from polyrefuse_shared.reading import parse_json
 
 if TYPE_CHECKING:
     from polyrefuse_models.wrappers.hf import BaselineHF
@@ -83,3 +85,88 @@ def answers(lm: BaselineHF, rows: Sequence[Row], max_gen_toks: int) -> list[str]
         return lm.generate_until(requests, disable_tqdm=True)
 
     return halved_where_full(lm.batch_size, generate)
+
+
+def parse_arguments(option: str, given: str) -> dict[str, Any]:
+    """Arguments of a model as lm_eval reads them: `name=value,...`, or a JSON object.
+
+    Raises:
+        UserError: they are neither.
+    """
+    from lm_eval.utils import simple_parse_args_string
+
+    try:
+        if not given.lstrip().startswith("{"):
+            return dict(simple_parse_args_string(given))
+        parsed = parse_json(given.encode())
+    except (ValueError, IndexError):
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise UserError(
+            f"{option} {given!r} are no arguments; give them as lm_eval takes them: "
+            "pretrained=NAME,direction=FOLDER."
+        )
+    return parsed
+
+
+def reference_of(model: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of the same model without what its condition asks for.
+
+    Args:
+        model: lm-eval's name of the model under the condition.
+        arguments: of it.
+
+    Raises:
+        UserError: an argument cannot be used.
+    """
+    wrapper, left = _wrapper(model), dict(arguments)
+    pretrained = left.pop("pretrained", None)
+    chat, system = left.pop("chat", "on"), left.pop("system", "template")
+    own_text = left.pop("system_file", None)
+    wrapper.__new__(wrapper).read_asked(
+        pretrained, left, chat=chat, system=system, system_file=own_text
+    )
+    named = {"pretrained": pretrained, "chat": chat, "system": system}
+    return {name: value for name, value in named.items() if name in arguments} | left
+
+
+def load_condition(
+    model: str, arguments: dict[str, Any], batch_size: int | None, device: str | None
+) -> BaselineHF:
+    """Load a model of lm-eval's with what was done to it, as lm_eval does.
+
+    Raises:
+        UserError: it is none of this package's, needs vLLM, or cannot be loaded.
+    """
+    import torch
+
+    from polyrefuse_models.chat_model import default_rows
+
+    wrapper = _wrapper(model)
+    if batch_size is None:
+        batch_size = default_rows(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    usual = {"batch_size": batch_size, "device": device}
+    try:
+        return wrapper.create_from_arg_obj({**usual, **arguments})
+    except UserError:
+        raise
+    except Exception as error:
+        # Each of torch, transformers, accelerate and safetensors raises its own.
+        named = arguments.get("pretrained")
+        raise UserError(f"pretrained={named} cannot be loaded: {first_line(error)}") from error
+
+
+def _wrapper(model: str) -> type[BaselineHF]:
+    """The class of one of lm-eval's models of this package that transformers runs.
+
+    Raises:
+        UserError: it is none.
+    """
+    from polyrefuse_models.registration import MODELS
+
+    known = [name for name in MODELS if name.endswith("-hf")]
+    if model not in known:
+        raise UserError(f"--model {model} cannot be compared; name one of {', '.join(known)}.")
+    module, name = MODELS[model].split(":")
+    found: type[BaselineHF] = getattr(importlib.import_module(module), name)
+    return found

@@ -1,0 +1,126 @@
+"""Reads what `polyrefuse drift` wrote: how far a condition moves answers to harmless prompts."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polyrefuse_leaderboard.reading import identity
+
+from polyrefuse_shared.printing import clean
+from polyrefuse_shared.reading import parse_json, read_bytes
+from polyrefuse_tasks.saved_results.documents import BadResults, is_number
+
+FILE = "drift.json"
+SCHEMA = 1
+
+AT_MOST = 2**24
+"""Bytes of a report, at most."""
+
+LONGEST_LANGUAGE = 40
+"""Characters of a language's code, at most."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The KL divergence from the untouched model, in nats, on the harmless prompts of a language.
+
+    Attributes:
+        n: prompts.
+        mean: over them.
+        low: lower end of its 95% interval.
+        high: upper end.
+        largest: of any prompt.
+        agreement: share of prompts whose most likely first token stays the same.
+        agreement_low: lower end of its 95% interval.
+        agreement_high: upper end.
+    """
+
+    n: int
+    mean: float
+    low: float
+    high: float
+    largest: float
+    agreement: float
+    agreement_low: float
+    agreement_high: float
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What one report holds.
+
+    Attributes:
+        condition: what was done to the model.
+        intervention: checksum of it, as a record's.
+        dataset: whose harmless prompts.
+        languages: by code, in the order of the report.
+    """
+
+    condition: str
+    intervention: str
+    dataset: str
+    languages: Mapping[str, Divergence]
+
+
+def read_drift(folder: Path) -> tuple[Drift | None, str]:
+    """The report of a folder.
+
+    Returns:
+        What it holds, or None and why it cannot be used, in a sentence.
+    """
+    path = folder / FILE
+    try:
+        return _drift(parse_json(read_bytes(path, AT_MOST)), path.name), ""
+    except OSError as error:
+        return None, f"{path.name} cannot be read ({error.strerror})."
+    except (BadResults, LookupError, TypeError, ValueError, AttributeError) as error:
+        said = f"{path.name} is no report of `polyrefuse drift` ({error}); write it again."
+        return None, clean(said)
+
+
+def _drift(report: Any, name: str) -> Drift:
+    if report["schema"] != SCHEMA:
+        raise ValueError(f"schema {reprlib.repr(report['schema'])}")
+    condition, intervention = identity.intervention(report, name)
+    languages = report["languages"]
+    if not isinstance(languages, dict) or not languages:
+        raise ValueError(f"languages is {reprlib.repr(languages)}")
+    for language in languages:
+        if len(language) > LONGEST_LANGUAGE or not language.isprintable():
+            raise ValueError(f"{reprlib.repr(language)} is no language's code")
+    return Drift(
+        condition=condition,
+        intervention=intervention,
+        dataset=_name(report["dataset"]),
+        languages={language: _divergence(entry) for language, entry in languages.items()},
+    )
+
+
+def _divergence(entry: Mapping[str, Any]) -> Divergence:
+    n = entry["n"]
+    if type(n) is not int or n < 1:
+        raise ValueError(f"{reprlib.repr(n)} is no number of prompts")
+    mean, low, high, largest = (
+        _number(entry[name]) for name in ("kl_mean", "kl_low", "kl_high", "kl_max")
+    )
+    shares = [
+        _number(entry[name], 1.0)
+        for name in ("first_token_agreement", "first_token_low", "first_token_high")
+    ]
+    return Divergence(n, mean, low, high, largest, *shares)
+
+
+def _number(value: Any, most: float = float("inf")) -> float:
+    if not is_number(value) or not 0 <= value <= most:
+        raise ValueError(f"{reprlib.repr(value)} is not a number from 0 to {most:g}")
+    return float(value)
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ValueError(f"{reprlib.repr(value)} is no name")
+    return value

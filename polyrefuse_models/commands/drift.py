@@ -1,0 +1,128 @@
+"""`polyrefuse drift`: how far a condition moves answers to harmless prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polyrefuse_models.commands.loaded_model import load_condition, parse_arguments, reference_of
+from polyrefuse_models.commands.model_options import Device, codes
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.options import Json, count_option, seed_option, show
+
+app = typer.Typer(no_args_is_help=True)
+
+HARMLESS = ("harmless", "toyrefuse_harmless")
+"""Datasets that are asked where nobody says, for a published and for a bundled model."""
+
+
+@app.command()
+def drift(
+    output: Annotated[Path, typer.Option("--output", help="A new folder for the report.")],
+    langs: Annotated[
+        str, typer.Option("--langs", help="Languages of the prompts, with commas: en,de.")
+    ],
+    model: Annotated[
+        str, typer.Option("--model", help="A model of lm_eval's with a condition: ablated-hf.")
+    ] = "ablated-hf",
+    model_args: Annotated[
+        str, typer.Option("--model_args", help="Its arguments, as lm_eval takes them.")
+    ] = "",
+    reference_args: Annotated[
+        str | None,
+        typer.Option(
+            "--reference_args",
+            help="Arguments of the untouched model, baseline-hf. By default those of the condition "
+            "without what the condition asks for: no direction, prompt or system file.",
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            help="A dataset of harmless prompts; toyrefuse_harmless for a bundled model and "
+            "harmless for any other by default.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, count_option("--limit", help="Prompts of each language; all by default.")
+    ] = None,
+    seed: Annotated[int, seed_option("Seed of the bootstrap intervals.")] = 0,
+    batch_size: Annotated[
+        int | None, count_option("--batch-size", help="Rows in a forward pass.")
+    ] = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the KL divergence that a condition causes on harmless prompts.
+
+    The first token after each prompt is compared between the untouched model and the model under
+    the condition. Nothing is generated.
+    """
+    from polyrefuse_models import artifact_folder
+    from polyrefuse_models.bundled import is_shipped
+    from polyrefuse_models.drift import FILE, document, log_probabilities
+    from polyrefuse_models.drift import drift as compare
+    from polyrefuse_shared.writing import require_new
+    from polyrefuse_tasks import data
+
+    require_new(output)
+    languages = codes("--langs", langs)
+    arguments = parse_arguments("--model_args", model_args)
+    pretrained = arguments.get("pretrained")
+    name = dataset or HARMLESS[pretrained is None or is_shipped(str(pretrained))]
+    rows = {language: data.load(name, language)[:limit] for language in languages}
+    for language, of_language in rows.items():
+        if not of_language:
+            raise UserError(f"--dataset {name} has no test prompts in {language}; name another.")
+        if any(row.harmful for row in of_language):
+            raise UserError(
+                f"--dataset {name} has harmful prompts; name one of harmless prompts, such as "
+                "harmless."
+            )
+    prompts = {language: [row.prompt for row in rows[language]] for language in languages}
+    reference = (
+        reference_of(model, arguments)
+        if reference_args is None
+        else parse_arguments("--reference_args", reference_args)
+    )
+    base = load_condition("baseline-hf", reference, batch_size, device)
+    before = {
+        language: log_probabilities(base.chat_model, prompts[language]) for language in languages
+    }
+    untouched = base.identity()
+    # One model at a time is in memory.
+    del base
+    lm = load_condition(model, arguments, batch_size, device)
+    drifts = {
+        language: compare(before[language], lm.chat_model, prompts[language])
+        for language in languages
+    }
+    report = document(
+        drifts,
+        dataset=name,
+        seed=seed,
+        limit=limit,
+        data_sha256=_checksums(name, languages),
+        config=lm.measured() | {"model": model, "model_args": arguments},
+        reference=untouched,
+    )
+    artifact_folder.write(output, documents={FILE: report}, allow_nan=False)
+    lines = (
+        f"{language}: KL {one['kl_mean']:.4g} nats [{one['kl_low']:.4g}, {one['kl_high']:.4g}], "
+        f"same first token {100 * one['first_token_agreement']:.1f}%, n = {one['n']}"
+        for language, one in report["languages"].items()
+    )
+    show(as_json, report, *lines, f"written to {output}")
+
+
+def _checksums(dataset: str, languages: list[str]) -> dict[str, str]:
+    from polyrefuse_tasks import data
+
+    return {
+        path: digest
+        for language in languages
+        for path, digest in data.checksums(dataset, language, "test").items()
+    }
