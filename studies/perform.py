@@ -22,6 +22,7 @@ from typing import Any
 from polyrefuse_studies.folder import FAILED, FINISHED, JOB, LOG, read
 
 from polyrefuse_shared.drafts import locked
+from polyrefuse_shared.errors import UserError, first_line
 from polyrefuse_shared.writing import write_whole
 
 KEPT = (JOB, LOG)
@@ -61,8 +62,22 @@ def perform(folder: Path) -> bool:
             write_whole(folder / FINISHED, json.dumps(ended) + "\n")
             return True
         said = _last_lines(folder / LOG)
+        if code < 0:
+            said = "\n".join(filter(None, (said, how_it_ended(code))))
         write_whole(folder / FAILED, json.dumps(ended | {"exit": code, "said": said}) + "\n")
         return False
+
+
+def how_it_ended(code: int) -> str:
+    """What the exit code of a process means, as `subprocess` has it."""
+    if code >= 0:
+        return f"its process ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    why = ", as the system does where memory runs out" if name == "SIGKILL" else ""
+    return f"its process was ended by {name}{why}"
 
 
 def _clear(folder: Path) -> None:
@@ -109,4 +124,7 @@ def _last_lines(log: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if perform(Path(sys.argv[1])) else 1)
+    try:
+        sys.exit(0 if perform(Path(sys.argv[1])) else 1)
+    except (UserError, OSError) as error:
+        sys.exit(f"{sys.argv[1]}: {first_line(error)}")

@@ -141,9 +141,9 @@ def test_a_name_is_one_process_s_and_leaves_nothing(tmp_path: Path) -> None:
         thread.join()
     assert (most, total) == (1, 12)
     assert not list(tmp_path.iterdir())
-    with alone(tmp_path / ".name", patience=0), alone(tmp_path / ".other", patience=0):
-        with pytest.raises(Busy), alone(tmp_path / ".name", patience=0):
-            pass
+    one, other = (alone(tmp_path / name, patience=0) for name in (".name", ".other"))
+    with one, other, pytest.raises(Busy), alone(tmp_path / ".name", patience=0):
+        pass
 
 
 def test_a_folder_that_was_exchanged_is_locked_anew(tmp_path: Path) -> None:
