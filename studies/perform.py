@@ -31,12 +31,6 @@ CACHE = "cache"
 
 LAST_LINES = 20
 
-_GUARD = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execvp(sys.argv[1], sys.argv[1:])"
-)
-"""Becomes the command, and has Linux end it with the process that started it: a worker of a cluster
-that is killed would leave it behind, writing into the folder of the next attempt."""
-
 
 def perform(folder: Path) -> bool:
     """Do a job, unless it is finished.
@@ -91,10 +85,11 @@ def _run(command: list[str], folder: Path, log: Path) -> int:
     # The commands of the environment that runs the study, whatever stands in front on the path.
     own = str(Path(sys.executable).parent)
     environment = os.environ | {"PATH": f"{own}{os.pathsep}{os.environ.get('PATH', '')}"}
-    guarded = [sys.executable, "-c", _GUARD, *command] if sys.platform == "linux" else command
+    if sys.platform == "linux":
+        command = [sys.executable, "-m", "polyrefuse_studies.guard", str(os.getpid()), *command]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            guarded,
+            command,
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -299,3 +299,49 @@ def test_a_job_that_is_called_otherwise_now_is_not_run_again(tmp_path: Path) -> 
     copy = tmp_path / placed[0].folder.replace("m-a", "z-a")
     copy.mkdir()
     assert place(renamed, folder.made())[0].folder == placed[0].folder
+
+
+def test_a_job_that_is_killed_says_by_which_signal(tmp_path: Path) -> None:
+    jobs = [
+        job("m/kill", "echo first; kill -9 $$"),
+        job("m/segv", "kill -SEGV $$"),
+        job("m/none", "true; exec /nowhere/at-all"),
+    ]
+    outcome, _, _ = run_all(tmp_path, jobs)
+    ended = {one.job.name: how for one, how in outcome.failed}
+    assert ended["m/kill"]["said"].splitlines() == [
+        "first",
+        "its process was ended by SIGKILL, as the system does where memory runs out",
+    ]
+    assert ended["m/kill"]["exit"] == -signal.SIGKILL
+    assert ended["m/segv"]["said"] == "its process was ended by SIGSEGV"
+    assert ended["m/none"]["exit"] == 127
+
+
+def test_a_performer_that_is_killed_takes_the_whole_command_with_it_and_is_told(
+    tmp_path: Path,
+) -> None:
+    # Children of the command, one of them of a group of its own; $PPID is the guard.
+    script = "sleep 61 & echo $! > child; kill -9 $(cut -d' ' -f4 /proc/$PPID/stat); sleep 62"
+    outcome, _, _ = run_all(tmp_path, [job("m/a", script), job("m/b", "true", "m/a")])
+    ((failed, how),) = outcome.failed
+    assert failed.job.name == "m/a" and how["exit"] is None
+    assert how["said"] == (
+        "its process was ended by SIGKILL, as the system does where memory runs out"
+    )
+    child = Path("/proc", (tmp_path / "child").read_text().strip(), "stat")
+    end = time.monotonic() + 10
+    while child.exists() and ") Z " not in child.read_text():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert [one.job.name for one, _ in outcome.waiting] == ["m/b"]
+
+
+def test_what_a_command_leaves_running_ends_with_it(tmp_path: Path) -> None:
+    outcome, _, _ = run_all(tmp_path, [job("m/a", "sleep 63 & echo $! > child")])
+    assert names(outcome.finished) == {"m/a"}
+    child = Path("/proc", (tmp_path / "child").read_text().strip(), "stat")
+    end = time.monotonic() + 10
+    while child.exists() and ") Z " not in child.read_text():
+        assert time.monotonic() < end
+        time.sleep(0.05)
