@@ -53,7 +53,8 @@ def needing(name: str, script: str, **needs: int) -> Job:
 
 def test_ray_does_jobs_in_order_and_a_killed_worker_has_its_job_done_again(tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    killed = "echo $PPID >> begun; [ -e once ] || { touch once; sleep 1; kill -9 $PPID; sleep 60; }"
+    killed = f"{WORKER}; echo $WORKER >> begun; "
+    killed += "[ -e once ] || { touch once; sleep 1; kill -9 $WORKER; sleep 60; }"
     jobs = [
         *CHAIN,
         job("m/killed", f"{killed}; echo s > {OWN}/out"),
@@ -215,6 +216,7 @@ def test_what_ray_says_of_a_killed_worker_is_not_on_standard_output(tmp_path: Pa
     assert "worker died" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_study_that_is_ended_leaves_no_process_of_ray_and_goes_on(
     tmp_path: Path, number: signal.Signals
