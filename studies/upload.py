@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -80,13 +80,9 @@ class Upload:
         except Exception as error:  # every file system has its own
             raise self._cannot(self._reason(error)) from None
 
-    def send(self, job: Placed, needs: Sequence[Placed]) -> None:
-        """Send a finished job's folder, later, unless it is there.
-
-        Args:
-            needs: the jobs that it needs, into whose folders it may have written.
-        """
-        self._jobs[job.job.name] = self._later(lambda: self._send(job, needs))
+    def send(self, job: Placed) -> None:
+        """Send a finished job's folder, later, unless it is there."""
+        self._jobs[job.job.name] = self._later(lambda: self._send(job))
 
     def wait(self) -> Uploaded:
         """Wait until everything that was to be sent is, or has failed."""
@@ -165,7 +161,7 @@ class Upload:
         except FileNotFoundError:
             return []
 
-    def _send(self, job: Placed, needs: Sequence[Placed]) -> None:
+    def _send(self, job: Placed) -> None:
         mark = self._at(job.folder, FINISHED)
         finished = (self._folder.job(job) / FINISHED).read_bytes()
         held = self._read(mark)
@@ -176,12 +172,6 @@ class Upload:
             self._there.rm_file(mark)
         if self._there.exists(self._at(job.folder)):
             self._there.rm(self._at(job.folder), recursive=True)
-        for need in needs:
-            # Labels of a judge stand beside the answers: they came after that job was finished.
-            then = (self._folder.job(need) / FINISHED).stat().st_mtime_ns
-            for path in self._files(need):
-                if path.stat().st_mtime_ns >= then:
-                    self._put(path)
         for path in self._files(job):
             self._put(path)
         self._there.pipe_file(mark, finished)

@@ -157,23 +157,17 @@ def run(
         held.enter_context(folder.taken(study.study))
         folder.keep_checksums(files.known)
         write_whole(folder.path / "study.yaml", file.read_text(encoding="utf-8"))
-        named = {one.job.name: one for one in jobs}
-
-        def send(one: Any) -> None:
-            if sent is not None:
-                sent.send(one, [named[name] for name in one.job.needs])
-
         finished = [one for one in jobs if folder.is_finished(one)]
-        for one in finished:
-            send(one)
+        for one in finished if sent is not None else ():
+            sent.send(one)
         done = [len(finished)]
 
         def told(what: str, one: Any) -> None:
             done[0] += what != "starts"
             count = f"{done[0]}/{len(jobs)}"
             print(f"[{count}] {what}: {one.job.name}\n    {one.typed}", file=sys.stderr, flush=True)
-            if what == "finished":
-                send(one)
+            if what == "finished" and sent is not None:
+                sent.send(one)
 
         outcome = run_jobs(jobs, folder, where, told)
         document = report.summary(study, jobs, outcome)

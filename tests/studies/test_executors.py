@@ -206,16 +206,6 @@ def marked(marker: str, within: float = 60.0) -> list[str]:
         time.sleep(0.2)
 
 
-def test_what_ray_says_of_a_killed_worker_is_not_on_standard_output(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    script = f"{WORKER}; [ -e once ] || {{ touch once; kill -9 $WORKER; sleep 60; }}"
-    process = start(tmp_path, script, "none")
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert json.loads(out) == [2, 0]
-    assert "worker died" in err
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_study_that_is_ended_leaves_no_process_of_ray_and_goes_on(

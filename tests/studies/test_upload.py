@@ -76,17 +76,12 @@ JOBS = [
 
 def run_and_send(path: Path, url: str, jobs: list[Placed] | None = None) -> Uploaded:
     folder, placed = StudyFolder(path), jobs or place(JOBS)
-    named = {one.job.name: one for one in placed}
     sent = Upload(url, "study", folder)
-
-    def send(one: Placed) -> None:
-        sent.send(one, [named[name] for name in one.job.needs])
-
     with folder.taken("study"), Local([], 2) as where:
         for one in placed:
             if folder.is_finished(one):
-                send(one)
-        run(placed, folder, where, lambda what, one: send(one) if what == "finished" else None)
+                sent.send(one)
+        run(placed, folder, where, lambda what, one: sent.send(one) if what == "finished" else None)
     return sent.wait()
 
 
@@ -116,7 +111,7 @@ def test_finished_jobs_are_there_whole_and_nothing_else(tmp_path: Path) -> None:
     assert json.loads(sent.pop("study.json")) == {"study": "study"}
     assert sent == finished(tmp_path / "study")
     assert {Path(name).name for name in sent} == {
-        *("job.json", "log.txt", FINISHED, "samples", "judged")
+        *("job.json", "log.txt", FINISHED, "samples", "labels")
     }
     # Nothing is sent twice.
     times = {path: path.stat().st_mtime_ns for path in there.glob("jobs/**/*")}
@@ -124,9 +119,7 @@ def test_finished_jobs_are_there_whole_and_nothing_else(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in there.glob("jobs/**/*")} == times
 
 
-def test_a_folder_says_last_that_it_is_finished_and_labels_come_before_their_job(
-    tmp_path: Path,
-) -> None:
+def test_a_folder_says_last_that_it_is_finished(tmp_path: Path) -> None:
     run_and_send(tmp_path / "study", "failing://store/of")
     came = [name.partition("store/of/")[2] for name in Failing.came]
     assert came[0] == "study.json"
@@ -134,11 +127,8 @@ def test_a_folder_says_last_that_it_is_finished_and_labels_come_before_their_job
     assert len(folders) == 3
     for folder in folders:
         own = [name for name in came if name.startswith(f"jobs/{folder}/")]
-        own = [name for name in own if not name.endswith("/judged")]
+        assert len(own) == 4
         assert own[-1] == f"jobs/{folder}/{FINISHED}"
-    (judged,) = (folder for folder in folders if "judged" in folder)
-    labels = next(place for place, name in enumerate(came) if name.endswith("/results/m/judged"))
-    assert labels < came.index(f"jobs/{judged}/{FINISHED}")
 
 
 def test_what_fails_stops_no_job_is_told_and_is_sent_by_the_next_run(
