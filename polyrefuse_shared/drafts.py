@@ -95,22 +95,52 @@ def locked(folder: Path, *, patience: float) -> Iterator[None]:
         Busy: another process still has it.
         OSError: it cannot be made.
     """
-    end = time.monotonic() + patience
-    while True:
-        make_folder(folder)
-        try:
-            lock = _lock(folder)
-            break
-        except (BlockingIOError, FileNotFoundError):
-            if time.monotonic() >= end:
-                raise Busy(
-                    f"Another process is writing to {folder}; wait for it, or name another folder."
-                ) from None
-            time.sleep(0.05)
+    lock = _wait_for(folder, patience)
     try:
         yield
     finally:
         _unlock(lock)
+
+
+@contextmanager
+def alone(name: Path, *, patience: float) -> Iterator[None]:
+    """Keep every other process that asks for the same name out, and no other one.
+
+    Args:
+        name: of a folder that stands for what is done, and is removed at the end; a hidden one.
+        patience: seconds to wait while another process has it.
+
+    Raises:
+        Busy: another process still has it.
+        OSError: it cannot be made.
+    """
+    lock = _wait_for(name, patience)
+    try:
+        yield
+    finally:
+        # Before it is unlocked, so that whoever waits for it makes another and does not lock this.
+        with suppress(OSError):
+            name.rmdir()
+        _unlock(lock)
+
+
+def _wait_for(folder: Path, patience: float) -> int | None:
+    """Lock a folder, which is made where it is missing."""
+    begun = time.monotonic()
+    while True:
+        make_folder(folder)
+        try:
+            return _lock(folder)
+        except FileNotFoundError:
+            # It was removed meanwhile, and is made again: nobody has it.
+            waited = time.monotonic() - begun > max(patience, 1.0)
+        except BlockingIOError:
+            waited = time.monotonic() - begun >= patience
+        if waited:
+            raise Busy(
+                f"Another process is writing to {folder}; wait for it, or name another folder."
+            )
+        time.sleep(0.05)
 
 
 def _locked_draft(parent: Path, make: Callable[[Path], object]) -> tuple[Path, int | None]:

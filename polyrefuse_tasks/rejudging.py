@@ -6,11 +6,13 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import quote
 
-from polyrefuse_shared.drafts import locked
+from polyrefuse_shared.drafts import Busy, alone
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.versions import versions
 from polyrefuse_shared.writing import cannot_write
@@ -152,7 +154,7 @@ def rejudge(
     Raises:
         NothingToJudge: no answers of such tasks were saved.
         BadResults: a file cannot be used.
-        Busy: another process judges the answers of that folder.
+        Busy: another process judges the answers of that folder by the same judge.
         LabelsWouldBeLost: `limit` leaves answers out whose labels were made otherwise.
         UserError: the judge's own, as `judges.judge_responses`.
     """
@@ -182,11 +184,34 @@ def rejudge(
         if not chosen:
             continue
         try:
-            with locked(file.path.parent, patience=0):
+            with _alone_with(judge.name, file.path.parent):
                 for task in chosen:
                     yield _rejudge(task, judge, limit, batch_size, english, progress)
         except OSError as error:
             raise cannot_write(file.path.parent, error) from None
+
+
+@contextmanager
+def _alone_with(judge: str, folder: Path) -> Iterator[None]:
+    """Keep other processes off a judge's files in a folder; other judges have files of their own.
+
+    Raises:
+        Busy: another process judges by it there.
+        OSError: the disk refuses.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(alone(folder / f".judging-{quote(judge, safe='')}", patience=0))
+        except Busy:
+            raise Busy(
+                f"Another process judges the answers in {folder} by {judge}; wait for it, and run "
+                "the command again if answers are left."
+            ) from None
+        except OSError:
+            # Labels that are all there can be told of a folder that nobody writes to.
+            if os.access(folder, os.W_OK):
+                raise
+        yield
 
 
 def _check_choice(option: str, given: Collection[str], there: Collection[str]) -> None:

@@ -120,6 +120,12 @@ class StudyFolder:
         (folder / FAILED).unlink(missing_ok=True)
         return folder
 
+    def failed(self, placed: Placed, said: str) -> dict[str, Any]:
+        """Write down a failure that the job's own process could not."""
+        failure = {"key": placed.key, "exit": None, "said": said}
+        write_whole(self.job(placed) / FAILED, json.dumps(failure) + "\n")
+        return failure
+
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:

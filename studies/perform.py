@@ -22,6 +22,7 @@ from typing import Any
 from polyrefuse_studies.folder import FAILED, FINISHED, JOB, LOG, read
 
 from polyrefuse_shared.drafts import locked
+from polyrefuse_shared.errors import UserError, first_line
 from polyrefuse_shared.writing import write_whole
 
 KEPT = (JOB, LOG)
@@ -29,12 +30,6 @@ CACHE = "cache"
 """What names begin with that a job which is done again goes on from."""
 
 LAST_LINES = 20
-
-_GUARD = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execvp(sys.argv[1], sys.argv[1:])"
-)
-"""Becomes the command, and has Linux end it with the process that started it: a worker of a cluster
-that is killed would leave it behind, writing into the folder of the next attempt."""
 
 
 def perform(folder: Path) -> bool:
@@ -61,8 +56,22 @@ def perform(folder: Path) -> bool:
             write_whole(folder / FINISHED, json.dumps(ended) + "\n")
             return True
         said = _last_lines(folder / LOG)
+        if code < 0:
+            said = "\n".join(filter(None, (said, how_it_ended(code))))
         write_whole(folder / FAILED, json.dumps(ended | {"exit": code, "said": said}) + "\n")
         return False
+
+
+def how_it_ended(code: int) -> str:
+    """What the exit code of a process means, as `subprocess` has it."""
+    if code >= 0:
+        return f"its process ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    why = ", as the system does where memory runs out" if name == "SIGKILL" else ""
+    return f"its process was ended by {name}{why}"
 
 
 def _clear(folder: Path) -> None:
@@ -76,10 +85,11 @@ def _run(command: list[str], folder: Path, log: Path) -> int:
     # The commands of the environment that runs the study, whatever stands in front on the path.
     own = str(Path(sys.executable).parent)
     environment = os.environ | {"PATH": f"{own}{os.pathsep}{os.environ.get('PATH', '')}"}
-    guarded = [sys.executable, "-c", _GUARD, *command] if sys.platform == "linux" else command
+    if sys.platform == "linux":
+        command = [sys.executable, "-m", "polyrefuse_studies.guard", str(os.getpid()), *command]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            guarded,
+            command,
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -109,4 +119,7 @@ def _last_lines(log: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if perform(Path(sys.argv[1])) else 1)
+    try:
+        sys.exit(0 if perform(Path(sys.argv[1])) else 1)
+    except (UserError, OSError) as error:
+        sys.exit(f"{sys.argv[1]}: {first_line(error)}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polyrefuse_studies.executors.executor import Executor
+from polyrefuse_studies.executors.executor import Ended, Executor
 from polyrefuse_studies.folder import FAILED, StudyFolder, read
 from polyrefuse_studies.jobs import Placed
 
@@ -29,6 +30,9 @@ class Outcome:
     waiting: list[tuple[Placed, str]] = field(default_factory=list)
 
 
+LAG = 60.0
+"""Seconds in which a shared disk shows what another machine has written."""
+
 Told = Callable[[str, Placed], None]
 """What is told of each job: "starts", "finished" or "failed"."""
 
@@ -39,8 +43,11 @@ def run(jobs: Sequence[Placed], folder: StudyFolder, executor: Executor, told: T
     Args:
         jobs: each behind those that it needs.
         folder: of the study, taken.
-        executor: where.
+        executor: where, within its `with` block.
         told: is called as things happen.
+
+    Raises:
+        UserError: a job needs more than there is, or cannot be started.
     """
     outcome = Outcome()
     left: list[Placed] = []
@@ -50,34 +57,46 @@ def run(jobs: Sequence[Placed], folder: StudyFolder, executor: Executor, told: T
             outcome.finished_before.append(one)
             done.add(one.job.name)
         else:
+            executor.require(one.job)
             left.append(one)
     stopped: dict[str, str] = {}
     running: dict[Path, Placed] = {}
-    try:
-        while left or running:
-            for one in list(left):
-                blocked = next((stopped[name] for name in one.job.needs if name in stopped), None)
-                if blocked is not None:
-                    left.remove(one)
-                    stopped[one.job.name] = blocked
-                    outcome.waiting.append((one, blocked))
-                elif done.issuperset(one.job.needs) and executor.room_for(one.job.gpus):
-                    left.remove(one)
-                    path = folder.prepare(one)
-                    running[path] = one
-                    told("starts", one)
-                    executor.start(path, one.job.gpus)
-            for path in executor.ended() if running else ():
-                one = running.pop(path)
-                if folder.is_finished(one):
-                    done.add(one.job.name)
-                    outcome.finished.append(one)
-                    told("finished", one)
-                else:
-                    stopped[one.job.name] = one.job.name
-                    outcome.failed.append((one, read(path / FAILED)))
-                    told("failed", one)
-    except BaseException:
-        executor.stop()
-        raise
+    while left or running:
+        for one in list(left):
+            blocked = next((stopped[name] for name in one.job.needs if name in stopped), None)
+            if blocked is not None:
+                left.remove(one)
+                stopped[one.job.name] = blocked
+                outcome.waiting.append((one, blocked))
+            elif done.issuperset(one.job.needs) and executor.room_for(one.job):
+                left.remove(one)
+                path = folder.prepare(one)
+                running[path] = one
+                told("starts", one)
+                executor.start(path, one.job)
+        for ended in executor.ended() if running else ():
+            one = running.pop(ended.folder)
+            failure = _failure(folder, one, ended)
+            if failure is None:
+                done.add(one.job.name)
+                outcome.finished.append(one)
+                told("finished", one)
+            else:
+                stopped[one.job.name] = one.job.name
+                outcome.failed.append((one, failure))
+                told("failed", one)
     return outcome
+
+
+def _failure(folder: StudyFolder, one: Placed, ended: Ended) -> dict[str, Any] | None:
+    """How a job failed, as its folder or else its executor says; None where it is finished."""
+    last = time.monotonic() + (0 if ended.said else LAG)
+    while not folder.is_finished(one):
+        failure = read(ended.folder / FAILED)
+        if failure:
+            return failure
+        if time.monotonic() >= last:
+            said = ended.said or "it ended, and its folder shows no result of it"
+            return folder.failed(one, said)
+        time.sleep(0.5)
+    return None

@@ -16,6 +16,7 @@ from polyrefuse_leaderboard.site import write_site
 from polyrefuse_studies import checks, schema
 from polyrefuse_studies.files import Files
 from polyrefuse_studies.folder import StudyFolder
+from polyrefuse_studies.jobs import Job
 from polyrefuse_studies.report import build_site
 
 from tests.commands import assert_one_sentence, run_in_process
@@ -302,3 +303,90 @@ def test_the_site_of_other_settings_goes_where_no_job_has_finished(tmp_path: Pat
     (site / "mine.txt").touch()
     assert build_site(folder, [], Path("names.json")) == (0, "No job has written results yet.")
     assert [path.name for path in site.rglob("*") if path.is_file()] == ["mine.txt"]
+
+
+# --- where it runs, with jobs of a shell in the place of the study's
+
+
+def run_jobs(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, jobs: list[Job], *arguments: object
+) -> tuple[int, str, str]:
+    from polyrefuse_studies import plan
+
+    monkeypatch.setattr(plan, "jobs", lambda *_: jobs)
+    return run_in_process("study", "run", write(folder), "--output", folder / "out", *arguments)
+
+
+def shell(name: str, script: str, *needs: str) -> Job:
+    return Job(name, "training", "toy", ("sh", "-c", script), needs)
+
+
+def test_a_resumed_study_counts_from_what_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [
+        shell("toy/a", "true"),
+        shell("toy/b", f"[ -e {tmp_path}/mended ] || {{ echo why; kill -SEGV $$; }}"),
+        shell("toy/c", "true", "toy/b"),
+    ]
+    code, out, err = run_jobs(monkeypatch, tmp_path, jobs)
+    assert code == 1
+    assert "[0/3] starts: toy/a" in err and "[1/3] finished: toy/a" in err
+    assert "toy/b failed: its process was ended by SIGSEGV" in out
+    (tmp_path / "mended").touch()
+    code, out, err = run_jobs(monkeypatch, tmp_path, jobs, "--slots", 2)
+    assert code == 0, err
+    told = [line for line in err.splitlines() if line.startswith("[")]
+    assert told == [
+        *("[1/3] starts: toy/b", "[2/3] finished: toy/b"),
+        *("[2/3] starts: toy/c", "[3/3] finished: toy/c"),
+    ]
+    assert "1 jobs were finished before, 2 are finished now" in out
+
+
+def test_an_executor_that_cannot_be_used_is_one_sentence_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: object, said: str) -> None:
+        assert_one_sentence(
+            run_jobs(monkeypatch, tmp_path, [shell("toy/a", "true")], *arguments), said
+        )
+        assert not (tmp_path / "out").exists()
+
+    refused("--slots", 0, said="--slots")
+    refused("--executor", "ray", "--devices", "0", said="--devices is for --executor local")
+    refused("--executor", "slurm", "--slots", 3, said="--slots is for this machine")
+    refused("--ray-address", "auto", said="--ray-address is for --executor ray")
+    clustered = ("--executor", "ray", "--ray-address", "nowhere-at-all")
+    refused(*clustered, "--slots", 3, said="--slots is for this machine")
+    pytest.importorskip("ray")
+    refused(*clustered, said="No Ray cluster answers at nowhere-at-all")
+    pytest.importorskip("submitit")
+    refused("--executor", "slurm", said="submitit cannot submit to slurm")
+
+
+def test_standard_output_is_the_document_alone_when_ray_s_workers_die(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    program = f"""
+import sys
+from polyrefuse_studies import plan
+from tests.test_cli_study import shell
+killed = 'kill -9 $(cut -d" " -f4 /proc/$PPID/stat); sleep 60'  # whoever started the guard
+script = "[ -e {tmp_path}/once ] || {{{{ touch {tmp_path}/once; {{}}; }}}}".format(killed)
+plan.jobs = lambda *_: [shell("toy/a", script)]
+sys.argv = ["polyrefuse", "study", "run", {str(write(tmp_path))!r}, "--output",
+    {str(tmp_path / "out")!r}, "--executor", "ray", "--json"]
+import polyrefuse
+polyrefuse.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["jobs"]
+    assert row["state"] == "finished"
+    assert "A worker died" in done.stderr

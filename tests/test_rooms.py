@@ -114,6 +114,7 @@ OUTSIDE: Mapping[str, tuple[str, ...]] = {
     ),
     "ray": ("polyrefuse_studies.executors.ray",),
     "submitit": ("polyrefuse_studies.executors.slurm",),
+    "fsspec": ("polyrefuse_studies.upload",),
     "pydantic": ("polyrefuse_studies.schema",),
 }
 """Packages of others, and the only rooms and modules that may import them."""

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -102,8 +103,9 @@ def run(
         ),
     ] = None,
     slots: Annotated[
-        int, count_option("--slots", help="Processes at a time where there is no GPU.")
-    ] = 1,
+        int | None,
+        count_option("--slots", help="Processes at a time where there is no GPU; 1 by default."),
+    ] = None,
     executor: Annotated[
         Kind,
         typer.Option(
@@ -122,6 +124,14 @@ def run(
             '\'{"timeout_min": 600, "slurm_partition": "gpu"}\'.'
         ),
     ] = None,
+    upload: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Send each finished job's folder, and the report, to this address of fsspec, such "
+            "as s3://bucket/study. Answers are in them; nothing is sent without this option.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run the jobs of a study that are not finished, and write its report.
@@ -132,6 +142,7 @@ def run(
     from polyrefuse_studies.folder import StudyFolder
     from polyrefuse_studies.names import report_names
     from polyrefuse_studies.runner import run as run_jobs
+    from polyrefuse_studies.upload import Upload
 
     if any(sign in os.path.abspath(output) for sign in ",="):
         raise UserError(
@@ -140,15 +151,23 @@ def run(
     study, jobs, files = _jobs(file, output)
     folder = StudyFolder(output)
     where = _executor(executor, output, devices, slots, ray_address, slurm_parameters)
-    with folder.taken(study.study):
+    with ExitStack() as held:
+        held.enter_context(where)
+        sent = None if upload is None else Upload(upload, study.study, folder)
+        held.enter_context(folder.taken(study.study))
         folder.keep_checksums(files.known)
         write_whole(folder.path / "study.yaml", file.read_text(encoding="utf-8"))
-        done = [0]
+        finished = [one for one in jobs if folder.is_finished(one)]
+        for one in finished if sent is not None else ():
+            sent.send(one)
+        done = [len(finished)]
 
         def told(what: str, one: Any) -> None:
             done[0] += what != "starts"
             count = f"{done[0]}/{len(jobs)}"
             print(f"[{count}] {what}: {one.job.name}\n    {one.typed}", file=sys.stderr, flush=True)
+            if what == "finished" and sent is not None:
+                sent.send(one)
 
         outcome = run_jobs(jobs, folder, where, told)
         document = report.summary(study, jobs, outcome)
@@ -159,6 +178,7 @@ def run(
         code, said = report.build_site(folder, jobs, names.relative_to(folder.path))
         document["site"] = {"exit": code, "said": said}
         report.write_summary(folder, document)
+        unsent = [] if sent is None else _finish(sent, folder, document)
     lines = [
         f"{len(outcome.finished_before)} jobs were finished before, {len(outcome.finished)} are "
         f"finished now, {len(outcome.failed)} failed, {len(outcome.waiting)} were not begun"
@@ -169,16 +189,42 @@ def run(
         elif row["state"] == "not begun":
             lines.append(f"{row['name']} was not begun: {row['because']}")
     lines.append(said.splitlines()[-1] if said else "")
+    if sent is not None:
+        lines += [f"{document['upload']['jobs']} jobs are at {sent.shown}", *unsent]
     show(as_json, document, *map(clean, lines))
-    if outcome.failed or code:
+    if outcome.failed or code or unsent:
         raise typer.Exit(1)
+
+
+def _finish(sent: Any, folder: Any, document: dict[str, Any]) -> list[str]:
+    """Wait for what is being sent, and send the report.
+
+    Returns:
+        What is not there, and why, a line each.
+    """
+    from polyrefuse_studies import report
+
+    print(f"sending to {sent.shown} what is not there yet", file=sys.stderr, flush=True)
+    jobs = sent.wait()
+    failed = [{"name": name, "said": said} for name, said in jobs.failed]
+    document["upload"] = {"url": sent.shown, "jobs": jobs.there, "failed": failed}
+    report.write_summary(folder, document)
+    said = sent.send_report(folder.path / report.SITE, folder.path / report.SUMMARY)
+    if said is not None:
+        failed.append({"name": "the report", "said": said})
+        report.write_summary(folder, document)
+    return [
+        f"{one['name']} was not sent to {sent.shown}, and the next run tries it again: "
+        f"{one['said']}"
+        for one in failed
+    ]
 
 
 def _executor(
     kind: Kind,
     output: Path,
     devices: str | None,
-    slots: int,
+    slots: int | None,
     ray_address: str | None,
     slurm_parameters: str | None,
 ) -> Any:
@@ -194,6 +240,11 @@ def _executor(
     ):
         if given is not None and kind != of:
             raise UserError(f"{option} is for --executor {of.value}, and not for {kind.value}.")
+    if slots is not None and (kind == Kind.slurm or ray_address is not None):
+        raise UserError(
+            "--slots is for this machine: a cluster runs as many jobs at a time as it has room for."
+        )
+    slots = slots or 1
     if kind == Kind.ray:
         from polyrefuse_studies.executors.ray import Ray
 

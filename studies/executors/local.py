@@ -11,14 +11,21 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from polyrefuse_studies.executors.executor import Ended, TooLarge
+from polyrefuse_studies.jobs import Job
+from polyrefuse_studies.perform import how_it_ended
+
 from polyrefuse_shared.errors import UserError
 
 MOMENT = 0.1
 """Seconds between two looks at the processes."""
 
+PATIENCE = 10.0
+"""Seconds that a job has to end when it is told to."""
+
 
 class NoDevice(UserError):
-    """There is no device that a job could run on."""
+    """A device that is not there."""
 
 
 class Local:
@@ -34,17 +41,22 @@ class Local:
         self._free = list(devices) or [""] * slots
         self._running: dict[Path, tuple[subprocess.Popen[bytes], list[str]]] = {}
 
-    def room_for(self, gpus: int | None) -> bool:
-        needed = self._needed(gpus)
+    def __enter__(self) -> Local:
+        return self
+
+    def require(self, job: Job) -> None:
+        needed = self._needed(job)
         if self._devices and needed > len(self._devices):
-            raise NoDevice(
-                f"A job needs {needed} GPUs, and there are {len(self._devices)}; name more "
+            raise TooLarge(
+                f"{job.name} needs {needed} GPUs, and there are {len(self._devices)}; name more "
                 "with --devices."
             )
-        return len(self._free) >= needed
 
-    def start(self, folder: Path, gpus: int | None) -> None:
-        taken = [self._free.pop(0) for _ in range(self._needed(gpus))]
+    def room_for(self, job: Job) -> bool:
+        return len(self._free) >= self._needed(job)
+
+    def start(self, folder: Path, job: Job) -> None:
+        taken = [self._free.pop(0) for _ in range(self._needed(job))]
         environment = dict(os.environ)
         if self._devices:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
@@ -57,32 +69,37 @@ class Local:
         )
         self._running[folder] = (process, taken)
 
-    def ended(self) -> list[Path]:
+    def ended(self) -> list[Ended]:
         time.sleep(MOMENT)
-        done = [
-            folder for folder, (process, _) in self._running.items() if process.poll() is not None
-        ]
-        for folder in done:
-            _, taken = self._running.pop(folder)
-            self._free += taken
+        done = []
+        for folder, (process, taken) in list(self._running.items()):
+            code = process.poll()
+            if code is not None:
+                del self._running[folder]
+                self._free += taken
+                done.append(Ended(folder, how_it_ended(code)))
         return done
 
-    def stop(self) -> None:
-        for process, _ in self._running.values():
+    def __exit__(self, *raised: object) -> None:
+        processes = [process for process, _ in self._running.values()]
+        for process in processes:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
-        for process, _ in self._running.values():
+        end = time.monotonic() + PATIENCE
+        for process in processes:
             try:
-                process.wait(timeout=10)
+                process.wait(timeout=max(0.0, end - time.monotonic()))
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         self._running.clear()
 
-    def _needed(self, gpus: int | None) -> int:
+    def _needed(self, job: Job) -> int:
         """Slots that a job takes."""
         if not self._devices:
             return 1
-        return 1 if gpus is None else max(gpus, 1)
+        return 1 if job.gpus is None else max(job.gpus, 1)
 
 
 def find_devices(asked: str | None) -> list[str]:

@@ -1,38 +1,56 @@
-"""Jobs on a Ray cluster, or on a local one: Ray schedules them, by the GPUs that each needs."""
+"""Jobs on a Ray cluster, or on a local one: Ray schedules them, by what each needs."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from polyrefuse_studies.executors.local import NoDevice
+from polyrefuse_studies.executors.executor import Ended, TooLarge
+from polyrefuse_studies.jobs import Job
 
-from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.errors import UserError, first_line
 
 WAIT = 0.5
 """Seconds to wait for a job before the runner looks for what else can start."""
+
+ANSWER = 30.0
+"""Seconds in which a cluster has to answer."""
+
+SLOT = "polyrefuse_slot"
+"""A resource of a local cluster: one for each job at a time that needs no GPU."""
+
+_ASK = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False); ray.nodes()"
+
+
+class NoCluster(UserError):
+    """A Ray cluster that does not answer, or cannot be begun."""
 
 
 class Ray:
     """One Ray task a job; the study's folder is one that every machine of the cluster sees.
 
-    A worker that dies takes its job with it, which Ray gives to another.
+    A worker that dies takes its job with it, which Ray gives to another. What Ray tells of that
+    goes to standard error.
 
     Args:
         address: of a cluster, as `ray.init` takes it; None begins a local one.
-        cpus: of each task.
-        memory: bytes of each task; None leaves it to Ray.
-        slots: processors that a local cluster has; all of the machine's where None.
+        slots: jobs at a time on a local cluster that need no GPU.
     """
 
-    def __init__(
-        self,
-        address: str | None = None,
-        *,
-        cpus: float = 1,
-        memory: int | None = None,
-        slots: int | None = None,
-    ) -> None:
+    def __init__(self, address: str | None = None, *, slots: int = 1) -> None:
+        self._address = address
+        self._slots = slots
+        self._running: dict[Any, Path] = {}
+        self._held = contextlib.ExitStack()
+
+    def __enter__(self) -> Ray:
+        # Ray would send its makers what it was used for.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             import ray
         except ImportError:
@@ -41,41 +59,127 @@ class Ray:
             ) from None
         self._ray = ray
         settings: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-        if address is None and slots is not None:
-            settings["num_cpus"] = slots
-        try:
-            # Without an address Ray would join a cluster that this machine happens to run.
-            ray.init(address=address or "local", **settings)
-        except (ConnectionError, ValueError) as error:
-            raise UserError(
-                f"No Ray cluster answers at {address} ({str(error).splitlines()[0]}); name "
-                "another, or none for a local one."
-            ) from None
-        self._settings: dict[str, Any] = {"num_cpus": cpus, "max_retries": 3}
-        if memory is not None:
-            self._settings["memory"] = memory
-        self._running: dict[Any, Path] = {}
+        if self._address is None:
+            settings |= {"include_dashboard": False, "resources": {SLOT: self._slots}}
+        else:
+            _require_answer(self._address)
+        with contextlib.ExitStack() as held:
+            held.enter_context(_standard_output_to_error())
+            held.callback(ray.shutdown)
+            try:
+                # Without an address Ray would join a cluster that this machine happens to run.
+                ray.init(address=self._address or "local", **settings)
+            except Exception as error:  # of many kinds
+                raise _no_cluster(self._address, first_line(error)) from None
+            self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            self._held = held.pop_all()
+        return self
 
-    def room_for(self, gpus: int | None) -> bool:
-        there = self._ray.cluster_resources().get("GPU", 0)
-        if gpus is not None and gpus > there:
-            raise NoDevice(f"A job needs {gpus} GPUs, and the Ray cluster has {there:g}.")
+    def __exit__(self, *raised: object) -> None:
+        with self._held:
+            for one in self._running:
+                self._ray.cancel(one, force=True)
+            self._running.clear()
+
+    def require(self, job: Job) -> None:
+        needed = self._needed(job)
+        if any(all(node.get(k, 0) >= v for k, v in needed.items()) for node in self._nodes):
+            return
+        most = {k: max(node.get(k, 0) for node in self._nodes) for k in needed}
+        raise TooLarge(
+            f"{job.name} needs {_said(needed)}, and no machine of the Ray cluster has as much: at "
+            f"most {_said(most)}."
+        )
+
+    def room_for(self, job: Job) -> bool:
         return True  # Ray keeps what has to wait
 
-    def start(self, folder: Path, gpus: int | None) -> None:
-        if gpus is None:
-            gpus = 1 if self._ray.cluster_resources().get("GPU", 0) else 0
-        task = self._ray.remote(**self._settings, num_gpus=gpus)(_perform)
+    def start(self, folder: Path, job: Job) -> None:
+        needed = self._needed(job)
+        settings: dict[str, Any] = {"max_retries": 3, "num_cpus": needed["CPU"]}
+        settings["num_gpus"] = needed["GPU"]
+        if job.memory is not None:
+            settings["memory"] = job.memory
+        if self._address is None and not needed["GPU"]:
+            settings["resources"] = {SLOT: 1}
+        task = self._ray.remote(**settings)(_perform)
         self._running[task.remote(str(folder.resolve()))] = folder
 
-    def ended(self) -> list[Path]:
+    def ended(self) -> list[Ended]:
         done, _ = self._ray.wait(list(self._running), num_returns=1, timeout=WAIT)
-        return [self._running.pop(one) for one in done]
+        return [Ended(self._running.pop(one), self._said(one)) for one in done]
 
-    def stop(self) -> None:
-        for one in self._running:
-            self._ray.cancel(one, force=True)
-        self._ray.shutdown()
+    def _said(self, task: Any) -> str:
+        try:
+            self._ray.get(task)
+        except Exception as error:  # what the job raised, or that its workers died
+            return f"Ray could not do it: {first_line(getattr(error, 'cause', None) or error)}"
+        return ""
+
+    def _needed(self, job: Job) -> dict[str, float]:
+        """Ray's resources that a job takes of a machine."""
+        gpus = job.gpus
+        if gpus is None:
+            gpus = 1 if any(node.get("GPU") for node in self._nodes) else 0
+        needed: dict[str, float] = {"CPU": 1 if job.cpus is None else job.cpus, "GPU": gpus}
+        if job.memory is not None:
+            needed["memory"] = job.memory
+        return needed
+
+
+def _said(resources: Mapping[str, float]) -> str:
+    """Ray's resources in words."""
+    parts = [f"{resources['CPU']:g} processors", f"{resources['GPU']:g} GPUs"]
+    if "memory" in resources:
+        parts.append(f"{resources['memory'] / 1e9:.3g} GB of memory")
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _require_answer(address: str) -> None:
+    """Ask a cluster by a process of its own: Ray waits for ever for one that is not there.
+
+    Raises:
+        NoCluster: it does not answer.
+    """
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", _ASK, address],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=ANSWER,
+        )
+    except subprocess.TimeoutExpired:
+        raise _no_cluster(address, f"no answer in {ANSWER:g} seconds") from None
+    if asked.returncode:
+        said = asked.stderr.decode(errors="replace").strip().splitlines()
+        raise _no_cluster(address, said[-1] if said else "its client died")
+
+
+def _no_cluster(address: str | None, reason: str) -> NoCluster:
+    reason = reason.rstrip(".")
+    if address is None:
+        return NoCluster(f"Ray cannot begin a local cluster ({reason}); try --executor local.")
+    return NoCluster(
+        f"No Ray cluster answers at {address} ({reason}); name another, or none for a local one."
+    )
+
+
+@contextlib.contextmanager
+def _standard_output_to_error() -> Iterator[None]:
+    """What Ray prints, and the processes that it starts, goes where messages go.
+
+    Its thread prints by `sys.stdout`, and its processes inherit the descriptor.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _perform(folder: str) -> bool:

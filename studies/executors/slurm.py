@@ -3,64 +3,126 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from polyrefuse_shared.errors import UserError
+from polyrefuse_studies.executors.executor import Ended
+from polyrefuse_studies.jobs import Job
+
+from polyrefuse_shared.errors import UserError, first_line
 
 LOOK = 1.0
 """Seconds between two looks at the queue."""
 
 
+class CannotSubmit(UserError):
+    """There is no Slurm here, or it refuses a job."""
+
+
 class Slurm:
     """One Slurm job a job; the study's folder is one that every machine of the cluster sees.
+
+    Slurm itself judges whether a job needs more than there is.
 
     Args:
         logs: a folder for what submitit writes.
         cluster: "slurm", or "local" for processes of this machine, which the tests use.
         parameters: more of `submitit.AutoExecutor.update_parameters`, such as `timeout_min` and
-            `slurm_partition`.
+            `slurm_partition`. What a job needs takes the place of theirs.
     """
 
     def __init__(
         self, logs: Path, *, cluster: str = "slurm", parameters: dict[str, Any] | None = None
     ) -> None:
+        self._logs = logs
+        self._cluster = cluster
+        self._parameters = parameters or {}
+        self._running: dict[Path, Any] = {}
+
+    def __enter__(self) -> Slurm:
         try:
             import submitit
         except ImportError:
             raise UserError(
                 "--executor slurm needs submitit: pip install 'lm-eval-polyrefuse[slurm]'."
             ) from None
-        try:
-            self._executor = submitit.AutoExecutor(folder=str(logs), cluster=cluster)
-            self._executor.update_parameters(**(parameters or {}))
-        except (RuntimeError, NameError, ValueError) as error:
-            raise UserError(
-                f"submitit cannot submit to {cluster}: {str(error).splitlines()[0]}."
-            ) from None
-        self._running: dict[Path, Any] = {}
+        self._submitit = submitit
+        with TemporaryDirectory() as folder:
+            self._executor(Path(folder), {})
+        return self
 
-    def room_for(self, gpus: int | None) -> bool:
-        return True  # Slurm keeps what has to wait
-
-    def start(self, folder: Path, gpus: int | None) -> None:
-        from polyrefuse_studies.perform import perform
-
-        if gpus:
-            self._executor.update_parameters(gpus_per_node=gpus)
-        self._running[folder] = self._executor.submit(perform, folder.resolve())
-
-    def ended(self) -> list[Path]:
-        time.sleep(LOOK)
-        done = [folder for folder, job in self._running.items() if job.done()]
-        for folder in done:
-            self._running.pop(folder)
-        return done
-
-    def stop(self) -> None:
+    def __exit__(self, *raised: object) -> None:
         for job in self._running.values():
             job.cancel()
+        self._running.clear()
+
+    def require(self, job: Job) -> None:
+        pass  # sbatch refuses what no machine has
+
+    def room_for(self, job: Job) -> bool:
+        return True  # Slurm keeps what has to wait
+
+    def start(self, folder: Path, job: Job) -> None:
+        from polyrefuse_studies.perform import perform
+
+        executor = self._executor(self._logs, needs(job))
+        try:
+            self._running[folder] = executor.submit(perform, folder.resolve())
+        except Exception as error:  # what sbatch says, in several kinds
+            raise CannotSubmit(
+                f"{job.name} cannot be submitted to {self._cluster}: {_last_line(str(error))}"
+            ) from None
+
+    def ended(self) -> list[Ended]:
+        time.sleep(LOOK)
+        done = [folder for folder, job in self._running.items() if job.done()]
+        return [Ended(folder, _said(self._running.pop(folder))) for folder in done]
+
+    def _executor(self, logs: Path, needed: dict[str, Any]) -> Any:
+        """One of submitit's, which keeps what it was given for every later job."""
+        given = {
+            k: v for k, v in self._parameters.items() if k.removeprefix("slurm_") not in needed
+        }
+        if "mem_gb" in needed:
+            given.pop("slurm_mem", None)
+        try:
+            executor = self._submitit.AutoExecutor(folder=str(logs), cluster=self._cluster)
+            executor.update_parameters(**given, **needed)
+        except (RuntimeError, NameError, ValueError, TypeError, AssertionError) as error:
+            raise CannotSubmit(
+                f"submitit cannot submit to {self._cluster}: {first_line(error).rstrip('.')}."
+            ) from None
+        return executor
+
+
+def needs(job: Job) -> dict[str, Any]:
+    """Submitit's parameters for what a study says that a job needs."""
+    needed: dict[str, Any] = {}
+    if job.gpus is not None:
+        needed["gpus_per_node"] = job.gpus
+    if job.cpus is not None:
+        needed["cpus_per_task"] = job.cpus
+    if job.memory is not None:
+        needed["mem_gb"] = math.ceil(job.memory / 2**20) / 2**10  # Slurm counts in MiB
+    return needed
+
+
+def _said(job: Any) -> str:
+    """What became of a job that may not have written how it ended."""
+    try:
+        job.result()
+    except Exception as error:
+        said = _last_line(job.stderr() or str(error))
+        return f"job {job.job_id} ended as {job.state}: {said}"
+    return ""
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
 
 
 def parse(given: str | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from polyrefuse_shared import drafts
-from polyrefuse_shared.drafts import Busy, discard, draft, locked
+from polyrefuse_shared.drafts import Busy, alone, discard, draft, locked
 from tests.conftest import ROOT
 from tests.kill_points import kill_points, tree
 
@@ -119,6 +119,31 @@ def test_a_locked_folder_is_waited_for(tmp_path: Path) -> None:
         timer.join()
     finally:
         kill(other)
+
+
+def test_a_name_is_one_process_s_and_leaves_nothing(tmp_path: Path) -> None:
+    """Each waits for the one before, which removes what the others wait for."""
+    at_once, most, total = 0, 0, 0
+
+    def work() -> None:
+        nonlocal at_once, most, total
+        with alone(tmp_path / ".name", patience=30):
+            at_once += 1
+            most = max(most, at_once)
+            time.sleep(0.01)
+            total += 1
+            at_once -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (most, total) == (1, 12)
+    assert not list(tmp_path.iterdir())
+    one, other = (alone(tmp_path / name, patience=0) for name in (".name", ".other"))
+    with one, other, pytest.raises(Busy), alone(tmp_path / ".name", patience=0):
+        pass
 
 
 def test_a_folder_that_was_exchanged_is_locked_anew(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ import pytest
 from polyrefuse_leaderboard.rates import records
 from polyrefuse_leaderboard.reading.results import read
 
-from polyrefuse_shared.drafts import Busy, locked
 from polyrefuse_tasks.judges import Judgement, Label
 from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.rejudging import LabelsWouldBeLost, NothingToJudge, Outcome, rejudge
@@ -75,6 +74,28 @@ def results(tmp_path: Path) -> Path:
         ],
     )
     return tmp_path / "results"
+
+
+JUDGING = f"""
+import sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from polyrefuse_tasks.judges import Judgement, Label
+from polyrefuse_tasks.rejudging import rejudge
+
+class Slow:
+    name, measures, english_only, revision = sys.argv[2], "refusal", False, "one"
+
+    def judge(self, responses, languages, prompts):
+        print("batch", flush=True)
+        time.sleep(float(sys.argv[3]))
+        return [Judgement(Label.COMPLIANCE, None)] * len(responses)
+
+for outcome in rejudge([Path(sys.argv[1])], Slow(), batch_size=4):
+    pass
+print("done", flush=True)
+"""
+"""A process that judges a folder's answers by a judge of a name, with so many seconds a batch."""
 
 
 def labels(folder: Path, judge: str = "first-word") -> dict[str, list[dict[str, Any]]]:
@@ -385,10 +406,38 @@ def test_a_line_that_was_cut_off_is_written_again(results: Path) -> None:
     assert len({line["id"] for line in lines}) == len(lines) == 5
 
 
-def test_a_second_run_on_the_same_folder_says_so(results: Path) -> None:
+def test_two_judges_of_the_same_answers_at_once_and_no_judge_twice(tmp_path: Path) -> None:
+    n = 40
+    answers = [f"An answer, number {place}." for place in range(n)]
+    write_run(tmp_path, [task("harmful", "en", "c" * n, answers=answers)])
+
+    def start(judge: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", JUDGING, str(tmp_path), judge, "0.1"]
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        return subprocess.Popen(command, **pipes, stderr=subprocess.PIPE, text=True)
+
+    running = [start("one"), start("org/two")]
+    for process in running:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "batch\n"
+    # Both are in the middle of their work: a third that is one of them waits for nobody.
+    third = start("org/two")
+    _, said = third.communicate(timeout=60)
+    assert third.returncode and "judges the answers in" in said and "by org/two; wait" in said
+    for process in running:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0 and out.endswith("done\n"), err
+    for judge in ("one", "org%2Ftwo"):
+        (lines,) = labels(tmp_path, judge).values()
+        assert len(lines) == len({line["id"] for line in lines}) == n
+    assert not list(tmp_path.rglob(".judging*"))
+
+
+def test_a_judge_that_was_killed_keeps_nobody_out(results: Path) -> None:
     (folder,) = {path.parent for path in results.rglob("results_*.json")}
-    with locked(folder, patience=0), pytest.raises(Busy, match="Another process is writing"):
-        list(rejudge([results], ByFirstWord()))
+    (folder / ".judging-first-word").mkdir()
+    assert len(list(rejudge([results], ByFirstWord()))) == 3
+    assert not list(results.rglob(".judging*"))
 
 
 def test_nothing_to_judge(tmp_path: Path, results: Path) -> None:
@@ -410,36 +459,14 @@ def test_samples_that_were_cut_off(results: Path) -> None:
 # --- killed
 
 
-KILLED = f"""
-import sys, time
-sys.path.insert(0, {str(ROOT)!r})
-from pathlib import Path
-from polyrefuse_tasks.judges import Judgement, Label
-from polyrefuse_tasks.rejudging import rejudge
-
-class Slow:
-    name, measures, english_only, revision = "slow", "refusal", False, "one"
-
-    def judge(self, responses, languages, prompts):
-        print("batch", flush=True)
-        time.sleep(0.003)
-        return [Judgement(Label.COMPLIANCE, None)] * len(responses)
-
-for outcome in rejudge([Path(sys.argv[1])], Slow(), batch_size=4):
-    pass
-print("done", flush=True)
-"""
-
-
 def test_killed_at_any_moment_nothing_is_lost_and_nothing_judged_twice(tmp_path: Path) -> None:
     n, dice = 600, random.Random(0)
     answers = [f"An answer, number {place}." for place in range(n)]
     write_run(tmp_path, [task("harmful", "en", "c" * n, answers=answers)])
+    command = [sys.executable, "-c", JUDGING, str(tmp_path), "slow", "0.003"]
     before = 0
     for _ in range(20):
-        process = subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True
-        )
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         assert process.stdout.readline() == "batch\n"
         time.sleep(dice.uniform(0, 0.03))
@@ -453,7 +480,7 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_judged_twice(tmp_path:
         # Of the batches that were begun only the last may be missing.
         assert kept >= before + 4 * (begun - 1) - 4 * (before % 4 > 0)
         before = kept
-    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=True)
+    subprocess.run(command, check=True)
     (path,) = tmp_path.rglob("judged_*")
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(lines) == n

@@ -13,7 +13,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from polyrefuse_studies.executors.executor import Executor
+from polyrefuse_studies.executors.executor import Executor, TooLarge
 from polyrefuse_studies.executors.local import Local, NoDevice, find_devices
 from polyrefuse_studies.folder import FINISHED, OtherStudy, StudyFolder, read
 from polyrefuse_studies.jobs import OWN, Job, Placed, folder_of, place
@@ -42,12 +42,9 @@ def run_all(
     path: Path, jobs: Sequence[Job], executor: Executor | None = None
 ) -> tuple[Outcome, dict[str, Placed], list[str]]:
     folder, placed, told = StudyFolder(path), place(jobs), []
-    with folder.taken("study"):
+    with folder.taken("study"), executor or Local([], 2) as where:
         outcome = run(
-            placed,
-            folder,
-            executor or Local([], 2),
-            lambda what, one: told.append(f"{what} {one.job.name}"),
+            placed, folder, where, lambda what, one: told.append(f"{what} {one.job.name}")
         )
     return outcome, {one.job.name: one for one in placed}, told
 
@@ -121,8 +118,8 @@ def test_an_attempt_begins_without_what_the_last_one_left_but_with_its_cache(
     (folder / "cache_rank0.db").touch()
     run_all_in = StudyFolder(tmp_path)
     (tmp_path / "study.json").write_text('{"study": "study"}')
-    with run_all_in.taken("study"):
-        run([one], run_all_in, Local([]), lambda *_: None)
+    with run_all_in.taken("study"), Local([]) as where:
+        run([one], run_all_in, where, lambda *_: None)
     assert (folder / "seen").read_text() == "cache_rank0.db\n"
 
 
@@ -237,8 +234,10 @@ def test_a_job_is_given_as_many_devices_as_it_needs(tmp_path: Path) -> None:
     seen = [(tmp_path / one.folder / "out").read_text().strip() for one in placed.values()]
     assert seen[0] in ("1", "3") and sorted(seen[1].split(",")) == ["1", "3"]
     big = Job("m/4", "answers", "m", ("true",), gpus=4)
-    with pytest.raises(NoDevice, match="A job needs 4 GPUs, and there are 2"):
-        run_all(tmp_path, [big], Local(["1", "3"]))
+    small = job("m/small", "true")
+    with pytest.raises(TooLarge, match="m/4 needs 4 GPUs, and there are 2"):
+        run_all(tmp_path / "big", [small, big], Local(["1", "3"]))
+    assert not list(tmp_path.glob("big/jobs/*"))  # nothing was run before that was found
     with pytest.raises(NoDevice, match="There is no GPU '7': torch sees none here"):
         find_devices("cuda:7")
     assert find_devices(None) == []
@@ -300,3 +299,49 @@ def test_a_job_that_is_called_otherwise_now_is_not_run_again(tmp_path: Path) -> 
     copy = tmp_path / placed[0].folder.replace("m-a", "z-a")
     copy.mkdir()
     assert place(renamed, folder.made())[0].folder == placed[0].folder
+
+
+def test_a_job_that_is_killed_says_by_which_signal(tmp_path: Path) -> None:
+    jobs = [
+        job("m/kill", "echo first; kill -9 $$"),
+        job("m/segv", "kill -SEGV $$"),
+        job("m/none", "true; exec /nowhere/at-all"),
+    ]
+    outcome, _, _ = run_all(tmp_path, jobs)
+    ended = {one.job.name: how for one, how in outcome.failed}
+    assert ended["m/kill"]["said"].splitlines() == [
+        "first",
+        "its process was ended by SIGKILL, as the system does where memory runs out",
+    ]
+    assert ended["m/kill"]["exit"] == -signal.SIGKILL
+    assert ended["m/segv"]["said"] == "its process was ended by SIGSEGV"
+    assert ended["m/none"]["exit"] == 127
+
+
+def test_a_performer_that_is_killed_takes_the_whole_command_with_it_and_is_told(
+    tmp_path: Path,
+) -> None:
+    # Children of the command, one of them of a group of its own; $PPID is the guard.
+    script = "sleep 61 & echo $! > child; kill -9 $(cut -d' ' -f4 /proc/$PPID/stat); sleep 62"
+    outcome, _, _ = run_all(tmp_path, [job("m/a", script), job("m/b", "true", "m/a")])
+    ((failed, how),) = outcome.failed
+    assert failed.job.name == "m/a" and how["exit"] is None
+    assert how["said"] == (
+        "its process was ended by SIGKILL, as the system does where memory runs out"
+    )
+    child = Path("/proc", (tmp_path / "child").read_text().strip(), "stat")
+    end = time.monotonic() + 10
+    while child.exists() and ") Z " not in child.read_text():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert [one.job.name for one, _ in outcome.waiting] == ["m/b"]
+
+
+def test_what_a_command_leaves_running_ends_with_it(tmp_path: Path) -> None:
+    outcome, _, _ = run_all(tmp_path, [job("m/a", "sleep 63 & echo $! > child")])
+    assert names(outcome.finished) == {"m/a"}
+    child = Path("/proc", (tmp_path / "child").read_text().strip(), "stat")
+    end = time.monotonic() + 10
+    while child.exists() and ") Z " not in child.read_text():
+        assert time.monotonic() < end
+        time.sleep(0.05)

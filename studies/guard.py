@@ -1,0 +1,76 @@
+"""Runs a command that ends with its starter: `python -m polyrefuse_studies.guard PID COMMAND`.
+
+A process that is killed outright leaves its children behind, and theirs: they would write into the
+folder of the next attempt, and keep the memory of its GPU. This process outlives it by a moment,
+and takes the whole group of the command with it. Linux only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+
+
+def guard(parent: int, command: Sequence[str]) -> int:
+    """Run a command in a group of its own, which is killed when the parent is dead.
+
+    SIGTERM is handed on.
+
+    Returns:
+        Its exit code, as `subprocess` has it.
+    """
+    # Both come before there is a command whose group they need.
+    group: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda *_: _to(group, signal.SIGKILL))
+    signal.signal(signal.SIGTERM, lambda number, _: _to(group, number))
+    _end_with_parent(signal.SIGUSR1)
+    if os.getppid() != parent:
+        return -signal.SIGKILL
+    process = subprocess.Popen(command, start_new_session=True, preexec_fn=_die_with_parent)
+    group.append(process.pid)
+    if os.getppid() != parent:  # It died before the group was known.
+        _to(group, signal.SIGKILL)
+    try:
+        return process.wait()
+    finally:
+        _to(group, signal.SIGKILL)
+
+
+def _to(group: Sequence[int], number: int) -> None:
+    for leader in group:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader, number)
+
+
+def _die_with_parent() -> None:
+    _end_with_parent(signal.SIGKILL)
+
+
+def _end_with_parent(number: int) -> None:
+    """Have Linux send a signal to this process when the one that started it is dead."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def main(arguments: Sequence[str]) -> Any:
+    """End as the command does."""
+    try:
+        code = guard(int(arguments[0]), arguments[1:])
+    except OSError as error:
+        return f"{arguments[1]}: {error.strerror}"
+    if code < 0:
+        with suppress(OSError, ValueError):  # SIGKILL keeps its handler.
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
