@@ -13,10 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polyrefuse_studies.folder import read as read_json
 from polyrefuse_studies.jobs import Placed
@@ -25,6 +25,9 @@ from polyrefuse_models.workload import Workload
 from polyrefuse_models.workload import read as read_workload
 from polyrefuse_shared.errors import UserError, first_line
 from polyrefuse_shared.writing import write_whole
+
+if TYPE_CHECKING:
+    from polyrefuse_studies.workload import Asked, Counter
 
 ASKED, COUNTS, RATES, LOG = "asked.json", "counts.json", "rates.json", "log.txt"
 
@@ -43,10 +46,12 @@ class Survey:
 
     Attributes:
         workloads: of each job by its name; where it is not known, why, as a clause.
+        harness: seconds that lm-eval takes for a job without a model, by the job's name.
         rates: as `polyrefuse_models.wrappers.rates.Rates` has them; where there are none, why.
     """
 
     workloads: dict[str, Workload | str]
+    harness: dict[str, float]
     rates: dict[str, Any] | str
 
 
@@ -84,17 +89,21 @@ def survey(
         write_whole(folder / ASKED, json.dumps(asked))
         ended = _run(folder)
         counts, rates = read_json(folder / COUNTS), read_json(folder / RATES)
-    workloads = {
-        one.job.name: _workload(counts.get(one.job.name, ended or "it was not counted"))
-        for one in jobs
-    }
-    if not probe:
-        return Survey(workloads, "no probe was asked for")
-    return Survey(workloads, rates.get("rates") or rates.get("reason") or ended or "it ended early")
+    names = [one.job.name for one in jobs]
+    found = {name: counts.get(name, ended or "it was not counted") for name in names}
+    return Survey(
+        {name: _workload(counted) for name, counted in found.items()},
+        {name: _harness(counted) for name, counted in found.items()},
+        rates.get("rates") or rates.get("reason") or ended or "no probe was asked for",
+    )
 
 
 def _workload(counted: Any) -> Workload | str:
     return read_workload(counted) if isinstance(counted, dict) else str(counted)
+
+
+def _harness(counted: Any) -> float:
+    return float(counted["harness"]) if isinstance(counted, dict) else 0.0
 
 
 def _run(folder: Path) -> str | None:
@@ -130,11 +139,12 @@ def work(folder: Path) -> None:
     jobs = [Asked(**{key: _tuple(value) for key, value in job.items()}) for job in asked["jobs"]]
     _import_what_jobs_import()
     imports = time.time() - asked["began"]
-    counter = Counter(jobs)
+    counter = Counter(jobs, timed=asked["probe"])
     counts: dict[str, Any] = {}
     for job in jobs:
         try:
-            counts[job.name] = counter.count(job).document()
+            workload = counter.count(job)
+            counts[job.name] = workload.document() | {"harness": counter.harness(job)}
         except NotKnown as reason:
             counts[job.name] = str(reason)
     write_whole(folder / COUNTS, json.dumps(counts))
@@ -143,9 +153,9 @@ def work(folder: Path) -> None:
     try:
         rates = _probe(asked, jobs, counter, imports)
         write_whole(folder / RATES, json.dumps({"rates": rates}))
-    except (Exception, SystemExit) as error:  # each of torch, transformers and vLLM raises its own
-        reason = first_line(error).rstrip(".")
-        write_whole(folder / RATES, json.dumps({"reason": reason}))
+    except Exception as error:  # each of torch, transformers and vLLM raises its own
+        said = first_line(error).rstrip(".")
+        write_whole(folder / RATES, json.dumps({"reason": said}))
 
 
 def _tuple(value: Any) -> Any:
@@ -158,33 +168,28 @@ def _import_what_jobs_import() -> None:
     import polyrefuse_models.wrappers.hf  # noqa: F401
 
 
-def _probe(asked: Any, jobs: Sequence[Any], counter: Any, imports: float) -> dict[str, Any]:
+def _probe(
+    asked: Mapping[str, Any], jobs: Sequence[Asked], counter: Counter, imports: float
+) -> dict[str, Any]:
     from polyrefuse_studies.parameters import parameters
-    from polyrefuse_studies.workload import NotKnown, is_model
+    from polyrefuse_studies.workload import is_model, model_arguments
 
     from polyrefuse_models.wrappers import rates
-    from polyrefuse_models.wrappers.loading import load
-    from polyrefuse_models.wrappers.workload import parse
 
-    evaluations = [job for job in jobs if job.kind in ("answers", "capability")]
-    (first, *_) = evaluations
-    given = dict(parse(first.command).model_args)
-    own = {name: given[name] for name in ("pretrained", *asked["own"]) if name in given}
-    prompts, limit = [], rates.TOKENS
-    for job in evaluations:
-        try:
-            requests = [
-                one for one in counter.requests(job) if one.request_type == "generate_until"
-            ]
-        except (UserError, NotKnown, Exception):
-            continue
-        if requests:
-            prompts = [one.args[0] for one in requests]
-            break
-    loading = time.monotonic()
-    lm = load(f"baseline-{asked['engine']}", own, asked["rows"])
-    loading = time.monotonic() - loading
-    ...
+    evaluations = [job for job in jobs if job.kind == "answers"]
+    given = model_arguments(evaluations[0].command)
+    arguments = {name: given[name] for name in ("pretrained", *asked["own"]) if name in given}
+    judges = {parameters(job.command)["judge"] for job in jobs if job.kind == "judging"}
+    prompts, limit = counter.prompts(evaluations)
+    return rates.probe(
+        f"baseline-{asked['engine']}",
+        arguments,
+        prompts,
+        rows=asked["rows"],
+        limit=limit or rates.TOKENS,
+        judges=sorted({"native", *(judge for judge in judges if not is_model(judge))}),
+        imports=imports,
+    ).document()
 
 
 if __name__ == "__main__":

@@ -19,10 +19,9 @@ from polyrefuse_tasks.configs import FAMILIES
 from polyrefuse_tasks.data import cache
 
 if TYPE_CHECKING:
-    from lm_eval.api.instance import Instance
-
     from polyrefuse_models.chat_model import ChatModel
     from polyrefuse_models.wrappers.hf import BaselineHF
+    from polyrefuse_models.wrappers.workload import Noted
 
 
 class NotKnown(UserError):
@@ -52,15 +51,17 @@ class Counter:
 
     Args:
         jobs: all of them, each behind those that it needs.
+        timed: whether `harness` is asked for.
     """
 
     jobs: Sequence[Asked]
+    timed: bool
     _counted: dict[str, Workload] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         from polyrefuse_models.wrappers.workload import Evaluations
 
-        self.evaluations = Evaluations()
+        self._evaluations = Evaluations(self.timed)
         self._of_kind: Mapping[str, Callable[[Asked], Workload]] = {
             "direction": self._direction,
             "training": self._training,
@@ -81,30 +82,46 @@ class Counter:
             counted = self._of_kind[job.kind](job)
         except NotKnown:
             raise
-        except (Exception, SystemExit) as error:  # transformers, lm-eval and data raise many kinds
+        except Exception as error:  # transformers, lm-eval and data raise many kinds
             raise NotKnown(first_line(error).rstrip(".")) from error
         self._counted[job.name] = counted
         return counted
 
-    def requests(self, job: Asked) -> list[Instance]:
-        """What a job of lm-eval's asks, a request for each answer.
+    def note(self, job: Asked) -> Noted:
+        """What a job of lm-eval's asks.
 
         Raises:
             NotKnown: prompts are not here.
             Exception: whatever lm-eval and its tasks raise.
         """
-        tasks = {family.task(of): (family.name, of) for family in FAMILIES for of in family.languages}
+        tasks = {
+            family.task(of): (family.name, of) for family in FAMILIES for of in family.languages
+        }
         for task in job.tasks:
             if task in tasks:
                 name, language = tasks[task]
                 _require_here([name], dict.fromkeys([language, "en"]), ["test"])
-        return self.evaluations.requests(job.command)
+        return self._evaluations.note(job.command)
+
+    def harness(self, job: Asked) -> float:
+        """Seconds that lm-eval takes for a job that was counted, without a model."""
+        of_lm_eval = job.kind in ("answers", "capability")
+        return self._evaluations.note(job.command).seconds if of_lm_eval else 0.0
+
+    def prompts(self, jobs: Sequence[Asked]) -> tuple[list[str], int]:
+        """What the first of some jobs asks that is known, and the most tokens of its answers."""
+        for job in jobs:
+            counted = self._counted.get(job.name)
+            if counted is not None:
+                asked = [request.args[0] for request in self.note(job).requests]
+                return asked, max(part.tokens_each for part in counted.parts)
+        return [], 0
 
     def _evaluation(self, job: Asked) -> Workload:
         from polyrefuse_models.wrappers.workload import of_evaluation
 
-        lm = self._wrapper(_model_arguments(job.command))
-        return of_evaluation(lm, self.requests(job), judged=job.kind == "answers")
+        lm = self._wrapper(model_arguments(job.command))
+        return of_evaluation(lm, self.note(job).requests, judged=job.kind == "answers")
 
     def _direction(self, job: Asked) -> Workload:
         from polyrefuse_models.directions.prompts import SIZES, kinds_of, sample
@@ -234,15 +251,14 @@ def is_model(judge: str) -> bool:
     return judge in MODELS or judge.startswith(PREFIX)
 
 
-def _model_arguments(command: Sequence[str]) -> dict[str, Any]:
+def model_arguments(command: Sequence[str]) -> dict[str, Any]:
+    """What an `lm_eval` command's `--model_args` are."""
     from polyrefuse_models.wrappers.workload import parse
 
     return dict(parse(command).model_args)
 
 
-def _require_here(
-    datasets: Iterable[str], languages: Iterable[str], splits: Iterable[str]
-) -> None:
+def _require_here(datasets: Iterable[str], languages: Iterable[str], splits: Iterable[str]) -> None:
     """
     Raises:
         NotKnown: a file is not on this machine: a plan downloads nothing.

@@ -39,8 +39,7 @@ def common_head(prompts: list[list[int]]) -> list[int]:
 
     The last token of the shortest prompt is left, since its logits are asked for.
     """
-    head: list[int] = os.path.commonprefix([ids[:-1] for ids in prompts])
-    return head
+    return list(os.path.commonprefix([ids[:-1] for ids in prompts]))
 
 
 class SideBySide:

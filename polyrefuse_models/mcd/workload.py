@@ -77,9 +77,7 @@ def _states(chat: ChatModel, what: str, prompts: list[str]) -> Part:
     return Part(what, len(prompts), tokens)
 
 
-def _labels(
-    chat: ChatModel, anchors: Anchors, language: str, settings: Settings
-) -> list[Part]:
+def _labels(chat: ChatModel, anchors: Anchors, language: str, settings: Settings) -> list[Part]:
     """As `labels.soft_labels` and `published_labels.published_labels`: a prompt is read once."""
     short = min(settings.max_new_tokens, HARMLESS_TOKENS)
     of_harmless = short if settings.labels == "published" else settings.max_new_tokens
@@ -98,9 +96,7 @@ def _labels(
     ]
 
 
-def _epoch(
-    chat: ChatModel, anchors: Anchors, group: tuple[str, ...], settings: Settings
-) -> Part:
+def _epoch(chat: ChatModel, anchors: Anchors, group: tuple[str, ...], settings: Settings) -> Part:
     """As `train._optimise`: what all anchors begin with is read once a step."""
     rows = chat.token_ids([prompt for language in group for prompt in anchors.prompts(language)])
     begun = n_shared(rows)

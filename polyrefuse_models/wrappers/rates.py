@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -25,17 +26,18 @@ class Rates:
 
     Attributes:
         device: that the model ran on, in words.
+        machine: its name.
         rows: prompts that were asked together.
         read: prompt tokens a second.
         generated: tokens a second, those of answers that had ended in their batch counted too.
         longest: tokens of the longest answer; None where one had not ended at `TOKENS`.
         judged: answers a second that a judge labels, by its name.
-        imports: seconds until a process has imported what it needs.
+        imports: seconds until a process had imported what it needs.
         loading: seconds to load the model then.
-        indexing: seconds until lm-eval has found its tasks; None where it was not asked to.
     """
 
     device: str
+    machine: str
     rows: int
     read: float
     generated: float
@@ -43,63 +45,101 @@ class Rates:
     judged: dict[str, float]
     imports: float
     loading: float
-    indexing: float | None
 
     def document(self) -> dict[str, Any]:
         """The rates as JSON has them."""
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Speed:
-    """What a loaded model was measured to do; see `Rates`."""
-
-    read: float
-    generated: float
-    longest: int | None
-    answers: list[str]
-
-
-def measure(
-    lm: Measured, prompts: Sequence[str], *, rows: int, limit: int, own: bool = True
-) -> Speed:
-    """Have a model read and answer one batch of prompts, twice: one token each, and up to `TOKENS`.
+def probe(
+    model: str,
+    arguments: dict[str, Any],
+    prompts: Sequence[str],
+    *,
+    rows: int,
+    limit: int,
+    judges: Sequence[str],
+    imports: float,
+) -> Rates:
+    """Load a model as lm_eval does, and measure it.
 
     Args:
-        lm: loaded.
-        prompts: to choose from, evenly; the shortest and the longest part of them alike.
-        rows: of the batch.
+        model: name of lm-eval's model, such as `baseline-hf`.
+        arguments: of it.
+        prompts: the study's own, to choose from; neutral ones are asked where there are none.
+        rows: prompts that are asked together.
         limit: most tokens of an answer in the study.
-        own: whether the prompts are the study's own, so that the length of answers says something.
+        judges: without a model, whose labelling is measured as well.
+        imports: seconds that went by before.
+
+    Raises:
+        Exception: whatever the engine raises where it cannot load or run the model.
     """
-    asked = [prompts[len(prompts) * place // rows] for place in range(rows)]
+    from lm_eval.api.registry import get_model
+
+    loaded: Any = None
+
+    def load() -> None:
+        nonlocal loaded
+        loaded = get_model(model).create_from_arg_obj(dict(arguments), {"batch_size": rows})
+
+    loading, _ = _seconds(load)
+    read, generated, longest, answers = _asked(loaded, prompts, rows, min(limit, TOKENS))
+    return Rates(
+        device=_device(loaded),
+        machine=platform.node(),
+        rows=rows,
+        read=read,
+        generated=generated,
+        longest=longest if prompts else None,
+        judged={judge: _labelled(judge, answers) for judge in judges},
+        imports=imports,
+        loading=loading,
+    )
+
+
+def _device(lm: Any) -> str:
+    """What the model ran on."""
+    import torch
+
+    device = torch.device(getattr(lm, "device", "cuda"))
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({torch.get_num_threads()} threads)"
+
+
+def _asked(
+    lm: Measured, prompts: Sequence[str], rows: int, most: int
+) -> tuple[float, float, int | None, list[str]]:
+    """Have a model read and answer one batch, with one token each and with `most`.
+
+    Returns:
+        prompt tokens a second, generated tokens a second, tokens of the longest answer where all
+        had ended, and the answers.
+    """
+    every = prompts or [NEUTRAL.format(number + 2) for number in range(rows)]
+    asked = [every[len(every) * place // rows] for place in range(rows)]
     tokens = sum(len(lm.prompt_ids(lm.prompting.read(prompt))) for prompt in asked)
-    most = min(limit, TOKENS)
-    _seconds(lambda: _answers(lm, asked, 2))  # what is set up once, and is no speed
-    reading, _ = _seconds(lambda: _answers(lm, asked, 1))
+    _answers(lm, asked, min(most, 2))  # what is set up once says nothing of the speed
+    reading, texts = _seconds(lambda: _answers(lm, asked, 1))
     if most == 1:
-        return Speed(tokens / reading, rows / reading, 1, [])
+        return tokens / reading, rows / reading, 1, texts
     both, texts = _seconds(lambda: _answers(lm, asked, most))
     lengths = [len(lm.prompting.ids(text)) for text in texts]
-    ended = max(lengths) < most - 1
-    steps = max(2, max(lengths) + 1 if ended else most)
-    writing = max(both - reading, 1e-6)
-    return Speed(
-        read=tokens / reading,
-        generated=rows * (steps - 1) / writing,
-        longest=steps if ended and own else None,
-        answers=texts,
-    )
+    # The token that ends an answer is no part of its text.
+    steps = min(most, max(lengths) + 1)
+    generated = rows * max(1, steps - 1) / max(both - reading, 1e-6)
+    return tokens / reading, generated, steps if steps < most else None, texts
 
 
-def labelling(judge: str, answers: Sequence[str], language: str) -> float:
-    """Answers a second that a judge labels, which is no model."""
-    label_responses(list(answers[:1]), [language], [""], judge=judge)
-    seconds, _ = _seconds(
-        lambda: label_responses(
-            list(answers), [language] * len(answers), [""] * len(answers), judge=judge
-        )
-    )
+def _labelled(judge: str, answers: list[str]) -> float:
+    """Answers a second that a judge labels."""
+
+    def label(some: list[str]) -> None:
+        label_responses(some, ["en"] * len(some), [""] * len(some), judge=judge)
+
+    label(answers[:1])  # its rules are read once
+    seconds, _ = _seconds(lambda: label(answers))
     return len(answers) / max(seconds, 1e-6)
 
 

@@ -16,6 +16,8 @@ from lm_eval.api.model import LM
 
 from polyrefuse_models.wrappers.generation_settings import requested
 from polyrefuse_models.workload import Part, Workload
+from polyrefuse_shared.task_folder import task_folder
+from polyrefuse_tasks.configs import FAMILIES
 from polyrefuse_tasks.harness import KEPT
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
     from polyrefuse_models.wrappers.hf import BaselineHF
+
+OWN = frozenset(task for family in FAMILIES for task in family.tasks)
+"""The tasks of this package."""
 
 AT_ONCE = 256
 """Texts that are tokenised at a time."""
@@ -53,19 +58,34 @@ class Noting(LM):
         return [0.0] * len(requests)
 
 
-@dataclass
-class Evaluations:
-    """Evaluations whose requests are counted; equal ones are made once.
+@dataclass(frozen=True)
+class Noted:
+    """What an evaluation asks.
 
     Attributes:
-        indexing: seconds that lm-eval took to find all tasks that it knows; None before it did.
+        requests: one for each answer.
+        seconds: that lm-eval took for it without a model, with finding its tasks.
     """
 
-    indexing: float | None = None
-    _manager: TaskManager | None = None
-    _requests: dict[str, list[Instance]] = field(default_factory=dict)
+    requests: list[Instance]
+    seconds: float
 
-    def requests(self, command: Sequence[str]) -> list[Instance]:
+
+@dataclass
+class Evaluations:
+    """Evaluations whose requests are noted; equal ones are made once.
+
+    Args:
+        timed: whether lm-eval looks for every task that it has, as in a run; otherwise for this
+            package's alone where no others are asked, which is much faster.
+    """
+
+    timed: bool
+    _manager: TaskManager | None = None
+    _indexing: float = 0.0
+    _noted: dict[str, Noted] = field(default_factory=dict)
+
+    def note(self, command: Sequence[str]) -> Noted:
         """What a model is asked by an `lm_eval` command.
 
         Args:
@@ -78,11 +98,13 @@ class Evaluations:
 
         asked = parse(command)
         key = repr((asked.tasks, asked.limit, asked.num_fewshot, asked.gen_kwargs, asked.seed))
-        if key not in self._requests:
+        if key not in self._noted:
             noting = Noting()
+            tasks = self._find(asked)
+            begun = time.monotonic()
             lm_eval.simple_evaluate(
                 model=noting,
-                tasks=self._find(asked),
+                tasks=tasks,
                 num_fewshot=asked.num_fewshot,
                 limit=asked.limit,
                 gen_kwargs=asked.gen_kwargs,
@@ -94,16 +116,23 @@ class Evaluations:
                 torch_random_seed=asked.seed[2],
                 fewshot_random_seed=asked.seed[3],
             )
-            self._requests[key] = noting.noted
-        return self._requests[key]
+            seconds = self._indexing + time.monotonic() - begun
+            self._noted[key] = Noted(noting.noted, seconds)
+        return self._noted[key]
 
     def _find(self, asked: EvaluatorConfig) -> list[Any]:
         """The tasks as lm-eval has them; all that there are it looks for once."""
+        from lm_eval.tasks import TaskManager
+
         named = [name for part in asked.tasks for name in part.split(",")]
-        if self._manager is None or any(name.endswith((".yaml", ".yml")) for name in named):
+        if not self.timed and OWN.issuperset(named):
+            self._manager = TaskManager(include_path=str(task_folder()), include_defaults=False)
+            return self._manager.match_tasks(named)
+        of_files = any(name.endswith((".yaml", ".yml")) for name in named)
+        if self._manager is None or not self._indexing or of_files:
             begun = time.monotonic()
             self._manager = asked.process_tasks(asked.metadata)
-            self.indexing = time.monotonic() - begun
+            self._indexing = time.monotonic() - begun
             return asked.tasks
         return self._manager.match_tasks(named)
 
