@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -147,9 +145,7 @@ def train(
     from polyrefuse_models.mcd import train as training
     from polyrefuse_models.mcd.anchors import load_anchors
     from polyrefuse_models.mcd.checkpoint import ARTIFACT, Checkpoint, folder_of
-    from polyrefuse_models.mcd.loss import Terms
-    from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
-    from polyrefuse_models.mcd.settings import PRESETS
+    from polyrefuse_models.mcd.settings import settings_of
     from polyrefuse_models.mcd.training_pictures import states_png, training_png
     from polyrefuse_shared.drafts import locked
     from polyrefuse_shared.writing import CannotWrite, require_new
@@ -158,28 +154,24 @@ def train(
     # Mistakes that need no model are reported before it is loaded.
     if not os.path.isdir(folder_of(output)):
         require_new(output)
-    defaults = PRESETS[_known("--preset", preset, PRESETS)]
-    given_weights = {
-        "refusal": refusal_weight,
-        "harmfulness": harmfulness_weight,
-        "norm": norm_weight,
-        "multilingual": multilingual_weight,
-    }
-    weights = {name: value for name, value in given_weights.items() if value is not None}
-    for term in [] if without is None else without.split(","):
-        weights[_known("--without", term.strip(), Terms._fields)] = 0.0
-    settings = replace(
-        defaults,
-        weights=defaults.weights._replace(**weights),
-        learning_rate=learning_rate or defaults.learning_rate,
-        pivot=defaults.pivot if pivot is None else pivot,
-        mixed=defaults.mixed if mixed is None else mixed,
-        init=defaults.init if init is None else _known("--init", init, SAFETY_PROMPTS),
-        epochs=epochs,
-        batch_size=step_size,
-        answers=answers or defaults.answers,
-        max_new_tokens=max_gen_toks or defaults.max_new_tokens,
-        seed=seed,
+    settings = settings_of(
+        {
+            "preset": preset,
+            "without": without,
+            "init": init,
+            "mixed": mixed,
+            "pivot": pivot,
+            "refusal_weight": refusal_weight,
+            "harmfulness_weight": harmfulness_weight,
+            "norm_weight": norm_weight,
+            "multilingual_weight": multilingual_weight,
+            "learning_rate": learning_rate,
+            "epochs": epochs,
+            "step_size": step_size,
+            "answers": answers,
+            "max_gen_toks": max_gen_toks,
+            "seed": seed,
+        }
     )
     if not any(settings.weights):
         raise UserError("Every term of the loss has weight 0: nothing would be trained.")
@@ -241,14 +233,3 @@ def _written(checkpoint: Checkpoint) -> Prompt | None:
     except artifact.BadPrompt:
         return None
     return prompt if prompt.sha256 == finished else None
-
-
-def _known(option: str, name: str, names: Collection[str]) -> str:
-    """`name`, if it is one of `names`.
-
-    Raises:
-        UserError: it is not; the message has the names there are.
-    """
-    if name not in names:
-        raise UserError(f"{option} {name} is not known; use one of {', '.join(names)}.")
-    return name

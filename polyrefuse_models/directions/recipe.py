@@ -45,6 +45,11 @@ refuses a third of the prompts, .33 to .44, of the organism with its direction a
 random models .26 to .38."""
 
 
+def n_positions(chat: ChatModel) -> int:
+    """How many tokens at the end of a prompt candidates are taken from."""
+    return max(1, len(chat.suffix))
+
+
 def make_direction(
     chat: ChatModel,
     prompts: Prompts,
@@ -91,11 +96,10 @@ def _make_direction(
     control_seed: int | None,
 ) -> Direction:
     warnings: list[str] = []
-    suffix = chat.suffix
-    n_positions = max(1, len(suffix))
+    suffix, positions = chat.suffix, n_positions(chat)
     logger.info("Extracting a refusal direction from %s prompts", prompts.language)
-    harmful = observe(chat, prompts.harmful["train"], n_positions)
-    harmless = observe(chat, prompts.harmless["train"], n_positions)
+    harmful = observe(chat, prompts.harmful["train"], positions)
+    harmless = observe(chat, prompts.harmless["train"], positions)
     with cudnn_attention.without_cudnn_attention():  # each token that is decoded is a new shape
         refused_as_it_is = refusals(chat, prompts.harmful["val"], prompts.language)
     if refused_as_it_is is not None and (doubt := refused_as_it_is.doubt()):

@@ -34,6 +34,14 @@ if TYPE_CHECKING:
     from polyrefuse_models.chat_model import ChatModel
 
 
+def common_head(prompts: list[list[int]]) -> list[int]:
+    """The tokens that all prompts begin with.
+
+    The last token of the shortest prompt is left, since its logits are asked for.
+    """
+    return list(os.path.commonprefix([ids[:-1] for ids in prompts]))
+
+
 class SideBySide:
     """Candidates that are tried side by side, each in rows of its own of every forward pass.
 
@@ -123,8 +131,7 @@ class SideBySide:
         return self._forward(ids, lasts, cache=cache, use_cache=cache is not None).logits[:, -1]
 
     def _read_head(self) -> None:
-        # The last token of the shortest prompt is left, since its logits are asked for.
-        head = os.path.commonprefix([ids.tolist()[:-1] for ids in self._prompts])
+        head = common_head([ids.tolist() for ids in self._prompts])
         self._cache = None
         if head:
             ids = torch.tensor([head], device=input_device(self._model))

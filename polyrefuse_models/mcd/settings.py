@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from polyrefuse_models.mcd.loss import Terms
+from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
+from polyrefuse_shared.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -74,3 +77,45 @@ PRESETS: dict[str, Settings] = {
     ),
 }
 """What `--preset` names."""
+
+
+def settings_of(options: Mapping[str, Any]) -> Settings:
+    """What the options of `polyrefuse mcd train` ask for.
+
+    Args:
+        options: by the names of the command's parameters; None where the preset's is taken.
+
+    Raises:
+        UserError: a preset, a term or a safety prompt is not known.
+    """
+    defaults = PRESETS[_known("--preset", options["preset"], PRESETS)]
+    given_weights = {term: options[f"{term}_weight"] for term in Terms._fields}
+    weights = {name: value for name, value in given_weights.items() if value is not None}
+    without = options["without"]
+    for term in [] if without is None else without.split(","):
+        weights[_known("--without", term.strip(), Terms._fields)] = 0.0
+    pivot, mixed, init = (options[name] for name in ("pivot", "mixed", "init"))
+    return replace(
+        defaults,
+        weights=defaults.weights._replace(**weights),
+        learning_rate=options["learning_rate"] or defaults.learning_rate,
+        pivot=defaults.pivot if pivot is None else pivot,
+        mixed=defaults.mixed if mixed is None else mixed,
+        init=defaults.init if init is None else _known("--init", init, SAFETY_PROMPTS),
+        epochs=options["epochs"],
+        batch_size=options["step_size"],
+        answers=options["answers"] or defaults.answers,
+        max_new_tokens=options["max_gen_toks"] or defaults.max_new_tokens,
+        seed=options["seed"],
+    )
+
+
+def _known(option: str, name: str, names: Collection[str]) -> str:
+    """`name`, if it is one of `names`.
+
+    Raises:
+        UserError: it is not; the message has the names there are.
+    """
+    if name not in names:
+        raise UserError(f"{option} {name} is not known; use one of {', '.join(names)}.")
+    return name

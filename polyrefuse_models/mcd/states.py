@@ -65,7 +65,7 @@ def batch_states(chat: ChatModel, prompts: list[str]) -> Float[Tensor, "prompt d
     """
     rows = chat.token_ids(prompts)
     model, device = decoder(chat.model), input_device(chat.model)
-    begun, cache = _shared(rows), None
+    begun, cache = n_shared(rows), None
     if begun:
         cache = shared_cache(model(rows[0][None, :begun].to(device), use_cache=True))
     if cache is None:
@@ -80,7 +80,7 @@ def batch_states(chat: ChatModel, prompts: list[str]) -> Float[Tensor, "prompt d
     return output.last_hidden_state[torch.arange(len(rows), device=device), last].float()
 
 
-def _shared(rows: list[Int[Tensor, "token"]]) -> int:
+def n_shared(rows: list[Int[Tensor, "token"]]) -> int:
     """How many tokens all rows begin with, and at least one of each left; 0 of a single row."""
     if len(rows) == 1:
         return 0

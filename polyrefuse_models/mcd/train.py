@@ -157,6 +157,32 @@ def train(chat: ChatModel, anchors: Anchors, settings: Settings, checkpoint: Che
     )
 
 
+def texts_in_front() -> dict[str, str | None]:
+    """Name -> safety prompt in words under which the anchors are observed; None for no prompt."""
+    return {"none": None, **SAFETY_PROMPTS}
+
+
+def observations(
+    languages: tuple[str, ...], settings: Settings
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Pairs (name of a text in front, language) of which labels are sampled, and states read."""
+    fitted = settings.fitted(languages)
+    labelled = [(name, language) for name in texts_in_front() for language in fitted]
+    others = [(settings.init, language) for language in languages if language not in fitted]
+    return labelled, labelled + others
+
+
+def epochs(languages: tuple[str, ...], settings: Settings) -> list[tuple[str, ...]]:
+    """The languages of each epoch, in order."""
+    groups = [languages] if settings.mixed else [(language,) for language in languages]
+    return [group for group in groups for _ in range(settings.epochs)]
+
+
+def steps(n_anchors: int, group: tuple[str, ...], settings: Settings) -> int:
+    """Steps of an epoch over some languages."""
+    return math.ceil(n_anchors * len(group) / settings.batch_size)
+
+
 def prepare(
     chat: ChatModel, anchors: Anchors, settings: Settings, checkpoint: Checkpoint
 ) -> Prepared:
@@ -165,10 +191,9 @@ def prepare(
     Raises:
         UserError: as `train`.
     """
-    conditions: dict[str, str | None] = {"none": None, **SAFETY_PROMPTS}
+    conditions = texts_in_front()
     fitted = settings.fitted(anchors.languages)
-    wanted = [(condition, lang) for condition in conditions for lang in fitted]
-    wanted += [(settings.init, lang) for lang in anchors.languages if lang not in fitted]
+    labelled, wanted = observations(anchors.languages, settings)
     chats = {name: under(chat, text) for name, text in conditions.items()}
 
     def observed(name: str, language: str) -> Float[Tensor, "n d"]:
@@ -185,8 +210,8 @@ def prepare(
         )
 
     seen = {key: observed(*key) for key in tqdm(wanted, desc="States of the anchors")}
-    labelled = tqdm(wanted[: len(conditions) * len(fitted)], desc="Soft refusal labels")
-    labels = {key: sampled(index, *key) for index, key in enumerate(labelled)}
+    bar = tqdm(labelled, desc="Soft refusal labels")
+    labels = {key: sampled(index, *key) for index, key in enumerate(bar)}
     harmless = torch.tensor(anchors.labels).float()
     not_refused = torch.cat(list(labels.values()))
     kinds = harmless.repeat(len(labels))
@@ -298,8 +323,7 @@ def _optimise(
     """Move `vectors`, epoch by epoch, and return the losses of every step."""
     device = vectors.device
     measure = prepared.measure.to(device)
-    groups = [anchors.languages] if settings.mixed else [(lang,) for lang in anchors.languages]
-    epochs = [group for group in groups for _ in range(settings.epochs)]
+    all_epochs = epochs(anchors.languages, settings)
     optimizer = torch.optim.AdamW([vectors], lr=settings.learning_rate)
     losses: list[Terms] = []
     done = 0
@@ -308,9 +332,9 @@ def _optimise(
         optimizer.load_state_dict(left["optimizer"])
         losses = [Terms(*step) for step in left["losses"]]
         done = left["done"]
-    total = sum(math.ceil(len(anchors.ids) * len(group) / settings.batch_size) for group in epochs)
+    total = sum(steps(len(anchors.ids), group, settings) for group in all_epochs)
     with tqdm(total=total, initial=len(losses), desc="Training") as bar:
-        for number, group in enumerate(epochs[done:], done):
+        for number, group in enumerate(all_epochs[done:], done):
             prompts = [prompt for language in group for prompt in anchors.prompts(language)]
             base = Base.join([prepared.base[language] for language in group]).to(device)
             # By the epoch's number, so that an epoch is the same wherever training began.
@@ -370,6 +394,7 @@ def _metadata(
 ) -> dict[str, Any]:
     trained_with = identity(chat, anchors, settings)
     measure = prepared.measure
+    per_epoch = len(losses) // len(epochs(anchors.languages, settings))
     return {
         **{
             key: trained_with[key]
@@ -388,8 +413,8 @@ def _metadata(
             "overlap": anchors.overlap,
         },
         "losses": {
-            "first_epoch": _mean(losses[: len(losses) // _n_epochs(anchors, settings)]),
-            "last_epoch": _mean(losses[-(len(losses) // _n_epochs(anchors, settings)) :]),
+            "first_epoch": _mean(losses[:per_epoch]),
+            "last_epoch": _mean(losses[-per_epoch:]),
         },
         "not_refused": prepared.not_refused,
         "probes": {
@@ -401,10 +426,6 @@ def _metadata(
         "warnings": prepared.warnings,
         "versions": trained_with["versions"],
     }
-
-
-def _n_epochs(anchors: Anchors, settings: Settings) -> int:
-    return settings.epochs * (1 if settings.mixed else len(anchors.languages))
 
 
 def _mean(losses: list[Terms]) -> dict[str, float]:

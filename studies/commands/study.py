@@ -61,35 +61,54 @@ def plan(
         Path | None,
         typer.Option("--output", help="The study's folder, to see what is finished in it."),
     ] = None,
+    probe: Annotated[
+        bool | None,
+        typer.Option(
+            "--probe/--no-probe",
+            help="Load each model and measure it for some seconds, for the estimate of time. By "
+            "default what was measured before on this machine is taken where there is something.",
+            show_default=False,
+        ),
+    ] = None,
+    slots: Annotated[
+        int, count_option("--slots", help="Jobs at a time, on as many devices, for the estimate.")
+    ] = 1,
     as_json: Json = False,
 ) -> None:
-    """Print the jobs of a study, and what each waits for and asks."""
+    """Print the jobs of a study: what each waits for, how much it asks, and about how long it takes.
+
+    Nothing is downloaded: what is not on this machine is not known, and left out of the sums.
+    """
     from polyrefuse_studies.folder import StudyFolder
+    from polyrefuse_studies.forecast import forecast
+    from polyrefuse_studies.forecast_text import lines
 
     study, jobs, _ = _jobs(file, output)
     folder = None if output is None else StudyFolder(output)
-    rows = []
-    for one in jobs:
-        finished = folder is not None and folder.is_finished(one)
-        rows.append(
-            {
-                "name": one.job.name,
-                "kind": one.job.kind,
-                "needs": list(one.job.needs),
-                "tasks": len(one.job.tasks),
-                "key": one.key,
-                "finished": finished,
-                "command": one.typed,
-            }
-        )
-    lines = []
-    for row in rows:
-        waits = f", after {', '.join(row['needs'])}" if row["needs"] else ""
-        asks = f", {row['tasks']} tasks" if row["tasks"] else ""
-        state = " [finished]" if row["finished"] else ""
-        lines += [f"{row['name']}{state}{asks}{waits}", f"    {row['command']}"]
-    lines.append(f"{len(rows)} jobs, {sum(row['finished'] for row in rows)} of them finished")
-    show(as_json, {"study": study.study, "jobs": rows}, *map(clean, lines))
+    finished = {one.job.name for one in jobs if folder is not None and folder.is_finished(one)}
+    found = forecast(
+        study, jobs, finished, probe, lambda what: print(what, file=sys.stderr, flush=True)
+    )
+    rows = [
+        {
+            "name": entry.placed.job.name,
+            "kind": entry.placed.job.kind,
+            "needs": list(entry.placed.job.needs),
+            "tasks": len(entry.placed.job.tasks),
+            "key": entry.placed.key,
+            "finished": entry.finished,
+            "command": entry.placed.typed,
+            **entry.document(),
+        }
+        for entry in found.entries
+    ]
+    document = {
+        "study": study.study,
+        "jobs": rows,
+        "total": found.totals(slots),
+        "probes": found.probes,
+    }
+    show(as_json, document, *map(clean, lines(found, slots)))
 
 
 @app.command()

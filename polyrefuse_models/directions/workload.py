@@ -1,0 +1,134 @@
+"""How much a model is asked for directions: extraction with selection, transfer, and geometry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polyrefuse_models.anatomy import decoder_blocks
+from polyrefuse_models.directions import refusals
+from polyrefuse_models.directions.prompts import kinds_of
+from polyrefuse_models.directions.recipe import n_positions
+from polyrefuse_models.directions.scores import common_head
+from polyrefuse_models.directions.search import WAVE
+from polyrefuse_models.directions.select import DEFAULT, Rule
+from polyrefuse_models.workload import Part, Workload
+from polyrefuse_tasks import data
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from polyrefuse_models.chat_model import ChatModel
+    from polyrefuse_models.directions.prompts import Prompts
+
+
+def of_direction(
+    chat: ChatModel, prompts: Prompts, rule: Rule = DEFAULT, *, all_scores: bool = False
+) -> Workload:
+    """Of `recipe.make_direction`, as if no prompt were filtered out by its refusal score.
+
+    The search is counted up to its first `WAVE` candidates, among which the choice usually is;
+    what it may do beyond is not certain.
+
+    Args:
+        chat: the model, with or without weights.
+        prompts: what `prompts.sample` chose.
+        rule: by which a candidate is chosen.
+        all_scores: whether every candidate is scored.
+    """
+    n_layers = len(decoder_blocks(chat.model))
+    looked_at = n_layers if all_scores else rule.layers(n_layers)
+    candidates = n_positions(chat) * looked_at
+    train = prompts.harmful["train"] + prompts.harmless["train"]
+    harmful, harmless = prompts.harmful["val"], prompts.harmless["val"]
+    parts = [
+        _read_once(chat, "states of training prompts", train),
+        Part(
+            "answers to harmful validation prompts",
+            len(harmful),
+            _tokens(chat, harmful),
+            answers=len(harmful),
+            tokens_each=refusals.TOKENS,
+        ),
+        _read_once(chat, "logits of validation prompts", harmful + harmless),
+        _under(chat, "refusal scores with a candidate ablated", candidates, harmful),
+    ]
+    if all_scores:
+        parts += [
+            _under(chat, "KL divergence of a candidate", candidates, harmless),
+            _under(chat, "steering score of a candidate", candidates, harmless),
+        ]
+        return Workload(len(prompts.every()), tuple(parts))
+    first = min(WAVE, chat.batch_size, candidates)
+    # Where none is within the limits, all are gone through again for the least divergence.
+    more = candidates - first + (candidates if rule.falls_back else 0)
+    steered = 0 if rule.least_steering is None else candidates - 1
+    parts += [
+        _under(chat, "KL divergence of the first candidates", first, harmless),
+        _under(chat, "steering score of the choice", min(1, candidates), harmless),
+        _under(chat, "scores of further candidates", more + steered, harmless, certain=False),
+    ]
+    return Workload(len(prompts.every()), tuple(parts))
+
+
+def of_transfer(
+    chat: ChatModel,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    *,
+    dataset: str,
+    limit: int | None,
+    max_gen_toks: int,
+) -> Workload:
+    """Of `transfer.transfer` with directions that were extracted before.
+
+    Args:
+        chat: the model, with or without weights.
+        sources, targets, dataset, limit, max_gen_toks: as of `transfer`.
+    """
+    harmful, _ = kinds_of(dataset)
+    asked = [row.prompt for target in targets for row in data.load(harmful, target)[:limit]]
+    times = 1 + len(sources)
+    answers = Part(
+        f"answers without ablation and with each of {len(sources)} directions ablated",
+        times * len(asked),
+        times * _tokens(chat, asked),
+        answers=times * len(asked),
+        tokens_each=max_gen_toks,
+    )
+    return Workload(len(asked), (answers,), judged=answers.answers)
+
+
+def of_geometry(
+    chat: ChatModel, languages: Sequence[str], *, dataset: str, limit: int | None
+) -> Workload:
+    """Of `geometry.geometry`.
+
+    Args:
+        chat: the model, with or without weights.
+        languages, dataset, limit: as of `geometry`.
+    """
+    asked = [
+        row.prompt
+        for language in dict.fromkeys(["en", *languages])
+        for kind in kinds_of(dataset)
+        for row in data.load(kind, language)[:limit]
+    ]
+    return Workload(len(asked), (_read_once(chat, "states of prompts", asked),))
+
+
+def _read_once(chat: ChatModel, what: str, prompts: list[str]) -> Part:
+    return Part(what, len(prompts), _tokens(chat, prompts))
+
+
+def _under(
+    chat: ChatModel, what: str, candidates: int, prompts: list[str], *, certain: bool = True
+) -> Part:
+    """Each prompt read under each candidate, as `scores.SideBySide` does: its head once."""
+    ids = chat.token_ids(prompts)
+    head = len(common_head([row.tolist() for row in ids]))
+    tokens = head + sum(len(row) - head for row in ids)
+    return Part(what, candidates * len(prompts), candidates * tokens, certain=certain)
+
+
+def _tokens(chat: ChatModel, prompts: list[str]) -> int:
+    return sum(len(row) for row in chat.token_ids(prompts))

@@ -1,0 +1,63 @@
+"""A model without weights: what it reads of a prompt is what the loaded model would read.
+
+Tokenizer, chat template and shape are the model's own, and the wrapper around them is the one that
+lm_eval is given; the weights are on torch's device `meta`, where they take no memory. It answers
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from polyrefuse_models import bundled
+from polyrefuse_models.wrappers.hf import BaselineHF, McdHF
+
+LOADING = ("revision", "trust_remote_code", "gguf_file", "subfolder")
+"""Arguments of lm-eval's model that choose a configuration and a tokenizer."""
+
+PROMPTING = (
+    *("chat", "system", "system_file", "prompt", "chat_template_args", "enable_thinking"),
+    *("add_bos_token", "prefix_token_id", "max_length", "truncation", "think_end_token"),
+)
+"""Arguments that decide what a model reads of a prompt."""
+
+
+def weightless(arguments: Mapping[str, Any]) -> BaselineHF:
+    """The wrapper of a model without weights.
+
+    Args:
+        arguments: of lm-eval's model, `pretrained` among them. Those that do not decide what is
+            read are left out.
+
+    Raises:
+        UserError: an argument cannot be used.
+        OSError, ValueError: the configuration or the tokenizer cannot be read; transformers raises
+            others too.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    given = {name: value for name, value in arguments.items() if value is not None}
+    pretrained = given.get("pretrained") or bundled.ORGANISM
+    if bundled.is_shipped(pretrained):
+        pretrained = str(bundled.path(bundled.name_of(pretrained)))
+    how = {name: given[name] for name in LOADING if name in given}
+    config = AutoConfig.from_pretrained(pretrained, **how)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            config, trust_remote_code=bool(given.get("trust_remote_code"))
+        )
+    # It bears the name in messages, and in the template's own conditions.
+    model.config._name_or_path = pretrained
+    if "tokenizer" in given:
+        how.pop("gguf_file", None)
+    tokenizer = AutoTokenizer.from_pretrained(
+        given.get("tokenizer", pretrained),
+        use_fast=given.get("use_fast_tokenizer", True),
+        **how,
+    )
+    asked = {name: given[name] for name in PROMPTING if name in given}
+    made = McdHF if "prompt" in asked else BaselineHF
+    return made(pretrained=model, tokenizer=tokenizer, device="cpu", **asked)

@@ -1,0 +1,129 @@
+"""How long jobs take: what they ask of a model, over what a probe of the model has measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from polyrefuse_studies.jobs import Job
+
+from polyrefuse_models.workload import Part, Workload
+
+BACKWARD = 2.0
+"""Passes that a step of training takes: one forward, and one back that ends at the prompt's vectors
+and computes no gradient of a weight."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """An estimate.
+
+    Attributes:
+        about: where answers end as early as those of the probe did.
+        at_most: where every answer is as long as it may be, and all that may be done is done.
+    """
+
+    about: float
+    at_most: float
+
+    def __add__(self, other: Seconds) -> Seconds:
+        return Seconds(self.about + other.about, self.at_most + other.at_most)
+
+
+NONE = Seconds(0.0, 0.0)
+
+
+class NoEstimate(Exception):
+    """Why there is no estimate of a job; a clause without a full stop."""
+
+
+def seconds(
+    job: Job, workload: Workload, harness: float, rates: Mapping[str, Any], engine: str
+) -> Seconds:
+    """How long a job takes.
+
+    Args:
+        job: which.
+        workload: what it asks.
+        harness: seconds that lm-eval takes for it without a model.
+        rates: as `polyrefuse_models.wrappers.rates.Rates` has them.
+        engine: of the probe.
+
+    Raises:
+        NoEstimate: the probe says nothing of such a job.
+    """
+    begun = rates["imports"] + harness
+    if job.kind == "judging":
+        judge = job.command[job.command.index("--judge") + 1]
+        labelling = begun + workload.judged / rates["judged"][judge]
+        return Seconds(labelling, labelling)
+    if engine != "hf" and job.kind not in ("answers", "capability"):
+        raise NoEstimate(f"it runs with transformers, and the probe ran with {engine}")
+    begun += rates["loading"] + workload.judged / rates["judged"]["native"]
+    total = Seconds(begun, begun)
+    for part in workload.parts:
+        total += _of_part(part, rates)
+    return total
+
+
+def _of_part(part: Part, rates: Mapping[str, Any]) -> Seconds:
+    reading = part.prompt_tokens * (BACKWARD if part.trains else 1.0) / rates["read"]
+    # A batch goes on to its longest answer, and the last one is as long as a full one.
+    batches = -(-part.answers // rates["rows"])
+    a_token = batches * rates["rows"] / rates["generated"]
+    longest = rates["longest"] or part.tokens_each
+    about = reading + a_token * min(longest, part.tokens_each)
+    return Seconds(about if part.certain else 0.0, reading + a_token * part.tokens_each)
+
+
+def chain(jobs: Sequence[Job], of: Mapping[str, Seconds]) -> Seconds:
+    """The longest chain of jobs that wait for one another: no number of devices takes less.
+
+    Args:
+        jobs: each behind those that it needs.
+        of: the seconds of those that count; others take none.
+    """
+    ends: dict[str, Seconds] = {}
+    for job in jobs:
+        before = [ends[name] for name in job.needs]
+        begun = Seconds(
+            max((one.about for one in before), default=0.0),
+            max((one.at_most for one in before), default=0.0),
+        )
+        ends[job.name] = begun + of.get(job.name, NONE)
+    return Seconds(
+        max((one.about for one in ends.values()), default=0.0),
+        max((one.at_most for one in ends.values()), default=0.0),
+    )
+
+
+def with_slots(jobs: Sequence[Job], of: Mapping[str, float], slots: int) -> float:
+    """Seconds that the jobs take where so many run at a time, begun as `runner.run` begins them.
+
+    Args:
+        jobs: each behind those that it needs.
+        of: the seconds of those that count; others take none.
+        slots: devices, or processes where there is none.
+    """
+    left = list(jobs)
+    running: dict[str, tuple[float, int]] = {}
+    done: set[str] = set()
+    now = 0.0
+    while left or running:
+        free = slots - sum(taken for _, taken in running.values())
+        for job in list(left):
+            if done.issuperset(job.needs) and _slots(job, slots) <= free:
+                left.remove(job)
+                free -= _slots(job, slots)
+                running[job.name] = now + of.get(job.name, 0.0), _slots(job, slots)
+        now = min(end for end, _ in running.values())
+        ended = [name for name, (end, _) in running.items() if end <= now]
+        done.update(ended)
+        for name in ended:
+            del running[name]
+    return now
+
+
+def _slots(job: Job, slots: int) -> int:
+    return min(max(job.gpus or 1, 1), slots)

@@ -1,0 +1,164 @@
+"""What a study asks and how long it takes, job by job and together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from polyrefuse_studies import kept_rates
+from polyrefuse_studies.estimate import NoEstimate, Seconds, chain, seconds, with_slots
+from polyrefuse_studies.jobs import Placed
+from polyrefuse_studies.schema import Study
+from polyrefuse_studies.survey import Survey, survey
+
+from polyrefuse_models.workload import Workload
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a job beforehand.
+
+    Attributes:
+        placed: the job.
+        finished: whether it is.
+        asked: how much it asks; why that is not known, as a clause.
+        takes: how long it takes; why there is no estimate, as a clause.
+    """
+
+    placed: Placed
+    finished: bool
+    asked: Workload | str
+    takes: Seconds | str
+
+    def document(self) -> dict[str, Any]:
+        """The entry as JSON has it; null with a reason where something is not known."""
+        asked = self.asked if isinstance(self.asked, Workload) else None
+        takes = self.takes if isinstance(self.takes, Seconds) else None
+        return {
+            "prompts": asked and asked.prompts,
+            "prompt_tokens": asked and asked.prompt_tokens,
+            "prompt_tokens_at_most": asked and asked.prompt_tokens_at_most,
+            "generated_tokens_at_most": asked and asked.generated_tokens_at_most,
+            "judged_answers": asked and asked.judged,
+            "parts": asked and [asdict(part) for part in asked.parts],
+            "not_known": self.asked if isinstance(self.asked, str) else None,
+            "seconds": takes and takes.about,
+            "seconds_at_most": takes and takes.at_most,
+            "no_estimate": self.takes if isinstance(self.takes, str) else None,
+        }
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Attributes:
+    entries: of every job, in the order of the jobs.
+    probes: by the study's name of a model what its probe measured, or why there is nothing.
+    """
+
+    entries: list[Entry]
+    probes: dict[str, dict[str, Any] | str]
+
+    def totals(self, slots: int) -> dict[str, Any]:
+        """Sums over the jobs that are not finished and are known.
+
+        Args:
+            slots: jobs at a time.
+        """
+        left = [entry for entry in self.entries if not entry.finished]
+        asked = [entry.asked for entry in left if isinstance(entry.asked, Workload)]
+        takes = {
+            entry.placed.job.name: entry.takes for entry in left if isinstance(entry.takes, Seconds)
+        }
+        jobs = [entry.placed.job for entry in self.entries]
+        longest = chain(jobs, takes)
+        about, most = (
+            with_slots(jobs, {name: of(one) for name, one in takes.items()}, slots)
+            for of in (lambda one: one.about, lambda one: one.at_most)
+        )
+        known = bool(takes)
+        return {
+            "jobs": len(left),
+            "prompts": sum(one.prompts for one in asked),
+            "prompt_tokens": sum(one.prompt_tokens for one in asked),
+            "prompt_tokens_at_most": sum(one.prompt_tokens_at_most for one in asked),
+            "generated_tokens_at_most": sum(one.generated_tokens_at_most for one in asked),
+            "seconds": sum(one.about for one in takes.values()) if known else None,
+            "seconds_at_most": sum(one.at_most for one in takes.values()) if known else None,
+            "longest_chain": longest.about if known else None,
+            "longest_chain_at_most": longest.at_most if known else None,
+            "slots": slots,
+            "with_slots": about if known else None,
+            "with_slots_at_most": most if known else None,
+            "not_known": [entry.placed.job.name for entry in left if isinstance(entry.asked, str)],
+            "without_estimate": [
+                entry.placed.job.name for entry in left if isinstance(entry.takes, str)
+            ],
+        }
+
+
+def forecast(
+    study: Study,
+    jobs: Sequence[Placed],
+    finished: Collection[str],
+    probe: bool | None,
+    told: Callable[[str], None],
+) -> Forecast:
+    """Count the jobs of a study and estimate their time.
+
+    Args:
+        study: which.
+        jobs: of it, each behind those that it needs.
+        finished: names of those that are.
+        probe: whether to measure each model; None takes what was measured before, where there is
+            something.
+        told: is called with what is being done.
+    """
+    entries: dict[str, Entry] = {}
+    probes: dict[str, dict[str, Any] | str] = {}
+    for model in study.models:
+        of_model = [one for one in jobs if one.job.model == model]
+        idle = finished.__contains__
+        if all(idle(one.job.name) for one in of_model):
+            found = _surveyed(study, model, of_model, False, told)
+        else:
+            found = _surveyed(study, model, of_model, probe, told)
+        probes[model] = found.rates
+        for one in of_model:
+            name = one.job.name
+            takes = _takes(one, found, study.engine)
+            entries[name] = Entry(one, idle(name), found.workloads[name], takes)
+    return Forecast([entries[one.job.name] for one in jobs], probes)
+
+
+def _surveyed(
+    study: Study,
+    model: str,
+    jobs: Sequence[Placed],
+    probe: bool | None,
+    told: Callable[[str], None],
+) -> Survey:
+    """The survey of a model, with what was measured before where that is to be taken."""
+    own = study.models[model].arguments
+    key = kept_rates.key(jobs, [study.engine, study.batch_size, own])
+    kept = kept_rates.read(key) if probe is None else {}
+    measure = probe is not False and not kept
+    told(f"{model}: counting what is asked{' and probing the model' if measure else ''}")
+    found = survey(jobs, study.engine, study.batch_size, list(own), measure)
+    if kept:
+        return Survey(found.workloads, kept["harness"], kept["rates"])
+    if isinstance(found.rates, dict):
+        kept_rates.keep(key, {"harness": found.harness, "rates": found.rates})
+    return found
+
+
+def _takes(one: Placed, found: Survey, engine: str) -> Seconds | str:
+    workload = found.workloads[one.job.name]
+    if isinstance(workload, str):
+        return "it is not known what it asks"
+    if isinstance(found.rates, str):
+        return found.rates
+    try:
+        return seconds(one.job, workload, found.harness[one.job.name], found.rates, engine)
+    except NoEstimate as reason:
+        return str(reason)

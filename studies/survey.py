@@ -1,0 +1,196 @@
+"""A process that counts what the jobs of a model ask, and measures how fast the model is here.
+
+`python -m polyrefuse_studies.survey FOLDER` reads what to do from the folder and writes into it. It is
+a process of its own, so that its memory is free afterwards, and it goes to no network: what is not
+on this machine is not known, and nothing is downloaded for a plan.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polyrefuse_studies.folder import read as read_json
+from polyrefuse_studies.jobs import Placed
+
+from polyrefuse_models.workload import Workload
+from polyrefuse_models.workload import read as read_workload
+from polyrefuse_shared.errors import UserError, first_line
+from polyrefuse_shared.writing import write_whole
+
+if TYPE_CHECKING:
+    from polyrefuse_studies.workload import Asked, Counter
+
+ASKED, COUNTS, RATES, LOG = "asked.json", "counts.json", "rates.json", "log.txt"
+
+ROWS = 16
+"""Prompts that are asked together where the study leaves their number to lm-eval."""
+
+PATIENCE = 900.0
+"""Seconds after which counting and probing a model is given up."""
+
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "POLYREFUSE_OFFLINE": "1"}
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known of a model's jobs.
+
+    Attributes:
+        workloads: of each job by its name; where it is not known, why, as a clause.
+        harness: seconds that lm-eval takes for a job without a model, by the job's name.
+        rates: as `polyrefuse_models.wrappers.rates.Rates` has them; where there are none, why.
+    """
+
+    workloads: dict[str, Workload | str]
+    harness: dict[str, float]
+    rates: dict[str, Any] | str
+
+
+def survey(
+    jobs: Sequence[Placed], engine: str, batch_size: int | str, own: Sequence[str], probe: bool
+) -> Survey:
+    """Count the jobs of one model, and probe it.
+
+    Args:
+        jobs: of the model, each behind those that it needs.
+        engine: of the study.
+        batch_size: of the study.
+        own: names of the arguments with which every condition loads the model.
+        probe: whether to measure.
+    """
+    asked = {
+        "jobs": [
+            {
+                "name": one.job.name,
+                "kind": one.job.kind,
+                "needs": one.job.needs,
+                "command": one.command,
+                "tasks": one.job.tasks,
+            }
+            for one in jobs
+        ],
+        "engine": engine,
+        "rows": batch_size if isinstance(batch_size, int) else ROWS,
+        "own": list(own),
+        "probe": probe,
+        "began": time.time(),
+    }
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        write_whole(folder / ASKED, json.dumps(asked))
+        ended = _run(folder)
+        counts, rates = read_json(folder / COUNTS), read_json(folder / RATES)
+    names = [one.job.name for one in jobs]
+    found = {name: counts.get(name, ended or "it was not counted") for name in names}
+    return Survey(
+        {name: _workload(counted) for name, counted in found.items()},
+        {name: _harness(counted) for name, counted in found.items()},
+        rates.get("rates") or rates.get("reason") or ended or "no probe was asked for",
+    )
+
+
+def _workload(counted: Any) -> Workload | str:
+    return read_workload(counted) if isinstance(counted, dict) else str(counted)
+
+
+def _harness(counted: Any) -> float:
+    return float(counted["harness"]) if isinstance(counted, dict) else 0.0
+
+
+def _run(folder: Path) -> str | None:
+    """Run the process, and say how it ended where it ended badly."""
+    log = folder / LOG
+    with log.open("wb") as output:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "polyrefuse_studies.survey", str(folder)],
+                env=os.environ | OFFLINE,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=PATIENCE,
+            )
+        except subprocess.TimeoutExpired:
+            return f"it took more than {PATIENCE:.0f} seconds"
+    if done.returncode == 0:
+        return None
+    lines = log.read_text(errors="replace").strip().splitlines()
+    said = f": {lines[-1].strip()}" if lines else ""
+    return f"the process that counts and probes ended with code {done.returncode}{said}"
+
+
+# --- in the process
+
+
+def work(folder: Path) -> None:
+    """Count, write that down, probe, and write that down."""
+    from polyrefuse_studies.workload import Asked, Counter, NotKnown
+
+    asked = read_json(folder / ASKED)
+    jobs = [Asked(**{key: _tuple(value) for key, value in job.items()}) for job in asked["jobs"]]
+    _import_what_jobs_import()
+    imports = time.time() - asked["began"]
+    counter = Counter(jobs, timed=asked["probe"])
+    counts: dict[str, Any] = {}
+    for job in jobs:
+        try:
+            workload = counter.count(job)
+            counts[job.name] = workload.document() | {"harness": counter.harness(job)}
+        except NotKnown as reason:
+            counts[job.name] = str(reason)
+    write_whole(folder / COUNTS, json.dumps(counts))
+    if not asked["probe"]:
+        return
+    try:
+        rates = _probe(asked, jobs, counter, imports)
+        write_whole(folder / RATES, json.dumps({"rates": rates}))
+    except Exception as error:  # each of torch, transformers and vLLM raises its own
+        said = first_line(error).rstrip(".")
+        write_whole(folder / RATES, json.dumps({"reason": said}))
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _import_what_jobs_import() -> None:
+    import lm_eval.evaluator  # noqa: F401
+
+    import polyrefuse_models.wrappers.hf  # noqa: F401
+
+
+def _probe(
+    asked: Mapping[str, Any], jobs: Sequence[Asked], counter: Counter, imports: float
+) -> dict[str, Any]:
+    from polyrefuse_studies.parameters import parameters
+    from polyrefuse_studies.workload import is_model, model_arguments
+
+    from polyrefuse_models.wrappers import rates
+
+    evaluations = [job for job in jobs if job.kind == "answers"]
+    given = model_arguments(evaluations[0].command)
+    arguments = {name: given[name] for name in ("pretrained", *asked["own"]) if name in given}
+    judges = {parameters(job.command)["judge"] for job in jobs if job.kind == "judging"}
+    prompts, limit = counter.prompts(evaluations)
+    return rates.probe(
+        f"baseline-{asked['engine']}",
+        arguments,
+        prompts,
+        rows=asked["rows"],
+        limit=limit or rates.TOKENS,
+        judges=sorted({"native", *(judge for judge in judges if not is_model(judge))}),
+        imports=imports,
+    ).document()
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]))

@@ -1,0 +1,274 @@
+"""How much a job asks its model: its command is read by the parser of the command itself, and what
+it asks for is counted by the module that does it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from polyrefuse_studies.parameters import parameters
+
+from polyrefuse_models.bundled import own_dataset
+from polyrefuse_models.workload import Workload
+from polyrefuse_shared.errors import UserError, first_line
+from polyrefuse_tasks import data
+from polyrefuse_tasks.configs import FAMILIES
+from polyrefuse_tasks.data import cache
+
+if TYPE_CHECKING:
+    from polyrefuse_models.chat_model import ChatModel
+    from polyrefuse_models.wrappers.hf import BaselineHF
+    from polyrefuse_models.wrappers.workload import Noted
+
+
+class NotKnown(UserError):
+    """Why it cannot be known here how much a job asks; a clause without a full stop."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A job, as far as it is counted.
+
+    Attributes:
+        name, kind, needs: of the job.
+        command: as a user would type it.
+        tasks: of lm-eval that it asks.
+    """
+
+    name: str
+    kind: str
+    needs: tuple[str, ...]
+    command: tuple[str, ...]
+    tasks: tuple[str, ...]
+
+
+@dataclass
+class Counter:
+    """Counts the jobs of one model.
+
+    Args:
+        jobs: all of them, each behind those that it needs.
+        timed: whether `harness` is asked for.
+    """
+
+    jobs: Sequence[Asked]
+    timed: bool
+    _counted: dict[str, Workload] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        from polyrefuse_models.wrappers.workload import Evaluations
+
+        self._evaluations = Evaluations(self.timed)
+        self._of_kind: Mapping[str, Callable[[Asked], Workload]] = {
+            "direction": self._direction,
+            "training": self._training,
+            "answers": self._evaluation,
+            "capability": self._evaluation,
+            "transfer": self._transfer,
+            "geometry": self._geometry,
+            "judging": self._judging,
+        }
+
+    def count(self, job: Asked) -> Workload:
+        """How much a job asks.
+
+        Raises:
+            NotKnown: that cannot be known here.
+        """
+        try:
+            counted = self._of_kind[job.kind](job)
+        except NotKnown:
+            raise
+        except Exception as error:  # transformers, lm-eval and data raise many kinds
+            raise NotKnown(first_line(error).rstrip(".")) from error
+        self._counted[job.name] = counted
+        return counted
+
+    def note(self, job: Asked) -> Noted:
+        """What a job of lm-eval's asks.
+
+        Raises:
+            NotKnown: prompts are not here.
+            Exception: whatever lm-eval and its tasks raise.
+        """
+        tasks = {
+            family.task(of): (family.name, of) for family in FAMILIES for of in family.languages
+        }
+        for task in job.tasks:
+            if task in tasks:
+                name, language = tasks[task]
+                _require_here([name], dict.fromkeys([language, "en"]), ["test"])
+        return self._evaluations.note(job.command)
+
+    def harness(self, job: Asked) -> float:
+        """Seconds that lm-eval takes for a job that was counted, without a model."""
+        of_lm_eval = job.kind in ("answers", "capability")
+        return self._evaluations.note(job.command).seconds if of_lm_eval else 0.0
+
+    def prompts(self, jobs: Sequence[Asked]) -> tuple[list[str], int]:
+        """What the first of some jobs asks that is known, and the most tokens of its answers."""
+        for job in jobs:
+            counted = self._counted.get(job.name)
+            if counted is not None:
+                asked = [request.args[0] for request in self.note(job).requests]
+                return asked, max(part.tokens_each for part in counted.parts)
+        return [], 0
+
+    def _evaluation(self, job: Asked) -> Workload:
+        from polyrefuse_models.wrappers.workload import of_evaluation
+
+        lm = self._wrapper(model_arguments(job.command))
+        return of_evaluation(lm, self.note(job).requests, judged=job.kind == "answers")
+
+    def _direction(self, job: Asked) -> Workload:
+        from polyrefuse_models.directions.prompts import SIZES, kinds_of, sample
+        from polyrefuse_models.directions.select import rule_named
+        from polyrefuse_models.directions.workload import of_direction
+
+        given = parameters(job.command)
+        dataset = given["dataset"] or own_dataset(given["model"])
+        _require_here(kinds_of(dataset), [given["source_lang"]], SIZES)
+        prompts = sample(dataset, given["source_lang"], given["seed"])
+        return of_direction(
+            self._chat(given), prompts, rule_named(given["rule"]), all_scores=given["all_scores"]
+        )
+
+    def _training(self, job: Asked) -> Workload:
+        from polyrefuse_models.mcd.anchors import DATASETS, HELD_OUT, load_anchors
+        from polyrefuse_models.mcd.settings import settings_of
+        from polyrefuse_models.mcd.workload import of_training
+
+        given = parameters(job.command)
+        dataset = given["dataset"] or own_dataset(given["model"])
+        languages = given["langs"].split(",")
+        _require_here(DATASETS[dataset][0], languages, DATASETS[dataset][1])
+        if dataset == "polyrefuse":
+            _require_here(HELD_OUT, ["en"], ["test"])
+        anchors = load_anchors(dataset, languages)
+        return of_training(self._chat(given), anchors, settings_of(given))
+
+    def _transfer(self, job: Asked) -> Workload:
+        from polyrefuse_models.directions.prompts import kinds_of
+        from polyrefuse_models.directions.workload import of_transfer
+
+        given = parameters(job.command)
+        dataset = given["dataset"] or own_dataset(given["model"])
+        targets = given["target_langs"].split(",")
+        _require_here(kinds_of(dataset)[:1], targets, ["test"])
+        return of_transfer(
+            self._chat(given),
+            given["directions"].split(","),
+            targets,
+            dataset=dataset,
+            limit=given["limit"],
+            max_gen_toks=given["max_gen_toks"],
+        )
+
+    def _geometry(self, job: Asked) -> Workload:
+        from polyrefuse_models.directions.prompts import kinds_of
+        from polyrefuse_models.directions.workload import of_geometry
+
+        given = parameters(job.command)
+        dataset = given["dataset"] or own_dataset(given["model"])
+        languages = given["langs"].split(",")
+        _require_here(kinds_of(dataset), dict.fromkeys(["en", *languages]), ["test"])
+        return of_geometry(self._chat(given), languages, dataset=dataset, limit=given["limit"])
+
+    def _judging(self, job: Asked) -> Workload:
+        """The answers of the job that it waits for: what a judge without a model reads."""
+        from polyrefuse_tasks.judges.registry import names
+
+        judge = parameters(job.command)["judge"]
+        if is_model(judge):
+            where = "is a model" if judge in names() else "is asked elsewhere"
+            raise NotKnown(
+                f"the judge {judge} {where}, and its prompts hold the answers, which are not there"
+            )
+        (needed,) = job.needs
+        if needed not in self._counted:
+            raise NotKnown(f"it is not known how many answers {needed} has")
+        answers = self._counted[needed].judged
+        return Workload(answers, judged=answers)
+
+    def _chat(self, given: Mapping[str, Any]) -> ChatModel:
+        """The model of a `polyrefuse` command without weights, with as many rows as it would."""
+        import torch
+
+        from polyrefuse_models.chat_model import extraction_rows
+
+        names = ("system", "system_file", "gguf_file")
+        arguments = {"pretrained": given["model"]} | {name: given[name] for name in names}
+        device = given["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
+        rows = extraction_rows(given["batch_size"] or 1, torch.device(device))
+        return replace(self._wrapper(arguments).chat_model, batch_size=rows)
+
+    def _wrapper(self, arguments: Mapping[str, Any]) -> BaselineHF:
+        from polyrefuse_models.wrappers.weightless import PROMPTING, weightless
+
+        given = {name: value for name, value in arguments.items() if value is not None}
+        trained = self._trained(str(given.get("prompt", "")))
+        if trained is not None:
+            del given["prompt"]
+        decisive = {"pretrained", "tokenizer", "revision", "gguf_file", *PROMPTING} & given.keys()
+        key = repr((trained, sorted((name, given[name]) for name in decisive)))
+        return self._made(key, given, trained)
+
+    def _made(self, key: str, given: Mapping[str, Any], init: str | None) -> BaselineHF:
+        if key not in self._wrappers:
+            from polyrefuse_models.mcd.workload import stand_in
+            from polyrefuse_models.wrappers.weightless import weightless
+
+            lm = weightless(given)
+            if init is not None:
+                lm.prompting.put_in_front([stand_in(lm.tokenizer, init)], lm.max_length)
+            self._wrappers[key] = lm
+        return self._wrappers[key]
+
+    @functools.cached_property
+    def _wrappers(self) -> dict[str, BaselineHF]:
+        return {}
+
+    def _trained(self, prompt: str) -> str | None:
+        """The words that training begins with of a soft prompt that one of the jobs will write."""
+        from polyrefuse_models.mcd.settings import settings_of
+
+        for job in self.jobs:
+            if job.kind == "training" and not os.path.isdir(prompt):
+                given = parameters(job.command)
+                if str(given["output"]) == prompt:
+                    return settings_of(given).init
+        return None
+
+
+def is_model(judge: str) -> bool:
+    """Whether a judge is a model, here or elsewhere."""
+    from polyrefuse_tasks.judge_models.endpoint_judge import PREFIX
+    from polyrefuse_tasks.judges.registry import MODELS
+
+    return judge in MODELS or judge.startswith(PREFIX)
+
+
+def model_arguments(command: Sequence[str]) -> dict[str, Any]:
+    """What an `lm_eval` command's `--model_args` are."""
+    from polyrefuse_models.wrappers.workload import parse
+
+    return dict(parse(command).model_args)
+
+
+def _require_here(datasets: Iterable[str], languages: Iterable[str], splits: Iterable[str]) -> None:
+    """
+    Raises:
+        NotKnown: a file is not on this machine: a plan downloads nothing.
+    """
+    languages, splits = list(languages), list(splits)
+    for name in datasets:
+        for language in languages:
+            for split in splits:
+                for file in data.needed(name, language, split):
+                    if cache.find(file) is None:
+                        raise NotKnown(
+                            f"{file.path} is not here; `{cache.fetch_command(file)}` fetches it"
+                        )
