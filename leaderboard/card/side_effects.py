@@ -14,8 +14,8 @@ from polyrefuse_leaderboard.table import percent
 ABOUT = (
     "The KL divergence of a condition is that of the next-token distribution after a harmless "
     "prompt, from the untouched model to the model under the condition, in nats (arXiv "
-    "2406.11717). Its mean over the prompts has a 95% bootstrap interval. The second column of each "
-    "condition says how many prompts keep their most likely first token."
+    "2406.11717). Its mean over the prompts has a 95% bootstrap interval. The second column of "
+    "each condition says how many prompts keep their most likely first token."
 )
 
 
