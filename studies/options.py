@@ -20,7 +20,9 @@ APPS = {
     "direction": "polyrefuse_models.commands.direction",
     "mcd": "polyrefuse_models.commands.mcd",
     "judge": "polyrefuse_tasks.commands.judge",
+    "drift": "polyrefuse_models.commands.drift",
 }
+"""The first word of the commands that jobs are -> the module that has the command."""
 
 
 class BadOption(UserError):

@@ -23,7 +23,7 @@ from polyrefuse_studies.jobs import Placed
 
 from polyrefuse_models.workload import Workload
 from polyrefuse_models.workload import read as read_workload
-from polyrefuse_shared.errors import UserError, first_line
+from polyrefuse_shared.errors import first_line
 from polyrefuse_shared.writing import write_whole
 
 if TYPE_CHECKING:

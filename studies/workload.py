@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from polyrefuse_studies.parameters import parameters
 
 from polyrefuse_models.bundled import own_dataset
-from polyrefuse_models.workload import Workload
+from polyrefuse_models.workload import Part, Workload
 from polyrefuse_shared.errors import UserError, first_line
 from polyrefuse_tasks import data
 from polyrefuse_tasks.configs import FAMILIES
@@ -69,6 +69,7 @@ class Counter:
             "capability": self._evaluation,
             "transfer": self._transfer,
             "geometry": self._geometry,
+            "drift": self._drift,
             "judging": self._judging,
         }
 
@@ -177,6 +178,26 @@ class Counter:
         _require_here(kinds_of(dataset), dict.fromkeys(["en", *languages]), ["test"])
         return of_geometry(self._chat(given), languages, dataset=dataset, limit=given["limit"])
 
+    def _drift(self, job: Asked) -> Workload:
+        from polyrefuse_models.wrappers.known_arguments import parse_arguments
+
+        given = parameters(job.command)
+        languages = given["langs"].split(",")
+        _require_here([given["dataset"]], dict.fromkeys(["en", *languages]), ["test"])
+        asked = [
+            row.prompt
+            for language in languages
+            for row in data.load(given["dataset"], language)[: given["limit"]]
+        ]
+        parts = (
+            Part(what, len(asked), sum(map(len, self._wrapper(of).chat_model.token_ids(asked))))
+            for what, of in (
+                ("untouched", parse_arguments("--reference_args", given["reference_args"])),
+                ("under the condition", parse_arguments("--model_args", given["model_args"])),
+            )
+        )
+        return Workload(len(asked), tuple(parts))
+
     def _judging(self, job: Asked) -> Workload:
         """The answers of the job that it waits for: what a judge without a model reads."""
         from polyrefuse_tasks.judges.registry import names
@@ -206,7 +227,7 @@ class Counter:
         return replace(self._wrapper(arguments).chat_model, batch_size=rows)
 
     def _wrapper(self, arguments: Mapping[str, Any]) -> BaselineHF:
-        from polyrefuse_models.wrappers.weightless import PROMPTING, weightless
+        from polyrefuse_models.wrappers.weightless import PROMPTING
 
         given = {name: value for name, value in arguments.items() if value is not None}
         trained = self._trained(str(given.get("prompt", "")))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from polyrefuse_models.commands.loaded_model import load_condition, parse_arguments, reference_of
+from polyrefuse_models.commands.loaded_model import load_condition, reference_of
 from polyrefuse_models.commands.model_options import Device, codes
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.options import Json, count_option, seed_option, show
@@ -65,6 +65,7 @@ def drift(
     from polyrefuse_models.bundled import is_shipped
     from polyrefuse_models.drift import FILE, document, log_probabilities
     from polyrefuse_models.drift import drift as compare
+    from polyrefuse_models.wrappers.known_arguments import parse_arguments
     from polyrefuse_shared.writing import require_new
     from polyrefuse_tasks import data
 

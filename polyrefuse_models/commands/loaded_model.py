@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from polyrefuse_shared.errors import UserError, first_line
-from polyrefuse_shared.reading import parse_json
 
 if TYPE_CHECKING:
     from polyrefuse_models.wrappers.hf import BaselineHF
@@ -85,28 +84,6 @@ def answers(lm: BaselineHF, rows: Sequence[Row], max_gen_toks: int) -> list[str]
         return lm.generate_until(requests, disable_tqdm=True)
 
     return halved_where_full(lm.batch_size, generate)
-
-
-def parse_arguments(option: str, given: str) -> dict[str, Any]:
-    """Arguments of a model as lm_eval reads them: `name=value,...`, or a JSON object.
-
-    Raises:
-        UserError: they are neither.
-    """
-    from lm_eval.utils import simple_parse_args_string
-
-    try:
-        if not given.lstrip().startswith("{"):
-            return dict(simple_parse_args_string(given))
-        parsed = parse_json(given.encode())
-    except (ValueError, IndexError):
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise UserError(
-            f"{option} {given!r} are no arguments; give them as lm_eval takes them: "
-            "pretrained=NAME,direction=FOLDER."
-        )
-    return parsed
 
 
 def reference_of(model: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from polyrefuse_models.vllm_engine.arguments import refuse_unusable
 from polyrefuse_models.wrappers.batching import parse_batching
 from polyrefuse_models.wrappers.direction_arguments import parse_seed
 from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.reading import parse_json
 
 
 class UnknownArgument(UserError):
@@ -35,6 +36,28 @@ class UnknownArgument(UserError):
         super().__init__(f"There is no argument {argument}; leave it out.")
         self.argument = argument
         self.known = known
+
+
+def parse_arguments(option: str, given: str) -> dict[str, Any]:
+    """Arguments of a model as lm_eval reads them: `name=value,...`, or a JSON object.
+
+    Raises:
+        UserError: they are neither.
+    """
+    from lm_eval.utils import simple_parse_args_string
+
+    try:
+        if not given.lstrip().startswith("{"):
+            return dict(simple_parse_args_string(given))
+        parsed = parse_json(given.encode())
+    except (ValueError, IndexError):
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise UserError(
+            f"{option} {given!r} are no arguments; give them as lm_eval takes them: "
+            "pretrained=NAME,direction=FOLDER."
+        )
+    return parsed
 
 
 def try_arguments(wrapper: Any, arguments: Mapping[str, Any], *, vllm: bool) -> None:
