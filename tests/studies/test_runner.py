@@ -173,7 +173,8 @@ def test_a_job_that_outlives_a_killed_runner_is_waited_for_and_not_done_twice(
     runner.wait()
     second = start_runner(tmp_path, 3)
     out, _ = second.communicate(timeout=60)
-    assert out.split() == ["2", "0"]
+    # It may have ended before a slow machine has begun the second runner.
+    assert out.split() in (["2", "0"], ["1", "1"])
     assert len((tmp_path / "begun").read_text().splitlines()) == 1
 
 

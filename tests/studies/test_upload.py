@@ -15,7 +15,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from polyrefuse_studies import upload
 from polyrefuse_studies.executors.local import Local
 from polyrefuse_studies.folder import FINISHED, OtherStudy, StudyFolder
-from polyrefuse_studies.jobs import OWN, Placed, folder_of, place
+from polyrefuse_studies.jobs import OWN, folder_of, place
 from polyrefuse_studies.runner import run
 from polyrefuse_studies.upload import CannotUpload, Upload, Uploaded
 
@@ -66,16 +66,13 @@ def answers(text: str) -> str:
 JOBS = [
     job("m/base", answers("yes")),
     job("m/other", f"sleep 0.5; {answers('no')}"),
-    # As `judge run` does: labels beside the answers of another job.
-    job(
-        "m/base-judged", f"sleep 0.3; echo label > {folder_of('m/base')}/results/m/judged", "m/base"
-    ),
+    job("m/base-judged", f"cp {folder_of('m/base')}/results/m/samples {OWN}/labels", "m/base"),
     job("m/broken", "exit 3"),
 ]
 
 
-def run_and_send(path: Path, url: str, jobs: list[Placed] | None = None) -> Uploaded:
-    folder, placed = StudyFolder(path), jobs or place(JOBS)
+def run_and_send(path: Path, url: str) -> Uploaded:
+    folder, placed = StudyFolder(path), place(JOBS)
     sent = Upload(url, "study", folder)
     with folder.taken("study"), Local([], 2) as where:
         for one in placed:
