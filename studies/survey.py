@@ -1,8 +1,8 @@
 """A process that counts what the jobs of a model ask, and measures how fast the model is here.
 
-`python -m polyrefuse_studies.survey FOLDER` reads what to do from the folder and writes into it. It is
-a process of its own, so that its memory is free afterwards, and it goes to no network: what is not
-on this machine is not known, and nothing is downloaded for a plan.
+`python -m polyrefuse_studies.survey FOLDER` reads what to do from the folder and writes into it. It
+is a process of its own, so that its memory is free afterwards, and it goes to no network: what is
+not on this machine is not known, and nothing is downloaded for a plan.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from polyrefuse_studies.jobs import Placed
 
 from polyrefuse_models.workload import Workload
 from polyrefuse_models.workload import read as read_workload
-from polyrefuse_shared.errors import UserError, first_line
+from polyrefuse_shared.errors import first_line
 from polyrefuse_shared.writing import write_whole
 
 if TYPE_CHECKING:

@@ -110,6 +110,7 @@ OUTSIDE: Mapping[str, tuple[str, ...]] = {
         "polyrefuse_leaderboard.commands",
         "polyrefuse_models.commands",
         "polyrefuse_studies.commands",
+        "polyrefuse_studies.parameters",
     ),
     "ray": ("polyrefuse_studies.executors.ray",),
     "submitit": ("polyrefuse_studies.executors.slurm",),

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM
 
-from polyrefuse_models.wrappers.generation_settings import requested
 from polyrefuse_models.workload import Part, Workload
+from polyrefuse_models.wrappers.generation_settings import requested
 from polyrefuse_shared.task_folder import task_folder
 from polyrefuse_tasks.configs import FAMILIES
 from polyrefuse_tasks.harness import KEPT
