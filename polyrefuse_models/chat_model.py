@@ -52,6 +52,17 @@ def extraction_rows(asked: int | str, device: torch.device) -> int:
     return max(LEAST_ROWS, int(asked)) if said else default_rows(device)
 
 
+def rows_here(asked: int | None, device: str | None) -> int:
+    """Rows of a forward pass of a `polyrefuse` command that loads a model on this machine.
+
+    Args:
+        asked: its `--batch-size`.
+        device: its `--device`; a GPU where there is one, if None.
+    """
+    named = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return extraction_rows(asked or 1, torch.device(named))
+
+
 def within_memory(chat: ChatModel, work: Callable[[ChatModel], Made]) -> Made:
     """What `work` makes with a model, or with half its rows where a GPU's memory is too small.
 

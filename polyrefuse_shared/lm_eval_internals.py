@@ -558,6 +558,23 @@ COUPLINGS: tuple[Coupling, ...] = (
         (takes("tokenizer", "model_config"),),
     ),
     Coupling(
+        "lm_eval._cli.harness.HarnessCLI.parse_args",
+        "polyrefuse_models/wrappers/workload.py reads a job's command with it, from sys.argv",
+    ),
+    Coupling(
+        "lm_eval.config.evaluate_config.EvaluatorConfig",
+        "polyrefuse_models/wrappers/workload.py reads a job's settings and finds its tasks",
+        (
+            has("from_cli", "process_tasks"),
+            has_keys("tasks", "model_args", "limit", "num_fewshot", "gen_kwargs", "seed"),
+        ),
+    ),
+    Coupling(
+        "lm_eval.simple_evaluate",
+        "polyrefuse_models/wrappers/workload.py has it ask a model that notes its requests",
+        (takes("model", "tasks", "task_manager", "bootstrap_iters", "log_samples"),),
+    ),
+    Coupling(
         "lm_eval.caching.cache.PATH",
         "tests/polyrefuse_models/test_generation.py puts kept requests into a folder of its own",
     ),

@@ -87,16 +87,15 @@ def _of_probes(found: Forecast) -> Iterator[str]:
             if longest is None
             else f"the longest answer of the probe had {longest} tokens"
         )
+        speed = f"{rates['read']:,.0f} tokens read and {rates['generated']:,.0f} written a second"
         yield (
-            f"{model}: measured on {rates['device']} of {rates['machine']}, {rates['rows']} prompts "
-            f"at a time: {rates['read']:,.0f} tokens read and {rates['generated']:,.0f} written a "
-            f"second, {rates['imports'] + rates['loading']:.0f} s to start; {ended}"
+            f"{model}: measured on {rates['device']} of {rates['machine']}, {rates['rows']} "
+            f"prompts at a time: {speed}, {rates['imports'] + rates['loading']:.0f} s to start; {ended}"
         )
     if any(isinstance(rates, dict) for rates in found.probes.values()):
         yield (
-            "A time is about what it says where the jobs run on the device of the probe and answers "
-            "end as early as in it; it is at most the other where every answer is as long as it may "
-            "be."
+            "The first time is for the device of the probe and answers that end as early as its "
+            "did, the second for answers that are all as long as they may be."
         )
 
 

@@ -1,4 +1,4 @@
-"""What a probe measured, kept in the user's cache: the next plan of the same does not probe again."""
+"""What a probe measured, kept in the user's cache, so that the next plan does not probe again."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A process that counts what the jobs of a model ask, and measures how fast the model is here.
 
-`python -m polyrefuse_studies.survey FOLDER` reads what to do from the folder and writes into it. It is
-a process of its own, so that its memory is free afterwards, and it goes to no network: what is not
-on this machine is not known, and nothing is downloaded for a plan.
+`python -m polyrefuse_studies.survey FOLDER` reads what to do from the folder and writes into it. It
+is a process of its own, so that its memory is free afterwards, and it goes to no network: what is
+not on this machine is not known, and nothing is downloaded for a plan.
 """
 
 from __future__ import annotations
@@ -135,9 +135,11 @@ def work(folder: Path) -> None:
     """Count, write that down, probe, and write that down."""
     from polyrefuse_studies.workload import Asked, Counter, NotKnown
 
+    from polyrefuse_models.wrappers.rates import import_what_jobs_import
+
     asked = read_json(folder / ASKED)
     jobs = [Asked(**{key: _tuple(value) for key, value in job.items()}) for job in asked["jobs"]]
-    _import_what_jobs_import()
+    import_what_jobs_import()
     imports = time.time() - asked["began"]
     counter = Counter(jobs, timed=asked["probe"])
     counts: dict[str, Any] = {}
@@ -160,12 +162,6 @@ def work(folder: Path) -> None:
 
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _import_what_jobs_import() -> None:
-    import lm_eval.evaluator  # noqa: F401
-
-    import polyrefuse_models.wrappers.hf  # noqa: F401
 
 
 def _probe(

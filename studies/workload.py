@@ -216,14 +216,11 @@ class Counter:
 
     def _chat(self, given: Mapping[str, Any]) -> ChatModel:
         """The model of a `polyrefuse` command without weights, with as many rows as it would."""
-        import torch
-
-        from polyrefuse_models.chat_model import extraction_rows
+        from polyrefuse_models.chat_model import rows_here
 
         names = ("system", "system_file", "gguf_file")
         arguments = {"pretrained": given["model"]} | {name: given[name] for name in names}
-        device = given["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
-        rows = extraction_rows(given["batch_size"] or 1, torch.device(device))
+        rows = rows_here(given["batch_size"], given["device"])
         return replace(self._wrapper(arguments).chat_model, batch_size=rows)
 
     def _wrapper(self, arguments: Mapping[str, Any]) -> BaselineHF:

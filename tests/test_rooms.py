@@ -111,6 +111,7 @@ OUTSIDE: Mapping[str, tuple[str, ...]] = {
         "polyrefuse_models.commands",
         "polyrefuse_studies.commands",
         "polyrefuse_studies.options",
+        "polyrefuse_studies.parameters",
     ),
     "ray": ("polyrefuse_studies.executors.ray",),
     "submitit": ("polyrefuse_studies.executors.slurm",),

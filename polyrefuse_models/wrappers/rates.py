@@ -51,6 +51,13 @@ class Rates:
         return asdict(self)
 
 
+def import_what_jobs_import() -> None:
+    """Import what a process of a study imports before it loads a model."""
+    from lm_eval import simple_evaluate  # noqa: F401
+
+    import polyrefuse_models.wrappers.hf  # noqa: F401
+
+
 def probe(
     model: str,
     arguments: dict[str, Any],

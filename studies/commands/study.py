@@ -75,7 +75,7 @@ def plan(
     ] = 1,
     as_json: Json = False,
 ) -> None:
-    """Print the jobs of a study: what each waits for, how much it asks, and about how long it takes.
+    """Print a study's jobs: what each waits for, how much it asks, and about how long it takes.
 
     Nothing is downloaded: what is not on this machine is not known, and left out of the sums.
     """
