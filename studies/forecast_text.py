@@ -90,7 +90,8 @@ def _of_probes(found: Forecast) -> Iterator[str]:
         speed = f"{rates['read']:,.0f} tokens read and {rates['generated']:,.0f} written a second"
         yield (
             f"{model}: measured on {rates['device']} of {rates['machine']}, {rates['rows']} "
-            f"prompts at a time: {speed}, {rates['imports'] + rates['loading']:.0f} s to start; {ended}"
+            f"prompts at a time: {speed}, {rates['imports'] + rates['loading']:.0f} s to start; "
+            f"{ended}"
         )
     if any(isinstance(rates, dict) for rates in found.probes.values()):
         yield (

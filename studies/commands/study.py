@@ -177,8 +177,9 @@ def run(
         folder.keep_checksums(files.known)
         write_whole(folder.path / "study.yaml", file.read_text(encoding="utf-8"))
         finished = [one for one in jobs if folder.is_finished(one)]
-        for one in finished if sent is not None else ():
-            sent.send(one)
+        if sent is not None:
+            for one in finished:
+                sent.send(one)
         done = [len(finished)]
 
         def told(what: str, one: Any) -> None:
