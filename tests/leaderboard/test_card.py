@@ -8,11 +8,16 @@ from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
+from polyrefuse_leaderboard.card.side_effects import section as section_of_effects
 from polyrefuse_leaderboard.card.study import BadSummary, read_study
+from polyrefuse_leaderboard.card.subjects import Measured
 from polyrefuse_leaderboard.card.universality import section, universality
+from polyrefuse_leaderboard.drifts import Divergence, Drift
+from polyrefuse_leaderboard.records import Record
 from polyrefuse_leaderboard.transfers import Transfer
 from scipy.stats import binomtest
 
@@ -104,6 +109,50 @@ def table(markdown: str, caption: str) -> dict[str, dict[str, str]]:
     return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
 
 
+def capability(condition: str, **more: Any) -> Record:
+    usual = {
+        "model": "m", "revision": "", "intervention": "", "generation": "", "dataset": "mmlu",
+        "language": "", "judge": "", "metric": "acc", "value": 0.5, "n": 100, "low": 0.4,
+        "high": 0.6, "run": "m/2026-01-01T00-00-00", "kind": "capability",
+        "higher_is_better": True,
+    }  # fmt: skip
+    return Record(**usual | {"condition": condition} | more)
+
+
+class TestSideEffects:
+    def test_what_was_lost_is_said_in_words(self) -> None:
+        lost = {"difference": -0.1, "difference_low": -0.15, "difference_high": -0.05}
+        records = [
+            capability("ablation", value=0.4, pairs=100, **lost),
+            capability("baseline"),
+            # Of a perplexity less is better.
+            capability("mcd", metric="word_perplexity", higher_is_better=False,
+                       difference=2.0, difference_low=1.0, difference_high=3.0),
+            capability("addition", difference=-0.1, difference_low=-0.2, difference_high=0.01),
+        ]  # fmt: skip
+        (found,) = section_of_effects(Measured([], records, [], {}), {}).tables
+        assert [(row[2], row[4]) for row in found.rows] == [
+            ("baseline", "-"),
+            ("addition", "-0.1 (-0.2 to +0.01)"),
+            ("ablation", "-0.1 (-0.15 to -0.05), 100 pairs: worse than the baseline"),
+            ("mcd", "+2 (+1 to +3): worse than the baseline"),
+        ]
+
+    def test_divergences_by_language_and_condition(self) -> None:
+        some = Divergence(8, 0.0123, 0.01, 0.02, 0.5, 0.75, 0.4, 0.93)
+        drifts = {
+            "half": Drift("ablation", "", "harmless", {"en": some}),
+            "mcd": Drift("mcd", "", "harmless", {"yo": some}),
+        }
+        (found,) = section_of_effects(Measured([], [], [], {}), drifts).tables
+        said = ("0.0123 (0.01 to 0.02), n = 8", "75.0 (40.0 to 93.0)")
+        assert found.columns[1::2] == ("half (ablation)", "mcd")
+        assert found.rows == (
+            ("English (en)", *said, "-", "-"),
+            ("Yoruba (yo)", "-", "-", *said),
+        )
+
+
 class TestCard:
     def test_rates_by_language_and_condition(self, card: Path) -> None:
         markdown = card.with_suffix(".md").read_text(encoding="utf-8")
@@ -130,7 +179,7 @@ class TestCard:
             "study does not ask it.\n",
             "- Condition mcd, how much a learned safety prompt repairs: its job has not finished.",
             "- Control random-ablation: not asked",
-            "- Side effects: neither",
+            "- Capability: the study names no other tasks",
             "- Agreement of the judges: no two judges",
             "- Harmful answers: no judge of harm",
             "Only the first 4 of 572 prompts were asked",
