@@ -13,9 +13,12 @@ from polyrefuse_leaderboard.table import (
     ABOUT_RATES,
     FORMULA,
     Table,
+    capability_columns,
     collect_overlaps,
     describe_controls,
+    describe_difference,
     describe_harmful,
+    describe_value,
     group_warnings,
     metric_title,
     name_subjects,
@@ -88,10 +91,13 @@ def _markdown(
         yield from (f"- {_md(one.sentence)}" for one in warnings)
     if rows:
         yield from ("", "## Models", "", f"Harmonic mean of 1 - ASR and 1 - FRR: `{FORMULA}`.", "")
-        yield from _md_head("model", "condition", "data set", "judge", *MODEL_COLUMNS)
+        tasks = capability_columns(rows)
+        named = (f"{_md(task)} ({_md(metric)}), and against the baseline" for task, metric in tasks)
+        yield from _md_head("model", "condition", "data set", "judge", *MODEL_COLUMNS, *named)
         for row in rows:
             heads = row_heads(names, {}, grouped_warnings, subject_of(row), row.dataset)
-            cells = (*heads, row.dataset, row.judge, *model_cells(row, _md_rate))
+            more = (_capability(row.capability.get(task)) for task in tasks)
+            cells = (*heads, row.dataset, row.judge, *model_cells(row, _md_rate), *more)
             yield _md_line(*map(_md, cells))
     for table in tables:
         title = f"{metric_title(table.metric)}: {_md(table.dataset)}, judge {_md(table.judge)}"
@@ -104,6 +110,12 @@ def _markdown(
             )
             heads = row_heads(names, overlaps, grouped_warnings, subject, table.dataset)
             yield _md_line(*map(_md, heads), *rates)
+
+
+def _capability(record: Record | None) -> str:
+    if record is None:
+        return "-"
+    return "; ".join(filter(None, (describe_value(record), describe_difference(record))))
 
 
 def _markdown_end(sources: Sequence[Source], left_out: Sequence[str]) -> Iterator[str]:

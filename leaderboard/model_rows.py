@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from polyrefuse_leaderboard.reading.runs import Reading, Run
-from polyrefuse_leaderboard.records import MEAN, Record
+from polyrefuse_leaderboard.records import CAPABILITY, MEAN, Record
 
 from polyrefuse_tasks.metrics import ASR_HARMFUL, ATTACKS, FALSE_REFUSAL, LOOPHOLE
 
@@ -83,6 +83,8 @@ class Row:
         overlap: test set -> how many of its rows the safety prompt was trained on, None where that
             is not known.
         run: as a record's, of `asr` or `false_refusal`.
+        capability: task and metric -> the value of another task of lm-eval for the same model under
+            the same condition.
     """
 
     model: str
@@ -106,6 +108,7 @@ class Row:
     balanced: float | None
     overlap: dict[str, int | None]
     run: str
+    capability: dict[tuple[str, str], Record] = field(default_factory=dict)
 
 
 def rows(records: Iterable[Record], reading: Reading | None = None) -> list[Row]:
@@ -118,11 +121,18 @@ def rows(records: Iterable[Record], reading: Reading | None = None) -> list[Row]
     Returns:
         Sorted by model, revision, condition, intervention, judge, data set and generation.
     """
+    capability: dict[tuple[str, ...], dict[tuple[str, str], Record]] = defaultdict(dict)
     languages: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     averages: dict[tuple[str, ...], dict[tuple[str, str], dict[str, Record]]] = {}
     for record in records:
         who = _who(record)
-        if record.language == MEAN:
+        if record.kind == CAPABILITY:
+            # Of several settings the one with the most documents.
+            of_model = capability[who[:-1]]
+            task = record.dataset, record.metric
+            if task not in of_model or of_model[task].n < record.n:
+                of_model[task] = record
+        elif record.language == MEAN:
             sets = averages.setdefault(who, {})
             sets.setdefault((record.dataset, record.generation), {})[record.metric] = record
         else:
@@ -157,7 +167,7 @@ def rows(records: Iterable[Record], reading: Reading | None = None) -> list[Row]
             if refusal is not None:
                 key = (*who, *place, FALSE_REFUSAL)
                 made.append(_row(sets[place], None, refusal, languages[key], overlaps))
-    return _compared(made)
+    return [replace(row, capability=capability.get(_subject(row), {})) for row in _compared(made)]
 
 
 def balanced_score(asr: float, frr: float) -> float:
@@ -190,6 +200,10 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
         if last is None or points[place][1] < last[1] or points[place] == last:
             front.append(place)
     return sorted(front)
+
+
+def _subject(row: Row) -> tuple[str, ...]:
+    return row.model, row.revision, row.condition, row.intervention
 
 
 def _who(record: Record) -> tuple[str, ...]:

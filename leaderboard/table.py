@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from polyrefuse_leaderboard.model_rows import Controls, Harm, Row
-from polyrefuse_leaderboard.records import MEAN, Record
+from polyrefuse_leaderboard.records import MEAN, SAFETY, Record
 from polyrefuse_leaderboard.warnings import RateWarning
 
 from polyrefuse_tasks.metrics import BESIDE, METRICS
@@ -89,12 +89,14 @@ class Table:
 
 
 def tabulate(records: Iterable[Record]) -> list[Table]:
-    """Records by metric, data set and judge, in the order of `HEADINGS`.
+    """Records of safety by metric, data set and judge, in the order of `HEADINGS`.
 
     Rows are sorted by model and condition, and languages by code.
     """
     groups: dict[tuple[str, str, str], dict[Subject, dict[str, Record]]] = {}
     for record in records:
+        if record.kind != SAFETY:
+            continue
         rows = groups.setdefault((record.metric, record.dataset, record.judge), {})
         rows.setdefault(subject_of(record), {})[record.language] = record
     return [
@@ -236,6 +238,27 @@ def describe_harmful(harmful: Mapping[str, Harm], rate: Callable[[Record], str])
     return "; ".join(
         f"{judge} {rate(one.rate)}{describe_undecided(one)}" for judge, one in harmful.items()
     )
+
+
+def capability_columns(rows: Iterable[Row]) -> list[tuple[str, str]]:
+    """The other tasks of lm-eval that any row has, with their metrics, sorted."""
+    return sorted({task for row in rows for task in row.capability})
+
+
+def describe_value(record: Record) -> str:
+    """A value of capability with its interval, in words."""
+    return f"{record.value:.3g} ({record.low:.3g} to {record.high:.3g}), n = {record.n}"
+
+
+def describe_difference(record: Record) -> str:
+    """A value's difference to the baseline, and whether the model lost by it; "" for none."""
+    low, high = record.difference_low, record.difference_high
+    if record.difference is None or low is None or high is None:
+        return ""
+    said = f"{record.difference:+.3g} ({low:+.3g} to {high:+.3g})"
+    if record.pairs is not None:
+        said += f", {record.pairs} pairs"
+    return f"{said}: \N{BLACK DOWN-POINTING TRIANGLE} fell" if record.fell else said
 
 
 def describe_undecided(harm: Harm) -> str:

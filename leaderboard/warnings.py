@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from polyrefuse_leaderboard.model_rows import control_of
 from polyrefuse_leaderboard.reading.runs import Cell, Reading, Run
-from polyrefuse_leaderboard.records import MEAN, Record
+from polyrefuse_leaderboard.records import MEAN, SAFETY, Record
 from polyrefuse_leaderboard.transfers import Transfer
 
 from polyrefuse_shared.intervals import wilson
@@ -118,12 +118,33 @@ def collect(
         *_baselines(records),
         *_within_controls(records),
         *_transferred(transfers),
+        *_capability(records),
     ):
         subject = warning.model, warning.revision, warning.condition, warning.intervention
         key = (*subject, warning.datasets if warning.languages else (), warning.text)
         earlier = together.get(key)
         together[key] = _joined(earlier, warning) if earlier else warning
     return tuple(sorted(together.values(), key=lambda one: (one.model, one.revision, one.runs)))
+
+
+def _capability(records: Sequence[Record]) -> Iterator[RateWarning]:
+    """Of every condition under which a model's capability fell, beside its rates."""
+    fallen = [record for record in records if record.fell]
+    for one in fallen:
+        subject = one.model, one.revision, one.condition, one.intervention
+        beside = [
+            record
+            for record in records
+            if record.kind == SAFETY
+            and (record.model, record.revision, record.condition, record.intervention) == subject
+        ]
+        for record in {(record.generation, record.dataset): record for record in beside}.values():
+            yield RateWarning.of_record(
+                record,
+                f"The model lost capability: {one.metric} of {one.dataset} is {one.value:.3g}, "
+                f"{one.difference:+.3g} ({one.difference_low:+.3g} to {one.difference_high:+.3g}) "
+                "against the baseline.",
+            )
 
 
 def _joined(one: RateWarning, other: RateWarning) -> RateWarning:

@@ -13,7 +13,7 @@ from typing import Any
 from polyrefuse_leaderboard.our_files import is_ours, names_of_ours
 from polyrefuse_studies.folder import LOG, StudyFolder
 from polyrefuse_studies.jobs import Placed
-from polyrefuse_studies.plan import ANSWERS, LABELS, TRANSFER
+from polyrefuse_studies.plan import ANSWERS, LABELS, TRANSFER, is_file_of_a_task
 from polyrefuse_studies.runner import Outcome
 from polyrefuse_studies.schema import Study
 
@@ -109,6 +109,7 @@ def build_site(folder: StudyFolder, jobs: Sequence[Placed], names: Path) -> tupl
     ]
     command = [
         *(sys.executable, "-m", "polyrefuse", "leaderboard", "build", RESULTS, *transfers),
+        *_capability(folder, jobs),
         *("--output", SITE, "--model-names", str(names), "--study", SUMMARY),
     ]
     done = subprocess.run(command, cwd=folder.path, capture_output=True, text=True)
@@ -120,3 +121,16 @@ def _remove_site(site: Path) -> None:
     for name in names_of_ours(site) if site.is_dir() else ():
         if is_ours(site / name):
             (site / name).unlink()
+
+
+def _capability(folder: StudyFolder, jobs: Sequence[Placed]) -> list[str]:
+    """The option that names the other tasks of lm-eval that were asked."""
+    tasks = dict.fromkeys(
+        task
+        for one in jobs
+        if one.job.kind == "capability" and folder.is_finished(one)
+        for task in one.job.tasks
+        # What a file of a task is called does not say what the task is called.
+        if not is_file_of_a_task(task)
+    )
+    return ["--capability", ",".join(tasks)] if tasks else []

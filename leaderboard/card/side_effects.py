@@ -9,7 +9,7 @@ from polyrefuse_leaderboard.card.safety import named
 from polyrefuse_leaderboard.card.subjects import Measured
 from polyrefuse_leaderboard.drifts import Divergence, Drift
 from polyrefuse_leaderboard.records import CAPABILITY, Record
-from polyrefuse_leaderboard.table import percent
+from polyrefuse_leaderboard.table import describe_difference, describe_value, percent
 
 ABOUT = (
     "The KL divergence of a condition is that of the next-token distribution after a harmless "
@@ -75,9 +75,8 @@ def _capability(measured: Measured, records: Sequence[Record]) -> CardTable:
             record.dataset,
             record.metric,
             measured.column(record),
-            f"{_number(record.value)} ({_number(record.low)} to {_number(record.high)}), "
-            f"n = {record.n}",
-            _difference(record),
+            describe_value(record),
+            describe_difference(record) or "-",
         )
         for record in sorted(
             records, key=lambda one: (one.dataset, one.metric, order.index(measured.column(one)))
@@ -88,21 +87,3 @@ def _capability(measured: Measured, records: Sequence[Record]) -> CardTable:
         ("task", "metric", "condition", "value", "difference to the baseline"),
         tuple(rows),
     )
-
-
-def _difference(record: Record) -> str:
-    """The difference to the baseline in words, and whether the model lost by it."""
-    low, high = record.difference_low, record.difference_high
-    if record.difference is None or low is None or high is None:
-        return "-"
-    said = f"{record.difference:+.4g} ({low:+.4g} to {high:+.4g})"
-    if record.pairs is not None:
-        said += f", {record.pairs} pairs"
-    worse = high < 0 if record.higher_is_better else low > 0
-    if worse and record.higher_is_better is not None:
-        said += ": worse than the baseline"
-    return said
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}"

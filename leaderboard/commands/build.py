@@ -45,6 +45,14 @@ def build(
         ),
     ] = False,
     model_names: ModelNames = None,
+    capability: Annotated[
+        str | None,
+        typer.Option(
+            "--capability",
+            help="Other tasks of lm_eval, with commas, whose values are compared with the "
+            "baseline's: mmlu,gsm8k:exact_match:strict-match.",
+        ),
+    ] = None,
     study: Annotated[
         Path | None,
         typer.Option(
@@ -57,9 +65,11 @@ def build(
 ) -> None:
     """Write a leaderboard of results: HTML, Markdown, LaTeX, CSV, JSON, and pictures."""
     from polyrefuse_leaderboard import model_rows, rates, site, transfers, warnings
+    from polyrefuse_leaderboard.capability import capability_records
     from polyrefuse_leaderboard.card.cards import make_cards
     from polyrefuse_leaderboard.card.study import read_study
     from polyrefuse_leaderboard.contents import Contents
+    from polyrefuse_leaderboard.reading.capability import parse_wanted
     from polyrefuse_leaderboard.reading.model_names import hide_paths, read_names, refuse_same
     from polyrefuse_leaderboard.reading.results import read
 
@@ -71,12 +81,16 @@ def build(
     others = [path for path in results if not transfers.is_report(path)]
     summary = read_study(study) if study else None
     names = read_names(model_names) if model_names else {}
-    reading = read(others or results, include_samples=include_samples, names=names)
+    wanted = parse_wanted(capability) if capability is not None else []
+    reading = read(
+        others or results, include_samples=include_samples, names=names, capability=wanted
+    )
     matrices, unusable = transfers.read_transfers(results, names)
     given = [(run.given, run.model) for run in reading.runs]
     given += [(matrix.given, matrix.model) for matrix in matrices]
     refuse_same(((path, ""), (name, "")) for path, name in given)
-    records = rates.records(reading)
+    of_capability, no_interval = capability_records(reading)
+    records = [*rates.records(reading), *of_capability]
     if include_samples:
         print(
             f"polyrefuse: warning: {site.SAMPLES} holds the models' answers, harmful ones too; do "
@@ -92,7 +106,10 @@ def build(
         rows=rows,
         transfers=matrices,
         warnings=collected,
-        problems=(*reading.problems, *(hide_paths(one, names) for one in unusable)),
+        problems=(
+            *reading.problems,
+            *(hide_paths(one, names) for one in (*no_interval, *unusable)),
+        ),
         notes=reading.notes,
         cards=cards,
         samples=_samples(reading) if include_samples else None,

@@ -23,9 +23,12 @@ from polyrefuse_leaderboard.table import (
     HEADINGS,
     Subject,
     Table,
+    capability_columns,
     collect_overlaps,
     describe_controls,
+    describe_difference,
     describe_undecided,
+    describe_value,
     group_warnings,
     languages_of,
     overlap_of,
@@ -215,6 +218,7 @@ def _data(
         }
         for table in tables
     ]
+    tasks = capability_columns(rows)
     models = [
         [
             number_of(subject_of(row)),
@@ -241,6 +245,12 @@ def _data(
                 for judge, one in row.harmful.items()
             ]
             or None,
+            [
+                None
+                if (one := row.capability.get(task)) is None
+                else [one.value, describe_value(one), describe_difference(one)]
+                for task in tasks
+            ],
         ]
         for row in rows
     ]
@@ -267,6 +277,7 @@ def _data(
         ],
         "rates": rates,
         "models": models,
+        "tasks": [" ".join(task) for task in tasks],
         "warnings": [
             [number, [texts.number(name) for name in warning.datasets], texts.number(warning.text)]
             for subject, number in subjects.items()

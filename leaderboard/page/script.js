@@ -8,7 +8,9 @@
 //   warnings  [subject, data sets, what its rates there must not be read without]
 //   models    [subject, dataset, judge, ASR, under ablation, under MCD, false refusal, degenerate,
 //             undecided, loophole, balanced, gap, worst language, under random directions,
-//             [[judge, harmful answers, what is said of undecided ones]]]
+//             [[judge, harmful answers, what is said of undecided ones]],
+//             [of each of tasks: null, or value, the value in words, the difference in words]]
+//   tasks     titles of the columns of capability
 (() => {
   const at = (id) => document.getElementById(id);
   const data = JSON.parse(at("data").textContent);
@@ -292,7 +294,8 @@
 
   // ---- by model
   function modelsTable() {
-    const rows = data.models.map(([subject, dataset, judge, asr, ablation, mcd, frr, degenerate, undecided, loophole, balanced, gap, worst, random, harmful]) => ({
+    const rows = data.models.map(([subject, dataset, judge, asr, ablation, mcd, frr, degenerate, undecided, loophole, balanced, gap, worst, random, harmful, capability]) => ({
+      capability: capability.some((one) => one !== null) ? capability : null,
       subject: data.subjects[subject], seen: beside(subject, data.texts[dataset]), dataset: data.texts[dataset], judge: data.texts[judge],
       asr: rate(asr), ablation: rate(ablation), mcd: rate(mcd), frr: rate(frr), loophole: rate(loophole),
       degenerate: rate(degenerate), undecided: rate(undecided),
@@ -331,6 +334,14 @@
       createdCell: (cell, _, row) => rowHead(cell, row.subject[MODEL], row.subject[PAGE]),
     };
     const anchors = (row) => (row.anchors ?? []).map(([name, count]) => `${name}: ${count ?? "not known"}`).join(", ") || "–";
+    const capability = data.tasks.map((title, place) => ({
+      name: "capability", title, className: "number words", type: "rate", orderSequence: ["desc", "asc"],
+      data: (row, kind) => {
+        const one = row.capability?.[place] ?? null;
+        if (kind !== "display") return one === null ? null : one[0];
+        return one === null ? "–" : `${html(one[1])}${one[2] ? `<small>${html(one[2])}</small>` : ""}`;
+      },
+    }));
     const several = (values) => new Set(values).size > 1;
     const table = new DataTable("#models", {
       ...options(rows.length, "rows"),
@@ -348,7 +359,7 @@
           measured("asr", "ASR"), harmful, measured("ablation", "ASR, ablation"), measured("mcd", "ASR, MCD"),
           measured("frr", "False refusal"), plain("balanced", "Balanced"), measured("degenerate", "Degenerate"),
           measured("undecided", "Undecided"), measured("loophole", "Loophole"),
-          plain("gap", "Gap"),
+          plain("gap", "Gap"), ...capability,
         ].filter(({ name }) => known(name)),
         ...(known("gap") ? [words("Worst", (row) => (row.worst === null ? "–" : languageTitle(row.worst)), "condition")] : []),
         ...(known("random") ? [words("Random directions", (row) => row.random ?? "–")] : []),

@@ -54,7 +54,7 @@ def newest(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
         f"{ordered[winner].file} {_reason(ordered, loser, winner)}."
         for (loser, winner), count in lost.items()
     ]
-    return [run for run in remaining if run.cells], notes
+    return [run for run in remaining if run.cells or run.capability], notes
 
 
 def _reason(ordered: Sequence[Run], loser: int, winner: int) -> str:

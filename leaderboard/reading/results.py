@@ -15,6 +15,14 @@ from statistics import fmean
 from typing import Any, TypeGuard
 
 from polyrefuse_leaderboard.reading import identity
+from polyrefuse_leaderboard.reading.capability import (
+    Outcome,
+    Wanted,
+    metrics_of,
+    read_outcomes,
+    require_found,
+    tasks_of,
+)
 from polyrefuse_leaderboard.reading.duplicates import newest
 from polyrefuse_leaderboard.reading.model_names import (
     Names,
@@ -61,7 +69,11 @@ class NoResults(UserError):
 
 
 def read(
-    paths: Sequence[Path], *, include_samples: bool = False, names: Names | None = None
+    paths: Sequence[Path],
+    *,
+    include_samples: bool = False,
+    names: Names | None = None,
+    capability: Sequence[Wanted] = (),
 ) -> Reading:
     """Every results file in or below the paths, and the samples files beside them.
 
@@ -69,8 +81,10 @@ def read(
         paths: files, or folders of which every subfolder is read.
         include_samples: keep the answers' text.
         names: what models are called, as `model_names.read_names` returns it.
+        capability: other tasks of lm-eval whose values are read.
 
     Raises:
+        BadCapability: no results have one of these tasks, or its metric.
         NoResults: nothing could be used.
         SameName: two models would be called the same.
     """
@@ -78,18 +92,20 @@ def read(
     names_of_runs: list[Names] = []
     problems: list[str] = []
     notes: list[str] = []
+    there: dict[str, set[str]] = {}
     for file in find_results(paths, problems):
         known = len(problems)
         try:
-            run = _run(file, include_samples, problems)
+            run = _run(file, include_samples, problems, capability, there)
         except BadResults as error:
             problems.append(str(error))
             continue
-        if run.cells:
+        if run.cells or run.capability:
             runs.append(run)
             names_of_runs.append(names_in(names or {}, file.path))
         elif len(problems) == known:
             notes.append(f"{file.name} is left out: none of its tasks is one of polyrefuse.")
+    require_found(capability, there, [one for run in runs for one in run.capability])
     if not runs:
         first, more = [*problems, *notes][:MOST_REASONS], len(problems) + len(notes) - MOST_REASONS
         if more > 0:
@@ -105,8 +121,17 @@ def read(
     return Reading(tuple(kept), tuple(problems), (*notes, *left_out))
 
 
-def _run(file: ResultsFile, include_samples: bool, problems: list[str]) -> Run:
+def _run(
+    file: ResultsFile,
+    include_samples: bool,
+    problems: list[str],
+    capability: Sequence[Wanted],
+    there: dict[str, set[str]],
+) -> Run:
     """One results file; a sentence for each task that cannot be used is added to `problems`.
+
+    Args:
+        there: is added the metrics of every task of lm-eval, where capability is wanted.
 
     Raises:
         BadResults: none of it can be used.
@@ -128,6 +153,14 @@ def _run(file: ResultsFile, include_samples: bool, problems: list[str]) -> Run:
         except BadResults as error:
             faults[printable(task)] = str(error)
     model = identity.model(document, arguments, where)
+    outcomes: list[Outcome] = []
+    for one in capability:
+        try:
+            outcomes += read_outcomes(file, document, [one])
+        except BadResults as error:
+            problems.append(str(error))
+    for task in tasks_of(document) if capability else ():
+        there.setdefault(task, set()).update(metrics_of(document, task))
     run = Run(
         run=printable(f"{file.path.absolute().parent.name}/{file.date_id}"),
         file=file.name,
@@ -141,6 +174,7 @@ def _run(file: ResultsFile, include_samples: bool, problems: list[str]) -> Run:
         settings=identity.settings(document, arguments),
         anchors_overlap=identity.anchors_overlap(document["config"]),
         warnings=(*identity.warnings(document["config"]), *_unsaved(cells)),
+        capability=tuple(outcomes),
     )
     problems.extend(_together(faults))
     return run

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from polyrefuse_leaderboard.reading.capability import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class Run:
         anchors_overlap: test set -> ids of its rows that a safety prompt was trained on, None
             where that is not known; empty without one.
         warnings: what all its rates must not be read without, whole sentences.
+        capability: what other tasks of lm-eval measured.
     """
 
     run: str
@@ -91,6 +95,7 @@ class Run:
     settings: Mapping[str, Any]
     anchors_overlap: Mapping[str, Sequence[str] | None]
     warnings: tuple[str, ...] = ()
+    capability: tuple[Outcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

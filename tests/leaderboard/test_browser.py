@@ -600,3 +600,19 @@ def test_a_safety_card(open_page: Any, tmp_path: Path, width: int, scheme: str) 
     before = region.locator("tbody th").first.bounding_box()
     region.evaluate("(element) => { element.scrollLeft = 1000 }")
     assert region.locator("tbody th").first.bounding_box()["x"] == before["x"]
+
+
+@pytest.mark.parametrize("width", [400, 1600])
+def test_capability_stands_beside_the_rates(open_page: Any, tmp_path: Path, width: int) -> None:
+    rates = with_means([record("de", 3, 10), record("en", 1, 10)])
+    fallen = replace(
+        rates[0], kind="capability", language="", judge="", dataset="mmlu", metric="acc",
+        value=0.4, low=0.3, high=0.5, n=100, higher_is_better=True, difference=-0.2,
+        difference_low=-0.3, difference_high=-0.1, pairs=100,
+    )  # fmt: skip
+    page = open_page(written(tmp_path, [*rates, fallen]) / "index.html", width=width).page
+    heads = [head.strip() for head in page.locator("#models thead th").all_inner_texts()]
+    cell = page.locator("#models tbody tr").first.locator("td, th").nth(heads.index("mmlu acc"))
+    expect(cell).to_contain_text("0.4 (0.3 to 0.5), n = 100")
+    expect(cell).to_contain_text("-0.2 (-0.3 to -0.1), 100 pairs: ▼ fell")
+    expect(page.locator("#columns [data-column=capability]")).to_be_visible()

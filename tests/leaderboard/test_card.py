@@ -134,8 +134,8 @@ class TestSideEffects:
         assert [(row[2], row[4]) for row in found.rows] == [
             ("baseline", "-"),
             ("addition", "-0.1 (-0.2 to +0.01)"),
-            ("ablation", "-0.1 (-0.15 to -0.05), 100 pairs: worse than the baseline"),
-            ("mcd", "+2 (+1 to +3): worse than the baseline"),
+            ("ablation", "-0.1 (-0.15 to -0.05), 100 pairs: ▼ fell"),
+            ("mcd", "+2 (+1 to +3): ▼ fell"),
         ]
 
     def test_divergences_by_language_and_condition(self) -> None:

@@ -1,0 +1,146 @@
+"""Records of capability: the values of other tasks of lm-eval, and what a condition costs.
+
+The value of a condition is compared with that of the same model's baseline, asked the same
+documents by the same task with the same examples. Where both have samples the difference is paired
+by document: of documents that are right or wrong by Newcombe's method 10, else by Student's t.
+Without samples it is taken as that of two independent values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from statistics import NormalDist, fmean, stdev
+
+from polyrefuse_leaderboard.reading.capability import Outcome
+from polyrefuse_leaderboard.reading.runs import Reading, Run
+from polyrefuse_leaderboard.records import CAPABILITY, Record
+from polyrefuse_leaderboard.statistics import newcombe_paired, newcombe_unpaired
+
+from polyrefuse_shared.intervals import CONFIDENCE, wilson
+
+Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+
+Measured = tuple[Run, Outcome]
+
+
+def capability_records(reading: Reading) -> tuple[list[Record], list[str]]:
+    """A record for each model, condition and task.
+
+    Returns:
+        The records, sorted by task, model and condition, and a sentence for each value that has
+        no interval, which is left out.
+    """
+    best: dict[tuple[str, ...], Measured] = {}
+    for run in sorted(reading.runs, key=lambda run: run.date):
+        for outcome in run.capability:
+            # The newest of the same settings.
+            best[(*_subject(run), outcome.task, outcome.metric, outcome.settings)] = run, outcome
+    records, problems = [], []
+    for key in sorted(best):
+        run, outcome = best[key]
+        model, revision, _, _, *asked = key
+        baseline = best.get((model, revision, "baseline", "", *asked))
+        interval = _interval(outcome)
+        if interval is None:
+            problems.append(
+                f"{run.file}: {outcome.task} has no standard error and no samples, so its value is "
+                "left out; run lm_eval with --log_samples."
+            )
+            continue
+        record = _record(run, outcome, interval)
+        if baseline is not None and baseline[0] is not run:
+            record = _compared(record, outcome, baseline[1])
+        records.append(record)
+    return sorted(records, key=lambda one: (one.dataset, one.metric)), problems
+
+
+def _subject(run: Run) -> tuple[str, str, str, str]:
+    return run.model, run.revision, run.condition, run.intervention
+
+
+def _record(run: Run, outcome: Outcome, interval: tuple[float, float]) -> Record:
+    return Record(
+        model=run.model,
+        revision=run.revision,
+        condition=run.condition,
+        intervention=run.intervention,
+        generation=outcome.settings,
+        dataset=outcome.task,
+        language="",
+        judge="",
+        metric=outcome.metric,
+        value=outcome.value,
+        n=outcome.n,
+        low=interval[0],
+        high=interval[1],
+        run=run.run,
+        kind=CAPABILITY,
+        higher_is_better=outcome.higher_is_better,
+    )
+
+
+def _interval(outcome: Outcome) -> tuple[float, float] | None:
+    """Wilson's of a share of documents, else the value's normal interval; None without either."""
+    hits = _hits(outcome)
+    if hits is not None:
+        low, high = wilson(hits, outcome.n)
+        return float(low), float(high)
+    if outcome.stderr is None:
+        return None
+    return outcome.value - Z * outcome.stderr, outcome.value + Z * outcome.stderr
+
+
+def _hits(outcome: Outcome) -> int | None:
+    """How many documents are right, where each is right or wrong; else None."""
+    values = outcome.documents
+    if values is None or not _is_binary(values.values()):
+        return None
+    return int(sum(values.values()))
+
+
+def _is_binary(values: Iterable[float]) -> bool:
+    return all(value in (0.0, 1.0) for value in values)
+
+
+def _compared(record: Record, outcome: Outcome, baseline: Outcome) -> Record:
+    """A record with its difference to the baseline, where that has an interval."""
+    pairs = None
+    now, before = outcome.documents, baseline.documents
+    if now is not None and before is not None and now.keys() == before.keys():
+        difference, low, high = _paired(now, before)
+        pairs = len(now)
+    elif (of_two := _unpaired(outcome, baseline)) is not None:
+        difference, low, high = of_two
+    else:
+        return record
+    return replace(
+        record, difference=difference, difference_low=low, difference_high=high, pairs=pairs
+    )
+
+
+def _paired(now: Mapping[str, float], before: Mapping[str, float]) -> tuple[float, float, float]:
+    if _is_binary(now.values()) and _is_binary(before.values()):
+        pairs = [(now[key], before[key]) for key in now]
+        counts = [pairs.count(kind) for kind in ((1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0))]
+        return newcombe_paired(*counts)
+    differences = [now[key] - before[key] for key in now]
+    mean, n = fmean(differences), len(differences)
+    if n < 2:
+        return mean, -math.inf, math.inf
+    from scipy.stats import t
+
+    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * stdev(differences) / math.sqrt(n)
+    return mean, mean - half, mean + half
+
+
+def _unpaired(outcome: Outcome, baseline: Outcome) -> tuple[float, float, float] | None:
+    hits, before = _hits(outcome), _hits(baseline)
+    if hits is not None and before is not None:
+        return newcombe_unpaired(hits, outcome.n, before, baseline.n)
+    if outcome.stderr is None or baseline.stderr is None:
+        return None
+    difference = outcome.value - baseline.value
+    half = Z * math.hypot(outcome.stderr, baseline.stderr)
+    return difference, difference - half, difference + half
