@@ -7,6 +7,7 @@ not on this machine is not known, and nothing is downloaded for a plan.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -133,12 +134,15 @@ def _run(folder: Path) -> str | None:
 
 def work(folder: Path) -> None:
     """Count, write that down, probe, and write that down."""
+    from polyrefuse_studies.options import APPS
     from polyrefuse_studies.workload import Asked, Counter, NotKnown
 
     from polyrefuse_models.wrappers.rates import import_what_jobs_import
 
     asked = read_json(folder / ASKED)
     jobs = [Asked(**{key: _tuple(value) for key, value in job.items()}) for job in asked["jobs"]]
+    importlib.import_module(APPS["judge"])
+    light = time.time() - asked["began"]
     import_what_jobs_import()
     imports = time.time() - asked["began"]
     counter = Counter(jobs, timed=asked["probe"])
@@ -153,7 +157,7 @@ def work(folder: Path) -> None:
     if not asked["probe"]:
         return
     try:
-        rates = _probe(asked, jobs, counter, imports)
+        rates = _probe(asked, jobs, counter, light, imports)
         write_whole(folder / RATES, json.dumps({"rates": rates}))
     except Exception as error:  # each of torch, transformers and vLLM raises its own
         said = first_line(error).rstrip(".")
@@ -165,7 +169,7 @@ def _tuple(value: Any) -> Any:
 
 
 def _probe(
-    asked: Mapping[str, Any], jobs: Sequence[Asked], counter: Counter, imports: float
+    asked: Mapping[str, Any], jobs: Sequence[Asked], counter: Counter, light: float, imports: float
 ) -> dict[str, Any]:
     from polyrefuse_studies.parameters import parameters
     from polyrefuse_studies.workload import is_model, model_arguments
@@ -184,6 +188,7 @@ def _probe(
         rows=asked["rows"],
         limit=limit or rates.TOKENS,
         judges=sorted({"native", *(judge for judge in judges if not is_model(judge))}),
+        light=light,
         imports=imports,
     ).document()
 

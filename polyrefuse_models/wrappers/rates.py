@@ -32,7 +32,8 @@ class Rates:
         generated: tokens a second, those of answers that had ended in their batch counted too.
         longest: tokens of the longest answer; None where one had not ended at `TOKENS`.
         judged: answers a second that a judge labels, by its name.
-        imports: seconds until a process had imported what it needs.
+        light: seconds until a process that loads no model had imported what it needs.
+        imports: the same of one that loads a model.
         loading: seconds to load the model then.
     """
 
@@ -43,6 +44,7 @@ class Rates:
     generated: float
     longest: int | None
     judged: dict[str, float]
+    light: float
     imports: float
     loading: float
 
@@ -66,6 +68,7 @@ def probe(
     rows: int,
     limit: int,
     judges: Sequence[str],
+    light: float,
     imports: float,
 ) -> Rates:
     """Load a model as lm_eval does, and measure it.
@@ -77,7 +80,7 @@ def probe(
         rows: prompts that are asked together.
         limit: most tokens of an answer in the study.
         judges: without a model, whose labelling is measured as well.
-        imports: seconds that went by before.
+        light, imports: as of `Rates`; they went by before.
 
     Raises:
         Exception: whatever the engine raises where it cannot load or run the model.
@@ -100,6 +103,7 @@ def probe(
         generated=generated,
         longest=longest if prompts else None,
         judged={judge: _labelled(judge, answers) for judge in judges},
+        light=light,
         imports=imports,
         loading=loading,
     )
