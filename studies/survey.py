@@ -141,7 +141,7 @@ def work(folder: Path) -> None:
 
     asked = read_json(folder / ASKED)
     jobs = [Asked(**{key: _tuple(value) for key, value in job.items()}) for job in asked["jobs"]]
-    importlib.import_module(APPS["judge"])
+    _begin_to_judge()
     light = time.time() - asked["began"]
     import_what_jobs_import()
     imports = time.time() - asked["began"]
@@ -162,6 +162,14 @@ def work(folder: Path) -> None:
     except Exception as error:  # each of torch, transformers and vLLM raises its own
         said = first_line(error).rstrip(".")
         write_whole(folder / RATES, json.dumps({"reason": said}))
+
+
+def _begin_to_judge() -> None:
+    """Import and read what a judge without a model needs before its first label."""
+    from polyrefuse_tasks.judges import label_responses
+
+    importlib.import_module(APPS["judge"])
+    label_responses(["The garden is open."], ["en"], ["When is it open?"])
 
 
 def _tuple(value: Any) -> Any:
