@@ -134,7 +134,6 @@ def _run(folder: Path) -> str | None:
 
 def work(folder: Path) -> None:
     """Count, write that down, probe, and write that down."""
-    from polyrefuse_studies.options import APPS
     from polyrefuse_studies.workload import Asked, Counter, NotKnown
 
     from polyrefuse_models.wrappers.rates import import_what_jobs_import
@@ -166,6 +165,8 @@ def work(folder: Path) -> None:
 
 def _begin_to_judge() -> None:
     """Import and read what a judge without a model needs before its first label."""
+    from polyrefuse_studies.options import APPS
+
     from polyrefuse_tasks.judges import label_responses
 
     importlib.import_module(APPS["judge"])
