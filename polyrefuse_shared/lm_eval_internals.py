@@ -558,6 +558,20 @@ COUPLINGS: tuple[Coupling, ...] = (
         (takes("tokenizer", "model_config"),),
     ),
     Coupling(
+        "lm_eval.api.model.LM",
+        "polyrefuse_models/wrappers/workload.py has one that answers nothing",
+        (has("generate_until", "loglikelihood", "loglikelihood_rolling"),),
+    ),
+    Coupling(
+        "lm_eval.tasks.TaskManager",
+        "polyrefuse_models/wrappers/workload.py has it look in our folder alone",
+        (has("match_tasks"),),
+    ),
+    Coupling(
+        "lm_eval.api.registry.get_model",
+        "polyrefuse_models/wrappers/rates.py loads a model with it as lm-eval does",
+    ),
+    Coupling(
         "lm_eval._cli.harness.HarnessCLI.parse_args",
         "polyrefuse_models/wrappers/workload.py reads a job's command with it, from sys.argv",
     ),

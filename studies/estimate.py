@@ -53,14 +53,14 @@ def seconds(
     Raises:
         NoEstimate: the probe says nothing of such a job.
     """
-    begun = rates["imports"] + harness
     if job.kind == "judging":
         judge = job.command[job.command.index("--judge") + 1]
-        labelling = begun + workload.judged / rates["judged"][judge]
+        labelling = rates["light"] + workload.judged / rates["judged"][judge]
         return Seconds(labelling, labelling)
     if engine != "hf" and job.kind not in ("answers", "capability"):
         raise NoEstimate(f"it runs with transformers, and the probe ran with {engine}")
-    begun += rates["loading"] + workload.judged / rates["judged"]["native"]
+    begun = rates["imports"] + harness + rates["loading"]
+    begun += workload.judged / rates["judged"]["native"]
     total = Seconds(begun, begun)
     for part in workload.parts:
         total += _of_part(part, rates)

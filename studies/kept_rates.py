@@ -19,7 +19,7 @@ from polyrefuse_tasks.data import cache
 FOLDER = "probes"
 """Where they are, in the data cache."""
 
-FORMAT = 1
+FORMAT = 2
 """Of what is kept; with another number all are measured anew."""
 
 SETTINGS = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")

@@ -7,6 +7,7 @@ not on this machine is not known, and nothing is downloaded for a plan.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -139,6 +140,8 @@ def work(folder: Path) -> None:
 
     asked = read_json(folder / ASKED)
     jobs = [Asked(**{key: _tuple(value) for key, value in job.items()}) for job in asked["jobs"]]
+    _begin_to_judge()
+    light = time.time() - asked["began"]
     import_what_jobs_import()
     imports = time.time() - asked["began"]
     counter = Counter(jobs, timed=asked["probe"])
@@ -153,11 +156,21 @@ def work(folder: Path) -> None:
     if not asked["probe"]:
         return
     try:
-        rates = _probe(asked, jobs, counter, imports)
+        rates = _probe(asked, jobs, counter, light, imports)
         write_whole(folder / RATES, json.dumps({"rates": rates}))
     except Exception as error:  # each of torch, transformers and vLLM raises its own
         said = first_line(error).rstrip(".")
         write_whole(folder / RATES, json.dumps({"reason": said}))
+
+
+def _begin_to_judge() -> None:
+    """Import and read what a judge without a model needs before its first label."""
+    from polyrefuse_studies.options import APPS
+
+    from polyrefuse_tasks.judges import label_responses
+
+    importlib.import_module(APPS["judge"])
+    label_responses(["The garden is open."], ["en"], ["When is it open?"])
 
 
 def _tuple(value: Any) -> Any:
@@ -165,7 +178,7 @@ def _tuple(value: Any) -> Any:
 
 
 def _probe(
-    asked: Mapping[str, Any], jobs: Sequence[Asked], counter: Counter, imports: float
+    asked: Mapping[str, Any], jobs: Sequence[Asked], counter: Counter, light: float, imports: float
 ) -> dict[str, Any]:
     from polyrefuse_studies.parameters import parameters
     from polyrefuse_studies.workload import is_model, model_arguments
@@ -184,6 +197,7 @@ def _probe(
         rows=asked["rows"],
         limit=limit or rates.TOKENS,
         judges=sorted({"native", *(judge for judge in judges if not is_model(judge))}),
+        light=light,
         imports=imports,
     ).document()
 

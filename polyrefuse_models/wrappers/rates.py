@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 TOKENS = 64
 """Most tokens of an answer in the probe."""
+
+MOMENT = 2.0
+"""Seconds after which nothing is measured once more."""
 
 NEUTRAL = "Please name {} things that can be found in a garden, and say what each is good for."
 """What is asked where the study's own prompts are not here."""
@@ -32,7 +36,8 @@ class Rates:
         generated: tokens a second, those of answers that had ended in their batch counted too.
         longest: tokens of the longest answer; None where one had not ended at `TOKENS`.
         judged: answers a second that a judge labels, by its name.
-        imports: seconds until a process had imported what it needs.
+        light: seconds until a process that loads no model was ready to judge.
+        imports: the same of one that loads a model.
         loading: seconds to load the model then.
     """
 
@@ -43,6 +48,7 @@ class Rates:
     generated: float
     longest: int | None
     judged: dict[str, float]
+    light: float
     imports: float
     loading: float
 
@@ -66,6 +72,7 @@ def probe(
     rows: int,
     limit: int,
     judges: Sequence[str],
+    light: float,
     imports: float,
 ) -> Rates:
     """Load a model as lm_eval does, and measure it.
@@ -77,7 +84,7 @@ def probe(
         rows: prompts that are asked together.
         limit: most tokens of an answer in the study.
         judges: without a model, whose labelling is measured as well.
-        imports: seconds that went by before.
+        light, imports: as of `Rates`; they went by before.
 
     Raises:
         Exception: whatever the engine raises where it cannot load or run the model.
@@ -100,6 +107,7 @@ def probe(
         generated=generated,
         longest=longest if prompts else None,
         judged={judge: _labelled(judge, answers) for judge in judges},
+        light=light,
         imports=imports,
         loading=loading,
     )
@@ -128,10 +136,10 @@ def _asked(
     asked = [every[len(every) * place // rows] for place in range(rows)]
     tokens = sum(len(lm.prompt_ids(lm.prompting.read(prompt))) for prompt in asked)
     _answers(lm, asked, min(most, 2))  # what is set up once says nothing of the speed
-    reading, texts = _seconds(lambda: _answers(lm, asked, 1))
+    reading, texts = _repeated(lambda: _answers(lm, asked, 1))
     if most == 1:
         return tokens / reading, rows / reading, 1, texts
-    both, texts = _seconds(lambda: _answers(lm, asked, most))
+    both, texts = _repeated(lambda: _answers(lm, asked, most))
     lengths = [len(lm.prompting.ids(text)) for text in texts]
     # The token that ends an answer is no part of its text.
     steps = min(most, max(lengths) + 1)
@@ -154,6 +162,16 @@ def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     begun = time.perf_counter()
     made = work()
     return time.perf_counter() - begun, made
+
+
+def _repeated(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Median seconds, of as many rounds as fit into `MOMENT`."""
+    rounds: list[float] = []
+    made = None
+    while sum(rounds) < MOMENT:
+        seconds, made = _seconds(work)
+        rounds.append(seconds)
+    return statistics.median(rounds), made
 
 
 def _answers(lm: Measured, prompts: Sequence[str], tokens: int) -> list[str]:

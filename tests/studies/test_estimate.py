@@ -17,6 +17,7 @@ RATES: dict[str, Any] = {
     "generated": 40.0,
     "longest": 10,
     "judged": {"native": 5.0, "substring": 50.0},
+    "light": 1.0,
     "imports": 3.0,
     "loading": 2.0,
 }
@@ -46,7 +47,7 @@ def test_what_is_not_certain_counts_at_most_and_training_reads_twice() -> None:
 
 def test_judging_loads_no_model() -> None:
     took = seconds(job("judging"), Workload(100, judged=100), 0.0, RATES, "vllm")
-    assert took == Seconds(pytest.approx(3 + 2), pytest.approx(3 + 2))
+    assert took == Seconds(pytest.approx(1 + 2), pytest.approx(1 + 2))
 
 
 def test_a_probe_of_another_engine_says_nothing_of_directions() -> None:
