@@ -36,7 +36,8 @@ def capability_records(reading: Reading) -> tuple[list[Record], list[str]]:
     for run in sorted(reading.runs, key=lambda run: run.date):
         for outcome in run.capability:
             # The newest of the same settings.
-            best[(*_subject(run), outcome.task, outcome.metric, outcome.settings)] = run, outcome
+            asked_of = *_subject(run), outcome.task, outcome.metric, outcome.settings
+            best[asked_of] = run, outcome
     records, problems = [], []
     for key in sorted(best):
         run, outcome = best[key]
