@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 
+from polyrefuse_leaderboard.markdown_parts import escaped, head, line
 from polyrefuse_leaderboard.model_rows import Row
 from polyrefuse_leaderboard.published import Source
 from polyrefuse_leaderboard.records import Record
@@ -85,31 +85,36 @@ def _markdown(
     names = name_subjects(subject_groups(tables, rows))
     overlaps = collect_overlaps(rows)
     grouped_warnings = group_warnings(warnings)
-    yield from (f"# {_md(heading)}", "", ABOUT_ASR, "", ABOUT_RATES)
+    yield from (f"# {escaped(heading)}", "", ABOUT_ASR, "", ABOUT_RATES)
     if warnings:
         yield from ("", "## Warnings", "")
-        yield from (f"- {_md(one.sentence)}" for one in warnings)
+        yield from (f"- {escaped(one.sentence)}" for one in warnings)
     if rows:
         yield from ("", "## Models", "", f"Harmonic mean of 1 - ASR and 1 - FRR: `{FORMULA}`.", "")
         tasks = capability_columns(rows)
-        named = (f"{_md(task)} ({_md(metric)}), and against the baseline" for task, metric in tasks)
-        yield from _md_head("model", "condition", "data set", "judge", *MODEL_COLUMNS, *named)
+        named = (
+            f"{escaped(task)} ({escaped(metric)}), and against the baseline"
+            for task, metric in tasks
+        )
+        yield from head("model", "condition", "data set", "judge", *MODEL_COLUMNS, *named)
         for row in rows:
             heads = row_heads(names, {}, grouped_warnings, subject_of(row), row.dataset)
             more = (_capability(row.capability.get(task)) for task in tasks)
             cells = (*heads, row.dataset, row.judge, *model_cells(row, _md_rate), *more)
-            yield _md_line(*map(_md, cells))
+            yield line(*map(escaped, cells))
     for table in tables:
-        title = f"{metric_title(table.metric)}: {_md(table.dataset)}, judge {_md(table.judge)}"
+        title = (
+            f"{metric_title(table.metric)}: {escaped(table.dataset)}, judge {escaped(table.judge)}"
+        )
         yield from ("", f"## {title}")
-        yield from ("", *_md_head("model", "condition", *map(_md, table.languages)))
+        yield from ("", *head("model", "condition", *map(escaped, table.languages)))
         for subject, by_language in table.rows.items():
             rates = (
                 _md_rate(by_language[language]) if language in by_language else "-"
                 for language in table.languages
             )
             heads = row_heads(names, overlaps, grouped_warnings, subject, table.dataset)
-            yield _md_line(*map(_md, heads), *rates)
+            yield line(*map(escaped, heads), *rates)
 
 
 def _capability(record: Record | None) -> str:
@@ -121,27 +126,14 @@ def _capability(record: Record | None) -> str:
 def _markdown_end(sources: Sequence[Source], left_out: Sequence[str]) -> Iterator[str]:
     if sources:
         yield from ("", "## Where the numbers come from", "")
-        yield from (f"- [{_md(one.name)}](<{one.link}>): {_md(one.text)}" for one in sources)
+        yield from (
+            f"- [{escaped(one.name)}](<{one.link}>): {escaped(one.text)}" for one in sources
+        )
     if left_out:
         yield from ("", "## What was left out, and why", "")
-        yield from (f"- {_md(sentence)}" for sentence in left_out)
-
-
-def _md_head(*names: str) -> tuple[str, str]:
-    return _md_line(*names), _md_line(*("---" for _ in names))
-
-
-def _md_line(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
+        yield from (f"- {escaped(sentence)}" for sentence in left_out)
 
 
 def _md_rate(record: Record) -> str:
     low, high = percent(record.low), percent(record.high)
     return f"{percent(record.value)} ({low} to {high}, n = {record.n})"
-
-
-def _md(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    inert = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    # A colon before slashes would make a link, and so would www and a dot.
-    return re.sub(r"([\\`*_{}\[\]#+!|~$@]|:(?=//)|(?<=www)\.)", r"\\\1", inert)
