@@ -47,9 +47,11 @@ from tests.polyrefuse_models.test_generation import ask
 ENGINE_FREE = sorted(
     f"polyrefuse_models.wrappers.{path.stem}"
     for path in (ROOT / "polyrefuse_models/wrappers").glob("*.py")
-    if path.stem not in ("__init__", "measured", "hf", "lm_evals_vllm", "vllm")
+    if path.stem
+    not in ("__init__", "measured", "hf", "lm_evals_vllm", "vllm", "weightless", "workload")
 )
-"""All but the wrappers, which are classes of lm-eval's."""
+"""All but the wrappers, which are classes of lm-eval's, and the models that a study's plan counts
+with in their place."""
 
 
 def four(tokenizer: Any) -> list[Intervention]:
