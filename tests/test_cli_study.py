@@ -52,11 +52,12 @@ def test_the_file_that_init_writes_can_be_planned(
     jobs = planned("study.yaml")
     assert list(jobs) == [
         *("organism/direction-en", "organism/baseline", "organism/ablation"),
-        *("organism/random-ablation", "organism/addition"),
+        *("organism/ablation-drift", "organism/random-ablation", "organism/random-ablation-drift"),
+        *("organism/addition", "organism/addition-drift"),
     ]
     assert jobs["organism/ablation"]["needs"] == ["organism/direction-en"]
     code, out, _ = run_in_process("study", "plan", "study.yaml", "--no-probe")
-    assert code == 0 and "\n5 jobs, 0 of them finished\n" in out
+    assert code == 0 and "\n8 jobs, 0 of them finished\n" in out
     assert_one_sentence(run_in_process("study", "init"), "study.yaml exists already")
 
 

@@ -57,8 +57,8 @@ def model(tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundled.path(), tmp_path / "model"))
 
 
-OF_ABLATION = {"ablation", "ablation-judged-by-substring"}
-OF_MCD = {"mcd-training", "mcd", "mcd-judged-by-substring"}
+OF_ABLATION = {"ablation", "ablation-drift", "ablation-judged-by-substring"}
+OF_MCD = {"mcd-training", "mcd", "mcd-drift", "mcd-judged-by-substring"}
 OF_BASELINE = {"baseline", "baseline-judged-by-substring"}
 OF_DIRECTIONS = {"direction-en", "direction-de", "transfer", "geometry", *OF_ABLATION}
 ALL = OF_BASELINE | OF_MCD | OF_DIRECTIONS
@@ -74,7 +74,8 @@ ALL = OF_BASELINE | OF_MCD | OF_DIRECTIONS
           "mcd-judged-by-substring"}),
         ({"mcd": {"options": {"epochs": 2}}}, OF_MCD),
         ({"generation": {"max_gen_toks": 7}},
-         OF_BASELINE | OF_ABLATION | OF_MCD - {"mcd-training"}),
+         (OF_BASELINE | OF_ABLATION | OF_MCD)
+         - {"mcd-training", "ablation-drift", "mcd-drift"}),
         ({"batch_size": 16, "engine": "hf"}, set()),
         ({"models": {"m": {"pretrained": "polyrefuse-organism", "gpus": 2, "cpus": 3,
                            "memory": "9GB"}}}, set()),
@@ -102,7 +103,7 @@ def test_the_order_in_the_file_is_no_setting(tmp_path: Path) -> None:
         files = Files(tmp_path)
         jobs = plan.jobs(schema.read(path), files, Identities(files))
         keys.append([one.key for one in place(jobs)])
-    assert keys[0] == keys[1] and len(keys[0]) == 2
+    assert keys[0] == keys[1] and len(keys[0]) == 3
 
 
 def test_the_study_s_seed_goes_to_all_that_draw(tmp_path: Path) -> None:
@@ -228,7 +229,7 @@ def test_a_file_that_a_condition_names(tmp_path: Path) -> None:
     assert f"system_file={tmp_path / 'words.txt'}" in before["m/words"].typed
     (tmp_path / "words.txt").write_text("Be bold.")
     after = placed(tmp_path, study)
-    assert changed(before, after) == {"words", "words-judged-by-substring"}
+    assert changed(before, after) == {"words", "words-drift", "words-judged-by-substring"}
     (tmp_path / "words.txt").unlink()
     with pytest.raises(MissingFile, match="conditions.words.system_file is 'words.txt', and there"):
         placed(tmp_path, study)
@@ -253,7 +254,7 @@ def test_a_condition_s_own_model(tmp_path: Path, model: Path) -> None:
         (model / "config.json").read_text().replace("{", '{"note": "x",', 1)
     )
     after = placed(tmp_path, study)
-    assert changed(before, after) == {"weak", "weak-judged-by-substring"}
+    assert changed(before, after) == {"weak", "weak-drift", "weak-judged-by-substring"}
 
 
 def test_a_judge_s_folder_and_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
