@@ -146,14 +146,8 @@ def test_what_is_wrong_is_told_and_nothing_written(tmp_path: Path) -> None:
         (("--langs", "en", "--model_args", "direction=none/of/it"), "none/of/it"),
         (("--langs", "en", "--model_args", "{1}"), "are no arguments"),
         (
-            (
-                "--langs",
-                "en",
-                "--dataset",
-                "toyrefuse_harmless",
-                "--model_args",
-                "pretrained=no/such/model",
-            ),
+            ("--langs", "en", "--model", "baseline-hf", "--dataset", "toyrefuse_harmless")
+            + ("--model_args", "pretrained=no/such/model"),
             "no/such/model",
         ),
     ):
