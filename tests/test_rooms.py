@@ -62,6 +62,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
         "polyrefuse_models.commands",
     ),
     ("polyrefuse_studies",),
+    ("polyrefuse_studies.forecast",),
     ("polyrefuse_studies.commands",),
     ("polyrefuse",),
 )

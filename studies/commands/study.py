@@ -80,8 +80,8 @@ def plan(
     Nothing is downloaded: what is not on this machine is not known, and left out of the sums.
     """
     from polyrefuse_studies.folder import StudyFolder
-    from polyrefuse_studies.forecast import forecast
-    from polyrefuse_studies.forecast_text import lines
+    from polyrefuse_studies.forecast.forecast import forecast
+    from polyrefuse_studies.forecast.text import lines
 
     study, jobs, _ = _jobs(file, output)
     folder = None if output is None else StudyFolder(output)

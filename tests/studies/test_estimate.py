@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from polyrefuse_studies.estimate import NoEstimate, Seconds, chain, seconds, with_slots
-from polyrefuse_studies.forecast_text import duration
+from polyrefuse_studies.forecast.estimate import NoEstimate, Seconds, chain, seconds, with_slots
+from polyrefuse_studies.forecast.text import duration
 from polyrefuse_studies.jobs import Job
 
 from polyrefuse_models.workload import Part, Workload
@@ -43,6 +43,11 @@ def test_what_is_not_certain_counts_at_most_and_training_reads_twice() -> None:
     parts = (Part("a", 1, 400), Part("b", 1, 600, certain=False), Part("c", 1, 200, trains=True))
     took = seconds(job("training"), Workload(1, parts), 0.0, RATES, "hf")
     assert took == Seconds(pytest.approx(5 + 2 + 2), pytest.approx(5 + 2 + 2 + 3))
+
+
+def test_drift_loads_the_untouched_model_too() -> None:
+    took = seconds(job("drift"), Workload(1, (Part("a", 1, 400),)), 0.0, RATES, "hf")
+    assert took.about == pytest.approx(3 + 2 * 2 + 2)
 
 
 def test_judging_loads_no_model() -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from polyrefuse_studies.commands.study import _jobs
-from polyrefuse_studies.workload import Asked, Counter, NotKnown
+from polyrefuse_studies.forecast.workload import Asked, Counter, NotKnown
 from transformers import AutoTokenizer
 
 from polyrefuse_models import bundled

@@ -1,8 +1,8 @@
 """A process that counts what the jobs of a model ask, and measures how fast the model is here.
 
-`python -m polyrefuse_studies.survey FOLDER` reads what to do from the folder and writes into it. It
-is a process of its own, so that its memory is free afterwards, and it goes to no network: what is
-not on this machine is not known, and nothing is downloaded for a plan.
+`python -m polyrefuse_studies.forecast.survey FOLDER` reads what to do from the folder and writes
+into it. It is a process of its own, so that its memory is free afterwards, and it goes to no
+network: what is not on this machine is not known, and nothing is downloaded for a plan.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from polyrefuse_shared.errors import first_line
 from polyrefuse_shared.writing import write_whole
 
 if TYPE_CHECKING:
-    from polyrefuse_studies.workload import Asked, Counter
+    from polyrefuse_studies.forecast.workload import Asked, Counter
 
 ASKED, COUNTS, RATES, LOG = "asked.json", "counts.json", "rates.json", "log.txt"
 
@@ -113,7 +113,7 @@ def _run(folder: Path) -> str | None:
     with log.open("wb") as output:
         try:
             done = subprocess.run(
-                [sys.executable, "-m", "polyrefuse_studies.survey", str(folder)],
+                [sys.executable, "-m", "polyrefuse_studies.forecast.survey", str(folder)],
                 env=os.environ | OFFLINE,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -134,7 +134,7 @@ def _run(folder: Path) -> str | None:
 
 def work(folder: Path) -> None:
     """Count, write that down, probe, and write that down."""
-    from polyrefuse_studies.workload import Asked, Counter, NotKnown
+    from polyrefuse_studies.forecast.workload import Asked, Counter, NotKnown
 
     from polyrefuse_models.wrappers.rates import import_what_jobs_import
 
@@ -180,8 +180,8 @@ def _tuple(value: Any) -> Any:
 def _probe(
     asked: Mapping[str, Any], jobs: Sequence[Asked], counter: Counter, light: float, imports: float
 ) -> dict[str, Any]:
+    from polyrefuse_studies.forecast.workload import is_model, model_arguments
     from polyrefuse_studies.parameters import parameters
-    from polyrefuse_studies.workload import is_model, model_arguments
 
     from polyrefuse_models.wrappers import rates
 

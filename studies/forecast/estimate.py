@@ -14,6 +14,10 @@ BACKWARD = 2.0
 """Passes that a step of training takes: one forward, and one back that ends at the prompt's vectors
 and computes no gradient of a weight."""
 
+LOADS = {"drift": 2}
+"""Times that a job of a kind loads its model, where that is not once: drift loads the untouched
+model first."""
+
 
 @dataclass(frozen=True)
 class Seconds:
@@ -59,7 +63,8 @@ def seconds(
         return Seconds(labelling, labelling)
     if engine != "hf" and job.kind not in ("answers", "capability"):
         raise NoEstimate(f"it runs with transformers, and the probe ran with {engine}")
-    begun = rates["imports"] + harness + rates["loading"]
+    loads = LOADS.get(job.kind, 1)
+    begun = rates["imports"] + harness + loads * rates["loading"]
     begun += workload.judged / rates["judged"]["native"]
     total = Seconds(begun, begun)
     for part in workload.parts:

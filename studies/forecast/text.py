@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from polyrefuse_studies.estimate import Seconds
-from polyrefuse_studies.forecast import Entry, Forecast
+from polyrefuse_studies.forecast.estimate import Seconds
+from polyrefuse_studies.forecast.forecast import Entry, Forecast
 
 from polyrefuse_models.workload import Workload
 

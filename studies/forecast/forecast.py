@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from polyrefuse_studies import kept_rates
-from polyrefuse_studies.estimate import NoEstimate, Seconds, chain, seconds, with_slots
+from polyrefuse_studies.forecast import kept_rates
+from polyrefuse_studies.forecast.estimate import NoEstimate, Seconds, chain, seconds, with_slots
+from polyrefuse_studies.forecast.survey import Survey, survey
 from polyrefuse_studies.jobs import Placed
 from polyrefuse_studies.schema import Study
-from polyrefuse_studies.survey import Survey, survey
 
 from polyrefuse_models.workload import Workload
 
