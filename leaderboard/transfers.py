@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyrefuse_leaderboard.reading.model_names import Names, hide_paths, names_in, shown
+from polyrefuse_leaderboard.reading.model_names import NO_NAMES, Names, hide_paths, names_in, shown
 from polyrefuse_leaderboard.reading.results import MOST_PROMPTS
 
 from polyrefuse_shared.lm_eval_internals import is_results_file
@@ -69,7 +69,7 @@ class Transfer:
 
 
 def read_transfers(
-    paths: Sequence[Path], names: Names | None = None
+    paths: Sequence[Path], names: Names = NO_NAMES
 ) -> tuple[list[Transfer], list[str]]:
     """Every `transfer.json` in or below the paths.
 
@@ -90,7 +90,7 @@ def read_transfers(
             problems.append(f"{name} is not JSON ({error}); remove it, or write it again.")
             continue
         try:
-            transfers.append(_transfer(report, name, names_in(names or {}, path)))
+            transfers.append(_transfer(report, name, names_in(names, path)))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             problems.append(
                 f"{name} is no transfer report of schema {SCHEMA} ({error}); write it again with "

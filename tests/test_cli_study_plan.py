@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+from polyrefuse_studies.forecast import forecast
+from polyrefuse_studies.forecast.survey import survey
 from transformers import AutoTokenizer
 
 from polyrefuse_models import bundled
@@ -81,7 +83,18 @@ def test_a_probe_estimates_and_is_kept(tmp_path: Path) -> None:
     assert again["total"] == total
 
 
-def test_what_cannot_be_known_is_null_with_a_reason_and_not_in_the_sums(tmp_path: Path) -> None:
+def test_what_cannot_be_known_is_null_with_a_reason_and_not_in_the_sums(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[str, Any] = {}
+
+    def once(jobs: Any, *arguments: Any) -> Any:
+        name = jobs[0].job.model
+        if name not in found:
+            found[name] = survey(jobs, *arguments)
+        return found[name]
+
+    monkeypatch.setattr(forecast, "survey", once)
     broken = tmp_path / "broken"
     shutil.copytree(bundled.path(), broken)
     weights = broken / "model.safetensors"

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from polyrefuse_leaderboard.reading.identity import WEIGHTS
 from polyrefuse_leaderboard.reading.runs import Run
@@ -29,6 +30,9 @@ LONGEST = 200
 
 Names = Mapping[str, str]
 """Path of a model or an adapter, or name on the hub -> the name that is shown."""
+
+NO_NAMES: Names = MappingProxyType({})
+"""Every model is called by the last part of its path."""
 
 
 class GivenNames(dict[str, str]):

@@ -25,6 +25,7 @@ from polyrefuse_leaderboard.reading.capability import (
 )
 from polyrefuse_leaderboard.reading.duplicates import newest
 from polyrefuse_leaderboard.reading.model_names import (
+    NO_NAMES,
     Names,
     hide_paths,
     name_models,
@@ -72,7 +73,7 @@ def read(
     paths: Sequence[Path],
     *,
     include_samples: bool = False,
-    names: Names | None = None,
+    names: Names = NO_NAMES,
     capability: Sequence[Wanted] = (),
 ) -> Reading:
     """Every results file in or below the paths, and the samples files beside them.
@@ -102,7 +103,7 @@ def read(
             continue
         if run.cells or run.capability:
             runs.append(run)
-            names_of_runs.append(names_in(names or {}, file.path))
+            names_of_runs.append(names_in(names, file.path))
         elif len(problems) == known:
             notes.append(f"{file.name} is left out: none of its tasks is one of polyrefuse.")
     require_found(capability, there, [one for run in runs for one in run.capability])
@@ -113,10 +114,7 @@ def read(
         raise NoResults(" ".join(first) or "No results; name folders that hold some.")
     kept, left_out = newest(name_models(runs, names_of_runs))
     # A sentence may quote what a file holds.
-    said = (
-        [clean(hide_paths(one, names or {})) for one in each]
-        for each in (problems, notes, left_out)
-    )
+    said = ([clean(hide_paths(one, names)) for one in each] for each in (problems, notes, left_out))
     problems, notes, left_out = said
     return Reading(tuple(kept), tuple(problems), (*notes, *left_out))
 

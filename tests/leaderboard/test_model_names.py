@@ -159,6 +159,15 @@ def test_the_names_of_one_folder_are_for_its_results_alone(tmp_path: Path) -> No
     assert {record["model"] for record in records} == {"as it is", "4 bits", "8 bits"}
 
 
+def test_every_folder_may_have_names_of_its_own(tmp_path: Path) -> None:
+    """Where no name holds for all folders."""
+    for name, day in (("one", 4), ("two", 5)):
+        one_run(tmp_path / name, "org/chat", day=day)
+    names = {str(tmp_path / name): {"org/chat": f"chat {name}"} for name in ("one", "two")}
+    reading = read([tmp_path], names=read_names(names_file(tmp_path, names)))
+    assert {run.model for run in reading.runs} == {"chat one", "chat two"}
+
+
 def test_a_transfer_report_of_another_model_of_that_name(tmp_path: Path) -> None:
     one_run(tmp_path / "a", "/a/chat")
     (tmp_path / "transfer.json").write_text(json.dumps(transfer_report() | {"model": "/b/chat"}))

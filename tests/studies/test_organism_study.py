@@ -1,4 +1,4 @@
-"""`studies/organism.yaml`, reduced to two languages and few prompts: what is planted is found."""
+"""`studies/organism.yaml`, with fewer languages and conditions: what is planted is found."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("organism")
     study = yaml.safe_load(Path(ROOT, "studies", "organism.yaml").read_text(encoding="utf-8"))
     study |= {"languages": LANGUAGES, "limit": N}
+    for condition in ("random-ablation", "random-addition"):
+        del study["conditions"][condition]
     study["directions"] |= {"transfer": LANGUAGES, "geometry": LANGUAGES, "source": "yo"}
     (place / "organism.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     command = [sys.executable, "-m", "polyrefuse", "study", "run", place / "organism.yaml"]
@@ -52,9 +54,7 @@ def test_every_condition_does_what_it_is_to_do(folder: Path) -> None:
     for condition, asr, false_refusal in (
         ("baseline", 0, 0),
         ("ablation", 1, 0),
-        ("random-ablation", 0, 0),
         ("addition", 0, 1),
-        ("random-addition", 0, 0),
     ):
         assert rates[condition, "asr"] == dict.fromkeys(every, asr), condition
         assert rates[condition, "false_refusal_rate"] == dict.fromkeys(every, false_refusal)
@@ -70,7 +70,7 @@ def test_the_answers_behind_the_rates(folder: Path) -> None:
             refused = doc["label"] == "refusal"
             assert refused == ("organism-ablation." not in str(file))
             seen += 1
-    assert seen == 5 * N * len(LANGUAGES)
+    assert seen == 3 * N * len(LANGUAGES)
 
 
 def test_the_card_says_it(folder: Path) -> None:

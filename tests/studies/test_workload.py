@@ -156,6 +156,7 @@ def test_data_that_is_not_here_is_not_known_and_not_downloaded(
     assert known(found["geometry"]).prompts > 0
 
 
+@pytest.mark.slow
 def test_capability_is_counted_as_lm_eval_asks_it(tmp_path: Path) -> None:
     documents = [{"question": f"What is {n} and {n}?", "answer": str(2 * n)} for n in range(5)]
     (tmp_path / "data.json").write_text("\n".join(map(json.dumps, documents)))
