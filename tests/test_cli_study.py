@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import yaml
 from polyrefuse_leaderboard.contents import Contents
 from polyrefuse_leaderboard.site import write_site
 from polyrefuse_studies import checks, schema
@@ -24,15 +23,7 @@ from polyrefuse_studies.report import build_site
 
 from tests.commands import assert_one_sentence, run_in_process
 from tests.conftest import ROOT
-
-SMALL = {
-    "study": "small",
-    "models": {"toy": "polyrefuse-organism"},
-    "datasets": "toyrefuse_harmful",
-    "languages": "en",
-    "limit": 2,
-    "conditions": ["baseline"],
-}
+from tests.small_study import write
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +35,6 @@ def uncounted(monkeypatch: pytest.MonkeyPatch) -> None:
         return Survey(dict.fromkeys(names, "a test"), dict.fromkeys(names, 0.0), "a test")
 
     monkeypatch.setattr(forecast, "survey", survey)
-
-
-def write(folder: Path, **changed: object) -> Path:
-    path = folder / "study.yaml"
-    path.write_text(yaml.safe_dump(SMALL | changed))
-    return path
 
 
 def planned(*arguments: object) -> dict[str, dict[str, object]]:

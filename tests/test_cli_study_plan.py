@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from polyrefuse_studies.forecast import forecast
 from polyrefuse_studies.forecast.survey import survey
 from transformers import AutoTokenizer
@@ -16,22 +15,7 @@ from transformers import AutoTokenizer
 from polyrefuse_models import bundled
 from polyrefuse_tasks import data
 from tests.commands import run_in_process
-
-SMALL = {
-    "study": "small",
-    "models": {"toy": "polyrefuse-organism"},
-    "datasets": "toyrefuse_harmful",
-    "languages": "en",
-    "limit": 3,
-    "batch_size": 4,
-    "conditions": ["baseline"],
-}
-
-
-def write(folder: Path, **changed: object) -> Path:
-    path = folder / "study.yaml"
-    path.write_text(yaml.safe_dump(SMALL | changed))
-    return path
+from tests.small_study import write
 
 
 def planned(*arguments: object) -> tuple[dict[str, Any], str]:
@@ -46,7 +30,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_probe_estimates_and_is_kept(tmp_path: Path) -> None:
-    file = write(tmp_path)
+    file = write(tmp_path, limit=3, batch_size=4)
     document, told = planned(file)
     assert "probing the model" in told
     (job,), rates = document["jobs"], document["probes"]["toy"]
@@ -100,9 +84,7 @@ def test_what_cannot_be_known_is_null_with_a_reason_and_not_in_the_sums(
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     models = {"toy": "polyrefuse-organism", "broken": str(broken)}
-    file = write(
-        tmp_path, models=models, datasets=["toyrefuse_harmful"], judges=["substring", "wildguard"]
-    )
+    file = write(tmp_path, limit=3, models=models, judges=["substring", "wildguard"])
     arguments = (file, "--no-probe")
     document, _ = planned(*arguments)
     jobs = {job["name"]: job for job in document["jobs"]}
@@ -131,7 +113,7 @@ def test_a_model_that_cannot_be_probed_fails_no_plan(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
     document, _ = planned(write(tmp_path, models={"broken": str(broken)}, datasets="toyrefuse"))
     (job,) = document["jobs"]
-    assert job["prompts"] == 6 and job["seconds"] is None
+    assert job["prompts"] == 4 and job["seconds"] is None
     assert job["no_estimate"] == document["probes"]["broken"]
     assert "header" in job["no_estimate"].lower() or "safetensors" in job["no_estimate"].lower()
     assert not list((tmp_path / "cache").rglob("*.json"))

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import fsspec
 import pytest
-import yaml
 from fsspec.implementations.memory import MemoryFileSystem
 from polyrefuse_studies import upload
 from polyrefuse_studies.executors.local import Local
@@ -20,6 +19,7 @@ from polyrefuse_studies.runner import run
 from polyrefuse_studies.upload import CannotUpload, Upload, Uploaded
 
 from tests.commands import assert_one_sentence, run_in_process
+from tests.small_study import write
 from tests.studies.test_runner import job
 
 
@@ -229,16 +229,7 @@ def test_secrets_are_hidden_wherever_a_library_says_them() -> None:
 def test_a_study_is_sent_with_its_report(
     tmp_path: Path, store: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = {
-        "study": "small",
-        "models": {"toy": "polyrefuse-organism"},
-        "datasets": "toyrefuse_harmful",
-        "languages": "en",
-        "limit": 2,
-        "conditions": ["baseline"],
-    }
-    file, output = tmp_path / "study.yaml", tmp_path / "out"
-    file.write_text(yaml.safe_dump(small))
+    file, output = write(tmp_path), tmp_path / "out"
     run_study = ("study", "run", file, "--output", output)
     monkeypatch.setattr(Failing, "refused", "/site/")
     url = "failing://someone:pass-word@store"
