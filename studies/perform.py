@@ -31,6 +31,13 @@ CACHE = "cache"
 
 LAST_LINES = 20
 
+FOLDERS = (
+    *("POLYREFUSE_DATA_DIR", "POLYREFUSE_CACHE_DIR"),
+    *("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE"),
+)
+"""Variables that name a folder. A relative one is meant from where the study was started, and a job
+runs elsewhere."""
+
 
 def perform(folder: Path) -> bool:
     """Do a job, unless it is finished.
@@ -85,6 +92,9 @@ def _run(command: list[str], folder: Path, log: Path) -> int:
     # The commands of the environment that runs the study, whatever stands in front on the path.
     own = str(Path(sys.executable).parent)
     environment = os.environ | {"PATH": f"{own}{os.pathsep}{os.environ.get('PATH', '')}"}
+    environment |= {
+        name: os.path.abspath(value) for name in FOLDERS if (value := environment.get(name))
+    }
     if sys.platform == "linux":
         command = [sys.executable, "-m", "polyrefuse_studies.guard", str(os.getpid()), *command]
     with log.open("ab") as output:

@@ -6,20 +6,23 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from polyrefuse_leaderboard.our_files import is_ours, names_of_ours
 from polyrefuse_studies.folder import LOG, StudyFolder
 from polyrefuse_studies.jobs import Placed
-from polyrefuse_studies.plan import ANSWERS, LABELS, TRANSFER, is_file_of_a_task
+from polyrefuse_studies.plan import ANSWERS, LABELS, TRANSFER
 from polyrefuse_studies.runner import Outcome
 from polyrefuse_studies.schema import Study
 
 from polyrefuse_shared.versions import versions
 from polyrefuse_shared.writing import write_whole
+from polyrefuse_tasks.saved_results.documents import is_number, part
+from polyrefuse_tasks.saved_results.folders import find_results
 from polyrefuse_tasks.saved_results.links import link, link_results
+from polyrefuse_tasks.saved_results.tasks import read_results
 
 SITE = "site"
 RESULTS = "results"
@@ -124,13 +127,36 @@ def _remove_site(site: Path) -> None:
 
 
 def _capability(folder: StudyFolder, jobs: Sequence[Placed]) -> list[str]:
-    """The option that names the other tasks of lm-eval that were asked."""
-    tasks = dict.fromkeys(
-        task
+    """The option that names the other tasks of lm-eval that were asked.
+
+    Their results say what they are called: the file may name a pattern, a tag or a file of a task.
+    """
+    answers = [
+        folder.job(one) / ANSWERS
         for one in jobs
         if one.job.kind == "capability" and folder.is_finished(one)
-        for task in one.job.tasks
-        # What a file of a task is called does not say what the task is called.
-        if not is_file_of_a_task(task)
+    ]
+    tasks = dict.fromkeys(
+        name for file in find_results(answers, []) for name in shown_tasks(read_results(file))
     )
     return ["--capability", ",".join(tasks)] if tasks else []
+
+
+def shown_tasks(document: Mapping[str, Any]) -> list[str]:
+    """The groups and tasks of a results file that have a value, without those that are part of such
+    a group.
+
+    Args:
+        document: as lm-eval writes it.
+    """
+    results = part(document, "results", "the results")
+    groups = document.get("group_subtasks") or {}
+    valued = {
+        name
+        for name, entry in results.items()
+        if any(
+            is_number(value) for key, value in entry.items() if "," in key and "_stderr," not in key
+        )
+    }
+    below = {name for group in valued for name in groups.get(group, ())}
+    return [name for name in results if name in valued - below]

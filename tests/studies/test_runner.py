@@ -302,6 +302,21 @@ def test_a_job_that_is_called_otherwise_now_is_not_run_again(tmp_path: Path) -> 
     assert place(renamed, folder.made())[0].folder == placed[0].folder
 
 
+def test_a_relative_folder_of_the_environment_is_meant_from_where_the_study_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = tmp_path / "here"
+    started.mkdir()
+    monkeypatch.chdir(started)
+    monkeypatch.setenv("POLYREFUSE_DATA_DIR", "data")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("POLYREFUSE_CACHE_DIR", "")
+    names = '"$POLYREFUSE_DATA_DIR|$HF_HOME|$POLYREFUSE_CACHE_DIR"'
+    _, placed, _ = run_all(tmp_path / "study", [job("m/a", f"echo {names} > {OWN}/out")])
+    said = (tmp_path / "study" / placed["m/a"].folder / "out").read_text()
+    assert said == f"{started}/data|{tmp_path}/hub|\n"
+
+
 def test_a_job_that_is_killed_says_by_which_signal(tmp_path: Path) -> None:
     jobs = [
         job("m/kill", "echo first; kill -9 $$"),
