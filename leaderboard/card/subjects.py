@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from polyrefuse_leaderboard.card.study import StudySummary
+from polyrefuse_leaderboard.card.study import StudyJob, StudySummary
 from polyrefuse_leaderboard.model_rows import Row
 from polyrefuse_leaderboard.reading.runs import Reading, Run
-from polyrefuse_leaderboard.records import Record
+from polyrefuse_leaderboard.records import SAFETY, Record
 from polyrefuse_leaderboard.table import CONDITIONS, position_in
 
 
@@ -27,6 +27,15 @@ class Measured:
     records: Sequence[Record]
     rows: Sequence[Row]
     names: dict[str, str]
+
+    @property
+    def safety(self) -> list[Record]:
+        """The rates of this package's tasks."""
+        return [record for record in self.records if record.kind == SAFETY]
+
+    def has(self, job: StudyJob) -> bool:
+        """Whether there are results of a job."""
+        return not {_date(run.run) for run in self.runs}.isdisjoint(job.dates())
 
     def column(self, of: Record | Row) -> str:
         """What a card calls the condition of a rate."""

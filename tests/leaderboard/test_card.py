@@ -177,15 +177,22 @@ class TestCard:
             "- The job chat/mcd-judged-by-other was not begun: chat/mcd failed.\n",
             "- Condition addition, what the model refuses with its refusal direction added: the "
             "study does not ask it.\n",
-            "- Condition mcd, how much a learned safety prompt repairs: its job has not finished.",
-            "- Control random-ablation: not asked",
-            "- Capability: the study names no other tasks",
+            "- Condition mcd, how much a learned safety prompt repairs: there are no results of "
+            "it.\n",
+            "- Control random-ablation: there are no results",
+            "- Capability: the study asks no other task",
+            "- Geometry: the study does not ask it",
             "- Agreement of the judges: no two judges",
             "- Harmful answers: no judge of harm",
-            "Only the first 4 of 572 prompts were asked",
         ):
             assert said in items, said
         assert "Universality" not in items
+        # A warning is of what was measured.
+        warnings = markdown.split("## Warnings\n\n")[1].split("\n\n")[0]
+        assert warnings == (
+            "- baseline and half; harmful and harmless: Only the first 4 of 572 prompts were asked "
+            "(--limit 4)."
+        )
 
     def test_how_to_repeat_it(self, card: Path) -> None:
         markdown = card.with_suffix(".md").read_text(encoding="utf-8")
@@ -276,7 +283,7 @@ def test_a_study_without_results_has_a_card_that_says_so(tmp_path: Path) -> None
         ("{", "is no summary of a study"),
         ("[]", "is no summary of a study"),
         ("{}", "is no summary of a study"),
-        ('{"study": 3, "versions": {}, "jobs": []}', "3 is no text"),
+        ('{"study": 3, "versions": {}, "jobs": [{}]}', "state of job 1 is None"),
         ('{"study": "a", "versions": [], "jobs": []}', "is no summary of a study"),
         ('{"study": "a", "versions": {}, "jobs": [{"name": "m/b"}]}', "is no summary of a study"),
     ],
@@ -294,7 +301,12 @@ def test_sections_stand_in_the_order_of_the_questions(card: Path) -> None:
     markdown = card.with_suffix(".md").read_text(encoding="utf-8")
     titles = (
         *("At a glance", "By language", "Loopholes", "Universality of the refusal direction"),
-        *("What was not measured, and why", "How to read the rates", "How to repeat it"),
+        *(
+            "Warnings",
+            "What was not measured, and why",
+            "How to read the rates",
+            "How to repeat it",
+        ),
     )
     places = [markdown.index(f"## {title}") for title in titles]
     assert all(one < other for one, other in pairwise(places))
