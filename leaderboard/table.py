@@ -228,7 +228,9 @@ def describe_controls(controls: Controls | None) -> str:
         return ""
     spreads = (("ASR", controls.asr), ("false refusal", controls.false_refusal))
     told = ", ".join(
-        f"{name} {percent(spread[0])} to {percent(spread[1])}" for name, spread in spreads if spread
+        f"{name} {' to '.join(map(percent, spread[: controls.n]))}"
+        for name, spread in spreads
+        if spread
     )
     return f"{told} (of {controls.n})"
 
@@ -258,7 +260,7 @@ def describe_difference(record: Record) -> str:
     said = f"{record.difference:+.3g} ({low:+.3g} to {high:+.3g})"
     if record.pairs is not None:
         said += f", {record.pairs} pairs"
-    return f"{said}: \N{BLACK DOWN-POINTING TRIANGLE} fell" if record.fell else said
+    return f"{said}: \N{BLACK DOWN-POINTING TRIANGLE} worse" if record.fell else said
 
 
 def describe_undecided(harm: Harm) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from polyrefuse_leaderboard.card.parts import Section, join
-from polyrefuse_leaderboard.card.subjects import Measured
+from polyrefuse_leaderboard.card.subjects import Measured, date_of
 from polyrefuse_leaderboard.transfers import Transfer
 from polyrefuse_leaderboard.warnings import RateWarning
 
@@ -23,7 +23,7 @@ def section(
     about: dict[str, dict[str, dict[str, None]]] = {}
     for one in warnings:
         for run in one.runs:
-            name = measured.names.get(run.rpartition("/")[2])
+            name = measured.names.get(date_of(run))
             if name is not None:
                 about.setdefault(one.text, {}).setdefault(name, {}).update(
                     dict.fromkeys(one.datasets)

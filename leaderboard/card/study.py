@@ -150,7 +150,7 @@ def _job(entry: Mapping[str, Any], where: str, folder: Path) -> StudyJob:
     def name(key: str) -> str:
         return _name(entry.get(key), f"{key} of {where}")
 
-    state = entry.get("state")
+    state: Any = entry.get("state")
     if state not in get_args(State):
         raise ValueError(
             f"state of {where} is {reprlib.repr(state)}, not one of {', '.join(get_args(State))}"

@@ -35,11 +35,11 @@ class Measured:
 
     def has(self, job: StudyJob) -> bool:
         """Whether there are results of a job."""
-        return not {_date(run.run) for run in self.runs}.isdisjoint(job.dates())
+        return not {date_of(run.run) for run in self.runs}.isdisjoint(job.dates())
 
     def column(self, of: Record | Row) -> str:
         """What a card calls the condition of a rate."""
-        name = self.names.get(_date(of.run), of.condition)
+        name = self.names.get(date_of(of.run), of.condition)
         return name if name == of.condition else f"{name} ({of.condition})"
 
     def columns(self, records: Iterable[Record]) -> list[str]:
@@ -70,13 +70,13 @@ def measured(
         for date in job.dates()
     }
     return Measured(
-        runs=[run for run in reading.runs if _date(run.run) in names],
-        records=[record for record in records if _date(record.run) in names],
-        rows=[row for row in rows if _date(row.run) in names],
+        runs=[run for run in reading.runs if date_of(run.run) in names],
+        records=[record for record in records if date_of(record.run) in names],
+        rows=[row for row in rows if date_of(row.run) in names],
         names=names,
     )
 
 
-def _date(run: str) -> str:
-    # A run's name is its folder's and its date.
+def date_of(run: str) -> str:
+    """The date of a run: its name is its folder's and its date."""
     return run.rpartition("/")[2]

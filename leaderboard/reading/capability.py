@@ -241,7 +241,9 @@ def _count(document: Mapping[str, Any], subtasks: Sequence[str], where: str) -> 
     counts = document.get("n-samples")
     counts = counts if isinstance(counts, dict) else {}
     entries = [counts.get(name) for name in subtasks]
-    every = [entry.get("effective") if isinstance(entry, dict) else None for entry in entries]
+    every: list[Any] = [
+        entry.get("effective") if isinstance(entry, dict) else None for entry in entries
+    ]
     if not every or not all(type(n) is int and 0 < n <= MOST_DOCUMENTS for n in every):
         raise BadResults(f"{where}: n-samples does not say how many documents were asked; {AGAIN}")
     return sum(every)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import stdev
@@ -340,8 +341,23 @@ class TestBesideTheRates:
         by_condition = {row.split(" | ")[1].split()[0]: row.split(" | ")[place] for row in rows[:2]}
         assert by_condition["baseline"].startswith("1 (0.912 to 1), n = 40 |")
         assert "0.5 (0.352 to 0.648), n = 40; -0.5 (" in by_condition["ablation"]
-        assert "▼ fell" in by_condition["ablation"]
+        assert "▼ worse" in by_condition["ablation"]
         assert next(row for row in rows if "| ablation" in row).count("see the warnings") == 1
+
+    def test_latex_has_a_table_of_its_own(self, site: Path) -> None:
+        text = (site / "leaderboard.tex").read_text(encoding="utf-8")
+        (block,) = re.findall(
+            r"\\begin\{longtable\}\{lllll\}.*?\\end\{longtable\}", text, re.DOTALL
+        )
+        rows = [line for line in block.splitlines() if line.startswith("invented/model-1 & ")]
+        assert rows[0] == (
+            r"invented/model-1 & baseline & other (acc) & 1 (0.912 to 1), n = 40 & -- \\"
+        )
+        assert rows[1].startswith(
+            r"invented/model-1 & ablation & other (acc) & 0.5 (0.352 to 0.648), n = 40 & -0.5 ("
+        )
+        assert rows[1].endswith(r", 40 pairs: $\bigtriangledown$ worse \\")
+        assert len(rows) == 2
 
     def test_the_tables_by_language_have_rates_alone(self, site: Path) -> None:
         text = (site / "leaderboard.md").read_text(encoding="utf-8")

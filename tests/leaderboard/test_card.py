@@ -134,8 +134,8 @@ class TestSideEffects:
         assert [(row[2], row[4]) for row in found.rows] == [
             ("baseline", "-"),
             ("addition", "-0.1 (-0.2 to +0.01)"),
-            ("ablation", "-0.1 (-0.15 to -0.05), 100 pairs: ▼ fell"),
-            ("mcd", "+2 (+1 to +3): ▼ fell"),
+            ("ablation", "-0.1 (-0.15 to -0.05), 100 pairs: ▼ worse"),
+            ("mcd", "+2 (+1 to +3): ▼ worse"),
         ]
 
     def test_divergences_by_language_and_condition(self) -> None:
@@ -198,11 +198,9 @@ class TestCard:
         markdown = card.with_suffix(".md").read_text(encoding="utf-8")
         assert table(markdown, "Versions")["torch"]["version"] == "2.13.0"
         assert table(markdown, "Weights")["contents"]["checksum"] == "0123abcd"
-        assert set(table(markdown, "Runs")) == {"baseline", "half"}
+        assert list(table(markdown, "Runs")) == ["baseline", "half"]
         assert "harmful/de.json" in table(markdown, "Prompts")
-        assert "    lm_eval --model_args pretrained=chat --output_path jobs/chat-half.0123" in (
-            markdown
-        )
+        assert "lm_eval --model_args pretrained=chat --output_path jobs/chat-half.0123" in markdown
 
     def test_no_answers_no_paths_and_no_scripts(self, card: Path) -> None:
         for file in (card, card.with_suffix(".md")):

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
+from polyrefuse_leaderboard.card.html import unbroken
+from polyrefuse_leaderboard.card.model_index import results
 from polyrefuse_leaderboard.card.parts import slugs
 from polyrefuse_leaderboard.card.study import BadSummary, read_study
+from polyrefuse_leaderboard.card.subjects import Measured
+from polyrefuse_leaderboard.page.charts import conditions_svg
 
 from tests.commands import assert_one_sentence
+from tests.leaderboard.invented import record
 from tests.leaderboard.invented_study import build, job, write_study
 from tests.leaderboard.result_files import transfer_report
 
@@ -171,6 +177,42 @@ class TestWhatWentWrong:
         assert "- transfer matrix: The direction from de: The direction is weak." in warnings
 
 
+class TestMarkup:
+    COMMAND = "lm_eval --system_instruction 'one  blank\n```\n</code></pre><script>x</script>'"
+
+    def test_a_command_is_shown_as_it_is_typed(self, tmp_path: Path) -> None:
+        markdown_it = pytest.importorskip("markdown_it", reason="rich brings markdown-it-py")
+
+        def name(document: dict[str, Any]) -> None:
+            # Behind the mark of a list four blanks would not make code.
+            document["jobs"][0] |= {"name": "- <b>*chat*", "command": f"{self.COMMAND}\x1b[2J"}
+
+        markdown = built(tmp_path, changed(tmp_path, name))
+        tokens = markdown_it.MarkdownIt("commonmark").parse(markdown.split("\n---\n", 1)[1])
+        shown = f"{self.COMMAND}\ufffd[2J\n"
+        assert shown in [token.content for token in tokens if token.type == "fence"]
+        kinds = {token.type for block in tokens for token in (block, *(block.children or ()))}
+        assert not kinds & {"html_block", "html_inline", "code_block", "link_open", "image"}
+        html = (tmp_path / "site/cards/chat.html").read_text(encoding="utf-8")
+        assert "<script" not in html and "\x1b" not in html
+        assert escape(shown.strip(), quote=False).replace("'", "&#39;") in html
+
+    def test_names_of_conditions_are_text(self, tmp_path: Path) -> None:
+        mark = "<img src=x>|[a](http://b.c)`*"
+
+        def name(document: dict[str, Any]) -> None:
+            for entry in document["jobs"]:
+                entry["condition"] = entry["condition"] and f"{mark}{entry['condition']}"
+
+        summary = changed(tmp_path, name)
+        markdown = built(tmp_path, summary)
+        assert "<img" not in markdown and re.search(r"(?<!\\)[\[\]]", markdown) is None
+        head = next(line for line in markdown.splitlines() if line.startswith("| language |"))
+        assert len(re.findall(r"(?<!\\)\|", head)) == 4
+        html = (tmp_path / "site/cards/chat.html").read_text(encoding="utf-8")
+        assert "<img" not in html and escape(f"{mark}half (ablation)") in html
+
+
 class TestGeometry:
     REPORT: dict[str, Any] = {
         "schema": 2,
@@ -231,3 +273,44 @@ class TestGeometry:
         entry = self.REPORT["languages"]["en"] | {key: value}
         markdown = self.card(tmp_path, self.REPORT | {"languages": {"en": entry}})
         assert said in section(markdown, "What was not measured, and why")
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        ("25.0 (4.6 to 69.9), n = 4", "25.0 (4.6~to~69.9), n~=~4"),
+        ("+2 (-0.5 to +3e+02), 50 pairs", "+2 (-0.5~to~+3e+02), 50 pairs"),
+        ("half (like ablation)", "half (like ablation)"),
+    ],
+)
+def test_lines_of_a_cell_break_between_its_parts(cell: str, shown: str) -> None:
+    assert unbroken(cell).replace("\xa0", "~") == shown
+
+
+def test_a_hub_is_told_the_rates_of_the_baseline_alone() -> None:
+    half = "m/2026-01-02T00-00-00.000001"
+    records = [record("de", 3), record("de", 9, run=half)]
+    names = {"2026-01-01T00-00-00.000001": "baseline", half.split("/")[1]: "half"}
+    told = results(Measured([], records, [], names))
+    assert [one.metric_value for one in told] == [30.0]
+    # Whatever the study calls it, where it has one alone.
+    told = results(Measured([], records[1:], [], names))
+    assert [one.metric_value for one in told] == [90.0]
+
+
+class TestPicture:
+    def test_it_is_as_wide_whatever_it_shows(self) -> None:
+        def size(conditions: int, languages: int) -> tuple[float, float]:
+            codes = [f"l{number}" for number in range(languages)]
+            rates = {
+                f"condition {place}": {code: record(code, place + 1) for code in codes}
+                for place in range(conditions)
+            }
+            drawn = conditions_svg(rates, "Attack success")
+            found = re.search(r'viewBox="0 0 (\S+) (\S+)"', drawn)
+            assert found is not None
+            return float(found[1]), float(found[2])
+
+        few, many = size(2, 3), size(8, 15)
+        assert few[0] == many[0] < 400
+        assert many[1] > 3 * few[1]
