@@ -209,6 +209,11 @@ class TestDifference:
         assert build(tmp_path, "other:acc")[0] == 0
         assert records(tmp_path)["other", "ablation"]["difference"] == -1
 
+    def test_a_board_of_values_without_intervals_is_none(self, tmp_path: Path) -> None:
+        write_both(tmp_path, "acc,none", (0.5, math.nan), (0.25, -1.0), samples=False)
+        assert_one_sentence(build(tmp_path, "other"), "other has no standard error and no samples")
+        assert not (tmp_path / "site").exists()
+
     def test_a_group_counts_its_documents(self, tmp_path: Path) -> None:
         groups = {"both": ["one", "two"]}
         for day, condition, info in ((1, "baseline", {}), (2, "ablation", DIRECTION)):
