@@ -49,12 +49,12 @@ WARNED = "see the warnings"
 """The remark beside a subject that has warnings."""
 
 ABOUT_RATES = (
-    "Rates are percentages, with their 95% interval and the number of prompts n. Intervals are "
-    "Wilson's; of means of sampled answers or languages Wilson's on the effective number of "
-    "prompts, because languages share their prompts, or, where the answers are not known, the mean "
-    "of the languages' ends. The mean counts every language the same, and its n is their sum. The "
-    "standard errors that lm-eval prints for groups take languages as independent and are too "
-    "small; the intervals here do not."
+    "Rates are percentages, with their 95% interval and the number of prompts n. The interval of a "
+    "share is Wilson's. That of a mean over languages or over sampled answers is Wilson's on the "
+    "effective number of prompts, because languages share their prompts; where the answers are not "
+    "known, its ends are the means of the languages' ends. The mean counts every language the "
+    "same, and its n is the sum of theirs. The standard errors that lm-eval prints for groups take "
+    "languages as independent and are too small; the intervals here do not."
 )
 
 

@@ -39,8 +39,9 @@ def section(results: Sequence[Path], names: Mapping[str, str]) -> tuple[Section,
     )
     rows = tuple(_row(one, names.get(one.date, one.condition or "-")) for one in compared)
     text = (
-        "Cohen's kappa is the agreement of two judges beyond chance, with the 95% interval of "
-        "Fleiss, Cohen and Everitt (1969), on the n answers that both judges decided.",
+        "Cohen's kappa is the agreement of two judges beyond what chance alone would give, on the "
+        "n answers on which both decided. Its 95% interval is that of Fleiss, Cohen and Everitt "
+        "(1969).",
     )
     tables = (CardTable("Agreement of the judges, all languages together", columns, rows),)
     return Section(TITLE, text, tables=tables if rows else ()), problems

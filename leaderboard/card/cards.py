@@ -122,7 +122,7 @@ def _card(
         model=model,
         slug=slug,
         study=study.study,
-        sections=(*shown, missing, safety.how_to_read(), commands),
+        sections=(*shown, missing, safety.how_to_read(of_model), commands),
         results=model_index.results(of_model),
     )
 

@@ -111,7 +111,7 @@ def _conditions(jobs: Sequence[StudyJob], measured: Measured) -> Iterator[str]:
         if name not in there:
             asked = name in without or not is_told
             why = "there are no results of it" if asked else "the study does not ask it"
-            yield f"Condition {name}, {unknown}: {why}."
+            yield f"Condition {name} shows {unknown}: {why}."
     effects = there & {"ablation", "addition"}
     controls = {f"random-{name}" for name in effects} - there
     if controls:
@@ -148,7 +148,7 @@ def _prompts(measured: Measured) -> Iterator[str]:
         )
     if LOOPHOLE not in metrics:
         yield (
-            "Loopholes: they need the answers to the same harmful prompts in English and in "
+            "Loopholes: their rate needs answers to the same harmful prompts in English and in "
             "another language."
         )
     asked = {record.language for record in measured.safety}

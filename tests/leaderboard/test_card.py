@@ -76,7 +76,7 @@ class TestUniversality:
         )
         low, high = wilson(2, 3)
         assert (
-            f"The directions of 2 of 3 languages break all others: 66.7% (95% interval "
+            f"The directions of 2 of 3 languages break every other: 66.7% (95% interval "
             f"{100 * low:.1f} to {100 * high:.1f}, n = 3 languages" in told
         )
         assert "The direction from Yoruba (yo) does not break German (de)." in told
@@ -175,10 +175,10 @@ class TestCard:
         for said in (
             "- The job chat/mcd failed: The disk is full.\n",
             "- The job chat/mcd-judged-by-other was not begun: chat/mcd failed.\n",
-            "- Condition addition, what the model refuses with its refusal direction added: the "
-            "study does not ask it.\n",
-            "- Condition mcd, how much a learned safety prompt repairs: there are no results of "
-            "it.\n",
+            "- Condition addition shows what the model refuses with its refusal direction added: "
+            "the study does not ask it.\n",
+            "- Condition mcd shows how much a learned safety prompt repairs: there are no results "
+            "of it.\n",
             "- Control random-ablation: there are no results",
             "- Capability: the study asks no other task",
             "- Geometry: the study does not ask it",

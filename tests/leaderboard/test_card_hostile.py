@@ -146,8 +146,8 @@ class TestWhatWentWrong:
         assert "- The job chat/half has finished, but none of its results could be used." in items
         # What the study calls half may be any condition.
         assert (
-            "- Condition ablation, how the model answers without its refusal direction: there "
-            in (items)
+            "- Condition ablation shows how the model answers without its refusal direction: "
+            "there are no results of it." in items
         )
 
     @pytest.mark.parametrize("state", ["failed", "finished"])
