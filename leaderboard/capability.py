@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from statistics import NormalDist, fmean, stdev
 
-from polyrefuse_leaderboard.reading.capability import Outcome
+from polyrefuse_leaderboard.reading.capability import ROUNDING, Outcome
 from polyrefuse_leaderboard.reading.runs import Reading, Run
 from polyrefuse_leaderboard.records import CAPABILITY, Record
 from polyrefuse_leaderboard.statistics import newcombe_paired, newcombe_unpaired
@@ -94,11 +94,19 @@ def _interval(outcome: Outcome) -> tuple[float, float] | None:
 
 
 def _hits(outcome: Outcome) -> int | None:
-    """How many documents are right, where each is right or wrong; else None."""
-    values = outcome.documents
-    if values is None or not _is_binary(values.values()):
+    """How many documents are right, where each is right or wrong; else None.
+
+    Without samples the standard error shows it: that of the mean of n zeros and ones is
+    sqrt(p (1 - p) / (n - 1)), and no other values from 0 to 1 have a larger one.
+    """
+    values, n = outcome.documents, outcome.n
+    if values is not None:
+        return int(sum(values.values())) if _is_binary(values.values()) else None
+    share, hits = outcome.value, round(outcome.value * n)
+    if n < 2 or outcome.stderr is None or not 0 <= share <= 1 or abs(hits / n - share) > ROUNDING:
         return None
-    return int(sum(values.values()))
+    expected = math.sqrt(share * (1 - share) / (n - 1))
+    return hits if abs(outcome.stderr - expected) < ROUNDING else None
 
 
 def _is_binary(values: Iterable[float]) -> bool:
@@ -110,18 +118,21 @@ def _compared(record: Record, outcome: Outcome, baseline: Outcome) -> Record:
     pairs = None
     now, before = outcome.documents, baseline.documents
     if now is not None and before is not None and now.keys() == before.keys():
-        difference, low, high = _paired(now, before)
+        found = _paired(now, before)
         pairs = len(now)
-    elif (of_two := _unpaired(outcome, baseline)) is not None:
-        difference, low, high = of_two
     else:
+        found = _unpaired(outcome, baseline)
+    if found is None:
         return record
+    difference, low, high = found
     return replace(
         record, difference=difference, difference_low=low, difference_high=high, pairs=pairs
     )
 
 
-def _paired(now: Mapping[str, float], before: Mapping[str, float]) -> tuple[float, float, float]:
+def _paired(
+    now: Mapping[str, float], before: Mapping[str, float]
+) -> tuple[float, float, float] | None:
     if _is_binary(now.values()) and _is_binary(before.values()):
         pairs = [(now[key], before[key]) for key in now]
         counts = [pairs.count(kind) for kind in ((1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0))]
@@ -129,7 +140,8 @@ def _paired(now: Mapping[str, float], before: Mapping[str, float]) -> tuple[floa
     differences = [now[key] - before[key] for key in now]
     mean, n = fmean(differences), len(differences)
     if n < 2:
-        return mean, -math.inf, math.inf
+        # One difference says nothing of how much they vary.
+        return None
     from scipy.stats import t
 
     half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * stdev(differences) / math.sqrt(n)

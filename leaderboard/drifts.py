@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polyrefuse_leaderboard.reading import identity
+from polyrefuse_leaderboard.reading.results import MOST_PROMPTS
 
 from polyrefuse_shared.printing import clean
 from polyrefuse_shared.reading import parse_json, read_bytes
@@ -77,9 +78,11 @@ def read_drift(folder: Path) -> tuple[Drift | None, str]:
         return _drift(parse_json(read_bytes(path, AT_MOST)), path.name), ""
     except OSError as error:
         return None, f"{path.name} cannot be read ({error.strerror})."
-    except (BadResults, LookupError, TypeError, ValueError, AttributeError) as error:
-        said = f"{path.name} is no report of `polyrefuse drift` ({error}); write it again."
-        return None, clean(said)
+    except KeyError as missing:
+        said = f"it has no {missing}"
+    except (BadResults, TypeError, ValueError, AttributeError) as error:
+        said = str(error)
+    return None, clean(f"{path.name} is no report of `polyrefuse drift` ({said}); write it again.")
 
 
 def _drift(report: Any, name: str) -> Drift:
@@ -90,7 +93,7 @@ def _drift(report: Any, name: str) -> Drift:
     if not isinstance(languages, dict) or not languages:
         raise ValueError(f"languages is {reprlib.repr(languages)}")
     for language in languages:
-        if len(language) > LONGEST_LANGUAGE or not language.isprintable():
+        if not 0 < len(language) <= LONGEST_LANGUAGE or not language.isprintable():
             raise ValueError(f"{reprlib.repr(language)} is no language's code")
     return Drift(
         condition=condition,
@@ -102,7 +105,7 @@ def _drift(report: Any, name: str) -> Drift:
 
 def _divergence(entry: Mapping[str, Any]) -> Divergence:
     n = entry["n"]
-    if type(n) is not int or n < 1:
+    if type(n) is not int or not 0 < n <= MOST_PROMPTS:
         raise ValueError(f"{reprlib.repr(n)} is no number of prompts")
     mean, low, high, largest = (
         _number(entry[name]) for name in ("kl_mean", "kl_low", "kl_high", "kl_max")
@@ -111,6 +114,9 @@ def _divergence(entry: Mapping[str, Any]) -> Divergence:
         _number(entry[name], 1.0)
         for name in ("first_token_agreement", "first_token_low", "first_token_high")
     ]
+    for start, end in ((low, high), shares[1:]):
+        if start > end:
+            raise ValueError(f"an interval begins at {start} and ends at {end}")
     return Divergence(n, mean, low, high, largest, *shares)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from polyrefuse_leaderboard.model_rows import Row
 from polyrefuse_leaderboard.records import Record
@@ -11,12 +12,15 @@ from polyrefuse_leaderboard.table import (
     Overlaps,
     Table,
     collect_overlaps,
+    describe_difference,
+    describe_value,
     group_warnings,
     metric_title,
     name_subjects,
     percent,
     row_heads,
     subject_groups,
+    subject_of,
 )
 from polyrefuse_leaderboard.warnings import RateWarning
 
@@ -28,10 +32,16 @@ def to_latex(
 
     Args:
         tables: what `tabulate` returned.
-        rows: of the table of models; they know what a safety prompt was trained on.
+        rows: of the table of models; they know what a safety prompt was trained on, and the
+            values of other tasks.
         warnings: what the numbers must not be read without; they stand below the tables.
     """
-    return "\n".join(_latex(tables, collect_overlaps(rows), warnings)) + "\n"
+    lines = (
+        *_latex(tables, collect_overlaps(rows), warnings),
+        *_capability(rows),
+        *_warnings(warnings),
+    )
+    return "\n".join(lines) + "\n"
 
 
 def _latex(
@@ -65,6 +75,28 @@ def _latex(
             heads = row_heads(names, overlaps, grouped_warnings, subject, table.dataset)
             yield " & ".join((*map(_tex, heads), *rates)) + r" \\"
         yield r"\end{longtable}"
+
+
+def _capability(rows: Sequence[Row]) -> Iterator[str]:
+    """The values of other tasks, each once, whatever data sets stand beside them."""
+    # Other tasks have settings of their own.
+    found = {replace(subject_of(row), generation=""): row.capability for row in rows}
+    if not any(found.values()):
+        return
+    names = name_subjects([found])
+    yield ""
+    yield r"\begin{longtable}{lllll}"
+    yield r"\caption{Capability: other tasks, and the difference to the baseline}\\"
+    yield r"\toprule model & condition & task & value & difference \\ \midrule \endhead"
+    yield r"\bottomrule \endfoot"
+    for subject, tasks in found.items():
+        for (task, metric), record in sorted(tasks.items()):
+            said = describe_value(record), describe_difference(record) or "--"
+            yield " & ".join(map(_tex, (*names[subject], f"{task} ({metric})", *said))) + r" \\"
+    yield r"\end{longtable}"
+
+
+def _warnings(warnings: Sequence[RateWarning]) -> Iterator[str]:
     if warnings:
         yield from ("", r"\paragraph{Warnings}", r"\begin{itemize}")
         yield from (rf"\item {_tex(one.sentence)}" for one in warnings)
@@ -80,7 +112,7 @@ _TEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "^": r"\textasciicircum{}", "_": r"\_", "~": r"\textasciitilde{}", "%": r"\%",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
-    "[": "{[}", "]": "{]}",
+    "[": "{[}", "]": "{]}", "\N{BLACK DOWN-POINTING TRIANGLE}": r"$\bigtriangledown$",
 }  # fmt: skip
 
 

@@ -15,6 +15,12 @@ def line(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def code(text: str) -> tuple[str, str, str]:
+    """Lines of a shell as they are, in a fence that nothing in them closes."""
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
+    return f"{fence}sh", text, fence
+
+
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
     inert = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

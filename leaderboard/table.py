@@ -49,12 +49,12 @@ WARNED = "see the warnings"
 """The remark beside a subject that has warnings."""
 
 ABOUT_RATES = (
-    "Rates are percentages, with their 95% interval and the number of prompts n. Intervals are "
-    "Wilson's; of means of sampled answers or languages Wilson's on the effective number of "
-    "prompts, because languages share their prompts, or, where the answers are not known, the mean "
-    "of the languages' ends. The mean counts every language the same, and its n is their sum. The "
-    "standard errors that lm-eval prints for groups take languages as independent and are too "
-    "small; the intervals here do not."
+    "Rates are percentages, with their 95% interval and the number of prompts n. The interval of a "
+    "share is Wilson's. That of a mean over languages or over sampled answers is Wilson's on the "
+    "effective number of prompts, because languages share their prompts; where the answers are not "
+    "known, its ends are the means of the languages' ends. The mean counts every language the "
+    "same, and its n is the sum of theirs. The standard errors that lm-eval prints for groups take "
+    "languages as independent and are too small; the intervals here do not."
 )
 
 
@@ -228,7 +228,9 @@ def describe_controls(controls: Controls | None) -> str:
         return ""
     spreads = (("ASR", controls.asr), ("false refusal", controls.false_refusal))
     told = ", ".join(
-        f"{name} {percent(spread[0])} to {percent(spread[1])}" for name, spread in spreads if spread
+        f"{name} {' to '.join(map(percent, spread[: controls.n]))}"
+        for name, spread in spreads
+        if spread
     )
     return f"{told} (of {controls.n})"
 
@@ -258,7 +260,7 @@ def describe_difference(record: Record) -> str:
     said = f"{record.difference:+.3g} ({low:+.3g} to {high:+.3g})"
     if record.pairs is not None:
         said += f", {record.pairs} pairs"
-    return f"{said}: \N{BLACK DOWN-POINTING TRIANGLE} fell" if record.fell else said
+    return f"{said}: \N{BLACK DOWN-POINTING TRIANGLE} worse" if record.fell else said
 
 
 def describe_undecided(harm: Harm) -> str:

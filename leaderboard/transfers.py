@@ -92,8 +92,9 @@ def read_transfers(
         try:
             transfers.append(_transfer(report, name, names_in(names, path)))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
+            said = f"it has no {error}" if isinstance(error, KeyError) else error
             problems.append(
-                f"{name} is no transfer report of schema {SCHEMA} ({error}); write it again with "
+                f"{name} is no transfer report of schema {SCHEMA} ({said}); write it again with "
                 "polyrefuse direction transfer."
             )
     return transfers, list(map(clean, problems))
@@ -174,6 +175,8 @@ def _languages(values: Any, key: str) -> tuple[str, ...]:
     for value in values:
         if len(_name(value, key)) > LONGEST_LANGUAGE:
             raise ValueError(f"{key} has {reprlib.repr(value)}, which is no language's code")
+        if values.count(value) > 1:
+            raise ValueError(f"{key} has {reprlib.repr(value)} twice")
     return tuple(values)
 
 

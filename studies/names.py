@@ -35,10 +35,17 @@ def report_names(study: Study, jobs: Sequence[Placed], beside: Path) -> dict[str
             continue
         results = f"{RESULTS}/{Path(one.folder).name}"
         folder = f"{one.folder}/{TRANSFER}" if one.job.kind == "transfer" else results
+        model = study.models[one.job.model]
         condition = study.conditions.get(one.job.condition)
-        pretrained = str(arguments_of(study.models[one.job.model], condition)["pretrained"])
-        called = bundled.name_of(str(files.find(pretrained) or pretrained))
-        document[folder] = {called: one.job.model}
-        names.setdefault(called, set()).add(one.job.model)
+        called, own = (
+            bundled.name_of(str(files.find(pretrained) or pretrained))
+            for pretrained in (
+                str(arguments_of(model, under)["pretrained"]) for under in (condition, None)
+            )
+        )
+        # Other weights are no state of the model: two of one name would be refused.
+        shown = one.job.model if called == own else f"{one.job.model} ({one.job.condition})"
+        document[folder] = {called: shown}
+        names.setdefault(called, set()).add(shown)
     # What is said of a model elsewhere has its name, too, where it has one alone.
     return document | {called: min(these) for called, these in names.items() if len(these) == 1}

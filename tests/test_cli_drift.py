@@ -202,4 +202,14 @@ def test_a_broken_report_is_told(tmp_path: Path, change: dict[str, Any]) -> None
         (tmp_path / "drift.json").write_text(json.dumps(bad))
         found, problem = read_drift(tmp_path)
         assert found is None and "no report of `polyrefuse drift`" in problem
+    for key, value, said in (
+        ("n", 10**4000, "is no number of prompts"),
+        ("kl_low", 0.75, "begins at 0.75 and ends at 0.5"),
+        ("first_token_high", 0.25, "begins at 0.5 and ends at 0.25"),
+    ):
+        bad = good | {"languages": {"en": entry | {"n": 3, key: value}}}
+        (tmp_path / "drift.json").write_text(json.dumps(bad))
+        assert said in read_drift(tmp_path)[1]
+    (tmp_path / "drift.json").write_text("{}")
+    assert "(it has no 'schema')" in read_drift(tmp_path)[1]
     assert "cannot be read" in read_drift(tmp_path / "none")[1]

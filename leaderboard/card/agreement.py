@@ -9,30 +9,42 @@ from polyrefuse_leaderboard.card.parts import CardTable, Section
 
 from polyrefuse_tasks.judges.kappa import Kappa
 from polyrefuse_tasks.judges_compared import Compared, NothingToCompare, compare_judges
+from polyrefuse_tasks.saved_results.documents import BadResults
+
+TITLE = "Agreement of the judges"
 
 
-def section(results: Sequence[Path], names: Mapping[str, str]) -> Section:
+def section(results: Sequence[Path], names: Mapping[str, str]) -> tuple[Section, list[str]]:
     """Every two judges that measure the same, on the answers of one model.
 
     Args:
         results: folders of its answers.
         names: date of a results file -> the study's name of its condition.
+
+    Returns:
+        The section, and a sentence for each folder with a file that cannot be used.
     """
-    try:
-        compared = compare_judges(results)
-    except NothingToCompare:
-        compared = []
+    compared: list[Compared] = []
+    problems = []
+    for folder in results:
+        try:
+            compared += compare_judges([folder])
+        except NothingToCompare:
+            continue
+        except BadResults as error:
+            problems.append(f"{TITLE}: {error}")
     columns = (
         *("condition", "prompts", "on", "judges", "n", "agreement (%)"),
         *("Cohen's kappa", "not decided by both"),
     )
     rows = tuple(_row(one, names.get(one.date, one.condition or "-")) for one in compared)
     text = (
-        "Cohen's kappa is the agreement of two judges beyond chance, with the 95% interval of "
-        "Fleiss, Cohen and Everitt (1969), on the n answers that both judges decided.",
+        "Cohen's kappa is the agreement of two judges beyond what chance alone would give, on the "
+        "n answers on which both decided. Its 95% interval is that of Fleiss, Cohen and Everitt "
+        "(1969).",
     )
     tables = (CardTable("Agreement of the judges, all languages together", columns, rows),)
-    return Section("Agreement of the judges", text, tables=tables if rows else ())
+    return Section(TITLE, text, tables=tables if rows else ()), problems
 
 
 def _row(one: Compared, condition: str) -> tuple[str, ...]:

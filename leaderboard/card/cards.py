@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from polyrefuse_leaderboard.card import (
     agreement,
+    care,
+    geometry,
     model_index,
     repeat,
     safety,
@@ -13,10 +15,12 @@ from polyrefuse_leaderboard.card import (
     universality,
     unmeasured,
 )
-from polyrefuse_leaderboard.card.parts import Card
-from polyrefuse_leaderboard.card.study import StudySummary
+from polyrefuse_leaderboard.card.parts import Card, slugs
+from polyrefuse_leaderboard.card.study import StudyJob, StudySummary
 from polyrefuse_leaderboard.card.subjects import measured
 from polyrefuse_leaderboard.drifts import read_drift
+from polyrefuse_leaderboard.geometries import FILE as GEOMETRY_FILE
+from polyrefuse_leaderboard.geometries import read_geometry
 from polyrefuse_leaderboard.model_rows import Row
 from polyrefuse_leaderboard.reading.model_names import Names, hide_paths
 from polyrefuse_leaderboard.reading.runs import Reading
@@ -26,6 +30,9 @@ from polyrefuse_leaderboard.warnings import RateWarning
 
 DRIFT = "drift"
 """In the folder of a job, what `polyrefuse drift` writes."""
+
+GEOMETRY = "geometry"
+"""In the folder of a job, what `polyrefuse direction geometry` writes."""
 
 
 def make_cards(
@@ -46,12 +53,17 @@ def make_cards(
         warnings: of those rates.
         names: what models are called, as `model_names.read_names` returns it.
     """
-    return [_card(study, model, reading, records, rows, warnings, names) for model in study.models]
+    called = slugs(study.models)
+    return [
+        _card(study, model, called[model], reading, records, rows, warnings, names)
+        for model in study.models
+    ]
 
 
 def _card(
     study: StudySummary,
     model: str,
+    slug: str,
     reading: Reading,
     records: Sequence[Record],
     rows: Sequence[Row],
@@ -59,37 +71,63 @@ def _card(
     names: Names,
 ) -> Card:
     of_model = measured(study, model, reading, records, rows)
-    answers = [job.results for job in study.of(model, "answers") if job.is_finished]
-    matrices = [job.folder for job in study.of(model, "transfer") if job.is_finished]
-    transfers, problems = read_transfers(matrices, names)
+    answers = [job.results for job in study.finished(model, "answers")]
+    problems = _problems_of(reading, study.finished(model, "answers", "capability"))
+    transfers = []
+    for job in study.finished(model, "transfer"):
+        found, wrong = read_transfers([job.folder], names)
+        transfers += found
+        problems += wrong if found or wrong else [f"{job.name}: its folder has no transfer.json."]
     drifts = {}
-    for job in study.of(model, "drift"):
-        found, problem = read_drift(job.folder / DRIFT) if job.is_finished else (None, "")
-        if found is not None:
-            drifts[job.condition] = found
-        elif problem:
+    for job in study.finished(model, "drift"):
+        drift, problem = read_drift(job.folder / DRIFT)
+        if drift is None:
             problems.append(f"{job.name}: {problem}")
+        else:
+            drifts[job.condition or drift.condition] = drift
+    geometries = []
+    for job in study.finished(model, "geometry"):
+        laid, problem = read_geometry(job.folder / GEOMETRY)
+        if laid is None:
+            problems.append(f"{job.name}: {problem}")
+        else:
+            geometries.append((f"{job.place}/{GEOMETRY}/{GEOMETRY_FILE}", laid))
+    agreed, wrong = agreement.section(answers, of_model.names)
+    problems += wrong
+
+    def hide(said: str) -> str:
+        return hide_paths(said, names)
+
     sections = [
         safety.glance(of_model),
         safety.by_language(of_model),
         safety.loopholes(of_model),
         universality.section(transfers),
+        geometry.section(geometries),
         side_effects.section(of_model, drifts),
-        agreement.section(answers, of_model.names),
+        agreed,
     ]
     missing = unmeasured.section(
         study,
         model,
         of_model,
         sections=sections,
-        warnings=warnings,
-        left_out=[hide_paths(one, names) for one in problems],
+        left_out=problems,
+        hide=hide,
     )
-    shown = [section for section in sections if section.tables]
-    commands = repeat.section(study, model, of_model, lambda said: hide_paths(said, names))
+    cautions = care.section(of_model, warnings, transfers)
+    shown = [section for section in (*sections, cautions) if section.tables or section.items]
+    commands = repeat.section(study, model, of_model, hide)
     return Card(
         model=model,
+        slug=slug,
         study=study.study,
-        sections=(*shown, missing, safety.how_to_read(), commands),
+        sections=(*shown, missing, safety.how_to_read(of_model), commands),
         results=model_index.results(of_model),
     )
+
+
+def _problems_of(reading: Reading, jobs: Sequence[StudyJob]) -> list[str]:
+    """What could not be read of the results of some jobs: a sentence begins with its file."""
+    folders = [f"{job.results.name}/" for job in jobs]
+    return [one for one in reading.problems if any(folder in one for folder in folders)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -28,6 +29,13 @@ def to_html(card: Card) -> str:
     return _template().render(card=card, sections=numbered, style=_style())
 
 
+def unbroken(cell: str) -> str:
+    """A cell whose lines break between a value, its interval and its n, and not within them."""
+    return re.sub(
+        r"\([^()]*\d to [^()]*\)|n = \d+", lambda found: found[0].replace(" ", "\xa0"), cell
+    )
+
+
 @cache
 def _template() -> Template:
     from jinja2 import Environment, StrictUndefined
@@ -35,6 +43,7 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["unbroken"] = unbroken
     return environment.from_string(
         (resources.files(__package__) / "card.html").read_text(encoding="utf-8")
     )

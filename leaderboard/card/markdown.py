@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from polyrefuse_leaderboard.card.parts import Card, CardTable, Section
-from polyrefuse_leaderboard.markdown_parts import escaped, head, line
+from polyrefuse_leaderboard.markdown_parts import code, escaped, head, line
 from polyrefuse_leaderboard.our_files import CARD_MARK
 
 TAGS = ("lm-eval-polyrefuse", "safety")
@@ -39,7 +39,7 @@ def _section(section: Section) -> Iterator[str]:
     if section.items:
         yield from ("", *(f"- {escaped(item)}" for item in section.items))
     for command in section.commands:
-        yield from ("", f"{escaped(command.job)}:", "", f"    {' '.join(command.typed.split())}")
+        yield from ("", f"**{escaped(command.job)}**", "", *code(command.typed))
 
 
 def _table(table: CardTable) -> Iterator[str]:

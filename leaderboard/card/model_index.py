@@ -21,10 +21,16 @@ SHOWN = (*BY_LANGUAGE, LOOPHOLE)
 def results(measured: Measured) -> tuple[EvalResult, ...]:
     """The rates of the model as it is, in percent; those under an intervention are not the model's.
 
-    A hub shows them as results of the weights that it has.
+    A hub shows them as results of the weights that it has. Of several conditions without an
+    intervention these are the one that the study calls baseline.
     """
     from huggingface_hub import EvalResult
 
+    untouched = [
+        one for one in measured.safety if one.condition == "baseline" and one.metric in SHOWN
+    ]
+    if len(measured.columns(untouched)) > 1:
+        untouched = [one for one in untouched if measured.column(one) == "baseline"]
     return tuple(
         EvalResult(
             task_type="text-generation",
@@ -43,8 +49,7 @@ def results(measured: Measured) -> tuple[EvalResult, ...]:
                 "high": round(100 * record.high, 2),
             },
         )
-        for record in sorted(measured.records, key=_order)
-        if record.condition == "baseline" and record.metric in SHOWN
+        for record in sorted(untouched, key=_order)
     )
 
 

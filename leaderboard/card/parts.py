@@ -5,7 +5,9 @@ A card is put together once, and then written as HTML and as Markdown.
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -82,20 +84,40 @@ class Card:
 
     Attributes:
         model: what the study calls it.
+        slug: the name of its files, without their ending.
         study: the study's name.
         sections: in order.
         results: what a hub reads: the rates of the model as it is.
     """
 
     model: str
+    slug: str
     study: str
     sections: tuple[Section, ...]
     results: tuple[EvalResult, ...]
 
-    @property
-    def slug(self) -> str:
-        """The name of its files, without their ending."""
-        return re.sub(r"[^\w.+-]+", "-", self.model)
+
+LONGEST_SLUG = 60
+"""Characters of a slug before its checksum: with it and an ending at most 255 bytes of UTF-8, which
+is what file systems take."""
+
+
+def slugs(models: Sequence[str]) -> dict[str, str]:
+    """Names of files for some models, no two of them equal where case does not count.
+
+    A model whose name alone would not tell it from another has a checksum of the name behind it.
+    """
+    plain = {
+        model: re.sub(r"[^\w.+-]+", "-", model)[:LONGEST_SLUG].lstrip(".-") or "model"
+        for model in models
+    }
+    taken = Counter(slug.casefold() for slug in plain.values())
+    return {
+        model: slug
+        if taken[slug.casefold()] == 1
+        else f"{slug}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
+        for model, slug in plain.items()
+    }
 
 
 def join(names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from polyrefuse_leaderboard.card.parts import CardTable, Command, Section
 from polyrefuse_leaderboard.card.study import StudyJob, StudySummary
-from polyrefuse_leaderboard.card.subjects import Measured
+from polyrefuse_leaderboard.card.subjects import Measured, date_of
 
 CHECKSUMS = ("direction_sha256", "prompt_sha256", "system_sha256")
 """Settings of a run that say what its intervention was made of."""
@@ -28,8 +28,9 @@ def section(
     return Section(
         "How to repeat it",
         text=(
-            f"The study is {study.study}. Each command below is typed in the study's folder; "
-            "`polyrefuse study run` runs all of them.",
+            "Type the commands below in the study's folder, in their order, or run all of them "
+            f"by polyrefuse study run with the file of the study {study.study}. Paths of the "
+            "machine are not shown: give your own in the place of a model's name.",
         ),
         tables=tuple(
             table
@@ -61,18 +62,19 @@ def _weights(jobs: list[StudyJob]) -> CardTable:
         if isinstance(job.rests_on.get("model"), str)
     }
     rows = (tuple(one.partition(":")[::2]) for one in found)
-    return CardTable("Weights", ("what", "checksum"), tuple(rows))
+    return CardTable("Weights", ("known by", "checksum"), tuple(rows))
 
 
 def _runs(measured: Measured) -> Iterator[tuple[str, ...]]:
-    for run in measured.runs:
+    order = {date: place for place, date in enumerate(measured.names)}
+    for run in sorted(measured.runs, key=lambda run: order[date_of(run.run)]):
         made_of = (
             f"{name.removesuffix('_sha256')} {str(run.settings[name])[:12]}"
             for name in CHECKSUMS
             if run.settings.get(name)
         )
         yield (
-            measured.names[run.run.rpartition("/")[2]],
+            measured.names[date_of(run.run)],
             run.run,
             run.revision or "-",
             run.intervention or "-",

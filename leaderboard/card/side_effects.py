@@ -12,10 +12,11 @@ from polyrefuse_leaderboard.records import CAPABILITY, Record
 from polyrefuse_leaderboard.table import describe_difference, describe_value, percent
 
 ABOUT = (
-    "The KL divergence of a condition is that of the next-token distribution after a harmless "
-    "prompt, from the untouched model to the model under the condition, in nats (arXiv "
-    "2406.11717). Its mean over the prompts has a 95% bootstrap interval. The second column of "
-    "each condition says how many prompts keep their most likely first token."
+    "The KL divergence says how far a condition moves the distribution of the first token after a "
+    "harmless prompt: KL(p || q) in nats, where p is the untouched model's distribution and q that "
+    "under the condition (arXiv 2406.11717). Its mean over the prompts has a 95% bootstrap "
+    "interval. The second column of each condition is the share of prompts whose most likely first "
+    "token stays the same."
 )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from polyrefuse_leaderboard.card.study import StudySummary
+from polyrefuse_leaderboard.card.study import StudyJob, StudySummary
 from polyrefuse_leaderboard.model_rows import Row
 from polyrefuse_leaderboard.reading.runs import Reading, Run
-from polyrefuse_leaderboard.records import Record
+from polyrefuse_leaderboard.records import SAFETY, Record
 from polyrefuse_leaderboard.table import CONDITIONS, position_in
 
 
@@ -28,9 +28,18 @@ class Measured:
     rows: Sequence[Row]
     names: dict[str, str]
 
+    @property
+    def safety(self) -> list[Record]:
+        """The rates of this package's tasks."""
+        return [record for record in self.records if record.kind == SAFETY]
+
+    def has(self, job: StudyJob) -> bool:
+        """Whether there are results of a job."""
+        return not {date_of(run.run) for run in self.runs}.isdisjoint(job.dates())
+
     def column(self, of: Record | Row) -> str:
         """What a card calls the condition of a rate."""
-        name = self.names.get(_date(of.run), of.condition)
+        name = self.names.get(date_of(of.run), of.condition)
         return name if name == of.condition else f"{name} ({of.condition})"
 
     def columns(self, records: Iterable[Record]) -> list[str]:
@@ -61,13 +70,13 @@ def measured(
         for date in job.dates()
     }
     return Measured(
-        runs=[run for run in reading.runs if _date(run.run) in names],
-        records=[record for record in records if _date(record.run) in names],
-        rows=[row for row in rows if _date(row.run) in names],
+        runs=[run for run in reading.runs if date_of(run.run) in names],
+        records=[record for record in records if date_of(record.run) in names],
+        rows=[row for row in rows if date_of(row.run) in names],
         names=names,
     )
 
 
-def _date(run: str) -> str:
-    # A run's name is its folder's and its date.
+def date_of(run: str) -> str:
+    """The date of a run: its name is its folder's and its date."""
     return run.rpartition("/")[2]

@@ -1,15 +1,16 @@
-"""What a study did not measure of a model, and why; and what its rates must not be read without."""
+"""What a study did not measure of a model, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
+from polyrefuse_leaderboard.card import agreement, geometry, universality
 from polyrefuse_leaderboard.card.parts import Section, join
 from polyrefuse_leaderboard.card.safety import named
 from polyrefuse_leaderboard.card.study import StudyJob, StudySummary
 from polyrefuse_leaderboard.card.subjects import Measured
 from polyrefuse_leaderboard.records import CAPABILITY
-from polyrefuse_leaderboard.warnings import RateWarning
+from polyrefuse_leaderboard.table import CONDITIONS as STANDARD
 
 from polyrefuse_tasks.languages import POLYREFUSE
 from polyrefuse_tasks.metrics import ASR_HARMFUL, LOOPHOLE
@@ -29,44 +30,49 @@ def section(
     measured: Measured,
     *,
     sections: Sequence[Section],
-    warnings: Sequence[RateWarning],
     left_out: Sequence[str],
+    hide: Callable[[str], str],
 ) -> Section:
-    """What is not known, and what is to be read with care.
+    """What is not known.
 
     Args:
         study: which.
         model: what it calls the model.
         measured: of the model.
         sections: of the card; one without tables has measured nothing.
-        warnings: of all rates of the leaderboard.
         left_out: what could not be read, in whole sentences.
+        hide: a sentence without the paths of this machine.
     """
     return Section(
         "What was not measured, and why",
-        items=(
-            *_jobs(study.of(model)),
-            *_conditions(study, model, measured),
-            *_side_effects(study.of(model, "drift"), measured),
-            *(_WITHOUT[one.title] for one in sections if one.title in _WITHOUT and not one.tables),
-            *_prompts(measured),
-            *left_out,
-            *_care(measured, warnings),
+        items=tuple(
+            hide(item)
+            for item in (
+                *_jobs(study.of(model)),
+                *_unread(study.of(model, "answers", "capability"), measured),
+                *dict.fromkeys(left_out),
+                *_conditions(study.of(model, "answers"), measured),
+                *_side_effects(study, model, measured),
+                *_without(study, model, {one.title for one in sections if not one.tables}),
+                *_prompts(measured),
+            )
         ),
     )
 
 
 _WITHOUT = {
-    "Universality of the refusal direction": (
-        "Universality: no transfer matrix was measured; list languages under transfer in the "
-        "directions of the study."
+    universality.TITLE: (
+        "transfer",
+        "Universality: the study has no transfer matrix; list languages under directions.transfer "
+        "in the study's file.",
     ),
-    "Agreement of the judges": (
-        "Agreement of the judges: no two judges that measure the same labelled these answers, so "
-        "the rates rest on one judge; list others under judges in the study."
+    geometry.TITLE: (
+        "geometry",
+        "Geometry: the study does not ask it; list languages under directions.geometry in the "
+        "study's file.",
     ),
 }
-"""Title of a section -> what is said of it where it has no tables."""
+"""Title of a section -> the kind of job that it needs, and what is said where there is none."""
 
 
 def _jobs(jobs: Sequence[StudyJob]) -> Iterator[str]:
@@ -77,63 +83,75 @@ def _jobs(jobs: Sequence[StudyJob]) -> Iterator[str]:
             yield f"The job {job.name} was not begun: {job.why.rstrip('.')}."
 
 
-def _conditions(study: StudySummary, model: str, measured: Measured) -> Iterator[str]:
-    there = {record.condition for record in measured.records}
-    asked = " ".join(job.name for job in study.of(model, "answers"))
+def _unread(jobs: Sequence[StudyJob], measured: Measured) -> Iterator[str]:
+    for job in jobs:
+        if job.is_finished and not measured.has(job):
+            yield f"The job {job.name} has finished, but none of its results could be used."
+
+
+def _without(study: StudySummary, model: str, empty: Collection[str]) -> Iterator[str]:
+    for title, (kind, said) in _WITHOUT.items():
+        if title in empty and not study.of(model, kind):
+            yield said
+    if agreement.TITLE in empty:
+        asked = study.of(model, "judging")
+        more = "" if asked else "; list others under judges in the study's file"
+        yield (
+            f"{agreement.TITLE}: no two judges that measure the same labelled these answers, so "
+            f"the rates rest on one judge{more}."
+        )
+
+
+def _conditions(jobs: Sequence[StudyJob], measured: Measured) -> Iterator[str]:
+    there = {record.condition for record in measured.safety}
+    without = {job.condition for job in jobs if not measured.has(job)}
+    # Of a job without results only the study's own name of its condition is known.
+    is_told = without <= STANDARD.keys()
     for name, unknown in CONDITIONS.items():
         if name not in there:
-            why = "its job has not finished" if f"/{name}" in asked else "the study does not ask it"
-            yield f"Condition {name}, {unknown}: {why}."
+            asked = name in without or not is_told
+            why = "there are no results of it" if asked else "the study does not ask it"
+            yield f"Condition {name} shows {unknown}: {why}."
     effects = there & {"ablation", "addition"}
     controls = {f"random-{name}" for name in effects} - there
     if controls:
         yield (
-            f"Control {join(sorted(controls))}: not asked, so the effect of the refusal direction "
-            "is not compared with that of a random one."
+            f"Control {join(sorted(controls))}: there are no results, so the effect of the refusal "
+            "direction is not compared with that of a random one."
         )
 
 
-def _side_effects(drifts: Sequence[StudyJob], measured: Measured) -> Iterator[str]:
+def _side_effects(study: StudySummary, model: str, measured: Measured) -> Iterator[str]:
+    asked = study.of(model, "capability")
     if not any(record.kind == CAPABILITY for record in measured.records):
         yield (
-            "Capability: the study names no other tasks of lm-eval, or none has finished; list "
-            "some under capability in the study, such as mmlu."
+            "Capability: no value of another task of lm-eval could be used."
+            if asked
+            else "Capability: the study asks no other task of lm-eval; list some under capability "
+            "in the study's file, such as mmlu."
         )
-    if not drifts:
+    if not study.of(model, "drift"):
         yield (
-            "KL divergence on harmless prompts: no job measures it; a study does so where it has "
-            "harmless prompts, a condition beside the baseline, and transformers runs the model."
+            "KL divergence on harmless prompts: no job measures it. A study does so where it has "
+            "harmless prompts, a condition beside the baseline, and the engine hf."
         )
 
 
 def _prompts(measured: Measured) -> Iterator[str]:
-    metrics = {record.metric for record in measured.records}
-    if measured.records and ASR_HARMFUL not in metrics:
+    if not measured.safety:
+        return
+    metrics = {record.metric for record in measured.safety}
+    if ASR_HARMFUL not in metrics:
         yield (
             "Harmful answers: no judge of harm labelled the answers, and attack success counts "
             "compliance, not harm."
         )
-    if measured.records and LOOPHOLE not in metrics:
+    if LOOPHOLE not in metrics:
         yield (
-            "Loopholes: they need the answers to the same harmful prompts in English and in "
+            "Loopholes: their rate needs answers to the same harmful prompts in English and in "
             "another language."
         )
-    asked = {record.language for record in measured.records}
+    asked = {record.language for record in measured.safety}
     missing = [named(language) for language in POLYREFUSE if language not in asked]
-    if missing and measured.records:
+    if missing:
         yield f"Languages of PolyRefuse that were not asked: {join(missing)}."
-
-
-def _care(measured: Measured, warnings: Sequence[RateWarning]) -> Iterator[str]:
-    about: dict[str, dict[str, dict[str, None]]] = {}
-    for one in warnings:
-        for run in one.runs:
-            name = measured.names.get(run.rpartition("/")[2])
-            if name is not None:
-                about.setdefault(one.text, {}).setdefault(name, {}).update(
-                    dict.fromkeys(one.datasets)
-                )
-    for text, conditions in about.items():
-        sets = dict.fromkeys(name for names in conditions.values() for name in names)
-        where = f"{join([*conditions])}; {join([*sets])}"
-        yield f"Read with care ({where}): {text}"

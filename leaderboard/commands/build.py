@@ -71,7 +71,7 @@ def build(
     from polyrefuse_leaderboard.contents import Contents
     from polyrefuse_leaderboard.reading.capability import parse_wanted
     from polyrefuse_leaderboard.reading.model_names import hide_paths, read_names, refuse_same
-    from polyrefuse_leaderboard.reading.results import read
+    from polyrefuse_leaderboard.reading.results import NoResults, read
 
     # Everything that is read is kept until the end: looking for garbage would double the time.
     gc.disable()
@@ -91,6 +91,8 @@ def build(
     refuse_same(((path, ""), (name, "")) for path, name in given)
     of_capability, no_interval = capability_records(reading)
     records = [*rates.records(reading), *of_capability]
+    if not records:
+        raise NoResults(" ".join(no_interval))
     if include_samples:
         print(
             f"polyrefuse: warning: {site.SAMPLES} holds the models' answers, harmful ones too; do "

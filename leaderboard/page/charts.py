@@ -35,7 +35,10 @@ FEW = 30
 """Points of a scatter, up to which their intervals are drawn."""
 
 LONGEST_TICK = 12
-"""Characters of a language under bars, at most."""
+"""Characters of a language on an axis, at most."""
+
+LONGEST_KEY = 28
+"""Characters of a condition beside its mark, at most."""
 
 STEPS = 32
 """Colours of the palette."""
@@ -216,16 +219,17 @@ def conditions_svg(rates: Mapping[str, Mapping[str, Record]], metric: str) -> st
         metric: what the rate is called.
     """
     languages = languages_of(language for by_language in rates.values() for language in by_language)
-    drawing = figure((max(4.0, 1.2 + 0.14 * len(languages) * (len(rates) + 1)), 3.4))
+    # As wide as a telephone shows it, whatever there is: more languages make it higher.
+    drawing = figure((4.6, 1.2 + 0.12 * len(languages) * (len(rates) + 1)))
     axis = drawing.subplots()
     step = 0.8 / len(rates)
     for place, (name, by_language) in enumerate(rates.items()):
         colour, marker = STYLES[_style(next(iter(by_language.values())).condition)]
         known = [(at, by_language[one]) for at, one in enumerate(languages) if one in by_language]
         axis.errorbar(
-            [at + (place + 0.5) * step - 0.4 for at, _ in known],
             [100 * record.value for _, record in known],
-            yerr=(
+            [at + (place + 0.5) * step - 0.4 for at, _ in known],
+            xerr=(
                 [max(0.0, 100 * (record.value - record.low)) for _, record in known],
                 [max(0.0, 100 * (record.high - record.value)) for _, record in known],
             ),
@@ -234,14 +238,16 @@ def conditions_svg(rates: Mapping[str, Mapping[str, Record]], metric: str) -> st
             markersize=5,
             linestyle="",
             elinewidth=0.9,
-            label=_short(name),
+            label=_short(name, LONGEST_KEY),
         )
-    axis.set_xticks(range(len(languages)), [_short(name, LONGEST_TICK) for name in languages])
-    axis.set_xlim(-0.6, len(languages) - 0.4)
-    axis.set_ylim(-3, 103)
-    axis.set_ylabel(f"{metric} (%)")
-    axis.grid(axis="y")
-    drawing.legend(loc="outside upper left", ncols=3, fontsize=8.5, frameon=False)
+    for between in range(1, len(languages)):
+        axis.axhline(between - 0.5, color=INK, linewidth=0.4, alpha=0.4)
+    axis.set_yticks(range(len(languages)), [_short(name, LONGEST_TICK) for name in languages])
+    axis.set_ylim(len(languages) - 0.5, -0.5)
+    axis.set_xlim(-3, 103)
+    axis.set_xlabel(f"{metric} (%)")
+    axis.grid(axis="x")
+    drawing.legend(loc="outside upper left", ncols=2, fontsize=8.5, frameon=False)
     return svg(drawing)
 
 

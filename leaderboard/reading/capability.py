@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import reprlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.lm_eval_internals import samples_file
 from polyrefuse_shared.reading import regular_file
-from polyrefuse_tasks.saved_results.documents import BadResults, is_number, parse, printable
+from polyrefuse_tasks.saved_results.documents import AGAIN, BadResults, is_number, parse, printable
 from polyrefuse_tasks.saved_results.folders import ResultsFile
 from polyrefuse_tasks.saved_results.samples import AT_MOST, LONGEST_LINE
 
@@ -25,6 +26,9 @@ ROUNDING = 1e-6
 """The largest difference that rounding makes between a value and the mean of its documents."""
 
 MOST_DOCUMENTS = 10**9
+
+MOST_REASONS = 3
+"""Sentences on what could not be read, in a message."""
 
 
 class BadCapability(UserError):
@@ -80,20 +84,23 @@ def parse_wanted(given: str) -> list[Wanted]:
     """
     wanted = []
     for entry in filter(None, map(str.strip, given.split(","))):
-        task, *metric = entry.split(":")
+        task, *metric = map(str.strip, entry.split(":"))
         if not task or len(metric) > 2 or not all(metric):
             raise BadCapability(
                 f"--capability {entry!a} is no task; give names such as mmlu, or "
                 "gsm8k:exact_match:strict-match for another metric than the task's first."
             )
-        wanted.append(Wanted(task, ",".join(metric) or None))
+        wanted.append(Wanted(task, _plain(",".join(metric)) or None))
     if not wanted:
         raise BadCapability(f"--capability {given!a} names no task; give names such as mmlu,gsm8k.")
     return list(dict.fromkeys(wanted))
 
 
 def require_found(
-    wanted: Sequence[Wanted], there: Mapping[str, Collection[str]], found: Sequence[Outcome]
+    wanted: Sequence[Wanted],
+    there: Mapping[str, Collection[str]],
+    found: Sequence[Outcome],
+    problems: Sequence[str],
 ) -> None:
     """Refuse a task that no results have.
 
@@ -101,6 +108,7 @@ def require_found(
         wanted: by `--capability`.
         there: task -> its metrics, of all results.
         found: what was read.
+        problems: why something could not be, in whole sentences.
 
     Raises:
         BadCapability: naming what there is.
@@ -109,11 +117,21 @@ def require_found(
         if any(of.task == one.task and one.metric in (None, of.metric) for of in found):
             continue
         metrics = there.get(one.task)
+        if metrics and one.metric in (None, *metrics):
+            raise BadCapability(
+                f"--capability {one.task}: no results have a value of it that can be used. "
+                f"{' '.join(problems[:MOST_REASONS])}"
+            )
         if metrics:
             named = ", ".join(sorted(metric.replace(",", ":") for metric in metrics))
             raise BadCapability(
                 f"--capability {one.task}: the results have no usable metric "
                 f"{(one.metric or '').replace(',', ':')!r} of it; they have {named}."
+            )
+        if metrics is not None:
+            raise BadCapability(
+                f"--capability {one.task}: the results have no value of it, as of a group that "
+                "averages nothing; name its tasks."
             )
         near = difflib.get_close_matches(one.task, there, n=1)
         meant = f"; did you mean {near[0]}?" if near else "."
@@ -145,8 +163,9 @@ def read_outcomes(
 def metrics_of(document: Mapping[str, Any], task: str) -> list[str]:
     """The metrics that a task has values of, in lm-eval's order."""
     entry = _entry(document, task) or {}
-    named = [key for key in entry if "," in key and not key.split(",")[0].endswith("_stderr")]
-    return [_plain(key) for key in named if is_number(entry[key])]
+    return [
+        _plain(key) for key in entry if "," in key and not key.split(",")[0].endswith("_stderr")
+    ]
 
 
 def _entry(document: Mapping[str, Any], task: str) -> Mapping[str, Any] | None:
@@ -172,9 +191,12 @@ def _outcome(
         return None
     name, _, chosen = metric.partition(",")
     key = f"{name},{chosen or NO_FILTER}"
+    where = f"{file.name}, {printable(wanted.task)}"
+    if not is_number(entry[key]):
+        raise BadResults(f"{where}: {metric} is {reprlib.repr(entry[key])}, not a number; {AGAIN}")
     stderr = entry.get(f"{name}_stderr,{chosen or NO_FILTER}")
     subtasks = _leaves(document, wanted.task)
-    n = _count(document, subtasks, f"{file.name}, {printable(wanted.task)}")
+    n = _count(document, subtasks, where)
     better = document.get("higher_is_better")
     of_task = better.get(wanted.task) if isinstance(better, dict) else None
     higher = of_task.get(name) if isinstance(of_task, dict) else None
@@ -218,9 +240,12 @@ def _leaves(document: Mapping[str, Any], task: str) -> list[str]:
 def _count(document: Mapping[str, Any], subtasks: Sequence[str], where: str) -> int:
     counts = document.get("n-samples")
     counts = counts if isinstance(counts, dict) else {}
-    every = [counts.get(name, {}).get("effective") for name in subtasks]
+    entries = [counts.get(name) for name in subtasks]
+    every: list[Any] = [
+        entry.get("effective") if isinstance(entry, dict) else None for entry in entries
+    ]
     if not every or not all(type(n) is int and 0 < n <= MOST_DOCUMENTS for n in every):
-        raise BadResults(f"{where}: n-samples does not say how many documents were asked.")
+        raise BadResults(f"{where}: n-samples does not say how many documents were asked; {AGAIN}")
     return sum(every)
 
 

@@ -106,7 +106,8 @@ def read(
             names_of_runs.append(names_in(names, file.path))
         elif len(problems) == known:
             notes.append(f"{file.name} is left out: none of its tasks is one of polyrefuse.")
-    require_found(capability, there, [one for run in runs for one in run.capability])
+    found = [one for run in runs for one in run.capability]
+    require_found(capability, there, found, problems)
     if not runs:
         first, more = [*problems, *notes][:MOST_REASONS], len(problems) + len(notes) - MOST_REASONS
         if more > 0:

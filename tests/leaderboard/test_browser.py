@@ -614,5 +614,5 @@ def test_capability_stands_beside_the_rates(open_page: Any, tmp_path: Path, widt
     heads = [head.strip() for head in page.locator("#models thead th").all_inner_texts()]
     cell = page.locator("#models tbody tr").first.locator("td, th").nth(heads.index("mmlu acc"))
     expect(cell).to_contain_text("0.4 (0.3 to 0.5), n = 100")
-    expect(cell).to_contain_text("-0.2 (-0.3 to -0.1), 100 pairs: ▼ fell")
+    expect(cell).to_contain_text("-0.2 (-0.3 to -0.1), 100 pairs: ▼ worse")
     expect(page.locator("#columns [data-column=capability]")).to_be_visible()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import pytest
@@ -165,6 +167,53 @@ class TestDifference:
         assert build(tmp_path, "other")[0] == 0
         assert records(tmp_path)["other", "ablation"]["difference"] is None
 
+    def test_the_standard_error_shows_that_documents_are_right_or_wrong(
+        self, tmp_path: Path
+    ) -> None:
+        """As lm-eval computes it: the sample's standard deviation, divided by the root of n."""
+
+        def of(hits: int) -> tuple[float, float]:
+            values = [1.0] * hits + [0.0] * (10 - hits)
+            return hits / 10, stdev(values) / math.sqrt(10)
+
+        write_both(tmp_path, "acc,none", of(10), of(7), samples=False)
+        assert build(tmp_path, "other")[0] == 0
+        found = records(tmp_path)
+        before, now = (
+            binomtest(hits, 10).proportion_ci(method="wilson") for hits in (10, 7)
+        )  # fmt: skip
+        baseline, ablated = found["other", "baseline"], found["other", "ablation"]
+        # By its own standard error of 0 the value would be certain.
+        assert (baseline["low"], baseline["high"]) == pytest.approx((before.low, 1.0))
+        # Newcombe 1998, method 10, of two independent shares.
+        assert ablated["difference_low"] == pytest.approx(
+            -0.3 - math.hypot(0.7 - now.low, before.high - 1.0)
+        )
+        assert ablated["difference_high"] == pytest.approx(
+            -0.3 + math.hypot(now.high - 0.7, 1.0 - before.low)
+        )
+
+    def test_other_shares_keep_their_standard_error(self, tmp_path: Path) -> None:
+        write_both(tmp_path, "acc,none", (0.5, 0.125), (0.25, 0.0), samples=False)
+        assert build(tmp_path, "other")[0] == 0
+        found = records(tmp_path)["other", "baseline"]
+        half = norm.ppf(0.975) * 0.125
+        assert (found["low"], found["high"]) == pytest.approx((0.5 - half, 0.5 + half))
+
+    def test_one_document_has_no_difference_but_of_right_and_wrong(self, tmp_path: Path) -> None:
+        write_both(tmp_path, "ppl,none", [20.5], [25.25])
+        code, _, err = build(tmp_path, "other")
+        assert code == 0, err
+        assert records(tmp_path)["other", "ablation"]["difference"] is None
+        write_both(tmp_path, "acc,none", [1], [0])
+        assert build(tmp_path, "other:acc")[0] == 0
+        assert records(tmp_path)["other", "ablation"]["difference"] == -1
+
+    def test_a_board_of_values_without_intervals_is_none(self, tmp_path: Path) -> None:
+        write_both(tmp_path, "acc,none", (0.5, math.nan), (0.25, -1.0), samples=False)
+        assert_one_sentence(build(tmp_path, "other"), "other has no standard error and no samples")
+        assert not (tmp_path / "site").exists()
+
     def test_a_group_counts_its_documents(self, tmp_path: Path) -> None:
         groups = {"both": ["one", "two"]}
         for day, condition, info in ((1, "baseline", {}), (2, "ablation", DIRECTION)):
@@ -199,8 +248,8 @@ class TestChoice:
             assert (found["metric"], found["value"]) == (metric, value)
 
     def test_parsed(self) -> None:
-        assert parse_wanted("mmlu, gsm8k:exact_match:strict-match,mmlu") == [
-            Wanted("mmlu"), Wanted("gsm8k", "exact_match,strict-match"),
+        assert parse_wanted("mmlu, gsm8k:exact_match:strict-match,mmlu, arc : acc_norm :none") == [
+            Wanted("mmlu"), Wanted("gsm8k", "exact_match,strict-match"), Wanted("arc", "acc_norm"),
         ]  # fmt: skip
         for bad in ("", ",", ":acc", "a:b:c:d", "a::c"):
             with pytest.raises(BadCapability):
@@ -215,6 +264,42 @@ class TestChoice:
         ):
             assert_one_sentence(build(tmp_path, wanted), said)
         assert not (tmp_path / "site").exists()
+
+    def test_a_group_without_a_value_is_told_from_one_that_is_not_there(
+        self, tmp_path: Path
+    ) -> None:
+        write_other(tmp_path / "results", {"one": {"acc,none": BEFORE}})
+        (file,) = (tmp_path / "results").rglob("results_*")
+        document = json.loads(file.read_text())
+        document["results"]["both"] = {"alias": "both", " ": " "}
+        document["group_subtasks"] = {"both": ["one"]}
+        file.write_text(json.dumps(document))
+        assert_one_sentence(build(tmp_path, "both"), "the results have no value of it")
+
+    def test_a_value_that_is_no_number_is_told_and_no_other_metric_taken(
+        self, tmp_path: Path
+    ) -> None:
+        for day, condition, info in ((1, "baseline", {}), (2, "ablation", DIRECTION)):
+            write_other(tmp_path / "results", {"other": {"acc,none": BEFORE, "ppl,none": AFTER}},
+                        day=day, condition=condition, info=info)  # fmt: skip
+        (file,) = (tmp_path / "results").rglob("results_2026-02-02*")
+        document = json.loads(file.read_text())
+        document["results"]["other"]["acc,none"] = float("nan")
+        file.write_text(json.dumps(document))
+        code, _, err = build(tmp_path, "other")
+        assert code == 0 and "other: acc is nan, not a number" in err
+        assert [record["metric"] for record in records(tmp_path).values()] == ["acc"]
+
+    def test_where_no_value_can_be_used_the_reason_is_told(self, tmp_path: Path) -> None:
+        write_other(tmp_path / "results", {"other": {"acc,none": BEFORE}})
+        (file,) = (tmp_path / "results").rglob("results_*")
+        document = json.loads(file.read_text())
+        for counts in ({"other": 8}, {"other": None}, {}, 8):
+            file.write_text(json.dumps(document | {"n-samples": counts}))
+            for wanted in ("other", "other:acc"):
+                assert_one_sentence(
+                    build(tmp_path, wanted), "other: n-samples does not say how many documents"
+                )
 
     @pytest.mark.parametrize("broken", ["n-samples", "results", "samples"])
     def test_broken_results_cost_a_sentence(self, tmp_path: Path, broken: str) -> None:
@@ -261,8 +346,23 @@ class TestBesideTheRates:
         by_condition = {row.split(" | ")[1].split()[0]: row.split(" | ")[place] for row in rows[:2]}
         assert by_condition["baseline"].startswith("1 (0.912 to 1), n = 40 |")
         assert "0.5 (0.352 to 0.648), n = 40; -0.5 (" in by_condition["ablation"]
-        assert "▼ fell" in by_condition["ablation"]
+        assert "▼ worse" in by_condition["ablation"]
         assert next(row for row in rows if "| ablation" in row).count("see the warnings") == 1
+
+    def test_latex_has_a_table_of_its_own(self, site: Path) -> None:
+        text = (site / "leaderboard.tex").read_text(encoding="utf-8")
+        (block,) = re.findall(
+            r"\\begin\{longtable\}\{lllll\}.*?\\end\{longtable\}", text, re.DOTALL
+        )
+        rows = [line for line in block.splitlines() if line.startswith("invented/model-1 & ")]
+        assert rows[0] == (
+            r"invented/model-1 & baseline & other (acc) & 1 (0.912 to 1), n = 40 & -- \\"
+        )
+        assert rows[1].startswith(
+            r"invented/model-1 & ablation & other (acc) & 0.5 (0.352 to 0.648), n = 40 & -0.5 ("
+        )
+        assert rows[1].endswith(r", 40 pairs: $\bigtriangledown$ worse \\")
+        assert len(rows) == 2
 
     def test_the_tables_by_language_have_rates_alone(self, site: Path) -> None:
         text = (site / "leaderboard.md").read_text(encoding="utf-8")

@@ -76,7 +76,7 @@ class TestUniversality:
         )
         low, high = wilson(2, 3)
         assert (
-            f"The directions of 2 of 3 languages break all others: 66.7% (95% interval "
+            f"The directions of 2 of 3 languages break every other: 66.7% (95% interval "
             f"{100 * low:.1f} to {100 * high:.1f}, n = 3 languages" in told
         )
         assert "The direction from Yoruba (yo) does not break German (de)." in told
@@ -134,8 +134,8 @@ class TestSideEffects:
         assert [(row[2], row[4]) for row in found.rows] == [
             ("baseline", "-"),
             ("addition", "-0.1 (-0.2 to +0.01)"),
-            ("ablation", "-0.1 (-0.15 to -0.05), 100 pairs: ▼ fell"),
-            ("mcd", "+2 (+1 to +3): ▼ fell"),
+            ("ablation", "-0.1 (-0.15 to -0.05), 100 pairs: ▼ worse"),
+            ("mcd", "+2 (+1 to +3): ▼ worse"),
         ]
 
     def test_divergences_by_language_and_condition(self) -> None:
@@ -175,27 +175,32 @@ class TestCard:
         for said in (
             "- The job chat/mcd failed: The disk is full.\n",
             "- The job chat/mcd-judged-by-other was not begun: chat/mcd failed.\n",
-            "- Condition addition, what the model refuses with its refusal direction added: the "
-            "study does not ask it.\n",
-            "- Condition mcd, how much a learned safety prompt repairs: its job has not finished.",
-            "- Control random-ablation: not asked",
-            "- Capability: the study names no other tasks",
+            "- Condition addition shows what the model refuses with its refusal direction added: "
+            "the study does not ask it.\n",
+            "- Condition mcd shows how much a learned safety prompt repairs: there are no results "
+            "of it.\n",
+            "- Control random-ablation: there are no results",
+            "- Capability: the study asks no other task",
+            "- Geometry: the study does not ask it",
             "- Agreement of the judges: no two judges",
             "- Harmful answers: no judge of harm",
-            "Only the first 4 of 572 prompts were asked",
         ):
             assert said in items, said
         assert "Universality" not in items
+        # A warning is of what was measured.
+        warnings = markdown.split("## Warnings\n\n")[1].split("\n\n")[0]
+        assert warnings == (
+            "- baseline and half; harmful and harmless: Only the first 4 of 572 prompts were asked "
+            "(--limit 4)."
+        )
 
     def test_how_to_repeat_it(self, card: Path) -> None:
         markdown = card.with_suffix(".md").read_text(encoding="utf-8")
         assert table(markdown, "Versions")["torch"]["version"] == "2.13.0"
         assert table(markdown, "Weights")["contents"]["checksum"] == "0123abcd"
-        assert set(table(markdown, "Runs")) == {"baseline", "half"}
+        assert list(table(markdown, "Runs")) == ["baseline", "half"]
         assert "harmful/de.json" in table(markdown, "Prompts")
-        assert "    lm_eval --model_args pretrained=chat --output_path jobs/chat-half.0123" in (
-            markdown
-        )
+        assert "lm_eval --model_args pretrained=chat --output_path jobs/chat-half.0123" in markdown
 
     def test_no_answers_no_paths_and_no_scripts(self, card: Path) -> None:
         for file in (card, card.with_suffix(".md")):
@@ -276,7 +281,7 @@ def test_a_study_without_results_has_a_card_that_says_so(tmp_path: Path) -> None
         ("{", "is no summary of a study"),
         ("[]", "is no summary of a study"),
         ("{}", "is no summary of a study"),
-        ('{"study": 3, "versions": {}, "jobs": []}', "3 is no text"),
+        ('{"study": 3, "versions": {}, "jobs": [{}]}', "state of job 1 is None"),
         ('{"study": "a", "versions": [], "jobs": []}', "is no summary of a study"),
         ('{"study": "a", "versions": {}, "jobs": [{"name": "m/b"}]}', "is no summary of a study"),
     ],
@@ -294,7 +299,12 @@ def test_sections_stand_in_the_order_of_the_questions(card: Path) -> None:
     markdown = card.with_suffix(".md").read_text(encoding="utf-8")
     titles = (
         *("At a glance", "By language", "Loopholes", "Universality of the refusal direction"),
-        *("What was not measured, and why", "How to read the rates", "How to repeat it"),
+        *(
+            "Warnings",
+            "What was not measured, and why",
+            "How to read the rates",
+            "How to repeat it",
+        ),
     )
     places = [markdown.index(f"## {title}") for title in titles]
     assert all(one < other for one, other in pairwise(places))

@@ -99,6 +99,7 @@ def test_a_row_has_the_spread_of_its_controls(tmp_path: Path) -> None:
     assert addition.controls == Controls(1, (1 / 40, 1 / 40), (2 / 40, 2 / 40))
     assert baseline.controls is None
     assert all(row.controls is None for row in rows["random-ablation"])
+    assert describe_controls(addition.controls) == "ASR 2.5, false refusal 5.0 (of 1)"
     assert describe_controls(ablation.controls) == (
         "ASR 5.0 to 12.5, false refusal 0.0 to 10.0 (of 3)"
     )

@@ -33,6 +33,8 @@ class TestTransfers:
             (json.dumps(transfer_report() | {"cells": []}), "is no transfer report"),
             (json.dumps(transfer_report() | {"cosine": [[1, 2], [2, 1]]}), "2 is not from"),
             (json.dumps(transfer_report() | {"cosine": [[1, None], [2, 1]]}), "None is not a"),
+            (json.dumps(transfer_report() | {"targets": ["yo", "yo"]}), "targets has 'yo' twice"),
+            (json.dumps(transfer_report() | {"directions": {}}), "it has no 'de'"),
             (json.dumps(transfer_report(refused=-1)), "are no counts out of 4"),
             (json.dumps(transfer_report(n=0)), "are no counts out of 0"),
             (json.dumps(transfer_report(n=True)), "are no counts out of True"),
