@@ -314,6 +314,8 @@ class TestModels:
         place = texts.index("Harmful answers")
         assert texts[place - 1] == "ASR"
         heads.nth(place).click()
+        # The table sorts behind the click.
+        expect(heads.nth(place)).to_have_attribute("aria-sort", "descending")
         cells = page.locator(f"#models tbody tr td:nth-child({place + 1})").all_inner_texts()
         assert [cell.split()[0] for cell in cells] == ["40.0", "9.0", "5.0"]
         low, high = (f"{100 * end:.1f}" for end in wilson(40, 100))
