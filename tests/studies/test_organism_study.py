@@ -75,10 +75,10 @@ def test_the_answers_behind_the_rates(folder: Path) -> None:
 
 def test_the_card_says_it(folder: Path) -> None:
     card = (folder / "site" / "cards" / "organism.md").read_text(encoding="utf-8")
-    assert "The directions of 2 of 2 languages break all others: 100.0%" in card
-    assert "Condition mcd" in card or "mcd" in card
+    assert "The directions of 2 of 2 languages break every other: 100.0%" in card
+    assert "Condition mcd shows how much a learned safety prompt repairs: the study does" in card
     for name in ("direction-yo", "direction-de", "transfer", "geometry", "addition"):
-        assert f"organism/{name} (finished):" in card
+        assert f"**organism/{name} (finished)**" in card
     # Every results file is there by its date, and its prompts by their checksum.
     for language in LANGUAGES:
         assert f"| toyrefuse\\_harmful/test/{language} | " in card
