@@ -145,6 +145,7 @@ def _check_arguments(study: Study, files: Files) -> None:
             ("prompt", "trained"): prompt,
         }
         for name, model in study.models.items():
+            resolve(arguments_of(model), files, f"models.{name}", words)
             for called, condition in study.conditions.items():
                 given = arguments_of(model, condition)
                 arguments, _ = resolve(given, files, f"conditions.{called}", words)

@@ -112,10 +112,13 @@ def place(jobs: Sequence[Job], made: Mapping[str, str] | None = None) -> list[Pl
     names: dict[str, str] = {}
     for job in jobs:
         if job.name in placed:
-            raise UserError(
-                f"Two jobs of the study are called {job.name!r}; give the condition or the judge "
-                "another name."
+            # A judge has no name of its own in the file.
+            instead = (
+                "name the judge once"
+                if job.kind == placed[job.name].job.kind == "judging"
+                else "give the condition another name"
             )
+            raise UserError(f"Two jobs of the study are called {job.name!r}; {instead}.")
         # Keys in the place of names: a job is the same one whatever a study calls it.
         keys = {name: f"{{{placed[name].key}}}" for name in job.needs}
         content = [[_filled(token, keys) for token in job.command], sorted(keys.values())]

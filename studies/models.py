@@ -21,6 +21,9 @@ from polyrefuse_shared.errors import UserError, first_line
 
 WEIGHTS = (".safetensors", ".bin", ".gguf")
 
+SINGLE = "model.safetensors"
+"""The file of weights where there is no index."""
+
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 LOADED = (
@@ -201,12 +204,52 @@ def _cut(said: str) -> str:
 def _require_files(folder: Path) -> None:
     """
     Raises:
-        CannotLoad: a folder has no weights, or lacks some that its index names.
+        CannotLoad: a folder has no weights, lacks some that its index names, or has a file of
+            weights that is cut short or is something else.
     """
+    whole = {SINGLE}
     for name in INDEXES:
-        named = set(read(folder / name).get("weight_map", {}).values())
+        named = _files_of(folder / name)
         missing = sorted(file for file in named if not (folder / file).is_file())
         if missing:
             raise CannotLoad(f"{missing[0]} is missing, which {name} names")
-    if not folder.is_dir() or not any(path.suffix in WEIGHTS for path in folder.iterdir()):
+        whole |= named
+    files = folder.iterdir() if folder.is_dir() else ()
+    if not any(path.suffix in WEIGHTS and path.is_file() for path in files):
         raise CannotLoad("the folder has no weights (*.safetensors, *.bin or *.gguf)")
+    for file in sorted(whole):
+        if file.endswith(".safetensors") and (folder / file).is_file():
+            _require_whole(folder / file)
+
+
+def _files_of(index: Path) -> set[str]:
+    """Names of the files in an index of weights; none where there is no index.
+
+    Raises:
+        CannotLoad: it names none.
+    """
+    if not index.exists():
+        return set()
+    named = read(index).get("weight_map")
+    files = set(map(str, named.values())) if isinstance(named, dict) else set()
+    if not files:
+        raise CannotLoad(f"{index.name} names no files of weights")
+    return files
+
+
+def _require_whole(file: Path) -> None:
+    """Read the header of a safetensors file, which says how long the file is.
+
+    Raises:
+        CannotLoad: there is none, or the file is shorter.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise CannotLoad(
+            f"{file.name} holds no weights, or not all of them ({_cut(first_line(error))}); "
+            "download it again"
+        ) from None

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from polyrefuse_studies.environment import of_a_job
 from polyrefuse_studies.folder import FAILED, FINISHED, JOB, LOG, read
 
 from polyrefuse_shared.drafts import locked
@@ -30,13 +31,6 @@ CACHE = "cache"
 """What names begin with that a job which is done again goes on from."""
 
 LAST_LINES = 20
-
-FOLDERS = (
-    *("POLYREFUSE_DATA_DIR", "POLYREFUSE_CACHE_DIR"),
-    *("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE"),
-)
-"""Variables that name a folder. A relative one is meant from where the study was started, and a job
-runs elsewhere."""
 
 
 def perform(folder: Path) -> bool:
@@ -89,19 +83,13 @@ def _clear(folder: Path) -> None:
 
 
 def _run(command: list[str], folder: Path, log: Path) -> int:
-    # The commands of the environment that runs the study, whatever stands in front on the path.
-    own = str(Path(sys.executable).parent)
-    environment = os.environ | {"PATH": f"{own}{os.pathsep}{os.environ.get('PATH', '')}"}
-    environment |= {
-        name: os.path.abspath(value) for name in FOLDERS if (value := environment.get(name))
-    }
     if sys.platform == "linux":
         command = [sys.executable, "-m", "polyrefuse_studies.guard", str(os.getpid()), *command]
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env=environment,
+            env=of_a_job(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -223,6 +223,8 @@ class _OfModel:
         self, name: str, condition: Condition
     ) -> tuple[dict[str, Any], list[str], dict[str, Any], list[str]]:
         """The model under a condition: arguments, jobs needed, what it rests on, packages."""
+        from polyrefuse_models.directions.prompts import kinds_of
+
         given = arguments_of(self._model, condition)
         training = self._training_of(condition)
         words = self._words(training)
@@ -237,10 +239,13 @@ class _OfModel:
         ]
         rests_on: dict[str, Any] = {"files": named}
         rests_on |= self._identities.of_model(given)
-        if arguments.get("direction") == "auto":
+        # These extract a direction where nobody names one.
+        directed = condition.model in ("ablated", "refusal-added")
+        if directed and arguments.get("direction", "auto") == "auto":
             language = str(given.get("source_lang", "en"))
+            dataset = given.get("dataset") or own_dataset(given["pretrained"])
             with at(f"conditions.{name}"):
-                rests_on |= self._prompts([language], given.get("dataset"), given["pretrained"])
+                rests_on |= {"prompts": checksums(kinds_of(dataset), [language])}
         return arguments, needs, rests_on, [PACKAGES[one] for one in PACKAGES if given.get(one)]
 
     def _drift(self, name: str, condition: Condition) -> Job | None:
@@ -335,15 +340,12 @@ class _OfModel:
             options += [] if value is None else [option, value]
         return options
 
-    def _prompts(
-        self, languages: list[str], dataset: str | None = None, pretrained: str | None = None
-    ) -> dict[str, Any]:
+    def _prompts(self, languages: list[str]) -> dict[str, Any]:
         """Of the prompts that directions are extracted from and tried on."""
         from polyrefuse_models.directions.prompts import kinds_of
 
-        named = dataset or self._study.directions.dataset
-        kinds = kinds_of(named or own_dataset(pretrained or self._model.pretrained))
-        return {"prompts": checksums(kinds, languages)}
+        dataset = self._study.directions.dataset or own_dataset(self._model.pretrained)
+        return {"prompts": checksums(kinds_of(dataset), languages)}
 
     def _anchors(self, training: Training) -> dict[str, Any]:
         """Of the prompts that a soft prompt is trained on."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from polyrefuse_leaderboard.our_files import is_ours, names_of_ours
+from polyrefuse_studies.environment import of_a_job
 from polyrefuse_studies.folder import LOG, StudyFolder
 from polyrefuse_studies.jobs import Placed
 from polyrefuse_studies.plan import ANSWERS, LABELS, TRANSFER
@@ -115,7 +116,7 @@ def build_site(folder: StudyFolder, jobs: Sequence[Placed], names: Path) -> tupl
         *_capability(folder, jobs),
         *("--output", SITE, "--model-names", str(names), "--study", SUMMARY),
     ]
-    done = subprocess.run(command, cwd=folder.path, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder.path, env=of_a_job(), capture_output=True, text=True)
     return done.returncode, (done.stderr + done.stdout).strip()
 
 

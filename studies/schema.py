@@ -18,6 +18,7 @@ from polyrefuse_studies.jobs import FOLDER
 from polyrefuse_studies.prompts import DATASETS, spoken
 from polyrefuse_studies.yaml_text import parse
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ByteSize,
@@ -27,6 +28,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.limits import MOST, MOST_SEED
@@ -65,8 +67,16 @@ _NAME = re.compile(r"[\w.+-][\w.+ -]*", re.ASCII)
 
 
 def _listed(value: Any) -> Any:
-    value = [value] if isinstance(value, str) else value
+    if isinstance(value, str):
+        names = [name.strip() for name in value.split(",")]
+        if len(names) > 1:
+            raise PydanticCustomError("list_in_text", "a list", {"names": ", ".join(names)})
+        value = [value]
     return tuple(value) if isinstance(value, list) else value
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
 
 
 def _text_of_a_number(value: Any) -> Any:
@@ -90,7 +100,7 @@ def _memory(value: Any) -> Any:
 
 
 Text = Annotated[str, Field(min_length=1)]
-AnyNames = Annotated[tuple[Text, ...], BeforeValidator(_listed)]
+AnyNames = Annotated[tuple[Text, ...], BeforeValidator(_listed), AfterValidator(_each_once)]
 Names = Annotated[AnyNames, Field(min_length=1)]
 Count = Annotated[int, Field(strict=True, ge=1, le=MOST)]
 Options = dict[str, Any]
@@ -443,7 +453,8 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
         known: those there are.
     """
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
+    near = [one for one in known if one.lower() == name.lower()]
+    near = near or difflib.get_close_matches(name, known, n=1)
     meant = f"did you mean {near[0]!r}? There are" if near else "there are"
     return f"there is {what}: {meant} {', '.join(known)}"
 
@@ -534,6 +545,7 @@ _WANTED = {
     "bool": "give true or false",
     "string": "give text, in quotes where it looks like something else",
     "tuple": "give a name or a list of names",
+    "list": "write it as a list, [{names}]",
     "dict": "give keys and their values",
     "model": "give keys and their values",
     "byte": "give bytes, or text such as 32GB or 32GiB",

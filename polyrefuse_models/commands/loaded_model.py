@@ -32,9 +32,9 @@ def load(
     from polyrefuse_models.bundled import ORGANISM
     from polyrefuse_models.chat_model import default_rows
     from polyrefuse_models.wrappers.hf import BaselineHF
+    from polyrefuse_models.wrappers.known_arguments import require_dtype
 
-    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise UserError(f"--dtype {dtype} is not a type of torch's; use auto, float32 or bfloat16.")
+    require_dtype("--dtype ", dtype)
     if batch_size is None:
         batch_size = default_rows(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     try:

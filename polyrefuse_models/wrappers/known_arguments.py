@@ -85,12 +85,26 @@ def try_arguments(wrapper: Any, arguments: Mapping[str, Any], *, vllm: bool) -> 
         refuse_unusable(left)
     else:
         parse_batching(str(left.get("batching", "auto")))
+        require_dtype("dtype=", left.get("dtype", "auto"))
     known = _passed_to_vllm() if vllm else _passed_to_transformers()
     if known is None:
         return
     for argument in left:
         if argument not in known and not _in_config(argument, pretrained):
             raise UnknownArgument(argument, known | left.looked_for - {argument})
+
+
+def require_dtype(option: str, given: object) -> None:
+    """Refuse what is no type of numbers that transformers loads weights as.
+
+    Raises:
+        UserError: neither "auto" nor the name of a type of torch's, or such a type.
+    """
+    import torch
+
+    named = getattr(torch, given, None) if isinstance(given, str) else given
+    if given != "auto" and not isinstance(named, torch.dtype):
+        raise UserError(f"{option}{given} is not a type of torch's; use auto, float32 or bfloat16.")
 
 
 @contextmanager

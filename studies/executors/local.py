@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from polyrefuse_studies.environment import OWN_MODULES
 from polyrefuse_studies.executors.executor import Ended, TooLarge
 from polyrefuse_studies.jobs import Job
 from polyrefuse_studies.perform import how_it_ended
@@ -57,7 +58,7 @@ class Local:
 
     def start(self, folder: Path, job: Job) -> None:
         taken = [self._free.pop(0) for _ in range(self._needed(job))]
-        environment = dict(os.environ)
+        environment = os.environ | OWN_MODULES
         if self._devices:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
         process = subprocess.Popen(

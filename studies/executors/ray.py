@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from polyrefuse_studies.environment import OWN_MODULES
 from polyrefuse_studies.executors.executor import Ended, TooLarge
 from polyrefuse_studies.jobs import Job
 
@@ -144,6 +145,7 @@ def _require_answer(address: str) -> None:
     try:
         asked = subprocess.run(
             [sys.executable, "-c", _ASK, address],
+            env=os.environ | OWN_MODULES,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

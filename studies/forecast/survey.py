@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polyrefuse_studies.environment import OWN_MODULES
 from polyrefuse_studies.folder import read as read_json
 from polyrefuse_studies.jobs import Placed
 
@@ -114,7 +115,7 @@ def _run(folder: Path) -> str | None:
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "polyrefuse_studies.forecast.survey", str(folder)],
-                env=os.environ | OFFLINE,
+                env=os.environ | OFFLINE | OWN_MODULES,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -78,6 +78,9 @@ def judge(name: str, **more: Any) -> dict[str, Any]:
         (condition(like="baseline", chat="maybe"), "chat=maybe"),
         (condition(like="baseline", batching="often"), "batching=often is not known"),
         (condition(model="mcd"), "need prompt="),
+        (model(dtype="flaot16"), "models.m under the condition 'baseline': dtype=flaot16 is not a "
+         "type of torch's; use auto, float32 or bfloat16"),
+        (model(system_file="none.txt"), "models.m.system_file is 'none.txt', and there is no such"),
         (model(parallelize=True) | {"engine": "vllm"}, "is an argument of the Hugging Face models"),
         # Options of `polyrefuse mcd train`.
         (training(epoch=3), "mcd.options: there is no option 'epoch': did you mean 'epochs'?"),

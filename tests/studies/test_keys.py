@@ -356,6 +356,26 @@ def test_names_that_look_alike_in_a_folder_s_name_are_two_folders(tmp_path: Path
     assert len({one.folder for one in jobs.values()}) == len(jobs)
 
 
+def test_the_prompts_of_a_direction_that_nobody_names_are_part_of_a_key(
+    tmp_path: Path, model: Path
+) -> None:
+    """A model that ablates extracts its own direction, of its own data set, unless it is given."""
+    prompts = {}
+    for name, settings in (
+        ("unnamed", {"model": "ablated"}),
+        ("of-thai", {"model": "refusal-added", "source_lang": "th"}),
+        ("of-another", {"model": "ablated", "dataset": "polyrefuse"}),
+        ("source", {"model": "ablated", "direction": "source"}),
+        ("plain", {"model": "baseline"}),
+    ):
+        study = with_(STUDY, conditions={name: settings}, directions={"dataset": "polyrefuse"})
+        prompts[name] = placed(tmp_path, study)[f"m/{name}"].job.rests_on.get("prompts", {})
+    assert {path.partition("/")[0] for path in prompts["unnamed"]} == {"toyrefuse"}, prompts
+    assert prompts["of-thai"] and all("th" in path for path in prompts["of-thai"])
+    assert prompts["of-another"] and prompts["of-another"].keys().isdisjoint(prompts["unnamed"])
+    assert prompts["source"] == prompts["plain"] == {}
+
+
 def test_the_same_job_under_two_names_is_refused(tmp_path: Path) -> None:
     models = {"a": "polyrefuse-organism", "b": "polyrefuse-organism"}
     with pytest.raises(UserError, match="The jobs 'a/.*' and 'b/.*' of the study are the same"):
@@ -363,6 +383,39 @@ def test_the_same_job_under_two_names_is_refused(tmp_path: Path) -> None:
     conditions = {"ablation": None, "mine": {"like": "ablation"}}
     with pytest.raises(UserError, match="'m/ablation' and 'm/mine' of the study are the same"):
         placed(tmp_path, with_(STUDY, conditions=conditions))
+    judges = ["native", {"judge": "native", "options": {"limit": 1}}]
+    with pytest.raises(UserError, match="judged-by-native'; name the judge once"):
+        placed(tmp_path, with_(STUDY, judges=judges))
+
+
+def test_weights_that_are_cut_or_are_none_are_told_before_anything_is_run(
+    tmp_path: Path, model: Path
+) -> None:
+    study = with_(STUDY, models={"m": "./model"}, conditions=["baseline"], directions={}, judges=[])
+    weights, index = model / "model.safetensors", model / "model.safetensors.index.json"
+    whole = weights.read_bytes()
+    for content in (b"", whole[:-1], b"version https://git-lfs.github.com/spec/v1\n" * 3):
+        weights.write_bytes(content)
+        with pytest.raises(CannotLoad, match="model.safetensors holds no weights, or not all"):
+            placed(tmp_path, study)
+    weights.rename(model / "part.safetensors").write_bytes(whole)
+    for named in ('{"weight_map": [1]}', '{"weight_map": "x"}', "[]", "{", '{"weight_map": {}}'):
+        index.write_text(named)
+        with pytest.raises(CannotLoad, match="index.json names no files of weights"):
+            placed(tmp_path, study)
+    index.write_text('{"weight_map": {"a": 3}}')
+    with pytest.raises(CannotLoad, match="3 is missing, which model.safetensors.index.json names"):
+        placed(tmp_path, study)
+    index.write_text('{"weight_map": {"a": "part.safetensors"}}')
+    assert placed(tmp_path, study)
+    (model / "part.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CannotLoad, match="part.safetensors holds no weights, or not all of them"):
+        placed(tmp_path, study)
+    (model / "part.safetensors").unlink()
+    index.unlink()
+    weights.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(CannotLoad, match="the folder has no weights"):
+        placed(tmp_path, study)
 
 
 def test_a_long_name_makes_no_folder_s_name_that_is_too_long(tmp_path: Path) -> None:

@@ -78,6 +78,9 @@ def test_norwegian_is_a_language_and_no_boolean(tmp_path: Path) -> None:
         ({"conditions": {"a": {"like": "ablatoin"}}}, "no condition 'ablatoin': did you mean"),
         ({"conditions": []}, "a study needs a condition"),
         ({"judges": ["wildgard"]}, "no judge 'wildgard': did you mean 'wildguard'?"),
+        ({"languages": "en, yo"}, "languages is 'en, yo': write it as a list, [en, yo]."),
+        ({"directions": {"targets": "de,ja"}}, "directions.targets is 'de,ja': write it as a list"),
+        ({"languages": "YO"}, "there is no language 'YO': did you mean 'yo'?"),
         ({"limit": 0}, "limit is 0: give 1 or more"),
         ({"limit": "many"}, "limit is 'many'"),
         ({"models": {}}, "a study needs a model"),
@@ -210,6 +213,15 @@ def test_conditions_that_are_like_others(tmp_path: Path) -> None:
         # What a study's own file says of a name goes before what is built in.
         "plain": {"system": "none"},
     }
+
+
+def test_a_name_that_a_list_has_twice_counts_once(tmp_path: Path) -> None:
+    directions = {"transfer": ["yo", "en", "yo"], "targets": ["ja", "ja"], "geometry": ["en", "en"]}
+    mcd = {"languages": ["th", "en", "th"]}
+    study = schema.read(write(tmp_path, LEAST | {"directions": directions, "mcd": mcd}))
+    assert study.directions.transfer == ("yo", "en")
+    assert (study.directions.targets, study.directions.geometry) == (("ja",), ("en",))
+    assert study.mcd.languages == ("th", "en")
 
 
 @pytest.mark.parametrize("value", [1, 64, "auto", "auto:4"])

@@ -1,0 +1,35 @@
+"""The environment of the processes that a study starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+FOLDERS = (
+    *("POLYREFUSE_DATA_DIR", "POLYREFUSE_CACHE_DIR", "XDG_CACHE_HOME", "TORCH_HOME"),
+    *("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ASSETS_CACHE", "HF_XET_CACHE"),
+    *("HF_DATASETS_CACHE", "HF_MODULES_CACHE", "HF_TOKEN_PATH", "LM_HARNESS_CACHE_PATH"),
+)
+"""Variables that name a folder or a file. A relative one is meant from where the study was started,
+and a job runs elsewhere."""
+
+OWN_MODULES = {"PYTHONSAFEPATH": "1"}
+"""For `python -m` and `python -c`, which would first look for every module in the folder where the
+study was started, and find a user's `random.py`. Python 3.10 does not know it."""
+
+
+def of_a_job() -> dict[str, str]:
+    """The environment of this process, for a process that runs in another folder."""
+    # The commands of the environment that runs the study, whatever stands in front on the path.
+    own = str(Path(sys.executable).parent)
+    environment = os.environ | {"PATH": f"{own}{os.pathsep}{os.environ.get('PATH', '')}"}
+    for name in FOLDERS:
+        value = environment.get(name, "")
+        # The libraries expand a user's folder and variables themselves.
+        if value and not value.startswith(("~", "$")):
+            environment[name] = os.path.abspath(value)
+    if modules := environment.get("PYTHONPATH"):
+        folders = map(os.path.abspath, modules.split(os.pathsep))
+        environment["PYTHONPATH"] = os.pathsep.join(folders)
+    return environment
