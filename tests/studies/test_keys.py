@@ -370,7 +370,8 @@ def test_the_prompts_of_a_direction_that_nobody_names_are_part_of_a_key(
     ):
         study = with_(STUDY, conditions={name: settings}, directions={"dataset": "polyrefuse"})
         prompts[name] = placed(tmp_path, study)[f"m/{name}"].job.rests_on.get("prompts", {})
-    assert {path.partition("/")[0] for path in prompts["unnamed"]} == {"toyrefuse"}, prompts
+    kinds = {path.partition("/")[0] for path in prompts["unnamed"]}
+    assert kinds == {"toyrefuse_harmful", "toyrefuse_harmless"}
     assert prompts["of-thai"] and all("th" in path for path in prompts["of-thai"])
     assert prompts["of-another"] and prompts["of-another"].keys().isdisjoint(prompts["unnamed"])
     assert prompts["source"] == prompts["plain"] == {}
