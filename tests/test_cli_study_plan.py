@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from polyrefuse_studies.forecast import forecast
 from polyrefuse_studies.forecast.survey import survey
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from polyrefuse_models import bundled
@@ -22,6 +23,19 @@ def planned(*arguments: object) -> tuple[dict[str, Any], str]:
     code, out, err = run_in_process("study", "plan", *arguments, "--json")
     assert code == 0, err
     return json.loads(out), err
+
+
+def unloadable(folder: Path) -> Path:
+    """A model whose files are all there and whose weights do not fit its configuration."""
+    shutil.copytree(bundled.path(), folder)
+    weights = folder / "model.safetensors"
+    tensors = load_file(weights)
+    save_file(
+        {name: tensor[..., :-1].contiguous() for name, tensor in tensors.items()},
+        weights,
+        {"format": "pt"},
+    )
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -79,10 +93,7 @@ def test_what_cannot_be_known_is_null_with_a_reason_and_not_in_the_sums(
         return found[name]
 
     monkeypatch.setattr(forecast, "survey", once)
-    broken = tmp_path / "broken"
-    shutil.copytree(bundled.path(), broken)
-    weights = broken / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
+    broken = unloadable(tmp_path / "broken")
     models = {"toy": "polyrefuse-organism", "broken": str(broken)}
     file = write(tmp_path, limit=3, models=models, judges=["substring", "wildguard"])
     arguments = (file, "--no-probe")
@@ -107,13 +118,10 @@ def test_what_cannot_be_known_is_null_with_a_reason_and_not_in_the_sums(
 
 
 def test_a_model_that_cannot_be_probed_fails_no_plan(tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    shutil.copytree(bundled.path(), broken)
-    weights = broken / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
+    broken = unloadable(tmp_path / "broken")
     document, _ = planned(write(tmp_path, models={"broken": str(broken)}, datasets="toyrefuse"))
     (job,) = document["jobs"]
     assert job["prompts"] == 4 and job["seconds"] is None
     assert job["no_estimate"] == document["probes"]["broken"]
-    assert "header" in job["no_estimate"].lower() or "safetensors" in job["no_estimate"].lower()
+    assert "mismatched" in job["no_estimate"] or "size mismatch" in job["no_estimate"]
     assert not list((tmp_path / "cache").rglob("*.json"))
