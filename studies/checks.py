@@ -16,6 +16,7 @@ from polyrefuse_studies.arguments import arguments_of, resolve
 from polyrefuse_studies.files import Files
 from polyrefuse_studies.options import typed, values
 from polyrefuse_studies.plan import RESERVED, is_file_of_a_task
+from polyrefuse_studies.prompts import asked
 from polyrefuse_studies.schema import (
     BadStudy,
     Condition,
@@ -53,7 +54,7 @@ def check(study: Study, files: Files) -> None:
                     "add the other."
                 )
     for judge in study.judges:
-        _check_judge(judge.judge, judge.options)
+        _check_judge(study, judge.judge, judge.options)
     _check_generation(study)
     _check_arguments(study, files)
     if study.capability is not None:
@@ -94,12 +95,22 @@ def _check_training(training: Training, where: str) -> None:
                 raise BadStudy(f"{where}.languages: {said}; {translating(kind, language)}.")
 
 
-def _check_judge(judge: str, options: Mapping[str, Any]) -> None:
+def _check_judge(study: Study, judge: str, options: Mapping[str, Any]) -> None:
+    from polyrefuse_models.wrappers.known_arguments import require_dtype
     from polyrefuse_tasks.judge_models.choosing import choose
 
     where = f"judges.{judge}.options"
     typed(options, "judge", "run", where, RESERVED["judge"])
     given = values(options, "judge", "run")
+    tasks = asked(study.datasets, study.languages)
+    names = {
+        "datasets": sorted({family.name for family, _ in tasks}),
+        "languages": sorted({language for _, language in tasks}),
+    }
+    for option, known in names.items():
+        for name in str(options.get(option, "")).split(","):
+            _one_of(name.strip() or None, known, f"{where}.{option}")
+    require_dtype(f"{where}.dtype: ", options.get("dtype", "auto"))
     taken = inspect.signature(choose).parameters
     # An option of the judge's weights has a name of its own on the command line.
     called = {name.removeprefix("judge_"): value for name, value in given.items()}
@@ -113,6 +124,7 @@ def _check_generation(study: Study) -> None:
     """Refuse a setting that is nearly one of transformers'; vLLM and others have more."""
     from polyrefuse_models.wrappers.known_arguments import generation_settings
 
+    _require_tokens(study.generation, "generation")
     known = generation_settings()
     for name in study.generation:
         near = [] if name in known else difflib.get_close_matches(name, known, n=1, cutoff=0.8)
@@ -120,6 +132,14 @@ def _check_generation(study: Study) -> None:
             raise BadStudy(
                 f"generation: there is no setting {quoted(name)}: did you mean {near[0]!r}?"
             )
+
+
+def _require_tokens(settings: Mapping[str, Any], where: str) -> None:
+    tokens = settings.get("max_gen_toks", 1)
+    if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
+        raise BadStudy(
+            f"{where}.max_gen_toks is {quoted(tokens)}: give a whole number of tokens from 1 on."
+        )
 
 
 def _check_tasks(tasks: tuple[str, ...], files: Files) -> None:
@@ -166,6 +186,7 @@ def _try_arguments(study: Study, name: str, called: str, arguments: Mapping[str,
     if "batch_size" in arguments:  # lm_eval would have it twice.
         where, _ = place("batch_size")
         raise BadStudy(f"{where} has batch_size, which is a key of the whole study.")
+    _require_tokens(arguments, place("max_gen_toks")[0])
     module, _, wrapper = MODELS[f"{condition.model}-hf"].partition(":")
     try:
         with at(f"models.{name} under the condition {called!r}", but=UnknownArgument):

@@ -48,26 +48,29 @@ class StudyFolder:
             Busy: another process is running a study in it.
             CannotWrite: it is no folder, or none that can be made or written to.
         """
-        mark = self.path / MARK
-        self._require_free()
+        self.require_free_for(study)
         with self._locked():
-            if mark.exists():
-                held = read(mark)
-                if held.get("study") != study:
-                    raise OtherStudy(
-                        f"{self.path} holds the study {held.get('study')!r} and not {study!r}; "
-                        "name another folder."
-                    )
-            else:
-                write_whole(mark, json.dumps({"study": study}) + "\n")
+            self.require_free_for(study)
+            if not self.is_of_a_study:
+                write_whole(self.path / MARK, json.dumps({"study": study}) + "\n")
             yield
 
-    def _require_free(self) -> None:
+    def require_free_for(self, study: str) -> None:
+        """Refuse a folder that a study cannot have; nothing is written.
+
+        Raises:
+            OtherStudy: the folder holds another study, or something else.
+            CannotWrite: it is no folder.
+        """
         with _told(self.path):
             if self.path.exists() and not self.path.is_dir():
                 raise CannotWrite(f"{self.path} is no folder; name a new or an empty one.")
             if self.path.is_dir() and any(self.path.iterdir()) and not self.is_of_a_study:
                 raise OtherStudy(f"{self.path} holds no study; name a new or an empty folder.")
+            if self.is_of_a_study and (held := read(self.path / MARK).get("study")) != study:
+                raise OtherStudy(
+                    f"{self.path} holds the study {held!r} and not {study!r}; name another folder."
+                )
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

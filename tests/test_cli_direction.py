@@ -348,6 +348,10 @@ class TestTransfer:
             for of in (one["directions"], other["directions"])
         ]
         assert places[0] == places[1] and list(places[0]) == ["de", "en"]
+        for source in ("de", "en"):
+            found = one["directions"][source]
+            assert (found["seed"], found["rule"]) == (other["seed"], other["rule"])
+        assert (one["seed"], one["rule"]) == (other["seed"], other["rule"])
         cosines = [torch.tensor(document["cosine"]) for document in (one, other)]
         torch.testing.assert_close(*cosines, atol=1e-6, rtol=0)
         for given, said in (

@@ -82,12 +82,13 @@ def transfer(
         judge: who labels the answers.
         seed: of the choice of the prompts that directions are extracted from.
         rule: by which each direction is chosen.
-        extracted: the direction of each source, where they were extracted before.
+        extracted: the direction of each source, where they were extracted before; `seed` and
+            `rule` are then not used.
 
     Returns:
         the JSON document: `cells` (source x target), `baseline` (no ablation), `cosine` between
-        the sources' directions at one position and layer, and what reproduces them. No answer is
-        in it.
+        the sources' directions at one position and layer, and what reproduces them. Its `seed` and
+        `rule` are null where the directions have different ones. No answer is in it.
 
     Raises:
         UserError: unknown language, data set or judge; no direction to be found.
@@ -107,6 +108,9 @@ def transfer(
     for source, direction in tqdm(directions.items(), desc="Ablating directions"):
         with ablated(chat.model, direction.direction):
             ablation += cells(source)
+    # What was extracted before was chosen by a seed and a rule of its own.
+    made = [(one.metadata.get("seed"), one.metadata.get("rule")) for one in directions.values()]
+    seeds, rules = ({*of} for of in zip(*made, strict=True))
     first = directions[sources[0]].metadata
     at = first["position"], first["layer"]
     return {
@@ -116,8 +120,8 @@ def transfer(
         **chat.system,
         "dataset": dataset,
         "judge": judge,
-        "seed": seed,
-        "rule": rule.name,
+        "seed": seeds.pop() if len(seeds) == 1 else None,
+        "rule": rules.pop() if len(rules) == 1 else None,
         "limit": limit,
         "max_gen_toks": max_gen_toks,
         "sources": list(sources),
@@ -127,6 +131,8 @@ def transfer(
                 "sha256": direction.sha256,
                 "position": direction.metadata["position"],
                 "layer": direction.metadata["layer"],
+                "seed": direction.metadata.get("seed"),
+                "rule": direction.metadata.get("rule"),
                 "warnings": direction.metadata.get("warnings", []),
             }
             for source, direction in directions.items()

@@ -18,6 +18,10 @@ class SamePlace(UserError):
     """Two files that would be linked at one place."""
 
 
+class InEachOther(UserError):
+    """A folder for links that holds the results, or lies among them."""
+
+
 def link_results(paths: Sequence[Path], output: Path) -> bool:
     """Link each results file and its samples into another folder; copy where links are impossible.
 
@@ -31,9 +35,12 @@ def link_results(paths: Sequence[Path], output: Path) -> bool:
         Whether there was a results file.
 
     Raises:
+        InEachOther: the folder holds one of the paths, or lies in it.
         SamePlace: another file is where one has to go.
         CannotWrite: the disk refuses.
     """
+    for path in paths:
+        _require_apart(path, output)
     linked = False
     for path in paths:
         for file in find_results([path], []):
@@ -48,6 +55,15 @@ def link_results(paths: Sequence[Path], output: Path) -> bool:
             for name in (file.path.name, *sorted(samples)):
                 link(folder / name, output / below / name)
     return linked
+
+
+def _require_apart(path: Path, output: Path) -> None:
+    # Links among the results would be results themselves, and linked again by the next call.
+    there, to = Path(os.path.realpath(path)), Path(os.path.realpath(output))
+    if path.is_dir() and (there in to.parents or to in there.parents):
+        raise InEachOther(
+            f"{output} and the results {path} are in each other; name a folder apart."
+        )
 
 
 def link(file: Path, place: Path) -> None:

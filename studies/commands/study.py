@@ -161,6 +161,7 @@ def run(
     from polyrefuse_studies.folder import StudyFolder
     from polyrefuse_studies.names import report_names
     from polyrefuse_studies.runner import run as run_jobs
+    from polyrefuse_studies.signals import ended_by_signals
     from polyrefuse_studies.upload import Upload
 
     if any(sign in os.path.abspath(output) for sign in ",="):
@@ -172,6 +173,8 @@ def run(
     where = _executor(executor, output, devices, slots, ray_address, slurm_parameters)
     with ExitStack() as held:
         held.enter_context(where)
+        held.enter_context(ended_by_signals())
+        folder.require_free_for(study.study)
         sent = None if upload is None else Upload(upload, study.study, folder)
         held.enter_context(folder.taken(study.study))
         folder.keep_checksums(files.known)

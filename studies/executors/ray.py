@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,10 @@ WAIT = 0.5
 ANSWER = 30.0
 """Seconds in which a cluster has to answer."""
 
+LOST = 20.0
+"""Seconds without an answer after which a cluster is lost. Ray itself would end this process after
+sixty, without a word of what to do."""
+
 SLOT = "polyrefuse_slot"
 """A resource of a local cluster: one for each job at a time that needs no GPU."""
 
@@ -29,7 +35,7 @@ _ASK = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False); ray.nodes()
 
 
 class NoCluster(UserError):
-    """A Ray cluster that does not answer, or cannot be begun."""
+    """A Ray cluster that does not answer, or no longer, or cannot be begun."""
 
 
 class Ray:
@@ -72,11 +78,14 @@ class Ray:
                 ray.init(address=self._address or "local", **settings)
             except Exception as error:  # of many kinds
                 raise _no_cluster(self._address, first_line(error)) from None
+            self._heard = time.monotonic()
             self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             self._held = held.pop_all()
         return self
 
     def __exit__(self, *raised: object) -> None:
+        if isinstance(raised[1], NoCluster):
+            return  # Whatever is asked of a lost cluster waits for it.
         with self._held:
             for one in self._running:
                 self._ray.cancel(one, force=True)
@@ -108,7 +117,26 @@ class Ray:
 
     def ended(self) -> list[Ended]:
         done, _ = self._ray.wait(list(self._running), num_returns=1, timeout=WAIT)
+        self._require_cluster()
         return [Ended(self._running.pop(one), self._said(one)) for one in done]
+
+    def _require_cluster(self) -> None:
+        """
+        Raises:
+            NoCluster: where the cluster keeps what it knows, nobody has answered for long.
+        """
+        host, _, port = self._ray.get_runtime_context().gcs_address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=WAIT).close()
+        except OSError:
+            if time.monotonic() - self._heard > LOST:
+                where = "the local Ray cluster" if self._address is None else self._address
+                raise NoCluster(
+                    f"The Ray cluster that ran the study has not answered for {LOST:g} seconds "
+                    f"({where}); run the same command again when there is one."
+                ) from None
+        else:
+            self._heard = time.monotonic()
 
     def _said(self, task: Any) -> str:
         try:

@@ -90,6 +90,12 @@ def test_what_is_wrong_is_told(results: Path, tmp_path: Path) -> None:
 
     assert_one_sentence(run(tmp_path / "none", tmp_path / "new"), "none does not exist")
     assert not (tmp_path / "new").exists()
+    before = files(tmp_path)
+    for output in (results / "labels", results / "run-1" / "deep" / "labels", tmp_path):
+        assert_one_sentence(run(results, output), "are in each other; name a folder apart")
+    (tmp_path / "elsewhere").symlink_to(results)
+    assert_one_sentence(run(results, tmp_path / "elsewhere" / "labels"), "are in each other")
+    assert files(tmp_path) == before
     (tmp_path / "file").touch()
     assert_one_sentence(run(results, tmp_path / "file"), "file", "cannot be written")
     if os.getuid():

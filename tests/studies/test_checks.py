@@ -111,10 +111,18 @@ def judge(name: str, **more: Any) -> dict[str, Any]:
         (judge("openai:gpt"), "--judge openai:gpt asks a model behind an endpoint"),
         (judge("openai:gpt", base_url="nowhere"), "nowhere"),
         (judge("polyguard", translate="org/x"), "the judge reads every language"),
+        (judge("wildguard", dtype="flaot16"), "judges.wildguard.options.dtype: flaot16 is not a"),
+        (judge("substring", datasets="toyrefuse_harmfull"), "judges.substring.options.datasets: "
+         "there is no 'toyrefuse_harmfull': did you mean 'toyrefuse_harmful'?"),
+        (judge("substring", languages="de, xx"), "options.languages: there is no 'xx': there are"),
+        (judge("substring", languages="de") | {"languages": ["en", "yo"]}, "there is no 'de'"),
         # Names of other modules.
         ({"directions": {"dataset": "toyrefuze"}}, "directions.dataset: there is no 'toyrefuze'"),
         ({"directions": {"rule": "2505.1730"}}, "directions.rule: there is no '2505.1730'"),
         ({"generation": {"temprature": 0.5}}, "'temprature': did you mean 'temperature'"),
+        ({"generation": {"max_gen_toks": "many"}}, "generation.max_gen_toks is 'many': give a"),
+        ({"generation": {"max_gen_toks": 0}}, "generation.max_gen_toks is 0: give a whole number"),
+        (condition(like="baseline", max_gen_toks=1.5), "conditions.mine.max_gen_toks is 1.5"),
     ],
     ids=lambda one: one[:40] if isinstance(one, str) else None,
 )  # fmt: skip

@@ -164,6 +164,41 @@ def test_a_cluster_that_is_dead_or_silent_is_one_sentence_soon(
         run_all(tmp_path, CHAIN, Ray("nowhere-at-all"))
 
 
+class Silent:
+    """Ray's module where the cluster was lost: no job ends, and nobody answers at its address."""
+
+    gcs_address = "127.0.0.1:9"
+
+    def wait(self, jobs: list[object], **_: object) -> tuple[list[object], list[object]]:
+        return [], jobs
+
+    def get_runtime_context(self) -> Silent:
+        return self
+
+
+def test_a_cluster_that_is_lost_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_executor, "LOST", 0.5)
+    executor = Ray("there:6379")
+    monkeypatch.setattr(executor, "_ray", Silent(), raising=False)
+    monkeypatch.setattr(executor, "_heard", time.monotonic(), raising=False)
+    executor._running["job"] = tmp_path
+    assert executor.ended() == []
+    time.sleep(0.5)
+    said = r"has not answered for 0.5 seconds \(there:6379\); run the same command again"
+    with pytest.raises(NoCluster, match=said):
+        executor.ended()
+    # A cluster that answers again is not lost.
+    with socket.socket() as there:
+        there.bind(("127.0.0.1", 0))
+        there.listen()
+        monkeypatch.setattr(Silent, "gcs_address", f"127.0.0.1:{there.getsockname()[1]}")
+        assert executor.ended() == []
+    monkeypatch.setattr(Silent, "gcs_address", "127.0.0.1:9")
+    assert executor.ended() == []
+
+
 RAY_STUDY = """
     import json, sys
     from pathlib import Path

@@ -133,11 +133,13 @@ def start_runner(path: Path, seconds: float) -> subprocess.Popen[str]:
         from pathlib import Path
         from tests.studies.test_runner import job, run_all
         from polyrefuse_studies.jobs import OWN
+        from polyrefuse_studies.signals import ended_by_signals
         jobs = [
             job("m/slow", "date +%s%N >> begun; sleep {seconds}; echo done > " + OWN + "/out"),
             job("m/next", "true", "m/slow"),
         ]
-        outcome, _, told = run_all(Path({str(path)!r}), jobs)
+        with ended_by_signals():
+            outcome, _, told = run_all(Path({str(path)!r}), jobs)
         print(len(outcome.finished), len(outcome.finished_before))
     """)
     return subprocess.Popen(
@@ -194,11 +196,16 @@ def test_a_killed_job_is_done_again_and_leaves_no_process_behind(tmp_path: Path)
     assert len((tmp_path / "begun").read_text().splitlines()) == 2
 
 
-def test_ctrl_c_ends_the_jobs_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_the_study_ends_its_jobs_too(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     runner = start_runner(tmp_path, 60)
     wait_for(tmp_path / "begun")
-    runner.send_signal(signal.SIGINT)
-    runner.wait(timeout=20)
+    runner.send_signal(number)
+    code = runner.wait(timeout=20)
+    # Python itself ends by SIGINT where nobody catches it.
+    assert code == (-number if number == signal.SIGINT else 128 + number)
     end = time.monotonic() + 10
     while performing(tmp_path) and time.monotonic() < end:
         time.sleep(0.05)

@@ -257,3 +257,12 @@ def test_a_study_is_sent_with_its_report(
         "--upload nowhere://x cannot be written to, and nothing was run",
     )
     assert not os.path.exists(tmp_path / "x")
+    # A folder of another study leaves no mark of this one at an address.
+    store.store.clear()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "study.json").write_text('{"study": "another"}')
+    assert_one_sentence(
+        run_in_process("study", "run", file, "--output", tmp_path / "other", "--upload", url),
+        "other holds the study 'another' and not 'small'; name another folder",
+    )
+    assert not store.store

@@ -1,0 +1,38 @@
+"""Signals that end a study, and its jobs with it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""What a cluster, a container or a closed terminal ends a process with."""
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Have these signals raise SystemExit, as Ctrl-C raises KeyboardInterrupt.
+
+    They would otherwise end the process at once, and leave its jobs running. What is ignored, as
+    `nohup` ignores SIGHUP, stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in ENDING}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, _frame: Any) -> None:
+    sys.exit(128 + number)
