@@ -471,7 +471,7 @@ class Compiler:
                         need[:-1] + edge if need.endswith(_EDGE) else need for need in piece.needs
                     )
                 )
-            elif not piece.optional:
+            if not piece.optional:
                 inner.append(piece.inner or _open(piece.needs))
             begins_word = piece.ends_word and (begins_word or not piece.optional)
         # The first of equals, as the order of the patterns goes by it.
