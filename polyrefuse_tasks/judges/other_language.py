@@ -130,8 +130,8 @@ def _in_latin_script(head: str, language: str) -> Iterator[str]:
         words = []
     if known:
         counts = vocabulary.counts(known)
-        # Where the language asked for has more of the words, the answer is in that.
-        enough = max(1, counts.get(language, 0), SHARE * len(words))
+        # Where the language asked for has as many of the words, the answer is in that.
+        enough = max(counts.get(language, 0) + 1, SHARE * len(words))
         for code in sorted(counts, key=counts.__getitem__, reverse=True)[: AT_MOST + 2]:
             if code not in (language, "en") and counts[code] >= enough:
                 yield code
