@@ -67,7 +67,7 @@ FEW_WORDS = 3
 """In so few words their stems are looked for, too."""
 
 AT_MOST = 3
-"""Languages in Latin script that are proposed."""
+"""Languages in Latin script that are proposed, besides those of which the words are as many."""
 
 
 def other_languages(start: str, language: str) -> Iterator[str]:
@@ -130,9 +130,15 @@ def _in_latin_script(head: str, language: str) -> Iterator[str]:
         words = []
     if known:
         counts = vocabulary.counts(known)
-        # Where the language asked for has as many of the words, the answer is in that.
-        enough = max(counts.get(language, 0) + 1, SHARE * len(words))
-        for code in sorted(counts, key=counts.__getitem__, reverse=True)[: AT_MOST + 2]:
+        # Where the language asked for has as many of the words, the answer is in that, unless
+        # they are few.
+        enough = max(counts.get(language, 0) + (len(words) > FEW_WORDS), SHARE * len(words), 1)
+        likeliest = sorted(counts, key=counts.__getitem__, reverse=True)
+        most = counts[likeliest[0]]
+        for place, code in enumerate(likeliest):
+            # A word alone may be of many.
+            if place >= AT_MOST + 2 and counts[code] < most:
+                break
             if code not in (language, "en") and counts[code] >= enough:
                 yield code
 
