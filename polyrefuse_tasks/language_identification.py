@@ -32,8 +32,8 @@ def response_language(response: str, language: str) -> str:
 
     Reasoning is removed first. The language cannot be identified where reasoning never ended, where
     fewer than `ENOUGH_LETTERS` letters are left, where they are no language (keys hit at random,
-    addresses), where the two are `TOO_ALIKE`, and where py3langid does not know the prompt's language, so that every answer in it
-    would seem to be in another.
+    addresses), where the two are `TOO_ALIKE`, and where py3langid does not know the prompt's
+    language, so that every answer in it would seem to be in another.
 
     Args:
         response: the model's output as generated.
