@@ -21,7 +21,7 @@ GERMAN = "Die Antwort auf Ihre Frage steht im zweiten Kapitel des Buches."
 
 def test_every_language_is_told_from_every_other() -> None:
     for language, row in SENTENCES.items():
-        text = " ".join(row["refusals"] + row["answers"])
+        text = " ".join(row["refusals"][:20] + row["answers"][:20])
         for asked in NAMES:
             told = asked if {language, asked} in TOO_ALIKE else language
             assert response_language(text, asked) == told
