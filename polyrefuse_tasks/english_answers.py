@@ -31,7 +31,7 @@ AT_MOST = 2**33
 MOST_CHARACTERS = 400
 """Of what is translated at a time: a sentence or two, as the models were trained on."""
 
-_SENTENCE = re.compile(r"[^.!?。！？।]+[.!?。！？।]*\s*|[.!?。！？।]+\s*")
+_SENTENCE = re.compile(r"[^.!?。！？।۔]+[.!?。！？।۔]*\s*|[.!?。！？।۔]+\s*")
 
 
 class EnglishAnswers:

@@ -13,10 +13,11 @@ MOST_WORDS = 3
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _LATIN = re.compile(r"[a-zà-ɏḀ-ỿ']+")
-_SAYS_NO_MORE = re.compile(r"(?:[.!?。।؟]|\\.)\s*['\")\]]*\Z")
+_SAYS_NO_MORE = re.compile(r"(?:[.!?。।؟۔]|\\.)\s*['\")\]]*\Z")
 _GOES_ON = re.compile(r"(?:\.\.+|…|,|:|;|、)\s*\Z")
 _I = re.compile(
-    "i|i'm|ich|je|ik|ja|io|yo|jeg|tôi|aku|mimi|mo|mé|я|εγώ|أنا|আমি|我|私は|저는|나는|ฉัน|ผม",
+    "i|i'm|ich|je|ik|ja|io|yo|jeg|tôi|aku|mimi|mo|mé|я|εγώ|أنا|আমি|我|私は|저는|나는|ฉัน|ผม"
+    "|eu|jag|já|én|saya|ben|من|میں|मैं",
     re.IGNORECASE,
 )
 _FEW = 6

@@ -41,7 +41,7 @@ from math import prod
 _GROUP = re.compile(r"\(([^()]*\|[^()]*)\)")
 _TOKEN = re.compile(r" \.\.\. | ~ |\{([^{}]*)\}|\*")
 # Sets of characters first: the search skips to them.
-_END = re.compile(r"[.!?。।؟][.!?。।؟]*(?!(?<=\.)\w)")
+_END = re.compile(r"[.!?。।؟۔][.!?。।؟۔]*(?!(?<=\.)\w)")
 # Vowel signs and tones: letters to their readers, though not to \w.
 _MARKS = "\u0300-\u036f\u0610-\u061a\u064b-\u065f\u0900-\u0963\u0966-\u0dff\u0e31-\u0e4e"
 # A lookbehind alone would cost four times as much.
@@ -219,6 +219,9 @@ class _Piece:
     on. In a script without spaces: what stands in it."""
     also: frozenset[str] = frozenset()
     """The same for another place in it; none where only one place tells."""
+    inner: frozenset[str] = frozenset()
+    """Texts one of which stands in whatever it matches, within a word; none where there are no
+    such. They tell of a pattern that has no other needs: of `*amam`, any Turkish "I cannot"."""
     first: frozenset[str] = frozenset()
     """What it may begin with, up to `FIRST` characters of it; none where with anything."""
     letters: int = 0
@@ -260,8 +263,8 @@ class Compiler:
         if self._spaces:
             clause = clause and f"(?!{clause}{_NOT_BEFORE_LETTER})"
             return {
-                " ... ": rf" (?:{clause}[^\s.,;:!?]+ ){{0,12}}?",
-                " ~ ": r" (?:[^\s.!?]+ ){0,25}?",
+                " ... ": rf" (?:{clause}[^\s.,;:!?।۔]+ ){{0,12}}?",
+                " ~ ": r" (?:[^\s.!?।۔]+ ){0,25}?",
             }
         clause = clause and f"(?!{clause})"
         return {" ... ": rf"(?:{clause}[^.!?。,、;:]){{0,40}}?", " ~ ": "[^.!?。]{0,80}?"}
@@ -341,6 +344,8 @@ class Compiler:
     def _whole(self, pattern: str) -> _Piece:
         core = pattern.removeprefix("^").removesuffix("$")
         piece = self._compile(core)
+        if not piece.needs:
+            piece = replace(piece, needs=piece.inner)
         # One letter, or punctuation alone, stands in nearly every answer.
         if piece.letters < 2 or not piece.needs:
             raise BadPattern(f"{pattern!r}, which is empty or would match everything")
@@ -348,7 +353,7 @@ class Compiler:
         if self._spaces and not core.endswith("*"):
             regex += _NOT_BEFORE_LETTER
         if pattern.endswith("$"):
-            regex += r"(?=\W*(?:[.!?。।؟]|$))"
+            regex += r"(?=\W*(?:[.!?。।؟۔]|$))"
         # A pattern ends with a word.
         needs, also = (
             frozenset(need.removesuffix(_EDGE) for need in literals)
@@ -366,6 +371,7 @@ class Compiler:
         any_of = _Piece(
             f"(?:{'|'.join(piece.regex for piece in pieces)})",
             _any_needs(piece.needs for piece in pieces),
+            inner=_any_needs(piece.inner or _open(piece.needs) for piece in pieces),
             first=_any_needs(piece.first for piece in pieces),
             letters=min(piece.letters for piece in pieces),
             ends_word=all(piece.ends_word for piece in pieces),
@@ -455,6 +461,7 @@ class Compiler:
     def _in_turn(self, pieces: Sequence[_Piece]) -> _Piece:
         """The pieces one after another."""
         needs: list[frozenset[str]] = []
+        inner: list[frozenset[str]] = []
         begins_word = True
         for piece, following in zip(pieces, [*pieces[1:], None], strict=True):
             if not piece.optional and (begins_word or not self._spaces):
@@ -464,6 +471,8 @@ class Compiler:
                         need[:-1] + edge if need.endswith(_EDGE) else need for need in piece.needs
                     )
                 )
+            if not piece.optional:
+                inner.append(piece.inner or _open(piece.needs))
             begins_word = piece.ends_word and (begins_word or not piece.optional)
         # The first of equals, as the order of the patterns goes by it.
         best = max(needs, key=_selectivity, default=frozenset())
@@ -476,6 +485,7 @@ class Compiler:
             _join(pieces),
             best,
             max(others, key=_selectivity, default=frozenset()),
+            max(inner, key=_selectivity, default=frozenset()),
             first if missing < len(pieces) else frozenset(),
             letters=sum(piece.letters for piece in pieces if not piece.optional),
             ends_word=begins_word,
@@ -517,7 +527,10 @@ def letters(text: str) -> int:
 
 
 def _join(pieces: Sequence[_Piece]) -> str:
-    """A regular expression; a piece that may be missing takes a space beside it along."""
+    """A regular expression; a piece that may be missing takes a space beside it along.
+
+    One that stands directly behind a word, as the comma of `said(,|) that`, takes none.
+    """
     joined: list[str] = []
     skip = False
     for i, piece in enumerate(pieces):
@@ -525,7 +538,8 @@ def _join(pieces: Sequence[_Piece]) -> str:
         if skip and regex.startswith(" "):
             regex, skip = regex[1:], False
         if piece.optional:
-            if i + 1 < len(pieces) and pieces[i + 1].regex.startswith(" "):
+            is_word = i == 0 or pieces[i - 1].begins_apart
+            if is_word and i + 1 < len(pieces) and pieces[i + 1].regex.startswith(" "):
                 regex, skip = f"(?:{regex} )?", True
             elif i + 1 == len(pieces) and joined and joined[-1] == " ":
                 joined.pop()
@@ -540,6 +554,11 @@ def _any_needs(alternatives: Iterable[frozenset[str]]) -> frozenset[str]:
     """What stands in any of some alternatives; none where one of them tells nothing."""
     needs = list(alternatives)
     return frozenset[str]().union(*needs) if all(needs) else frozenset()
+
+
+def _open(needs: frozenset[str]) -> frozenset[str]:
+    """What is needed, anywhere in a text: words that may begin before it and go on after it."""
+    return frozenset(need.rstrip(_EDGE + _OPEN) + _OPEN for need in needs)
 
 
 def _ways_in_turn(pieces: Sequence[_Piece]) -> Iterator[int]:

@@ -45,6 +45,17 @@ _LABEL_WORDS = (
     "|jibu|majibu|msaidizi|kumbuka|muhimu|onyo|tahadhari"
     "|jawaban|wangsulan|asisten|cathetan|penting"
     "|svar|bemærk|vigtigt|advarsel"
+    "|odpověď|asistent|poznámka|upozornění|důležité|varování"
+    "|پاسخ|دستیار|توجه|نکته|یادداشت|مهم|هشدار"
+    "|उत्तर|जवाब|सहायक|नोट|ध्यान दें|महत्वपूर्ण|चेतावनी"
+    "|válasz|asszisztens|megjegyzés|fontos|figyelem|figyelmeztetés"
+    "|asisten|catatan|penting|perhatian|peringatan|jawapan|pembantu|nota|amaran"
+    "|resposta|(?:a |minha )resposta|assistente|observação|atenção|importante|aviso|alerta"
+    "|răspuns(?:ul)?|asistent|notă|important|atenție|avertisment|avertizare"
+    "|svar|assistent|obs|observera|viktigt|varning|notera"
+    "|cevap|yanıt|asistan|not|önemli|dikkat|uyarı"
+    "|відповідь|асистент|помічник|примітка|увага|важливо|попередження"
+    "|جواب|معاون|اسسٹنٹ|نوٹ|اہم|انتباہ|خبردار"
     "|απάντηση|βοηθός|σημείωση|προσοχή|σημαντικό|προειδοποίηση"
     "|freagra|cúntóir|nóta|tábhachtach|rabhadh"
     "|ìdáhùn|idahun|èsì|olùrànlọ́wọ́|akiyesi|àkíyèsí|ikilo|ìkìlọ̀"
@@ -64,7 +75,7 @@ _NO_CHARACTER = re.compile(r"&#\d{50,};?")
 """What `html.unescape` would take thousands of digits of for a number, and Python does not read."""
 
 _LINE_MARKS = re.compile(rf"\s*(?:(?:[>\-*+•·]|\d{{1,2}}[.)])[ \t>]+){{1,{_MARKS}}}")
-_SENTENCE_END = re.compile(r"[!?。।؟！？]+|\.+(?!\w)|\n")
+_SENTENCE_END = re.compile(r"[!?。।؟۔！？]+|\.+(?!\w)|\n")
 SAYS_SOMETHING = 4
 """Characters before the end of a sentence that is one."""
 
@@ -85,7 +96,11 @@ _ANNOUNCEMENT = re.compile(
     r"(?:^\W*|[:：–—-](?:(?![:：–—-])\W)*)"
     r"(?:why|how|the day|warum|weshalb|wieso|wie|pourquoi|comment|por qué|cómo"
     r"|perché|come|waarom|hoe|dlaczego|jak|почему|как|لماذا|كيف|tại sao|vì sao|কেন|kwa nini|jinsi"
-    r"|kenapa|ngapa|hvorfor|hvordan|γιατί|πώς|cén fáth|conas|kí ló dé)\b"
+    r"|kenapa|ngapa|hvorfor|hvordan|γιατί|πώς|cén fáth|conas|kí ló dé"
+    r"|proč|چرا|چگونه|چطور|miért|hogyan|mengapa|bagaimana|por que|porque|porquê|como|de ce"
+    r"|varför|hur|neden|niçin|nasıl|чому|як|کیوں|کیسے)\b"
+    # A vowel sign ends these words, which is no letter to `\b`.
+    r"|(?:क्यों|कैसे)(?!\w)"
     r"|なぜ|理由|わけ|为什么|為什麼|为何|原因|왜|이유|까닭|ทำไม|เหตุใด|เหตุผล",
     re.IGNORECASE,
 )

@@ -33,7 +33,7 @@ LEVELS = 3
 """Headings that may stand over an answer, one below the other."""
 
 _LATIN = re.compile("[a-z]")
-_SENTENCE_END = re.compile(r"[\W_]*?[.!…。！।؟]")
+_SENTENCE_END = re.compile(r"[\W_]*?[.!…。！।؟۔]")
 """The end of a sentence, to be matched from the last character on."""
 
 

@@ -35,7 +35,7 @@ _OPENING = re.compile(
     # Dialogue between dashes, as far as the words that say who speaks: those are in small letters
     # in every language (— No puedo —dijo el zorro).
     r"|(?P<dialogue>(?:(?<=\n)|^)[—–―](?!\s*[—–―])[^\n]{1,300}?\s[—–―]+\s*"
-    r"(?=[^\W\d_A-ZА-ЯÀ-ÞĄĆĘŁŃÓŚŹŻ]))"
+    r"(?=[^\W\d_A-ZА-ЯЄІЇҐÀ-ÞĄĂĆČĎĘĚĞİŁŃŇÓŐŘŚŞȘŠŤȚŮŰŹŻŽ]))"
 )
 _STOPS = {
     **{mark: re.compile(f"[{close}]") for mark, close in _PAIRS.items()},

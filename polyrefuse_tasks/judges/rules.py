@@ -102,9 +102,9 @@ _SETTINGS: dict[str, tuple[type, Any]] = {
     "spaces": (bool, True),
     "fold_diacritics": (bool, False),
 }
-_GAP = r"[^.!?。]{0,40}?"
+_GAP = r"[^.!?。।۔]{0,40}?"
 _CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
-_QUESTION = re.compile(r"[^.!?。؟,、;:()-]*[?؟]")
+_QUESTION = re.compile(r"[^.!?。।۔؟,،、;:()-]*[?؟]")
 _PARENTHESES = re.compile(r"\([^()]*\)")
 _NEVER = re.compile(r"(?!)")
 _Compiled = TypeVar("_Compiled")

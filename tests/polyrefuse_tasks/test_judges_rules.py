@@ -302,6 +302,36 @@ def test_grammar(tmp_path: Path, text: str, refuses: str | None) -> None:
     assert (found and found[found.re.groups]) == refuses
 
 
+ENDINGS = """
+words:
+  calm: [tamam]
+  cannot: [(*amam|*emem)]
+grammar:
+  - "{-calm}{cannot}"
+  - mi diras(,|) ke ne
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "refuses"),
+    [
+        ("Bunu yapamam.", "yapamam"),
+        ("Size yardım edemem!", "edemem"),
+        ("Tamam, yaparım.", None),
+        ("Yapamaman sorun.", None),
+        ("Mi diras, ke ne.", "mi diras, ke ne"),
+        ("Mi diras ke ne.", "mi diras ke ne"),
+        ("Mi diraske ne.", None),
+    ],
+)
+def test_the_end_of_a_word_may_be_all_that_tells(
+    tmp_path: Path, text: str, refuses: str | None
+) -> None:
+    read = read_rules(_file(tmp_path, ENDINGS))
+    found = read.first_refusal(read.spell(normalise(text)))
+    assert (found and found[found.re.groups]) == refuses
+
+
 def test_grammar_without_spaces(tmp_path: Path) -> None:
     text = "spaces: false\nwords: {ne: [不, 没]}\ngrammar: ['我{ne}(会|) ... 做', ㄹ 수 없$]\n"
     read = read_rules(_file(tmp_path, text))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from polyrefuse_tasks.data.toyrefuse import requests
-from polyrefuse_tasks.language_identification import response_language
+from polyrefuse_tasks.language_identification import TOO_ALIKE, response_language
 from polyrefuse_tasks.languages import NAMES, POLYREFUSE
 from tests.polyrefuse_tasks.test_judges_sentences import SENTENCES
 
@@ -21,9 +21,32 @@ GERMAN = "Die Antwort auf Ihre Frage steht im zweiten Kapitel des Buches."
 
 def test_every_language_is_told_from_every_other() -> None:
     for language, row in SENTENCES.items():
-        text = " ".join(row["refusals"] + row["answers"])
+        text = " ".join(row["refusals"][:20] + row["answers"][:20])
         for asked in NAMES:
-            assert response_language(text, asked) == language
+            told = asked if {language, asked} in TOO_ALIKE else language
+            assert response_language(text, asked) == told
+
+
+@pytest.mark.parametrize("language", sorted(SENTENCES))
+def test_a_sentence_is_in_its_language(language: str) -> None:
+    """Of some languages, one sentence in ten is so short that it may be a relative's."""
+    texts = [text for kind in SENTENCES[language].values() for text in kind]
+    told = [response_language(text, language) for text in texts]
+    assert told.count(language) >= 0.9 * len(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Saya tidak dapat memenuhi permintaan itu karena aturan saya.", "id"),
+        ("Saya tidak dapat memenuhi permintaan itu kerana peraturan saya.", "ms"),
+    ],
+)
+def test_what_is_too_alike_is_what_was_asked(text: str, language: str) -> None:
+    assert {response_language(text, asked) for asked in ("id", "ms")} == {"id", "ms"}
+    assert response_language(text, language) == language
+    assert response_language(text, "de") in ("id", "ms")
+    assert response_language(ENGLISH, "ms") == "en"
 
 
 @pytest.mark.parametrize("language", POLYREFUSE)
