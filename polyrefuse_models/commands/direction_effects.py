@@ -65,16 +65,22 @@ def sweep(
 ) -> None:
     """Add a direction with growing coefficients and count refusals of harmless prompts."""
     from polyrefuse_models import artifact_folder
+    from polyrefuse_models.bundled import own_dataset
     from polyrefuse_models.directions import artifact
+    from polyrefuse_models.directions.prompts import kinds_of
+    from polyrefuse_models.directions.sweep import layer_of, prompts_of
     from polyrefuse_models.directions.sweep import sweep as measure
     from polyrefuse_models.directions.sweep_pictures import sweep_png, sweep_svg
     from polyrefuse_shared.writing import require_new
     from polyrefuse_tasks.judges import check_refusal_judge
 
+    # Mistakes that need no model are reported before it is loaded.
     require_new(output)
     check_refusal_judge(judge)
     languages, multiples = codes("--langs", langs), parse_coefficients(coefficients)
-    given = artifact.load(direction)
+    given, name = artifact.load(direction), dataset or own_dataset(model)
+    layer_of(given)
+    prompts_of(kinds_of(name)[1], languages, limit)
     lm = load(model, batch_size, device, dtype, system, system_file, gguf_file)
     _check(given, direction, lm)
     document = measure(
@@ -84,7 +90,7 @@ def sweep(
         multiples,
         languages,
         revision=lm.revision,
-        dataset=dataset or lm.own_dataset,
+        dataset=name,
         limit=limit,
         max_gen_toks=max_gen_toks,
         judge=judge,
@@ -130,16 +136,22 @@ def compare(
 ) -> None:
     """Compare plain, affine and projected ablation: attack success against side effects."""
     from polyrefuse_models import artifact_folder
+    from polyrefuse_models.bundled import own_dataset
     from polyrefuse_models.directions import artifact
     from polyrefuse_models.directions.comparison import compare as measure
+    from polyrefuse_models.directions.prompts import kinds_of
+    from polyrefuse_models.directions.sweep import prompts_of
     from polyrefuse_shared.writing import require_new
     from polyrefuse_tasks.judges import check_refusal_judge
 
+    # Mistakes that need no model are reported before it is loaded.
     require_new(output)
     check_refusal_judge(judge)
     languages = codes("--langs", langs)
-    given = artifact.load(direction)
+    given, name = artifact.load(direction), dataset or own_dataset(model)
     given.require_harmless_mean("polyrefuse direction compare", f"--direction {direction}")
+    for kind in kinds_of(name):
+        prompts_of(kind, languages, limit)
     lm = load(model, batch_size, device, dtype, system, system_file, gguf_file)
     _check(given, direction, lm)
     document = measure(
@@ -150,7 +162,7 @@ def compare(
         origin=f"--direction {direction}",
         controls=controls,
         revision=lm.revision,
-        dataset=dataset or lm.own_dataset,
+        dataset=name,
         limit=limit,
         max_gen_toks=max_gen_toks,
         judge=judge,

@@ -85,12 +85,7 @@ def sweep(
     Raises:
         UserError: unknown language, data set or judge, no prompts, or a direction without a layer.
     """
-    layer = direction.metadata.get("layer")
-    if layer is None:
-        raise BadDirection(
-            "The direction's metadata name no layer, where it would be added; extract it anew with "
-            "`polyrefuse direction extract`."
-        )
+    layer = layer_of(direction)
     rows, sums = prompts_of(kinds_of(dataset)[1], languages, limit)
     asked = [row.prompt for row in rows]
     cells: list[Cell] = []
@@ -116,6 +111,21 @@ def sweep(
         "data_sha256": sums,
         "versions": versions(),
     }
+
+
+def layer_of(direction: Direction) -> int:
+    """The block at whose input a direction is added.
+
+    Raises:
+        BadDirection: its metadata name none.
+    """
+    layer: int | None = direction.metadata.get("layer")
+    if layer is None:
+        raise BadDirection(
+            "The direction's metadata name no layer, where it would be added; extract it anew with "
+            "`polyrefuse direction extract`."
+        )
+    return layer
 
 
 def prompts_of(

@@ -12,14 +12,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHIFT = 0.012
-"""Of the width of the axis, from one language's interval to the next one's: equal rates would hide
-each other."""
+COLUMNS = 5
+"""Panels side by side, at most."""
 
 
 @pictures.svg_style()
 def sweep_png(document: dict[str, Any]) -> bytes:
-    """A line a language: the share of harmless prompts that is refused, by coefficient."""
+    """A panel a language: the share of harmless prompts that is refused, by coefficient."""
     return pictures.png(_drawn(document))
 
 
@@ -30,52 +29,60 @@ def sweep_svg(document: dict[str, Any]) -> bytes:
 
 
 def _drawn(document: dict[str, Any]) -> Figure:
-    figure = pictures.figure((7, 5.6))
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    _lines(above, document, "refused", "refused, % of\nharmless prompts")
-    _lines(below, document, "degenerate", "degenerate\nanswers, %")
-    direction = document["direction"]
-    below.set_xlabel(
-        f"coefficient c: x + c r at the input of layer {direction['layer']}, |r| = "
-        f"{direction['norm']:.3g}"
-    )
-    handles, labels = above.get_legend_handles_labels()
+    languages = document["languages"]
+    columns = min(COLUMNS, len(languages))
+    rows = -(-len(languages) // columns)
+    # A title over one panel is as wide as two.
+    figure = pictures.figure((max(5.5, 2.4 + 2.2 * columns), 1.5 + 1.9 * rows))
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axis, language in zip(axes.flat, languages, strict=False):
+        _panel(axis, language, [one for one in document["cells"] if one["language"] == language])
+    for unused in axes.flat[len(languages) :]:
+        unused.set_axis_off()
+    for place in range(len(languages) - columns, len(languages)):
+        axes.flat[place].tick_params(labelbottom=True)  # where nothing is drawn below
+    handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize="small")
-    of_control = f"{direction['control']} direction" if "control" in direction else "direction"
+    direction = document["direction"]
+    figure.supxlabel(
+        f"coefficient c: x + c r at the input of layer {direction['layer']}, |r| = "
+        f"{direction['norm']:.3g}",
+        fontsize="small",
+    )
+    figure.supylabel("% of harmless prompts", fontsize="small")
+    kind = f"{direction['control']} direction" if "control" in direction else "direction"
     figure.suptitle(
-        f"{document['model']}: harmless prompts with the {of_control} added\n"
-        f"judge {document['judge']}, bars are 95% intervals",
+        f"{document['model']}: harmless prompts with the {kind} added\n"
+        f"judge {document['judge']}; bars are 95% intervals",
         fontsize="medium",
     )
     return figure
 
 
-def _lines(axis: Axes, document: dict[str, Any], counted: str, label: str) -> None:
-    coefficients, languages = document["coefficients"], document["languages"]
-    width = (max(coefficients) - min(coefficients)) or 1.0
-    colours = list(PALETTE.values())
-    for index, language in enumerate(languages):
-        cells = [cell for cell in document["cells"] if cell["language"] == language]
-        shift = SHIFT * width * (index - (len(languages) - 1) / 2)
+def _panel(axis: Axes, language: str, cells: list[dict[str, Any]]) -> None:
+    coefficients = [cell["coefficient"] for cell in cells]
+    for counted, label, colour, marker, style in (
+        ("degenerate", "degenerate", PALETTE["sky blue"], "s", "--"),
+        ("refused", "refused", PALETTE["vermilion"], "o", "-"),
+    ):
         rates = [100 * cell[counted] / cell["n"] for cell in cells]
         ends = [[100 * float(end) for end in wilson(cell[counted], cell["n"])] for cell in cells]
         axis.errorbar(
-            [cell["coefficient"] + shift for cell in cells],
+            coefficients,
             rates,
             yerr=(
                 [max(0.0, rate - low) for rate, (low, _) in zip(rates, ends, strict=True)],
                 [max(0.0, high - rate) for rate, (_, high) in zip(rates, ends, strict=True)],
             ),
-            color=colours[index % len(colours)],
-            # Each colour in two styles: as many as there are languages.
-            linestyle="-" if index < len(colours) else "--",
-            marker="o",
+            color=colour,
+            linestyle=style,
+            marker=marker,
             markersize=4,
             linewidth=1.2,
             elinewidth=0.8,
             capsize=2,
-            label=f"{language} (n = {cells[0]['n']})",
+            label=label,
         )
     axis.set_ylim(-4, 104)
-    axis.set_ylabel(label)
+    axis.set_title(f"{language}, n = {cells[0]['n']}", fontsize="small")
     axis.grid(axis="y")
