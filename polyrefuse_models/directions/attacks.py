@@ -21,14 +21,19 @@ LEAST_SHARE = 0.5
 """Of a data set's harmful prompts have to hold one of another for it to be an attack on that."""
 
 
+Asked = tuple[str, "AnsweredPrompt"]
+"""A prompt's words, with single blanks between, and the prompt."""
+
+
 def without_attack(
     prompts: Sequence[AnsweredPrompt],
 ) -> dict[AnsweredPrompt, AnsweredPrompt | None]:
     """Each prompt of an attack -> the same prompt without it; None where that was not asked."""
-    harmful: dict[str, dict[str, list[AnsweredPrompt]]] = defaultdict(lambda: defaultdict(list))
+    harmful: dict[str, dict[str, list[Asked]]] = defaultdict(lambda: defaultdict(list))
     for prompt in prompts:
         if prompt.harmful:
-            harmful[prompt.language][prompt.dataset].append(prompt)
+            asked = " ".join(prompt.prompt.split()), prompt
+            harmful[prompt.language][prompt.dataset].append(asked)
     pairs: dict[AnsweredPrompt, AnsweredPrompt | None] = {}
     for datasets in harmful.values():
         attacks = {
@@ -38,7 +43,7 @@ def without_attack(
         }
         plain = [one for name, of in datasets.items() if name not in attacks for one in of]
         for name in attacks:
-            pairs |= {one: _longest_inside(one, plain) for one in datasets[name]}
+            pairs |= {prompt: _inside(words, plain) for words, prompt in datasets[name]}
     return pairs
 
 
@@ -49,29 +54,17 @@ def pairs_of_datasets(
     return sorted({(one.dataset, of.dataset) for one, of in pairs.items() if of is not None})
 
 
-def _holds(outer: Sequence[AnsweredPrompt], inner: Sequence[AnsweredPrompt]) -> bool:
+def _holds(outer: Sequence[Asked], inner: Sequence[Asked]) -> bool:
     """Whether enough prompts of a data set hold one of another."""
     lacking = 0
-    for one in outer:
-        lacking += _longest_inside(one, inner) is None
+    for words, _ in outer:
+        lacking += _inside(words, inner) is None
         if lacking > (1 - LEAST_SHARE) * len(outer):
             return False
     return True
 
 
-def _longest_inside(
-    prompt: AnsweredPrompt, others: Sequence[AnsweredPrompt]
-) -> AnsweredPrompt | None:
-    """The longest of other prompts that a prompt holds whole, beside words of its own."""
-    whole = _spaced(prompt.prompt)
-    inside = (
-        one
-        for one in others
-        if (words := _spaced(one.prompt)) and words != whole and words in whole
-    )
-    return max(inside, key=lambda one: len(one.prompt), default=None)
-
-
-def _spaced(words: str) -> str:
-    """A prompt whose line breaks and blanks are single blanks."""
-    return " ".join(words.split())
+def _inside(words: str, others: Sequence[Asked]) -> AnsweredPrompt | None:
+    """The longest of other prompts that a prompt's words hold, with more words around it."""
+    inside = [asked for asked in others if asked[0] and asked[0] in words and asked[0] != words]
+    return max(inside, key=lambda asked: len(asked[0]))[1] if inside else None
