@@ -387,8 +387,9 @@ class TestGeometry:
         assert code == 0, err
         assert "was extracted from" not in err + caplog.text
         document = json.loads(out)
-        files = ["geometry.json", "geometry.png", "geometry_layers.png"]
-        assert sorted(path.name for path in output.iterdir()) == files
+        pictures = ("", "_harmfulness", "_layers", "_monitor")
+        files = {"geometry.json", *(f"geometry{name}.png" for name in pictures)}
+        assert {path.name for path in output.iterdir()} == files
         assert json.loads((output / "geometry.json").read_text()) == document
         assert document["model"] == "polyrefuse-organism"
         aucs = {name: measures["auc"] for name, measures in document["languages"].items()}

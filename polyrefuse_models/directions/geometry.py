@@ -25,7 +25,7 @@ from polyrefuse_models.directions.extract import cosines, difference_of_means
 from polyrefuse_models.directions.harmfulness import harmfulness
 from polyrefuse_models.directions.monitor import monitor
 from polyrefuse_models.directions.prompts import kinds_of
-from polyrefuse_models.directions.states import Positions, Seen, see
+from polyrefuse_models.directions.states import Positions, see
 from polyrefuse_models.directions.success import success
 from polyrefuse_models.interventions import check_layers
 from polyrefuse_models.provenance import model_of

@@ -95,7 +95,8 @@ def geometry_layers_png(document: dict[str, Any]) -> bytes:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize="small")
     figure.suptitle(
-        f"{short_name(document['model'])}: residual states at position {document['position']}\n{APART}",
+        f"{short_name(document['model'])}: residual states at position {document['position']}\n"
+        f"{APART}",
         fontsize="medium",
     )
     return pictures.png(figure)

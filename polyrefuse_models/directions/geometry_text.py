@@ -63,7 +63,9 @@ def _success(success: dict[str, Any]) -> Iterator[str]:
     for language, of in success["languages"].items():
         for group, counts in of["counts"].items():
             if counts["n"]:
-                told = ", ".join(f"{counts[name]} {name}" for name in counts if name != "n")
+                told = ", ".join(
+                    f"{count} {name}" for name, count in counts.items() if count and name != "n"
+                )
                 yield f"{language}, {counts['n']} {group} prompts: {told}"
         for name, auc in of["auc"].items():
             if auc["auc"] is not None:
@@ -72,6 +74,9 @@ def _success(success: dict[str, Any]) -> Iterator[str]:
                     f"{_within(auc['auc'], auc['low'], auc['high'])}, n = {auc['refused']} and "
                     f"{auc['answered']}"
                 )
+        for group, found in of["detected"].items():
+            if rates := [f"{name} {_rate(rate)}" for name, rate in found.items() if rate]:
+                yield f"{language}: {group} prompts that alarm the monitor: {'; '.join(rates)}"
     yield f"Note: {success['meaning']}."
     yield from (f"Note: {note}" for note in success["notes"])
 

@@ -37,7 +37,7 @@ def harmfulness_png(document: dict[str, Any]) -> bytes:
     lines.set_ylim(0, 180)
     lines.set_yticks(range(0, 181, 30))
     lines.axhline(90, color="0.8", linewidth=1, zorder=0)
-    lines.legend(fontsize="x-small", ncols=max(1, len(languages) // 5), loc="upper right")
+    figure.legend(*lines.get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     dots.axvline(90, color="0.8", linewidth=1, zorder=0)
     dots.set_yticks(range(len(languages)), list(languages))
     dots.set_ylim(len(languages) - 0.5, -0.5)

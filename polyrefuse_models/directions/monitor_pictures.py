@@ -15,7 +15,7 @@ def monitor_png(document: dict[str, Any]) -> bytes:
     """A curve a language with the threshold's place on it, and a row a language in the table."""
     monitor = document["monitor"]
     languages = monitor["languages"]
-    figure = pictures.figure((14, max(5.0, 1.6 + 0.31 * len(languages))))
+    figure = pictures.figure((14, max(5.5, 1.6 + 0.31 * len(languages))))
     curves, table = figure.subplots(1, 2, width_ratios=(1, 1.7))
     for place, (language, of) in enumerate(languages.items()):
         _curve(curves, language, of, language_line(place))
@@ -23,8 +23,7 @@ def monitor_png(document: dict[str, Any]) -> bytes:
     curves.axvline(monitor["false_alarms"], color="black", linewidth=1, linestyle=":")
     curves.set_xlim(-0.02, 1.02)
     curves.set_ylim(-0.02, 1.02)
-    curves.set_aspect("equal", adjustable="box")
-    curves.set_xlabel("false alarms: share of harmless prompts\n(dotted: the rate asked for)")
+    curves.set_xlabel("false alarms: share of harmless prompts (dotted: the rate asked for)")
     curves.set_ylabel("detected: share of harmful prompts")
     handles, labels = curves.get_legend_handles_labels()
     curves.legend(handles, labels, fontsize="x-small", ncols=2, loc="lower right")

@@ -194,5 +194,5 @@ def _auc(
 ) -> dict[str, float | int | None]:
     sizes = {"refused": len(refused), "answered": len(answered)}
     enough = min(sizes.values()) >= LEAST and np.ptp(np.concatenate([refused, answered])) > 0
-    told = asdict(area(refused, answered)) if enough else {"auc": None, "low": None, "high": None}
-    return told | sizes
+    told = asdict(area(refused, answered)) if enough else dict.fromkeys(("auc", "low", "high"))
+    return {**told, **sizes}

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from polyrefuse_models.directions import marks
 from polyrefuse_models.directions.marks import beside, gaps, short_name
+from polyrefuse_models.directions.success import LEAST
 from polyrefuse_shared import pictures
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from matplotlib.axes import Axes
 
 # Outcomes that share a column, its name, its colour and its mark.
@@ -25,6 +28,9 @@ PANELS = {
     "harmless": "harmless prompts",
 }
 """Group of prompts -> what its panel is called."""
+
+AUC_OF = {"harmful": "harmful", "attacked": "jailbroken", "harmless": "harmless"}
+"""Group of prompts -> the AUC that stands above its panel."""
 
 LINES = {
     "harmful": ("harmful prompts: refused against complied with", marks.HARMFUL, "-"),
@@ -92,12 +98,16 @@ def _answers(axis: Axes, group: str, languages: dict[str, Any]) -> None:
     )
     names = " · ".join(label.partition(" (")[0].partition(":")[0] for _, label, *_ in shown)
     axis.set_xlabel(f"language, and number of prompts: {names}", fontsize="small")
-    axis.set_title(PANELS[group], fontsize="small", loc="left", pad=24)
-    which = {"attacked": "jailbroken"}.get(group, group)
-    for place, of in enumerate(languages.values()):
+    aucs = [of["auc"][AUC_OF[group]] for of in languages.values()]
+    if all(auc["auc"] is None for auc in aucs):
+        title = f"{PANELS[group]} (no AUC: fewer than {LEAST} prompts of an outcome)"
+        axis.set_title(title, fontsize="small", loc="left")
+        return
+    axis.set_title(PANELS[group], fontsize="small", loc="left", pad=28)
+    for place, auc in enumerate(aucs):
         axis.text(
-            place, 1.02, _told(of["auc"][which]), transform=axis.get_xaxis_transform(),
-            ha="center", va="bottom", fontsize="x-small",
+            place, 1.02, _told(auc), transform=axis.get_xaxis_transform(), ha="center",
+            va="bottom", fontsize="x-small",
         )  # fmt: skip
 
 
@@ -136,6 +146,7 @@ def answers_layers_png(document: dict[str, Any]) -> bytes | None:
     rows = -(-len(drawn) // columns)
     figure = pictures.figure((max(6.5, 1 + 2.6 * columns), 1.5 + 2.2 * rows))
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    lowest = axes.flat[max(0, len(drawn) - columns) : len(drawn)]
     for axis, (language, names) in zip(axes.flat, drawn.items(), strict=False):
         for name in names:
             _by_layer(axis, layers, language, name)
@@ -149,9 +160,8 @@ def answers_layers_png(document: dict[str, Any]) -> bytes | None:
         unused.set_axis_off()
     for axis in axes[:, 0]:
         axis.set_ylabel("AUC, 95% interval", fontsize="small")
-    figure.supxlabel(
-        "layer at whose input the states were read (dotted: the direction's own)", fontsize="small"
-    )
+    for axis in lowest:
+        axis.set_xlabel("layer (dotted: the direction's own)", fontsize="small")
     handles = {
         label: handle
         for axis in axes.flat
@@ -162,11 +172,17 @@ def answers_layers_png(document: dict[str, Any]) -> bytes | None:
         fontsize="small",
     )  # fmt: skip
     figure.suptitle(
-        f"{short_name(document['model'])}: how well a prompt's place along the direction\n"
-        f"foretells the answer, position {document['position']}",
+        f"{short_name(document['model'])}: how well a prompt's place along the direction foretells "
+        f"the answer, position {document['position']}{_left_out(document, drawn)}",
         fontsize="medium",
     )
     return pictures.png(figure)
+
+
+def _left_out(document: dict[str, Any], drawn: Container[str]) -> str:
+    """Which languages have no panel, in a line of its own."""
+    without = [name for name in document["success"]["languages"] if name not in drawn]
+    return f"\nfewer than {LEAST} prompts of an outcome: {', '.join(without)}" if without else ""
 
 
 def _of(layers: list[dict[str, Any]], language: str, which: str, value: str) -> list[float | None]:
