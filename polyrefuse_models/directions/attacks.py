@@ -65,6 +65,10 @@ def _holds(outer: Sequence[Asked], inner: Sequence[Asked]) -> bool:
 
 
 def _inside(words: str, others: Sequence[Asked]) -> AnsweredPrompt | None:
-    """The longest of other prompts that a prompt's words hold, with more words around it."""
-    inside = [asked for asked in others if asked[0] and asked[0] in words and asked[0] != words]
-    return max(inside, key=lambda asked: len(asked[0]))[1] if inside else None
+    """The longest of other prompts that a prompt's words hold, with more words around it.
+
+    None, too, where the prompt is one of the others itself.
+    """
+    inside = [asked for asked in others if asked[0] and asked[0] in words]
+    within, prompt = max(inside, key=lambda asked: len(asked[0]), default=("", None))
+    return None if within == words else prompt
