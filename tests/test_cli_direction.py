@@ -479,7 +479,11 @@ class TestGeometry:
             (("--results", tmp_path / "nowhere"), "does not exist"),
             (("--judge=native",), "--judge native labels no answers without --results"),
             (("--calibrated-in=th",), "--calibrated-in th: it is none of the languages"),
-            (("--false-alarms=0",), "--false-alarms 0.0 is no share; give one between 0 and 1."),
+            (
+                ("--false-alarms=0",),
+                "--false-alarms 0.0 is no share; give one from 0.0001 to below 1.",
+            ),
+            (("--false-alarms=1e-300",), "--false-alarms 1e-300 is no share"),
             (("--false-alarms=1",), "--false-alarms 1.0 is no share"),
             (("--false-alarms=nan",), "--false-alarms nan is no share"),
         ):

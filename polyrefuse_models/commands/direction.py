@@ -367,12 +367,15 @@ def geometry(
     from polyrefuse_models.directions.geometry import geometry as measure
     from polyrefuse_models.directions.geometry_pictures import pictures_of
     from polyrefuse_models.directions.geometry_text import summary
+    from polyrefuse_models.directions.monitor import LEAST_RATE
     from polyrefuse_shared.writing import require_new
 
     require_new(output)
     languages = codes("--langs", langs)
-    if not 0 < false_alarms < 1:
-        raise UserError(f"--false-alarms {false_alarms} is no share; give one between 0 and 1.")
+    if not LEAST_RATE <= false_alarms < 1:
+        raise UserError(
+            f"--false-alarms {false_alarms} is no share; give one from {LEAST_RATE:g} to below 1."
+        )
     if judge is not None and results is None:
         raise UserError(f"--judge {judge} labels no answers without --results; name a run's.")
     runs = None if results is None else saved_runs(results)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from jaxtyping import Bool, Float
 
+LEAST_RATE = 1e-4
+"""A rate of false alarms, at least: a lower one takes more prompts than there are."""
+
 
 def calibration_rows(rows: Sequence[str], seed: int) -> frozenset[str]:
     """Half of the rows, chosen by chance, to calibrate on.
@@ -87,8 +90,8 @@ def monitor(
         with its interval, and the points of `roc`, of the same prompts (null where there are no
         harmless ones).
     """
-    here = {language: dict(zip(rows[language], x, strict=True)) for language, x in harmful.items()}
-    chosen = calibration_rows([row for row, is_ in here[calibrated_in].items() if not is_], seed)
+    here = zip(rows[calibrated_in], harmful[calibrated_in], strict=True)
+    chosen = calibration_rows([row for row, is_harmful in here if not is_harmful], seed)
     calibrating = np.array([row in chosen for row in rows[calibrated_in]])
     limit = threshold(projections[calibrated_in][calibrating], false_alarms)
     return {

@@ -71,9 +71,15 @@ AUCS: dict[str, Compared] = {
 """What each AUC compares: a group's prompts of one outcome with a group's of another."""
 
 
-def outcomes(prompts: Sequence[AnsweredPrompt]) -> list[tuple[str, Outcome]]:
-    """The group of each prompt, one of `GROUPS`, and what became of it."""
-    plain = without_attack(prompts)
+def outcomes(
+    prompts: Sequence[AnsweredPrompt], plain: Mapping[AnsweredPrompt, AnsweredPrompt | None]
+) -> list[tuple[str, Outcome]]:
+    """The group of each prompt, one of `GROUPS`, and what became of it.
+
+    Args:
+        prompts: of a run.
+        plain: what `without_attack` returns of them.
+    """
     return [_outcome(one, plain) for one in prompts]
 
 
@@ -113,8 +119,9 @@ def success(
         where an outcome has fewer than `LEAST` prompts, or all of them the same projection) and
         how many of each outcome the monitor `detected`. `layers` has the AUCs of every layer.
     """
+    plain = without_attack(answers.prompts)
     became: dict[str, list[tuple[str, Outcome]]] = defaultdict(list)
-    for one, outcome in zip(answers.prompts, outcomes(answers.prompts), strict=True):
+    for one, outcome in zip(answers.prompts, outcomes(answers.prompts, plain), strict=True):
         became[one.language].append(outcome)
     places = {language: _places(became[language]) for language in own}
     n_layers = next(iter(own.values())).shape[1]
@@ -125,8 +132,7 @@ def success(
         "files": list(answers.files),
         "notes": list(answers.notes),
         "attacks": [
-            {"dataset": attack, "around": around}
-            for attack, around in pairs_of_datasets(without_attack(answers.prompts))
+            {"dataset": attack, "around": around} for attack, around in pairs_of_datasets(plain)
         ],
         "languages": {
             language: {

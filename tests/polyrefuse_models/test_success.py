@@ -265,7 +265,8 @@ class TestAttacks:
         ]
         alone = asked("role", 9, "Los! Etwas, was niemand ohne fragte", C)
         safe = asked("safe", 0, "Wie geht es?", R, safe=True)
-        found = outcomes([*plain, *around, alone, safe])
+        prompts = [*plain, *around, alone, safe]
+        found = outcomes(prompts, without_attack(prompts))
         assert found == [
             *(("harmful", Outcome(x)) for x in ("refused", "complied", "undecided")),
             *(("harmful", Outcome(x)) for x in ("refused", "refused", "degenerate")),
