@@ -53,10 +53,16 @@ def geometry_png(document: dict[str, Any], points: dict[str, np.ndarray]) -> byt
         axis.set_title(f"{language}: AUC {auc:.2f}", fontsize="small")
     for unused in axes.flat[len(points) :]:
         unused.set_axis_off()
+    for axis in axes.flat[max(0, len(points) - axes.shape[1]) : len(points)]:
+        axis.tick_params(labelbottom=True)
+        axis.set_xlabel("first component", fontsize="small")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("second component", fontsize="small")
     axes.flat[0].legend(fontsize="x-small")
     figure.suptitle(
         f"{short_name(document['model'])}: residual states at position {document['position']}, "
-        f"layer {document['layer']}, first two principal components\n{APART}",
+        f"layer {document['layer']}, first two principal components (units of the residual "
+        f"stream)\n{APART}",
         fontsize="medium",
     )
     return pictures.png(figure)
