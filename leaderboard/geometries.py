@@ -10,12 +10,14 @@ from typing import Any
 
 from polyrefuse_leaderboard.reading.results import MOST_PROMPTS
 
+from polyrefuse_shared.intervals import auc_interval
 from polyrefuse_shared.printing import clean
 from polyrefuse_shared.reading import parse_json, read_bytes
 from polyrefuse_tasks.saved_results.documents import is_number
 
 FILE = "geometry.json"
-SCHEMA = 2
+SCHEMAS = (2, 3)
+"""Schema 3 has intervals, a monitor, harmfulness and a run's answers beside what 2 has."""
 
 AT_MOST = 2**26
 """Bytes of a report, at most."""
@@ -33,6 +35,7 @@ class Apart:
         harmless: harmless ones.
         auc: probability that a harmful prompt lies further along the direction than a harmless
             one.
+        low, high: its 95% interval, which schema 2 leaves to be computed.
         silhouette: of the two clouds, -1 to 1.
         against_english: where the harmful prompts lie on average, from 0 for English's harmless
             prompts to 1 for its harmful ones; None where these two are equal.
@@ -41,6 +44,8 @@ class Apart:
     harmful: int
     harmless: int
     auc: float
+    low: float
+    high: float
     silhouette: float
     against_english: float | None
 
@@ -82,7 +87,7 @@ def read_geometry(folder: Path) -> tuple[Geometry | None, str]:
 
 
 def _geometry(report: Any) -> Geometry:
-    if report["schema"] != SCHEMA:
+    if type(report["schema"]) is not int or report["schema"] not in SCHEMAS:
         raise ValueError(f"schema {reprlib.repr(report['schema'])}")
     languages = report["languages"]
     if not isinstance(languages, dict) or not languages:
@@ -97,16 +102,26 @@ def _geometry(report: Any) -> Geometry:
         if type(place) is not int or abs(place) > 10**6:
             raise ValueError(f"{reprlib.repr(place)} is no place of a direction")
     return Geometry(
-        dataset, position, layer, {name: _apart(entry) for name, entry in languages.items()}
+        dataset,
+        position,
+        layer,
+        {name: _apart(entry, report["schema"]) for name, entry in languages.items()},
     )
 
 
-def _apart(entry: Mapping[str, Any]) -> Apart:
+def _apart(entry: Mapping[str, Any], schema: int) -> Apart:
     against = entry["harmful_against_english"]
+    harmful, harmless = _count(entry["harmful"]["n"]), _count(entry["harmless"]["n"])
+    auc = _number(entry["auc"], 0, 1)
+    low, high = auc_interval(auc, harmful, harmless)
+    if schema > 2:
+        low, high = (_number(entry[name], 0, 1) for name in ("auc_low", "auc_high"))
     return Apart(
-        harmful=_count(entry["harmful"]["n"]),
-        harmless=_count(entry["harmless"]["n"]),
-        auc=_number(entry["auc"], 0, 1),
+        harmful=harmful,
+        harmless=harmless,
+        auc=auc,
+        low=low,
+        high=high,
         silhouette=_number(entry["silhouette"], -1, 1),
         against_english=None if against is None else _number(against, -1e6, 1e6),
     )

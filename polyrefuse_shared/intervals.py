@@ -1,7 +1,8 @@
-"""Wilson's interval, which every rate carries."""
+"""The intervals of rates (Wilson's) and of areas under ROC curves (Newcombe's)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from statistics import NormalDist
 from typing import Any
 
@@ -10,6 +11,9 @@ from numpy.typing import ArrayLike
 
 CONFIDENCE = 0.95
 """Of every interval, unless another is asked for."""
+
+HALVINGS = 50
+"""After which an end of an interval is exact to about 1e-15."""
 
 
 def wilson(hits: ArrayLike, n: ArrayLike, confidence: float = CONFIDENCE) -> tuple[Any, Any]:
@@ -31,6 +35,49 @@ def wilson(hits: ArrayLike, n: ArrayLike, confidence: float = CONFIDENCE) -> tup
     low = np.where(hits <= 0, 0.0, np.maximum(middle - spread, 0.0))
     high = np.where(hits >= n, 1.0, np.minimum(middle + spread, 1.0))
     return low[()], high[()]
+
+
+def auc_interval(
+    auc: float, positives: int, negatives: int, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Newcombe's interval of an area under a ROC curve, low and high.
+
+    The ends are the areas t with (auc - t)^2 = z^2 V(t), as Wilson's are of a share. V is Hanley
+    and McNeil's variance (Radiology 143, 1982) with both samples' sizes less one replaced by their
+    mean: method 5 of Newcombe, Statistics in Medicine 25 (2006) 559-573. Unlike Wald's, the
+    interval stays between 0 and 1 and is no point where the two samples are wholly apart.
+
+    Args:
+        auc: the Mann-Whitney estimate, between 0 and 1.
+        positives: how many are in one sample, at least 1.
+        negatives: how many are in the other, at least 1.
+        confidence: between 0 and 1.
+    """
+    z = _z(confidence)
+
+    def beyond(area: float) -> float:
+        return abs(auc - area) - z * _deviation_of_auc(area, positives, negatives)
+
+    return _end(beyond, 0.0, auc), _end(beyond, 1.0, auc)
+
+
+def _deviation_of_auc(area: float, positives: int, negatives: int) -> float:
+    others = (positives + negatives) / 2 - 1
+    spread = 1 + others * ((1 - area) / (2 - area) + area / (1 + area))
+    return (area * (1 - area) * spread / (positives * negatives)) ** 0.5
+
+
+def _end(beyond: Callable[[float], float], outside: float, inside: float) -> float:
+    """Where an interval that holds `inside` and not `outside` ends, by bisection."""
+    if outside == inside:
+        return outside
+    for _ in range(HALVINGS):
+        middle = (outside + inside) / 2
+        if beyond(middle) > 0:
+            outside = middle
+        else:
+            inside = middle
+    return (outside + inside) / 2
 
 
 def _z(confidence: float) -> float:

@@ -25,8 +25,12 @@ import torch
 from safetensors.torch import load_file
 
 import polyrefuse
+from polyrefuse_models import bundled
 from polyrefuse_models.organism.planted import planted
+from polyrefuse_tasks import data
 from tests.conftest import ROOT
+from tests.evaluations import lm_eval_run
+from tests.leaderboard.result_files import Task, task, write_run
 
 GOOD = {
     "position": -1,
@@ -391,8 +395,9 @@ class TestGeometry:
         assert code == 0, err
         assert "was extracted from" not in err + caplog.text
         document = json.loads(out)
-        files = ["geometry.json", "geometry.png", "geometry_layers.png"]
-        assert sorted(path.name for path in output.iterdir()) == files
+        pictures = ("", "_harmfulness", "_layers", "_monitor")
+        files = {"geometry.json", *(f"geometry{name}.png" for name in pictures)}
+        assert {path.name for path in output.iterdir()} == files
         assert json.loads((output / "geometry.json").read_text()) == document
         assert document["model"] == "polyrefuse-organism"
         aucs = {name: measures["auc"] for name, measures in document["languages"].items()}
@@ -416,6 +421,117 @@ class TestGeometry:
             given = ("geometry", "--direction", direction, "--langs=de", "--output", output, *more)
             assert_one_sentence(run(*given), said)
             assert not output.exists()
+
+    def test_shows_what_was_refused_and_what_alarms(self, german: Path, tmp_path: Path) -> None:
+        output = tmp_path / "report"
+        labels = {"toyrefuse_harmful": "rc" * 8 + "ud", "toyrefuse_harmless": "c" * 18}
+        write_run(tmp_path / "run", organism_s_prompts(labels), model="polyrefuse-organism")
+        write_run(
+            tmp_path / "run", organism_s_prompts(labels), model="polyrefuse-organism-weakened"
+        )
+        asked = (
+            "geometry", "--direction", german, "--langs=de", "--limit=20", "--results",
+            tmp_path / "run", "--false-alarms=.1", "--calibrated-in=de", "--seed=4",
+        )  # fmt: skip
+        code, out, err = run(*asked, "--output", output)
+        assert code == 0, err
+        for said in (
+            "answers under condition baseline, by judge native, of run/",
+            "de, 18 harmful prompts: 8 refused, 8 complied, 1 degenerate, 1 undecided",
+            "results_2026-01-01T00-00-00.000001.json is of another model, "
+            "polyrefuse-organism-weakened; it is left out.",
+            "monitor: alarm where the projection at the last token, layer ",
+            "calibrated on 10 harmless prompts in de at 10% false alarms",
+            "angle between harmfulness and refusal, in degrees: en ",
+        ):
+            assert said in out, said
+        # The labels are invented: the organism refuses all that is harmful, wherever it lies.
+        document = json.loads((output / "geometry.json").read_text())
+        german_s = document["success"]["languages"]["de"]
+        assert german_s["counts"]["harmless"]["complied"] == 18
+        assert 0 < german_s["auc"]["harmful"]["low"] < german_s["auc"]["harmful"]["high"] < 1
+        assert german_s["detected"]["harmful"]["complied"]["rate"] == 1
+        assert document["success"]["languages"]["en"]["counts"]["harmful"]["n"] == 0
+        own = document["languages"]["de"]["harmful"]["projections"]
+        told = german_s["projections"]["harmful"]
+        assert [*told["refused"], *told["complied"]] == pytest.approx(own[0:16:2] + own[1:16:2])
+        watched = document["monitor"]["languages"]
+        assert [of["detected"]["rate"] for of in watched.values()] == [1, 1]
+        assert watched["de"]["false_alarms"]["n"] == 10
+        assert {path.name for path in output.glob("geometry_answers*")} == {
+            "geometry_answers.png", "geometry_answers_layers.png",
+        }  # fmt: skip
+        # The same words give the same document, and no prompt or answer is in it.
+        code, out, err = run(*asked, "--output", tmp_path / "again", "--json")
+        assert code == 0, err
+        assert json.loads(out) == document
+        prompts = {row.prompt for row in data.load("toyrefuse_harmful", "de")}
+        assert not any(prompt in text for prompt in prompts for text in strings(document))
+
+    def test_results_that_cannot_be_used_are_told(self, german: Path, tmp_path: Path) -> None:
+        labels = {"toyrefuse_harmful": "rc"}
+        other, empty = tmp_path / "other", tmp_path / "empty"
+        write_run(other, organism_s_prompts(labels), model="polyrefuse-organism-weakened")
+        empty.mkdir()
+        before = sorted(tmp_path.iterdir())
+        for more, said in (
+            (
+                ("--results", other),
+                "is of another model, polyrefuse-organism-weakened; name results",
+            ),
+            (("--results", empty), "holds no results_*.json"),
+            (("--results", tmp_path / "nowhere"), "does not exist"),
+            (("--judge=native",), "--judge native labels no answers without --results"),
+            (("--calibrated-in=th",), "--calibrated-in th: it is none of the languages"),
+            (
+                ("--false-alarms=0",),
+                "--false-alarms 0.0 is no share; give one from 0.0001 to below 1.",
+            ),
+            (("--false-alarms=1e-300",), "--false-alarms 1e-300 is no share"),
+            (("--false-alarms=1",), "--false-alarms 1.0 is no share"),
+            (("--false-alarms=nan",), "--false-alarms nan is no share"),
+        ):
+            given = ("geometry", "--direction", german, "--langs=de", "--output", tmp_path / "new")
+            assert_one_sentence(run(*given, *more), said)
+            assert sorted(tmp_path.iterdir()) == before
+
+    @pytest.mark.slow
+    def test_the_weakened_organism_s_own_answers(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It lets pass in English what lies lower along the direction, and in Spanish nothing."""
+        weakened = bundled.path(bundled.WEAKENED)
+        languages, kinds = ("en", "es"), ("harmful", "harmless")
+        lm_eval_run(
+            "--model", "baseline-hf", "--model_args", f"pretrained={weakened}", "--limit", "40",
+            "--tasks", ",".join(f"toyrefuse_{kind}_{of}" for of in languages for kind in kinds),
+            "--output_path", str(tmp_path / "run"), "--log_samples",
+        )  # fmt: skip
+        code, _, err = run("extract", "--model", weakened, "--output", tmp_path / "direction")
+        assert code == 0, err
+        code, out, err = run(
+            "geometry", "--model", weakened, "--direction", tmp_path / "direction", "--langs=es",
+            "--limit=40", "--results", tmp_path / "run", "--output", tmp_path / "report", "--json",
+        )  # fmt: skip
+        assert code == 0, err
+        document = json.loads(out)
+        assert document["success"]["notes"] == []
+        told = {name: of["auc"]["harmful"] for name, of in document["success"]["languages"].items()}
+        assert told["en"]["low"] > 0.8
+        assert told["en"]["refused"] + told["en"]["answered"] == 40
+        assert told["es"] == {"auc": None, "low": None, "high": None, "refused": 40, "answered": 0}
+
+
+def organism_s_prompts(labels: dict[str, str], language: str = "de") -> list[Task]:
+    """Tasks of the organism's world, with labels that are invented."""
+    rows = {kind: data.load(kind, language)[: len(given)] for kind, given in labels.items()}
+    return [
+        task(
+            kind, language, given, prompts=[row.prompt for row in rows[kind]],
+            ids=[row.id for row in rows[kind]],
+        )
+        for kind, given in labels.items()
+    ]  # fmt: skip
 
 
 def with_metadata(artifact: Path, folder: Path, **changed: Any) -> Path:

@@ -39,7 +39,7 @@ def _table(one: Geometry) -> CardTable:
         f"{one.dataset}",
         (
             "language",
-            "AUC",
+            "AUC (95% interval)",
             "silhouette",
             "harmful prompts",
             "harmless prompts",
@@ -48,7 +48,7 @@ def _table(one: Geometry) -> CardTable:
         tuple(
             (
                 named(language),
-                f"{apart.auc:.3f}",
+                f"{apart.auc:.3f} ({apart.low:.3f} to {apart.high:.3f})",
                 f"{apart.silhouette:.2f}",
                 str(apart.harmful),
                 str(apart.harmless),

@@ -313,6 +313,35 @@ def geometry(
     limit: Annotated[
         int, count_option("--limit", at_least=2, help="Prompts of each kind and language.")
     ] = 128,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--results",
+            help="Folder or results file of `lm_eval --model baseline-hf --log_samples` with this "
+            "model: shows where refused and answered prompts lie. May be given several times.",
+        ),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge",
+            help="Whose labels of --results are taken; by default those made with the answers.",
+        ),
+    ] = None,
+    calibrated_in: Annotated[
+        str,
+        typer.Option(
+            "--calibrated-in", help="Language of the prompts that the monitor is calibrated on."
+        ),
+    ] = "en",
+    false_alarms: Annotated[
+        float,
+        typer.Option(
+            "--false-alarms",
+            help="Share of harmless prompts that may alarm the monitor, between 0 and 1.",
+        ),
+    ] = 0.05,
+    seed: Annotated[int, seed_option("Seed of the choice of prompts to calibrate on.")] = 0,
     batch_size: BatchSize = None,
     device: Device = None,
     dtype: Dtype = "auto",
@@ -321,42 +350,53 @@ def geometry(
     gguf_file: GgufFile = None,
     as_json: Json = False,
 ) -> None:
-    """Show where each language's prompts lie along a direction, without generating a word."""
+    """Show where each language's prompts lie along a direction, without generating a word.
+
+    With --results, where those lie that the model refused, and those that it answered:
+    polyrefuse direction geometry --direction DIR --langs de,yo --results RUN --output GEOMETRY
+    """
     from polyrefuse_models import artifact_folder
     from polyrefuse_models.anatomy import width
     from polyrefuse_models.directions import artifact
+    from polyrefuse_models.directions.answered import answers_of, saved_runs
     from polyrefuse_models.directions.geometry import geometry as measure
-    from polyrefuse_models.directions.geometry_pictures import geometry_layers_png, geometry_png
+    from polyrefuse_models.directions.geometry_pictures import pictures_of
+    from polyrefuse_models.directions.geometry_text import summary
+    from polyrefuse_models.directions.monitor import LEAST_RATE
     from polyrefuse_shared.writing import require_new
 
     require_new(output)
     languages = codes("--langs", langs)
+    if not LEAST_RATE <= false_alarms < 1:
+        raise UserError(
+            f"--false-alarms {false_alarms} is no share; give one from {LEAST_RATE:g} to below 1."
+        )
+    if judge is not None and results is None:
+        raise UserError(f"--judge {judge} labels no answers without --results; name a run's.")
+    runs = None if results is None else saved_runs(results)
     given = artifact.load(direction)
     lm = load(model, batch_size, device, dtype, system, system_file, gguf_file)
     given.check(width(lm.model), f"--direction {direction}")
     given.warn_of_another_model(lm.model.config)
+    answers = runs and answers_of(runs, lm.identity(), ["en", *languages], judge)
     document, points = measure(
         lm.chat_model,
         given,
         languages,
         dataset=dataset or lm.own_dataset,
         limit=limit,
+        calibrated_in=calibrated_in,
+        false_alarms=false_alarms,
+        seed=seed,
+        answers=answers or None,
     )
     artifact_folder.write(
         output,
         documents={"geometry.json": document},
-        pictures={
-            "geometry.png": geometry_png(document, points),
-            "geometry_layers.png": geometry_layers_png(document),
-        },
+        pictures=pictures_of(document, points),
         allow_nan=False,
     )
-    lines = (
-        f"{language}: AUC {measures['auc']:.3f}, silhouette {measures['silhouette']:.3f}, harmful "
-        f"against English {_rounded(measures['harmful_against_english'])}"
-        for language, measures in document["languages"].items()
-    )
-    show(as_json, document, *lines, f"Note: {document['meaning']}.", f"written to {output}")
+    show(as_json, document, *summary(document), f"written to {output}")
 
 
 def _refused(refused: dict[str, float] | None) -> list[str]:

@@ -7,6 +7,11 @@
 - `auto.find_direction` does the same once a model, and keeps the result.
 - `control` makes the random direction that an effect is compared with.
 - `artifact` writes and reads a direction; `score_pictures` draws its candidates' scores.
-- `transfer` ablates one language's direction in another, `geometry` shows where each language's
-  prompts lie along a direction; `transfer_pictures` and `geometry_pictures` draw them.
+- `transfer` ablates one language's direction in another; `transfer_pictures` draws it.
+- `geometry` shows where each language's prompts lie along a direction. `states` reads them once,
+  `areas` has AUCs, `monitor` calibrates a threshold, `harmfulness` compares two directions.
+  `answered` finds what the model did with a run's prompts, `attacks` which of them are others with
+  an attack around, and `success` where they lie. `geometry_pictures`, `monitor_pictures`,
+  `harmfulness_pictures` and `success_pictures` draw it, in the colours of `marks`, and
+  `geometry_text` tells it.
 """

@@ -6,7 +6,8 @@ and layer. A language whose harmful prompts lie closer to English's harmless one
 harmful ones do is one that refuses less.
 
 What is labelled is the prompt, harmful or harmless, and not what the model does: AUC and silhouette
-say whether it tells the two apart. A chat model that refuses nothing had AUCs of .94 to 1.00.
+say whether it tells the two apart. A chat model that refuses nothing had AUCs of .94 to 1.00. What
+the model does is known from a run's answers (`success`).
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ import torch
 
 from polyrefuse_models.anatomy import decoder_blocks
 from polyrefuse_models.chat_model import within_memory
+from polyrefuse_models.directions.areas import area
 from polyrefuse_models.directions.artifact import BadDirection
-from polyrefuse_models.directions.extract import cosines, difference_of_means, observe
+from polyrefuse_models.directions.extract import cosines, difference_of_means
+from polyrefuse_models.directions.harmfulness import harmfulness
+from polyrefuse_models.directions.monitor import monitor
 from polyrefuse_models.directions.prompts import kinds_of
+from polyrefuse_models.directions.states import Positions, see
+from polyrefuse_models.directions.success import success
 from polyrefuse_models.interventions import check_layers
 from polyrefuse_models.provenance import model_of
 from polyrefuse_shared.errors import UserError
@@ -34,9 +40,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from polyrefuse_models.chat_model import ChatModel
+    from polyrefuse_models.directions.answered import Answers
     from polyrefuse_models.directions.artifact import Direction
 
-SCHEMA = 2
+SCHEMA = 3
 
 MEANING = (
     "auc and silhouette tell whether the model's states tell harmful prompts from harmless ones, "
@@ -54,6 +61,10 @@ def geometry(
     *,
     dataset: str = "polyrefuse",
     limit: int | None = 128,
+    calibrated_in: str = "en",
+    false_alarms: float = 0.05,
+    seed: int = 0,
+    answers: Answers | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Project the test prompts of each language on the direction, at its own layer and at each.
 
@@ -63,6 +74,10 @@ def geometry(
         languages: ISO 639-1 codes; English is always among what is measured, as the reference.
         dataset: a key of `prompts.DATASETS`.
         limit: prompts of each kind and language; all where None.
+        calibrated_in: language of the monitor's calibration, one of `languages` or English.
+        false_alarms: share of harmless prompts that may alarm the monitor, between 0 and 1.
+        seed: of the choice of prompts that the monitor is calibrated on.
+        answers: of a run of the same model, whose prompts are read as well; `limit` is not of them.
 
     Returns:
         the JSON document, and for the picture each language's
@@ -71,52 +86,72 @@ def geometry(
         `layers` has, of each layer's input at the same position, each language's `auc` along the
         same direction and `silhouette`, and `cosine` [language, language] between the languages'
         differences of means, in the order of `languages`; null where all states are the same.
+        `monitor`, `harmfulness` and `success` are what the functions of these names return;
+        `success` is null without `answers`.
 
     Raises:
-        UserError: unknown language or data set; the model's states are not all finite; memory is
-            too small for half of the rows, too.
+        UserError: unknown language or data set; `calibrated_in` is not measured; the model's states
+            are not all finite; memory is too small for half of the rows, too.
         BadDirection: its metadata have no position or layer, a position that the model's chat
             template does not have, or a place where all states are equal.
         LayerOutOfRange: a layer that the model does not have.
     """
     from sklearn.decomposition import PCA
 
-    try:
-        position, layer = direction.metadata["position"], direction.metadata["layer"]
-    except KeyError as missing:
-        raise BadDirection(
-            f"The direction's metadata have no {missing}: give an artifact that `polyrefuse "
-            "direction extract` wrote."
-        ) from None
-    n_layers = len(decoder_blocks(chat.model))
-    check_layers(range(layer, layer + 1), n_layers)
-    n_positions = max(1, len(chat.suffix))
-    if not -n_positions <= position < 0:
-        raise BadDirection(
-            f"The direction's position {position} is none of this model's: its chat template puts "
-            f"{n_positions} tokens after the user's text; extract a direction from this model."
-        )
+    position, layer = _place(chat, direction)
     kinds = kinds_of(dataset)
-    unit = (direction.direction.double() / direction.direction.double().norm()).numpy()
+    unit = direction.direction.double() / direction.direction.double().norm()
     asked = list(dict.fromkeys(["en", *languages]))
+    if calibrated_in not in asked:
+        raise UserError(
+            f"--calibrated-in {calibrated_in}: it is none of the languages that are measured "
+            f"({', '.join(asked)}); name it in --langs too."
+        )
     rows = {language: [data.load(kind, language)[:limit] for kind in kinds] for language in asked}
     harmful = {
         language: np.repeat([True, False], [len(part) for part in parts])
         for language, parts in rows.items()
     }
+    first = {language: [row for part in parts for row in part] for language, parts in rows.items()}
+    answered: dict[str, list[str]] = {language: [] for language in asked}
+    for one in answers.prompts if answers else ():
+        answered[one.language].append(one.prompt)
+    # What the run asked and is read anyway is read once.
     prompts = {
-        language: [row.prompt for part in parts for row in part] for language, parts in rows.items()
+        language: [row.prompt for row in first[language]]
+        + sorted(set(answered[language]).difference(row.prompt for row in first[language]))
+        for language in asked
     }
-    seen = within_memory(chat, lambda chat: _states(chat, prompts, position))
+    positions = Positions.of(chat, position)
+    seen = within_memory(
+        chat,
+        lambda chat: {
+            name: see(chat, prompts[name], harmful[name].tolist(), positions, unit, name)
+            for name in asked
+        },
+    )
 
-    states = {language: _at(seen[language], layer) for language in asked}
+    states = {language: _at(seen[language].states, layer) for language in asked}
     everything = np.concatenate(list(states.values()))
     if not np.ptp(everything, axis=0).any():
         raise BadDirection(
             f"All prompts have the same state at the direction's position {position} and layer "
             f"{layer}: nothing can be measured there; extract a direction from this model."
         )
-    projected = {language: _projected(states[language], unit) for language in asked}
+    watched = {
+        "position": positions.last,
+        "layer": layer,
+        **monitor(
+            {name: _of_first(seen[name].last, harmful[name])[:, layer] for name in asked},
+            harmful,
+            {name: [row.id for row in first[name]] for name in asked},
+            calibrated_in=calibrated_in,
+            false_alarms=false_alarms,
+            seed=seed,
+        ),
+    }
+    along = {name: _of_first(seen[name].own, harmful[name]) for name in asked}
+    projected = {language: along[language][:, layer] for language in asked}
     safe = projected["en"][~harmful["en"]].mean()
     refused = projected["en"][harmful["en"]].mean()
     plane = PCA(n_components=2).fit(everything)
@@ -138,7 +173,7 @@ def geometry(
             language: {
                 "harmful": _distribution(projected[language][harmful[language]]),
                 "harmless": _distribution(projected[language][~harmful[language]]),
-                **_apart(states[language], harmful[language], unit),
+                **_apart(states[language], along[language][:, layer], harmful[language]),
                 # 0 where English's harmless prompts lie, 1 where its harmful ones do.
                 "harmful_against_english": _share(
                     projected[language][harmful[language]].mean() - safe, refused - safe
@@ -147,31 +182,68 @@ def geometry(
             for language in asked
         },
         "layers": [
-            _of_layer(at, {name: _at(seen[name], at) for name in asked}, harmful, unit)
-            for at in range(n_layers)
+            _of_layer(
+                at,
+                {name: _at(seen[name].states, at) for name in asked},
+                {name: along[name][:, at] for name in asked},
+                harmful,
+            )
+            for at in range(len(decoder_blocks(chat.model)))
         ],
+        "monitor": watched,
+        "harmfulness": harmfulness(
+            {name: seen[name].means for name in asked}, layer, unit, positions
+        ),
+        "success": answers
+        and success(
+            answers,
+            {name: seen[name].own[_found(prompts[name], answered[name])].numpy() for name in asked},
+            {
+                name: seen[name].last[_found(prompts[name], answered[name]), layer].numpy()
+                for name in asked
+            },
+            layer=layer,
+            limit=watched["threshold"],
+        ),
         "versions": versions(),
     }, points
 
 
-def _states(
-    chat: ChatModel, prompts: dict[str, list[str]], position: int
-) -> dict[str, Float[Tensor, "prompt layer d"]]:
-    """Language -> what every block reads at a position of its prompts.
+def _place(chat: ChatModel, direction: Direction) -> tuple[int, int]:
+    """The direction's own position and layer.
 
     Raises:
-        UserError: not all of it is finite.
+        BadDirection: its metadata have none, or a position that the model's template does not have.
+        LayerOutOfRange: a layer that the model does not have.
     """
-    seen = {}
-    for language, asked in prompts.items():
-        seen[language] = observe(chat, asked, -position).states[:, 0].clone()
-        whole = seen[language].isfinite().all(dim=2).all(dim=0)
-        if not whole.all():
-            raise UserError(
-                f"The model's states for {language} have NaN or infinite entries at layer "
-                f"{whole.int().argmin().item()}; load it with another dtype, such as float32."
-            )
-    return seen
+    try:
+        position, layer = direction.metadata["position"], direction.metadata["layer"]
+    except KeyError as missing:
+        raise BadDirection(
+            f"The direction's metadata have no {missing}: give an artifact that `polyrefuse "
+            "direction extract` wrote."
+        ) from None
+    check_layers(range(layer, layer + 1), len(decoder_blocks(chat.model)))
+    n_positions = max(1, len(chat.suffix))
+    if not -n_positions <= position < 0:
+        raise BadDirection(
+            f"The direction's position {position} is none of this model's: its chat template puts "
+            f"{n_positions} tokens after the user's text; extract a direction from this model."
+        )
+    return position, layer
+
+
+def _of_first(
+    projections: Float[Tensor, "prompt layer"], harmful: np.ndarray
+) -> Float[np.ndarray, "first layer"]:
+    """Those of the prompts that are known to be harmful or not, which were read first."""
+    return projections[: len(harmful)].numpy()
+
+
+def _found(prompts: Sequence[str], answered: Sequence[str]) -> list[int]:
+    """Where the prompts of a run stand among those that were read."""
+    places = {prompt: place for place, prompt in enumerate(prompts)}
+    return [places[prompt] for prompt in answered]
 
 
 def _at(states: Float[Tensor, "prompt layer d"], layer: int) -> np.ndarray:
@@ -179,7 +251,10 @@ def _at(states: Float[Tensor, "prompt layer d"], layer: int) -> np.ndarray:
 
 
 def _of_layer(
-    layer: int, states: dict[str, np.ndarray], harmful: dict[str, np.ndarray], unit: np.ndarray
+    layer: int,
+    states: dict[str, np.ndarray],
+    projected: dict[str, np.ndarray],
+    harmful: dict[str, np.ndarray],
 ) -> dict[str, Any]:
     """The entry of one layer in the document's `layers`."""
     varied = {language: bool(np.ptp(x, axis=0).any()) for language, x in states.items()}
@@ -191,9 +266,9 @@ def _of_layer(
     return {
         "layer": layer,
         "languages": {
-            name: _apart(x, harmful[name], unit)
+            name: _apart(x, projected[name], harmful[name])
             if varied[name]
-            else {"auc": None, "silhouette": None}
+            else dict.fromkeys(("auc", "auc_low", "auc_high", "silhouette"))
             for name, x in states.items()
         },
         "cosine": [
@@ -203,19 +278,17 @@ def _of_layer(
     }
 
 
-def _apart(states: np.ndarray, harmful: np.ndarray, unit: np.ndarray) -> dict[str, float]:
+def _apart(states: np.ndarray, projected: np.ndarray, harmful: np.ndarray) -> dict[str, float]:
     """How well harmful and harmless prompts are told apart, along the direction and as clouds."""
-    from sklearn.metrics import roc_auc_score, silhouette_score
+    from sklearn.metrics import silhouette_score
 
+    whole = area(projected[harmful], projected[~harmful])
     return {
-        "auc": float(roc_auc_score(harmful, _projected(states, unit))),
+        "auc": whole.auc,
+        "auc_low": whole.low,
+        "auc_high": whole.high,
         "silhouette": float(silhouette_score(states, harmful)),
     }
-
-
-def _projected(states: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    # Row by row, unlike a matrix product, so that equal states have equal projections.
-    return (states * unit).sum(axis=1)
 
 
 def _share(part: float, whole: float) -> float | None:

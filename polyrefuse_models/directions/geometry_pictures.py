@@ -1,14 +1,22 @@
-"""Pictures of a geometry, as PNG: each language's prompts in one plane, and by layer."""
+"""Pictures of a geometry, as PNG: each language's prompts in one plane, by layer, and the rest."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polyrefuse_models.directions.harmfulness_pictures import harmfulness_png
+from polyrefuse_models.directions.marks import (
+    HARMFUL,
+    HARMLESS,
+    gaps,
+    language_line,
+    short_name,
+)
+from polyrefuse_models.directions.monitor_pictures import monitor_png
+from polyrefuse_models.directions.success_pictures import answers_layers_png, answers_png
 from polyrefuse_shared import pictures
-from polyrefuse_shared.pictures import PALETTE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,12 +25,27 @@ APART = "AUC says whether harmful prompts are told from harmless ones, not wheth
 """Stands in every picture that has an AUC."""
 
 
+def pictures_of(document: dict[str, Any], points: dict[str, np.ndarray]) -> dict[str, bytes]:
+    """Each picture that there is something to draw in, by the name of its file."""
+    drawn: dict[str, bytes | None] = {
+        "geometry.png": geometry_png(document, points),
+        "geometry_layers.png": geometry_layers_png(document),
+        "geometry_monitor.png": monitor_png(document),
+    }
+    if document["harmfulness"]["languages"]:
+        drawn["geometry_harmfulness.png"] = harmfulness_png(document)
+    if document["success"]:
+        drawn["geometry_answers.png"] = answers_png(document)
+        drawn["geometry_answers_layers.png"] = answers_layers_png(document)
+    return {name: picture for name, picture in drawn.items() if picture is not None}
+
+
 def geometry_png(document: dict[str, Any], points: dict[str, np.ndarray]) -> bytes:
     """A panel a language: harmful and harmless prompts in the plane of all languages' states."""
     figure = pictures.figure((11, 2.6 * (-(-len(points) // 5)) + 0.6))
     axes = figure.subplots(-(-len(points) // 5), 5, sharex=True, sharey=True, squeeze=False)
     for axis, (language, placed) in zip(axes.flat, points.items(), strict=False):
-        for harmful, colour, marker in ((1, PALETTE["vermilion"], "x"), (0, PALETTE["blue"], ".")):
+        for harmful, colour, marker in ((1, HARMFUL, "x"), (0, HARMLESS, ".")):
             chosen = placed[placed[:, 2] == harmful]
             name = "harmful" if harmful else "harmless"
             axis.scatter(chosen[:, 0], chosen[:, 1], s=12, c=colour, marker=marker, label=name)
@@ -30,10 +53,16 @@ def geometry_png(document: dict[str, Any], points: dict[str, np.ndarray]) -> byt
         axis.set_title(f"{language}: AUC {auc:.2f}", fontsize="small")
     for unused in axes.flat[len(points) :]:
         unused.set_axis_off()
+    for axis in axes.flat[max(0, len(points) - axes.shape[1]) : len(points)]:
+        axis.tick_params(labelbottom=True)
+        axis.set_xlabel("first component", fontsize="small")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("second component", fontsize="small")
     axes.flat[0].legend(fontsize="x-small")
     figure.suptitle(
-        f"{document['model']}: residual states at position {document['position']}, "
-        f"layer {document['layer']}, first two principal components\n{APART}",
+        f"{short_name(document['model'])}: residual states at position {document['position']}, "
+        f"layer {document['layer']}, first two principal components (units of the residual "
+        f"stream)\n{APART}",
         fontsize="medium",
     )
     return pictures.png(figure)
@@ -52,20 +81,16 @@ def geometry_layers_png(document: dict[str, Any]) -> bytes:
             lambda at, name: at["cosine"][english][languages.index(name)],
         ),
     }
-    # Each in two styles: as many as there are languages.
-    colours = list(PALETTE.values())
     figure = pictures.figure((8, 8))
     axes = figure.subplots(len(panels), 1, sharex=True)
     for axis, (label, (nothing, value)) in zip(axes, panels.items(), strict=True):
         for index, language in enumerate(languages):
-            heights = [math.nan if (y := value(at, language)) is None else y for at in layers]
             axis.plot(
                 [at["layer"] for at in layers],
-                heights,
-                color=colours[index % len(colours)],
-                linestyle="-" if index < len(colours) else "--",
+                gaps(value(at, language) for at in layers),
                 marker=".",
                 label=language,
+                **language_line(index),
             )
         axis.axvline(document["layer"], color="black", linewidth=1, linestyle=":")
         axis.axhline(nothing, color="0.8", linewidth=1, zorder=0)
@@ -76,7 +101,8 @@ def geometry_layers_png(document: dict[str, Any]) -> bytes:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize="small")
     figure.suptitle(
-        f"{document['model']}: residual states at position {document['position']}\n{APART}",
+        f"{short_name(document['model'])}: residual states at position {document['position']}\n"
+        f"{APART}",
         fontsize="medium",
     )
     return pictures.png(figure)

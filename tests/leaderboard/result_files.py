@@ -61,6 +61,7 @@ class Task:
     generation: Mapping[str, Any]
     requested: Mapping[str, Any] | None
     answers: Sequence[str] | None
+    prompts: Sequence[str] | None = None
 
     @property
     def name(self) -> str:
@@ -83,6 +84,7 @@ def task(
     generation: Mapping[str, Any] | None = None,
     requested: Mapping[str, Any] | None = None,
     answers: Sequence[str] | None = None,
+    prompts: Sequence[str] | None = None,
 ) -> Task:
     """A task, its prompts numbered from 0 in every language.
 
@@ -93,6 +95,7 @@ def task(
         generation: what its generation_kwargs have otherwise.
         requested: settings that the requests were made with, where they are not those.
         answers: one a prompt, where they are not to be all different.
+        prompts: where they are not `invented prompt 0` and so on.
     """
     settings = {"until": [], "do_sample": sampled, "max_gen_toks": 512}
     return Task(
@@ -107,6 +110,7 @@ def task(
         generation=settings | dict(generation or {}),
         requested=requested,
         answers=answers,
+        prompts=prompts,
     )
 
 
@@ -306,10 +310,11 @@ def _samples(one: Task) -> list[dict[str, Any]]:
             {"label": LABELS[letter], "evidence": None, "response_language": found}
             for letter in word
         ]
+        prompt = f"invented prompt {place}" if one.prompts is None else one.prompts[place]
         doc: dict[str, Any] = {
             "id": row,
-            "prompt": f"invented prompt {place}",
-            "prompt_en": f"invented prompt {place}",
+            "prompt": prompt,
+            "prompt_en": prompt,
             "language": one.language,
             "category": None,
             "source": one.dataset,

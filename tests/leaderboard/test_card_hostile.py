@@ -241,13 +241,24 @@ class TestGeometry:
         shown = section(self.card(tmp_path, self.REPORT), "Geometry")
         assert "The numbers are from jobs/chat-geometry.0123/geometry/geometry.json." in shown
         assert "**Harmful and harmless prompts at position -2, layer 7: toyrefuse**" in shown
-        assert "| English (en) | 0.988 | -0.12 | 31 | 29 | 1.00 |" in shown
-        assert "| Yoruba (yo) | 0.500 | -0.12 | 31 | 29 | - |" in shown
+        # Newcombe's intervals, which schema 2 does not have.
+        assert "| English (en) | 0.988 (0.910 to 0.998) | -0.12 | 31 | 29 | 1.00 |" in shown
+        assert "| Yoruba (yo) | 0.500 (0.360 to 0.640) | -0.12 | 31 | 29 | - |" in shown
+
+    def test_a_report_with_intervals(self, tmp_path: Path) -> None:
+        languages = {
+            language: of | {"auc_low": 0.25, "auc_high": 0.75}
+            for language, of in self.REPORT["languages"].items()
+        }
+        report = self.REPORT | {"schema": 3, "languages": languages}
+        shown = section(self.card(tmp_path, report), "Geometry")
+        assert "| Yoruba (yo) | 0.500 (0.250 to 0.750) | -0.12 | 31 | 29 | - |" in shown
 
     @pytest.mark.parametrize(
         ("change", "said"),
         [
             ({"schema": 9}, "(schema 9)"),
+            ({"schema": 3}, "(it has no 'auc\\_low')"),
             ({"languages": {}}, "(languages is {})"),
             ({"layer": 2.5}, "(2.5 is no place of a direction)"),
             ({"dataset": "a\nb"}, "not a name"),

@@ -165,7 +165,7 @@ def test_every_layer_s_figures_are_those_of_the_states(lm: BaselineHF, kept: Non
     document, _ = geometry(chat, direction, ["de", "ko"], limit=6)
     handle.remove()
     assert sum(passes) == 3 * 2 * 6
-    assert (document["schema"], list(document["languages"])) == (2, ["en", "de", "ko"])
+    assert (document["schema"], list(document["languages"])) == (3, ["en", "de", "ko"])
     assert "not whether it refuses" in document["meaning"]
     assert [at["layer"] for at in document["layers"]] == [0, 1, 2, 3]
 
@@ -195,11 +195,12 @@ def test_every_layer_s_figures_are_those_of_the_states(lm: BaselineHF, kept: Non
         np.testing.assert_allclose(at["cosine"], expected, atol=1e-3)
     # A token of the template is the same after every prompt where the model has read nothing yet.
     first = document["layers"][0]
-    assert first["languages"]["de"] == {"auc": None, "silhouette": None}
+    figures = ("auc", "auc_low", "auc_high", "silhouette")
+    assert first["languages"]["de"] == dict.fromkeys(figures)
     assert first["cosine"] == [[None] * 3] * 3
     for language, one in document["languages"].items():
         here = document["layers"][own]["languages"][language]
-        assert here == {name: one[name] for name in ("auc", "silhouette")}
+        assert here == {name: one[name] for name in figures}
     json.dumps(document, allow_nan=False)
     assert geometry_layers_png(document).startswith(b"\x89PNG")
 

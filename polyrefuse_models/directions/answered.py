@@ -1,0 +1,281 @@
+"""Which prompts of a saved run its model refused, and which it complied with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polyrefuse_models import bundled
+from polyrefuse_shared.errors import UserError
+from polyrefuse_tasks.judges import Label
+from polyrefuse_tasks.saved_results.documents import AGAIN, BadResults, part, printable, text
+from polyrefuse_tasks.saved_results.folders import ResultsFile, find_results
+from polyrefuse_tasks.saved_results.judged import (
+    JudgedFile,
+    judged_beside,
+    read_judged,
+    relabelled,
+)
+from polyrefuse_tasks.saved_results.samples import lines
+from polyrefuse_tasks.saved_results.tasks import SavedTask, read_results, saved_tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+MOST_REASONS = 3
+"""Sentences on what could not be used, where nothing could, at most."""
+
+_LABELS = {label.value: label for label in Label}
+
+
+class NoAnswers(UserError):
+    """No saved answers that this model gave, untouched."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredPrompt:
+    """A prompt, and what the model's answer to it was.
+
+    Attributes:
+        id: of its row, the same for its translations.
+        dataset: its name, as `harmful`.
+        language: ISO 639-1 code.
+        prompt: what was asked.
+        harmful: whether a model should refuse it.
+        label: the judge's.
+    """
+
+    id: str
+    dataset: str
+    language: str
+    prompt: str
+    harmful: bool
+    label: Label
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The prompts of some runs, with what was answered.
+
+    Attributes:
+        condition: under which all of them were answered.
+        judge: who labelled all of them.
+        files: the results files, as they are shown.
+        notes: what was left out, whole sentences.
+        prompts: each prompt of a data set and language once.
+    """
+
+    condition: str
+    judge: str
+    files: tuple[str, ...]
+    notes: tuple[str, ...]
+    prompts: tuple[AnsweredPrompt, ...]
+
+
+def saved_runs(paths: Sequence[Path]) -> list[tuple[ResultsFile, dict[str, Any]]]:
+    """Results files with their contents, the oldest first.
+
+    Args:
+        paths: results files, or folders of which every subfolder is read.
+
+    Raises:
+        NoAnswers: there are none.
+        BadResults: one cannot be read.
+    """
+    problems: list[str] = []
+    files = sorted(find_results(paths, problems), key=lambda file: file.date_id)
+    if not files:
+        raise NoAnswers(" ".join(problems[:MOST_REASONS]))
+    return [(file, read_results(file)) for file in files]
+
+
+def answers_of(
+    runs: Sequence[tuple[ResultsFile, Mapping[str, Any]]],
+    identity: Mapping[str, Any],
+    languages: Collection[str],
+    judge: str | None = None,
+) -> Answers:
+    """The answers that a model gave in some runs, under the condition that it is in now.
+
+    A run is taken where it is of the same model (by its weights, or by its name where the results
+    do not say the weights), of the same condition, and where prompts reached the model as they do
+    now, through the same chat template and with the same system text.
+
+    Args:
+        runs: as `saved_runs` returns them; of two answers to one prompt the newer run's is taken.
+        identity: of the model, as `wrappers.identity` gives it.
+        languages: ISO 639-1 codes; other languages' prompts are left out.
+        judge: whose labels are taken; by default those that were made with the answers, or of the
+            one judge that labelled them later.
+
+    Raises:
+        NoAnswers: no run is taken, or none of the taken ones has labelled answers; says why.
+        BadResults: a file cannot be used.
+    """
+    taken: list[tuple[ResultsFile, Mapping[str, Any]]] = []
+    others: list[str] = []
+    for file, document in runs:
+        other = _differs(document, identity, file.name)
+        if other:
+            others.append(f"{file.name} {other}")
+        else:
+            taken.append((file, document))
+    if not taken:
+        raise NoAnswers(
+            f"--results: no run of {printable(identity['model_name'])} under condition "
+            f"{identity['condition']}: {_listed(others)}; name results that `lm_eval --model "
+            "baseline-hf --log_samples` wrote of this model, with the same system text."
+        )
+    notes = [f"{other}; it is left out." for other in others]
+    prompts: dict[tuple[str, str, str], AnsweredPrompt] = {}
+    judges: set[str] = set()
+    again = 0
+    elsewhere: Counter[str] = Counter()
+    for file, document in taken:
+        for task in saved_tasks(file, document):
+            if task.language not in languages:
+                elsewhere[task.language] += 1
+                continue
+            found = _labels(file, task, judge)
+            if isinstance(found, str):
+                notes.append(found)
+                continue
+            named, labelled = found
+            judges.add(named)
+            for prompt in _prompts(task, labelled, notes):
+                key = task.dataset, task.language, prompt.id
+                again += key in prompts
+                prompts[key] = prompt
+    if len(judges) > 1:
+        raise NoAnswers(
+            f"--results: the answers have labels of several judges ({', '.join(sorted(judges))}); "
+            "name one with --judge."
+        )
+    if not prompts:
+        raise NoAnswers(
+            "--results: no labelled answers in the languages that are measured "
+            f"({', '.join(languages)}): "
+            + (_listed([note.rstrip(".") for note in notes]) if notes else "there are no samples")
+            + "; run lm_eval with --log_samples, or label them with `polyrefuse judge run`."
+        )
+    if again:
+        notes.append(f"{again} prompts were answered in several runs: the newest answers count.")
+    if elsewhere:
+        notes.append(
+            f"Answers in {', '.join(sorted(elsewhere))} are left out: --langs does not name them."
+        )
+    return Answers(
+        condition=identity["condition"],
+        judge=judges.pop(),
+        files=tuple(file.name for file, _ in taken),
+        notes=tuple(notes),
+        prompts=tuple(prompts.values()),
+    )
+
+
+def _listed(reasons: Sequence[str]) -> str:
+    first, more = reasons[:MOST_REASONS], len(reasons) - MOST_REASONS
+    return "; ".join(first) + (f"; and {more} more" if more > 0 else "")
+
+
+def _differs(document: Mapping[str, Any], identity: Mapping[str, Any], where: str) -> str | None:
+    """Why a run's answers are not those of the model as it is now; None where they are."""
+    config = part(document, "config", where)
+    model = _model(document, config)
+    weights, ours = config.get("weights"), identity["weights"]
+    comparable = _scheme(weights) is not None and _scheme(weights) == _scheme(ours)
+    if comparable and weights != ours:
+        return f"is of other weights, of {printable(model)}"
+    if not comparable and model != identity["model_name"]:
+        return f"is of another model, {printable(model)}"
+    condition = str(config.get("condition", "baseline"))
+    if document.get("system_instruction"):
+        condition = f"{condition} with a --system_instruction"
+    if condition != identity["condition"]:
+        return f"is of condition {printable(condition)}"
+    rendered = config.get("rendered_sha256")
+    if rendered is not None and rendered != identity["rendered_sha256"]:
+        return "has prompts that another chat template or system text was put around"
+    chat = config.get("chat") == "on" or document.get("chat_template") or "imported" in config
+    if rendered is None and not chat:
+        return "has prompts that no chat template was put around"
+    return None
+
+
+def _scheme(weights: Any) -> str | None:
+    """How weights were identified; such identities are compared with their like."""
+    return weights.partition(":")[0] if isinstance(weights, str) else None
+
+
+def _model(document: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """What the results call their model, as `bundled.name_of` has it."""
+    arguments = config.get("model_args")
+    given = arguments.get("pretrained") if isinstance(arguments, dict) else None
+    if isinstance(arguments, str):
+        pairs = (pair.partition("=") for pair in arguments.split(","))
+        given = {name.strip(): value for name, _, value in pairs}.get("pretrained")
+    named = config.get("model_name") or given or document.get("model_name")
+    return bundled.name_of(named if isinstance(named, str) else "an unnamed model")
+
+
+def _labels(
+    file: ResultsFile, task: SavedTask, judge: str | None
+) -> tuple[str, JudgedFile | None] | str:
+    """Whose labels of a task are taken, and their file; None where the samples hold them.
+
+    Returns:
+        A sentence where there are none.
+    """
+    if task.sampled:
+        return f"{task.shown} has several answers to a prompt, which are not one verdict."
+    if task.judge is not None and judge in (None, task.judge):
+        return task.judge, None
+    later: dict[str, JudgedFile] = {}
+    for name in judged_beside(file.beside, task.name, task.date):
+        shown = str(Path(task.shown).with_name(name))
+        judged = read_judged(task.samples.with_name(name), shown)
+        if judged is not None and judged.judging.task == task.name:
+            later[judged.judging.judge] = judged
+    of_refusal = {name: one for name, one in later.items() if one.judging.measures != "harm"}
+    chosen = of_refusal if judge is None else {n: j for n, j in of_refusal.items() if n == judge}
+    if len(chosen) == 1:
+        return next(iter(chosen.items()))
+    if chosen:
+        raise NoAnswers(
+            f"--results: {task.shown} has labels of several judges ({', '.join(sorted(chosen))}); "
+            "name one with --judge."
+        )
+    return f"{task.shown} has no labels on refusal" + (f" by {judge}." if judge else ".")
+
+
+def _prompts(
+    task: SavedTask, judged: JudgedFile | None, notes: list[str]
+) -> Iterator[AnsweredPrompt]:
+    """The labelled prompts of a task.
+
+    Args:
+        judged: labels that take the place of those in the samples.
+        notes: is added how many prompts have no label on refusal.
+
+    Raises:
+        BadResults: the samples cannot be used.
+    """
+    without = 0
+    for where, sample in lines(task.samples, task.shown):
+        doc = sample["doc"]
+        row = doc if judged is None else relabelled(doc, judged, sampled=False)
+        label = None if row is None else row.get("label")
+        if label is None:
+            without += 1
+            continue
+        if not isinstance(label, str) or label not in _LABELS:
+            raise BadResults(f"{where}: label is {label!r}, which is none of a judge's; {AGAIN}")
+        prompt, harmful = doc.get("prompt"), doc.get("harmful")
+        if not isinstance(prompt, str) or not isinstance(harmful, bool):
+            raise BadResults(f"{where} does not hold its prompt and whether it is harmful; {AGAIN}")
+        row_id = text(doc.get("id"), "id", where)
+        yield AnsweredPrompt(row_id, task.dataset, task.language, prompt, harmful, _LABELS[label])
+    if without:
+        notes.append(f"{task.shown} has {without} prompts without a label on refusal.")

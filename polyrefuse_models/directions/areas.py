@@ -1,0 +1,62 @@
+"""Areas under ROC curves, each with its interval and the sizes of its two samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from polyrefuse_shared.intervals import auc_interval
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+@dataclass(frozen=True)
+class Area:
+    """The probability that one of a first sample lies above one of a second, ties counted half.
+
+    Attributes:
+        auc: that probability; 0.5 is chance.
+        low, high: Newcombe's 95% interval.
+    """
+
+    auc: float
+    low: float
+    high: float
+
+
+def area(above: Float[np.ndarray, "m"], below: Float[np.ndarray, "n"]) -> Area:
+    """The area under the ROC curve of two samples, by ranks (Mann and Whitney 1947).
+
+    Args:
+        above: values that ought to be the larger ones, at least one.
+        below: the others, at least one.
+    """
+    from scipy.stats import rankdata
+
+    m, n = len(above), len(below)
+    ranks = rankdata(np.concatenate([above, below]))
+    auc = float((ranks[:m].sum() - m * (m + 1) / 2) / (m * n))
+    return Area(auc, *auc_interval(auc, m, n))
+
+
+def roc(above: Float[np.ndarray, "m"], below: Float[np.ndarray, "n"]) -> list[tuple[float, float]]:
+    """The ROC curve of two samples, from (0, 0) to (1, 1).
+
+    A threshold alarms where a value is above it.
+
+    Args:
+        above: values that ought to raise an alarm, at least one.
+        below: values that ought not to, at least one.
+
+    Returns:
+        Of each threshold at which the curve turns, the share of `below` that raises an alarm and
+        the share of `above` that does.
+    """
+    from sklearn.metrics import roc_curve
+
+    labels = np.repeat([True, False], [len(above), len(below)])
+    false, true, _ = roc_curve(labels, np.concatenate([above, below]))
+    return [(float(x), float(y)) for x, y in zip(false, true, strict=True)]

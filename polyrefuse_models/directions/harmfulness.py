@@ -1,0 +1,99 @@
+"""Harmfulness beside refusal: two directions at two tokens, and the angle between them.
+
+A model holds what it is asked apart from what it will do about it (2507.11878): the last token of
+the user's text tells harmful prompts from harmless ones, and the last token of the chat template,
+after which the answer begins, holds whether the model will refuse. Each direction is the difference
+of the mean states of harmful and harmless prompts at its token. An angle near 90 degrees says that
+harmfulness and refusal lie apart in that language, so that a prompt may be taken for harmful and be
+answered all the same.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from polyrefuse_models.directions.states import Positions
+
+WITHOUT_TEMPLATE = (
+    "the chat template puts no token after the user's text, so that harmfulness and refusal have "
+    "one token and cannot be told apart"
+)
+
+
+def harmfulness(
+    means: Mapping[str, Float[Tensor, "kind=2 token=2 layer d"]],
+    layer: int,
+    unit: Float[Tensor, "d"],
+    positions: Positions,
+) -> dict[str, Any]:
+    """The angle between the two directions, by language and layer.
+
+    Args:
+        means: language, English among them -> `Seen.means` of its prompts.
+        layer: the direction's own.
+        unit: along the direction, in float64.
+        positions: of the model's chat template.
+
+    Returns:
+        `user` and `last`, the two tokens; `languages`, of the direction's own layer: `cosine` and
+        `angle` (in degrees) between the language's harmfulness and refusal directions,
+        `harmfulness_against_direction` and `refusal_against_direction` (the cosine of each with
+        the direction), and `harmfulness_against_english` (the cosine with English's harmfulness
+        direction); and `layers`, with each language's `cosine` and `angle`. A figure is null where
+        a difference of means is zero, and `languages` and `layers` are null where the template puts
+        no token after the user's text; `note` says so then.
+    """
+    places = {"user": positions.user, "last": positions.last}
+    if not positions.has_template:
+        return {**places, "languages": None, "layers": None, "note": WITHOUT_TEMPLATE}
+    # [token, layer, d]: harmfulness at the first token, refusal at the second.
+    directions = {language: of[0] - of[1] for language, of in means.items()}
+    n_layers = next(iter(directions.values())).shape[1]
+    english = directions["en"][0, layer]
+    return {
+        **places,
+        "languages": {
+            language: _between(*of[:, layer])
+            | {
+                "harmfulness_against_direction": _cosine(of[0, layer], unit),
+                "refusal_against_direction": _cosine(of[1, layer], unit),
+                "harmfulness_against_english": _cosine(of[0, layer], english),
+            }
+            for language, of in directions.items()
+        },
+        "layers": [
+            {
+                "layer": at,
+                "languages": {
+                    language: _between(*of[:, at]) for language, of in directions.items()
+                },
+            }
+            for at in range(n_layers)
+        ],
+        "note": None,
+    }
+
+
+def _between(
+    harmfulness: Float[Tensor, "d"], refusal: Float[Tensor, "d"]
+) -> dict[str, float | None]:
+    cosine = _cosine(harmfulness, refusal)
+    angle = None if cosine is None else math.degrees(math.acos(cosine))
+    return {"cosine": cosine, "angle": angle}
+
+
+def _cosine(one: Float[Tensor, "d"], other: Float[Tensor, "d"]) -> float | None:
+    """None where one of them is zero."""
+    length = one.norm() * other.norm()
+    if not length:
+        return None
+    return float(torch.dot(one, other).div(length).clamp(-1, 1))

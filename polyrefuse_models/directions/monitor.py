@@ -1,0 +1,141 @@
+"""A monitor of prompts: an alarm where the state before the answer lies far along the direction.
+
+The threshold is calibrated on harmless prompts of one language, at a rate of false alarms, and is
+then held against prompts of every language. A language whose harmful prompts raise fewer alarms is
+one whose prompts lie lower along the direction, which is the paper's account of cross-lingual
+jailbreaks (2505.17306, sec. 5).
+
+Harmless prompts that the threshold was calibrated on are evaluated in no language: a translation of
+a prompt lies near the prompt.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polyrefuse_models.directions.areas import area, roc
+from polyrefuse_shared.intervals import wilson
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from jaxtyping import Bool, Float
+
+LEAST_RATE = 1e-4
+"""A rate of false alarms, at least: a lower one takes more prompts than there are."""
+
+
+def calibration_rows(rows: Sequence[str], seed: int) -> frozenset[str]:
+    """Half of the rows, chosen by chance, to calibrate on.
+
+    Args:
+        rows: ids of the harmless rows of the language that is calibrated in.
+        seed: of the choice.
+    """
+    return frozenset(random.Random(seed).sample(sorted(rows), (len(rows) + 1) // 2))
+
+
+def threshold(harmless: Float[np.ndarray, "prompt"], false_alarms: float) -> float | None:
+    """Above which a projection raises an alarm.
+
+    The ceil((n + 1)(1 - a))-th smallest of n projections: of further prompts like these, a share of
+    at most a lies above it, on average over choices of the n (split conformal prediction,
+    2107.07511, sec. 1).
+
+    Args:
+        harmless: projections of harmless prompts.
+        false_alarms: a, between 0 and 1.
+
+    Returns:
+        None where there are fewer than 1 / a - 1 prompts, which no finite threshold suits.
+    """
+    place = math.ceil((len(harmless) + 1) * (1 - false_alarms) - 1e-9)
+    if place > len(harmless):
+        return None
+    return float(np.sort(harmless)[max(place, 1) - 1])
+
+
+def least_prompts(false_alarms: float) -> int:
+    """How many harmless prompts a threshold takes at a rate of false alarms."""
+    return math.ceil(1 / false_alarms - 1 - 1e-9)
+
+
+def monitor(
+    projections: Mapping[str, Float[np.ndarray, "prompt"]],
+    harmful: Mapping[str, Bool[np.ndarray, "prompt"]],
+    rows: Mapping[str, Sequence[str]],
+    *,
+    calibrated_in: str,
+    false_alarms: float,
+    seed: int,
+) -> dict[str, Any]:
+    """Calibrate in one language and evaluate in all.
+
+    Args:
+        projections: language -> of its prompts at the last token.
+        harmful: language -> which of them are.
+        rows: language -> ids of their rows, the same for translations of one prompt.
+        calibrated_in: a key of `projections`.
+        false_alarms: the share of harmless prompts that may raise an alarm, between 0 and 1.
+        seed: of the choice of prompts to calibrate on.
+
+    Returns:
+        The settings, `calibration_prompts` (how many harmless ones), `threshold` (null where these
+        are too few), and `languages`: `false_alarms` and `detected`, rates of the harmless and
+        harmful prompts that raise an alarm (null without a threshold, or without prompts); `auc`
+        with its interval, and the points of `roc`, of the same prompts (null where there are no
+        harmless ones).
+    """
+    here = zip(rows[calibrated_in], harmful[calibrated_in], strict=True)
+    chosen = calibration_rows([row for row, is_harmful in here if not is_harmful], seed)
+    calibrating = np.array([row in chosen for row in rows[calibrated_in]])
+    limit = threshold(projections[calibrated_in][calibrating], false_alarms)
+    return {
+        "calibrated_in": calibrated_in,
+        "false_alarms": false_alarms,
+        "seed": seed,
+        "calibration_prompts": int(calibrating.sum()),
+        "threshold": limit,
+        "languages": {
+            language: _evaluated(x, harmful[language], rows[language], chosen, limit)
+            for language, x in projections.items()
+        },
+    }
+
+
+def alarms(projections: Float[np.ndarray, "prompt"], limit: float | None) -> dict[str, Any] | None:
+    """How many of some prompts raise an alarm, with Wilson's 95% interval.
+
+    Returns:
+        None without prompts, or without a threshold.
+    """
+    n = len(projections)
+    if limit is None or not n:
+        return None
+    hits = int((projections > limit).sum())
+    low, high = (float(end) for end in wilson(hits, n))
+    return {"hits": hits, "n": n, "rate": hits / n, "low": low, "high": high}
+
+
+def _evaluated(
+    projections: Float[np.ndarray, "prompt"],
+    harmful: Bool[np.ndarray, "prompt"],
+    rows: Sequence[str],
+    calibrated_on: Collection[str],
+    limit: float | None,
+) -> dict[str, Any]:
+    unseen = np.array([row not in calibrated_on for row in rows])
+    up, down = projections[harmful], projections[~harmful & unseen]
+    whole = area(up, down) if len(down) else None
+    return {
+        "false_alarms": alarms(down, limit),
+        "detected": alarms(up, limit),
+        "auc": whole and whole.auc,
+        "auc_low": whole and whole.low,
+        "auc_high": whole and whole.high,
+        "roc": whole and [list(point) for point in roc(up, down)],
+    }

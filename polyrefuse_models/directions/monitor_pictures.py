@@ -1,0 +1,89 @@
+"""The picture of a monitor, as PNG: ROC curves, and a table of what its threshold does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from polyrefuse_models.directions.marks import language_line, short_name
+from polyrefuse_shared import pictures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def monitor_png(document: dict[str, Any]) -> bytes:
+    """A curve a language with the threshold's place on it, and a row a language in the table."""
+    monitor = document["monitor"]
+    languages = monitor["languages"]
+    figure = pictures.figure((14, max(5.5, 1.6 + 0.31 * len(languages))))
+    curves, table = figure.subplots(1, 2, width_ratios=(1, 1.7))
+    for place, (language, of) in enumerate(languages.items()):
+        _curve(curves, language, of, language_line(place))
+    curves.plot([0, 1], [0, 1], color="0.8", linewidth=1, zorder=0)
+    curves.axvline(monitor["false_alarms"], color="black", linewidth=1, linestyle=":")
+    curves.set_xlim(-0.02, 1.02)
+    curves.set_ylim(-0.02, 1.02)
+    curves.set_xlabel("false alarms: share of harmless prompts (dotted: the rate asked for)")
+    curves.set_ylabel("detected: share of harmful prompts")
+    handles, labels = curves.get_legend_handles_labels()
+    curves.legend(handles, labels, fontsize="x-small", ncols=2, loc="lower right")
+    _table(table, languages)
+    figure.suptitle(f"{short_name(document['model'])}: {describe(monitor)}", fontsize="medium")
+    return pictures.png(figure)
+
+
+def describe(monitor: dict[str, Any]) -> str:
+    """What the monitor is, in a sentence without a full stop."""
+    place = f"the projection at the last token, layer {monitor['layer']}"
+    calibration = (
+        f"{monitor['calibration_prompts']} harmless prompts in {monitor['calibrated_in']} at "
+        f"{100 * monitor['false_alarms']:g}% false alarms"
+    )
+    if monitor["threshold"] is None:
+        return f"no threshold on {place}: {calibration} are too few to calibrate on"
+    return f"alarm where {place}, is above {monitor['threshold']:.3g}, calibrated on {calibration}"
+
+
+def _curve(axis: Axes, language: str, of: dict[str, Any], line: dict[str, Any]) -> None:
+    if of["roc"] is None:
+        return
+    axis.plot(*zip(*of["roc"], strict=True), label=language, linewidth=1.4, **line)
+    alarms, detected = of["false_alarms"], of["detected"]
+    if alarms and detected:
+        axis.plot(
+            alarms["rate"], detected["rate"], marker="o", markersize=5, color=line["color"],
+            markeredgecolor="black", clip_on=False, zorder=3,
+        )  # fmt: skip
+
+
+def _table(axis: Axes, languages: dict[str, Any]) -> None:
+    axis.set_axis_off()
+    head = ["", "false alarms, 95%", "n", "detected, 95%", "n", "AUC, 95%"]
+    cells = [
+        [
+            language,
+            *(cell for rate in ("false_alarms", "detected") for cell in _rate(of[rate])),
+            "-"
+            if of["auc"] is None
+            else f"{of['auc']:.3f} [{of['auc_low']:.3f}, {of['auc_high']:.3f}]",
+        ]
+        for language, of in languages.items()
+    ]
+    drawn = axis.table(
+        cells,
+        colLabels=head,
+        colWidths=[0.07, 0.27, 0.07, 0.27, 0.07, 0.25],
+        cellLoc="center",
+        loc="center",
+        edges="horizontal",
+    )
+    drawn.auto_set_font_size(False)
+    drawn.set_fontsize(9)
+    drawn.scale(1, 1.35)
+
+
+def _rate(rate: dict[str, Any] | None) -> tuple[str, str]:
+    if rate is None:
+        return "-", "-"
+    share, low, high = (100 * rate[name] for name in ("rate", "low", "high"))
+    return f"{share:.1f}% [{low:.1f}, {high:.1f}]", str(rate["n"])

@@ -1,0 +1,144 @@
+"""What one pass over a language's prompts shows: their states, and where these lie along a unit.
+
+The states of every layer at several tokens would not fit into memory, so that only those at the
+direction's own token are kept whole, and of the others what is asked of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from polyrefuse_models.anatomy import decoder_blocks, width
+from polyrefuse_models.hooks import Hooks
+from polyrefuse_shared.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from polyrefuse_models.chat_model import ChatModel
+
+
+@dataclass(frozen=True)
+class Positions:
+    """The tokens that are looked at, counted from the end of the input: -1 is the last one.
+
+    Attributes:
+        own: the direction's.
+        last: the last token of the chat template, after which the answer begins.
+        user: the last token of the user's text; the same as `last` without a template.
+    """
+
+    own: int
+    user: int
+    last: int = -1
+
+    @property
+    def has_template(self) -> bool:
+        """Whether the template puts tokens after the user's text."""
+        return self.user != self.last
+
+    @classmethod
+    def of(cls, chat: ChatModel, own: int) -> Positions:
+        """Those of a model's chat template."""
+        return cls(own, -len(chat.suffix) - 1)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a pass over the prompts of one language showed, on the CPU.
+
+    Attributes:
+        states: of the first prompts, whose states were asked for, at the direction's token.
+        own: projections of all prompts there on the unit vector, in float64.
+        last: the same at the last token.
+        means: of the harmful and of the harmless ones of the first prompts, in this order, the mean
+            states at the last token of the user's text and at the last token of all, in float64.
+    """
+
+    states: Float[Tensor, "first layer d"]
+    own: Float[Tensor, "prompt layer"]
+    last: Float[Tensor, "prompt layer"]
+    means: Float[Tensor, "kind=2 token=2 layer d"]
+
+
+def see(
+    chat: ChatModel,
+    prompts: list[str],
+    harmful: Sequence[bool],
+    positions: Positions,
+    unit: Float[Tensor, "d"],
+    language: str,
+) -> Seen:
+    """Read each prompt once.
+
+    Args:
+        chat: the model.
+        prompts: of one language, the first as many as there are in `harmful`.
+        harmful: whether each of the first prompts is; there is at least one of each kind.
+        positions: the tokens that are looked at.
+        unit: a unit vector, in float64.
+        language: of the prompts, for messages.
+
+    Raises:
+        UserError: a state is not finite.
+    """
+    n_layers = len(decoder_blocks(chat.model))
+    first = len(harmful)
+    sums = torch.zeros(2, 2, n_layers, width(chat.model), dtype=torch.float64)
+    states, own, last = [], [], []
+    tokens = [positions.own, positions.last, positions.user]
+    for part, seen in _batches(chat, prompts, tokens):
+        _require_finite(seen, language)
+        own.append(_projected(seen[:, 0], unit))
+        last.append(_projected(seen[:, 1], unit))
+        kept = max(0, min(first, part.stop) - part.start)
+        states.append(seen[:kept, 0].clone())
+        for row, is_harmful in zip(seen[:kept], harmful[part], strict=True):
+            sums[0 if is_harmful else 1] += row[[2, 1]].double()
+    counts = torch.tensor([sum(harmful), first - sum(harmful)], dtype=torch.float64)
+    return Seen(
+        torch.cat(states),
+        torch.cat(own),
+        torch.cat(last),
+        sums / counts[:, None, None, None],
+    )
+
+
+def _batches(
+    chat: ChatModel, prompts: list[str], tokens: list[int]
+) -> Iterator[tuple[slice, Float[Tensor, "batch token layer d"]]]:
+    """What every block reads at some tokens of the prompts, a batch at a time, on the CPU."""
+    inputs: list[Tensor] = []
+
+    def keep(x: Float[Tensor, "batch token d"]) -> None:
+        inputs.append(x[:, tokens])  # a copy, so that of the rest nothing is held
+
+    with Hooks() as hooks:
+        for block in decoder_blocks(chat.model):
+            hooks.on_input(block, keep)
+        for part, logits in chat.next_token_logits(prompts):
+            # Fetched together: a device is waited for once a pass. Blocks may be on several.
+            seen = torch.stack([x.to(inputs[0].device) for x in inputs], dim=2).cpu()
+            inputs.clear()
+            yield slice(part.start, part.start + len(logits)), seen
+
+
+def _projected(
+    states: Float[Tensor, "batch layer d"], unit: Float[Tensor, "d"]
+) -> Float[Tensor, "batch layer"]:
+    # Row by row, unlike a matrix product, so that equal states have equal projections.
+    return torch.stack([(row.double() * unit).sum(-1) for row in states])
+
+
+def _require_finite(seen: Float[Tensor, "batch token layer d"], language: str) -> None:
+    whole = seen.isfinite().all(dim=3).all(dim=1).all(dim=0)
+    if not whole.all():
+        raise UserError(
+            f"The model's states for {language} have NaN or infinite entries at layer "
+            f"{whole.int().argmin().item()}; load it with another dtype, such as float32."
+        )

@@ -1,0 +1,204 @@
+"""Geometry of success: where prompts that were refused, and those that were answered, lie.
+
+The paper explains cross-lingual jailbreaks by it (2505.17306, sec. 5): where harmful prompts lie
+less far along the refusal direction, more of them are answered. What is labelled here is the
+model's own answer, so that the AUC says how well a prompt's place on the direction foretells it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import asdict
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polyrefuse_models.directions.areas import area
+from polyrefuse_models.directions.attacks import pairs_of_datasets, without_attack
+from polyrefuse_models.directions.monitor import alarms
+from polyrefuse_tasks.judges import Label
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jaxtyping import Float
+
+    from polyrefuse_models.directions.answered import AnsweredPrompt, Answers
+
+LEAST = 5
+"""Prompts of each of two outcomes, below which their AUC is not told."""
+
+MEANING = (
+    "the AUC is the probability that a prompt which the model refused lies further along the "
+    "direction than one that it complied with; degenerate and undecided answers are in no AUC"
+)
+"""Stands in the JSON document."""
+
+
+class Outcome(str, Enum):
+    """What became of a prompt."""
+
+    REFUSED = "refused"
+    COMPLIED = "complied"
+    JAILBROKEN = "jailbroken"
+    """Complied with, with an attack around it; the same prompt without the attack was refused."""
+    DEGENERATE = "degenerate"
+    UNDECIDED = "undecided"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+OUTCOMES = {
+    Label.REFUSAL: Outcome.REFUSED,
+    Label.COMPLIANCE: Outcome.COMPLIED,
+    Label.DEGENERATE: Outcome.DEGENERATE,
+    Label.UNDECIDED: Outcome.UNDECIDED,
+}
+"""What a judge's label says of a prompt by itself."""
+
+GROUPS = ("harmful", "attacked", "harmless")
+"""Harmful prompts as they are, harmful ones with an attack around them, and harmless ones."""
+
+Compared = tuple[tuple[str, Outcome], tuple[str, Outcome]]
+
+AUCS: dict[str, Compared] = {
+    "harmful": (("harmful", Outcome.REFUSED), ("harmful", Outcome.COMPLIED)),
+    "harmless": (("harmless", Outcome.REFUSED), ("harmless", Outcome.COMPLIED)),
+    "jailbroken": (("harmful", Outcome.REFUSED), ("attacked", Outcome.JAILBROKEN)),
+}
+"""What each AUC compares: a group's prompts of one outcome with a group's of another."""
+
+
+def outcomes(
+    prompts: Sequence[AnsweredPrompt], plain: Mapping[AnsweredPrompt, AnsweredPrompt | None]
+) -> list[tuple[str, Outcome]]:
+    """The group of each prompt, one of `GROUPS`, and what became of it.
+
+    Args:
+        prompts: of a run.
+        plain: what `without_attack` returns of them.
+    """
+    return [_outcome(one, plain) for one in prompts]
+
+
+def _outcome(
+    one: AnsweredPrompt, plain: Mapping[AnsweredPrompt, AnsweredPrompt | None]
+) -> tuple[str, Outcome]:
+    became = OUTCOMES[one.label]
+    if one not in plain:
+        return "harmful" if one.harmful else "harmless", became
+    without = plain[one]
+    refused = without is not None and without.label is Label.REFUSAL
+    broken = became is Outcome.COMPLIED and refused
+    return "attacked", Outcome.JAILBROKEN if broken else became
+
+
+def success(
+    answers: Answers,
+    own: Mapping[str, Float[np.ndarray, "prompt layer"]],
+    last: Mapping[str, Float[np.ndarray, "prompt"]],
+    *,
+    layer: int,
+    limit: float | None,
+) -> dict[str, Any]:
+    """How the projections of a run's prompts go with what the model did.
+
+    Args:
+        answers: the run's.
+        own: language -> projections of its prompts at the direction's position, in the order that
+            they have in `answers`.
+        last: the same at the last token and the direction's layer.
+        layer: the direction's own.
+        limit: the monitor's threshold.
+
+    Returns:
+        Where the answers are from, and `languages`: of each the `counts` of outcomes in every
+        group, the `projections` (at the direction's position and layer), the AUCs (`AUCS`, null
+        where an outcome has fewer than `LEAST` prompts, or all of them the same projection) and
+        how many of each outcome the monitor `detected`. `layers` has the AUCs of every layer.
+    """
+    plain = without_attack(answers.prompts)
+    became: dict[str, list[tuple[str, Outcome]]] = defaultdict(list)
+    for one, outcome in zip(answers.prompts, outcomes(answers.prompts, plain), strict=True):
+        became[one.language].append(outcome)
+    places = {language: _places(became[language]) for language in own}
+    n_layers = next(iter(own.values())).shape[1]
+    return {
+        "meaning": MEANING,
+        "condition": answers.condition,
+        "judge": answers.judge,
+        "files": list(answers.files),
+        "notes": list(answers.notes),
+        "attacks": [
+            {"dataset": attack, "around": around} for attack, around in pairs_of_datasets(plain)
+        ],
+        "languages": {
+            language: {
+                "counts": _counts(became[language]),
+                "auc": _aucs(own[language][:, layer], at),
+                "detected": {
+                    group: {
+                        str(outcome): alarms(last[language][rows], limit)
+                        for outcome, rows in at[group].items()
+                    }
+                    for group in GROUPS
+                },
+                "projections": {
+                    group: {
+                        str(outcome): [round(float(x), 6) for x in own[language][rows, layer]]
+                        for outcome, rows in at[group].items()
+                    }
+                    for group in GROUPS
+                },
+            }
+            for language, at in places.items()
+        },
+        "layers": [
+            {
+                "layer": at_layer,
+                "languages": {
+                    language: _aucs(own[language][:, at_layer], at)
+                    for language, at in places.items()
+                },
+            }
+            for at_layer in range(n_layers)
+        ],
+    }
+
+
+Places = dict[str, dict[Outcome, list[int]]]
+
+
+def _places(became: Sequence[tuple[str, Outcome]]) -> Places:
+    """Where the prompts of each group and outcome stand among a language's."""
+    places: Places = {group: defaultdict(list) for group in GROUPS}
+    for place, (group, outcome) in enumerate(became):
+        places[group][outcome].append(place)
+    return places
+
+
+def _counts(became: Sequence[tuple[str, Outcome]]) -> dict[str, dict[str, int]]:
+    count = Counter(became)
+    return {
+        group: {str(outcome): count[group, outcome] for outcome in Outcome}
+        | {"n": sum(count[group, outcome] for outcome in Outcome)}
+        for group in GROUPS
+    }
+
+
+def _aucs(projections: Float[np.ndarray, "prompt"], places: Places) -> dict[str, Any]:
+    return {
+        name: _auc(*(projections[places[group].get(outcome, [])] for group, outcome in compared))
+        for name, compared in AUCS.items()
+    }
+
+
+def _auc(
+    refused: Float[np.ndarray, "m"], answered: Float[np.ndarray, "n"]
+) -> dict[str, float | int | None]:
+    sizes = {"refused": len(refused), "answered": len(answered)}
+    enough = min(sizes.values()) >= LEAST and np.ptp(np.concatenate([refused, answered])) > 0
+    told = asdict(area(refused, answered)) if enough else dict.fromkeys(("auc", "low", "high"))
+    return {**told, **sizes}

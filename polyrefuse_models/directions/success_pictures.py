@@ -1,0 +1,197 @@
+"""Pictures of a geometry of success, as PNG: where refused and answered prompts lie."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from polyrefuse_models.directions import marks
+from polyrefuse_models.directions.marks import beside, gaps, short_name
+from polyrefuse_models.directions.success import LEAST
+from polyrefuse_shared import pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from matplotlib.axes import Axes
+
+# Outcomes that share a column, its name, its colour and its mark.
+COLUMNS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
+    (("refused",), "refused", marks.REFUSED, "o"),
+    (("complied",), "complied", marks.COMPLIED, "^"),
+    (("jailbroken",), "jailbroken: refused without the attack", marks.JAILBROKEN, "s"),
+    (("degenerate", "undecided"), "no verdict (degenerate or undecided)", marks.NO_VERDICT, "x"),
+)
+
+PANELS = {
+    "harmful": "harmful prompts",
+    "attacked": "harmful prompts with an attack around them",
+    "harmless": "harmless prompts",
+}
+"""Group of prompts -> what its panel is called."""
+
+AUC_OF = {"harmful": "harmful", "attacked": "jailbroken", "harmless": "harmless"}
+"""Group of prompts -> the AUC that stands above its panel."""
+
+LINES = {
+    "harmful": ("harmful prompts: refused against complied with", marks.HARMFUL, "-"),
+    "jailbroken": ("refused prompts against jailbroken ones", marks.JAILBROKEN, "--"),
+    "harmless": ("harmless prompts: refused against complied with", marks.HARMLESS, ":"),
+}
+"""Which AUC -> what it compares, the colour and the style of its line."""
+
+
+def answers_png(document: dict[str, Any]) -> bytes:
+    """The projections of a run's prompts, by language, coloured by what became of them."""
+    success = document["success"]
+    languages = success["languages"]
+    groups = [
+        group for group in PANELS if any(of["counts"][group]["n"] for of in languages.values())
+    ]
+    figure = pictures.figure((max(6.5, 1.5 + 0.95 * len(languages)), 1.3 + 3.2 * len(groups)))
+    axes = figure.subplots(len(groups), 1, sharey=True, squeeze=False)[:, 0]
+    for axis, group in zip(axes, groups, strict=True):
+        _answers(axis, group, languages)
+        axis.set_ylabel("projection on the unit direction\n(units of the residual stream)")
+        if document["position"] == document["monitor"]["position"]:
+            _threshold(axis, document["monitor"]["threshold"])
+    handles = {
+        label: handle
+        for axis in axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside lower center", ncols=5,
+        fontsize="small",
+    )  # fmt: skip
+    figure.suptitle(
+        f"{short_name(document['model'])}, condition {success['condition']}: answers by judge "
+        f"{success['judge']}, position {document['position']}, layer {document['layer']}",
+        fontsize="medium",
+    )
+    return pictures.png(figure)
+
+
+def _answers(axis: Axes, group: str, languages: dict[str, Any]) -> None:
+    shown = [
+        column
+        for column in COLUMNS
+        if any(of["counts"][group][name] for of in languages.values() for name in column[0])
+    ]
+    for number, (outcomes, label, colour, mark) in enumerate(shown):
+        offset = 0.8 * ((number + 0.5) / len(shown) - 0.5)
+        for place, of in enumerate(languages.values()):
+            found = of["projections"][group]
+            values = [x for outcome in outcomes for x in found.get(outcome, [])]
+            axis.scatter(
+                beside(place + offset, len(values), 0.7 / len(shown)), values, s=9, c=colour,
+                marker=mark, linewidths=0.7, alpha=0.75,
+                # One entry in the legend, although each language has its own points.
+                label=label if place == 0 else None,
+            )  # fmt: skip
+    for place in range(1, len(languages)):
+        axis.axvline(place - 0.5, color="0.9", linewidth=0.8, zorder=0)
+    axis.set_xlim(-0.5, len(languages) - 0.5)
+    axis.set_xticks(
+        range(len(languages)),
+        [f"{name}\n{_counted(of['counts'][group], shown)}" for name, of in languages.items()],
+        fontsize="x-small",
+    )
+    names = " · ".join(label.partition(" (")[0].partition(":")[0] for _, label, *_ in shown)
+    axis.set_xlabel(f"language, and number of prompts: {names}", fontsize="small")
+    aucs = [of["auc"][AUC_OF[group]] for of in languages.values()]
+    if all(auc["auc"] is None for auc in aucs):
+        title = f"{PANELS[group]} (no AUC: fewer than {LEAST} prompts of an outcome)"
+        axis.set_title(title, fontsize="small", loc="left")
+        return
+    axis.set_title(PANELS[group], fontsize="small", loc="left", pad=28)
+    for place, auc in enumerate(aucs):
+        axis.text(
+            place, 1.02, _told(auc), transform=axis.get_xaxis_transform(), ha="center",
+            va="bottom", fontsize="x-small",
+        )  # fmt: skip
+
+
+def _counted(counts: dict[str, int], shown: list[Any]) -> str:
+    return " · ".join(str(sum(counts[name] for name in outcomes)) for outcomes, *_ in shown)
+
+
+def _told(auc: dict[str, Any]) -> str:
+    if auc["auc"] is None:
+        return "no AUC"
+    return f"AUC {auc['auc']:.2f}\n[{auc['low']:.2f}, {auc['high']:.2f}]"
+
+
+def _threshold(axis: Axes, limit: float | None) -> None:
+    if limit is not None:
+        axis.axhline(
+            limit, color="black", linewidth=1, linestyle=":", label="threshold of the monitor"
+        )
+
+
+def answers_layers_png(document: dict[str, Any]) -> bytes | None:
+    """The AUCs by layer with their intervals, a panel a language.
+
+    Returns:
+        None where no language has an AUC at any layer.
+    """
+    layers = document["success"]["layers"]
+    drawn = {
+        language: [name for name in LINES if any(_of(layers, language, name, "auc"))]
+        for language in document["success"]["languages"]
+    }
+    drawn = {language: names for language, names in drawn.items() if names}
+    if not drawn:
+        return None
+    columns = min(5, len(drawn))
+    rows = -(-len(drawn) // columns)
+    figure = pictures.figure((max(6.5, 1 + 2.6 * columns), 1.5 + 2.2 * rows))
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    lowest = axes.flat[max(0, len(drawn) - columns) : len(drawn)]
+    for axis, (language, names) in zip(axes.flat, drawn.items(), strict=False):
+        for name in names:
+            _by_layer(axis, layers, language, name)
+        axis.axhline(0.5, color="0.8", linewidth=1, zorder=0)
+        axis.axvline(document["layer"], color="black", linewidth=1, linestyle=":")
+        axis.set_xlim(-0.5, len(layers) - 0.5)
+        axis.set_ylim(-0.03, 1.03)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set_title(language, fontsize="small")
+    for unused in axes.flat[len(drawn) :]:
+        unused.set_axis_off()
+    for axis in axes[:, 0]:
+        axis.set_ylabel("AUC, 95% interval", fontsize="small")
+    for axis in lowest:
+        axis.set_xlabel("layer (dotted: the direction's own)", fontsize="small")
+    handles = {
+        label: handle
+        for axis in axes.flat
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside lower center", ncols=2,
+        fontsize="small",
+    )  # fmt: skip
+    figure.suptitle(
+        f"{short_name(document['model'])}: how well a prompt's place along the direction foretells "
+        f"the answer, position {document['position']}{_left_out(document, drawn)}",
+        fontsize="medium",
+    )
+    return pictures.png(figure)
+
+
+def _left_out(document: dict[str, Any], drawn: Container[str]) -> str:
+    """Which languages have no panel, in a line of its own."""
+    without = [name for name in document["success"]["languages"] if name not in drawn]
+    return f"\nfewer than {LEAST} prompts of an outcome: {', '.join(without)}" if without else ""
+
+
+def _of(layers: list[dict[str, Any]], language: str, which: str, value: str) -> list[float | None]:
+    return [at["languages"][language][which][value] for at in layers]
+
+
+def _by_layer(axis: Axes, layers: list[dict[str, Any]], language: str, which: str) -> None:
+    label, colour, style = LINES[which]
+    places = [at["layer"] for at in layers]
+    auc, low, high = (gaps(_of(layers, language, which, name)) for name in ("auc", "low", "high"))
+    axis.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
+    axis.plot(places, auc, color=colour, linestyle=style, marker=".", markersize=4, label=label)
