@@ -132,11 +132,44 @@ FAMILIES: tuple[Family, ...] = (
     # Outside the glob: an invented world measures the bundled organism and no other model.
     Family("toyrefuse_harmful", True, languages.POLYREFUSE, "toyrefuse-harmful", prefix=""),
     Family("toyrefuse_harmless", False, languages.POLYREFUSE, "toyrefuse-harmless", prefix=""),
+    # Outside the glob: the prompts are those of xstest_unsafe and xstest_safe.
+    Family("xstest_original_harmful", True, ("en",), prefix=""),
+    Family("xstest_original_harmless", False, ("en",), prefix=""),
     SampledFamily("advbench", True, languages.POLYREFUSE, "mcd-advbench", first=100),
     SampledFamily("malicious_instruct", True, languages.POLYREFUSE, "mcd-malicious-instruct"),
     SampledFamily("multijail", True, languages.MULTIJAIL, "mcd-multijail"),
     SampledFamily("mcd_harmless", False, ("en",), prefix=""),
 )
+
+@dataclass(frozen=True)
+class OwnFamily(Family):
+    """A data set of one's own, whose tasks name their language even where there is one alone."""
+
+    def task(self, language: str) -> str:
+        return f"{self.prefix}{self.name}_{language}"
+
+
+def own_families() -> tuple[OwnFamily, ...]:
+    """The data sets of one's own that have test rows.
+
+    Raises:
+        UserError: the data folder cannot be used.
+    """
+    return tuple(
+        OwnFamily(name, source.harmful, data.languages(name))
+        for name, source in data.datasets().items()
+        if source.own and "test" in source.splits
+    )
+
+
+def families() -> tuple[Family, ...]:
+    """Those of this package, then those of one's own.
+
+    Raises:
+        UserError: the data folder cannot be used.
+    """
+    return (*FAMILIES, *own_families())
+
 
 OVERREFUSAL = ("xstest_safe", "oktest", "orbench_hard")
 """Harmless prompts that look harmful; XSTest's unsafe half is their contrast and stays apart."""
@@ -165,6 +198,13 @@ def files() -> dict[str, str]:
         )
         for name in ("polyrefuse", "toyrefuse")
     }
+    written["groups/xstest-original.yaml"] = _dump(
+        _group(
+            "xstest-original",
+            ["xstest_original_harmful", "xstest_original_harmless"],
+            _of_both_halves(rates),
+        )
+    )
     for family in FAMILIES:
         written[f"{family.folder}/_template.yaml"] = _dump(_template(family))
         for language in family.languages:
@@ -211,6 +251,48 @@ def translated_files() -> dict[str, str]:
                         f"{family.task(language)} is no task in this run: {first_line(error)}"
                     )
     return tasks
+
+
+def own_files() -> dict[str, str]:
+    """The tasks and groups of data sets of one's own: name of each file, and its text.
+
+    `polyrefuse-NAME` is all tasks of a set. Where it has rows of both kinds, `polyrefuse_NAME_LANG`
+    is its two tasks in that language; where it has one, that is a task.
+
+    Raises:
+        UserError: the data folder cannot be used.
+    """
+    written = {}
+    sets: dict[str, dict[str, OwnFamily]] = {}
+    for family in own_families():
+        added = data.dataset(family.name).contrast_set
+        for language in family.languages:
+            task = family.task(language)
+            try:
+                written[f"{task}.yaml"] = _dump(_own_task(family, language))
+            except (UserError, OSError) as error:
+                warn_once(f"{task} is no task in this run: {first_line(error)}")
+            else:
+                sets.setdefault(str(added), {})[task] = family
+    for name, tasks in sets.items():
+        both = {family.name for family in tasks.values()} != {name}
+        averaged = _of_both_halves(rates) if both else next(iter(tasks.values())).rates
+        groups = {f"polyrefuse-{name}": list(tasks)}
+        if both:
+            for task, family in tasks.items():
+                language = task.removeprefix(family.task(""))
+                groups.setdefault(f"polyrefuse_{name}_{language}", []).append(task)
+        for group, members in groups.items():
+            written[f"groups_{group}.yaml"] = _dump(_group(group, members, averaged))
+    return written
+
+
+def _own_task(family: OwnFamily, language: str) -> dict[str, Any]:
+    if language not in data.dataset(family.name).languages:
+        own_translations.read(own_translations.path(family.name, language))
+    task = _task(family, language)
+    del task["include"]
+    return task | _template(family)
 
 
 def _translated_task(family: Family, language: str) -> str:
