@@ -8,6 +8,8 @@ duplicate. `mcd_protocol`, whose name is the paper's, is outside that glob with 
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from polyrefuse_shared.log import warn_once
 from polyrefuse_shared.task_folder import task_folder
 from polyrefuse_shared.writing import write_whole
 from polyrefuse_tasks import data, languages
-from polyrefuse_tasks.data import own_translations
+from polyrefuse_tasks.data import cache, own_translations
 from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.metrics import METRICS, TASK_VERSION, Prompts, rates, sampled_rates
 
@@ -141,6 +143,7 @@ FAMILIES: tuple[Family, ...] = (
     SampledFamily("mcd_harmless", False, ("en",), prefix=""),
 )
 
+
 @dataclass(frozen=True)
 class OwnFamily(Family):
     """A data set of one's own, whose tasks name their language even where there is one alone."""
@@ -256,35 +259,78 @@ def translated_files() -> dict[str, str]:
 def own_files() -> dict[str, str]:
     """The tasks and groups of data sets of one's own: name of each file, and its text.
 
-    `polyrefuse-NAME` is all tasks of a set. Where it has rows of both kinds, `polyrefuse_NAME_LANG`
-    is its two tasks in that language; where it has one, that is a task.
-
     Raises:
         UserError: the data folder cannot be used.
     """
     written = {}
-    sets: dict[str, dict[str, OwnFamily]] = {}
-    for family in own_families():
-        added = data.dataset(family.name).contrast_set
-        for language in family.languages:
-            task = family.task(language)
-            try:
-                written[f"{task}.yaml"] = _dump(_own_task(family, language))
-            except (UserError, OSError) as error:
-                warn_once(f"{task} is no task in this run: {first_line(error)}")
-            else:
-                sets.setdefault(str(added), {})[task] = family
-    for name, tasks in sets.items():
-        both = {family.name for family in tasks.values()} != {name}
-        averaged = _of_both_halves(rates) if both else next(iter(tasks.values())).rates
-        groups = {f"polyrefuse-{name}": list(tasks)}
-        if both:
-            for task, family in tasks.items():
-                language = task.removeprefix(family.task(""))
-                groups.setdefault(f"polyrefuse_{name}_{language}", []).append(task)
-        for group, members in groups.items():
-            written[f"groups_{group}.yaml"] = _dump(_group(group, members, averaged))
+    for name, families in _own_sets().items():
+        for family in families:
+            for language in family.languages:
+                task = family.task(language)
+                try:
+                    written[f"{task}.yaml"] = _dump(_own_task(family, language))
+                except (UserError, OSError) as error:
+                    warn_once(f"{task} is no task in this run: {first_line(error)}")
+        averaged = _of_both_halves(rates) if len(families) > 1 else families[0].rates
+        for group, tasks in own_groups(name).items():
+            members = [task for task in tasks if f"{task}.yaml" in written]
+            if members:
+                written[f"groups_{group}.yaml"] = _dump(_group(group, members, averaged))
     return written
+
+
+def own_groups(name: str) -> dict[str, list[str]]:
+    """The groups of a data set of one's own, and the tasks of each.
+
+    `polyrefuse-NAME` is all of them. Where the set has rows of both kinds, `polyrefuse_NAME_LANG`
+    is its two tasks in that language; where it has one, that is a task.
+    """
+    families = _own_sets().get(name, [])
+    groups: dict[str, list[str]] = {f"polyrefuse-{name}": []}
+    for family in families:
+        for language in family.languages:
+            groups[f"polyrefuse-{name}"].append(family.task(language))
+            if len(families) > 1:
+                of_language = f"polyrefuse_{name}_{language}"
+                groups.setdefault(of_language, []).append(family.task(language))
+    return groups
+
+
+def _own_sets() -> dict[str, list[OwnFamily]]:
+    """Each data set of one's own, and its families: one, or the harmful and the harmless one."""
+    sets: dict[str, list[OwnFamily]] = {}
+    for family in own_families():
+        sets.setdefault(str(data.dataset(family.name).contrast_set), []).append(family)
+    return sets
+
+
+ASKED_FOR = "POLYREFUSE_USER_DATASETS"
+"""The environment variable that puts data sets of one's own into `polyrefuse_*`."""
+
+
+def without_own(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    """Names that patterns of lm-eval's --tasks matched, but those of one's own not asked for.
+
+    A data set of one's own is in a pattern that holds its name (`polyrefuse_NAME_*`), and in any
+    where `ASKED_FOR` is set. A group is in none: lm-eval refuses one beside its tasks.
+
+    Raises:
+        UserError: the data folder cannot be used.
+    """
+    patterns = list(patterns)
+    whole = os.environ.get(ASKED_FOR, "").upper() in cache.TRUE
+    kept: dict[str, bool] = {}
+    for name, families in _own_sets().items():
+        tasks = {family.task(language) for family in families for language in family.languages}
+        named = [_literal(one) for one in patterns if _literal(one) != one]
+        asked = whole or any(one.startswith(f"polyrefuse_{name}") for one in named)
+        kept |= dict.fromkeys(own_groups(name), False) | dict.fromkeys(tasks, asked)
+    return [name for name in names if name in patterns or kept.get(name, True)]
+
+
+def _literal(pattern: str) -> str:
+    """What a name has to begin with to match."""
+    return re.split(r"[*?\[]", pattern, maxsplit=1)[0]
 
 
 def _own_task(family: OwnFamily, language: str) -> dict[str, Any]:

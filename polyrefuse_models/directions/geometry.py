@@ -61,7 +61,7 @@ def geometry(
         chat: the model, without an intervention.
         direction: with `position` and `layer` in its metadata.
         languages: ISO 639-1 codes; English is always among what is measured, as the reference.
-        dataset: a key of `prompts.DATASETS`.
+        dataset: a key of `prompts.sources`.
         limit: prompts of each kind and language; all where None.
 
     Returns:

@@ -20,7 +20,8 @@ from polyrefuse_tasks.data.registry import File
 Download = Callable[[str, str, object], object]
 """pooch's contract for a downloader: called with (url, path of a draft, None)."""
 
-_TRUE = {"1", "ON", "YES", "TRUE"}  # as huggingface_hub reads HF_HUB_OFFLINE
+TRUE = frozenset({"1", "ON", "YES", "TRUE"})
+"""What sets a variable of the environment, in any case, as huggingface_hub reads HF_HUB_OFFLINE."""
 
 
 def mirror() -> Path | None:
@@ -55,7 +56,7 @@ def home() -> Path:
 def offline() -> str | None:
     """The environment variable that forbids the network, None where it is allowed."""
     for variable in ("POLYREFUSE_OFFLINE", "HF_HUB_OFFLINE"):
-        if os.environ.get(variable, "").upper() in _TRUE:
+        if os.environ.get(variable, "").upper() in TRUE:
             return variable
     return None
 
