@@ -137,7 +137,7 @@ def _markdown_end(sources: Sequence[Source], left_out: Sequence[str]) -> Iterato
 def _compared_rate(record: Record) -> str:
     """A rate, and its difference to the baseline where it has one."""
     difference = describe_difference(record)
-    return f"{_md_rate(record)}{f'; baseline {difference}' if difference else ''}"
+    return f"{_md_rate(record)}{f'; against the baseline {difference}' if difference else ''}"
 
 
 def _md_rate(record: Record) -> str:
