@@ -69,7 +69,11 @@ REFUSED = {
     "id of two lines": (changed(2, id="a\nb"), "line 3 has a id that is no text of one line"),
     "harmful": (changed(2, harmful="perhaps"), "line 3 has a `harmful` that is neither"),
     "kinds differ": (changed(8, harmful=False), "line 9 has another `harmful` than line 1"),
-    "half a pair": (changed(2, pair="other"), r"pair 'thing 1' in de has 0 harmful and 1"),
+    "pairs differ": (changed(2, pair="other"), "line 11 has another `pair` than line 3"),
+    "half a pair": (
+        [row for row in rows("de") if row["id"] != "h1"],
+        "line 3: the pair 'thing 1' in de has 0 harmful and 1 harmless rows",
+    ),
     "code": (changed(2, language="German"), "line 3 has the language 'German', which is no code"),
     "split": (changed(2, split="dev"), "line 3 is of the split 'dev': choose from train, val"),
 }
