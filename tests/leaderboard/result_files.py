@@ -61,6 +61,7 @@ class Task:
     generation: Mapping[str, Any]
     requested: Mapping[str, Any] | None
     answers: Sequence[str] | None
+    pairs: Sequence[str | None] | None = None
 
     @property
     def name(self) -> str:
@@ -83,6 +84,7 @@ def task(
     generation: Mapping[str, Any] | None = None,
     requested: Mapping[str, Any] | None = None,
     answers: Sequence[str] | None = None,
+    pairs: Sequence[str | None] | None = None,
 ) -> Task:
     """A task, its prompts numbered from 0 in every language.
 
@@ -93,6 +95,7 @@ def task(
         generation: what its generation_kwargs have otherwise.
         requested: settings that the requests were made with, where they are not those.
         answers: one a prompt, where they are not to be all different.
+        pairs: the pair of each prompt in a contrast set, None for one in none.
     """
     settings = {"until": [], "do_sample": sampled, "max_gen_toks": 512}
     return Task(
@@ -107,6 +110,7 @@ def task(
         generation=settings | dict(generation or {}),
         requested=requested,
         answers=answers,
+        pairs=pairs,
     )
 
 
@@ -317,6 +321,8 @@ def _samples(one: Task) -> list[dict[str, Any]]:
             "harmful": one.harmful,
             "judge": one.judge,
         }
+        if one.pairs is not None:
+            doc["pair"] = one.pairs[place]
         if one.sampled:
             doc["kept"] = [{"answer": number} | label for number, label in enumerate(judged)]
         else:
