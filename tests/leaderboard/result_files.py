@@ -103,7 +103,7 @@ def task(
         language=language,
         labels=list(labels),
         ids=ids or [f"{dataset}/test/{place:04}" for place in range(len(labels))],
-        harmful=dataset not in HARMLESS,
+        harmful=dataset not in HARMLESS and not dataset.endswith("_harmless"),
         sampled=sampled,
         judge=judge,
         off_language=frozenset(off_language),
