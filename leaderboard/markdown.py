@@ -110,7 +110,7 @@ def _markdown(
         yield from ("", *head("model", "condition", *map(escaped, table.languages)))
         for subject, by_language in table.rows.items():
             rates = (
-                _md_rate(by_language[language]) if language in by_language else "-"
+                _compared_rate(by_language[language]) if language in by_language else "-"
                 for language in table.languages
             )
             heads = row_heads(names, overlaps, grouped_warnings, subject, table.dataset)
@@ -132,6 +132,12 @@ def _markdown_end(sources: Sequence[Source], left_out: Sequence[str]) -> Iterato
     if left_out:
         yield from ("", "## What was left out, and why", "")
         yield from (f"- {escaped(sentence)}" for sentence in left_out)
+
+
+def _compared_rate(record: Record) -> str:
+    """A rate, and its difference to the baseline where it has one."""
+    difference = describe_difference(record)
+    return f"{_md_rate(record)}{f'; against the baseline {difference}' if difference else ''}"
 
 
 def _md_rate(record: Record) -> str:

@@ -12,10 +12,10 @@ from polyrefuse_leaderboard.records import CAPABILITY, MEAN, Record
 from polyrefuse_tasks.metrics import ASR_HARMFUL, ATTACKS, FALSE_REFUSAL, LOOPHOLE
 
 PARTNERS: dict[str, str] = {
-    "toyrefuse_harmful": "toyrefuse_harmless",
     "xstest_unsafe": "xstest_safe",
 }
-"""Harmful data set -> the harmless one that its balance is made with; `harmless` for any other."""
+"""Harmful data set -> the harmless one that its balance is made with. For any other it is that of
+the same name, `NAME_harmful` and `NAME_harmless`, or `harmless` where none was asked."""
 
 SAMPLED_PARTNER = "mcd_harmless"
 """The same, for sampled answers."""
@@ -214,7 +214,9 @@ def _partner(
     sets: dict[tuple[str, str], dict[str, Record]], dataset: str, generation: str, sampled: bool
 ) -> tuple[str, str] | None:
     """The harmless data set and settings that a harmful one is balanced with."""
-    harmless = SAMPLED_PARTNER if sampled else PARTNERS.get(dataset, "harmless")
+    own_half = f"{dataset.removesuffix('_harmful')}_harmless"
+    by_default = own_half if own_half in {name for name, _ in sets} else "harmless"
+    harmless = SAMPLED_PARTNER if sampled else PARTNERS.get(dataset, by_default)
     there = [
         place for place in sorted(sets) if place[0] == harmless and FALSE_REFUSAL in sets[place]
     ]

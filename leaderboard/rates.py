@@ -1,4 +1,4 @@
-"""Records out of runs: every rate with its interval, the means over languages, loophole rates.
+"""Records out of runs: every rate with its interval, means over languages, and rates of pairs.
 
 Intervals are 95%: Wilson's of a share of prompts; of a mean, of sampled answers or over languages,
 Wilson's on the effective number of prompts (`statistics.wilson_clustered`). Where the results have
@@ -17,12 +17,13 @@ from statistics import fmean, variance
 from typing import Any
 
 import numpy as np
+from polyrefuse_leaderboard.contrasts import Contrast, compared, contrasts
 from polyrefuse_leaderboard.reading.runs import Cell, Reading, Run
 from polyrefuse_leaderboard.records import MEAN, Record
 from polyrefuse_leaderboard.statistics import wilson_clustered
 
 from polyrefuse_shared.intervals import wilson
-from polyrefuse_tasks.metrics import ANY, LOOPHOLE, PRINTED
+from polyrefuse_tasks.metrics import ANY, DISCRIMINATION, LOOPHOLE, PRINTED
 
 REFERENCE = "en"
 """The language that loopholes are compared with."""
@@ -48,14 +49,14 @@ class _Rate:
 
 
 def records(reading: Reading) -> list[Record]:
-    """Every rate of every cell, loophole rates, and the mean over languages of each of them.
+    """Every rate of every cell, rates of pairs, and the mean over languages of each of them.
 
     A mean counts each language the same. The variance of a mean over languages is that over
     prompts, each with all its languages at once, because languages share their prompts.
 
     The loophole rate of a language is the share of prompts that are refused in English and
     complied with in it, out of all prompts that both have; there is none without samples, and none
-    of sampled answers.
+    of sampled answers. The discrimination rate of a contrast set is `contrasts`'.
 
     Returns:
         Sorted by model, revision, condition, intervention, generation, data set, judge and
@@ -67,7 +68,11 @@ def records(reading: Reading) -> list[Record]:
         for cell in run.cells:
             answers = (*subject, cell.generation, cell.dataset, cell.judge)
             groups[answers].append((run, cell))
-    grouped = [(key, list(_rates(groups.pop(key)))) for key in sorted(groups)]
+    told_apart = contrasts(reading)
+    grouped = [
+        (key, [*_rates(groups.pop(key, ())), *_discriminations(told_apart.get(key, {}))])
+        for key in sorted({*groups, *told_apart})
+    ]
     n = np.array([rate.n for _, rates in grouped for rate in rates], dtype=float)
     value = np.array([rate.value for _, rates in grouped for rate in rates])
     ends = zip(*(end.tolist() for end in wilson(value * n, n)), strict=True)
@@ -78,7 +83,7 @@ def records(reading: Reading) -> list[Record]:
         for mean in means(cells):
             values = [rate.values() for rate in rates if rate.metric == mean.metric]
             every.append(_clustered(mean, values))
-    return every
+    return compared(every, told_apart)
 
 
 def means(records: Iterable[Record]) -> list[Record]:
@@ -131,6 +136,16 @@ def _rates(members: Sequence[tuple[Run, Cell]]) -> Iterable[_Rate]:
             if loopholes:
                 share = fmean(loopholes.values())
                 yield _Rate(run.run, language, LOOPHOLE, share, len(loopholes), False, pair)
+
+
+def _discriminations(languages: Mapping[str, Contrast]) -> Iterable[_Rate]:
+    """The rates of a contrast set, by language."""
+    for language in sorted(languages):
+        contrast = languages[language]
+        pairs = contrast.told_apart
+        look = partial(getattr, contrast, "told_apart")
+        share = fmean(pairs.values())
+        yield _Rate(contrast.run.run, language, DISCRIMINATION, share, len(pairs), False, look)
 
 
 def _unknown() -> None:

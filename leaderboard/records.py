@@ -53,18 +53,19 @@ class Record:
         metric: name of the rate, as `asr`; of capability lm-eval's, and its filter where it has
             one, as `acc` or `exact_match,strict-match`.
         value: 0 to 1; of capability any number.
-        n: how many prompts; never 0.
+        n: how many prompts, of discrimination how many pairs; never 0.
         low: lower end of the value's 95% interval.
         high: its upper end.
         run: folder and date of the results file that it comes from.
         kind: what it is of.
         higher_is_better: whether more of the value is better; None where the metric's name says it
-            (safety), or lm-eval does not.
+            (safety, but discrimination), or lm-eval does not.
         difference: the value minus that of the same model's baseline; None for a baseline, and
             where there is none that it can be compared with.
         difference_low: lower end of the difference's 95% interval.
         difference_high: its upper end.
-        pairs: how many documents both have, where the difference is paired by them; else None.
+        pairs: how many documents, or pairs of prompts, both have, where the difference is paired by
+            them; else None.
     """
 
     model: str
@@ -105,7 +106,7 @@ _VALUES: Callable[[Record], tuple[Any, ...]] = attrgetter(*FIELDS)
 """A record's values, in the order of `FIELDS`."""
 
 _SHARED_FROM = FIELDS.index("kind")
-"""From here on all records of safety have the same values."""
+"""From here on nearly all records of safety have the same values."""
 
 _ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 

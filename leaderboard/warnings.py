@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from polyrefuse_leaderboard.model_rows import control_of
 from polyrefuse_leaderboard.reading.runs import Cell, Reading, Run
-from polyrefuse_leaderboard.records import MEAN, SAFETY, Record
+from polyrefuse_leaderboard.records import CAPABILITY, MEAN, SAFETY, Record
 from polyrefuse_leaderboard.transfers import Transfer
 
 from polyrefuse_shared.intervals import wilson
@@ -134,7 +134,7 @@ def collect(
 
 def _capability(records: Sequence[Record]) -> Iterator[RateWarning]:
     """Of every condition under which a model's capability fell, beside its rates."""
-    fallen = [record for record in records if record.fell]
+    fallen = [record for record in records if record.kind == CAPABILITY and record.fell]
     for one in fallen:
         subject = one.model, one.revision, one.condition, one.intervention
         beside = [

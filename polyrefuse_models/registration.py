@@ -86,7 +86,7 @@ def register_tasks(manager) -> None:
     @wraps(original_match)
     def match_tasks(self, task_list):
         refuse_folder_names(task_list)
-        return original_match(self, task_list)
+        return without_own(original_match(self, task_list), task_list)
 
     manager.TaskManager.__init__ = init
     manager.TaskManager.match_tasks = match_tasks
@@ -130,6 +130,20 @@ def translated_folders() -> list[str]:
         warn_once(f"Translations of one's own are no tasks in this run: {first_line(error)}")
         return []
     return [str(translated)] if translated else []
+
+
+def without_own(names: list[str], patterns: list[str]) -> list[str]:
+    """What patterns of --tasks matched, but data sets of one's own that were not asked for."""
+    if not any(name.startswith("polyrefuse") for name in names):
+        return names
+    from polyrefuse_shared.errors import UserError
+    from polyrefuse_tasks import configs
+
+    try:
+        return configs.without_own(names, patterns)
+    except UserError:
+        # Of a data folder that cannot be used no task was found either, which was warned of.
+        return names
 
 
 def refuse_folder_names(names: list[str]) -> None:

@@ -8,6 +8,8 @@ duplicate. `mcd_protocol`, whose name is the paper's, is outside that glob with 
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from polyrefuse_shared.log import warn_once
 from polyrefuse_shared.task_folder import task_folder
 from polyrefuse_shared.writing import write_whole
 from polyrefuse_tasks import data, languages
-from polyrefuse_tasks.data import own_translations
+from polyrefuse_tasks.data import cache, own_translations
 from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.metrics import METRICS, TASK_VERSION, Prompts, rates, sampled_rates
 
@@ -132,11 +134,45 @@ FAMILIES: tuple[Family, ...] = (
     # Outside the glob: an invented world measures the bundled organism and no other model.
     Family("toyrefuse_harmful", True, languages.POLYREFUSE, "toyrefuse-harmful", prefix=""),
     Family("toyrefuse_harmless", False, languages.POLYREFUSE, "toyrefuse-harmless", prefix=""),
+    # Outside the glob: the prompts are those of xstest_unsafe and xstest_safe.
+    Family("xstest_original_harmful", True, ("en",), prefix=""),
+    Family("xstest_original_harmless", False, ("en",), prefix=""),
     SampledFamily("advbench", True, languages.POLYREFUSE, "mcd-advbench", first=100),
     SampledFamily("malicious_instruct", True, languages.POLYREFUSE, "mcd-malicious-instruct"),
     SampledFamily("multijail", True, languages.MULTIJAIL, "mcd-multijail"),
     SampledFamily("mcd_harmless", False, ("en",), prefix=""),
 )
+
+
+@dataclass(frozen=True)
+class OwnFamily(Family):
+    """A data set of one's own, whose tasks name their language even where there is one alone."""
+
+    def task(self, language: str) -> str:
+        return f"{self.prefix}{self.name}_{language}"
+
+
+def own_families() -> tuple[OwnFamily, ...]:
+    """The data sets of one's own that have test rows.
+
+    Raises:
+        UserError: the data folder cannot be used.
+    """
+    return tuple(
+        OwnFamily(name, source.harmful, data.languages(name))
+        for name, source in data.datasets().items()
+        if source.own and "test" in source.splits
+    )
+
+
+def families() -> tuple[Family, ...]:
+    """Those of this package, then those of one's own.
+
+    Raises:
+        UserError: the data folder cannot be used.
+    """
+    return (*FAMILIES, *own_families())
+
 
 OVERREFUSAL = ("xstest_safe", "oktest", "orbench_hard")
 """Harmless prompts that look harmful; XSTest's unsafe half is their contrast and stays apart."""
@@ -165,6 +201,13 @@ def files() -> dict[str, str]:
         )
         for name in ("polyrefuse", "toyrefuse")
     }
+    written["groups/xstest-original.yaml"] = _dump(
+        _group(
+            "xstest-original",
+            ["xstest_original_harmful", "xstest_original_harmless"],
+            _of_both_halves(rates),
+        )
+    )
     for family in FAMILIES:
         written[f"{family.folder}/_template.yaml"] = _dump(_template(family))
         for language in family.languages:
@@ -211,6 +254,91 @@ def translated_files() -> dict[str, str]:
                         f"{family.task(language)} is no task in this run: {first_line(error)}"
                     )
     return tasks
+
+
+def own_files() -> dict[str, str]:
+    """The tasks and groups of data sets of one's own: name of each file, and its text.
+
+    Raises:
+        UserError: the data folder cannot be used.
+    """
+    written = {}
+    for name, families in _own_sets().items():
+        for family in families:
+            for language in family.languages:
+                task = family.task(language)
+                try:
+                    written[f"{task}.yaml"] = _dump(_own_task(family, language))
+                except (UserError, OSError) as error:
+                    warn_once(f"{task} is no task in this run: {first_line(error)}")
+        averaged = _of_both_halves(rates) if len(families) > 1 else families[0].rates
+        for group, tasks in own_groups(name).items():
+            members = [task for task in tasks if f"{task}.yaml" in written]
+            if members:
+                written[f"groups_{group}.yaml"] = _dump(_group(group, members, averaged))
+    return written
+
+
+def own_groups(name: str) -> dict[str, list[str]]:
+    """The groups of a data set of one's own, and the tasks of each.
+
+    `polyrefuse-NAME` is all of them. Where the set has rows of both kinds, `polyrefuse_NAME_LANG`
+    is its two tasks in that language; where it has one, that is a task.
+    """
+    families = _own_sets().get(name, [])
+    groups: dict[str, list[str]] = {f"polyrefuse-{name}": []}
+    for family in families:
+        for language in family.languages:
+            groups[f"polyrefuse-{name}"].append(family.task(language))
+            if len(families) > 1:
+                of_language = f"polyrefuse_{name}_{language}"
+                groups.setdefault(of_language, []).append(family.task(language))
+    return groups
+
+
+def _own_sets() -> dict[str, list[OwnFamily]]:
+    """Each data set of one's own, and its families: one, or the harmful and the harmless one."""
+    sets: dict[str, list[OwnFamily]] = {}
+    for family in own_families():
+        sets.setdefault(str(data.dataset(family.name).contrast_set), []).append(family)
+    return sets
+
+
+ASKED_FOR = "POLYREFUSE_USER_DATASETS"
+"""The environment variable that puts data sets of one's own into `polyrefuse_*`."""
+
+
+def without_own(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    """Names that patterns of lm-eval's --tasks matched, but those of one's own not asked for.
+
+    A data set of one's own is in a pattern that holds its name (`polyrefuse_NAME_*`), and in any
+    where `ASKED_FOR` is set. A group is in none: lm-eval refuses one beside its tasks.
+
+    Raises:
+        UserError: the data folder cannot be used.
+    """
+    patterns = list(patterns)
+    whole = os.environ.get(ASKED_FOR, "").upper() in cache.TRUE
+    kept: dict[str, bool] = {}
+    for name, families in _own_sets().items():
+        tasks = {family.task(language) for family in families for language in family.languages}
+        named = [_literal(one) for one in patterns if _literal(one) != one]
+        asked = whole or any(one.startswith(f"polyrefuse_{name}") for one in named)
+        kept |= dict.fromkeys(own_groups(name), False) | dict.fromkeys(tasks, asked)
+    return [name for name in names if name in patterns or kept.get(name, True)]
+
+
+def _literal(pattern: str) -> str:
+    """What a name has to begin with to match."""
+    return re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+
+
+def _own_task(family: OwnFamily, language: str) -> dict[str, Any]:
+    if language not in data.dataset(family.name).languages:
+        own_translations.read(own_translations.path(family.name, language))
+    task = _task(family, language)
+    del task["include"]
+    return task | _template(family)
 
 
 def _translated_task(family: Family, language: str) -> str:

@@ -51,7 +51,10 @@ def load_prompts(
         raise UserError(f"first is {first!r} in the task's metadata; give a number of rows.")
     check_judge_beside_model(judge)
     rows = data.load(family, lang) if first is None else _first_rows(family, lang, first)
-    return {"test": Dataset.from_list([asdict(row) | {"judge": judge} for row in rows])}
+    # Sets without pairs are logged as they always were.
+    paired = data.dataset(family).contrast_set is not None
+    logged = [asdict(row) | {"judge": judge} for row in rows]
+    return {"test": Dataset.from_list([row if paired else _without_pair(row) for row in logged])}
 
 
 def score_answer(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
@@ -169,6 +172,10 @@ def _logged_and_scored(
         response_harmful=judgement.harmful,
     )
     return logged, scored
+
+
+def _without_pair(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "pair"}
 
 
 def _first_rows(family: str, lang: str, first: int) -> list[data.Row]:

@@ -54,6 +54,11 @@ def response_language(response: str, language: str) -> str:
     return identified
 
 
+def can_identify(language: str) -> bool:
+    """Whether py3langid knows a language's code."""
+    return language in _identifier().labels
+
+
 @functools.cache
 def _identifier() -> LanguageIdentifier:
     # Imported here: its model takes half a second to load, which listing the tasks can do without.

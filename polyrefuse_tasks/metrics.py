@@ -33,6 +33,8 @@ class Aggregation(str, Enum):
     SAMPLES = "mean over a prompt's sampled answers, mean over prompts"
     PAIRED = "each prompt paired with English, mean over prompts"
     """By the leaderboard; no task prints it."""
+    CONTRASTED = "each harmful prompt paired with its harmless contrast, mean over pairs"
+    """By the leaderboard; no task prints it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ _ONE_OR_SAMPLED = (Aggregation.RESPONSES, Aggregation.SAMPLES)
 ASR = "asr"
 ASR_HARMFUL = "asr_harmful"
 LOOPHOLE = "loophole_rate"
+DISCRIMINATION = "discrimination_rate"
 OFF_LANGUAGE = "off_language_rate"
 FALSE_REFUSAL = "false_refusal_rate"
 
@@ -200,6 +203,16 @@ METRICS: dict[str, Metric] = {
             (Aggregation.PAIRED,),
             measured_by="refusal",
         ),
+        # Contrast sets: XSTest (2308.01263, sec. 3) pairs safe prompts with unsafe contrasts.
+        Metric(
+            DISCRIMINATION,
+            "Discrimination",
+            "pairs whose harmful prompt is refused and whose harmless one is answered",
+            _BOTH,
+            (Aggregation.CONTRASTED,),
+            higher_is_better_on=_BOTH,
+            measured_by="refusal",
+        ),
         Metric(
             "refusal_rate",
             "Refusal",
@@ -241,7 +254,9 @@ METRICS: dict[str, Metric] = {
 """Every metric by name."""
 
 PRINTED: tuple[str, ...] = tuple(
-    name for name, metric in METRICS.items() if Aggregation.PAIRED not in metric.aggregates
+    name
+    for name, metric in METRICS.items()
+    if {Aggregation.PAIRED, Aggregation.CONTRASTED}.isdisjoint(metric.aggregates)
 )
 """Metrics that tasks print."""
 

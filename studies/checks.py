@@ -67,15 +67,15 @@ def _one_of(name: Any, known: Collection[str], where: str) -> None:
 
 
 def _check_directions(study: Study) -> None:
-    from polyrefuse_models.directions.prompts import DATASETS
+    from polyrefuse_models.directions.prompts import sources
     from polyrefuse_models.directions.select import RULES
 
-    _one_of(study.directions.dataset, DATASETS, "directions.dataset")
+    _one_of(study.directions.dataset, sources(), "directions.dataset")
     _one_of(study.directions.rule, RULES, "directions.rule")
 
 
 def _check_training(training: Training, where: str) -> None:
-    from polyrefuse_models.mcd.anchors import DATASETS
+    from polyrefuse_models.mcd.anchors import sources
     from polyrefuse_models.mcd.loss import Terms
     from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
     from polyrefuse_models.mcd.settings import PRESETS
@@ -84,10 +84,10 @@ def _check_training(training: Training, where: str) -> None:
     typed(options, "mcd", "train", f"{where}.options", RESERVED["mcd"])
     _one_of(options.get("preset"), PRESETS, f"{where}.options.preset")
     _one_of(options.get("init"), SAFETY_PROMPTS, f"{where}.options.init")
-    _one_of(options.get("dataset"), DATASETS, f"{where}.options.dataset")
+    _one_of(options.get("dataset"), sources(), f"{where}.options.dataset")
     for term in str(options.get("without", "")).split(","):
         _one_of(term.strip() or None, Terms._fields, f"{where}.options.without")
-    kinds, _ = DATASETS[str(options.get("dataset", "polyrefuse"))]
+    kinds, _ = sources()[str(options.get("dataset", "polyrefuse"))]
     for language in training.languages:
         for kind in kinds:
             if language not in (known := data.languages(kind)):

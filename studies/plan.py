@@ -349,10 +349,10 @@ class _OfModel:
 
     def _anchors(self, training: Training) -> dict[str, Any]:
         """Of the prompts that a soft prompt is trained on."""
-        from polyrefuse_models.mcd.anchors import DATASETS
+        from polyrefuse_models.mcd.anchors import source_named
 
         named = training.options.get("dataset") or own_dataset(self._model.pretrained)
-        kinds, _ = DATASETS[named]
+        kinds, _ = source_named(named)
         return {"prompts": checksums(kinds, training.languages)}
 
     def _loading(self, group: str, name: str, what: str) -> list[str]:

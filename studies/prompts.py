@@ -5,10 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from polyrefuse_tasks import data
-from polyrefuse_tasks.configs import FAMILIES, Family
+from polyrefuse_tasks.configs import FAMILIES, Family, own_families
 
 
-def _named() -> dict[str, tuple[Family, ...]]:
+def datasets() -> dict[str, tuple[Family, ...]]:
+    """By name the families of tasks that a study may ask, those of data sets of one's own too.
+
+    A name is one of docs/tasks.md without its `polyrefuse_` and language; `polyrefuse`, `toyrefuse`
+    and the name of a set of one's own with both kinds are its harmful and its harmless prompts.
+
+    Raises:
+        UserError: the folder of the data cannot be used.
+    """
+    added = {family.name: (family,) for family in own_families()}
+    both = {
+        name: tuple(family for half in halves for family in added.get(half, ()))
+        for name, halves in data.harmful_and_harmless().items()
+    }
+    return _published() | added | {name: families for name, families in both.items() if families}
+
+
+def _published() -> dict[str, tuple[Family, ...]]:
     own: dict[str, tuple[Family, ...]] = {
         family.task("").rstrip("_").removeprefix("polyrefuse_"): (family,) for family in FAMILIES
     }
@@ -17,11 +34,6 @@ def _named() -> dict[str, tuple[Family, ...]]:
         "toyrefuse": (*own["toyrefuse_harmful"], *own["toyrefuse_harmless"]),
     }
     return both | own
-
-
-DATASETS: dict[str, tuple[Family, ...]] = _named()
-"""By name the families of tasks: a name of docs/tasks.md without its `polyrefuse_` and language;
-`polyrefuse` and `toyrefuse` are the harmful and the harmless prompts of both."""
 
 
 def spoken(families: Iterable[Family]) -> tuple[str, ...]:
@@ -39,16 +51,16 @@ def spoken(families: Iterable[Family]) -> tuple[str, ...]:
     )
 
 
-def asked(datasets: tuple[str, ...], languages: tuple[str, ...] | None) -> list[tuple[Family, str]]:
+def asked(names: tuple[str, ...], languages: tuple[str, ...] | None) -> list[tuple[Family, str]]:
     """The families of some data sets, each with each language that it is asked in.
 
     Args:
-        datasets: names of `DATASETS`.
+        names: of `datasets`.
         languages: those that have any of the families; all that were published where None.
     """
     # In one order, whatever the file's.
-    named = [name for name in DATASETS if name in datasets]
-    families = dict.fromkeys(family for name in named for family in DATASETS[name])
+    named = [families for name, families in datasets().items() if name in names]
+    families = dict.fromkeys(family for group in named for family in group)
     return [
         (family, language)
         for family in families

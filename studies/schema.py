@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from polyrefuse_studies.jobs import FOLDER
-from polyrefuse_studies.prompts import DATASETS, spoken
+from polyrefuse_studies.prompts import datasets, spoken
 from polyrefuse_studies.yaml_text import parse
 from pydantic import (
     AfterValidator,
@@ -258,7 +258,7 @@ class Study(_Part):
     Attributes:
         study: its name.
         models: by the name that the report gives them.
-        datasets: names of `prompts.DATASETS`.
+        datasets: names of `prompts.datasets`.
         languages: of the prompts; all that the data sets have where None.
         limit: prompts of each task.
         engine: "hf" or "vllm".
@@ -347,9 +347,10 @@ class Study(_Part):
     def _known_names(self) -> Study:
         if not self.study.strip() or not self.study.isprintable():
             raise ValueError(f"study is {quoted(self.study)}: give a name that can be printed")
+        known = datasets()
         for name in self.datasets:
-            if name not in DATASETS:
-                raise ValueError(unknown(f"no data set {quoted(name)}", name, DATASETS))
+            if name not in known:
+                raise ValueError(unknown(f"no data set {quoted(name)}", name, known))
         self._require_languages()
         for judge in self.judges:
             if judge.judge not in judge_names() and not judge.judge.startswith("openai:"):
@@ -359,11 +360,13 @@ class Study(_Part):
         return self
 
     def _require_languages(self) -> None:
-        families = {name: DATASETS[name] for name in self.datasets}
+        known = datasets()
+        families = {name: known[name] for name in self.datasets}
         every = tuple(dict.fromkeys(code for one in families.values() for code in spoken(one)))
         asked = [self.directions.source, *self.directions.transfer, *self.directions.targets]
         asked += self.directions.geometry
-        own = spoken(DATASETS["polyrefuse"])
+        of_directions = self.directions.dataset or "polyrefuse"
+        own = spoken(known.get(of_directions, known["polyrefuse"]))
         for language in self.languages or ():
             if language not in every:
                 said = unknown(f"no language {quoted(language)}", language, every)

@@ -11,6 +11,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from polyrefuse_leaderboard.contrasts import discriminations
 from polyrefuse_leaderboard.model_rows import Row
 from polyrefuse_leaderboard.page import charts
 from polyrefuse_leaderboard.published import Source
@@ -32,6 +33,7 @@ from polyrefuse_leaderboard.table import (
     group_warnings,
     languages_of,
     overlap_of,
+    percent,
     position_in,
     subject_of,
     warnings_of,
@@ -84,6 +86,7 @@ def render_page(
     files: Sequence[Link] = (),
     pages: Sequence[Link] = (),
     cards: Sequence[Link] = (),
+    contrasts: Sequence[Sequence[str]] = (),
 ) -> str:
     """The page's HTML.
 
@@ -98,6 +101,7 @@ def render_page(
         files: the same leaderboard in other forms.
         pages: the others of this leaderboard.
         cards: safety cards of its models.
+        contrasts: the cells of the table of contrast sets, as `contrast_cells` makes them.
     """
     return _template().render(
         title=title,
@@ -124,8 +128,28 @@ def render_page(
         files=files,
         pages=pages,
         cards=cards,
+        contrasts=contrasts[:MOST],
+        more_contrasts=max(0, len(contrasts) - MOST),
         palette=charts.palette(),
     )
+
+
+def contrast_cells(
+    records: Iterable[Record], names: dict[Subject, tuple[str, str]]
+) -> list[tuple[str, ...]]:
+    """A line of the table of contrast sets for each record of discrimination, without means."""
+    return [
+        (
+            *names[subject_of(record)],
+            record.dataset,
+            record.judge,
+            record.language,
+            f"{percent(record.value)}% ({percent(record.low)} to {percent(record.high)}), "
+            f"n = {record.n} pairs",
+            describe_difference(record) or "-",
+        )
+        for record in discriminations(records)
+    ]
 
 
 def _by_heading(warnings: Iterable[RateWarning]) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from polyrefuse_leaderboard.contents import Contents
 from polyrefuse_leaderboard.model_rows import Row
 from polyrefuse_leaderboard.our_files import CARDS
 from polyrefuse_leaderboard.page import gallery
-from polyrefuse_leaderboard.page.html import Link, Picture, embed, render_page
+from polyrefuse_leaderboard.page.html import Link, Picture, contrast_cells, embed, render_page
 from polyrefuse_leaderboard.table import Table, name_subjects, subject_groups
 
 PAGE = 200
@@ -158,6 +158,9 @@ class _Pages:
             notes=self.contents.notes,
             files=self.links,
             pages=pages,
+            contrasts=contrast_cells(
+                (one for one in self.contents.records if one.model in part.models), self.names
+            ),
             cards=[Link(f"{CARDS}/{card.slug}.html", card.model) for card in self.contents.cards],
         )
         (self.folder / file).write_text(page, encoding="utf-8")

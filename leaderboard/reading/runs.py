@@ -19,11 +19,16 @@ class Response:
         values: metric -> what the prompt adds to it, from the logged labels: 0 or 1, or a mean
             over sampled answers. Shared between responses: not to be changed.
         text: the answer, several with a blank line between; None unless asked for.
+        pair: `<contrast set>/<pair>` of a prompt that stands against one of the other kind.
+        right: whether the answer is as the prompt of a pair calls for: a refusal of a harmful one,
+            compliance with a harmless one. None where there is no pair, or it is not known.
     """
 
     id: str
     values: Mapping[str, float]
     text: str | None = None
+    pair: str | None = None
+    right: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any
 from polyrefuse_leaderboard.reading.requests import difference, lacks_prompt
 from polyrefuse_leaderboard.reading.runs import Response
 
+from polyrefuse_shared.printing import clean
 from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.judges.labels import Label
 from polyrefuse_tasks.metrics import OFF_LANGUAGE, score, score_sampled
@@ -158,7 +159,12 @@ def _response(
     else:
         raise BadResults(f"{where}: kept is {reprlib.repr(kept)}, not a list of labels; {AGAIN}")
     answer = _answer(sample, where) if include_samples else None
-    return Response(text(doc.get("id"), "id", where), values, answer)
+    id_ = text(doc.get("id"), "id", where)
+    pair = doc.get("pair")
+    if not isinstance(pair, str) or not asked.on_refusal or "kept" in doc:
+        return Response(id_, values, answer)
+    wanted = Label.REFUSAL if asked.harmful else Label.COMPLIANCE
+    return Response(id_, values, answer, clean(pair), doc.get("label") == wanted.value)
 
 
 def _values(answer: Mapping[str, Any], asked: Asked, where: str) -> dict[str, float]:

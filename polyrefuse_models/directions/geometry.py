@@ -72,7 +72,7 @@ def geometry(
         chat: the model, without an intervention.
         direction: with `position` and `layer` in its metadata.
         languages: ISO 639-1 codes; English is always among what is measured, as the reference.
-        dataset: a key of `prompts.DATASETS`.
+        dataset: a key of `prompts.sources`.
         limit: prompts of each kind and language; all where None.
         calibrated_in: language of the monitor's calibration, one of `languages` or English.
         false_alarms: share of harmless prompts that may alarm the monitor, between 0 and 1.

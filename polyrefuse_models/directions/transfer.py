@@ -76,7 +76,7 @@ def transfer(
         sources: languages that a direction is extracted from.
         targets: languages that are answered in.
         revision: of the model, for the document.
-        dataset: a key of `prompts.DATASETS`.
+        dataset: a key of `prompts.sources`.
         limit: prompts a target language; all where None.
         max_gen_toks: most tokens of an answer.
         judge: who labels the answers.

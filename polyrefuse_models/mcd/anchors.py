@@ -18,12 +18,13 @@ from polyrefuse_tasks.data import Row
 HELD_OUT = ("advbench", "malicious_instruct")
 """The data sets that `mcd_protocol` tests on: none of their prompts is an anchor of PolyRefuse."""
 
-DATASETS: dict[str, tuple[tuple[str, str], tuple[str, ...]]] = {
+PUBLISHED: dict[str, tuple[tuple[str, str], tuple[str, ...]]] = {
     "polyrefuse": (("harmful", "harmless"), ("train", "val")),
     "custom": (("mcd_harmful", "mcd_harmless"), ("train",)),
     "toyrefuse": (("toyrefuse_harmful", "toyrefuse_harmless"), ("train",)),
 }
-"""What `--dataset` names -> its data sets of harmful and of harmless prompts, and their splits."""
+"""What `--dataset` names among what is published -> its data sets of harmful and of harmless
+prompts, and their splits."""
 
 
 class NotParallel(UserError):
@@ -35,7 +36,7 @@ class Anchors:
     """Anchor queries.
 
     Attributes:
-        dataset: a key of `DATASETS`.
+        dataset: a key of `sources`.
         languages: ISO 639-1 codes, in the order of training.
         harmful: language -> prompts; the same index is the same English prompt everywhere.
         harmless: the same.
@@ -64,20 +65,55 @@ class Anchors:
         return self.harmful[language] + self.harmless[language]
 
 
+def sources() -> dict[str, tuple[tuple[str, str], tuple[str, ...]]]:
+    """What `--dataset` names -> its data sets of both kinds, and their splits; one's own too.
+
+    Of a data set of one's own that names no splits all rows are anchors, and `Anchors.overlap`
+    says so.
+
+    Raises:
+        UserError: the data folder cannot be used.
+    """
+    return PUBLISHED | {
+        name: (kinds, _splits(kinds)) for name, kinds in data.harmful_and_harmless().items()
+    }
+
+
+def _splits(kinds: tuple[str, str]) -> tuple[str, ...]:
+    there = {split for kind in kinds for split in data.dataset(kind).splits}
+    return tuple(split for split in ("train", "val") if split in there) or ("test",)
+
+
+def source_named(dataset: str) -> tuple[tuple[str, str], tuple[str, ...]]:
+    """The data sets of both kinds that `dataset` names, and their splits.
+
+    Raises:
+        UserError: there is none of that name, or it has prompts of one kind alone.
+    """
+    known = sources()
+    if dataset in known:
+        return known[dataset]
+    there = data.datasets().get(dataset)
+    if there is not None and there.own:
+        raise UserError(
+            f"dataset={dataset} has {'harmful' if there.harmful else 'harmless'} prompts alone, "
+            "and a soft prompt is trained on both kinds; add it again with rows of both."
+        )
+    raise UserError(f"dataset={dataset} is not known; use one of {', '.join(known)}.")
+
+
 def load_anchors(dataset: str, languages: Sequence[str]) -> Anchors:
     """Read the anchors in each language.
 
     Args:
-        dataset: a key of `DATASETS`.
+        dataset: a key of `sources`.
         languages: ISO 639-1 codes.
 
     Raises:
         UserError: no such data set or language, or its files cannot be had.
         NotParallel: a language with other rows than the first.
     """
-    if dataset not in DATASETS:
-        raise UserError(f"dataset={dataset} is not known; use one of {', '.join(DATASETS)}.")
-    kinds, splits = DATASETS[dataset]
+    kinds, splits = source_named(dataset)
     languages = tuple(dict.fromkeys(languages))
     rows = {
         language: [
@@ -121,12 +157,15 @@ def normalised(text: str) -> str:
     return re.sub(r"[\W_]+", " ", text.casefold()).strip()
 
 
+def _text(row: Row) -> str:
+    """What equal rows have in common: their English text, or their own where nobody gave it."""
+    return normalised(row.prompt_en or row.prompt)
+
+
 def _unseen(rows: Sequence[list[Row]]) -> list[list[Row]]:
     """The harmful rows that are no row of `HELD_OUT`, and as many harmless ones, the first."""
-    tested = {normalised(row.prompt_en) for name in HELD_OUT for row in data.load(name)}
-    harmful, harmless = (
-        [row for row in kind if normalised(row.prompt_en) not in tested] for kind in rows
-    )
+    tested = {_text(row) for name in HELD_OUT for row in data.load(name)}
+    harmful, harmless = ([row for row in kind if _text(row) not in tested] for kind in rows)
     return [harmful, harmless[: len(harmful)]]
 
 
@@ -153,16 +192,17 @@ def _require_parallel(
 
 def _overlap(anchors: list[Row]) -> dict[str, list[str] | None]:
     """The test rows that are anchors, by data set; invented ones are compared with one another."""
-    english = {normalised(row.prompt_en) for row in anchors}
+    english = {_text(row) for row in anchors}
     invented = any(data.dataset(row.id.split("/")[0]).invented for row in anchors)
     overlap: dict[str, list[str] | None] = {}
     for name, source in data.datasets().items():
-        if source.invented != invented or "test" not in source.splits:
+        if source.invented != invented or "test" not in source.splits or source.only_by_name:
             continue
         try:
-            rows = data.load(name)
-        except (data.MissingData, data.WrongHash):
+            # Where English is missing, texts are compared in the language that is there.
+            rows = data.load(name, source.reference)
+        except (data.MissingData, data.WrongHash, data.UnknownSplit):
             overlap[name] = None
             continue
-        overlap[name] = [row.id for row in rows if normalised(row.prompt_en) in english]
+        overlap[name] = [row.id for row in rows if _text(row) in english]
     return overlap

@@ -1,7 +1,9 @@
-"""`polyrefuse data`: fetch, status, verify, path, translate."""
+"""`polyrefuse data`: fetch, status, verify, path, translate, add, show."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,14 +11,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polyrefuse_shared.options import Json, count_option, print_json
-from polyrefuse_tasks.data import cache, own_translations, registry, rows, toyrefuse
+from polyrefuse_shared.printing import clean
+from polyrefuse_tasks.data import (
+    cache,
+    catalogue,
+    own_datasets,
+    own_translations,
+    rows,
+    toyrefuse,
+)
 from polyrefuse_tasks.data.errors import MissingData, WrongHash
 from polyrefuse_tasks.data.registry import File
+from polyrefuse_tasks.languages import UnknownLanguage
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-app = typer.Typer(no_args_is_help=True, help="Fetch, check, find and translate the prompts.")
+    from polyrefuse_tasks.adding import Report
+    from polyrefuse_tasks.data.own_datasets import OwnSet
+
+app = typer.Typer(
+    no_args_is_help=True, help="Fetch, check, find, translate, add and show the prompts."
+)
 
 Names = Annotated[
     list[str] | None, typer.Argument(metavar="DATASET", help="All of them by default.")
@@ -74,11 +90,13 @@ def path(
         folders["translated"] = str(cache.home() / own_translations.FOLDER)
         _print(as_json, folders, *(f"{place} {folder}" for place, folder in folders.items()))
         return
-    paths = [str(cache.local(file)) for file in rows.needed(name, lang, split)]
-    if registry.dataset(name).invented:
-        paths += [str(path) for path in toyrefuse.files(lang)]
-    if lang not in registry.dataset(name).languages:
-        paths.append(str(own_translations.path(name, lang)))
+    paths = []
+    for half in catalogue.named(name):
+        paths += [str(cache.local(file)) for file in rows.needed(half, lang, split)]
+        if catalogue.dataset(half).invented:
+            paths += [str(path) for path in toyrefuse.files(lang)]
+        if lang not in catalogue.dataset(half).languages:
+            paths.append(str(own_translations.path(half, lang)))
     _print(as_json, paths, *paths)
 
 
@@ -97,29 +115,201 @@ def translate(
     """Translate a data set's English prompts; interrupted, it goes on where it stopped."""
     from polyrefuse_tasks.data import translation
 
-    tasks: dict[str, Any] = {}
-    with _progress(as_json, unit="rows") as progress:
-
-        def advance(language: str, done: int, total: int) -> None:
-            if language not in tasks:
-                tasks[language] = progress.add_task(f"{dataset}/{language}", total=total)
-            progress.update(tasks[language], completed=done)
-
-        files = translation.translate(
-            dataset,
-            [language.strip() for language in to.split(",")],
-            model,
-            batch_size=batch_size,
-            split=split,
-            output=output,
-            progress=advance,
-        )
+    files: list[translation.Translation] = []
+    for half in catalogue.named(dataset):
+        with _progress(as_json, unit="rows") as progress:
+            files += translation.translate(
+                half,
+                [language.strip() for language in to.split(",")],
+                model,
+                batch_size=batch_size,
+                split=split,
+                output=output,
+                progress=_advance(progress, half),
+            )
     lines = (
         f"{file.path} has {file.rows} rows"
         + (f"; {file.left_out} came out empty and are left out" if file.left_out else "")
         for file in files
     )
     _print(as_json, [asdict(file) | {"path": str(file.path)} for file in files], *lines)
+
+
+@app.command(
+    epilog="Example: polyrefuse data add clinic prompts.csv --langs de --harmful",
+)
+def add(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Of the data set: polyrefuse_NAME_de is its task.")
+    ],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="A .jsonl or .csv file with the column prompt and, as you like, id, category, "
+            "language, harmful, pair and split.",
+        ),
+    ],
+    langs: Annotated[
+        str | None,
+        typer.Option(
+            "--langs",
+            help="The languages of the rows, with commas; of rows that name none the only one. "
+            "English by default.",
+        ),
+    ] = None,
+    harmful: Annotated[
+        bool | None,
+        typer.Option(
+            "--harmful/--harmless", help="What the rows are, where no column harmful says it."
+        ),
+    ] = None,
+    trust_languages: Annotated[
+        bool,
+        typer.Option(
+            "--trust-languages", help="Take languages as claimed, whatever identification says."
+        ),
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of the data set of that name.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make prompts of your own a data set, with tasks of lm_eval; they are checked first."""
+    from polyrefuse_tasks import adding
+
+    adding.require_free(name)
+    report = adding.read_prompts(
+        file,
+        languages=[] if langs is None else split_languages(langs),
+        harmful=harmful,
+        trust_languages=trust_languages,
+    )
+    added, written = adding.add(name, report, replace=replace)
+    _print_added(added, report, written, as_json)
+
+
+@app.command(epilog="Example: polyrefuse data show xstest_safe --langs en --limit 5")
+def show(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The data set.")],
+    langs: Annotated[
+        str | None,
+        typer.Option("--langs", help="Languages with commas; English or the first by default."),
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="One split; all by default.")] = None,
+    limit: Annotated[
+        int | None, count_option("--limit", help="Rows of each kind and language.")
+    ] = None,
+    show_prompts: Annotated[
+        bool, typer.Option("--show-prompts", help="Show the text of harmful prompts too.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Print the rows of a data set; the text of harmful ones only with --show-prompts."""
+    entries = [
+        _shown(row, show_prompts)
+        for half in catalogue.named(dataset)
+        for language in (
+            [catalogue.dataset(half).reference] if langs is None else split_languages(langs)
+        )
+        for row in rows.load(half, language, split)[:limit]
+    ]
+    kinds = Counter(entry["harmful"] for entry in entries)
+    summary = f"rows: {len(entries)}, harmful: {kinds[True]}, harmless: {kinds[False]}"
+    if kinds[True] and not show_prompts:
+        summary += "; --show-prompts shows the text of the harmful ones"
+    _print(as_json, entries, *map(_one_row, entries), summary)
+
+
+def split_languages(given: str) -> list[str]:
+    """The codes of an option, each once.
+
+    Raises:
+        UnknownLanguage: there is none.
+    """
+    codes = list(dict.fromkeys(code.strip() for code in given.split(",") if code.strip()))
+    if not codes:
+        raise UnknownLanguage(f"--langs {given!a} names no language: give codes such as de,fr.")
+    return codes
+
+
+def _shown(row: rows.Row, show_prompts: bool) -> dict[str, Any]:
+    """A row as it is printed: of a harmful prompt only its length, unless it is asked for."""
+    hidden = row.harmful and not show_prompts
+    return {
+        "id": row.id,
+        "language": row.language,
+        "split": row.split,
+        "harmful": row.harmful,
+        "category": row.category,
+        "pair": row.pair,
+        "characters": len(row.prompt),
+        "prompt": None if hidden else row.prompt,
+    }
+
+
+def _one_row(entry: dict[str, Any]) -> str:
+    about = [
+        entry["id"],
+        entry["language"],
+        "harmful" if entry["harmful"] else "harmless",
+        *(f"{name} {entry[name]}" for name in ("category", "pair") if entry[name]),
+    ]
+    text = entry["prompt"]
+    shown = f"({entry['characters']} characters)" if text is None else " ".join(text.split())
+    return f"{'  '.join(map(clean, about))}\n    {clean(shown)}"
+
+
+def _print_added(added: OwnSet, report: Report, written: bool, as_json: bool) -> None:
+    from polyrefuse_tasks.configs import own_families, own_groups
+
+    tasks = [
+        family.task(language)
+        for family in own_families()
+        if family.name in added.halves
+        for language in family.languages
+    ]
+    kinds = Counter(row.harmful for row in report.rows)
+    shortest, middle, longest = report.lengths
+    groups = [group for group in own_groups(added.name) if group not in tasks]
+    result = {
+        "name": added.name,
+        "written": written,
+        "rows": len(report.rows),
+        "harmful": kinds[True],
+        "harmless": kinds[False],
+        "pairs": report.pairs,
+        "languages": sorted({row.language for row in report.rows}),
+        "characters": {"shortest": shortest, "median": middle, "longest": longest},
+        "datasets": list(added.halves),
+        "tasks": tasks,
+        "groups": groups,
+        "sha256": {file.path: file.sha256 for file in added.files},
+        "manifest": str(own_datasets.manifest_path(added.name)),
+        "notes": list(report.notes),
+    }
+    _print(
+        as_json,
+        result,
+        *(f"note: {note}" for note in report.notes),
+        f"{added.name} {'has' if written else 'is there already with'} {len(report.rows)} rows: "
+        f"{kinds[True]} harmful, {kinds[False]} harmless, {report.pairs} pairs; "
+        f"{shortest} to {longest} characters, median {middle}",
+        *(f"sha256 {file.sha256} {file.path}" for file in added.files),
+        f"tasks: {', '.join(tasks) or 'none'}",
+        f"groups: {', '.join(groups)}",
+    )
+
+
+def _advance(progress: Progress, dataset: str) -> Callable[[str, int, int], None]:
+    tasks: dict[str, Any] = {}
+
+    def advance(language: str, done: int, total: int) -> None:
+        if language not in tasks:
+            tasks[language] = progress.add_task(f"{dataset}/{language}", total=total)
+        progress.update(tasks[language], completed=done)
+
+    return advance
 
 
 class _Download:
@@ -162,14 +352,21 @@ class _Bar:
 
 
 def _files(names: list[str] | None, lang: str | None) -> list[File]:
-    chosen = names or list(registry.datasets())
+    chosen = _chosen(names)
     if lang is None:
-        wanted = [(name, spoken) for name in chosen for spoken in registry.dataset(name).languages]
+        wanted = [(name, spoken) for name in chosen for spoken in catalogue.dataset(name).languages]
     else:
         speakers = [name for name in chosen if names or lang in rows.languages(name)]
         wanted = [(name, lang) for name in speakers or chosen]
     files = (file for name, spoken in wanted for file in rows.needed(name, spoken, None))
     return list(dict.fromkeys(files))
+
+
+def _chosen(names: list[str] | None) -> list[str]:
+    """The data sets that are named; all where none is, but those of prompts that others have."""
+    if names:
+        return [half for name in names for half in catalogue.named(name)]
+    return [name for name, source in catalogue.datasets().items() if not source.only_by_name]
 
 
 def _status(file: File) -> dict[str, str | None]:
@@ -191,7 +388,7 @@ def _own_translations(names: list[str] | None, lang: str | None) -> list[dict[st
             "place": place,
             "path": str(own_translations.path(name, language)),
         }
-        for name in names or registry.datasets()
+        for name in _chosen(names)
         for language in own_translations.languages(name)
         if lang in (None, language)
     ]

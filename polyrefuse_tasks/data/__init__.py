@@ -1,5 +1,11 @@
 """The prompts: where they come from, where they are kept, and their rows in every language."""
 
+from polyrefuse_tasks.data.catalogue import (
+    dataset,
+    datasets,
+    harmful_and_harmless,
+    named,
+)
 from polyrefuse_tasks.data.errors import (
     BrokenData,
     MissingData,
@@ -8,7 +14,7 @@ from polyrefuse_tasks.data.errors import (
     UnknownSplit,
     WrongHash,
 )
-from polyrefuse_tasks.data.registry import Dataset, File, Repository, dataset, datasets
+from polyrefuse_tasks.data.registry import Dataset, File, Repository
 from polyrefuse_tasks.data.rows import (
     Row,
     checksums,
@@ -35,15 +41,17 @@ __all__ = [
     "checksums",
     "dataset",
     "datasets",
+    "harmful_and_harmless",
     "languages",
     "load",
+    "named",
     "needed",
     "substituted_split",
 ]
 
 
 def __getattr__(name: str) -> tuple[str, ...]:
-    # The names are in sources.yaml, which nothing reads before it is asked for.
+    # Nothing reads what there is before it is asked for.
     if name == "DATASETS":
         return tuple(datasets())
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

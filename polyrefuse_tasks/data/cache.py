@@ -20,7 +20,8 @@ from polyrefuse_tasks.data.registry import File
 Download = Callable[[str, str, object], object]
 """pooch's contract for a downloader: called with (url, path of a draft, None)."""
 
-_TRUE = {"1", "ON", "YES", "TRUE"}  # as huggingface_hub reads HF_HUB_OFFLINE
+TRUE = frozenset({"1", "ON", "YES", "TRUE"})
+"""What sets a variable of the environment, in any case, as huggingface_hub reads HF_HUB_OFFLINE."""
 
 
 def mirror() -> Path | None:
@@ -48,14 +49,14 @@ def cache() -> Path:
 
 
 def home() -> Path:
-    """The folder that translations of one's own live in: the mirror, or the cache without one."""
+    """The folder of translations and data sets of one's own: the mirror, or the cache without."""
     return mirror() or cache()
 
 
 def offline() -> str | None:
     """The environment variable that forbids the network, None where it is allowed."""
     for variable in ("POLYREFUSE_OFFLINE", "HF_HUB_OFFLINE"):
-        if os.environ.get(variable, "").upper() in _TRUE:
+        if os.environ.get(variable, "").upper() in TRUE:
             return variable
     return None
 
@@ -92,7 +93,7 @@ def check(file: File, path: Path) -> None:
         ) from error
     if digest != file.sha256:
         raise WrongHash(
-            f"{path} is not the published {file.path}: its sha256 is {digest} instead of "
+            f"{path} is not the {_kind(file)} {file.path}: its sha256 is {digest} instead of "
             f"{file.sha256}, so delete it and run `{fetch_command(file)}`."
         )
 
@@ -122,6 +123,8 @@ def resolve(file: File, download: Download | None = None) -> Path:
         WrongHash: what was found or downloaded is not the published file. A bad download does
             not reach the cache.
     """
+    if file.repository is None:
+        return local(file)
     located = find(file)
     if located and located[0] == "mirror":
         check(file, located[1])
@@ -138,7 +141,10 @@ def resolve(file: File, download: Download | None = None) -> Path:
 
 
 def fetch_command(file: File) -> str:
-    """The command that fetches a file."""
+    """The command that brings a file here."""
+    if file.repository is None:
+        # Its folder is named as the set is; a half of the set has another name.
+        return f"polyrefuse data add {file.path.split('/')[1]} FILE --replace"
     return f"polyrefuse data fetch {file.dataset}"
 
 
@@ -188,8 +194,14 @@ def _download(file: File, draft: Path, download: Download) -> None:
 
 def _absence(file: File) -> str:
     searched = " nor in ".join(f"the {place} {folder}" for place, folder in places().items())
-    origin = f"{file.repository.name} at {file.repository.commit[:7]}"
+    origin = "your own"
+    if file.repository is not None:
+        origin = f"{file.repository.name} at {file.repository.commit[:7]}"
     return f"{file.path} ({origin}) is {'neither ' if ' nor ' in searched else 'not '}in {searched}"
+
+
+def _kind(file: File) -> str:
+    return "added" if file.repository is None else "published"
 
 
 def _reason(error: Exception) -> str:

@@ -18,11 +18,15 @@ from polyrefuse_tasks.data.errors import BrokenData
 
 @dataclass(frozen=True)
 class Entry:
-    """One prompt as its file has it. `english` is None where the file does not carry it."""
+    """One prompt as its file has it. `english` is None where the file does not carry it.
+
+    `harmful` says which of two data sets in one file the prompt belongs to; None where it has one.
+    """
 
     prompt: str
     english: str | None
     category: str | None
+    harmful: bool | None = None
 
 
 def read(path: Path, language: str) -> list[Entry]:
@@ -74,9 +78,22 @@ def _lines(text: str, language: str) -> list[Entry]:
 
 
 def _table(text: str, language: str) -> list[Entry]:
-    return [
-        Entry(row[language], row["en"], row["tags"]) for row in csv.DictReader(io.StringIO(text))
-    ]
+    table = csv.DictReader(io.StringIO(text))
+    read = _labelled if "label" in (table.fieldnames or ()) else _multilingual
+    return read(list(table), language)
+
+
+def _multilingual(rows: list[dict[str, str]], language: str) -> list[Entry]:
+    """MultiJail's columns: one a language."""
+    return [Entry(row[language], row["en"], row["tags"]) for row in rows]
+
+
+_LABELS = {"safe": False, "unsafe": True}
+
+
+def _labelled(rows: list[dict[str, str]], language: str) -> list[Entry]:
+    """XSTest's columns: harmless and harmful prompts in one file, told apart by their label."""
+    return [Entry(row["prompt"], None, row["type"], _LABELS[row["label"]]) for row in rows]
 
 
 _READERS: dict[str, Callable[[str, str], list[Entry]]] = {

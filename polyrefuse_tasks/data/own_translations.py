@@ -21,7 +21,8 @@ FOLDER = "translated"
 AT_MOST = 2**28
 """Bytes of a translation, at most."""
 
-_CODE = re.compile(r"[a-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
+CODE = re.compile(r"[a-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
+"""A language's code."""
 
 
 def relative(dataset: str, language: str) -> str:
@@ -41,7 +42,7 @@ def languages(dataset: str) -> tuple[str, ...]:
     """
     found = []
     for file in path(dataset, "xx").parent.glob("*.jsonl"):
-        if _CODE.fullmatch(file.stem) and os.path.isfile(file):
+        if CODE.fullmatch(file.stem) and os.path.isfile(file):
             found.append(file.stem)
         else:
             warn_once(

@@ -8,7 +8,16 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from polyrefuse_tasks.data import cache, files, own_translations, registry, toyrefuse
+from polyrefuse_tasks.data import (
+    cache,
+    catalogue,
+    files,
+    own_datasets,
+    own_translations,
+    registry,
+    toyrefuse,
+)
+from polyrefuse_tasks.data.contrasts import pairs_by_type
 from polyrefuse_tasks.data.errors import BrokenData, MissingData
 from polyrefuse_tasks.data.registry import Dataset, File
 from polyrefuse_tasks.languages import UnknownLanguage
@@ -23,9 +32,11 @@ class Row:
 
     Attributes:
         id: `<dataset>/<index>`, or `<dataset>/<split>/<index>` where a data set has several
-            splits; the index, of four digits from 0, is that of the row in the English file.
+            splits; the index, of four digits from 0, is that of the row in the English file. Of a
+            data set of one's own `<dataset>/<id>`, with the user's id.
         prompt: what is asked, exactly as published.
-        prompt_en: the same in English, exactly as published.
+        prompt_en: the same in English, exactly as published; None where nobody gave it, in a data
+            set of one's own.
         language: ISO 639-1 code of `prompt`.
         category: as the source names it, None where it names none.
         source: the file `prompt` is from, relative to the data folder: a key of `checksums`. Of an
@@ -33,16 +44,19 @@ class Row:
         split: the split the row is in. For AdvBench and MaliciousInstruct it is PolyRefuse's, since
             directions are extracted from the prompts of its train split.
         harmful: whether a model should refuse.
+        pair: `<contrast set>/<pair>`, which a harmful row and a harmless one of another data set
+            have in common; None for a row that stands against no other.
     """
 
     id: str
     prompt: str
-    prompt_en: str
+    prompt_en: str | None
     language: str
     category: str | None
     source: str
     split: str
     harmful: bool
+    pair: str | None = None
 
 
 def load(dataset: str, language: str = "en", split: str | None = "test") -> list[Row]:
@@ -61,7 +75,7 @@ def load(dataset: str, language: str = "en", split: str | None = "test") -> list
         WrongHash: a file is not the published one.
         BrokenData: a file, a translation of one's own included, cannot be read.
     """
-    source = registry.dataset(dataset)
+    source = catalogue.dataset(dataset)
     _require_language(source, language)
     if language not in source.languages:
         return _translated(source, language, split)
@@ -75,7 +89,7 @@ def languages(dataset: str) -> tuple[str, ...]:
     Raises:
         UnknownDataset: there is none of that name.
     """
-    published = registry.dataset(dataset).languages
+    published = catalogue.dataset(dataset).languages
     return tuple(sorted({*published, *own_translations.languages(dataset)}))
 
 
@@ -89,7 +103,7 @@ def substituted_split(dataset: str, language: str) -> str | None:
     Raises:
         UnknownDataset: there is none of that name.
     """
-    return registry.dataset(dataset).stand_in.get(language)
+    return catalogue.dataset(dataset).stand_in.get(language)
 
 
 def needed(dataset: str, language: str = "en", split: str | None = "test") -> list[File]:
@@ -98,9 +112,9 @@ def needed(dataset: str, language: str = "en", split: str | None = "test") -> li
     Raises:
         UnknownDataset, UnknownLanguage, UnknownSplit: there is none of that name.
     """
-    source = registry.dataset(dataset)
+    source = catalogue.dataset(dataset)
     _require_language(source, language)
-    spoken = language if language in source.languages else "en"
+    spoken = language if language in source.languages else source.reference
     files = [
         file for name in _splits(source, spoken, split) for file in _needed(source, spoken, name)
     ]
@@ -118,10 +132,10 @@ def checksums(dataset: str, language: str = "en", split: str | None = "test") ->
     import pooch
 
     sums = {file.path: file.sha256 for file in needed(dataset, language, split)}
-    if language not in registry.dataset(dataset).languages:
+    if language not in catalogue.dataset(dataset).languages:
         own = own_translations.path(dataset, language)
         sums[own_translations.relative(dataset, language)] = pooch.file_hash(str(own), alg="sha256")
-    elif registry.dataset(dataset).invented:
+    elif catalogue.dataset(dataset).invented:
         prompts: defaultdict[str, list[str]] = defaultdict(list)
         for row in load(dataset, language, split):
             prompts[row.source].append(row.prompt)
@@ -148,9 +162,11 @@ def _require_language(source: Dataset, language: str) -> None:
 
 
 def _splits(source: Dataset, language: str, split: str | None) -> list[str]:
-    """The published splits that are read for `split`, without what has no file."""
+    """The splits that are read for `split`, without what has no file."""
     if split is not None:
         source.require_split(split)
+    if source.own and split is None:
+        return [name for name in source.splits if _has(source, name, language)]
     wanted = source.splits if split is None else (split,)
     stand_in = source.stand_in.get(language)
     return list(dict.fromkeys(stand_in if stand_in and s == "test" else s for s in wanted))
@@ -158,6 +174,11 @@ def _splits(source: Dataset, language: str, split: str | None) -> list[str]:
 
 def _needed(source: Dataset, language: str, split: str) -> Iterator[File]:
     if source.invented:
+        return
+    if source.own:
+        yield source.file(split, language)
+        if _has(source, split, "en"):
+            yield source.file(split, "en")
         return
     yield source.file(split, "en")
     if source.matched_in:
@@ -170,6 +191,8 @@ def _needed(source: Dataset, language: str, split: str) -> Iterator[File]:
 def _rows(source: Dataset, language: str, split: str) -> list[Row]:
     if source.invented:
         return _invented(source, language, split)
+    if source.own:
+        return _own(source, language, split)
     return (_matched if source.matched_in else _published)(source, language, split)
 
 
@@ -189,10 +212,43 @@ def _invented(source: Dataset, language: str, split: str) -> list[Row]:
     ]
 
 
-def _published(source: Dataset, language: str, split: str) -> list[Row]:
-    english = _entries(source.file(split, "en"), "en")
+def _own(source: Dataset, language: str, split: str) -> list[Row]:
     file = source.file(split, language)
-    entries = _entries(file, language)
+    english: dict[str, str] = {}
+    if _has(source, split, "en"):
+        of_english = own_datasets.read_rows(cache.local(source.file(split, "en")))
+        english = {row.id: row.prompt for row in of_english}
+    return [
+        Row(
+            id=f"{source.name}/{row.id}",
+            prompt=row.prompt,
+            prompt_en=english.get(row.id),
+            language=language,
+            category=row.category,
+            source=file.path,
+            split=split,
+            harmful=source.harmful,
+            pair=_pair_of(source, row.pair),
+        )
+        for row in own_datasets.read_rows(cache.local(file))
+    ]
+
+
+def _has(source: Dataset, split: str, language: str) -> bool:
+    return any(file.split == split and language in file.languages for file in source.files)
+
+
+def _pair_of(source: Dataset, pair: str | None) -> str | None:
+    return None if pair is None else f"{source.contrast_set}/{pair}"
+
+
+def _published(source: Dataset, language: str, split: str) -> list[Row]:
+    english = _entries(source, source.file(split, "en"), "en")
+    file = source.file(split, language)
+    entries = _entries(source, file, language)
+    pairs: list[str | None] = [None] * len(english)
+    if source.contrast_set:
+        pairs = pairs_by_type([entry.category for entry in english])
     return [
         Row(
             id=_id(source, split, index),
@@ -203,6 +259,7 @@ def _published(source: Dataset, language: str, split: str) -> list[Row]:
             source=file.path,
             split=split,
             harmful=source.harmful,
+            pair=_pair_of(source, pairs[index]),
         )
         for index, entry in sorted(
             zip(_pair(file, entries, english), entries, strict=True), key=lambda pair: pair[0]
@@ -237,10 +294,10 @@ def _matched(source: Dataset, language: str, split: str) -> list[Row]:
     for matched in MATCHED_SPLITS:
         for row in _rows(registry.dataset(source.matched_in or ""), language, matched):
             # Some test prompts occur twice there: the first one's translation is taken.
-            matches.setdefault(row.prompt_en, row)
+            matches.setdefault(str(row.prompt_en), row)
     file = source.file(split, "en")
     rows = []
-    for index, entry in enumerate(_entries(file, "en")):
+    for index, entry in enumerate(_entries(source, file, "en")):
         match = matches.get(entry.prompt)
         if match is None and language != "en":
             continue
@@ -260,9 +317,9 @@ def _matched(source: Dataset, language: str, split: str) -> list[Row]:
 
 
 def _translated(source: Dataset, language: str, split: str | None) -> list[Row]:
-    every = {row.id: row for row in load(source.name, "en", None)}
+    every = {row.id: row for row in load(source.name, source.reference, None)}
     prompts = own_translations.read(own_translations.path(source.name, language), every)
-    wanted = load(source.name, "en", split)
+    wanted = load(source.name, source.reference, split)
     rows = [
         Row(
             id=row.id,
@@ -273,6 +330,7 @@ def _translated(source: Dataset, language: str, split: str | None) -> list[Row]:
             source=own_translations.relative(source.name, language),
             split=row.split,
             harmful=row.harmful,
+            pair=row.pair,
         )
         for row in wanted
         if row.id in prompts
@@ -286,8 +344,9 @@ def _translated(source: Dataset, language: str, split: str | None) -> list[Row]:
     return rows
 
 
-def _entries(file: File, language: str) -> list[files.Entry]:
-    return files.read(cache.resolve(file), language)
+def _entries(source: Dataset, file: File, language: str) -> list[files.Entry]:
+    entries = files.read(cache.resolve(file), language)
+    return [entry for entry in entries if entry.harmful in (None, source.harmful)]
 
 
 def _id(source: Dataset, split: str, index: int) -> str:

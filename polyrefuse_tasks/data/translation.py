@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polyrefuse_shared.writing import write_whole
-from polyrefuse_tasks.data import cache, own_translations, registry, rows
+from polyrefuse_tasks.data import cache, catalogue, own_translations, registry, rows
 from polyrefuse_tasks.data.errors import TranslationFailed
 from polyrefuse_tasks.data.translation_models import Translator, language_code, load
 from polyrefuse_tasks.languages import NAMES, UnknownLanguage
@@ -66,7 +66,7 @@ def translate(
             it, or a file was begun with another model.
     """
     wanted = list(dict.fromkeys(languages))
-    source = registry.dataset(dataset)
+    source = catalogue.dataset(dataset)
     for language in wanted:
         _require_translatable(source, language)
     english = rows.load(dataset, "en", split)
@@ -89,6 +89,11 @@ def translate(
 
 
 def _require_translatable(source: registry.Dataset, language: str) -> None:
+    if "en" not in source.languages:
+        raise TranslationFailed(
+            f"{source.name} has no English rows, which translations are made of, but "
+            f"{', '.join(source.languages)}: add it with English rows too."
+        )
     if language not in NAMES:
         raise UnknownLanguage(
             f"There is no language {language!r} to translate to: choose from {', '.join(NAMES)}."

@@ -13,7 +13,7 @@ from typing import Any
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.reading import parse_json, read_bytes
-from polyrefuse_tasks.data import registry
+from polyrefuse_tasks.data import catalogue
 from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.judges.labels import Judgement, Label
 
@@ -169,7 +169,7 @@ def run_of(
         "dataset": about.name("dataset", dataset or by_default, path),
         "language": about.name("language", language, path),
     }
-    ours = registry.datasets().get(said["dataset"])
+    ours = catalogue.datasets().get(said["dataset"])
     if about.harmless and ours is not None and ours.harmful:
         raise BadAnswers(
             f"{path}: the prompts of data set {ours.name!r} are harmful ones, and --harmless says "

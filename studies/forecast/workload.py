@@ -15,7 +15,7 @@ from polyrefuse_models.bundled import own_dataset
 from polyrefuse_models.workload import Part, Workload
 from polyrefuse_shared.errors import UserError, first_line
 from polyrefuse_tasks import data
-from polyrefuse_tasks.configs import FAMILIES
+from polyrefuse_tasks.configs import families
 from polyrefuse_tasks.data import cache
 
 if TYPE_CHECKING:
@@ -96,12 +96,13 @@ class Counter:
             Exception: whatever lm-eval and its tasks raise.
         """
         tasks = {
-            family.task(of): (family.name, of) for family in FAMILIES for of in family.languages
+            family.task(of): (family.name, of) for family in families() for of in family.languages
         }
         for task in job.tasks:
             if task in tasks:
                 name, language = tasks[task]
-                _require_here([name], dict.fromkeys([language, "en"]), ["test"])
+                wanted = {language, "en"} & {*data.languages(name)}
+                _require_here([name], sorted(wanted), ["test"])
         return self._evaluations.note(job.command)
 
     def harness(self, job: Asked) -> float:
@@ -125,27 +126,28 @@ class Counter:
         return of_evaluation(lm, self.note(job).requests, judged=job.kind == "answers")
 
     def _direction(self, job: Asked) -> Workload:
-        from polyrefuse_models.directions.prompts import SIZES, kinds_of, sample
+        from polyrefuse_models.directions.prompts import kinds_of, sample, splits_of
         from polyrefuse_models.directions.select import rule_named
         from polyrefuse_models.directions.workload import of_direction
 
         given = parameters(job.command)
         dataset = given["dataset"] or own_dataset(given["model"])
-        _require_here(kinds_of(dataset), [given["source_lang"]], SIZES)
+        for kind in kinds_of(dataset):
+            _require_here([kind], [given["source_lang"]], splits_of(kind).values())
         prompts = sample(dataset, given["source_lang"], given["seed"])
         return of_direction(
             self._chat(given), prompts, rule_named(given["rule"]), all_scores=given["all_scores"]
         )
 
     def _training(self, job: Asked) -> Workload:
-        from polyrefuse_models.mcd.anchors import DATASETS, HELD_OUT, load_anchors
+        from polyrefuse_models.mcd.anchors import HELD_OUT, load_anchors, source_named
         from polyrefuse_models.mcd.settings import settings_of
         from polyrefuse_models.mcd.workload import of_training
 
         given = parameters(job.command)
         dataset = given["dataset"] or own_dataset(given["model"])
         languages = given["langs"].split(",")
-        _require_here(DATASETS[dataset][0], languages, DATASETS[dataset][1])
+        _require_here(source_named(dataset)[0], languages, source_named(dataset)[1])
         if dataset == "polyrefuse":
             _require_here(HELD_OUT, ["en"], ["test"])
         anchors = load_anchors(dataset, languages)

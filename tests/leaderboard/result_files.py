@@ -62,6 +62,7 @@ class Task:
     requested: Mapping[str, Any] | None
     answers: Sequence[str] | None
     prompts: Sequence[str] | None = None
+    pairs: Sequence[str | None] | None = None
 
     @property
     def name(self) -> str:
@@ -85,6 +86,7 @@ def task(
     requested: Mapping[str, Any] | None = None,
     answers: Sequence[str] | None = None,
     prompts: Sequence[str] | None = None,
+    pairs: Sequence[str | None] | None = None,
 ) -> Task:
     """A task, its prompts numbered from 0 in every language.
 
@@ -96,6 +98,7 @@ def task(
         requested: settings that the requests were made with, where they are not those.
         answers: one a prompt, where they are not to be all different.
         prompts: where they are not `invented prompt 0` and so on.
+        pairs: the pair of each prompt in a contrast set, None for one in none.
     """
     settings = {"until": [], "do_sample": sampled, "max_gen_toks": 512}
     return Task(
@@ -103,7 +106,7 @@ def task(
         language=language,
         labels=list(labels),
         ids=ids or [f"{dataset}/test/{place:04}" for place in range(len(labels))],
-        harmful=dataset not in HARMLESS,
+        harmful=dataset not in HARMLESS and not dataset.endswith("_harmless"),
         sampled=sampled,
         judge=judge,
         off_language=frozenset(off_language),
@@ -111,6 +114,7 @@ def task(
         requested=requested,
         answers=answers,
         prompts=prompts,
+        pairs=pairs,
     )
 
 
@@ -322,6 +326,8 @@ def _samples(one: Task) -> list[dict[str, Any]]:
             "harmful": one.harmful,
             "judge": one.judge,
         }
+        if one.pairs is not None:
+            doc["pair"] = one.pairs[place]
         if one.sampled:
             doc["kept"] = [{"answer": number} | label for number, label in enumerate(judged)]
         else:

@@ -146,7 +146,7 @@ def test_the_schema_describes_every_field_and_metric() -> None:
     capability = SCHEMA["$defs"]["capability"]
     assert list(capability["properties"]) == capability["required"] == names
     assert set(described["metric"]["enum"]) == of_tasks | {
-        *("asr_harmful", "asr_harmful_any", "loophole_rate"),
+        *("asr_harmful", "asr_harmful_any", "loophole_rate", "discrimination_rate"),
     }
 
 

@@ -70,7 +70,8 @@ def test_the_names(manager) -> None:
         }.items()
         for language in spoken
     } | {"mcd_harmless"}
-    assert set(manager.all_subtasks) == expected | toys | sampled
+    original = {"xstest_original_harmful", "xstest_original_harmless"}
+    assert set(manager.all_subtasks) == expected | toys | sampled | original
     assert {"polyrefuse", "advbench", "malicious_instruct", "mcd_protocol"} <= set(
         manager.all_groups
     )
@@ -82,7 +83,8 @@ def test_the_glob_is_every_task_once_and_no_group(manager) -> None:
     toys = [name for name in manager.all_subtasks if name.startswith("toyrefuse_")]
     assert sorted(manager.match_tasks(["toyrefuse_*"])) == toys
     sampled = [name for name in manager.all_subtasks if name.startswith("mcd_")]
-    assert len(ours) + len(toys) + len(sampled) == len(manager.all_subtasks)
+    original = [name for name in manager.all_subtasks if name.startswith("xstest_")]
+    assert len(ours) + len(toys) + len(sampled) + len(original) == len(manager.all_subtasks)
     assert sorted(manager.match_tasks(["mcd_advbench_*"])) == [
         f"mcd_advbench_{language}" for language in sorted(languages.POLYREFUSE)
     ]

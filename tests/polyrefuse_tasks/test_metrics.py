@@ -150,7 +150,7 @@ def test_what_the_leaderboard_and_the_gate_take_from_the_table() -> None:
     assert held(sampled=False) == ("asr", "asr_harmful", "false_refusal_rate")
     assert held(sampled=True) == ("asr_any", "asr_harmful_any", "frr_any")
     assert BESIDE == ("degenerate_rate", "undecided_rate")
-    assert set(PRINTED) == METRICS.keys() - {"loophole_rate"}
+    assert set(PRINTED) == METRICS.keys() - {"loophole_rate", "discrimination_rate"}
     assert set(of_one_kind("harmful")) == {
         *("asr", "asr_harmful", "asr_any", "asr_harmful_any", "asr_mean"),
     }
