@@ -104,6 +104,7 @@ def places(
     (tmp_path / "study.yaml").write_text(
         "{study: s, models: {m: no-such-folder/model}, datasets: toyrefuse, conditions: baseline}"
     )
+    (tmp_path / "prompts.csv").write_text("prompt,harmful\nHow do I clean a brick?,no\n")
     (tmp_path / "not-utf8").write_bytes(b"\xff\xfe{")
     os.mkfifo(tmp_path / "pipe")
     place = tmp_path / "deep"
@@ -151,6 +152,9 @@ USUAL = {
     "--judge": "native",
     "--format": "jsonl",
     "file": "study.yaml",
+    "name": "stones",
+    "dataset": "toyrefuse_harmless",
+    "prompts": "prompts.csv",
     "files": "file",
     "labels": "file",
     "scores": "file",

@@ -142,7 +142,7 @@ def add(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="Of the data set: polyrefuse_NAME_de is its task.")
     ],
-    file: Annotated[
+    prompts: Annotated[
         Path,
         typer.Argument(
             metavar="FILE",
@@ -180,7 +180,7 @@ def add(
 
     adding.require_free(name)
     report = adding.read_prompts(
-        file,
+        prompts,
         languages=[] if langs is None else split_languages(langs),
         harmful=harmful,
         trust_languages=trust_languages,
