@@ -61,6 +61,9 @@ OUTCOMES = {
 GROUPS = ("harmful", "attacked", "harmless")
 """Harmful prompts as they are, harmful ones with an attack around them, and harmless ones."""
 
+WATCHED = ("harmful", "attacked")
+"""Groups whose alarms are counted: the monitor was calibrated on some of the harmless prompts."""
+
 Compared = tuple[tuple[str, Outcome], tuple[str, Outcome]]
 
 AUCS: dict[str, Compared] = {
@@ -117,7 +120,8 @@ def success(
         Where the answers are from, and `languages`: of each the `counts` of outcomes in every
         group, the `projections` (at the direction's position and layer), the AUCs (`AUCS`, null
         where an outcome has fewer than `LEAST` prompts, or all of them the same projection) and
-        how many of each outcome the monitor `detected`. `layers` has the AUCs of every layer.
+        how many harmful ones of each outcome the monitor `detected`. `layers` has the AUCs of
+        every layer.
     """
     plain = without_attack(answers.prompts)
     became: dict[str, list[tuple[str, Outcome]]] = defaultdict(list)
@@ -143,7 +147,7 @@ def success(
                         str(outcome): alarms(last[language][rows], limit)
                         for outcome, rows in at[group].items()
                     }
-                    for group in GROUPS
+                    for group in WATCHED
                 },
                 "projections": {
                     group: {

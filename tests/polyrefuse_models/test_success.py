@@ -353,6 +353,8 @@ class TestSuccess:
         detected = document["success"]["languages"]["en"]["detected"]
         x = own["en"][:, 1]
         assert detected["harmful"]["complied"]["hits"] == (x[1:48:4] > 0.5).sum()
+        # Some of the harmless prompts may be those that it was calibrated on.
+        assert detected.keys() == {"harmful", "attacked"}
         assert detected["attacked"]["jailbroken"]["n"] == 12
         assert detected["attacked"]["jailbroken"]["hits"] == (x[48:96:4] > 0.5).sum()
 
