@@ -344,8 +344,9 @@ def _unturned(chosen: Candidate, poles: Poles) -> list[str]:
         )
     if chosen.layer > poles.layers[-1]:
         doubts.append(
-            f"the chosen direction is added at layer {chosen.layer}, behind the layers whose states "
-            f"are compared (the last is {poles.layers[-1]}): what adding it does was not measured"
+            f"the chosen direction is added at layer {chosen.layer}, behind the layers whose "
+            f"states are compared (the last is {poles.layers[-1]}): what adding it does was not "
+            "measured"
         )
     elif refuse is not None and not refuse > untouched:
         doubts.append(
