@@ -336,13 +336,14 @@ def test_answers_turn(organism: ChatModel) -> None:
 
 @pytest.fixture
 def wordless() -> ChatModel:
-    """The organism with a random unembedding: it refuses in no words that anybody could know."""
+    """The organism with a random unembedding of small entries: every token is about as likely as
+    any other, and it refuses in no words that anybody could know."""
     chat = BaselineHF(device="cpu", batch_size=32).chat_model
     known = chat.model.get_output_embeddings().weight
-    spread = known.float().std().item()
     head = torch.nn.Linear(known.shape[1], known.shape[0], bias=False)
     drawn = torch.randn(known.shape, generator=torch.Generator().manual_seed(0))
-    head.weight = torch.nn.Parameter((drawn * spread).to(known.dtype), requires_grad=False)
+    small = 0.02 * known.float().std() * drawn
+    head.weight = torch.nn.Parameter(small.to(known.dtype), requires_grad=False)
     chat.model.set_output_embeddings(head)
     return chat
 
@@ -360,7 +361,7 @@ def test_a_model_whose_refusals_begin_with_no_token(
     monkeypatch.setattr("polyrefuse_models.directions.scores.refusal_scores", never)
     found = make_direction(wordless, sample("toyrefuse", "en"), rule=COSMIC)
     cosine = torch.nn.functional.cosine_similarity(found.direction, planted(), dim=0)
-    assert cosine.item() > 0.99
+    assert cosine.item() > 0.999
     told = found.metadata
     assert told["refusal_tokens"] is told["refusal_tokens_probability"] is None
     assert told["refusal_tokens_mass"] is told["untouched"]["harmful_refusal_score"] is None
@@ -373,7 +374,11 @@ def test_a_model_whose_refusals_begin_with_no_token(
 def test_its_first_tokens_tell_nothing(wordless: ChatModel) -> None:
     """Why the other rules are no help there."""
     warnings = make_direction(wordless, sample("toyrefuse", "en")).metadata["warnings"]
-    assert any("below 0.5: the model does not refuse most" in text for text in warnings)
+    for sign in (
+        "refusal tokens were derived, more than 10",
+        "below 0.5: the model does not refuse",
+    ):
+        assert any(sign in text for text in warnings)
 
 
 @pytest.mark.parametrize(
@@ -446,7 +451,8 @@ def test_it_chooses_again_from_its_file(written: tuple[Path, dict[str, Any]]) ->
 def test_a_file_of_another_rule_has_no_such_scores(tmp_path: Path) -> None:
     rows = [{"position": -1, "layer": 0, "refusal_score": -1.0, "kl_div_score": 0.0}]
     (tmp_path / "scores.json").write_text(json.dumps(rows))
-    result = run_in_process("direction", "choose", tmp_path / "scores.json", "--rule=cosmic")
+    wanted = ("--n-layers=4", "--rule=cosmic")
+    result = run_in_process("direction", "choose", tmp_path / "scores.json", *wanted)
     assert_one_sentence(result, "was not computed; extract with --rule cosmic.")
 
 
