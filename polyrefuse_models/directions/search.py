@@ -176,9 +176,11 @@ def search(trial: Trial, rule: Rule = DEFAULT) -> tuple[Candidate, list[Candidat
             moved = trial.moves(wave, lowest)
             record(moved)
             lowest = min([lowest, *(c.kl_div_score for c in moved if c.kl_div_score is not None)])
-    while not rule.reports(chosen := least_moving(scored.values(), n_layers, rule)):
-        record(trial.steers([chosen]))
-    return chosen, list(scored.values())
+    least = least_moving(scored.values(), n_layers, rule)
+    while not rule.reports(least):
+        record(trial.steers([least]))
+        least = least_moving(scored.values(), n_layers, rule)
+    return least, list(scored.values())
 
 
 def score_all(trial: Trial, rule: Rule = DEFAULT) -> tuple[Candidate, list[Candidate]]:
