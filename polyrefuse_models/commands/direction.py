@@ -40,7 +40,8 @@ RuleName = Annotated[
     typer.Option(
         "--rule",
         help="The rule that chooses: 2505.17306 asks for a KL divergence of at most 0.2, "
-        "2406.11717 for at most 0.1 and a steering score of at least 0.",
+        "2406.11717 for at most 0.1 and a steering score of at least 0; cosmic compares states in "
+        "the place of first tokens, for models whose refusals begin in no known way.",
     ),
 ]
 
@@ -55,7 +56,7 @@ def extract(
     dataset: AnyDataset = None,
     rule: RuleName = select.DEFAULT.name,
     all_scores: Annotated[
-        bool, typer.Option("--all-scores", help="Score every candidate, steering too.")
+        bool, typer.Option("--all-scores", help="Score every candidate of every layer.")
     ] = False,
     control: Annotated[
         str | None,
@@ -118,11 +119,7 @@ def extract(
         *(f"Note: {warning}." for warning in warnings),
         f"position {chosen.position}, layer {chosen.layer} of {direction.candidates.shape[1]}, by "
         f"rule {rule}",
-        f"refusal score {_rounded(chosen.refusal_score)} with the direction ablated "
-        f"(untouched {_rounded(untouched['harmful_refusal_score'])}), harmful prompts",
-        f"KL divergence {_rounded(chosen.kl_div_score)} nats, harmless prompts",
-        f"steering score {_rounded(chosen.steering_score)} with the direction added "
-        f"(untouched {_rounded(untouched['harmless_refusal_score'])}), harmless prompts",
+        *_scores(chosen, metadata),
         *_refused(refused),
         *_stability(stability),
         *_control(metadata),
@@ -399,6 +396,30 @@ def geometry(
     show(as_json, document, *summary(document), f"written to {output}")
 
 
+def _scores(chosen: select.Candidate, metadata: dict[str, Any]) -> list[str]:
+    """What the choice does to the model, beside the same of the model as it is."""
+    untouched, cosmic = metadata["untouched"], metadata["cosmic"]
+    moves = f"KL divergence {_rounded(chosen.kl_div_score)} nats, harmless prompts"
+    if cosmic is None:
+        return [
+            f"refusal score {_rounded(chosen.refusal_score)} with the direction ablated "
+            f"(untouched {_rounded(untouched['harmful_refusal_score'])}), harmful prompts",
+            moves,
+            f"steering score {_rounded(chosen.steering_score)} with the direction added "
+            f"(untouched {_rounded(untouched['harmless_refusal_score'])}), harmless prompts",
+        ]
+    layers = ", ".join(map(str, cosmic["layers"]))
+    return [
+        f"COSMIC score {_fine(chosen.cosmic_score)}, of states at the input of layers {layers} "
+        f"and the last {len(cosmic['positions'])} positions",
+        f"cosine {_fine(chosen.comply_cosine)} between harmful prompts with the direction ablated "
+        f"and harmless ones (untouched {_fine(untouched['cosine'])})",
+        f"cosine {_fine(chosen.refuse_cosine)} between harmless prompts with the direction added "
+        f"and harmful ones (untouched {_fine(untouched['cosine'])})",
+        moves,
+    ]
+
+
 def _refused(refused: dict[str, float] | None) -> list[str]:
     """How often the untouched model refuses, where that could be told."""
     if refused is None:
@@ -426,12 +447,22 @@ def _control(metadata: dict[str, Any]) -> list[str]:
     if not metadata.get("control"):
         return []
     scores = metadata["control_scores"]
-    return [
-        f"written as a control: a random direction of the same norm (seed "
-        f"{metadata['control_seed']}), with refusal score {_rounded(scores['refusal_score'])}, KL "
-        f"divergence {_rounded(scores['kl_div_score'])} and steering score "
+    moves = f"KL divergence {_rounded(scores['kl_div_score'])}"
+    told = (
+        f"refusal score {_rounded(scores['refusal_score'])}, {moves} and steering score "
         f"{_rounded(scores['steering_score'])}"
+        if metadata["cosmic"] is None
+        else f"COSMIC score {_fine(scores['cosmic_score'])} and {moves}"
+    )
+    return [
+        "written as a control: a random direction of the same norm (seed "
+        f"{metadata['control_seed']}), with {told}"
     ]
+
+
+def _fine(cosine: float | None) -> str:
+    """Cosines between mean states are close to 1, and differ in later digits."""
+    return "not computed" if cosine is None else f"{cosine:.4f}"
 
 
 def _rounded(score: float | None) -> str:

@@ -106,7 +106,7 @@ def is_control(metadata: dict[str, Any]) -> bool:
 
 
 def score_control(trial: Trial, control: Float[Tensor, "d"], layer: int) -> Candidate:
-    """The three scores of a control, on the prompts that the direction was chosen on.
+    """The scores of a control, on the prompts that the direction was chosen on.
 
     Args:
         trial: of the direction's candidates.
@@ -114,5 +114,5 @@ def score_control(trial: Trial, control: Float[Tensor, "d"], layer: int) -> Cand
         layer: of the direction.
     """
     alone = replace(trial, directions=control.expand(1, trial.n_layers, -1))
-    (scored,) = alone.steers(alone.moves(alone.refusals([Candidate(-1, layer)])))
+    (scored,) = alone.complete([Candidate(-1, layer)])
     return scored

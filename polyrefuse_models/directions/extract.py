@@ -60,7 +60,7 @@ def difference_of_means(
     harmful: Float[Tensor, "prompt ... d"], harmless: Float[Tensor, "prompt ... d"]
 ) -> Float[Tensor, "... d"]:
     """One direction a place (position, layer), not normalised; accumulated in float64."""
-    return (_mean(harmful) - _mean(harmless)).float()
+    return (mean_state(harmful) - mean_state(harmless)).float()
 
 
 def mean_by_layer(
@@ -81,7 +81,8 @@ def cosines(vectors: Float[Tensor, "language d"]) -> Float[Tensor, "language lan
     return unit @ unit.T
 
 
-def _mean(states: Float[Tensor, "prompt ... d"]) -> Float[Tensor, "... d"]:
+def mean_state(states: Float[Tensor, "prompt ... d"]) -> Float[Tensor, "... d"]:
+    """Mean over prompts, in float64."""
     total = torch.zeros(states.shape[1:], dtype=torch.float64)
     for state in states:
         total += state.double()

@@ -1,4 +1,8 @@
-"""From a chat model and prompts to its refusal direction: the steps of 2505.17306 in order."""
+"""From a chat model and prompts to its refusal direction: the steps of 2505.17306 in order.
+
+A rule that reads no token (`select.StateRule`) leaves out those that do: no refusal tokens are
+derived, and no prompt is filtered out.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,12 @@ from polyrefuse_models import cudnn_attention
 from polyrefuse_models.chat_model import within_memory
 from polyrefuse_models.directions.artifact import Direction
 from polyrefuse_models.directions.control import control_of, score_control
+from polyrefuse_models.directions.cosmic import MOST_POSITIONS, poles
 from polyrefuse_models.directions.extract import (
     Observed,
     difference_of_means,
     mean_by_layer,
+    mean_state,
     observe,
 )
 from polyrefuse_models.directions.refusal import (
@@ -34,6 +40,7 @@ from polyrefuse_shared.versions import versions
 
 if TYPE_CHECKING:
     from polyrefuse_models.chat_model import ChatModel
+    from polyrefuse_models.directions.cosmic import Poles
     from polyrefuse_models.directions.prompts import Prompts
 
 FEWEST = 16
@@ -73,7 +80,7 @@ def make_direction(
         chat: the model.
         prompts: what `prompts.sample` chose.
         tokens: ids of the refusal tokens; derived from the training prompts where None.
-        rule: by which a candidate is chosen.
+        rule: by which a candidate is chosen; one that reads no token takes no `tokens`.
         all_scores: score every candidate, not only those that the choice needs.
         recipe_sha256: the `recipe_checksum`, where it was computed before.
         control_seed: return the direction's control of that seed, with `control_scores` of its own
@@ -81,8 +88,10 @@ def make_direction(
 
     Raises:
         NoDirection: the rule has no choice, or every candidate scored NaN.
-        UserError: memory is too small for half of the rows, too.
+        UserError: memory is too small for half of the rows, too; `tokens` for a rule that reads
+            none.
     """
+    rule.check_tokens(tokens)
     return within_memory(
         chat,
         lambda chat: _make_direction(
@@ -107,24 +116,11 @@ def _make_direction(
     harmless = observe(chat, prompts.harmless["train"], positions)
     with cudnn_attention.without_cudnn_attention():  # each token that is decoded is a new shape
         refused_as_it_is = refusals(chat, prompts.harmful["val"], prompts.language)
-    if refused_as_it_is is not None and (doubt := refused_as_it_is.doubt()):
+    if refused_as_it_is is not None and (doubt := refused_as_it_is.doubt(rule.reads_tokens)):
         warnings.append(doubt)
-    given_tokens, derived = tokens, tokens is None
-    if tokens is None:
-        tokens = refusal_tokens(harmful.logits, harmless.logits)
-        if len(tokens) > MOST_TOKENS:
-            warnings.append(
-                f"{len(tokens)} refusal tokens were derived, more than {MOST_TOKENS}: no few first "
-                "tokens tell the answers to harmful prompts from those to harmless ones, so the "
-                "model may not refuse, and its refusal scores may measure something else"
-            )
-    probability = mean_probabilities(harmful.logits)[tokens].sum().item()
-    if probability < LEAST_PROBABILITY:
-        warnings.append(
-            f"an answer to a harmful training prompt opens with one of the {len(tokens)} refusal "
-            f"tokens with a mean probability of {probability:.3f}, below {LEAST_PROBABILITY}: the "
-            "model does not refuse most of them, or refuses with other words"
-        )
+    given_tokens, probability = tokens, None
+    if rule.reads_tokens:
+        tokens, probability = _opening(harmful, harmless, tokens, warnings)
 
     refused = _filtered("harmful training", harmful, tokens, True, warnings)
     answered = _filtered("harmless training", harmless, tokens, False, warnings)
@@ -132,22 +128,34 @@ def _make_direction(
     candidates = difference_of_means(refused_states, answered_states)
     answered_left = harmless.left[answered]
 
+    compared = 1 if rule.reads_tokens else min(MOST_POSITIONS, positions)
     harmful, harmless = (
-        observe(chat, kind["val"], 1) for kind in (prompts.harmful, prompts.harmless)
+        observe(chat, kind["val"], compared) for kind in (prompts.harmful, prompts.harmless)
     )
     would_refuse = _filtered("harmful validation", harmful, tokens, True, warnings)
     would_answer = _filtered("harmless validation", harmless, tokens, False, warnings)
+    turned = None
+    if not rule.reads_tokens:
+        ends = refused_states[:, -compared:], answered_states[:, -compared:]
+        turned = poles(
+            (mean_state(ends[0]), mean_state(ends[1])),
+            (mean_state(harmful.states), mean_state(harmless.states)),
+        )
     trial = Trial(
         chat,
         candidates,
         [prompts.harmful["val"][i] for i in would_refuse],
         [prompts.harmless["val"][i] for i in would_answer],
         harmless.logits[would_answer],
-        tokens,
+        tokens or [],
+        turned,
     )
     untouched_score = _mean(harmful, would_refuse, tokens)
     chosen, scores = (score_all if all_scores else search)(trial, rule)
-    warnings += _doubts(chosen, untouched_score, rule)
+    if turned is not None:
+        warnings += _unturned(chosen, turned)
+    elif untouched_score is not None:
+        warnings += _doubts(chosen, untouched_score, rule)
     direction = Direction(
         direction=candidates[chosen.position, chosen.layer],
         candidates=candidates,
@@ -165,8 +173,8 @@ def _make_direction(
             "position": chosen.position,
             "layer": chosen.layer,
             "suffix_tokens": chat.tokenizer.convert_ids_to_tokens(suffix),
-            "refusal_tokens": chat.tokenizer.convert_ids_to_tokens(tokens),
-            "refusal_tokens_mass": MASS if derived else None,
+            "refusal_tokens": tokens and chat.tokenizer.convert_ids_to_tokens(tokens),
+            "refusal_tokens_mass": MASS if tokens and given_tokens is None else None,
             "refusal_tokens_probability": probability,
             "prompts": {
                 "harmful_train": len(refused),
@@ -177,8 +185,10 @@ def _make_direction(
             "untouched": {
                 "harmful_refusal_score": untouched_score,
                 "harmless_refusal_score": _mean(harmless, would_answer, tokens),
+                "cosine": turned and turned.cosine,
                 "harmful_refused": refused_as_it_is and refused_as_it_is.record(),
             },
+            "cosmic": turned and turned.record(),
             "stability": stability(
                 refused_states[:, chosen.position, chosen.layer],
                 answered_states[:, chosen.position, chosen.layer],
@@ -239,10 +249,39 @@ def recipe_checksum(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def _opening(
+    harmful: Observed, harmless: Observed, tokens: list[int] | None, warnings: list[str]
+) -> tuple[list[int], float]:
+    """The tokens that open refusals, and their mean probability after harmful training prompts.
+
+    Args:
+        tokens: those that were given; derived where None.
+    """
+    if tokens is None:
+        tokens = refusal_tokens(harmful.logits, harmless.logits)
+        if len(tokens) > MOST_TOKENS:
+            warnings.append(
+                f"{len(tokens)} refusal tokens were derived, more than {MOST_TOKENS}: no few first "
+                "tokens tell the answers to harmful prompts from those to harmless ones, so the "
+                "model may not refuse, and its refusal scores may measure something else"
+            )
+    probability = mean_probabilities(harmful.logits)[tokens].sum().item()
+    if probability < LEAST_PROBABILITY:
+        warnings.append(
+            f"an answer to a harmful training prompt opens with one of the {len(tokens)} refusal "
+            f"tokens with a mean probability of {probability:.3f}, below {LEAST_PROBABILITY}: the "
+            "model does not refuse most of them, or refuses with other words"
+        )
+    return tokens, probability
+
+
 def _filtered(
-    which: str, observed: Observed, tokens: list[int], above: bool, warnings: list[str]
+    which: str, observed: Observed, tokens: list[int] | None, above: bool, warnings: list[str]
 ) -> list[int]:
-    """Indices of the prompts whose refusal score is above, or below, 0; all of them if too few."""
+    """Indices of the prompts whose refusal score is above, or below, 0; all of them if too few, or
+    if there are no tokens to tell."""
+    if tokens is None:
+        return list(range(len(observed.logits)))
     scores = refusal_scores(observed.logits, tokens)
     kept = ((scores > 0) if above else (scores < 0)).nonzero().flatten().tolist()
     side = "above" if above else "below"
@@ -297,6 +336,39 @@ def _doubts(chosen: Candidate, untouched: float, rule: Rule) -> list[str]:
     return doubts
 
 
-def _mean(observed: Observed, kept: list[int], tokens: list[int]) -> float:
-    """The mean refusal score of the validation prompts that are used."""
+def _unturned(chosen: Candidate, poles: Poles) -> list[str]:
+    """What the chosen candidate's cosines say against it.
+
+    Args:
+        chosen: with its cosines.
+        poles: what its states were compared with.
+    """
+    comply, refuse, untouched = chosen.comply_cosine, chosen.refuse_cosine, poles.cosine
+    doubts = []
+    if comply is not None and not comply > untouched:
+        doubts.append(
+            "with the chosen direction ablated, the states after harmful validation prompts have "
+            f"a cosine of {comply:.4f} with those after harmless ones, not above the untouched "
+            f"model's {untouched:.4f}: rates under ablation may be no measure of what refusals "
+            "prevent"
+        )
+    if chosen.layer > poles.layers[-1]:
+        doubts.append(
+            f"the chosen direction is added at layer {chosen.layer}, behind the layers whose "
+            f"states are compared (the last is {poles.layers[-1]}): what adding it does was not "
+            "measured"
+        )
+    elif refuse is not None and not refuse > untouched:
+        doubts.append(
+            "with the chosen direction added, the states after harmless validation prompts have a "
+            f"cosine of {refuse:.4f} with those after harmful ones, not above the untouched "
+            f"model's {untouched:.4f}: adding it may not make the model refuse"
+        )
+    return doubts
+
+
+def _mean(observed: Observed, kept: list[int], tokens: list[int] | None) -> float | None:
+    """The mean refusal score of the validation prompts that are used; None without tokens."""
+    if tokens is None:
+        return None
     return refusal_scores(observed.logits[kept], tokens).mean().item()

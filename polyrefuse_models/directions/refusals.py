@@ -40,16 +40,28 @@ class Refusals:
         rate = self.refused / self.n
         return {"refused": self.refused, "n": self.n, "rate": rate, "low": low, "high": high}
 
-    def doubt(self) -> str | None:
-        """That there is nothing to ablate, where that is so, without a full stop."""
+    def doubt(self, tells: bool = True) -> str | None:
+        """That there is nothing to ablate, where that is so, without a full stop.
+
+        Args:
+            tells: whether the judge's word is taken for it; if not, the model may refuse in words
+                that it does not know.
+        """
         told = self.record()
         if not refuses_nothing(told["rate"], told["low"]):
             return None
-        return (
-            "this model does not refuse, there is nothing to ablate: it refused "
+        share = (
             f"{self.refused} of {self.n} harmful validation prompts (95% interval "
-            f"{100 * told['low']:.1f} to {100 * told['high']:.1f}%), and rates under ablation do "
-            "not tell what refusals prevent"
+            f"{100 * told['low']:.1f} to {100 * told['high']:.1f}%)"
+        )
+        if not tells:
+            return (
+                f"the native judge found that this model refused {share}: it refuses in words that "
+                "the judge does not know, or there is nothing to ablate; read some of its answers"
+            )
+        return (
+            f"this model does not refuse, there is nothing to ablate: it refused {share}, and "
+            "rates under ablation do not tell what refusals prevent"
         )
 
 

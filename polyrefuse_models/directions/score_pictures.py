@@ -23,6 +23,12 @@ PANELS: dict[str, tuple[str, str]] = {
         "refusal score, harmless prompts,\ndirection added",
         "harmless_refusal_score",
     ),
+    "comply_cosine": (
+        "cosine with harmless prompts,\nharmful prompts, direction ablated",
+        "cosine",
+    ),
+    "refuse_cosine": ("cosine with harmful prompts,\nharmless prompts, direction added", "cosine"),
+    "cosmic_score": ("COSMIC score:\nsum of both cosines", ""),
 }
 """Score -> the label of its axis, and what the same is in the untouched model."""
 

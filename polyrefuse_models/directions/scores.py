@@ -1,4 +1,5 @@
-"""What a candidate direction does to a model: the three scores of 2406.11717, appendix C.
+"""What a candidate direction does to a model: the three scores of 2406.11717, appendix C, and the
+mean states that `directions.cosmic` compares.
 
 A row of a forward pass is one candidate on one prompt. As many prompts share a pass as there are
 rows left, shorter ones padded on the right, where no token in front sees the padding; what all
@@ -19,7 +20,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from polyrefuse_models import cudnn_attention
-from polyrefuse_models.anatomy import dissect, input_device
+from polyrefuse_models.anatomy import decoder_blocks, dissect, input_device
 from polyrefuse_models.directions.refusal import refusal_scores
 from polyrefuse_models.hooks import Hooks
 from polyrefuse_models.interventions import Ablation, add_rows
@@ -34,12 +35,14 @@ if TYPE_CHECKING:
     from polyrefuse_models.chat_model import ChatModel
 
 
-def common_head(prompts: list[list[int]]) -> list[int]:
+def common_head(prompts: list[list[int]], left: int = 1) -> list[int]:
     """The tokens that all prompts begin with.
 
-    The last token of the shortest prompt is left, since its logits are asked for.
+    Args:
+        left: how many tokens at the end of the shortest prompt are not taken, since their logits
+            or states are asked for.
     """
-    return list(os.path.commonprefix([ids[:-1] for ids in prompts]))
+    return list(os.path.commonprefix([ids[:-left] for ids in prompts]))
 
 
 class SideBySide:
@@ -54,6 +57,7 @@ class SideBySide:
         directions: one a candidate, any scale.
         prompts: what will be asked.
         intervene: from directions to what each does to its own equal part of a batch.
+        positions: how many tokens at a prompt's end `states` yields; no prompt is shorter.
 
     Attributes:
         order: places in `prompts`, the longest first; what `passes` yields are slices of it.
@@ -65,6 +69,8 @@ class SideBySide:
         directions: Float[Tensor, "candidate d"],
         prompts: list[str],
         intervene: Callable[[Tensor], Ablation | AddedRows] = Ablation,
+        *,
+        positions: int = 1,
     ) -> None:
         self._model = chat.model
         self._most_rows = chat.batch_size
@@ -75,6 +81,7 @@ class SideBySide:
         self._prompts = [ids[i] for i in self.order]
         self._intervention = intervene(directions)
         self._last = Hooks()
+        self._positions = positions
         self._undo = ExitStack()
 
     def __enter__(self) -> SideBySide:
@@ -123,6 +130,34 @@ class SideBySide:
             logits = self._logits(ids, lasts[part])
             yield part, logits.unflatten(0, (len(self._directions), len(ids))).float()
 
+    def states(
+        self, layers: list[int]
+    ) -> Iterator[Float[Tensor, "candidate prompt position layer d"]]:
+        """The `passes`, by the residual states at the prompts' ends instead of the logits.
+
+        Args:
+            layers: at whose inputs, as their blocks read it: what is added there is in it.
+
+        Yields:
+            those of one pass, in the model's precision, on the device of the first layer.
+        """
+        seen: list[Tensor] = []
+
+        def keep(x: Float[Tensor, "row token d"]) -> None:
+            ends = self._lasts.to(x.device).unsqueeze(1) + torch.arange(
+                1 - self._positions, 1, device=x.device
+            )
+            seen.append(x[torch.arange(len(x), device=x.device).unsqueeze(1), ends])
+
+        blocks = decoder_blocks(self._model)
+        with Hooks() as hooks:
+            for layer in layers:
+                hooks.on_input(blocks[layer], keep)
+            for _ in self.passes():
+                states = torch.stack([x.to(seen[0].device) for x in seen], dim=2)
+                seen.clear()
+                yield states.unflatten(0, (len(self._directions), -1))
+
     def _logits(
         self, ids: Int[Tensor, "prompt token"], lasts: Int[Tensor, "prompt"]
     ) -> Float[Tensor, "row vocabulary"]:
@@ -131,7 +166,7 @@ class SideBySide:
         return self._forward(ids, lasts, cache=cache, use_cache=cache is not None).logits[:, -1]
 
     def _read_head(self) -> None:
-        head = common_head([ids.tolist() for ids in self._prompts])
+        head = common_head([ids.tolist() for ids in self._prompts], self._positions)
         self._cache = None
         if head:
             ids = torch.tensor([head], device=input_device(self._model))
@@ -214,6 +249,52 @@ def refusal_when_added(
     intervene = partial(AddedRows, layers=layers)
     with SideBySide(chat, directions, prompts, intervene) as candidates:
         return _mean_refusal(candidates, len(prompts), tokens)
+
+
+def states_when_ablated(
+    chat: ChatModel,
+    directions: Float[Tensor, "candidate d"],
+    prompts: list[str],
+    layers: list[int],
+    positions: int,
+) -> Float[Tensor, "candidate position layer d"]:
+    """Mean states over `prompts` with each candidate ablated; float64, on the CPU.
+
+    Args:
+        layers: at whose inputs.
+        positions: how many tokens at the end of each prompt.
+    """
+    with SideBySide(chat, directions, prompts, positions=positions) as candidates:
+        return _mean_states(candidates, len(prompts), layers)
+
+
+def states_when_added(
+    chat: ChatModel,
+    directions: Float[Tensor, "candidate d"],
+    added_at: list[int],
+    prompts: list[str],
+    layers: list[int],
+    positions: int,
+) -> Float[Tensor, "candidate position layer d"]:
+    """Mean states over `prompts` with each candidate added at the input of its block.
+
+    Args:
+        directions: added as they are, not normalised, at every position.
+        added_at: the block of each candidate.
+        layers, positions: as of `states_when_ablated`.
+    """
+    intervene = partial(AddedRows, layers=added_at)
+    with SideBySide(chat, directions, prompts, intervene, positions=positions) as candidates:
+        return _mean_states(candidates, len(prompts), layers)
+
+
+def _mean_states(
+    candidates: SideBySide, n_prompts: int, layers: list[int]
+) -> Float[Tensor, "candidate position layer d"]:
+    total: Any = 0.0
+    for states in candidates.states(layers):
+        total = total + states.double().sum(1)
+    return total.cpu() / n_prompts
 
 
 def _mean_refusal(candidates: SideBySide, n_prompts: int, tokens: list[int]) -> list[float]:

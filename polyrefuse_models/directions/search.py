@@ -13,6 +13,8 @@ from polyrefuse_models.directions.scores import (
     divergences,
     refusal_when_ablated,
     refusal_when_added,
+    states_when_ablated,
+    states_when_added,
 )
 from polyrefuse_models.directions.select import (
     DEFAULT,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from polyrefuse_models.chat_model import ChatModel
+    from polyrefuse_models.directions.cosmic import Poles
 
 WAVE = 8
 """Candidates whose KL divergence is computed together. On the published scores the first within the
@@ -46,7 +49,8 @@ class Trial:
         harmful: validation prompts.
         harmless: validation prompts.
         harmless_logits: of the untouched model after `harmless`.
-        tokens: the refusal tokens.
+        tokens: the refusal tokens; none where `poles` are given.
+        poles: what states are compared with, for a rule that reads no token.
     """
 
     chat: ChatModel
@@ -55,6 +59,7 @@ class Trial:
     harmless: list[str]
     harmless_logits: Float[Tensor, "prompt vocabulary"]
     tokens: list[int]
+    poles: Poles | None = None
 
     @property
     def n_layers(self) -> int:
@@ -64,6 +69,32 @@ class Trial:
         """Every candidate, position by position, without scores."""
         positions, layers, _ = self.directions.shape
         return [Candidate(p, layer) for p in range(-positions, 0) for layer in range(layers)]
+
+    def ranked(self, candidates: list[Candidate]) -> list[Candidate]:
+        """The candidates with the scores that they are ranked by: COSMIC's where there are
+        `poles`, and else refusal scores."""
+        return (
+            self.refusals(candidates) if self.poles is None else self.turns(candidates, self.poles)
+        )
+
+    def complete(self, candidates: list[Candidate]) -> list[Candidate]:
+        """The candidates with every score that the trial's kind of rule has."""
+        moved = self.moves(self.ranked(candidates))
+        return self.steers(moved) if self.poles is None else moved
+
+    def turns(self, candidates: list[Candidate], poles: Poles) -> list[Candidate]:
+        """The candidates with their cosines and COSMIC scores."""
+        comply: list[float] = []
+        refuse: list[float] = []
+        at = poles.layers, poles.positions
+        for part in self._batches(candidates, "COSMIC scores"):
+            rows, layers = self._rows(part), [candidate.layer for candidate in part]
+            comply += poles.comply(states_when_ablated(self.chat, rows, self.harmful, *at))
+            refuse += poles.refuse(states_when_added(self.chat, rows, layers, self.harmless, *at))
+        return [
+            replace(c, comply_cosine=a, refuse_cosine=b, cosmic_score=a + b)
+            for c, a, b in zip(candidates, comply, refuse, strict=True)
+        ]
 
     def refusals(self, candidates: list[Candidate]) -> list[Candidate]:
         """The candidates with their refusal scores."""
@@ -105,10 +136,11 @@ class Trial:
 def search(trial: Trial, rule: Rule = DEFAULT) -> tuple[Candidate, list[Candidate]]:
     """Score candidates until the rule's choice is certain.
 
-    Refusal scores of the layers looked at come first; then, in order of refusal score, the KL
-    divergence and for a rule that reads it the steering score, until one candidate is within the
-    limits. Where none is, the one with the lowest KL is chosen, if the rule has that choice. The
-    choice's steering score is always computed; one that is NaN is not chosen.
+    The scores that candidates are ranked by come first, of the layers looked at; then, in that
+    order, the KL divergence and for a rule that reads it the steering score, until one candidate is
+    within the limits. Where none is, the one with the lowest KL is chosen, if the rule has that
+    choice. For a rule that reads tokens the choice's steering score is always computed; one that is
+    NaN is not chosen.
 
     Returns:
         the choice, and every candidate with the scores that were computed whole.
@@ -123,7 +155,7 @@ def search(trial: Trial, rule: Rule = DEFAULT) -> tuple[Candidate, list[Candidat
     def record(candidates: list[Candidate]) -> None:
         scored.update((_at(candidate), candidate) for candidate in candidates)
 
-    record(trial.refusals([c for c in scored.values() if c.layer < rule.layers(n_layers)]))
+    record(trial.ranked([c for c in scored.values() if c.layer < rule.layers(n_layers)]))
     ordered = eligible(scored.values(), n_layers, rule)
     size = min(WAVE, trial.chat.batch_size)
     waves = [ordered[i : i + size] for i in range(0, len(ordered), size)]
@@ -134,7 +166,7 @@ def search(trial: Trial, rule: Rule = DEFAULT) -> tuple[Candidate, list[Candidat
         if left := [c for c in moved if c.kl_div_score is not None and rule.admits(c) is None]:
             record(trial.steers(left))
         while chosen := choose(scored.values(), n_layers, rule):
-            if chosen.steering_score is not None:
+            if rule.reports(chosen):
                 return chosen, list(scored.values())
             record(trial.steers([chosen]))
     if rule.falls_back:
@@ -144,22 +176,24 @@ def search(trial: Trial, rule: Rule = DEFAULT) -> tuple[Candidate, list[Candidat
             moved = trial.moves(wave, lowest)
             record(moved)
             lowest = min([lowest, *(c.kl_div_score for c in moved if c.kl_div_score is not None)])
-    while (chosen := least_moving(scored.values(), n_layers, rule)).steering_score is None:
-        record(trial.steers([chosen]))
-    return chosen, list(scored.values())
+    least = least_moving(scored.values(), n_layers, rule)
+    while not rule.reports(least):
+        record(trial.steers([least]))
+        least = least_moving(scored.values(), n_layers, rule)
+    return least, list(scored.values())
 
 
 def score_all(trial: Trial, rule: Rule = DEFAULT) -> tuple[Candidate, list[Candidate]]:
-    """Score every candidate of every layer, steering included, and choose as `search` does.
+    """Score every candidate of every layer, as `Trial.complete` does, and choose as `search` does.
 
     Returns:
-        the choice, and every candidate with all its scores.
+        the choice, and every candidate with its scores.
 
     Raises:
         NoDirection: as `search`.
     """
     scored = sorted(
-        trial.steers(trial.moves(trial.refusals(trial.candidates()))),
+        trial.complete(trial.candidates()),
         key=lambda candidate: (candidate.position, candidate.layer),
     )
     chosen = choose(scored, trial.n_layers, rule) or least_moving(scored, trial.n_layers, rule)

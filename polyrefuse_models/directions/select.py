@@ -1,10 +1,11 @@
-"""Which candidate is the refusal direction: the rules of the two papers, as their code has them.
+"""Which candidate is the refusal direction: the rules of three papers, as their code has them.
 
-Both drop candidates with a NaN among their scores and those of the last 20% of the layers, and then
-take the lowest refusal score. 2406.11717 (appendix C) also drops a candidate whose ablation moves
-harmless answers by more than 0.1 nats, and one whose addition does not make the model refuse
-harmless prompts (a steering score below 0). The code of 2505.17306 raises the first limit to 0.2
-nats and has the second one commented out.
+All drop candidates with a NaN among their scores and those of the last 20% of the layers. The
+first two then take the lowest refusal score. 2406.11717 (appendix C) also drops a candidate whose
+ablation moves harmless answers by more than 0.1 nats, and one whose addition does not make the
+model refuse harmless prompts (a steering score below 0). The code of 2505.17306 raises the first
+limit to 0.2 nats and has the second one commented out. COSMIC (2506.00085) keeps the limit of 0.1
+nats, and takes the highest score of `directions.cosmic`, for which no token has to be known.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.reading import parse_json, read_bytes
@@ -38,6 +39,10 @@ class Candidate:
         refusal_score: mean refusal score on harmful prompts with the direction ablated.
         steering_score: the same on harmless prompts with it added.
         kl_div_score: mean KL(base || ablated) of the next token on harmless prompts, in nats.
+        comply_cosine: cosine between the mean states after harmful prompts with the direction
+            ablated and those after harmless prompts (`directions.cosmic`).
+        refuse_cosine: the same between harmless prompts with it added and harmful prompts.
+        cosmic_score: the sum of both.
     """
 
     position: int
@@ -45,6 +50,9 @@ class Candidate:
     refusal_score: float | None = None
     steering_score: float | None = None
     kl_div_score: float | None = None
+    comply_cosine: float | None = None
+    refuse_cosine: float | None = None
+    cosmic_score: float | None = None
 
     def record(self) -> dict[str, int | float | None]:
         """The candidate as a record of `scores.json`."""
@@ -73,13 +81,15 @@ class Rule:
     """What a candidate has to fulfil to be chosen.
 
     Attributes:
-        name: arXiv number of the paper whose code has the rule.
+        name: arXiv number of the paper whose code has the rule, or what the paper calls it.
         kl_limit: most that ablation may move the answers to harmless prompts, in nats.
         least_steering: lowest steering score; None where the rule does not read that score.
         share_of_layers: the first layers that are looked at: the last ones are too close to the
             unembedding.
         falls_back: whether the candidate that moves harmless answers least is taken where none is
-            within the limits. Neither paper's code does that: both stop.
+            within the limits. No paper's code does that: all stop.
+        reads_tokens: whether its scores are log-odds of refusal tokens.
+        ranked_by: the score that decides among the candidates within the limits, in words.
     """
 
     name: str
@@ -87,6 +97,32 @@ class Rule:
     least_steering: float | None
     share_of_layers: float
     falls_back: bool
+
+    reads_tokens: ClassVar[bool] = True
+    ranked_by: ClassVar[str] = "refusal score"
+
+    def rank(self, candidate: Candidate) -> float | None:
+        """Where the candidate comes among others, the lowest first; None where it is not known."""
+        return candidate.refusal_score
+
+    def reports(self, chosen: Candidate) -> bool:
+        """Whether all scores are known that are told of a choice."""
+        return chosen.steering_score is not None
+
+    def check_tokens(self, given: object) -> None:
+        """Refuse refusal tokens that a rule has no use for.
+
+        Args:
+            given: None where nobody named any.
+
+        Raises:
+            UserError: they were named, and the rule reads none.
+        """
+        if given is not None and not self.reads_tokens:
+            raise UserError(
+                f"refusal_tokens has nothing to decide with rule={self.name}, which reads no "
+                "token; leave one of them out."
+            )
 
     def layers(self, n_layers: int) -> int:
         """How many of the layers are looked at, from the first."""
@@ -113,11 +149,27 @@ class Rule:
         return f"a KL divergence of at most {self.kl_limit}{steering}"
 
 
+class StateRule(Rule):
+    """A rule that compares states and not answers: the highest `cosmic_score`."""
+
+    reads_tokens = False
+    ranked_by = "COSMIC score"
+
+    def rank(self, candidate: Candidate) -> float | None:
+        """The negative COSMIC score."""
+        return None if candidate.cosmic_score is None else -candidate.cosmic_score
+
+    def reports(self, chosen: Candidate) -> bool:
+        """The cosines are computed together."""
+        return chosen.cosmic_score is not None
+
+
 RULES: dict[str, Rule] = {
     rule.name: rule
     for rule in (
         Rule("2505.17306", 0.2, None, 0.8, falls_back=True),
         Rule("2406.11717", 0.1, 0.0, 0.8, falls_back=False),
+        StateRule("cosmic", 0.1, None, 0.8, falls_back=False),
     )
 }
 """Every rule that `rule=` and `--rule` name."""
@@ -140,7 +192,7 @@ def rule_named(name: str | float) -> Rule:
 
 
 def eligible(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -> list[Candidate]:
-    """The candidates of the layers looked at that have a refusal score, the lowest first.
+    """The candidates of the layers looked at whose rank is known, the first one first.
 
     One with a NaN among its scores is out: that is the published code's first step.
     """
@@ -148,17 +200,17 @@ def eligible(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -> list
         candidate
         for candidate in candidates
         if candidate.layer < rule.layers(n_layers)
-        and candidate.refusal_score is not None
+        and rule.rank(candidate) is not None
         and not any(map(_is_nan, candidate.record().values()))
     )
-    return sorted(kept, key=lambda candidate: _computed(candidate.refusal_score))
+    return sorted(kept, key=lambda candidate: _computed(rule.rank(candidate)))
 
 
 def choose(
     candidates: Iterable[Candidate], n_layers: int, rule: Rule = DEFAULT
 ) -> Candidate | None:
-    """The candidate with the lowest refusal score among those that are known to be within the
-    rule's limits; None where there is none."""
+    """The first in the rule's order among the candidates that are known to be within its limits;
+    None where there is none."""
     within = (c for c in eligible(candidates, n_layers, rule) if rule.admits(c))
     return next(within, None)
 
@@ -172,17 +224,17 @@ def check_complete(
         BadScores: a candidate might come before the choice, were all of its scores known.
     """
     candidates = list(candidates)
-    unscored = (
-        c for c in candidates if c.layer < rule.layers(n_layers) and c.refusal_score is None
-    )
+    unscored = (c for c in candidates if c.layer < rule.layers(n_layers) and rule.rank(c) is None)
     not_out = (c for c in eligible(candidates, n_layers, rule) if rule.admits(c) is not False)
     first = next(unscored, None) or next(not_out, None)
-    if first is None or (first.refusal_score is not None and rule.admits(first)):
+    if first is None or (rule.rank(first) is not None and rule.admits(first)):
         return
+    # A rule that reads tokens filters prompts by them, so that it computes no cosines.
+    remedy = f"--rule {rule.name} or --all-scores" if rule.reads_tokens else f"--rule {rule.name}"
     raise BadScores(
         f"{origin}: whether rule {rule.name} chooses position {first.position}, layer "
         f"{first.layer} cannot be told, because a score of it was not computed; extract with "
-        f"--rule {rule.name} or --all-scores."
+        f"{remedy}."
     )
 
 
@@ -191,7 +243,7 @@ def nothing_within(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -
     candidates = list(candidates)
     clause = (
         f"by rule {rule.name} none of {len(candidates)} candidates is among the first "
-        f"{rule.layers(n_layers)} layers of {n_layers} with a refusal score and {rule.limits()}"
+        f"{rule.layers(n_layers)} layers of {n_layers} with a {rule.ranked_by} and {rule.limits()}"
     )
     within = [
         candidate
@@ -224,8 +276,9 @@ def least_moving(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -> 
     ]
     if not rule.falls_back:
         raise NoDirection(
-            f"No direction can be chosen: {nothing_within(candidates, n_layers, rule)}; the code "
-            f"of {rule.name} stops here, too: take another rule, or prompts that the model refuses."
+            f"No direction can be chosen: {nothing_within(candidates, n_layers, rule)}; the "
+            "published code of this rule stops here, too: take another rule, or prompts that the "
+            "model refuses."
         )
     if not scored:
         raise NoDirection(
@@ -268,11 +321,15 @@ def rule_of(path: str | Path) -> Rule:
         return DEFAULT
 
 
+OPTIONAL = ("steering_score", "comply_cosine", "refuse_cosine", "cosmic_score")
+"""Scores that a file's records may lack."""
+
+
 def _candidate(row: Any, where: str) -> Candidate:
     if not isinstance(row, dict):
         raise BadScores(f"{where}: {row!r} is not a record of scores; mend or remove it.")
-    # Not every rule reads the steering score, so a file may do without it.
-    row = {"steering_score": None} | row
+    # Not every rule reads these scores, so a file may do without them.
+    row = dict.fromkeys(OPTIONAL) | row
     values: dict[str, Any] = {}
     for name in Candidate.__dataclass_fields__:
         if name not in row:

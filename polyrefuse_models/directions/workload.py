@@ -50,23 +50,26 @@ def of_direction(
             tokens_each=refusals.TOKENS,
         ),
         _read_once(chat, "logits of validation prompts", harmful + harmless),
-        _under(chat, "refusal scores with a candidate ablated", candidates, harmful),
     ]
+    ranked_by = "refusal scores" if rule.reads_tokens else "states"
+    parts.append(_under(chat, f"{ranked_by} with a candidate ablated", candidates, harmful))
+    if not rule.reads_tokens:
+        parts.append(_under(chat, "states with a candidate added", candidates, harmless))
     if all_scores:
-        parts += [
-            _under(chat, "KL divergence of a candidate", candidates, harmless),
-            _under(chat, "steering score of a candidate", candidates, harmless),
-        ]
+        parts.append(_under(chat, "KL divergence of a candidate", candidates, harmless))
+        if rule.reads_tokens:
+            parts.append(_under(chat, "steering score of a candidate", candidates, harmless))
         return Workload(len(prompts.every()), tuple(parts))
     first = min(WAVE, chat.batch_size, candidates)
     # Where none is within the limits, all are gone through again for the least divergence.
     more = candidates - first + (candidates if rule.falls_back else 0)
     steered = 0 if rule.least_steering is None else candidates - 1
-    parts += [
-        _under(chat, "KL divergence of the first candidates", first, harmless),
-        _under(chat, "steering score of the choice", min(1, candidates), harmless),
-        _under(chat, "scores of further candidates", more + steered, harmless, certain=False),
-    ]
+    parts.append(_under(chat, "KL divergence of the first candidates", first, harmless))
+    if rule.reads_tokens:
+        parts.append(_under(chat, "steering score of the choice", min(1, candidates), harmless))
+    parts.append(
+        _under(chat, "scores of further candidates", more + steered, harmless, certain=False)
+    )
     return Workload(len(prompts.every()), tuple(parts))
 
 

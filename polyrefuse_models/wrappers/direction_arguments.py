@@ -91,6 +91,7 @@ class AskedDirection:
         self.coefficient = parse_coefficient(arguments.coefficient)
         self._arguments = arguments
         self._rule: Rule = rule_named(arguments.rule)
+        self._rule.check_tokens(arguments.refusal_tokens)
         self._control_seed = parse_control(
             arguments.control, arguments.control_seed, ("control=", "control_seed=")
         )

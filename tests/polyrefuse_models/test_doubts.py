@@ -55,11 +55,12 @@ def first_token(chat: ChatModel, prompts: list[str]) -> np.ndarray:
 def test_nothing_is_said_of_a_model_that_refuses(
     organism: ChatModel, language: str, rule: object
 ) -> None:
-    """Both rules find the direction that was planted."""
+    """All rules find the direction that was planted."""
     found = make_direction(organism, sample("toyrefuse", language), rule=rule)
     assert found.metadata["warnings"] == []
     assert found.metadata["rule"] == rule.name
-    assert found.metadata["refusal_tokens_probability"] > 0.99
+    if rule.reads_tokens:
+        assert found.metadata["refusal_tokens_probability"] > 0.99
     cosine = torch.nn.functional.cosine_similarity(found.direction, planted(), dim=0)
     assert cosine.item() >= 0.95
 

@@ -19,6 +19,7 @@ from polyrefuse_models import bundled
 from polyrefuse_models.directions import scores
 from polyrefuse_models.directions.prompts import sample
 from polyrefuse_models.directions.recipe import make_direction
+from polyrefuse_models.directions.select import RULES
 from polyrefuse_models.directions.workload import of_direction
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
 from polyrefuse_models.workload import Part, Workload, read
@@ -235,9 +236,10 @@ def test_a_direction_reads_each_validation_prompt_under_each_candidate(
     assert (geometry.prompts, geometry.prompt_tokens) == (len(both), once(both))
 
 
+@pytest.mark.parametrize("rule", ["2505.17306", "cosmic"])
 @pytest.mark.parametrize("all_scores", [False, True])
 def test_what_is_counted_of_a_direction_is_what_the_extraction_reads(
-    organism: BaselineHF, monkeypatch: pytest.MonkeyPatch, all_scores: bool
+    organism: BaselineHF, monkeypatch: pytest.MonkeyPatch, all_scores: bool, rule: str
 ) -> None:
     """The rows of every pass under candidates, counted in the model."""
     read_rows = 0
@@ -251,10 +253,11 @@ def test_what_is_counted_of_a_direction_is_what_the_extraction_reads(
     monkeypatch.setattr(scores.SideBySide, "_logits", noting)
     prompts = sample("toyrefuse", "de", 3)
     chat = organism.chat_model
-    direction = make_direction(chat, prompts, all_scores=all_scores)
+    by = RULES[rule]
+    direction = make_direction(chat, prompts, rule=by, all_scores=all_scores)
     assert direction.metadata["prompts"]["harmful_val"] == 32  # none was filtered out
     assert direction.metadata["prompts"]["harmless_val"] == 32
-    parts = of_direction(chat, prompts, all_scores=all_scores).parts[3:]
+    parts = of_direction(chat, prompts, by, all_scores=all_scores).parts[3:]
     sure = sum(part.prompts for part in parts if part.certain)
     if all_scores:
         assert read_rows == sure == 3 * POSITIONS * LAYERS * 32
