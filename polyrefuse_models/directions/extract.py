@@ -72,7 +72,7 @@ def mean_by_layer(
         states: at every block's input.
         left: of what the last block passes on, which is the last row of the mean.
     """
-    return torch.cat([_mean(states), _mean(left)[None]]).float()
+    return torch.cat([mean_state(states), mean_state(left)[None]]).float()
 
 
 def cosines(vectors: Float[Tensor, "language d"]) -> Float[Tensor, "language language"]:
