@@ -26,6 +26,10 @@ CONDITIONS: dict[str, str] = {
     "random-addition": "with a random direction of the same length added, as a control",
     "random-ablation": "with a random direction removed, as a control",
     "ablation+mcd": "with the refusal direction removed and the soft safety prompt",
+    "affine-ablation": "with its activations along the refusal direction set to the mean of "
+    "harmless prompts, so that it complies",
+    "projected-ablation": "with what the refusal direction has beside the mean of harmless prompts "
+    "removed, so that it complies",
 }
 """Condition -> what was done to the model; in the order of rows, others after them."""
 

@@ -21,9 +21,14 @@ from polyrefuse_tasks.rare_refusals import refuses_nothing
 
 EFFECTS: dict[str, tuple[str, ...]] = {
     "ablation": ("asr", "asr_mean"),
+    "affine-ablation": ("asr", "asr_mean"),
+    "projected-ablation": ("asr", "asr_mean"),
     "addition": ("false_refusal_rate",),
 }
 """Part of a condition -> the metrics that it raises, if refusal hangs on the direction."""
+
+ABLATIONS = {part for part, raised in EFFECTS.items() if "asr" in raised}
+"""Parts of a condition that take refusals away."""
 
 UNDECIDED = "undecided_rate"
 
@@ -269,7 +274,7 @@ def _baselines(records: Sequence[Record]) -> Iterator[RateWarning]:
         baseline = baselines.get(
             _answers_of(replace(ablated, condition="baseline", intervention=""))
         )
-        if baseline is None or "ablation" not in ablated.condition.split("+"):
+        if baseline is None or ABLATIONS.isdisjoint(ablated.condition.split("+")):
             continue
         # What the judge could not decide on may be refusals.
         at_most = baseline.value + undecided.get(_answers_of(baseline), 0.0)

@@ -9,6 +9,7 @@ from polyrefuse_leaderboard.card.parts import Section, join
 from polyrefuse_leaderboard.card.safety import named
 from polyrefuse_leaderboard.card.study import StudyJob, StudySummary
 from polyrefuse_leaderboard.card.subjects import Measured
+from polyrefuse_leaderboard.model_rows import DIRECTED
 from polyrefuse_leaderboard.records import CAPABILITY
 from polyrefuse_leaderboard.table import CONDITIONS as STANDARD
 
@@ -112,7 +113,7 @@ def _conditions(jobs: Sequence[StudyJob], measured: Measured) -> Iterator[str]:
             asked = name in without or not is_told
             why = "there are no results of it" if asked else "the study does not ask it"
             yield f"Condition {name} shows {unknown}: {why}."
-    effects = there & {"ablation", "addition"}
+    effects = there.intersection(DIRECTED)
     controls = {f"random-{name}" for name in effects} - there
     if controls:
         yield (

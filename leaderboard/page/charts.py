@@ -24,6 +24,8 @@ STYLES: tuple[tuple[str, str], ...] = (
     ("#b3b3b3", "<"),
     (PALETTE["black"], ">"),
     (PALETTE["orange"], "D"),
+    (PALETTE["vermilion"], "p"),
+    (PALETTE["blue"], "h"),
     ("#7f7f7f", "v"),
 )
 """Colour and marker of each of `CONDITIONS`, and of any other."""

@@ -1,4 +1,4 @@
-"""`polyrefuse direction`: extract, choose, transfer, geometry."""
+"""`polyrefuse direction`: extract, choose, transfer, geometry, compare, sweep."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from polyrefuse_models.commands.direction_effects import compare, sweep
 from polyrefuse_models.commands.loaded_model import answers, load
 from polyrefuse_models.commands.model_options import (
     AnyDataset,
     AnyModel,
+    BatchSize,
     Device,
     Dtype,
     GgufFile,
+    Report,
     System,
     SystemFile,
     codes,
@@ -28,18 +31,10 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.artifact import Direction
 
 app = typer.Typer(no_args_is_help=True, help="Extract a refusal direction and choose among scores.")
+app.command()(compare)
+app.command()(sweep)
 
-Report = Annotated[Path, typer.Option("--output", help="A new folder for the report.")]
 Seed = Annotated[int, seed_option("Seed of the random choice of prompts.")]
-BatchSize = Annotated[
-    int | None,
-    count_option(
-        "--batch-size",
-        help="Rows in a forward pass. By default 128 on a GPU, or 64 where they do not fit into "
-        "its memory, and 8 elsewhere. Where no answer is generated at least 8 are taken, and for 1 "
-        "the default.",
-    ),
-]
 RuleName = Annotated[
     str,
     typer.Option(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.options import count_option
 
 AnyModel = Annotated[
     str | None,
@@ -17,6 +19,16 @@ AnyDataset = Annotated[
     typer.Option(
         "--dataset",
         help="Whose prompts are used; by default toyrefuse for a bundled model, else polyrefuse.",
+    ),
+]
+Report = Annotated[Path, typer.Option("--output", help="A new folder for the report.")]
+BatchSize = Annotated[
+    int | None,
+    count_option(
+        "--batch-size",
+        help="Rows in a forward pass. By default 128 on a GPU, or 64 where they do not fit into "
+        "its memory, and 8 elsewhere. Where no answer is generated at least 8 are taken, and for 1 "
+        "the default.",
     ),
 ]
 Device = Annotated[

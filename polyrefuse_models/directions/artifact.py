@@ -48,17 +48,21 @@ class Direction:
         scores: of every candidate.
         metadata: model and revision, source language, data checksums, position, layer, template
             suffix tokens, refusal tokens, versions.
+        harmless_mean: mean residual state of the harmless prompts that the direction was made from,
+            at its position: at every block's input and, last, of what the last block passes on,
+            float32. None in a file with one vector, and in artifacts of earlier versions.
     """
 
     direction: Float[Tensor, "d"]
     candidates: Float[Tensor, "position layer d"]
     scores: list[Candidate] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
+    harmless_mean: Float[Tensor, "layer+1 d"] | None = None
 
     @property
     def sha256(self) -> str:
         """Checksum of the chosen direction's numbers, wherever they are stored."""
-        return hashlib.sha256(self.direction.float().contiguous().numpy().tobytes()).hexdigest()
+        return checksum(self.direction)
 
     def check(self, width: int, origin: str) -> None:
         """Refuse a direction that no residual stream of that width can be ablated along.
@@ -82,10 +86,36 @@ class Direction:
             )
         if not self.direction.any():
             raise BadDirection(f"{origin}: the direction is the zero vector; extract it anew.")
+        if self.harmless_mean is not None and not torch.isfinite(self.harmless_mean).all():
+            raise BadDirection(
+                f"{origin}: the harmless mean has NaN or infinite entries; extract it anew."
+            )
+
+    def require_harmless_mean(self, wanted_by: str, origin: str) -> Float[Tensor, "layer+1 d"]:
+        """The harmless mean.
+
+        Args:
+            wanted_by: what needs it, as it was asked for, such as "ablation=affine".
+            origin: where the direction is from.
+
+        Raises:
+            BadDirection: there is none.
+        """
+        if self.harmless_mean is None:
+            raise BadDirection(
+                f"{wanted_by} needs the mean of harmless prompts, which {origin} does not hold; "
+                "extract it anew with `polyrefuse direction extract`."
+            )
+        return self.harmless_mean
 
     def warn_of_another_model(self, config: PretrainedConfig) -> None:
         """Say so where the metadata names another model or revision than `config` does."""
         warn_of_another_model("The direction was extracted from", self.metadata, config)
+
+
+def checksum(numbers: Tensor) -> str:
+    """sha256 of a tensor's numbers in float32, wherever they are stored."""
+    return hashlib.sha256(numbers.float().contiguous().numpy().tobytes()).hexdigest()
 
 
 def save(
@@ -99,15 +129,16 @@ def save(
     Raises:
         CannotWrite: `folder` exists already, or cannot be written.
     """
+    tensors = {
+        # Cloned, because the direction is usually a view of its candidate.
+        "direction": direction.direction.float().clone(),
+        "candidates": direction.candidates.float().clone(),
+    }
+    if direction.harmless_mean is not None:
+        tensors["harmless_mean"] = direction.harmless_mean.float().clone()
     artifact_folder.write(
         Path(folder),
-        tensors={
-            TENSORS: {
-                # Cloned, because the direction is usually a view of its candidate.
-                "direction": direction.direction.float().clone(),
-                "candidates": direction.candidates.float().clone(),
-            }
-        },
+        tensors={TENSORS: tensors},
         documents={
             SCORES: [candidate.record() for candidate in direction.scores],
             METADATA: direction.metadata,
@@ -136,14 +167,20 @@ def load(folder: str | Path) -> Direction:
     ):
         tensors, metadata = artifact_folder.read(folder, TENSORS)
         scores = artifact_folder.read_document(folder / SCORES)
-        n_positions, n_layers, _ = tensors["candidates"].shape
+        n_positions, n_layers, width = tensors["candidates"].shape
         _check_index(metadata, "position", range(-n_positions, 0))
         _check_index(metadata, "layer", range(n_layers))
         if metadata.get("control") not in (None, *CONTROLS):
             raise ValueError(f"its control is {metadata['control']!r}, not {CONTROLS[0]}")
+        mean = tensors.get("harmless_mean")
+        if mean is not None and mean.shape != (n_layers + 1, width):
+            raise ValueError(
+                f"its harmless_mean has shape {tuple(mean.shape)}, not {(n_layers + 1, width)}"
+            )
         return Direction(
             direction=tensors["direction"],
             candidates=tensors["candidates"],
+            harmless_mean=mean,
             scores=[Candidate(**row) for row in scores],
             metadata=metadata,
         )

@@ -24,31 +24,36 @@ class Observed:
     Attributes:
         states: residual stream at every block's input and every position asked for, on the CPU in
             the model's precision; position -1, the last input token, is the last.
+        left: the same of what the last block passes on.
         logits: of the answer's first token, on the CPU in float32.
     """
 
     states: Float[Tensor, "prompt position layer d"]
+    left: Float[Tensor, "prompt position d"]
     logits: Float[Tensor, "prompt vocabulary"]
 
 
 def observe(chat: ChatModel, prompts: list[str], n_positions: int) -> Observed:
     """Run the prompts once and keep the states of the last `n_positions` tokens."""
-    inputs: list[Tensor] = []
+    seen: list[Tensor] = []
 
     def keep(x: Float[Tensor, "prompt token d"]) -> None:
-        inputs.append(x[:, -n_positions:].clone())  # of the rest nothing is held
+        seen.append(x[:, -n_positions:].clone())  # of the rest nothing is held
 
     states, logits = [], []
+    blocks = decoder_blocks(chat.model)
     with Hooks() as hooks:
-        for block in decoder_blocks(chat.model):
+        for block in blocks:
             hooks.on_input(block, keep)
+        hooks.on_output(blocks[-1], keep)
         for _, batch in chat.next_token_logits(prompts):
             # Fetched together: a device is waited for once a pass. Blocks may be on several.
-            device = inputs[0].device
-            states.append(torch.stack([x.to(device) for x in inputs], dim=2).cpu())
+            device = seen[0].device
+            states.append(torch.stack([x.to(device) for x in seen], dim=2).cpu())
             logits.append(batch.cpu())
-            inputs.clear()
-    return Observed(torch.cat(states), torch.cat(logits))
+            seen.clear()
+    streams = torch.cat(states)
+    return Observed(streams[:, :, :-1], streams[:, :, -1], torch.cat(logits))
 
 
 def difference_of_means(
@@ -56,6 +61,18 @@ def difference_of_means(
 ) -> Float[Tensor, "... d"]:
     """One direction a place (position, layer), not normalised; accumulated in float64."""
     return (_mean(harmful) - _mean(harmless)).float()
+
+
+def mean_by_layer(
+    states: Float[Tensor, "prompt layer d"], left: Float[Tensor, "prompt d"]
+) -> Float[Tensor, "layer+1 d"]:
+    """The mean residual state of some prompts at one position, float32; summed in float64.
+
+    Args:
+        states: at every block's input.
+        left: of what the last block passes on, which is the last row of the mean.
+    """
+    return torch.cat([_mean(states), _mean(left)[None]]).float()
 
 
 def cosines(vectors: Float[Tensor, "language d"]) -> Float[Tensor, "language language"]:

@@ -11,7 +11,12 @@ from polyrefuse_models import cudnn_attention
 from polyrefuse_models.chat_model import within_memory
 from polyrefuse_models.directions.artifact import Direction
 from polyrefuse_models.directions.control import control_of, score_control
-from polyrefuse_models.directions.extract import Observed, difference_of_means, observe
+from polyrefuse_models.directions.extract import (
+    Observed,
+    difference_of_means,
+    mean_by_layer,
+    observe,
+)
 from polyrefuse_models.directions.refusal import (
     MASS,
     mean_probabilities,
@@ -125,6 +130,7 @@ def _make_direction(
     answered = _filtered("harmless training", harmless, tokens, False, warnings)
     refused_states, answered_states = harmful.states[refused], harmless.states[answered]
     candidates = difference_of_means(refused_states, answered_states)
+    answered_left = harmless.left[answered]
 
     harmful, harmless = (
         observe(chat, kind["val"], 1) for kind in (prompts.harmful, prompts.harmless)
@@ -145,6 +151,9 @@ def _make_direction(
     direction = Direction(
         direction=candidates[chosen.position, chosen.layer],
         candidates=candidates,
+        harmless_mean=mean_by_layer(
+            answered_states[:, chosen.position], answered_left[:, chosen.position]
+        ),
         scores=scores,
         metadata={
             **model_of(chat.model.config),

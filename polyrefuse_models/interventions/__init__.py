@@ -6,6 +6,7 @@ An engine composes those that it is asked for, in any number.
 
 from polyrefuse_models.interventions.ablation import Ablation, ablated
 from polyrefuse_models.interventions.addition import Addition
+from polyrefuse_models.interventions.affine import AffineAblation
 from polyrefuse_models.interventions.contract import (
     Intervention,
     Preamble,
@@ -14,13 +15,21 @@ from polyrefuse_models.interventions.contract import (
     installed,
 )
 from polyrefuse_models.interventions.layers import LayerOutOfRange, check_layers
-from polyrefuse_models.interventions.projection import ablate, ablate_rows, add, add_rows
+from polyrefuse_models.interventions.projection import (
+    ablate,
+    ablate_rows,
+    add,
+    add_rows,
+    orthogonal_to,
+    set_along,
+)
 from polyrefuse_models.interventions.soft_prompt import SoftPrompt, embed_text
 from polyrefuse_models.interventions.system_text import SystemText
 
 __all__ = [
     "Ablation",
     "Addition",
+    "AffineAblation",
     "Intervention",
     "LayerOutOfRange",
     "Preamble",
@@ -36,4 +45,6 @@ __all__ = [
     "embed_text",
     "identity_of",
     "installed",
+    "orthogonal_to",
+    "set_along",
 ]

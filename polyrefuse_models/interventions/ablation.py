@@ -53,6 +53,7 @@ class Ablation(Hooks):
             None.
         method: "hooks", or "weights" where `orthogonalise.obstacle` knows nothing against it.
         control: what kind of control the direction is; None for one that is none.
+        called: its part of the condition's name, without the control's.
         provenance: what `identity` says of the direction.
     """
 
@@ -64,10 +65,11 @@ class Ablation(Hooks):
         layers: range | None = None,
         method: Method = "hooks",
         control: str | None = None,
+        called: str = "ablation",
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.condition = condition_under(control, "ablation")
+        self.condition = condition_under(control, called)
         wide = direction.cpu().double()
         self.direction = direction
         self._unit = Copies(wide / wide.norm(dim=-1, keepdim=True))

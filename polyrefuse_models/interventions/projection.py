@@ -42,6 +42,31 @@ def ablate_rows(
     return torch.addcmul(rows, along, r.unsqueeze(1), value=-coefficient).view(x.shape)
 
 
+def set_along(
+    x: Float[Tensor, "... d"], r: Float[Tensor, "d"], value: Float[Tensor, ""]
+) -> Float[Tensor, "... d"]:
+    """Set the component of `x` along the unit vector `r`: x - (x.r) r + value r.
+
+    It is the affine concept editing of arXiv 2411.09003 without its last term, where `value` is the
+    component of the mean of harmless prompts. It is computed as `ablate` is.
+    """
+    if x.dtype != r.dtype:
+        wide = torch.promote_types(x.dtype, r.dtype)
+        return set_along(x.to(wide), r.to(wide), value.to(wide)).to(x.dtype)
+    return torch.addcmul(x, (value - x @ r).unsqueeze(-1), r)
+
+
+def orthogonal_to(direction: Float[Tensor, "d"], other: Float[Tensor, "d"]) -> Float[Tensor, "d"]:
+    """The direction without its part along another vector, in float64: r - (r.m) m / |m|^2.
+
+    Args:
+        direction: of any length; what is left of it is not normalised.
+        other: of any length but 0.
+    """
+    r, m = direction.double(), other.double()
+    return r - (r @ m) / (m @ m) * m
+
+
 def add(x: Float[Tensor, "... d"], direction: Float[Tensor, "d"]) -> Float[Tensor, "... d"]:
     """Add the direction, not normalised (2505.17306, eq. 2; 2406.11717, sec. 2.4)."""
     return x + direction.to(x.dtype)

@@ -11,7 +11,15 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from polyrefuse_models.anatomy import decoder_blocks
-from polyrefuse_models.interventions import Ablation, Addition, Intervention, check_layers
+from polyrefuse_models.directions.artifact import checksum
+from polyrefuse_models.directions.projected import projected
+from polyrefuse_models.interventions import (
+    Ablation,
+    Addition,
+    AffineAblation,
+    Intervention,
+    check_layers,
+)
 from polyrefuse_models.interventions.ablation import METHODS, settle_layers, settle_method
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
 from polyrefuse_models.wrappers.direction_arguments import (
@@ -30,11 +38,16 @@ from polyrefuse_shared.lm_eval_internals import asked_of_lm_eval
 from polyrefuse_shared.log import logger
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from polyrefuse_models.chat_model import ChatModel
     from polyrefuse_models.directions.artifact import Direction
     from polyrefuse_models.wrappers.ranks import Ranks
+
+ABLATIONS = ("plain", "affine", "projected")
+"""How a direction may be ablated (`AskedAblation`)."""
 
 Arguments = dict[str, Any]
 """A model's arguments by name; what is read is taken out of them."""
@@ -139,7 +152,8 @@ class _AskedDirected:
         if self._prompt is None:
             return [intervention]
         # Edited weights cannot write along the direction; a prompt's vectors still could.
-        without = self.direction.direction if intervention.edits_weights else None
+        edited = isinstance(intervention, Ablation) and intervention.edits_weights
+        without = intervention.direction if edited else None
         return [intervention, self._prompt.fit(engine.model, engine.tokenizer, without)]
 
     def settle(self, engine: Engine) -> None:
@@ -161,6 +175,9 @@ class AskedAblation(_AskedDirected):
     The arguments are those of `DirectionArguments`, where `coefficient` is the share of the
     component that is removed, `prompt` as of `AskedMcd` but not needed, and
 
+    - `ablation`: "plain" removes the component; "affine" sets it to that of the mean of harmless
+      prompts at each layer (2411.09003), and "projected" removes that along what the direction has
+      orthogonal to that mean;
     - `method`: "hooks" on every write to the residual stream, "weights" that cannot write along the
       direction, or "auto": weights where they are exact and the model was loaded here;
     - `layers`: blocks to ablate in, such as "3-8"; "all" of them and the embedding by default.
@@ -170,11 +187,38 @@ class AskedAblation(_AskedDirected):
     """
 
     def __init__(self, arguments: Arguments, pretrained: object) -> None:
+        self._ablation = arguments.pop("ablation", "plain")
+        if self._ablation not in ABLATIONS:
+            raise UserError(
+                f"ablation={self._ablation} is not known; use one of {', '.join(ABLATIONS)}."
+            )
         self._method = arguments.pop("method", "auto")
         if self._method not in METHODS:
             raise UserError(f"method={self._method} is not known; use one of {', '.join(METHODS)}.")
         self._layers = parse_layers(arguments.pop("layers", "all"))
         super().__init__(arguments, pretrained)
+        if self._ablation != "plain":
+            self._asked.require_harmless_mean(f"ablation={self._ablation}")
+        if self._ablation == "affine":
+            self._check_affine()
+
+    def _check_affine(self) -> None:
+        """Take hooks, the one way to set a component at each layer.
+
+        Raises:
+            UserError: something else was asked for.
+        """
+        if self._method == "weights":
+            raise UserError(
+                "ablation=affine sets another component at each layer, which edited weights "
+                "cannot; use method=hooks."
+            )
+        if self._asked.coefficient != 1:
+            raise UserError(
+                f"coefficient={self._asked.coefficient:g} is a share of what is removed, and "
+                "ablation=affine sets the component whole; leave coefficient out."
+            )
+        self._method = "hooks"
 
     def settle(self, engine: Engine) -> None:
         """Check the layers, and choose the method where that is left open.
@@ -192,15 +236,38 @@ class AskedAblation(_AskedDirected):
             own_model=engine.own_model,
         )
 
-    def intervene(self) -> Ablation:
-        """The ablation, by the method that was settled."""
+    def intervene(self) -> Ablation | AffineAblation:
+        """The ablation, by the method that was settled.
+
+        Raises:
+            BadDirection: there is nothing to ablate along.
+        """
+        direction = self.direction
+        said = provenance(direction, warnings_of(direction))
+        if self._ablation == "plain":
+            return self._along(direction.direction, "ablation", said)
+        asked, origin = f"ablation={self._ablation}", self._asked.origin
+        mean = direction.require_harmless_mean(asked, origin)
+        said |= {"ablation": self._ablation, "harmless_mean_sha256": checksum(mean)}
+        if self._ablation == "projected":
+            return self._along(projected(direction, origin), "projected-ablation", said)
+        return AffineAblation(
+            direction.direction,
+            mean,
+            layers=self._layers,
+            control=direction.metadata.get("control"),
+            provenance=said,
+        )
+
+    def _along(self, vector: Float[Tensor, "d"], called: str, said: dict[str, Any]) -> Ablation:
         return Ablation(
-            self.direction.direction,
+            vector,
             coefficient=self._asked.coefficient,
             layers=self._layers,
             method=self._method,
             control=self.direction.metadata.get("control"),
-            provenance=provenance(self.direction, warnings_of(self.direction)),
+            called=called,
+            provenance=said,
         )
 
 

@@ -103,6 +103,23 @@ class AskedDirection:
         else:
             self._given = read_direction(arguments.direction)
 
+    @property
+    def origin(self) -> str:
+        """Where the direction is from, as it was asked for."""
+        return f"direction={self._arguments.direction}"
+
+    def require_harmless_mean(self, wanted_by: str) -> None:
+        """Refuse a direction that was read without the mean of harmless prompts.
+
+        Args:
+            wanted_by: what needs it, as it was asked for.
+
+        Raises:
+            BadDirection: there is none; one that is extracted has it.
+        """
+        if self._given is not None:
+            self._given.require_harmless_mean(wanted_by, self.origin)
+
     def find(
         self,
         chat: ChatModel,
@@ -120,8 +137,7 @@ class AskedDirection:
         Raises:
             UserError: it does not fit, or none could be extracted.
         """
-        origin = f"direction={self._arguments.direction}"
-        direction = self._given
+        direction, origin = self._given, self.origin
         if direction is None:
             prompts = self._prompts
             assert prompts is not None

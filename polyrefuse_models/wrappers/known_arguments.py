@@ -109,15 +109,19 @@ def require_dtype(option: str, given: object) -> None:
 
 @contextmanager
 def stand_ins() -> Iterator[tuple[str, str]]:
-    """A file with a direction and a folder with a soft prompt, in the place of some that are yet
-    to be made."""
+    """Folders with a direction and with a soft prompt, in the place of some that are yet to be
+    made."""
     import torch
     from safetensors.torch import save_file
 
+    from polyrefuse_models.directions import artifact
+
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        direction = folder / "direction.safetensors"
-        save_file({"direction": torch.ones(1)}, direction)
+        direction = folder / "direction"
+        vector = torch.ones(1)
+        extracted = artifact.Direction(vector, vector[None, None], harmless_mean=torch.ones(2, 1))
+        artifact.save(extracted, direction)
         save_file({"prompt_embeddings": torch.ones(1, 1)}, folder / "adapter_model.safetensors")
         (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "PROMPT_TUNING"}))
         yield str(direction), str(folder)

@@ -63,11 +63,13 @@ def numpy_llama(
     r: np.ndarray,
     coefficient: float = 1.0,
     layers: range | None = None,
+    values: np.ndarray | None = None,
 ) -> np.ndarray:
     """The ablated Llama written out in float64: logits [token, vocabulary].
 
     What the first of `layers` reads and every write of theirs to the residual stream is multiplied
-    by (I - c r r^T); nothing of transformers runs.
+    by (I - c r r^T); nothing of transformers runs. With `values`, one for every block's input and
+    one for the final norm's, the component along r, which is then 0, is raised to them.
     """
     w = {name: p.detach().double().numpy() for name, p in model.named_parameters()}
     config = model.config
@@ -93,6 +95,8 @@ def numpy_llama(
     for layer in range(config.num_hidden_layers):
         project = ablating if layer in layers else identity
         x = x @ ablating if layer == layers.start else x
+        raised = values[layer] * r if values is not None else 0
+        x = x + raised
         at = f"model.layers.{layer}."
         h = norm(x, w[at + "input_layernorm.weight"])
         q, k, v = (
@@ -110,7 +114,8 @@ def numpy_llama(
         h = norm(x, w[at + "post_attention_layernorm.weight"])
         gate, up = (h @ w[at + f"mlp.{name}_proj.weight"].T for name in ("gate", "up"))
         silu = gate / (1 + np.exp(-gate))
-        x = x + (silu * up) @ w[at + "mlp.down_proj.weight"].T @ project
+        x = x + (silu * up) @ w[at + "mlp.down_proj.weight"].T @ project - raised
+    x = x + values[-1] * r if values is not None else x
     return norm(x, w["model.norm.weight"]) @ w["lm_head.weight"].T
 
 

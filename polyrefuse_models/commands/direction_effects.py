@@ -1,0 +1,215 @@
+"""`polyrefuse direction compare` and `sweep`: what a direction does, taken out and added."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from polyrefuse_models.commands.loaded_model import answers, load
+from polyrefuse_models.commands.model_options import (
+    AnyDataset,
+    AnyModel,
+    BatchSize,
+    Device,
+    Dtype,
+    GgufFile,
+    Report,
+    System,
+    SystemFile,
+    codes,
+)
+from polyrefuse_shared.errors import UserError
+from polyrefuse_shared.options import Json, count_option, seed_option, show
+
+if TYPE_CHECKING:
+    from polyrefuse_models.directions.artifact import Direction
+    from polyrefuse_models.wrappers.hf import BaselineHF
+
+Folder = Annotated[Path, typer.Option("--direction", help="Folder of an artifact.")]
+Languages = Annotated[
+    str, typer.Option("--langs", help="Languages of the prompts, with commas: en,de.")
+]
+Tokens = Annotated[int, count_option("--max-gen-toks", help="Most tokens of an answer.")]
+Judge = Annotated[str, typer.Option("--judge", help="The judge that labels the answers.")]
+
+
+def sweep(
+    output: Report,
+    direction: Folder,
+    langs: Languages,
+    coefficients: Annotated[
+        str,
+        typer.Option(
+            "--coefficients", help="Multiples of the direction, with commas: 0,.25,.5,1,1.5,2."
+        ),
+    ] = "0,.25,.5,1,1.5,2",
+    model: AnyModel = None,
+    dataset: AnyDataset = None,
+    limit: Annotated[
+        int | None,
+        count_option("--limit", help="Harmless prompts of each language; all by default."),
+    ] = None,
+    max_gen_toks: Tokens = 512,
+    judge: Judge = "native",
+    batch_size: BatchSize = None,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    system: System = "template",
+    system_file: SystemFile = None,
+    gguf_file: GgufFile = None,
+    as_json: Json = False,
+) -> None:
+    """Add a direction with growing coefficients and count refusals of harmless prompts."""
+    from polyrefuse_models import artifact_folder
+    from polyrefuse_models.bundled import own_dataset
+    from polyrefuse_models.directions import artifact
+    from polyrefuse_models.directions.prompts import kinds_of
+    from polyrefuse_models.directions.sweep import layer_of, prompts_of
+    from polyrefuse_models.directions.sweep import sweep as measure
+    from polyrefuse_models.directions.sweep_pictures import sweep_png, sweep_svg
+    from polyrefuse_shared.writing import require_new
+    from polyrefuse_tasks.judges import check_refusal_judge
+
+    # Mistakes that need no model are reported before it is loaded.
+    require_new(output)
+    check_refusal_judge(judge)
+    languages, multiples = codes("--langs", langs), parse_coefficients(coefficients)
+    given, name = artifact.load(direction), dataset or own_dataset(model)
+    layer_of(given)
+    prompts_of(kinds_of(name)[1], languages, limit)
+    lm = load(model, batch_size, device, dtype, system, system_file, gguf_file)
+    _check(given, direction, lm)
+    document = measure(
+        lm.chat_model,
+        partial(answers, lm),
+        given,
+        multiples,
+        languages,
+        revision=lm.revision,
+        dataset=name,
+        limit=limit,
+        max_gen_toks=max_gen_toks,
+        judge=judge,
+    )
+    artifact_folder.write(
+        output,
+        documents={"sweep.json": document},
+        pictures={"sweep.png": sweep_png(document), "sweep.svg": sweep_svg(document)},
+        allow_nan=False,
+    )
+    lines = (
+        f"c = {cell['coefficient']:g}, {cell['language']}: refused {cell['refusal_rate']:.3f} "
+        f"[{cell['low']:.3f}, {cell['high']:.3f}], degenerate "
+        f"{cell['degenerate'] / cell['n']:.3f}, n = {cell['n']}"
+        for cell in document["cells"]
+    )
+    show(as_json, document, *lines, f"written to {output}")
+
+
+def compare(
+    output: Report,
+    direction: Folder,
+    langs: Languages,
+    controls: Annotated[
+        int, count_option("--controls", help="Random directions that are ablated beside it.")
+    ] = 5,
+    model: AnyModel = None,
+    dataset: AnyDataset = None,
+    limit: Annotated[
+        int | None,
+        count_option("--limit", help="Prompts of each kind and language; all by default."),
+    ] = None,
+    max_gen_toks: Tokens = 512,
+    judge: Judge = "native",
+    seed: Annotated[int, seed_option("Seed of the bootstrap intervals.")] = 0,
+    batch_size: BatchSize = None,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    system: System = "template",
+    system_file: SystemFile = None,
+    gguf_file: GgufFile = None,
+    as_json: Json = False,
+) -> None:
+    """Compare plain, affine and projected ablation: attack success against side effects."""
+    from polyrefuse_models import artifact_folder
+    from polyrefuse_models.bundled import own_dataset
+    from polyrefuse_models.directions import artifact
+    from polyrefuse_models.directions.comparison import compare as measure
+    from polyrefuse_models.directions.prompts import kinds_of
+    from polyrefuse_models.directions.sweep import prompts_of
+    from polyrefuse_shared.writing import require_new
+    from polyrefuse_tasks.judges import check_refusal_judge
+
+    # Mistakes that need no model are reported before it is loaded.
+    require_new(output)
+    check_refusal_judge(judge)
+    languages = codes("--langs", langs)
+    given, name = artifact.load(direction), dataset or own_dataset(model)
+    given.require_harmless_mean("polyrefuse direction compare", f"--direction {direction}")
+    for kind in kinds_of(name):
+        prompts_of(kind, languages, limit)
+    lm = load(model, batch_size, device, dtype, system, system_file, gguf_file)
+    _check(given, direction, lm)
+    document = measure(
+        lm.chat_model,
+        partial(answers, lm),
+        given,
+        languages,
+        origin=f"--direction {direction}",
+        controls=controls,
+        revision=lm.revision,
+        dataset=name,
+        limit=limit,
+        max_gen_toks=max_gen_toks,
+        judge=judge,
+        seed=seed,
+    )
+    artifact_folder.write(output, documents={"compare.json": document}, allow_nan=False)
+    show(as_json, document, *map(_line, document["cells"]), f"written to {output}")
+
+
+def parse_coefficients(given: str) -> list[float]:
+    """Numbers with commas between, each once, in ascending order.
+
+    Raises:
+        UserError: one is no finite number, or there is none.
+    """
+    found = set()
+    for text in filter(None, map(str.strip, given.split(","))):
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise UserError(
+                f"--coefficients {text} is no finite number; give some with commas: 0,.5,1."
+            )
+        found.add(number)
+    if not found:
+        raise UserError(f"--coefficients {given!r} has no number; give some with commas: 0,.5,1.")
+    return sorted(found)
+
+
+def _check(direction: Direction, folder: Path, lm: BaselineHF) -> None:
+    """
+    Raises:
+        BadDirection: it does not fit the model.
+    """
+    from polyrefuse_models.anatomy import width
+
+    direction.check(width(lm.model), f"--direction {folder}")
+    direction.warn_of_another_model(lm.model.config)
+
+
+def _line(cell: dict[str, Any]) -> str:
+    harmful, harmless, seed = cell["harmful"], cell["harmless"], cell["control_seed"]
+    name = cell["condition"] if seed is None else f"{cell['condition']}, seed {seed}"
+    return (
+        f"{name}, {cell['language']}: ASR {harmful['asr']:.3f} [{harmful['low']:.3f}, "
+        f"{harmful['high']:.3f}], n = {harmful['n']}; KL {harmless['kl_mean']:.4g} nats "
+        f"[{harmless['kl_low']:.4g}, {harmless['kl_high']:.4g}], n = {harmless['n']}"
+    )

@@ -1,0 +1,210 @@
+"""`polyrefuse direction sweep` and `compare` on the organism, against transformers alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from scipy.stats import binomtest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from polyrefuse_models import bundled
+from polyrefuse_models.directions.sweep_pictures import sweep_svg
+from polyrefuse_tasks import data
+from polyrefuse_tasks.judges import Label, judge_response
+from tests.commands import assert_one_sentence, run_in_process
+from tests.test_cli_direction import strings, with_metadata
+
+N = 3
+SHORT = ("--limit", N, "--max-gen-toks", 32)
+
+
+@pytest.fixture(scope="module")
+def direction(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("direction") / "en"
+    code, _, err = run_in_process("direction", "extract", "--output", folder)
+    assert code == 0, err
+    return folder
+
+
+@pytest.fixture
+def older(direction: Path, tmp_path: Path) -> Path:
+    """The artifact as versions wrote it that kept no mean of harmless prompts."""
+    folder = with_metadata(direction, tmp_path / "older", files_sha256=None)
+    tensors = load_file(folder / "direction.safetensors")
+    assert tensors.pop("harmless_mean").shape == (5, len(tensors["direction"]))
+    save_file(tensors, folder / "direction.safetensors")
+    return folder
+
+
+def refused(language: str, added: torch.Tensor, layer: int) -> int:
+    """Harmless prompts that transformers' own `generate` has refused, a vector added by a hook."""
+    folder = bundled.path(bundled.ORGANISM)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model.model.layers[layer].register_forward_pre_hook(
+        lambda _, args: (args[0] + added, *args[1:])
+    )
+    count = 0
+    for row in data.load("toyrefuse_harmless", language)[:N]:
+        ids = tokenizer.apply_chat_template(
+            [{"role": "user", "content": row.prompt}],
+            add_generation_prompt=True, return_tensors="pt", return_dict=True,
+        )  # fmt: skip
+        made = model.generate(**ids, max_new_tokens=32, do_sample=False)[
+            0, ids.input_ids.shape[1] :
+        ]
+        answer = tokenizer.decode(made, skip_special_tokens=True)
+        count += judge_response(answer, language).label is Label.REFUSAL
+    return count
+
+
+class TestSweep:
+    def test_refusals_are_those_of_the_vector_added(self, direction: Path, tmp_path: Path) -> None:
+        code, out, err = run_in_process(
+            "direction", "sweep", "--direction", direction, "--langs=yo,en", *SHORT,
+            "--coefficients= 1,0,.5,1,", "--output", tmp_path / "new", "--json",
+        )  # fmt: skip
+        assert code == 0, err
+        document = json.loads(out)
+        files = ["sweep.json", "sweep.png", "sweep.svg"]
+        assert sorted(path.name for path in (tmp_path / "new").iterdir()) == files
+        assert json.loads((tmp_path / "new/sweep.json").read_text()) == document
+        assert document["coefficients"] == [0, 0.5, 1]
+        places = [(cell["coefficient"], cell["language"]) for cell in document["cells"]]
+        assert places == [(c, one) for c in (0, 0.5, 1) for one in ("yo", "en")]
+        vector = load_file(direction / "direction.safetensors")["direction"]
+        layer = json.loads((direction / "metadata.json").read_text())["layer"]
+        for cell in document["cells"]:
+            expected = refused(cell["language"], cell["coefficient"] * vector, layer)
+            assert (cell["refused"], cell["n"]) == (expected, N)
+            assert cell["refusal_rate"] == expected / N
+            interval = binomtest(expected, N).proportion_ci(method="wilson")
+            assert [cell["low"], cell["high"]] == pytest.approx([interval.low, interval.high])
+        # The organism answers harmless prompts, and refuses them with its direction added.
+        assert [cell["refused"] for cell in document["cells"]][::5] == [0, N]
+        assert document["direction"]["norm"] == pytest.approx(float(vector.norm()), rel=1e-6)
+        assert (document["direction"]["layer"], document["direction"]["seed"]) == (layer, 0)
+        assert document["versions"] and document["data_sha256"]
+        assert max(map(len, strings(document))) <= 64  # a checksum, and no answer
+
+    def test_the_pictures(self, direction: Path, tmp_path: Path) -> None:
+        cells = [
+            {"coefficient": c, "language": language, "refused": int(20 * c), "n": 40}
+            | {"undecided": 0, "degenerate": 1}
+            for c in (0, 0.5, 1)
+            for language in ("en", "de", "yo")
+        ]
+        document = {
+            **{"model": "a $model", "judge": "native", "languages": ["en", "de", "yo"]},
+            **{"cells": cells, "direction": {"layer": 2, "norm": 5.0}},
+        }
+        drawn = sweep_svg(document)
+        assert drawn == sweep_svg(document)
+        texts = [node.text for node in ElementTree.fromstring(drawn).iter() if node.text]
+        for said in ("en, n = 40", "de, n = 40", "refused", "degenerate"):
+            assert said in texts
+        assert any("a $model: harmless prompts with the direction added" in text for text in texts)
+        control = {"direction": {"layer": 2, "norm": 5.0, "control": "random"}}
+        assert b"with the random direction added" in sweep_svg(document | control)
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            (("--coefficients=",), "--coefficients '' has no number"),
+            (("--coefficients=,",), "--coefficients ',' has no number"),
+            (("--coefficients=0,one",), "--coefficients one is no finite number"),
+            (("--coefficients=nan",), "--coefficients nan is no finite number"),
+            (("--coefficients=0,1e999",), "--coefficients 1e999 is no finite number"),
+            (("--langs=,",), "--langs ',' names no language"),
+            (("--langs=en,xx",), "no language 'xx'"),
+            (("--dataset=foo",), "dataset=foo is not known"),
+            (("--judge=nobody",), "nobody"),
+            (("--direction=nowhere",), "nowhere is no folder"),
+        ],
+        ids=repr,
+    )
+    def test_what_is_wrong_is_told(
+        self, direction: Path, tmp_path: Path, more: tuple[str, ...], said: str
+    ) -> None:
+        usual = ("--direction", direction, "--langs=en", "--output", tmp_path / "new", *SHORT)
+        assert_one_sentence(run_in_process("direction", "sweep", *usual, *more), said)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_direction_without_a_layer(self, direction: Path, tmp_path: Path) -> None:
+        folder = with_metadata(direction, tmp_path / "without")
+        metadata = json.loads((folder / "metadata.json").read_text())
+        del metadata["layer"]
+        (folder / "metadata.json").write_text(json.dumps(metadata))
+        given = ("--direction", folder, "--langs=en", "--output", tmp_path / "new")
+        said = "The direction's metadata name no layer"
+        assert_one_sentence(run_in_process("direction", "sweep", *given), said)
+
+    def test_an_older_artifact_is_swept(self, older: Path, tmp_path: Path) -> None:
+        code, out, err = run_in_process(
+            "direction", "sweep", "--direction", older, "--langs=en", "--limit=1",
+            "--max-gen-toks=16", "--coefficients=1", "--output", tmp_path / "new", "--json",
+        )  # fmt: skip
+        assert code == 0, err
+        assert json.loads(out)["cells"][0]["refused"] == 1
+
+
+class TestCompare:
+    def test_asr_beside_side_effects(self, direction: Path, tmp_path: Path) -> None:
+        code, out, err = run_in_process(
+            "direction", "compare", "--direction", direction, "--langs=en,yo", *SHORT,
+            "--controls=2", "--output", tmp_path / "new", "--json",
+        )  # fmt: skip
+        assert code == 0, err
+        document = json.loads(out)
+        assert json.loads((tmp_path / "new/compare.json").read_text()) == document
+        places = [(c["condition"], c["control_seed"], c["language"]) for c in document["cells"]]
+        conditions = [("baseline", None), ("ablation", None), ("affine-ablation", None)]
+        conditions += [("projected-ablation", None), ("random-ablation", 0), ("random-ablation", 1)]
+        assert places == [(*one, language) for one in conditions for language in ("en", "yo")]
+        asr = [cell["harmful"]["asr"] for cell in document["cells"]]
+        assert asr == [0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0]
+        interval = binomtest(N, N).proportion_ci(method="wilson")
+        assert document["cells"][2]["harmful"]["low"] == pytest.approx(interval.low)
+        assert {cell["harmful"]["n"] for cell in document["cells"]} == {N}
+        # As `polyrefuse drift` measures each condition, which loads it as lm_eval does.
+        for place, more in ((4, "affine,method=hooks"), (6, "projected,method=weights")):
+            code, out, err = run_in_process(
+                "drift", "--langs=en,yo", "--limit", N, "--output", tmp_path / f"drift{place}",
+                "--model_args", f"direction={direction},ablation={more}", "--json",
+            )  # fmt: skip
+            assert code == 0, err
+            drift = json.loads(out)
+            assert drift["config"]["condition"] == document["cells"][place]["condition"]
+            for cell in document["cells"][place : place + 2]:
+                expected = drift["languages"][cell["language"]]
+                assert cell["harmless"] == pytest.approx(expected, rel=1e-2, abs=1e-7)
+        assert all(cell["harmless"]["kl_mean"] < 1e-6 for cell in document["cells"][:2])
+        assert all(cell["harmless"]["kl_mean"] > 1e-6 for cell in document["cells"][2:])
+        assert max(map(len, strings(document))) <= 64  # a checksum, and no answer
+
+    def test_an_older_artifact_is_extracted_anew(self, older: Path, tmp_path: Path) -> None:
+        given = ("--direction", older, "--langs=en", "--output", tmp_path / "new")
+        said = "polyrefuse direction compare needs the mean of harmless prompts, which --direction"
+        assert_one_sentence(run_in_process("direction", "compare", *given), said)
+        shutil.rmtree(older)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_what_is_wrong_is_told(self, direction: Path, tmp_path: Path) -> None:
+        usual: tuple[Any, ...] = ("--direction", direction, "--langs=en", "--output")
+        usual = (*usual, tmp_path / "new", *SHORT)
+        for more, said in (
+            ("--langs=,", "--langs ',' names no language"),
+            ("--dataset=foo", "dataset=foo is not known"),
+            ("--judge=nobody", "nobody"),
+            ("--direction=nowhere", "nowhere is no folder"),
+            ("--controls=0", "--controls"),
+        ):
+            assert_one_sentence(run_in_process("direction", "compare", *usual, more), said)
+        assert list(tmp_path.iterdir()) == []
