@@ -67,6 +67,28 @@ def extract(
     control_seed: Annotated[
         int | None, typer.Option("--control-seed", help="Seed of the random direction.")
     ] = None,
+    rank: Annotated[
+        int | None,
+        count_option(
+            "--rank",
+            help="Vectors of the subspace that is written beside the direction, which is the "
+            "first; 5 by default, or as many as the prompts have.",
+        ),
+    ] = None,
+    subspace_of: Annotated[
+        str,
+        typer.Option(
+            "--subspace-of",
+            help="What the other vectors are singular vectors of: prompts (each refused prompt's "
+            "difference from the harmless mean) or languages (the languages' directions).",
+        ),
+    ] = "prompts",
+    langs: Annotated[
+        str | None,
+        typer.Option(
+            "--langs", help="More languages whose prompts the subspace is made of: de,yo."
+        ),
+    ] = None,
     seed: Seed = 0,
     batch_size: BatchSize = None,
     device: Device = None,
@@ -83,6 +105,7 @@ def extract(
     from polyrefuse_models.directions.prompts import sample
     from polyrefuse_models.directions.recipe import make_direction
     from polyrefuse_models.directions.score_pictures import scores_png
+    from polyrefuse_models.directions.subspace import Asked
     from polyrefuse_shared.writing import require_new
 
     # Mistakes that need no model are reported before it is loaded.
@@ -90,6 +113,12 @@ def extract(
     chosen_by = select.rule_named(rule)
     seed_of_control = parse_control(control, control_seed, ("--control ", "--control-seed "))
     prompts = sample(dataset or own_dataset(model), source_lang, seed)
+    more = [] if langs is None else codes("--langs", langs)
+    subspace = Asked(
+        rank,
+        subspace_of,
+        tuple(sample(prompts.dataset, one, seed) for one in more if one != source_lang),
+    )
     lm = load(model, batch_size, device, dtype, system, system_file, gguf_file)
     direction = make_direction(
         lm.chat_model,
@@ -97,6 +126,7 @@ def extract(
         rule=chosen_by,
         all_scores=all_scores,
         control_seed=seed_of_control,
+        subspace=subspace,
     )
     artifact.save(direction, output, {"scores.png": scores_png(direction)})
     metadata = direction.metadata
@@ -112,6 +142,7 @@ def extract(
             "output": str(output),
             "harmful_refused": refused,
             "stability": stability,
+            "subspace": metadata["subspace"],
             "warnings": warnings,
         }
         | {name: metadata[name] for name in (*OF_CONTROL, "control_scores") if name in metadata},
@@ -125,6 +156,7 @@ def extract(
         f"(untouched {_rounded(untouched['harmless_refusal_score'])}), harmless prompts",
         *_refused(refused),
         *_stability(stability),
+        _subspace(metadata["subspace"]),
         *_control(metadata),
         f"written to {output}",
     )
@@ -379,6 +411,16 @@ def _stability(stability: dict[str, dict[str, float]] | None) -> list[str]:
         f"({cosine['low']:.3f} to {cosine['high']:.3f}, n = {cosine['n']})"
         for which, cosine in stability.items()
     ]
+
+
+def _subspace(made: dict[str, Any]) -> str:
+    """How much of the evidence lies along each vector."""
+    what = "differences of prompts" if made["of"] == "prompts" else "directions of languages"
+    shares = ", ".join(f"{100 * share:.1f}%" for share in made["explained"])
+    return (
+        f"subspace of rank {made['rank']}: {shares} of the {made['n']} {what} "
+        f"({', '.join(made['langs'])}) lie along its vectors"
+    )
 
 
 def _control(metadata: dict[str, Any]) -> list[str]:
