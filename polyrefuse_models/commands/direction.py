@@ -1,4 +1,4 @@
-"""`polyrefuse direction`: extract, choose, transfer, geometry, compare, sweep."""
+"""`polyrefuse direction`: extract, choose, transfer, geometry, compare, rank, sweep."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polyrefuse_models.commands.direction_effects import compare, sweep
+from polyrefuse_models.commands.direction_effects import compare, rank, sweep
 from polyrefuse_models.commands.loaded_model import answers, load
 from polyrefuse_models.commands.model_options import (
     AnyDataset,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Extract a refusal direction and choose among scores.")
 app.command()(compare)
+app.command()(rank)
 app.command()(sweep)
 
 Seed = Annotated[int, seed_option("Seed of the random choice of prompts.")]
@@ -67,7 +68,7 @@ def extract(
     control_seed: Annotated[
         int | None, typer.Option("--control-seed", help="Seed of the random direction.")
     ] = None,
-    rank: Annotated[
+    vectors: Annotated[
         int | None,
         count_option(
             "--rank",
@@ -115,7 +116,7 @@ def extract(
     prompts = sample(dataset or own_dataset(model), source_lang, seed)
     more = [] if langs is None else codes("--langs", langs)
     subspace = Asked(
-        rank,
+        vectors,
         subspace_of,
         tuple(sample(prompts.dataset, one, seed) for one in more if one != source_lang),
     )
@@ -249,7 +250,11 @@ def transfer(
     from polyrefuse_models import artifact_folder
     from polyrefuse_models.anatomy import width
     from polyrefuse_models.directions.transfer import transfer as measure
-    from polyrefuse_models.directions.transfer_pictures import cosine_png, transfer_png
+    from polyrefuse_models.directions.transfer_pictures import (
+        cosine_png,
+        transfer_png,
+        universality_png,
+    )
     from polyrefuse_shared.writing import require_new
     from polyrefuse_tasks.judges import check_refusal_judge
 
@@ -289,7 +294,11 @@ def transfer(
     artifact_folder.write(
         output,
         documents={"transfer.json": document},
-        pictures={"transfer.png": transfer_png(document), "cosine.png": cosine_png(document)},
+        pictures={
+            "transfer.png": transfer_png(document),
+            "cosine.png": cosine_png(document),
+            "universality.png": universality_png(document),
+        },
         allow_nan=False,
     )
     lines = (
@@ -297,7 +306,11 @@ def transfer(
         f"[{cell['low']:.3f}, {cell['high']:.3f}], n = {cell['n']}"
         for cell in (*document["baseline"], *document["cells"])
     )
-    show(as_json, document, *lines, f"written to {output}")
+    explained = (
+        f"one vector explains {100 * document['explained_by_one']:.1f}% of the directions of "
+        f"{', '.join(sources)}"
+    )
+    show(as_json, document, *lines, explained, f"written to {output}")
 
 
 def _by_language(folders: str) -> dict[str, Direction]:

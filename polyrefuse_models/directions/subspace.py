@@ -164,7 +164,7 @@ def find_subspace(
     """
     states = [(refused, answered)]
     for prompts in asked.others:
-        states.append(_states(chat, prompts, place, warnings))
+        states.append(states_at(chat, prompts, place, warnings))
     if asked.of == "languages":
         means = [difference_of_means(*of_language).double() for of_language in states]
         evidence = torch.stack([mean / mean.norm() for mean in means])
@@ -180,13 +180,20 @@ def find_subspace(
     }
 
 
-def _states(
+def states_at(
     chat: ChatModel,
     prompts: Prompts,
     place: tuple[int, int],
     warnings: list[str],
 ) -> tuple[Float[Tensor, "prompt d"], Float[Tensor, "prompt d"]]:
-    """States of another language's refused and answered training prompts, at one place."""
+    """States of a language's refused and of its answered training prompts, at one place.
+
+    Args:
+        chat: the model.
+        prompts: of the language.
+        place: a position and layer.
+        warnings: gets a sentence where few of them are refused, or answered.
+    """
     position, layer = place
     harmful = observe(chat, prompts.harmful["train"], -position)
     harmless = observe(chat, prompts.harmless["train"], -position)
