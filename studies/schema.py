@@ -71,11 +71,11 @@ CONDITIONS: dict[str, dict[str, Any]] = {
         "ablation": "projected",
         "control": "random",
     },
-    "subspace-ablation": {"model": "ablated", "direction": "source", "rank": None},
+    "subspace-ablation": {"model": "ablated", "direction": "source", "rank": 2},
     "random-subspace-ablation": {
         "model": "ablated",
         "direction": "source",
-        "rank": None,
+        "rank": 2,
         "control": "random",
     },
     "mcd": {"model": "mcd", "prompt": "trained"},
