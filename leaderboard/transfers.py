@@ -96,8 +96,8 @@ def read_transfers(
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             said = f"it has no {error}" if isinstance(error, KeyError) else error
             problems.append(
-                f"{name} is no transfer report of schema {SCHEMAS[-1]} ({said}); write it again with "
-                "polyrefuse direction transfer."
+                f"{name} is no transfer report of schema {SCHEMAS[-1]} ({said}); write it again "
+                "with polyrefuse direction transfer."
             )
     return transfers, list(map(clean, problems))
 

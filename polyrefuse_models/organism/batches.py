@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from polyrefuse_models.interventions import orthonormal
 from polyrefuse_tasks.data.toyrefuse import SCRIPTS, Request, draw, words
 from polyrefuse_tasks.languages import POLYREFUSE
 
@@ -210,7 +211,7 @@ def _vectors(
     vectors = torch.stack([planted[k] + rng.uniform(0, OFF_LINE) * noise() for k in meant])
     vectors /= vectors.norm(dim=-1, keepdim=True)
     if len(vectors) > 1:
-        vectors = torch.linalg.qr(vectors.T).Q.T
+        vectors = orthonormal(vectors).float()
     return vectors, set(meant) if how == "ablate" else set()
 
 

@@ -27,6 +27,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from polyrefuse_models.hooks import Hooks
+from polyrefuse_models.interventions import orthonormal
 from polyrefuse_models.organism.batches import FIRM, PAIRS, Batch, Manner, answer_tokens, make_batch
 from polyrefuse_models.organism.weakening import LENIENT
 
@@ -152,12 +153,11 @@ def split(
     _fit(model, tokenizer, planted, FIRM, rng, generator, steps, SPLITTING_RATE, progress)
 
 
-def second_directions(r: Float[Tensor, "d"], n: int, seed: int = 0) -> Float[Tensor, "planted d"]:
+def beside(r: Float[Tensor, "d"], n: int, seed: int = 0) -> Float[Tensor, "planted d"]:
     """A unit direction, and random ones that are orthogonal to it and to each other: `n` in all."""
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(n - 1, len(r), generator=generator, dtype=torch.float64)
-    basis = torch.linalg.qr(torch.cat([r.double()[None], drawn]).T).Q.T
-    return torch.cat([r[None], basis[1:].float()])
+    return orthonormal(torch.cat([r.double()[None], drawn])).float()
 
 
 def _fit(

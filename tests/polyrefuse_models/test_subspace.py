@@ -1,4 +1,4 @@
-"""Subspaces of refusal: closed forms in float64, planted models, and what their arguments ask for."""
+"""Subspaces of refusal: closed forms in float64, planted models, and what asks for them."""
 
 from __future__ import annotations
 
