@@ -19,6 +19,7 @@ from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.directions.control import control_of, random_direction, random_subspace
 from polyrefuse_models.directions.rank import Cell, carried, rank
 from polyrefuse_models.directions.subspace import RANK, Asked, NoSubspace, differences, span
+from polyrefuse_models.hooks import Hooks
 from polyrefuse_models.interventions import (
     Ablation,
     SubspaceAblation,
@@ -130,19 +131,15 @@ class TestAblation:
     def test_every_block_s_input_is_clean(self, name: str) -> None:
         model = tiny(name).double()
         basis = orthonormal(drawn(3, model.config.hidden_size))
-        seen: list[torch.Tensor] = []
         inner = model.gpt_neox if name == "gpt_neox" else model.model
         norm = inner.final_layer_norm if name == "gpt_neox" else inner.norm
-        handles = [
-            module.register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
-            for module in (*inner.layers, norm)
-        ]
-        with installed(model, SubspaceAblation(basis)), torch.no_grad():
-            # The hooks above were there first, and see what stands before the ablation's.
+        seen: list[torch.Tensor] = []
+        with installed(model, SubspaceAblation(basis)), Hooks() as hooks, torch.no_grad():
+            for module in (*inner.layers, norm):
+                hooks.on_input(module, lambda x: seen.append(x.clone()))
             model(input_ids=IDS % model.config.vocab_size)
-        for handle in handles:
-            handle.remove()
-        assert max((x @ basis.T).abs().max() for x in seen[1:]) < 1e-12
+        assert len(seen) == model.config.num_hidden_layers + 1
+        assert max((x @ basis.T).abs().max() for x in seen) < 1e-12
 
     @pytest.mark.parametrize("count", [2, 3])
     def test_weights_and_hooks_are_one_after_the_other(self, count: int) -> None:
@@ -348,11 +345,11 @@ class Planted:
     times the constant c that every token has, and writes along e.
     """
 
-    D = 16
+    D, TOKENS = 96, 64
 
     def __init__(self) -> None:
         config = LlamaConfig(
-            vocab_size=3,
+            vocab_size=self.TOKENS,
             hidden_size=self.D,
             intermediate_size=2,
             num_hidden_layers=1,
@@ -365,12 +362,14 @@ class Planted:
         self.planted = torch.stack([r1, r2])
         block = self.model.model.layers[0]
         with torch.no_grad():
-            self.model.model.embed_tokens.weight.copy_(torch.stack([c, c + 2 * r1, c + 2 * r2]))
+            self.model.model.embed_tokens.weight.copy_(c.expand(self.TOKENS, -1))
+            self.model.model.embed_tokens.weight[1:3] += 2 * self.planted
             block.self_attn.o_proj.weight.zero_()
             block.mlp.gate_proj.weight.copy_(self.planted)
             block.mlp.up_proj.weight.copy_(torch.stack([c, c]))
             block.mlp.down_proj.weight.copy_(torch.stack([e, e]).T)
-            self.model.lm_head.weight.copy_(torch.stack([c, e, torch.zeros(self.D)]))
+            self.model.lm_head.weight.zero_()
+            self.model.lm_head.weight[:2] = torch.stack([c, e])
 
     def answers(self, rows: Sequence[Row], max_gen_toks: int) -> list[str]:
         """A refusing or an answering sentence, by the logits after each prompt's token."""
@@ -385,14 +384,14 @@ class Planted:
     def direction(self) -> Direction:
         """As extraction finds it: the difference of means, and what is beside it."""
         states = self.model.model.embed_tokens.weight.detach()
-        refused, answered = states[1:].repeat(20, 1), states[:1].repeat(20, 1)
+        refused, answered = states[1:3].repeat(20, 1), states[:1].repeat(20, 1)
         r = refused.mean(0) - answered.mean(0)
         found = span(r, differences(refused, answered), 2)
         return Direction(r, r[None, None], [], {"layer": 0}, subspace=found.vectors)
 
 
 class TestRank:
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def document(self) -> dict[str, Any]:
         model = Planted()
         chat: Any = SimpleNamespace(model=model.model, system={})
@@ -434,7 +433,7 @@ class TestRank:
             ([37, 40, 40], [0, 0, 0], 0, 1),  # no more than chance apart
             ([22, 40, 40], [0, 0, 0], 0, 2),  # more than half, and far from all
             ([0, 0, 12], [0, 0, 0], 0, None),  # above chance, and fewer than half
-            ([0, 40, 40], [0, 30, 30], 0, None),  # and so do random directions
+            ([0, 40, 40], [0, 38, 38], 0, None),  # and so do random directions
             ([40, 40, 40], [0, 0, 0], 40, None),  # nothing to remove
         ],
     )
