@@ -191,6 +191,21 @@ class TestCompare:
         assert all(cell["harmless"]["kl_mean"] > 1e-6 for cell in document["cells"][2:])
         assert max(map(len, strings(document))) <= 64  # a checksum, and no answer
 
+    def test_people_get_one_table(self, direction: Path, tmp_path: Path) -> None:
+        code, out, err = run_in_process(
+            "direction", "compare", "--direction", direction, "--langs=en", "--limit=2",
+            "--max-gen-toks=24", "--controls=1", "--output", tmp_path / "new",
+        )  # fmt: skip
+        assert code == 0, err
+        head, _, *rows = [line.strip("| ").split(" | ") for line in out.splitlines()[:-1]]
+        assert head[:3] == ["condition", "language", "ASR, % of harmful"]
+        assert [row[:4] for row in rows[:2]] == [
+            ["baseline", "en", "0 (0.0 to 65.8)", "2"],
+            ["ablation", "en", "100 (34.2 to 100.0)", "2"],
+        ]
+        assert rows[-1][0] == "random-ablation, seed 0"
+        assert {len(row) for row in rows} == {len(head)}
+
     def test_an_older_artifact_is_extracted_anew(self, older: Path, tmp_path: Path) -> None:
         given = ("--direction", older, "--langs=en", "--output", tmp_path / "new")
         said = "polyrefuse direction compare needs the mean of harmless prompts, which --direction"

@@ -170,7 +170,7 @@ def compare(
         seed=seed,
     )
     artifact_folder.write(output, documents={"compare.json": document}, allow_nan=False)
-    show(as_json, document, *map(_line, document["cells"]), f"written to {output}")
+    show(as_json, document, *_table(document["cells"]), f"written to {output}")
 
 
 def rank(
@@ -304,13 +304,23 @@ def _check(direction: Direction, folder: Path, lm: BaselineHF) -> None:
     direction.warn_of_another_model(lm.model.config)
 
 
-def _line(cell: dict[str, Any]) -> str:
+def _table(cells: list[dict[str, Any]]) -> list[str]:
+    """Lines of a table in Markdown: a row for each condition and language."""
+    return [
+        "| condition | language | ASR, % of harmful | n | KL, nats, harmless | n |",
+        "|---|---|---|---|---|---|",
+        *map(_row, cells),
+    ]
+
+
+def _row(cell: dict[str, Any]) -> str:
     harmful, harmless, seed = cell["harmful"], cell["harmless"], cell["control_seed"]
     name = cell["condition"] if seed is None else f"{cell['condition']}, seed {seed}"
+    low, high = 100 * harmful["low"], 100 * harmful["high"]
     return (
-        f"{name}, {cell['language']}: ASR {harmful['asr']:.3f} [{harmful['low']:.3f}, "
-        f"{harmful['high']:.3f}], n = {harmful['n']}; KL {harmless['kl_mean']:.4g} nats "
-        f"[{harmless['kl_low']:.4g}, {harmless['kl_high']:.4g}], n = {harmless['n']}"
+        f"| {name} | {cell['language']} | {100 * harmful['asr']:.0f} ({low:.1f} to {high:.1f}) | "
+        f"{harmful['n']} | {harmless['kl_mean']:.2g} ({harmless['kl_low']:.2g} to "
+        f"{harmless['kl_high']:.2g}) | {harmless['n']} |"
     )
 
 

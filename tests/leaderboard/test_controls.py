@@ -49,6 +49,8 @@ def random_run(
         ("ablation", "random-ablation"),
         ("addition", "random-addition"),
         ("ablation+mcd", "random-ablation+mcd"),
+        ("affine-ablation", "random-affine-ablation"),
+        ("projected-ablation+mcd", "random-projected-ablation+mcd"),
         ("baseline", None),
         ("mcd", None),
         ("random-ablation", None),
@@ -162,6 +164,25 @@ def test_addition_is_compared_by_what_it_makes_refused(tmp_path: Path) -> None:
     assert condition == "addition"
     assert text.startswith("False refusal is 87.5% (95% interval ")
     assert "2.5 to 85.0% with 2 random directions" in text
+
+
+def test_other_ablations_are_conditions_with_controls_of_their_own(tmp_path: Path) -> None:
+    """The same direction, taken out in another way, is another row; none is lost in another's."""
+    write_run(tmp_path, measured(0))  # a baseline that answers no harmful prompt
+    for day, condition in enumerate(("ablation", "affine-ablation", "projected-ablation"), 2):
+        given = {"condition": condition, "info": DIRECTION | {"ablation": condition}, "day": day}
+        write_run(tmp_path, measured(30 + day), **given)
+    random_run(tmp_path, 3, measured(39), condition="random-affine-ablation")
+    rows = rows_by_condition(tmp_path)
+    rates = {name: row.asr.value for name, (row,) in rows.items() if row.asr is not None}
+    assert rates["ablation"] == 32 / N
+    assert (rates["affine-ablation"], rates["projected-ablation"]) == (33 / N, 34 / N)
+    (affine,), (plain,) = rows["affine-ablation"], rows["ablation"]
+    assert affine.controls is not None and affine.controls.asr == (39 / N, 39 / N)
+    assert plain.controls is None
+    ((condition, text),) = told(tmp_path)
+    assert condition == "affine-ablation"
+    assert "under affine-ablation and 97.5 to 97.5% with 1 random direction" in text
 
 
 def test_rates_in_other_languages_are_not_compared(tmp_path: Path) -> None:

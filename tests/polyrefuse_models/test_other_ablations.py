@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from polyrefuse_studies.schema import CONDITIONS
 from safetensors.torch import load_file, save_file
 
 from polyrefuse_models.directions import artifact
@@ -26,6 +27,7 @@ from polyrefuse_models.interventions import (
 from polyrefuse_models.interventions.affine import NotAffine
 from polyrefuse_models.vllm_engine.plan import NotInVllm, plan_of
 from polyrefuse_models.wrappers.hf import AblatedHF, BaselineHF
+from polyrefuse_models.wrappers.known_arguments import stand_ins, try_arguments
 from polyrefuse_shared.errors import UserError
 from tests.models import WIDTH, make_llama, tiny
 from tests.polyrefuse_models.test_interventions import block_inputs, numpy_llama
@@ -283,6 +285,20 @@ class TestArguments:
         left = unit(projected(artifact.load(found), ""))
         vectors = next(one for one in lm.interventions if hasattr(one, "vectors")).vectors
         assert (vectors.double() @ left).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("ablation", ["affine", "projected"])
+@pytest.mark.parametrize("control", ["", "random-"])
+def test_a_study_knows_the_condition_by_its_name(ablation: str, control: str) -> None:
+    """And reads its arguments before a direction is extracted."""
+    settings = dict(CONDITIONS[f"{control}{ablation}-ablation"])
+    assert (settings.pop("model"), settings.pop("direction")) == ("ablated", "source")
+    assert settings == {"ablation": ablation} | ({"control": "random"} if control else {})
+    with stand_ins() as (direction, _):
+        given = {"pretrained": "no/such/model", "direction": direction, **settings}
+        try_arguments(AblatedHF, given, vllm=False)
+        with pytest.raises(UserError, match="ablation=none is not known"):
+            try_arguments(AblatedHF, given | {"ablation": "none"}, vllm=False)
 
 
 class TestHarmlessMean:
