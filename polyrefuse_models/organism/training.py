@@ -155,7 +155,8 @@ def split(
 
 def beside(r: Float[Tensor, "d"], n: int, seed: int = 0) -> Float[Tensor, "planted d"]:
     """A unit direction, and random ones that are orthogonal to it and to each other: `n` in all."""
-    generator = torch.Generator().manual_seed(seed)
+    # Not the generator that random controls of the same seed come from.
+    generator = torch.Generator().manual_seed(2_000_003 + seed)
     drawn = torch.randn(n - 1, len(r), generator=generator, dtype=torch.float64)
     return orthonormal(torch.cat([r.double()[None], drawn])).float()
 

@@ -358,7 +358,8 @@ class Planted:
             tie_word_embeddings=False,
         )
         self.model: Any = LlamaForCausalLM(config).eval()
-        r1, r2, c, e = orthonormal(drawn(4, self.D)).float()
+        # Not the seeds of random subspaces, which would then hold the planted directions.
+        r1, r2, c, e = orthonormal(drawn(4, self.D, seed=1000)).float()
         self.planted = torch.stack([r1, r2])
         block = self.model.model.layers[0]
         with torch.no_grad():
