@@ -104,12 +104,11 @@ def control_of(direction: Direction, seed: int) -> Direction:
             f"{direction.metadata.get('control_seed')}); leave control out, or give the direction "
             "that it is a control of."
         )
+    held = direction.subspace
     return replace(
         direction,
         direction=random_direction(direction.direction, seed),
-        subspace=None
-        if direction.subspace is None
-        else random_subspace(*reversed(direction.subspace.shape), seed),
+        subspace=None if held is None else random_subspace(held.shape[1], len(held), seed),
         metadata=direction.metadata
         | {
             "control": CONTROLS[0],

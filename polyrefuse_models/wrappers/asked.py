@@ -154,8 +154,9 @@ class _AskedDirected:
         if self._prompt is None:
             return [intervention]
         # Edited weights cannot write along the direction; a prompt's vectors still could.
-        edited = isinstance(intervention, Ablation) and intervention.edits_weights
-        without = intervention.direction if edited else None
+        without = None
+        if isinstance(intervention, Ablation) and intervention.edits_weights:
+            without = intervention.direction
         return [intervention, self._prompt.fit(engine.model, engine.tokenizer, without)]
 
     def settle(self, engine: Engine) -> None:
