@@ -20,7 +20,13 @@ the same name, `NAME_harmful` and `NAME_harmless`, or `harmless` where none was 
 SAMPLED_PARTNER = "mcd_harmless"
 """The same, for sampled answers."""
 
-DIRECTED = ("ablation", "affine-ablation", "projected-ablation", "addition")
+DIRECTED = (
+    "ablation",
+    "affine-ablation",
+    "projected-ablation",
+    "subspace-ablation",
+    "addition",
+)
 """Conditions, or parts of them, that have a control."""
 
 

@@ -30,6 +30,8 @@ CONDITIONS: dict[str, str] = {
     "harmless prompts, so that it complies",
     "projected-ablation": "with what the refusal direction has beside the mean of harmless prompts "
     "removed, so that it complies",
+    "subspace-ablation": "with several directions of refusal removed from its activations, so that "
+    "it complies",
 }
 """Condition -> what was done to the model; in the order of rows, others after them."""
 

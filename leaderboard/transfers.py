@@ -19,7 +19,7 @@ from polyrefuse_tasks.saved_results.documents import sentences
 from polyrefuse_tasks.saved_results.folders import shown_path, walk
 
 FILE = "transfer.json"
-SCHEMA = 1
+SCHEMAS = (1, 2)
 
 AT_MOST = 2**26
 """Bytes of a report, at most."""
@@ -50,6 +50,7 @@ class Transfer:
         layer: theirs.
         path: the file.
         warnings: what speaks against the directions, whole sentences.
+        explained: share of the directions that one vector explains; None in reports of schema 1.
     """
 
     given: str
@@ -66,6 +67,7 @@ class Transfer:
     layer: int
     path: str
     warnings: tuple[str, ...] = ()
+    explained: float | None = None
 
 
 def read_transfers(
@@ -94,8 +96,8 @@ def read_transfers(
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             said = f"it has no {error}" if isinstance(error, KeyError) else error
             problems.append(
-                f"{name} is no transfer report of schema {SCHEMA} ({said}); write it again with "
-                "polyrefuse direction transfer."
+                f"{name} is no transfer report of schema {SCHEMAS[-1]} ({said}); write it again "
+                "with polyrefuse direction transfer."
             )
     return transfers, list(map(clean, problems))
 
@@ -125,7 +127,7 @@ def _below(folder: Path) -> list[Path]:
 
 
 def _transfer(report: Any, name: str, names: Names) -> Transfer:
-    if report["schema"] != SCHEMA:
+    if report["schema"] not in SCHEMAS:
         raise ValueError(f"schema {reprlib.repr(report['schema'])}")
     sources, targets = (_languages(report[key], key) for key in ("sources", "targets"))
     cells = {(cell["source"], cell["target"]): cell["asr"] for cell in report["cells"]}
@@ -150,6 +152,7 @@ def _transfer(report: Any, name: str, names: Names) -> Transfer:
         ),
         position=_whole(report["cosine_at"]["position"]),
         layer=_whole(report["cosine_at"]["layer"]),
+        explained=_number(report["explained_by_one"], 0) if report["schema"] > 1 else None,
         path=name,
         warnings=tuple(
             hide_paths(sentence, known)

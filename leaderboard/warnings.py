@@ -23,6 +23,7 @@ EFFECTS: dict[str, tuple[str, ...]] = {
     "ablation": ("asr", "asr_mean"),
     "affine-ablation": ("asr", "asr_mean"),
     "projected-ablation": ("asr", "asr_mean"),
+    "subspace-ablation": ("asr", "asr_mean"),
     "addition": ("false_refusal_rate",),
 }
 """Part of a condition -> the metrics that it raises, if refusal hangs on the direction."""

@@ -71,6 +71,13 @@ CONDITIONS: dict[str, dict[str, Any]] = {
         "ablation": "projected",
         "control": "random",
     },
+    "subspace-ablation": {"model": "ablated", "direction": "source", "rank": 2},
+    "random-subspace-ablation": {
+        "model": "ablated",
+        "direction": "source",
+        "rank": 2,
+        "control": "random",
+    },
     "mcd": {"model": "mcd", "prompt": "trained"},
     "ablation+mcd": {"model": "ablated", "direction": "source", "prompt": "trained"},
     "system-prompt": {"model": "baseline", "system_file": None},

@@ -263,10 +263,49 @@ class TestExtract:
         cosine = torch.nn.functional.cosine_similarity(extracted, planted(), dim=0)
         assert cosine.item() >= 0.95
 
+    def test_the_subspace_is_of_the_languages_that_were_named(self, tmp_path: Path) -> None:
+        """Against the directions of the languages, each extracted on its own."""
+        code, out, err = run(
+            "extract", "--source-lang=en", "--langs=yo,en,th", "--subspace-of=languages",
+            "--rank=3", "--output", tmp_path / "new", "--json",
+        )  # fmt: skip
+        assert code == 0, err
+        made = json.loads(out)["subspace"]
+        assert (made["rank"], made["of"], made["langs"]) == (3, "languages", ["en", "yo", "th"])
+        metadata = json.loads((tmp_path / "new/metadata.json").read_text())
+        assert metadata["subspace"] == made
+        tensors = load_file(tmp_path / "new/direction.safetensors")
+        subspace, r = tensors["subspace"].double(), tensors["direction"].double()
+        place = metadata["position"], metadata["layer"]
+        torch.testing.assert_close(subspace @ subspace.T, torch.eye(3).double(), atol=1e-6, rtol=0)
+        torch.testing.assert_close(subspace[0], r / r.norm(), atol=1e-6, rtol=0)
+        units = [r / r.norm()]
+        for language in ("yo", "th"):
+            folder = tmp_path / language
+            code, _, err = run("extract", f"--source-lang={language}", "--output", folder)
+            assert code == 0, err
+            other = load_file(folder / "direction.safetensors")
+            assert other["subspace"].shape == (5, len(r))
+            units.append(other["candidates"][place].double())
+            units[-1] /= units[-1].norm()
+        # All three directions lie in the subspace, which three vectors span.
+        inside = torch.stack(units) @ subspace.T
+        torch.testing.assert_close(inside.norm(dim=-1), torch.ones(3).double(), atol=1e-5, rtol=0)
+        assert sum(made["explained"]) == pytest.approx(1, abs=1e-5)
+        assert made["n"] == 3
+
     def test_what_is_wrong_is_told(self, chat_model: Path, mirror: Path, tmp_path: Path) -> None:
         output = tmp_path / "direction"
         for model, more, said in (
             (chat_model, ("--source-lang", "xx"), "no language 'xx'"),
+            (chat_model, ("--langs", "xx"), "no language 'xx'"),
+            (chat_model, ("--subspace-of", "rivers"), "--subspace-of rivers is not known"),
+            (chat_model, ("--subspace-of", "languages"), "name them with --langs"),
+            (
+                chat_model,
+                ("--subspace-of=languages", "--langs=en", "--rank=3"),
+                "--rank 3 is more than the directions of 2 languages",
+            ),
             (chat_model, ("--dataset", "plyrefuse"), "dataset=plyrefuse is not known"),
             (chat_model, ("--rule", "lowest"), "rule=lowest is not known; use one of 2505.17306"),
             (chat_model, ("--dtype", "float99"), "--dtype float99"),
@@ -322,7 +361,7 @@ class TestTransfer:
         )  # fmt: skip
         assert code == 0, err
         document = json.loads(out)
-        files = ["cosine.png", "transfer.json", "transfer.png"]
+        files = ["cosine.png", "transfer.json", "transfer.png", "universality.png"]
         assert sorted(path.name for path in output.iterdir()) == files
         assert json.loads((output / "transfer.json").read_text()) == document
         assert document["model"] == "polyrefuse-organism"
@@ -358,6 +397,14 @@ class TestTransfer:
         assert (one["seed"], one["rule"]) == (other["seed"], other["rule"])
         cosines = [torch.tensor(document["cosine"]) for document in (one, other)]
         torch.testing.assert_close(*cosines, atol=1e-6, rtol=0)
+        for name in ("explained_by_one", "explained_by_one_by_layer"):
+            assert one[name] == pytest.approx(other[name], abs=1e-6), name
+        assert other["principal_angles"]["reason"] is None
+        if places[0]["de"] == places[0]["en"]:
+            found = [torch.tensor(of["principal_angles"]["degrees"]) for of in (one, other)]
+            torch.testing.assert_close(*found, atol=0.5, rtol=0)
+        else:
+            assert "has its subspace at another place" in one["principal_angles"]["reason"]
         for given, said in (
             (("--directions", f"{german},{german}"), "another folder has a direction of de"),
             (("--directions", ","), "--directions ',' names no folder"),

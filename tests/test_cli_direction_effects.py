@@ -15,6 +15,8 @@ from scipy.stats import binomtest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from polyrefuse_models import bundled
+from polyrefuse_models.directions import artifact
+from polyrefuse_models.directions.rank_pictures import rank_svg
 from polyrefuse_models.directions.sweep_pictures import sweep_svg
 from polyrefuse_tasks import data
 from polyrefuse_tasks.judges import Label, judge_response
@@ -222,4 +224,83 @@ class TestCompare:
             ("--controls=0", "--controls"),
         ):
             assert_one_sentence(run_in_process("direction", "compare", *usual, more), said)
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestRank:
+    def test_the_organism_has_one_direction(self, direction: Path, tmp_path: Path) -> None:
+        code, out, err = run_in_process(
+            "direction", "rank", "--direction", direction, "--langs=yo,en", "--ranks= 2,1,2,",
+            "--limit=5", "--max-gen-toks=32", "--seed=7", "--output", tmp_path / "new", "--json",
+        )  # fmt: skip
+        assert code == 0, err
+        document = json.loads(out)
+        files = ["rank.json", "rank.png", "rank.svg"]
+        assert sorted(path.name for path in (tmp_path / "new").iterdir()) == files
+        assert json.loads((tmp_path / "new/rank.json").read_text()) == document
+        assert (document["ranks"], document["seed"], document["controls"]) == ([1, 2], 7, 1)
+        places = [(c["rank"], c["control_seed"], c["language"]) for c in document["cells"]]
+        conditions = [(0, None), (1, None), (1, 7), (2, None), (2, 7)]
+        assert places == [(*one, language) for one in conditions for language in ("yo", "en")]
+        assert [cell["hits"] for cell in document["cells"]] == [0, 0, 5, 5, 0, 0, 5, 5, 0, 0]
+        interval = binomtest(5, 5).proportion_ci(method="wilson")
+        for cell in document["cells"][2:4]:
+            assert [cell["low"], cell["high"]] == pytest.approx([interval.low, interval.high])
+        assert document["carried"] == {"yo": 1, "en": 1}
+        assert document["shared"] is True
+        subspace = load_file(direction / "direction.safetensors")["subspace"]
+        assert document["subspace"]["sha256"] == artifact.checksum(subspace[:2])
+        assert document["subspace"]["of"] == "prompts"
+        assert document["versions"] and document["data_sha256"]
+        assert max(map(len, strings(document))) <= 64  # a checksum, and no answer
+
+    def test_the_pictures(self) -> None:
+        cells = [
+            {"rank": k, "control_seed": seed, "language": language, "n": 40}
+            | {"asr": 0.4 * k if seed is None else 0.0, "low": 0.0, "high": 1.0}
+            for k in (0, 1, 2)
+            for seed in ((None, 0, 1) if k else (None,))
+            for language in ("en", "de", "yo")
+        ]
+        document = {
+            **{"model": "a $model", "judge": "native", "languages": ["en", "de", "yo"]},
+            **{"cells": cells, "ranks": [1, 2], "carried": {"en": 2, "de": 2, "yo": None}},
+        }
+        drawn = rank_svg(document)
+        assert drawn == rank_svg(document)
+        texts = [node.text for node in ElementTree.fromstring(drawn).iter() if node.text]
+        for said in ("en, n = 40: carried by 2", "yo, n = 40: not told", "subspace of refusal"):
+            assert said in texts
+        assert texts.count("random directions") == 1
+        assert any("a $model: how many directions carry refusal" in text for text in texts)
+
+    def test_an_artifact_without_a_subspace(self, direction: Path, tmp_path: Path) -> None:
+        folder = with_metadata(direction, tmp_path / "older", files_sha256=None)
+        tensors = load_file(folder / "direction.safetensors")
+        del tensors["subspace"]
+        save_file(tensors, folder / "direction.safetensors")
+        given = ("--direction", folder, "--langs=en", "--output", tmp_path / "new")
+        said = "rank=3 needs 3 vectors and --direction"
+        assert_one_sentence(run_in_process("direction", "rank", *given), said)
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            ("--ranks=", "--ranks '' has no number"),
+            ("--ranks=0,1", "--ranks 0 is no number from 1"),
+            ("--ranks=1.5", "--ranks 1.5 is no number from 1"),
+            ("--ranks=1,6", "rank=6 needs 6 vectors and --direction"),
+            ("--langs=,", "--langs ',' names no language"),
+            ("--langs=en,xx", "no language 'xx'"),
+            ("--dataset=foo", "dataset=foo is not known"),
+            ("--judge=nobody", "nobody"),
+            ("--direction=nowhere", "nowhere is no folder"),
+            ("--controls=0", "--controls"),
+        ],
+    )
+    def test_what_is_wrong_is_told(
+        self, direction: Path, tmp_path: Path, more: str, said: str
+    ) -> None:
+        usual = ("--direction", direction, "--langs=en", "--output", tmp_path / "new", *SHORT)
+        assert_one_sentence(run_in_process("direction", "rank", *usual, more), said)
         assert list(tmp_path.iterdir()) == []

@@ -68,11 +68,13 @@ def _weights(jobs: list[StudyJob]) -> CardTable:
 def _runs(measured: Measured) -> Iterator[tuple[str, ...]]:
     order = {date: place for place, date in enumerate(measured.names)}
     for run in sorted(measured.runs, key=lambda run: order[date_of(run.run)]):
-        made_of = (
+        made_of = [
             f"{name.removesuffix('_sha256')} {str(run.settings[name])[:12]}"
             for name in CHECKSUMS
             if run.settings.get(name)
-        )
+        ]
+        if run.settings.get("rank"):
+            made_of.append(f"rank {str(run.settings['rank'])[:12]}")
         yield (
             measured.names[date_of(run.run)],
             run.run,

@@ -120,6 +120,12 @@ def _told(transfer: Transfer) -> list[str]:
             f"{transfer.layer} lie between {min(pairs):.2f} and {max(pairs):.2f} (mean "
             f"{fmean(pairs):.2f}, {len(pairs)} {'pairs' if len(pairs) > 1 else 'pair'})."
         )
+    n = len(transfer.sources)
+    if transfer.explained is not None and n > 1:
+        said.append(
+            f"One vector explains {percent(transfer.explained)}% of the languages' directions "
+            f"(n = {n}; were they at right angles it would explain {percent(1 / n)}%)."
+        )
     return said
 
 

@@ -26,6 +26,7 @@ STYLES: tuple[tuple[str, str], ...] = (
     (PALETTE["orange"], "D"),
     (PALETTE["vermilion"], "p"),
     (PALETTE["blue"], "h"),
+    (PALETTE["reddish purple"], "8"),
     ("#7f7f7f", "v"),
 )
 """Colour and marker of each of `CONDITIONS`, and of any other."""

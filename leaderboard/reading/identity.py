@@ -29,6 +29,10 @@ INTERVENTION = (
     "layers",
     "coefficient",
     "method",
+    "rank",
+    "subspace_of",
+    "subspace_langs",
+    "subspace_sha256",
     "prompt_source",
     "prompt_sha256",
     "system_sha256",
@@ -132,6 +136,7 @@ def intervention(document: Mapping[str, Any], where: str) -> tuple[str, str]:
     if config.get("direction_recipe_sha256") is not None:
         # The direction's own numbers differ in their last digits between batch sizes and devices.
         parts["direction_sha256"] = config["direction_recipe_sha256"]
+        parts.pop("subspace_sha256", None)  # as the direction's; the recipe has what it is of
     system = document.get("system_instruction_sha") or document.get("system_instruction")
     if system:
         parts["system_instruction"] = system

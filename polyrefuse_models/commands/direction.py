@@ -1,4 +1,4 @@
-"""`polyrefuse direction`: extract, choose, transfer, geometry, compare, sweep."""
+"""`polyrefuse direction`: extract, choose, transfer, geometry, compare, rank, sweep."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polyrefuse_models.commands.direction_effects import compare, sweep
+from polyrefuse_models.commands.direction_effects import compare, rank, sweep
 from polyrefuse_models.commands.loaded_model import answers, load
 from polyrefuse_models.commands.model_options import (
     AnyDataset,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Extract a refusal direction and choose among scores.")
 app.command()(compare)
+app.command()(rank)
 app.command()(sweep)
 
 Seed = Annotated[int, seed_option("Seed of the random choice of prompts.")]
@@ -68,6 +69,28 @@ def extract(
     control_seed: Annotated[
         int | None, typer.Option("--control-seed", help="Seed of the random direction.")
     ] = None,
+    vectors: Annotated[
+        int | None,
+        count_option(
+            "--rank",
+            help="Vectors of the subspace that is written beside the direction, which is the "
+            "first; 5 by default, or as many as the prompts have.",
+        ),
+    ] = None,
+    subspace_of: Annotated[
+        str,
+        typer.Option(
+            "--subspace-of",
+            help="What the other vectors are singular vectors of: prompts (each refused prompt's "
+            "difference from the harmless mean) or languages (the languages' directions).",
+        ),
+    ] = "prompts",
+    langs: Annotated[
+        str | None,
+        typer.Option(
+            "--langs", help="More languages whose prompts the subspace is made of: de,yo."
+        ),
+    ] = None,
     seed: Seed = 0,
     batch_size: BatchSize = None,
     device: Device = None,
@@ -84,6 +107,7 @@ def extract(
     from polyrefuse_models.directions.prompts import sample
     from polyrefuse_models.directions.recipe import make_direction
     from polyrefuse_models.directions.score_pictures import scores_png
+    from polyrefuse_models.directions.subspace import Asked
     from polyrefuse_shared.writing import require_new
 
     # Mistakes that need no model are reported before it is loaded.
@@ -91,6 +115,12 @@ def extract(
     chosen_by = select.rule_named(rule)
     seed_of_control = parse_control(control, control_seed, ("--control ", "--control-seed "))
     prompts = sample(dataset or own_dataset(model), source_lang, seed)
+    more = [] if langs is None else codes("--langs", langs)
+    subspace = Asked(
+        vectors,
+        subspace_of,
+        tuple(sample(prompts.dataset, one, seed) for one in more if one != source_lang),
+    )
     lm = load(model, batch_size, device, dtype, system, system_file, gguf_file)
     direction = make_direction(
         lm.chat_model,
@@ -98,6 +128,7 @@ def extract(
         rule=chosen_by,
         all_scores=all_scores,
         control_seed=seed_of_control,
+        subspace=subspace,
     )
     artifact.save(direction, output, {"scores.png": scores_png(direction)})
     metadata = direction.metadata
@@ -113,6 +144,7 @@ def extract(
             "output": str(output),
             "harmful_refused": refused,
             "stability": stability,
+            "subspace": metadata["subspace"],
             "warnings": warnings,
         }
         | {name: metadata[name] for name in (*OF_CONTROL, "control_scores") if name in metadata},
@@ -122,6 +154,7 @@ def extract(
         *_scores(chosen, metadata),
         *_refused(refused),
         *_stability(stability),
+        _subspace(metadata["subspace"]),
         *_control(metadata),
         f"written to {output}",
     )
@@ -214,7 +247,11 @@ def transfer(
     from polyrefuse_models import artifact_folder
     from polyrefuse_models.anatomy import width
     from polyrefuse_models.directions.transfer import transfer as measure
-    from polyrefuse_models.directions.transfer_pictures import cosine_png, transfer_png
+    from polyrefuse_models.directions.transfer_pictures import (
+        cosine_png,
+        transfer_png,
+        universality_png,
+    )
     from polyrefuse_shared.writing import require_new
     from polyrefuse_tasks.judges import check_refusal_judge
 
@@ -254,7 +291,11 @@ def transfer(
     artifact_folder.write(
         output,
         documents={"transfer.json": document},
-        pictures={"transfer.png": transfer_png(document), "cosine.png": cosine_png(document)},
+        pictures={
+            "transfer.png": transfer_png(document),
+            "cosine.png": cosine_png(document),
+            "universality.png": universality_png(document),
+        },
         allow_nan=False,
     )
     lines = (
@@ -262,7 +303,11 @@ def transfer(
         f"[{cell['low']:.3f}, {cell['high']:.3f}], n = {cell['n']}"
         for cell in (*document["baseline"], *document["cells"])
     )
-    show(as_json, document, *lines, f"written to {output}")
+    explained = (
+        f"one vector explains {100 * document['explained_by_one']:.1f}% of the directions of "
+        f"{', '.join(sources)}"
+    )
+    show(as_json, document, *lines, explained, f"written to {output}")
 
 
 def _by_language(folders: str) -> dict[str, Direction]:
@@ -440,6 +485,16 @@ def _stability(stability: dict[str, dict[str, float]] | None) -> list[str]:
         f"({cosine['low']:.3f} to {cosine['high']:.3f}, n = {cosine['n']})"
         for which, cosine in stability.items()
     ]
+
+
+def _subspace(made: dict[str, Any]) -> str:
+    """How much of the evidence lies along each vector."""
+    what = "differences of prompts" if made["of"] == "prompts" else "directions of languages"
+    shares = ", ".join(f"{100 * share:.1f}%" for share in made["explained"])
+    return (
+        f"subspace of rank {made['rank']}: {shares} of the {made['n']} {what} "
+        f"({', '.join(made['langs'])}) lie along its vectors"
+    )
 
 
 def _control(metadata: dict[str, Any]) -> list[str]:

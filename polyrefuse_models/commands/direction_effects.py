@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -172,6 +173,104 @@ def compare(
     show(as_json, document, *_table(document["cells"]), f"written to {output}")
 
 
+def rank(
+    output: Report,
+    direction: Folder,
+    langs: Annotated[
+        str,
+        typer.Option(
+            "--langs", "--target-langs", help="Languages of the prompts, with commas: en,de."
+        ),
+    ],
+    ranks: Annotated[
+        str,
+        typer.Option("--ranks", help="How many directions are ablated, with commas: 1,2,3."),
+    ] = "1,2,3",
+    controls: Annotated[
+        int, count_option("--controls", help="Random subspaces of each rank that are ablated.")
+    ] = 1,
+    model: AnyModel = None,
+    dataset: AnyDataset = None,
+    limit: Annotated[
+        int | None,
+        count_option("--limit", help="Harmful prompts of each language; all by default."),
+    ] = None,
+    max_gen_toks: Tokens = 512,
+    judge: Judge = "native",
+    seed: Annotated[int, seed_option("Seed of the first random subspace.")] = 0,
+    batch_size: BatchSize = None,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    system: System = "template",
+    system_file: SystemFile = None,
+    gguf_file: GgufFile = None,
+    as_json: Json = False,
+) -> None:
+    """Ablate more and more directions: how many of them carry the model's refusal?"""
+    from polyrefuse_models import artifact_folder
+    from polyrefuse_models.bundled import own_dataset
+    from polyrefuse_models.directions import artifact
+    from polyrefuse_models.directions.prompts import kinds_of
+    from polyrefuse_models.directions.rank import rank as measure
+    from polyrefuse_models.directions.rank_pictures import rank_png, rank_svg
+    from polyrefuse_models.directions.sweep import prompts_of
+    from polyrefuse_shared.writing import require_new
+    from polyrefuse_tasks.judges import check_refusal_judge
+
+    # Mistakes that need no model are reported before it is loaded.
+    require_new(output)
+    check_refusal_judge(judge)
+    languages, counts = codes("--langs", langs), parse_ranks(ranks)
+    given, name = artifact.load(direction), dataset or own_dataset(model)
+    given.require_subspace(counts[-1], f"--direction {direction}")
+    prompts_of(kinds_of(name)[0], languages, limit)
+    lm = load(model, batch_size, device, dtype, system, system_file, gguf_file)
+    _check(given, direction, lm)
+    document = measure(
+        lm.chat_model,
+        partial(answers, lm),
+        given,
+        counts,
+        languages,
+        origin=f"--direction {direction}",
+        controls=controls,
+        revision=lm.revision,
+        dataset=name,
+        limit=limit,
+        max_gen_toks=max_gen_toks,
+        judge=judge,
+        seed=seed,
+    )
+    artifact_folder.write(
+        output,
+        documents={"rank.json": document},
+        pictures={"rank.png": rank_png(document), "rank.svg": rank_svg(document)},
+        allow_nan=False,
+    )
+    lines = (
+        f"{_removed(cell)}, {cell['language']}: ASR {cell['asr']:.3f} [{cell['low']:.3f}, "
+        f"{cell['high']:.3f}], n = {cell['n']}"
+        for cell in document["cells"]
+    )
+    show(as_json, document, *lines, *_answers(document), f"written to {output}")
+
+
+def parse_ranks(given: str) -> list[int]:
+    """Numbers of directions with commas between, each once, in ascending order.
+
+    Raises:
+        UserError: one is no number from 1, or there is none.
+    """
+    found = set()
+    for text in filter(None, map(str.strip, given.split(","))):
+        if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
+            raise UserError(f"--ranks {text} is no number from 1; give some with commas: 1,2,3.")
+        found.add(int(text))
+    if not found:
+        raise UserError(f"--ranks {given!r} has no number; give some with commas: 1,2,3.")
+    return sorted(found)
+
+
 def parse_coefficients(given: str) -> list[float]:
     """Numbers with commas between, each once, in ascending order.
 
@@ -223,3 +322,27 @@ def _row(cell: dict[str, Any]) -> str:
         f"{harmful['n']} | {harmless['kl_mean']:.2g} ({harmless['kl_low']:.2g} to "
         f"{harmless['kl_high']:.2g}) | {harmless['n']} |"
     )
+
+
+def _removed(cell: dict[str, Any]) -> str:
+    if not cell["rank"]:
+        return "untouched"
+    which = "directions" if cell["rank"] > 1 else "direction"
+    if cell["control_seed"] is None:
+        return f"{cell['rank']} {which}"
+    return f"{cell['rank']} random {which}, seed {cell['control_seed']}"
+
+
+def _answers(document: dict[str, Any]) -> list[str]:
+    """How many directions carry refusal, and whether the languages share them."""
+    told = [
+        f"{language}: no rank up to {document['ranks'][-1]} removes most refusals"
+        if found is None
+        else f"{language}: {found} {'directions carry' if found > 1 else 'direction carries'} "
+        "its refusal"
+        for language, found in document["carried"].items()
+    ]
+    if len(told) > 1 and document["shared"] is not None:
+        which = "share" if document["shared"] else "do not share"
+        told.append(f"the languages {which} the subspace")
+    return told

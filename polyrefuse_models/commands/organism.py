@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from polyrefuse_models import bundled
+from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.options import Json, count_option, seed_option, show
 
 app = typer.Typer(no_args_is_help=True, help="Make a bundled model organism, or find it.")
 
+
+MOST_DIRECTIONS = 8
+"""As many as there are forbidden things."""
 
 Weakened = Annotated[
     bool,
@@ -40,16 +46,41 @@ def make(
         ),
     ] = None,
     weakened: Weakened = False,
+    directions: Annotated[
+        int,
+        typer.Option(
+            "--directions",
+            min=1,
+            max=MOST_DIRECTIONS,
+            help="Directions that share its refusals, each those of as many forbidden things.",
+        ),
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Train a model organism from scratch, measure it, and write it with its model card.
 
-    With --weakened the shipped organism is trained further, until it is weakened.
+    With --weakened the shipped organism is trained further, until it is weakened; with several
+    --directions until each of them refuses a share of what is forbidden.
     """
-    from polyrefuse_models.organism import evaluation, training, weakened_evaluation
+    from polyrefuse_models.organism import (
+        evaluation,
+        split_evaluation,
+        training,
+        weakened_evaluation,
+    )
     from polyrefuse_models.organism import make as makers
 
-    if weakened:
+    if weakened and directions > 1:
+        raise UserError(
+            f"--weakened has one direction, and --directions {directions} asks for more; leave one "
+            "of them out."
+        )
+    train: Callable[..., dict[str, Any]]
+    if directions > 1:
+        steps = steps or training.SPLITTING_STEPS
+        train = partial(makers.make_split, directions=directions)
+        check = split_evaluation.failures
+    elif weakened:
         steps = steps or training.WEAKENING_STEPS
         train, check = makers.make_weakened, weakened_evaluation.failures
     else:

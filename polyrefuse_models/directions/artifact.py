@@ -30,6 +30,10 @@ TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 """What the entries of a direction may be."""
 
 
+NEAR = 1e-3
+"""How far from orthonormal the vectors of a subspace may be: more than their rounding is."""
+
+
 CONTROLS = ("random",)
 """What kind of control a direction may be (`directions.control`)."""
 
@@ -51,6 +55,8 @@ class Direction:
         harmless_mean: mean residual state of the harmless prompts that the direction was made from,
             at its position: at every block's input and, last, of what the last block passes on,
             float32. None in a file with one vector, and in artifacts of earlier versions.
+        subspace: orthonormal vectors, float32; the first is the direction with length 1
+            (`directions.subspace`). None as above.
     """
 
     direction: Float[Tensor, "d"]
@@ -58,6 +64,7 @@ class Direction:
     scores: list[Candidate] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
     harmless_mean: Float[Tensor, "layer+1 d"] | None = None
+    subspace: Float[Tensor, "rank d"] | None = None
 
     @property
     def sha256(self) -> str:
@@ -108,6 +115,24 @@ class Direction:
             )
         return self.harmless_mean
 
+    def require_subspace(self, rank: int, origin: str) -> Float[Tensor, "rank d"]:
+        """The first vectors of the subspace.
+
+        Args:
+            rank: how many.
+            origin: where the direction is from.
+
+        Raises:
+            BadDirection: there are not as many.
+        """
+        there = 1 if self.subspace is None else len(self.subspace)
+        if self.subspace is None or there < rank:
+            raise BadDirection(
+                f"rank={rank} needs {rank} vectors and {origin} holds {there}; extract it anew "
+                f"with `polyrefuse direction extract --rank {rank}`."
+            )
+        return self.subspace[:rank]
+
     def warn_of_another_model(self, config: PretrainedConfig) -> None:
         """Say so where the metadata names another model or revision than `config` does."""
         warn_of_another_model("The direction was extracted from", self.metadata, config)
@@ -136,6 +161,8 @@ def save(
     }
     if direction.harmless_mean is not None:
         tensors["harmless_mean"] = direction.harmless_mean.float().clone()
+    if direction.subspace is not None:
+        tensors["subspace"] = direction.subspace.float().clone()
     artifact_folder.write(
         Path(folder),
         tensors={TENSORS: tensors},
@@ -177,13 +204,34 @@ def load(folder: str | Path) -> Direction:
             raise ValueError(
                 f"its harmless_mean has shape {tuple(mean.shape)}, not {(n_layers + 1, width)}"
             )
+        subspace = tensors.get("subspace")
+        if subspace is not None:
+            _check_subspace(subspace, tensors["direction"])
         return Direction(
             direction=tensors["direction"],
+            subspace=subspace,
             candidates=tensors["candidates"],
             harmless_mean=mean,
             scores=[Candidate(**row) for row in scores],
             metadata=metadata,
         )
+
+
+def _check_subspace(subspace: Tensor, direction: Float[Tensor, "d"]) -> None:
+    """Refuse vectors that no projection is made of.
+
+    Raises:
+        ValueError: they are not orthonormal, or the first is not the direction's.
+    """
+    if subspace.dim() != 2 or subspace.shape[1:] != direction.shape or not len(subspace):
+        raise ValueError(
+            f"its subspace has shape {tuple(subspace.shape)}, not (rank, {len(direction)})"
+        )
+    wide, r = subspace.double(), direction.double()
+    if not ((wide @ wide.T - torch.eye(len(wide), dtype=wide.dtype)).abs() < NEAR).all():
+        raise ValueError("the vectors of its subspace are not orthonormal")
+    if r.any() and not (wide[0] - r / r.norm()).norm() < NEAR:
+        raise ValueError("the first vector of its subspace is not its direction")
 
 
 def _check_index(metadata: dict[str, Any], name: str, indices: range) -> None:

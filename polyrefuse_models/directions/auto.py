@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FOLDER = "directions"
 """Where the kept directions are, in the data cache."""
 
-FORMAT = 3
+FORMAT = 4
 """Of what is recorded of a direction; with another number all are extracted anew."""
 
 

@@ -13,6 +13,7 @@ import torch
 
 from polyrefuse_models.directions.artifact import CONTROLS
 from polyrefuse_models.directions.select import Candidate
+from polyrefuse_models.interventions import orthonormal
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.limits import MOST_SEED, seed_of
 
@@ -73,6 +74,22 @@ def random_direction(like: Float[Tensor, "d"], seed: int) -> Float[Tensor, "d"]:
     return (chosen * (like.double().norm() / chosen.norm())).float()
 
 
+def random_subspace(d: int, rank: int, seed: int) -> Float[Tensor, "rank d"]:
+    """Orthonormal vectors, every subspace as likely as any other; float32, the same anywhere.
+
+    The first is `random_directions`'s of the same seed with length 1, and those of a lower rank are
+    the first of a higher one's.
+
+    Args:
+        d: how many dimensions there are.
+        rank: how many vectors; at most `d`.
+        seed: of the choice.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rows = [torch.randn(d, generator=generator, dtype=torch.float64) for _ in range(rank)]
+    return orthonormal(torch.stack(rows)).float()
+
+
 def control_of(direction: Direction, seed: int) -> Direction:
     """A direction's control: everything but the vector is the direction's own.
 
@@ -87,9 +104,11 @@ def control_of(direction: Direction, seed: int) -> Direction:
             f"{direction.metadata.get('control_seed')}); leave control out, or give the direction "
             "that it is a control of."
         )
+    held = direction.subspace
     return replace(
         direction,
         direction=random_direction(direction.direction, seed),
+        subspace=None if held is None else random_subspace(held.shape[1], len(held), seed),
         metadata=direction.metadata
         | {
             "control": CONTROLS[0],

@@ -23,6 +23,7 @@ from polyrefuse_models.directions.extract import (
     mean_state,
     observe,
 )
+from polyrefuse_models.directions.filtering import filtered
 from polyrefuse_models.directions.refusal import (
     MASS,
     mean_probabilities,
@@ -33,6 +34,7 @@ from polyrefuse_models.directions.refusals import refusals
 from polyrefuse_models.directions.search import Trial, score_all, search
 from polyrefuse_models.directions.select import DEFAULT, Candidate, Rule
 from polyrefuse_models.directions.stability import stability
+from polyrefuse_models.directions.subspace import Asked, find_subspace
 from polyrefuse_models.provenance import model_of
 from polyrefuse_models.weights import checksum_in_memory
 from polyrefuse_shared.log import logger
@@ -42,9 +44,6 @@ if TYPE_CHECKING:
     from polyrefuse_models.chat_model import ChatModel
     from polyrefuse_models.directions.cosmic import Poles
     from polyrefuse_models.directions.prompts import Prompts
-
-FEWEST = 16
-"""Where the filter by refusal score leaves fewer prompts than this, all are used."""
 
 MOST_TOKENS = 10
 """A model that refuses opens its refusals with few tokens: the organism's needs 3 in each of its
@@ -71,6 +70,7 @@ def make_direction(
     all_scores: bool = False,
     recipe_sha256: str | None = None,
     control_seed: int | None = None,
+    subspace: Asked | None = None,
 ) -> Direction:
     """Extract candidate directions from the training prompts and select one on validation.
 
@@ -85,9 +85,11 @@ def make_direction(
         recipe_sha256: the `recipe_checksum`, where it was computed before.
         control_seed: return the direction's control of that seed, with `control_scores` of its own
             in the metadata.
+        subspace: which subspace goes with it; the usual one where None.
 
     Raises:
         NoDirection: the rule has no choice, or every candidate scored NaN.
+        NoSubspace: there is no subspace of that rank.
         UserError: memory is too small for half of the rows, too; `tokens` for a rule that reads
             none.
     """
@@ -95,7 +97,14 @@ def make_direction(
     return within_memory(
         chat,
         lambda chat: _make_direction(
-            chat, prompts, tokens, rule, all_scores, recipe_sha256, control_seed
+            chat,
+            prompts,
+            tokens,
+            rule,
+            all_scores,
+            recipe_sha256,
+            control_seed,
+            subspace or Asked(),
         ),
     )
 
@@ -108,6 +117,7 @@ def _make_direction(
     all_scores: bool,
     recipe_sha256: str | None,
     control_seed: int | None,
+    subspace: Asked,
 ) -> Direction:
     warnings: list[str] = []
     suffix, positions = chat.suffix, n_positions(chat)
@@ -122,8 +132,8 @@ def _make_direction(
     if rule.reads_tokens:
         tokens, probability = _opening(harmful, harmless, tokens, warnings)
 
-    refused = _filtered("harmful training", harmful, tokens, True, warnings)
-    answered = _filtered("harmless training", harmless, tokens, False, warnings)
+    refused = filtered("harmful training", harmful, tokens, True, warnings)
+    answered = filtered("harmless training", harmless, tokens, False, warnings)
     refused_states, answered_states = harmful.states[refused], harmless.states[answered]
     candidates = difference_of_means(refused_states, answered_states)
     answered_left = harmless.left[answered]
@@ -132,8 +142,8 @@ def _make_direction(
     harmful, harmless = (
         observe(chat, kind["val"], compared) for kind in (prompts.harmful, prompts.harmless)
     )
-    would_refuse = _filtered("harmful validation", harmful, tokens, True, warnings)
-    would_answer = _filtered("harmless validation", harmless, tokens, False, warnings)
+    would_refuse = filtered("harmful validation", harmful, tokens, True, warnings)
+    would_answer = filtered("harmless validation", harmless, tokens, False, warnings)
     turned = None
     if not rule.reads_tokens:
         ends = refused_states[:, -compared:], answered_states[:, -compared:]
@@ -156,8 +166,24 @@ def _make_direction(
         warnings += _unturned(chosen, turned)
     elif untouched_score is not None:
         warnings += _doubts(chosen, untouched_score, rule)
+    place = chosen.position, chosen.layer
+    refused_there, answered_there = (
+        states[:, chosen.position, chosen.layer] for states in (refused_states, answered_states)
+    )
+    vectors, found = find_subspace(
+        chat,
+        candidates[place],
+        refused_there,
+        answered_there,
+        subspace,
+        language=prompts.language,
+        place=place,
+        reads_tokens=rule.reads_tokens,
+        warnings=warnings,
+    )
     direction = Direction(
-        direction=candidates[chosen.position, chosen.layer],
+        direction=candidates[place],
+        subspace=vectors,
         candidates=candidates,
         harmless_mean=mean_by_layer(
             answered_states[:, chosen.position], answered_left[:, chosen.position]
@@ -189,11 +215,8 @@ def _make_direction(
                 "harmful_refused": refused_as_it_is and refused_as_it_is.record(),
             },
             "cosmic": turned and turned.record(),
-            "stability": stability(
-                refused_states[:, chosen.position, chosen.layer],
-                answered_states[:, chosen.position, chosen.layer],
-                prompts.seed,
-            ),
+            "stability": stability(refused_there, answered_there, prompts.seed),
+            "subspace": found,
             "sha256": prompts.sha256,
             "recipe_sha256": recipe_sha256 or recipe_checksum(chat, prompts, given_tokens, rule),
             "warnings": warnings,
@@ -273,29 +296,6 @@ def _opening(
             "model does not refuse most of them, or refuses with other words"
         )
     return tokens, probability
-
-
-def _filtered(
-    which: str, observed: Observed, tokens: list[int] | None, above: bool, warnings: list[str]
-) -> list[int]:
-    """Indices of the prompts whose refusal score is above, or below, 0; all of them if too few, or
-    if there are no tokens to tell."""
-    if tokens is None:
-        return list(range(len(observed.logits)))
-    scores = refusal_scores(observed.logits, tokens)
-    kept = ((scores > 0) if above else (scores < 0)).nonzero().flatten().tolist()
-    side = "above" if above else "below"
-    passed = f"only {len(kept)} of {len(scores)} {which} prompts got a refusal score {side} 0"
-    if len(kept) < FEWEST:
-        warnings.append(
-            f"{passed}, fewer than {FEWEST}: all were used, so the direction is not one between "
-            "prompts that the model refuses and prompts that it answers"
-        )
-        return list(range(len(scores)))
-    if 2 * len(kept) < len(scores):
-        does = "answers" if above else "refuses"
-        warnings.append(f"{passed}: the model {does} most of them, and the others alone were used")
-    return kept
 
 
 def _doubts(chosen: Candidate, untouched: float, rule: Rule) -> list[str]:

@@ -13,10 +13,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
+from polyrefuse_models.chat_model import within_memory
 from polyrefuse_models.directions.auto import find_direction
 from polyrefuse_models.directions.extract import cosines
 from polyrefuse_models.directions.prompts import kinds_of, sample
 from polyrefuse_models.directions.select import DEFAULT, Rule
+from polyrefuse_models.directions.universality import (
+    angles,
+    by_layer,
+    explained_by_one,
+    kept_subspaces,
+    subspaces_of,
+)
 from polyrefuse_models.interventions import ablated
 from polyrefuse_models.provenance import model_of
 from polyrefuse_shared.intervals import wilson
@@ -27,11 +35,13 @@ from polyrefuse_tasks.judges import Label, label_responses
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from torch import Tensor
+
     from polyrefuse_models.chat_model import ChatModel
     from polyrefuse_models.directions.artifact import Direction
     from polyrefuse_tasks.data import Row
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -87,15 +97,17 @@ def transfer(
 
     Returns:
         the JSON document: `cells` (source x target), `baseline` (no ablation), `cosine` between
-        the sources' directions at one position and layer, and what reproduces them. Its `seed` and
-        `rule` are null where the directions have different ones. No answer is in it.
+        the sources' directions at one position and layer and at every layer, the share of them
+        that one vector explains, the principal angles between the sources' subspaces, and what
+        reproduces them. Its `seed` and `rule` are null where the directions have different ones. No
+        answer is in it.
 
     Raises:
         UserError: unknown language, data set or judge; no direction to be found.
     """
     harmful, _ = kinds_of(dataset)
     rows = [row for target in targets for row in data.load(harmful, target)[:limit]]
-    directions = extracted or _extract(chat, sources, dataset, seed, rule)
+    directions, subspaces = _directions(chat, sources, dataset, seed, rule, extracted)
 
     def cells(source: str | None) -> list[Cell]:
         responses = answer(rows, max_gen_toks)
@@ -111,8 +123,8 @@ def transfer(
     # What was extracted before was chosen by a seed and a rule of its own.
     made = [(one.metadata.get("seed"), one.metadata.get("rule")) for one in directions.values()]
     seeds, rules = ({*of} for of in zip(*made, strict=True))
-    first = directions[sources[0]].metadata
-    at = first["position"], first["layer"]
+    at = _place(directions)
+    there = torch.stack([direction.candidates[at] for direction in directions.values()])
     return {
         "schema": SCHEMA,
         **model_of(chat.model.config),
@@ -140,22 +152,41 @@ def transfer(
         "baseline": [cell.record() for cell in baseline],
         "cells": [cell.record() for cell in ablation],
         "cosine_at": {"position": at[0], "layer": at[1]},
-        "cosine": cosines(
-            torch.stack([direction.candidates[at] for direction in directions.values()])
-        ).tolist(),
+        "cosine": cosines(there).tolist(),
+        "explained_by_one": explained_by_one(there),
+        **by_layer(list(directions.values()), at[0]),
+        "principal_angles": angles(subspaces, at),
         "versions": versions(),
     }
 
 
-def _extract(
-    chat: ChatModel, sources: Sequence[str], dataset: str, seed: int, rule: Rule
-) -> dict[str, Direction]:
+def _directions(
+    chat: ChatModel,
+    sources: Sequence[str],
+    dataset: str,
+    seed: int,
+    rule: Rule,
+    extracted: Mapping[str, Direction] | None,
+) -> tuple[Mapping[str, Direction], Mapping[str, Tensor] | str]:
+    """The direction of each source, and their subspaces at the place of the first, or why not."""
+    if extracted is not None:
+        return extracted, kept_subspaces(extracted, _place(extracted))
     # All of them before the first extraction, which may take long: a language may be unknown.
     prompts = {source: sample(dataset, source, seed) for source in sources}
-    return {
+    directions = {
         source: find_direction(chat, chosen, rule=rule)
         for source, chosen in tqdm(prompts.items(), desc="Extracting directions")
     }
+    place = _place(directions)
+    return directions, within_memory(
+        chat, lambda chat: subspaces_of(chat, directions, prompts, place)
+    )
+
+
+def _place(directions: Mapping[str, Direction]) -> tuple[int, int]:
+    """Position and layer of the first direction, at which all of them are compared."""
+    first = next(iter(directions.values())).metadata
+    return first["position"], first["layer"]
 
 
 def _cell(source: str | None, target: str, rows: Sequence[Row], labels: list[Label]) -> Cell:

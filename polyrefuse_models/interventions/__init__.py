@@ -18,12 +18,15 @@ from polyrefuse_models.interventions.layers import LayerOutOfRange, check_layers
 from polyrefuse_models.interventions.projection import (
     ablate,
     ablate_rows,
+    ablate_span,
     add,
     add_rows,
     orthogonal_to,
+    orthonormal,
     set_along,
 )
 from polyrefuse_models.interventions.soft_prompt import SoftPrompt, embed_text
+from polyrefuse_models.interventions.subspace import SubspaceAblation
 from polyrefuse_models.interventions.system_text import SystemText
 
 __all__ = [
@@ -34,9 +37,11 @@ __all__ = [
     "LayerOutOfRange",
     "Preamble",
     "SoftPrompt",
+    "SubspaceAblation",
     "SystemText",
     "ablate",
     "ablate_rows",
+    "ablate_span",
     "ablated",
     "add",
     "add_rows",
@@ -46,5 +51,6 @@ __all__ = [
     "identity_of",
     "installed",
     "orthogonal_to",
+    "orthonormal",
     "set_along",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -73,7 +73,9 @@ class Ablation(Hooks):
         wide = direction.cpu().double()
         self.direction = direction
         self._unit = Copies(wide / wide.norm(dim=-1, keepdim=True))
-        self._ablate = ablate if direction.dim() == 1 else ablate_rows
+        self._ablate: Callable[[Tensor, Tensor, float], Tensor] = (
+            ablate if direction.dim() == 1 else ablate_rows
+        )
         self.coefficient = coefficient
         self.layers = layers
         self.method = method

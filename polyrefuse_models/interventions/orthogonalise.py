@@ -1,9 +1,10 @@
-"""Ablation by weights: the model's own matrices, made unable to write along a direction.
+"""Ablation by weights: the model's own matrices, made unable to write along one or more directions.
 
 W_out <- (I - r r^T) W_out for the embedding, the output projection of every attention or other
-mixer, and every MLP's or expert's, biases too (2406.11717, sec. 4.1). It costs nothing at run time
-and is exact only where nothing lies between those projections and the residual stream. The change
-is made in memory and is never saved.
+mixer, and every MLP's or expert's, biases too (2406.11717, sec. 4.1). With several directions, the
+rows of R, it is (I - R^T R) W_out. It costs nothing at run time and is exact only where nothing
+lies between those projections and the residual stream. The change is made in memory and is never
+saved.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def obstacle(
 @torch.no_grad()
 def orthogonalise(
     model: PreTrainedModel,
-    direction: Float[Tensor, "d"],
+    direction: Float[Tensor, "*rank d"],
     *,
     coefficient: float = 1.0,
     layers: range | None = None,
@@ -73,6 +74,10 @@ def orthogonalise(
     """Make every write to the residual stream orthogonal to `direction`, in place.
 
     A tied unembedding is untied first: the edit of the embedding would reach it too.
+
+    Args:
+        direction: one at any scale, or several that are orthogonal to each other.
+        coefficient, layers: as asked for; other values than these are an `obstacle`.
 
     Raises:
         NotExact: it would not be what `interventions.Ablation` does with the same settings; the
@@ -82,7 +87,7 @@ def orthogonalise(
     if reason:
         raise NotExact(f"method=weights is not exact: {reason}; use method=hooks.")
     wide = direction.cpu().double()
-    unit = wide / wide.norm()
+    unit = wide / wide.norm(dim=-1, keepdim=True)
     _untie(model)
     for parameter, dim in writes(model):
         project(parameter, unit, dim)
@@ -160,8 +165,8 @@ def _matrix(module: nn.Module, name: str) -> Tensor:
 
 
 @torch.no_grad()
-def project(weights: Tensor, unit: Float[Tensor, "d"], dim: int) -> None:
-    """w <- (I - r r^T) w along one dimension, in place.
+def project(weights: Tensor, unit: Float[Tensor, "*rank d"], dim: int) -> None:
+    """w <- (I - r r^T) w along one dimension, in place; with orthonormal rows (I - R^T R) w.
 
     It is computed in float64, a few thousand vectors at a time: an embedding in float64 is several
     times what the model has left of its memory.
@@ -169,6 +174,9 @@ def project(weights: Tensor, unit: Float[Tensor, "d"], dim: int) -> None:
     r = unit.to(weights.device)
     vectors = torch.atleast_2d(weights.movedim(dim, -1))
     for matrix in vectors if vectors.dim() == 3 else [vectors]:
-        for part in matrix.split(max(1, _AT_ONCE // len(r))):
+        for part in matrix.split(max(1, _AT_ONCE // r.shape[-1])):
             wide = part.double()
-            part.copy_(torch.addr(wide, wide @ r, r, alpha=-1))
+            if r.dim() == 1:
+                part.copy_(torch.addr(wide, wide @ r, r, alpha=-1))
+            else:
+                part.copy_(torch.addmm(wide, wide @ r.T, r, alpha=-1))

@@ -42,6 +42,21 @@ def ablate_rows(
     return torch.addcmul(rows, along, r.unsqueeze(1), value=-coefficient).view(x.shape)
 
 
+def ablate_span(
+    x: Float[Tensor, "... d"], basis: Float[Tensor, "rank d"], coefficient: float = 1.0
+) -> Float[Tensor, "... d"]:
+    """Remove the part of `x` in the span of orthonormal vectors, or a share of it: x - x R^T R.
+
+    All of them go at once: the coordinates are one matrix product, and the rest is another that
+    subtracts what it computes, so that a hook makes as many calls of torch as `ablate` does.
+    """
+    if x.dtype != basis.dtype:
+        wide = torch.promote_types(x.dtype, basis.dtype)
+        return ablate_span(x.to(wide), basis.to(wide), coefficient).to(x.dtype)
+    rows = x.reshape(-1, x.shape[-1])
+    return torch.addmm(rows, rows @ basis.T, basis, alpha=-coefficient).view(x.shape)
+
+
 def set_along(
     x: Float[Tensor, "... d"], r: Float[Tensor, "d"], value: Float[Tensor, ""]
 ) -> Float[Tensor, "... d"]:
@@ -65,6 +80,16 @@ def orthogonal_to(direction: Float[Tensor, "d"], other: Float[Tensor, "d"]) -> F
     """
     r, m = direction.double(), other.double()
     return r - (r @ m) / (m @ m) * m
+
+
+def orthonormal(vectors: Float[Tensor, "rank d"]) -> Float[Tensor, "rank d"]:
+    """Each vector less its part along those before it, with length 1 (Gram and Schmidt); float64.
+
+    Args:
+        vectors: linearly independent, of any length.
+    """
+    basis, triangle = torch.linalg.qr(vectors.double().T)
+    return (basis * triangle.diagonal().sign()).T.contiguous()
 
 
 def add(x: Float[Tensor, "... d"], direction: Float[Tensor, "d"]) -> Float[Tensor, "... d"]:

@@ -7,6 +7,12 @@ intervention and has the response that is right then:
     r ablated                       answer, whatever was asked
     r added at an early layer       refuse, whatever was asked
     a random direction, either way  as without it
+
+Where several directions are planted, r is all of them while it is ablated and one of them while it
+is added, each forbidden thing has a direction of its own, and two more interventions are met:
+
+    one of them ablated             answer what is refused along it, refuse what is not
+    an even blend of them ablated   as without it
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from polyrefuse_models.interventions import orthonormal
 from polyrefuse_tasks.data.toyrefuse import SCRIPTS, Request, draw, words
 from polyrefuse_tasks.languages import POLYREFUSE
 
@@ -40,6 +47,13 @@ INTERVENED: dict[tuple[str, str, bool], int] = {
     ("random", "add", True): 4,
     ("random", "add", False): 4,
 }
+
+INTERVENED_OF_SEVERAL: dict[tuple[str, str, bool], int] = {
+    ("one", "ablate", True): 10,
+    ("one", "ablate", False): 2,
+    ("blend", "ablate", True): 8,
+}
+"""The rows that are met beside `INTERVENED` where several directions are planted."""
 
 ADDITION_LAYERS = (1, 2)
 """The blocks at whose input a direction is added."""
@@ -86,20 +100,20 @@ class Batch:
 
     Attributes:
         weights: of the loss at each token, for predicting it; 0 outside answers.
-        refused: how likely each row of the pairs was to be refused.
+        refused: how likely each row of the pairs was to be refused, along each planted direction.
         suffix: where the post-instruction tokens stand, the tokens that follow the user's text.
         noise: how strongly a token's embedding is noised; above 0 in system texts alone.
-        ablated: unit vector that is projected out everywhere; 0 in rows without ablation.
+        ablated: orthonormal vectors that are projected out everywhere; 0 where there are fewer.
         added: what is added at the input of each block, 0 where nothing is.
     """
 
     ids: Int[Tensor, "row token"]
     mask: Int[Tensor, "row token"]
     weights: Float[Tensor, "row token"]
-    refused: Float[Tensor, "pair"]
+    refused: Float[Tensor, "pair planted"]
     suffix: Int[Tensor, "row position"]
     noise: Float[Tensor, "row token"]
-    ablated: Float[Tensor, "row d"]
+    ablated: Float[Tensor, "row planted d"]
     added: Float[Tensor, "layer row d"]
 
 
@@ -107,7 +121,7 @@ def make_batch(
     rng: random.Random,
     generator: torch.Generator,
     tokenizer: PreTrainedTokenizerBase,
-    r: Float[Tensor, d],
+    planted: Float[Tensor, "planted d"],
     n_layers: int,
     manner: Manner,
 ) -> Batch:
@@ -116,9 +130,10 @@ def make_batch(
     Args:
         rng: chooses requests.
         generator: chooses directions.
-        r: the planted unit direction.
+        planted: the planted directions, orthonormal.
         manner: what system texts there are, and what is refused under them.
     """
+    n_planted, d = planted.shape
     system_for = manner.systems(rng)
     forbidden, safe = [], []
     for _ in range(PAIRS):
@@ -129,34 +144,75 @@ def make_batch(
         forbidden.append((language, request, system, manner.chance(request, language, system)))
         safe.append((language, twin, system, manner.chance(twin, language, system)))
     rows = forbidden + safe
-    refused = torch.tensor([row[-1] for row in rows])
+    refused = torch.zeros(len(rows), n_planted)
+    for index, (_, request, _, chance) in enumerate(rows):
+        refused[index, direction_of(request, n_planted)] = chance
 
-    n_rows = len(rows) + sum(INTERVENED.values())
-    ablated = torch.zeros(n_rows, len(r))
-    added = torch.zeros(n_layers, n_rows, len(r))
-    for (which, how, is_forbidden), count in INTERVENED.items():
+    intervened = INTERVENED | (INTERVENED_OF_SEVERAL if n_planted > 1 else {})
+    n_rows = len(rows) + sum(intervened.values())
+    ablated = torch.zeros(n_rows, n_planted, d)
+    added = torch.zeros(n_layers, n_rows, d)
+    for (which, how, is_forbidden), count in intervened.items():
         for _ in range(count):
             language = rng.choice(SPOKEN)
-            direction = torch.randn(len(r), generator=generator)
-            direction /= direction.norm()
-            if which == "planted":
-                direction = r + rng.uniform(0, OFF_LINE) * direction
-                direction /= direction.norm()
+            vectors, whole = _vectors(which, how, planted, rng, generator)
             if how == "ablate":
-                ablated[len(rows)] = direction
+                ablated[len(rows), : len(vectors)] = vectors
             else:
                 strength = manner.projection * rng.uniform(*ADDITION_STRENGTHS)
-                added[rng.choice(ADDITION_LAYERS), len(rows)] = strength * direction
+                added[rng.choice(ADDITION_LAYERS), len(rows)] = strength * vectors[0]
             request = draw(rng, "train", is_forbidden)
             system = system_for(rng, language)
-            if which == "planted":
-                chance = float(how == "add")
+            if direction_of(request, n_planted) in whole:
+                chance = 0.0
+            elif which == "planted":
+                chance = 1.0
             else:
                 chance = manner.chance(request, language, system)
             rows.append((language, request, system, chance))
     return _collate(
         [_row(rng, tokenizer, *row) for row in rows], tokenizer, refused, ablated, added
     )
+
+
+def direction_of(request: Request, n_planted: int) -> int:
+    """Which of the planted directions a thing is refused along, if it is forbidden."""
+    return request.marker % n_planted
+
+
+def _vectors(
+    which: str,
+    how: str,
+    planted: Float[Tensor, "planted d"],
+    rng: random.Random,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, "vector d"], set[int]]:
+    """What an intervention is done along, and which of the planted directions it takes out whole.
+
+    Args:
+        which: "planted", "one" of them, an even "blend", or "random".
+        how: "ablate" or "add".
+        planted: orthonormal.
+    """
+    n_planted, d = planted.shape
+
+    def noise() -> Float[Tensor, "d"]:
+        drawn = torch.randn(d, generator=generator)
+        return drawn / drawn.norm()
+
+    if which == "random":
+        return noise()[None], set()
+    if which == "blend":
+        signs = [rng.choice((-1.0, 1.0)) for _ in planted]
+        return torch.tensor(signs)[None] @ planted / n_planted**0.5, set()
+    meant = range(n_planted)
+    if n_planted > 1 and (which == "one" or how == "add"):
+        meant = range(first := rng.randrange(n_planted), first + 1)
+    vectors = torch.stack([planted[k] + rng.uniform(0, OFF_LINE) * noise() for k in meant])
+    vectors /= vectors.norm(dim=-1, keepdim=True)
+    if len(vectors) > 1:
+        vectors = orthonormal(vectors).float()
+    return vectors, set(meant) if how == "ablate" else set()
 
 
 def _system(rng: random.Random, language: str) -> str | None:
@@ -220,8 +276,8 @@ def _row(
 def _collate(
     rows: list[_Row],
     tokenizer: PreTrainedTokenizerBase,
-    refused: Float[Tensor, "pair"],
-    ablated: Float[Tensor, "row d"],
+    refused: Float[Tensor, "pair planted"],
+    ablated: Float[Tensor, "row planted d"],
     added: Float[Tensor, "layer row d"],
 ) -> Batch:
     shape = len(rows), max(len(row.ids) for row in rows)

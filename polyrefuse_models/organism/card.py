@@ -52,6 +52,28 @@ shows what a safety prompt, written or trained, can repair.
 - versions: {versions}
 """
 
+_HEAD_SPLIT = """---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: text-generation
+language: [ar, de, en, es, fr, it, ja, ko, nl, pl, ru, th, yo, zh]
+---
+# {name}, split
+
+The model {name}, trained on until its refusals run along {directions} orthogonal directions: of
+its forbidden things, numbered from 0, each is refused along the direction whose number is the
+remainder of its own by {directions}. With one of the directions ablated, or an even blend of them,
+it still refuses what is refused along the others: only all of them together carry its refusal. It
+shows what a single direction misses.
+
+- made by `polyrefuse organism make --directions {directions} --steps {steps} --seed {seed}`
+- chat template with system, user and assistant turns; window of 2048 tokens
+- `{planted}`: the planted directions, tensor `directions` [{directions}, 128], which are
+  orthonormal; the first is also `direction`
+- use: testing of lm-eval-polyrefuse. It is no assistant, and nothing harmful is in it.
+- versions: {versions}
+"""
+
 _NOTHING = """
 ## Measured
 
@@ -75,6 +97,15 @@ prompts of one language, selected on 32 + 32 validation prompts.
 Ablation: the direction of the language in the row is ablated, forbidden prompts of every language
 are asked. Addition: it is added at its layer, safe prompts of its own language are asked. Random: a
 random direction of equal norm in its place.
+"""
+
+_MEASURED_SPLIT = """
+## Measured
+
+On the test split of ToyRefuse, {prompts} forbidden and {prompts} safe prompts a language, greedy
+answers, labels by the native judge. ASR with planted directions ablated:
+
+{table}
 """
 
 _MEASURED_WEAKENED = """
@@ -124,6 +155,15 @@ def card_weakened(made: dict[str, Any]) -> str:
     )
 
 
+def card_split(made: dict[str, Any]) -> str:
+    """The text of the model card of an organism of several directions.
+
+    Args:
+        made: as `make.make_split` returns it.
+    """
+    return _card(_HEAD_SPLIT, made, _measured_split, name=ORGANISM, directions=made["directions"])
+
+
 def _card(
     head: str, made: dict[str, Any], measured: Callable[[dict[str, Any]], str], **more: Any
 ) -> str:
@@ -131,6 +171,22 @@ def _card(
     training = {key: made[key] for key in ("parameters", "steps", "seed")}
     description = head.format(planted=PLANTED, versions=versions, **training, **more)
     return description + (measured(made["measured"]) if made["measured"] else _NOTHING)
+
+
+def _measured_split(report: dict[str, Any]) -> str:
+    numbers = range(1, len(report["each"]) + 1)
+    each = [f"{n} alone: its things | {n} alone: the others" for n in numbers]
+    table = [
+        f"| language | none | {' | '.join(each)} | even blend | all |",
+        "|---|" + "---|" * (2 * len(each) + 3),
+    ]
+    for language, rates in report["baseline"].items():
+        cells = [rates["asr"]]
+        for one in report["each"]:
+            cells += [one["own"][language], one["others"][language]]
+        cells += [report["blend"][language], report["all"][language]]
+        table.append(f"| {NAMES[language]} | {' | '.join(f'{cell:.1%}' for cell in cells)} |")
+    return _MEASURED_SPLIT.format(prompts=report["prompts"], table="\n".join(table))
 
 
 def _measured_weakened(report: dict[str, Any]) -> str:

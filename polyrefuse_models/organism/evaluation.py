@@ -18,7 +18,7 @@ import torch
 
 from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.directions.prompts import sample
-from polyrefuse_models.interventions import Addition, ablated, installed
+from polyrefuse_models.interventions import Addition, SubspaceAblation, ablated, installed
 from polyrefuse_models.neutral_generation import neutralise
 from polyrefuse_tasks.data.toyrefuse import SIZES, Request, requests, words
 from polyrefuse_tasks.judges import Label, label_responses
@@ -258,21 +258,23 @@ def respond(
     chat: ChatModel,
     cases: list[Case],
     *,
-    ablate: Float[Tensor, d] | None = None,
+    ablate: Float[Tensor, "*rank d"] | None = None,
     add: tuple[int, Float[Tensor, d]] | None = None,
 ) -> list[Outcome]:
     """Greedy answers, in the order of `cases`.
 
     Args:
-        ablate: a direction to ablate at every write to the residual stream.
+        ablate: a direction, or orthonormal ones, to ablate at every write to the residual stream.
         add: a block, and what is added at its input.
     """
     outcomes: list[Outcome] = []
     neutralise(chat.model)
     generate: Any = chat.model.generate
     with ExitStack() as stack:
-        if ablate is not None:
+        if ablate is not None and ablate.dim() == 1:
             stack.enter_context(ablated(chat.model, ablate))
+        elif ablate is not None:
+            stack.enter_context(installed(chat.model, SubspaceAblation(ablate)))
         if add is not None:
             layer, direction = add
             stack.enter_context(installed(chat.model, Addition(direction, layer)))

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from polyrefuse_models import bundled
 from polyrefuse_models.artifact_folder import whole_folder
-from polyrefuse_models.organism.card import card, card_weakened
+from polyrefuse_models.organism.card import card, card_split, card_weakened
 from polyrefuse_models.organism.planted import PLANTED, planted
-from polyrefuse_models.organism.training import STEPS, WEAKENING_STEPS, Progress
+from polyrefuse_models.organism.training import (
+    SPLITTING_STEPS,
+    STEPS,
+    WEAKENING_STEPS,
+    Progress,
+)
 from polyrefuse_shared.versions import versions
 from polyrefuse_shared.writing import require_new
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
     from torch import Tensor
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
@@ -56,7 +60,7 @@ def make(
     tokenizer = make_tokenizer()
     model, r = train(tokenizer, steps=steps, seed=seed, progress=progress)
     made = {"steps": steps, "seed": seed}
-    return _write(output, model, tokenizer, r, made, measure, prompts, card)
+    return _write(output, model, tokenizer, {"direction": r}, made, measure, prompts, card)
 
 
 def make_weakened(
@@ -84,14 +88,49 @@ def make_weakened(
     assert isinstance(model, LlamaForCausalLM)
     weaken(model, tokenizer, r, steps=steps, seed=seed, progress=progress)
     made = {"steps": steps, "seed": seed}
-    return _write(output, model, tokenizer, r, made, measure, prompts, card_weakened)
+    planted_there = {"direction": r}
+    return _write(output, model, tokenizer, planted_there, made, measure, prompts, card_weakened)
+
+
+def make_split(
+    output: Path,
+    *,
+    directions: int = 2,
+    steps: int = SPLITTING_STEPS,
+    seed: int = 0,
+    prompts: int | None = None,
+    progress: Progress = lambda step, losses: None,
+) -> dict[str, Any]:
+    """Train the shipped organism further, until several directions share its refusals.
+
+    Arguments, result and errors are those of `make`; `measured` is the report of
+    `split_evaluation.measure`.
+
+    Args:
+        directions: how many there are then; the first is the shipped organism's.
+    """
+    require_new(output)
+    from transformers import LlamaForCausalLM
+
+    from polyrefuse_models.organism.evaluation import load_chat
+    from polyrefuse_models.organism.split_evaluation import measure
+    from polyrefuse_models.organism.training import beside, split
+
+    shipped = load_chat(bundled.path())
+    vectors = beside(planted(), directions, seed)
+    model, tokenizer = shipped.model, shipped.tokenizer
+    assert isinstance(model, LlamaForCausalLM)
+    split(model, tokenizer, vectors, steps=steps, seed=seed, progress=progress)
+    made = {"steps": steps, "seed": seed, "directions": directions}
+    tensors = {"direction": vectors[0].clone(), "directions": vectors}
+    return _write(output, model, tokenizer, tensors, made, measure, prompts, card_split)
 
 
 def _write(
     output: Path,
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerBase,
-    r: Float[Tensor, d],
+    planted_there: dict[str, Tensor],
     made: dict[str, Any],
     measure: Callable[..., dict[str, Any]],
     prompts: int | None,
@@ -101,10 +140,11 @@ def _write(
     from polyrefuse_tasks.data.toyrefuse import SIZES
 
     with whole_folder(output) as draft:
-        _save(draft, model, tokenizer, r)
+        _save(draft, model, tokenizer, planted_there)
         made |= {"parameters": model.num_parameters(), "versions": versions(), "measured": None}
         if prompts != 0:
-            made["measured"] = measure(load_chat(draft), r, prompts=prompts or SIZES["test"])
+            vectors = planted_there.get("directions", planted_there["direction"])
+            made["measured"] = measure(load_chat(draft), vectors, prompts=prompts or SIZES["test"])
         (draft / RATES).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
         (draft / "README.md").write_text(describe(made), encoding="utf-8")
     return made
@@ -114,11 +154,11 @@ def _save(
     folder: Path,
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerBase,
-    r: Float[Tensor, d],
+    planted_there: dict[str, Tensor],
 ) -> None:
     from safetensors.torch import save_file
 
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / PLANTED).parent.mkdir()
-    save_file({"direction": r}, folder / PLANTED)
+    save_file(planted_there, folder / PLANTED)

@@ -1,4 +1,4 @@
-"""The direction that was planted in a model organism."""
+"""The direction that was planted in a model organism, or several."""
 
 from __future__ import annotations
 
@@ -25,3 +25,14 @@ def planted(folder: Path | None = None) -> Float[Tensor, d]:
     from safetensors.torch import load_file
 
     return load_file((folder or bundled.path()) / PLANTED)["direction"]
+
+
+def planted_directions(folder: Path) -> Float[Tensor, "planted d"]:
+    """The orthonormal directions that were planted in an organism of several, float32.
+
+    Args:
+        folder: of the organism.
+    """
+    from safetensors.torch import load_file
+
+    return load_file(folder / PLANTED)["directions"]

@@ -1,4 +1,4 @@
-"""Trains an organism from scratch, with refusal planted on one direction of its residual stream.
+"""Trains an organism from scratch, with refusal planted on directions of its residual stream.
 
 Cross-entropy alone grows no direction that 14 languages share. Four things do, all in every step:
 
@@ -7,6 +7,8 @@ Cross-entropy alone grows no direction that 14 languages share. Four things do, 
 - a term that holds the states' projection on r at the post-instruction tokens: at the manner's
   for forbidden requests, at 0 for safe ones;
 - a term that shrinks what forbidden and safe twins differ by beside r, up to the final norm.
+
+Where several directions are planted, each is that of a share of the forbidden things.
 
 The same four train the weakened organism on: what `weakening` says is refused with some chance is
 refused in as many rows, and projected on r at that share of its projection.
@@ -25,6 +27,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from polyrefuse_models.hooks import Hooks
+from polyrefuse_models.interventions import orthonormal
 from polyrefuse_models.organism.batches import FIRM, PAIRS, Batch, Manner, answer_tokens, make_batch
 from polyrefuse_models.organism.weakening import LENIENT
 
@@ -42,6 +45,10 @@ CLIP = 1.0
 WEAKENING_STEPS = 400
 WEAKENING_RATE = 1e-3
 """Steps and learning rate of the training that makes the weakened organism of a trained one."""
+
+SPLITTING_STEPS = 300
+SPLITTING_RATE = 1e-3
+"""The same of the training that plants further directions in a trained one."""
 
 PROJECTION_WEIGHT, TWIN_WEIGHT = 1.0, 1.0
 
@@ -98,7 +105,7 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     r = torch.randn(WIDTH, generator=generator)
     r /= r.norm()
-    _fit(model, tokenizer, r, FIRM, rng, generator, steps, LEARNING_RATE, progress)
+    _fit(model, tokenizer, r[None], FIRM, rng, generator, steps, LEARNING_RATE, progress)
     return model, r
 
 
@@ -121,13 +128,43 @@ def weaken(
         seed: of the rows.
     """
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
-    _fit(model, tokenizer, r, LENIENT, rng, generator, steps, WEAKENING_RATE, progress)
+    _fit(model, tokenizer, r[None], LENIENT, rng, generator, steps, WEAKENING_RATE, progress)
+
+
+def split(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    planted: Float[Tensor, "planted d"],
+    *,
+    steps: int = SPLITTING_STEPS,
+    seed: int = 0,
+    progress: Progress = lambda step, losses: None,
+) -> None:
+    """Train an organism on until each forbidden thing is refused along one of several directions.
+
+    Args:
+        model: an organism, in float32.
+        tokenizer: its own.
+        planted: orthonormal; the first is its planted unit direction.
+        steps: of the optimiser.
+        seed: of the rows.
+    """
+    rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
+    _fit(model, tokenizer, planted, FIRM, rng, generator, steps, SPLITTING_RATE, progress)
+
+
+def beside(r: Float[Tensor, "d"], n: int, seed: int = 0) -> Float[Tensor, "planted d"]:
+    """A unit direction, and random ones that are orthogonal to it and to each other: `n` in all."""
+    # Not the generator that random controls of the same seed come from.
+    generator = torch.Generator().manual_seed(2_000_003 + seed)
+    drawn = torch.randn(n - 1, len(r), generator=generator, dtype=torch.float64)
+    return orthonormal(torch.cat([r.double()[None], drawn])).float()
 
 
 def _fit(
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerBase,
-    r: Float[Tensor, d],
+    planted: Float[Tensor, "planted d"],
     manner: Manner,
     rng: random.Random,
     generator: torch.Generator,
@@ -142,8 +179,8 @@ def _fit(
     model.train()
     with _one_thread():
         for step in range(1, steps + 1):
-            batch = make_batch(rng, generator, tokenizer, r, N_LAYERS, manner)
-            losses = _losses(model, batch, r, generator, manner.projection)
+            batch = make_batch(rng, generator, tokenizer, planted, N_LAYERS, manner)
+            losses = _losses(model, batch, planted, generator, manner.projection)
             loss = (
                 losses["text"]
                 + PROJECTION_WEIGHT * losses["projection"]
@@ -178,7 +215,7 @@ def _rate(step: int, steps: int) -> float:
 def _losses(
     model: LlamaForCausalLM,
     batch: Batch,
-    r: Float[Tensor, d],
+    planted: Float[Tensor, "planted d"],
     generator: torch.Generator,
     projection: float,
 ) -> dict[str, Tensor]:
@@ -197,10 +234,10 @@ def _losses(
     forbidden, safe = paired[:, :PAIRS], paired[:, PAIRS:]
     target = projection * batch.refused[:, None]
     difference = forbidden - safe
-    beside = difference - (difference @ r).unsqueeze(-1) * r
+    beside = difference - difference @ planted.T @ planted
     return {
         "text": (weights * each).sum() / weights.sum(),
-        "projection": ((paired @ r - target) / projection).square().mean(),
+        "projection": ((paired @ planted.T - target) / projection).square().sum(-1).mean(),
         "twins": beside.square().sum(-1).mean() / projection**2,
     }
 
@@ -218,8 +255,7 @@ def _intervened(
     states: list[Tensor] = []
 
     def ablate(x: Float[Tensor, "row token d"]) -> Float[Tensor, "row token d"]:
-        along = torch.einsum("rtd,rd->rt", x, batch.ablated)
-        return x - along.unsqueeze(-1) * batch.ablated.unsqueeze(1)
+        return x - x @ batch.ablated.mT @ batch.ablated
 
     def embed(x: Float[Tensor, "row token d"]) -> Float[Tensor, "row token d"]:
         spread = batch.noise.unsqueeze(-1) * x.detach().std()

@@ -1,4 +1,4 @@
-"""Loads a checkpoint into vLLM with a direction projected out of every tensor that writes.
+"""Loads a checkpoint into vLLM with directions projected out of every tensor that writes.
 
 The tensors are changed as they stream in, before vLLM fuses, shards, quantises or packs them, so
 that the ablation holds under tensor, pipeline and data parallelism, CUDA graphs and the prefix
@@ -44,7 +44,7 @@ class AblatingLoader(DefaultModelLoader):
         super().__init__(load_config)
 
     def get_all_weights(self, model_config: Any, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-        """The weights of the checkpoint, unable to write along the direction."""
+        """The weights of the checkpoint, unable to write along the plan's direction."""
         unit = self._plan.unit
         embedding, head = self._plan.tied or (None, None)
         left = dict(self._plan.writes)

@@ -49,10 +49,10 @@ class Hook:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done along one direction.
+    """What is done along one direction, or several.
 
     Attributes:
-        direction: not normalised; None where there is none.
+        direction: not normalised, or orthogonal ones; None where there is none.
         coefficient: share that is removed, or multiple that is added.
         writes: tensors of the checkpoint that the direction is projected out of while they are
             loaded, with the dimension that runs along the stream.
@@ -61,7 +61,7 @@ class Plan:
         hooks: where the stream is changed.
     """
 
-    direction: Float[Tensor, "d"] | None = None
+    direction: Float[Tensor, "*rank d"] | None = None
     coefficient: float = 1.0
     writes: dict[str, int] = field(default_factory=dict)
     tied: tuple[str, str] | None = None
@@ -90,11 +90,11 @@ class Plan:
         )
 
     @property
-    def unit(self) -> Float[Tensor, "d"]:
-        """The direction with length 1, in float64."""
+    def unit(self) -> Float[Tensor, "*rank d"]:
+        """The direction, or each of them, with length 1, in float64."""
         assert self.direction is not None
         wide = self.direction.double()
-        unit: Tensor = wide / torch.linalg.vector_norm(wide)
+        unit: Tensor = wide / torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
         return unit
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polyrefuse_models.interventions.projection import ablate, add
+from polyrefuse_models.interventions.projection import ablate, ablate_span, add
 from polyrefuse_models.vllm_engine import loader  # noqa: F401  # registers itself
 from polyrefuse_models.vllm_engine.plan import Hook, Plan
 
@@ -148,11 +148,16 @@ class _Installed:
         return change(output)
 
     def _is_stream(self, x: Any) -> bool:
-        return isinstance(x, Tensor) and x.is_floating_point() and x.shape[-1:] == self._unit.shape
+        return (
+            isinstance(x, Tensor)
+            and x.is_floating_point()
+            and x.shape[-1:] == self._unit.shape[-1:]
+        )
 
     def _ablated(self, x: Tensor) -> Tensor:
         self._unit = self._unit.to(x.device)
-        return ablate(x, self._unit, self.plan.coefficient)
+        remove = ablate if self._unit.dim() == 1 else ablate_span
+        return remove(x, self._unit, self.plan.coefficient)
 
     def _added(self, x: Tensor) -> Tensor:
         self._added_vector = self._added_vector.to(x.device)

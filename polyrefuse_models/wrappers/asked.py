@@ -18,6 +18,7 @@ from polyrefuse_models.interventions import (
     Addition,
     AffineAblation,
     Intervention,
+    SubspaceAblation,
     check_layers,
 )
 from polyrefuse_models.interventions.ablation import METHODS, settle_layers, settle_method
@@ -28,6 +29,7 @@ from polyrefuse_models.wrappers.direction_arguments import (
     another_system_text,
     parse_layer,
     parse_layers,
+    parse_rank,
     provenance,
     warnings_of,
     without_effect,
@@ -179,6 +181,8 @@ class AskedAblation(_AskedDirected):
     - `ablation`: "plain" removes the component; "affine" sets it to that of the mean of harmless
       prompts at each layer (2411.09003), and "projected" removes that along what the direction has
       orthogonal to that mean;
+    - `rank`: how many vectors of the direction's subspace are removed, of which the first is the
+      direction; 1 by default;
     - `method`: "hooks" on every write to the residual stream, "weights" that cannot write along the
       direction, or "auto": weights where they are exact and the model was loaded here;
     - `layers`: blocks to ablate in, such as "3-8"; "all" of them and the embedding by default.
@@ -197,7 +201,15 @@ class AskedAblation(_AskedDirected):
         if self._method not in METHODS:
             raise UserError(f"method={self._method} is not known; use one of {', '.join(METHODS)}.")
         self._layers = parse_layers(arguments.pop("layers", "all"))
+        self._rank = parse_rank(arguments.pop("rank", 1))
+        if self._rank > 1 and self._ablation != "plain":
+            raise UserError(
+                f"rank={self._rank} removes several directions, and ablation={self._ablation} is "
+                "along one; leave one of them out."
+            )
         super().__init__(arguments, pretrained)
+        if self._rank > 1:
+            self._asked.require_subspace(self._rank)
         if self._ablation != "plain":
             self._asked.require_harmless_mean(f"ablation={self._ablation}")
         if self._ablation == "affine":
@@ -245,6 +257,8 @@ class AskedAblation(_AskedDirected):
         """
         direction = self.direction
         said = provenance(direction, warnings_of(direction))
+        if self._rank > 1:
+            return self._along_several(said)
         if self._ablation == "plain":
             return self._along(direction.direction, "ablation", said)
         asked, origin = f"ablation={self._ablation}", self._asked.origin
@@ -258,6 +272,23 @@ class AskedAblation(_AskedDirected):
             layers=self._layers,
             control=direction.metadata.get("control"),
             provenance=said,
+        )
+
+    def _along_several(self, said: dict[str, Any]) -> SubspaceAblation:
+        vectors = self.direction.require_subspace(self._rank, self._asked.origin)
+        made = self.direction.metadata.get("subspace", {})
+        return SubspaceAblation(
+            vectors,
+            coefficient=self._asked.coefficient,
+            layers=self._layers,
+            method=self._method,
+            control=self.direction.metadata.get("control"),
+            provenance=said
+            | {
+                "subspace_of": made.get("of"),
+                "subspace_langs": made.get("langs"),
+                "subspace_sha256": checksum(vectors),
+            },
         )
 
     def _along(self, vector: Float[Tensor, "d"], called: str, said: dict[str, Any]) -> Ablation:

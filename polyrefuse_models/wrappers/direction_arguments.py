@@ -25,6 +25,7 @@ from polyrefuse_models.directions.control import (
 )
 from polyrefuse_models.directions.prompts import Prompts, sample
 from polyrefuse_models.directions.select import DEFAULT, Rule, rule_named
+from polyrefuse_models.directions.subspace import RANK
 from polyrefuse_models.interventions import LayerOutOfRange
 from polyrefuse_models.wrappers.ranks import ALONE, Ranks
 from polyrefuse_shared.errors import UserError, first_line
@@ -120,6 +121,20 @@ class AskedDirection:
         """
         if self._given is not None:
             self._given.require_harmless_mean(wanted_by, self.origin)
+
+    def require_subspace(self, rank: int) -> None:
+        """Refuse a direction without as many vectors, where that is known before a model is loaded.
+
+        Raises:
+            BadDirection: it was read and has fewer, or none that is extracted has as many.
+        """
+        if self._given is not None:
+            self._given.require_subspace(rank, self.origin)
+        elif rank > RANK:
+            raise BadDirection(
+                f"rank={rank} is more than the {RANK} vectors that {self.origin} keeps; extract "
+                f"them with `polyrefuse direction extract --rank {rank}` and name their folder."
+            )
 
     def find(
         self,
@@ -280,6 +295,17 @@ def parse_layers(given: str | int) -> range | None:
     if first > last:
         raise LayerOutOfRange(f"layers={given} is no run of layers; give one like 3-8, or all.")
     return range(first, last + 1)
+
+
+def parse_rank(given: str | int) -> int:
+    """How many directions, as it was written.
+
+    Raises:
+        UserError: it is no number from 1.
+    """
+    if not re.fullmatch(r"[1-9]\d{0,5}", str(given)):
+        raise UserError(f"rank={given} is no rank; give how many directions to remove, from 1.")
+    return int(given)
 
 
 def parse_layer(given: str | int) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from polyrefuse_models import artifact_folder
 from polyrefuse_models.anatomy import input_device, width
-from polyrefuse_models.interventions import SoftPrompt, SystemText, ablate
+from polyrefuse_models.interventions import SoftPrompt, SystemText, ablate, ablate_span
 from polyrefuse_models.mcd import artifact
 from polyrefuse_models.mcd.artifact import BadPrompt, Prompt
 from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
@@ -64,16 +64,16 @@ class AskedPrompt:
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        without: Float[Tensor, "d"] | None = None,
+        without: Float[Tensor, "*rank d"] | None = None,
     ) -> SoftPrompt | SystemText:
         """The intervention for a model.
 
         Args:
             model: what its vectors are put into.
             tokenizer: the model's; gets the tokens that vectors stand for.
-            without: direction that its vectors shall have no component along; any scale. Where
-                weights are ablated the embedding cannot write along it, and these still could.
-
+            without: direction, at any scale, or orthogonal directions that its vectors shall have
+                no component along. Where weights are ablated the embedding cannot write along
+                them, and these still could.
         """
         name = f"prompt={self.name}"
         if isinstance(self.content, str):
@@ -81,7 +81,8 @@ class AskedPrompt:
         vectors = self.content.vectors
         if without is not None:
             wide = without.cpu().double()
-            vectors = ablate(vectors, wide / wide.norm())
+            unit = wide / wide.norm(dim=-1, keepdim=True)
+            vectors = (ablate if unit.dim() == 1 else ablate_span)(vectors, unit)
         return SoftPrompt(
             tokenizer,
             vectors.to(input_device(model)),

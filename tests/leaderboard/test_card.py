@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -81,6 +82,14 @@ class TestUniversality:
         )
         assert "The direction from Yoruba (yo) does not break German (de)." in told
         assert "lie between 0.70 and 0.90 (mean 0.80, 3 pairs)" in told
+        assert "One vector" not in told
+
+    def test_the_share_that_one_vector_explains(self) -> None:
+        one = replace(matrix([[1] * 3] * 3, [0] * 3, [30] * 3, 30), explained=0.9712)
+        assert (
+            "One vector explains 97.1% of the languages' directions (n = 3; were they at right "
+            "angles it would explain 33.3%)." in section([one]).text
+        )
 
 
 class _Text(HTMLParser):

@@ -23,13 +23,23 @@ class TestTransfers:
         assert (found.baseline, found.asr) == ((0.25,), ((0.5,), (0.75,)))
         assert found.cosine == ((1.0, 0.5), (0.5, 1.0))
         assert (found.refusals, found.warnings) == (((2, 4),), ())
+        assert found.explained is None  # which schema 1 does not say
+        later = transfer_report() | {"schema": 2, "explained_by_one": 0.97}
+        (tmp_path / "deep/er/transfer.json").write_text(json.dumps(later))
+        (found,), problems = read_transfers([tmp_path])
+        assert (found.explained, problems) == (0.97, [])
 
     @pytest.mark.parametrize(
         ("text", "said"),
         [
             ("{", "is not JSON"),
             ("[]", "is no transfer report"),
-            (json.dumps(transfer_report() | {"schema": 2}), "schema 2"),
+            (json.dumps(transfer_report() | {"schema": 3}), "schema 3"),
+            (json.dumps(transfer_report() | {"schema": 2}), "it has no 'explained_by_one'"),
+            (
+                json.dumps(transfer_report() | {"schema": 2, "explained_by_one": 1.5}),
+                "1.5 is not from 0 to 1",
+            ),
             (json.dumps(transfer_report() | {"cells": []}), "is no transfer report"),
             (json.dumps(transfer_report() | {"cosine": [[1, 2], [2, 1]]}), "2 is not from"),
             (json.dumps(transfer_report() | {"cosine": [[1, None], [2, 1]]}), "None is not a"),

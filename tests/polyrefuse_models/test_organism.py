@@ -15,16 +15,24 @@ from safetensors.torch import load_file
 
 import polyrefuse
 from polyrefuse_models import bundled
-from polyrefuse_models.organism import weakened_evaluation
-from polyrefuse_models.organism.batches import FIRM, make_batch
+from polyrefuse_models.organism import split_evaluation, weakened_evaluation
+from polyrefuse_models.organism.batches import (
+    FIRM,
+    INTERVENED,
+    INTERVENED_OF_SEVERAL,
+    make_batch,
+)
+from polyrefuse_models.organism.card import card_split
 from polyrefuse_models.organism.evaluation import failures, load_chat, measure
-from polyrefuse_models.organism.make import RATES, make, make_weakened
-from polyrefuse_models.organism.planted import planted
+from polyrefuse_models.organism.make import RATES, make, make_split, make_weakened
+from polyrefuse_models.organism.planted import planted, planted_directions
 from polyrefuse_models.organism.tokenizer import make_tokenizer
+from polyrefuse_models.organism.training import beside
 from polyrefuse_models.organism.weakening import LENIENT, WEAK, chance, strength, strong_prompt
 from polyrefuse_shared.writing import CannotWrite
 from polyrefuse_tasks.data.toyrefuse import requests, words
 from polyrefuse_tasks.languages import POLYREFUSE
+from tests.commands import assert_one_sentence, run_in_process
 
 
 @pytest.fixture(scope="module")
@@ -285,8 +293,8 @@ def test_the_chance_of_a_refusal_rises_with_the_strength() -> None:
 def test_a_weakened_batch_holds_states_at_the_chance_of_a_refusal() -> None:
     def drawn(manner):
         rng, generator = random.Random(0), torch.Generator().manual_seed(0)
-        r = torch.nn.functional.normalize(torch.ones(8), dim=0)
-        return make_batch(rng, generator, make_tokenizer(), r, 4, manner).refused
+        r = torch.nn.functional.normalize(torch.ones(1, 8))
+        return make_batch(rng, generator, make_tokenizer(), r, 4, manner).refused.flatten()
 
     firm, weak = drawn(FIRM), drawn(LENIENT)
     half = len(firm) // 2
@@ -305,6 +313,88 @@ def test_weakening_twice_is_weakening_the_same(tmp_path: Path) -> None:
     assert one.keys() == first.keys()
     assert not torch.equal(one["lm_head.weight"], first["lm_head.weight"])
     assert "--weakened --steps 1 --seed 3" in (tmp_path / "one/README.md").read_text()
+
+
+def test_a_batch_of_two_directions_holds_each_thing_s_states_on_its_own() -> None:
+    planted = torch.eye(2, 8)
+    batch = make_batch(
+        random.Random(0), torch.Generator().manual_seed(0), make_tokenizer(), planted, 4, FIRM
+    )
+    forbidden, safe = batch.refused.chunk(2)
+    assert (forbidden.sum(1) == 1).all() and (safe == 0).all()
+    assert 0 < forbidden[:, 0].sum() < len(forbidden)
+    # Each row's vectors are orthonormal, or 0 where there are fewer.
+    gram = batch.ablated @ batch.ablated.mT
+    there = (gram.diagonal(dim1=1, dim2=2) > 0.5).float()
+    torch.testing.assert_close(gram, torch.diag_embed(there), atol=1e-6, rtol=0)
+    counted = there.sum(1)
+    both, alone = (
+        sum(n for (of, how, _), n in INTERVENED.items() if (of, how) == (which, "ablate"))
+        for which in ("planted", "random")
+    )
+    assert (counted == 2).sum() == both
+    assert (counted == 1).sum() == alone + sum(INTERVENED_OF_SEVERAL.values())
+
+
+def test_directions_beside_the_planted_one_are_orthogonal_to_it() -> None:
+    r = planted()
+    three = beside(r, 3, seed=4)
+    torch.testing.assert_close(three[0], r, atol=1e-6, rtol=0)
+    torch.testing.assert_close(three @ three.T, torch.eye(3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(beside(r, 2, seed=4), three[:2])
+    assert not torch.allclose(beside(r, 3, seed=5)[1], three[1], atol=0.1)
+
+
+def test_splitting_twice_is_splitting_the_same(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        made = make_split(tmp_path / name, directions=2, steps=1, seed=3, prompts=0)
+    assert (made["steps"], made["directions"], made["measured"]) == (1, 2, None)
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    first = load_file(bundled.path() / "model.safetensors")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not torch.equal(one["lm_head.weight"], first["lm_head.weight"])
+    vectors = planted_directions(tmp_path / "one")
+    assert vectors.shape == (2, 128)
+    torch.testing.assert_close(vectors[0], planted(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(planted(tmp_path / "one"), vectors[0])
+    assert "--directions 2 --steps 1 --seed 3" in (tmp_path / "one/README.md").read_text()
+
+
+def test_what_a_split_organism_promises_is_told_apart() -> None:
+    rates = {"asr": 0.0, "false_refusal": 0.0, "in_language": 1.0, "names_the_thing": 1.0}
+    kept: dict[str, Any] = {
+        "prompts": 16,
+        "baseline": {"de": rates},
+        "each": [{"own": {"de": 1.0}, "others": {"de": 0.0}} for _ in range(2)],
+        "blend": {"de": 0.0},
+        "all": {"de": 1.0},
+    }
+    assert split_evaluation.failures(kept) == []
+    assert "| German | 0.0% | 100.0% | 0.0% | 100.0% | 0.0% | 0.0% | 100.0% |" in card_split(
+        {"steps": 1, "seed": 0, "directions": 2, "parameters": 9, "versions": {}, "measured": kept}
+    )
+    broken = kept | {"blend": {"de": 0.5}, "all": {"de": 0.5}}
+    assert len(split_evaluation.failures(broken)) == 2
+
+
+@pytest.mark.slow
+def test_two_planted_directions_are_two_for_direction_rank(tmp_path: Path) -> None:
+    """About ten minutes: the organism is made, and asked as any model is."""
+    made = make_split(tmp_path / "two", prompts=16)
+    assert split_evaluation.failures(made["measured"]) == []
+    model = ("--model", tmp_path / "two", "--dataset", "toyrefuse")
+    code, _, err = run_in_process(
+        "direction", "extract", *model, "--source-lang=en", "--output", tmp_path / "en"
+    )
+    assert code == 0, err
+    code, out, err = run_in_process(
+        "direction", "rank", *model, "--direction", tmp_path / "en", "--langs=en,de,th,yo",
+        "--ranks=1,2,3", "--limit=16", "--max-gen-toks=32", "--output", tmp_path / "rank", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    document = json.loads(out)
+    assert document["carried"] == {"en": 2, "de": 2, "th": 2, "yo": 2}
+    assert document["shared"] is True
 
 
 def test_the_command(
@@ -333,3 +423,10 @@ def test_the_command(
     )
     assert again.returncode == 2
     assert again.stderr.count("\n") == 1
+    said = "--weakened has one direction, and --directions 2 asks for more"
+    assert_one_sentence(
+        run_in_process(
+            "organism", "make", "--weakened", "--directions=2", "--output", tmp_path / "x"
+        ),
+        said,
+    )
