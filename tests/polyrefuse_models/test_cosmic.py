@@ -26,6 +26,7 @@ from polyrefuse_models.directions.score_pictures import scores_png
 from polyrefuse_models.directions.scores import refusal_when_ablated, refusal_when_added
 from polyrefuse_models.directions.search import Trial, score_all, search
 from polyrefuse_models.directions.select import DEFAULT, RULES, Candidate, NoDirection
+from polyrefuse_models.directions.subspace import Asked
 from polyrefuse_models.interventions import Addition, ablated
 from polyrefuse_models.interventions.contract import installed
 from polyrefuse_models.organism.planted import planted
@@ -358,8 +359,12 @@ def test_a_model_whose_refusals_begin_with_no_token(
 
     for name in ("refusal_tokens", "refusal_scores", "mean_probabilities"):
         monkeypatch.setattr(recipe, name, never)
-    monkeypatch.setattr("polyrefuse_models.directions.scores.refusal_scores", never)
-    found = make_direction(wordless, sample("toyrefuse", "en"), rule=COSMIC)
+    for module in ("scores", "filtering"):
+        monkeypatch.setattr(f"polyrefuse_models.directions.{module}.refusal_scores", never)
+    monkeypatch.setattr("polyrefuse_models.directions.subspace.refusal_tokens", never)
+    beside = Asked(others=[sample("toyrefuse", "de")])
+    found = make_direction(wordless, sample("toyrefuse", "en"), rule=COSMIC, subspace=beside)
+    assert found.metadata["subspace"]["n"] == 2 * 128
     cosine = torch.nn.functional.cosine_similarity(found.direction, planted(), dim=0)
     assert cosine.item() > 0.999
     told = found.metadata
