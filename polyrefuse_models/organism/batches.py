@@ -52,6 +52,7 @@ INTERVENED_OF_SEVERAL: dict[tuple[str, str, bool], int] = {
     ("one", "ablate", True): 10,
     ("one", "ablate", False): 2,
     ("blend", "ablate", True): 8,
+    ("blend", "ablate", False): 4,
 }
 """The rows that are met beside `INTERVENED` where several directions are planted."""
 
