@@ -136,7 +136,8 @@ def prompts_of(
     Raises:
         UserError: an unknown language, or none of its prompts.
     """
-    rows, sums = [], {}
+    rows: list[Row] = []
+    sums: dict[str, str] = {}
     for language in languages:
         of_language = data.load(kind, language)[:limit]
         if not of_language:
