@@ -166,12 +166,13 @@ def _conditions(
     """Name, seed of the control, and what is done to the model; the baseline first."""
     mean = direction.require_harmless_mean("The comparison", origin)
     vector = direction.direction
-    yield BASELINE, None, None
-    for intervention in (
+    ablations: list[Ablation | AffineAblation] = [
         Ablation(vector),
         AffineAblation(vector, mean),
         Ablation(projected(direction, origin), called="projected-ablation"),
-    ):
+    ]
+    yield BASELINE, None, None
+    for intervention in ablations:
         yield intervention.condition, None, intervention
     for seed in range(controls):
         random = Ablation(control_of(direction, seed).direction, control="random")

@@ -46,7 +46,7 @@ WEAKENING_STEPS = 400
 WEAKENING_RATE = 1e-3
 """Steps and learning rate of the training that makes the weakened organism of a trained one."""
 
-SPLITTING_STEPS = 300
+SPLITTING_STEPS = 600
 SPLITTING_RATE = 1e-3
 """The same of the training that plants further directions in a trained one."""
 

@@ -153,9 +153,9 @@ class _AskedDirected:
         intervention = self.intervene()
         if self._prompt is None:
             return [intervention]
-        # Edited weights cannot write along the direction; a prompt's vectors still could.
         without = None
         if isinstance(intervention, Ablation) and intervention.edits_weights:
+            # Edited weights cannot write along the direction; a prompt's vectors still could.
             without = intervention.direction
         return [intervention, self._prompt.fit(engine.model, engine.tokenizer, without)]
 
