@@ -209,8 +209,8 @@ def _vectors(
     meant = range(n_planted)
     if n_planted > 1 and (which == "one" or how == "add"):
         meant = range(first := rng.randrange(n_planted), first + 1)
-    vectors = torch.stack([planted[k] + rng.uniform(0, OFF_LINE) * noise() for k in meant])
-    vectors /= vectors.norm(dim=-1, keepdim=True)
+    off_line = [planted[k] + rng.uniform(0, OFF_LINE) * noise() for k in meant]
+    vectors = torch.stack([vector / vector.norm() for vector in off_line])
     if len(vectors) > 1:
         vectors = orthonormal(vectors).float()
     return vectors, set(meant) if how == "ablate" else set()
