@@ -178,9 +178,7 @@ def rank(
     direction: Folder,
     langs: Annotated[
         str,
-        typer.Option(
-            "--langs", "--target-langs", help="Languages of the prompts, with commas: en,de."
-        ),
+        typer.Option("--langs", help="Languages of the prompts, with commas: en,de."),
     ],
     ranks: Annotated[
         str,
