@@ -15,6 +15,8 @@ from scipy.stats import binomtest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from polyrefuse_models import bundled
+from polyrefuse_models.directions import marks
+from polyrefuse_models.directions.marks import REFUSED
 from polyrefuse_models.directions.sweep_pictures import sweep_svg
 from polyrefuse_tasks import data
 from polyrefuse_tasks.judges import Label, judge_response
@@ -111,6 +113,10 @@ class TestSweep:
         for said in ("en, n = 40", "de, n = 40", "refused", "degenerate"):
             assert said in texts
         assert any("a $model: harmless prompts with the direction added" in text for text in texts)
+        # A colour means the same as in the pictures of a geometry.
+        assert REFUSED.encode() in drawn and marks.HARMFUL.encode() not in drawn
+        named = sweep_svg(document | {"model": "/a/folder/model-7B"})
+        assert b">model-7B: harmless prompts" in named
         control = {"direction": {"layer": 2, "norm": 5.0, "control": "random"}}
         assert b"with the random direction added" in sweep_svg(document | control)
 

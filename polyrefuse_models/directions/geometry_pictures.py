@@ -25,6 +25,7 @@ APART = "AUC says whether harmful prompts are told from harmless ones, not wheth
 """Stands in every picture that has an AUC."""
 
 
+@pictures.plain_text()
 def pictures_of(document: dict[str, Any], points: dict[str, np.ndarray]) -> dict[str, bytes]:
     """Each picture that there is something to draw in, by the name of its file."""
     drawn: dict[str, bytes | None] = {

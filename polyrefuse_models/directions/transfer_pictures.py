@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polyrefuse_models.directions.marks import short_name
 from polyrefuse_shared import pictures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+@pictures.plain_text()
 def transfer_png(document: dict[str, Any]) -> bytes:
     """Attack success by source and target language, the unablated model on top."""
     rows = ["none", *document["sources"]]
@@ -23,7 +25,7 @@ def transfer_png(document: dict[str, Any]) -> bytes:
         np.array(values),
         rows,
         document["targets"],
-        title=f"Attack success rate, {document['model']}",
+        title=f"Attack success rate, {short_name(document['model'])}",
         labels=("direction ablated, from", "prompts in"),
         limits=(0.0, 1.0),
     )

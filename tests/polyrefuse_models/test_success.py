@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polyrefuse_models.directions import success_pictures
+from polyrefuse_models.directions import geometry_pictures, success_pictures
 from polyrefuse_models.directions.answered import (
     AnsweredPrompt,
     Answers,
@@ -357,6 +357,15 @@ class TestSuccess:
         assert detected.keys() == {"harmful", "attacked"}
         assert detected["attacked"]["jailbroken"]["n"] == 12
         assert detected["attacked"]["jailbroken"]["hits"] == (x[48:96:4] > 0.5).sum()
+
+
+def test_a_dollar_in_the_model_s_name_begins_no_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("geometry_png", "geometry_layers_png", "monitor_png"):
+        monkeypatch.setattr(geometry_pictures, name, lambda *_: b"")
+    document, points = invented()
+    document |= {"model": "/somewhere/x$_{$", "harmfulness": {"languages": None}}
+    drawn = geometry_pictures.pictures_of(document, points)
+    assert drawn["geometry_answers.png"].startswith(b"\x89PNG")
 
 
 class TestPictures:
