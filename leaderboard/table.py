@@ -30,6 +30,10 @@ CONDITIONS: dict[str, str] = {
     "harmless prompts, so that it complies",
     "projected-ablation": "with what the refusal direction has beside the mean of harmless prompts "
     "removed, so that it complies",
+    "random-affine-ablation": "with its activations along a random direction set to the mean of "
+    "harmless prompts, as a control",
+    "random-projected-ablation": "with what a random direction has beside the mean of harmless "
+    "prompts removed, as a control",
 }
 """Condition -> what was done to the model; in the order of rows, others after them."""
 

@@ -15,7 +15,8 @@ from scipy.stats import binomtest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from polyrefuse_models import bundled
-from polyrefuse_models.directions import marks
+from polyrefuse_models.directions import artifact, marks
+from polyrefuse_models.directions.control import control_of
 from polyrefuse_models.directions.marks import REFUSED
 from polyrefuse_models.directions.sweep_pictures import sweep_svg
 from polyrefuse_tasks import data
@@ -209,6 +210,16 @@ class TestCompare:
         ]
         assert rows[-1][0] == "random-ablation, seed 0"
         assert {len(row) for row in rows} == {len(head)}
+
+    def test_a_control_is_not_compared_as_the_direction(
+        self, direction: Path, tmp_path: Path
+    ) -> None:
+        control = tmp_path / "control"
+        artifact.save(control_of(artifact.load(direction), 3), control)
+        given = ("--direction", control, "--langs=en", "--output", tmp_path / "new")
+        said = "is a random control; give the refusal direction"
+        assert_one_sentence(run_in_process("direction", "compare", *given), said)
+        assert list(tmp_path.iterdir()) == [control]
 
     def test_an_older_artifact_is_extracted_anew(self, older: Path, tmp_path: Path) -> None:
         given = ("--direction", older, "--langs=en", "--output", tmp_path / "new")
