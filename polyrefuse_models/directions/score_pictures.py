@@ -53,10 +53,10 @@ def scores_png(direction: Direction) -> bytes:
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
     axes[-1].set_xlabel("layer at whose input the direction was read")
     axes[0].legend(title="position", fontsize="small", title_fontsize="small")
-    figure.suptitle(
+    pictures.title(
+        figure,
         f"{short_name(str(metadata.get('model')))}, {metadata.get('source_lang')}: "
         f"position {metadata.get('position')}, layer {metadata.get('layer')}",
-        fontsize="medium",
     )
     return pictures.png(figure)
 

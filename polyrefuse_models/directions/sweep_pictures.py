@@ -42,7 +42,7 @@ def _drawn(document: dict[str, Any]) -> Figure:
     for place in range(len(languages) - columns, len(languages)):
         axes.flat[place].tick_params(labelbottom=True)  # where nothing is drawn below
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize="small")
+    figure.legend(handles, labels, loc="outside right center", fontsize="small")
     direction = document["direction"]
     figure.supxlabel(
         f"coefficient c: x + c r at the input of layer {direction['layer']}, |r| = "
@@ -51,10 +51,10 @@ def _drawn(document: dict[str, Any]) -> Figure:
     )
     figure.supylabel("% of harmless prompts", fontsize="small")
     kind = f"{direction['control']} direction" if "control" in direction else "direction"
-    figure.suptitle(
+    pictures.title(
+        figure,
         f"{short_name(document['model'])}: harmless prompts with the {kind} added\n"
         f"judge {document['judge']}; bars are 95% intervals",
-        fontsize="medium",
     )
     return figure
 

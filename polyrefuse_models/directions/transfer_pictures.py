@@ -65,6 +65,6 @@ def _heat_map(
     for (row, column), value in np.ndenumerate(values):
         colour = "black" if value > middle else "white"
         axis.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
-    axis.set_title(title, fontsize="medium")
+    axis.set_title(pictures.lines(title, figure.get_figwidth() - 0.5), fontsize="medium")
     figure.colorbar(image)
     return pictures.png(figure)

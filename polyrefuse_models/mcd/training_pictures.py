@@ -34,9 +34,7 @@ def training_png(trained: Trained) -> bytes:
         axis.set_ylabel(name)
     axes[-1].set_xlabel("step")
     metadata = trained.prompt.metadata
-    figure.suptitle(
-        f"{short_name(metadata['model'])}: {', '.join(metadata['languages'])}", fontsize="medium"
-    )
+    pictures.title(figure, f"{short_name(metadata['model'])}: {', '.join(metadata['languages'])}")
     return pictures.png(figure)
 
 
@@ -66,10 +64,10 @@ def states_png(trained: Trained) -> bytes:
         _boundary(axis, trained.measure.refusal, "refusal", "--")
         _boundary(axis, trained.measure.harmfulness, "harmfulness", ":")
     axes.flat[0].legend(fontsize="x-small")
-    figure.suptitle(
+    pictures.title(
+        figure,
         f"{short_name(trained.prompt.metadata['model'])}: last states, first two principal "
         "components",
-        fontsize="medium",
     )
     return pictures.png(figure)
 

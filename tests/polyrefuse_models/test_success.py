@@ -415,6 +415,18 @@ class TestPictures:
         few, _ = invented(2)
         assert success_pictures.answers_layers_png(few) is None
 
+    def test_a_title_is_within_its_picture(self) -> None:
+        """A narrow picture has as long a title as a wide one."""
+        document, _ = invented()
+        document["model"] = "an-organisation/with-a-model-of-a-long-name"
+        for draw in (success_pictures.answers_png, success_pictures.answers_layers_png):
+            figure: Any = draw(document)
+            figure.draw_without_rendering()
+            title = figure._suptitle.get_window_extent()
+            assert (
+                title.x0 >= 0 and title.x1 <= figure.bbox.width and title.y1 <= figure.bbox.height
+            )
+
     def test_models_are_called_by_short_names(self) -> None:
         assert short_name("/a/b/model-7B") == "model-7B"
         assert short_name("org/model-7B") == "org/model-7B"
