@@ -140,6 +140,11 @@ def _run(app: typer.Typer, name: str) -> tuple[int, str | None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
             return 3, _unwritten(error)
+        if isinstance(error, OSError) and "--install-completion" in sys.argv[1:2]:
+            return 2, (
+                f"The completion cannot be written to {error.filename} ({error.strerror}); put "
+                "what --show-completion prints where your shell reads it."
+            )
         if os.environ.get(TRACEBACK):
             traceback.print_exc()
         return 3, (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -41,17 +42,25 @@ GOOD = {
 }
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
+def start(*arguments: object, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
     """`polyrefuse direction` in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "polyrefuse", "direction", *map(str, arguments)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         # A shell's background jobs ignore SIGINT, and so would what they start.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+def printed(terminal: int) -> str:
+    """What a process prints next to a terminal; nothing when it has ended."""
+    try:
+        return os.read(terminal, 4096).decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def run_apart(*arguments: object) -> tuple[int, str, str]:
@@ -322,24 +331,34 @@ class TestExtract:
         assert_one_sentence(result, f"--model {chat_model} cannot be loaded: ")
 
     def test_interrupted(self, chat_model: Path, mirror: Path, tmp_path: Path) -> None:
-        process = start(*extraction(chat_model, tmp_path / "direction", "--batch-size", 1))
+        # There are progress bars on a terminal alone.
+        terminal, end = pty.openpty()
+        process = start(
+            *extraction(chat_model, tmp_path / "direction", "--batch-size", 1), stderr=end
+        )
+        os.close(end)
         # Neither a process that hangs nor one that dies early may hold the tests up.
         deadline = threading.Timer(120, process.kill)
         deadline.start()
         try:
             seen = ""
             while "candidate directions" not in seen:
-                character = process.stderr.read(1)
-                assert character, f"it ended with {process.wait()} before it searched: {seen}"
-                seen += character
+                text = printed(terminal)
+                assert text, f"it ended with {process.wait()} before it searched: {seen}"
+                seen += text
             time.sleep(0.1)
             os.kill(process.pid, signal.SIGINT)
-            _, err = process.communicate(timeout=60)
+            while text := printed(terminal):
+                seen += text
+            process.wait(timeout=60)
         finally:
             deadline.cancel()
             process.kill()
-        assert process.returncode not in (0, None)
-        assert "Traceback" not in err
+            os.close(terminal)
+        assert process.returncode == 130
+        assert "Traceback" not in seen
+        assert seen.rstrip("\r\n").endswith("polyrefuse: interrupted.")
+        assert seen.count("polyrefuse:") == 1
         assert list(tmp_path.iterdir()) == []
 
 

@@ -103,7 +103,7 @@ def path(
 
 
 @app.command(
-    epilog="Example: polyrefuse data translate --dataset harmless --to da --model Helsinki-NLP/opus-mt-en-da"
+    epilog="Example: polyrefuse data translate --dataset harmless --to da --model ./opus-mt-en-da"
 )
 def translate(
     dataset: Annotated[str, typer.Option("--dataset", help="The data set to translate.")],
