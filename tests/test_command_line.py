@@ -265,6 +265,8 @@ class TestProgressBars:
             "run(app, 'polyrefuse')\n"
         )
         plain = {name: value for name, value in cache.items() if name != "TQDM_DISABLE"}
+        # A terminal that nobody sees has no width of its own.
+        plain["TQDM_NCOLS"] = "80"
         done = subprocess.run(
             [sys.executable, "-c", code], env=plain, capture_output=True, text=True
         )
