@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import pty
 import shutil
 import signal
 import subprocess
@@ -32,6 +31,7 @@ from polyrefuse_tasks import data
 from tests.conftest import ROOT
 from tests.evaluations import lm_eval_run
 from tests.leaderboard.result_files import Task, task, write_run
+from tests.terminals import open_terminal, printed
 
 GOOD = {
     "position": -1,
@@ -53,14 +53,6 @@ def start(*arguments: object, stderr: int = subprocess.PIPE) -> subprocess.Popen
         # A shell's background jobs ignore SIGINT, and so would what they start.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-
-
-def printed(terminal: int) -> str:
-    """What a process prints next to a terminal; nothing when it has ended."""
-    try:
-        return os.read(terminal, 4096).decode(errors="replace")
-    except OSError:
-        return ""
 
 
 def run_apart(*arguments: object) -> tuple[int, str, str]:
@@ -332,7 +324,7 @@ class TestExtract:
 
     def test_interrupted(self, chat_model: Path, mirror: Path, tmp_path: Path) -> None:
         # There are progress bars on a terminal alone.
-        terminal, end = pty.openpty()
+        terminal, end = open_terminal()
         process = start(
             *extraction(chat_model, tmp_path / "direction", "--batch-size", 1), stderr=end
         )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +18,7 @@ import pytest
 from polyrefuse_tasks.commands import judge
 from tests.commands import assert_one_sentence, run_in_process
 from tests.conftest import ROOT
+from tests.terminals import open_terminal, printed
 
 POLYREFUSE = str(Path(sys.executable).parent / "polyrefuse")
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
@@ -265,16 +264,15 @@ class TestProgressBars:
             "run(app, 'polyrefuse')\n"
         )
         plain = {name: value for name, value in cache.items() if name != "TQDM_DISABLE"}
-        # A terminal that nobody sees has no width of its own.
-        plain["TQDM_NCOLS"] = "80"
         done = subprocess.run(
             [sys.executable, "-c", code], env=plain, capture_output=True, text=True
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-        script = ["script", "-qec", shlex.join([sys.executable, "-c", code]), os.devnull]
-        if shutil.which("script"):
-            shown = subprocess.run(script, env=plain, capture_output=True, text=True)
-            assert "Loading weights" in shown.stdout
+        terminal, end = open_terminal()
+        subprocess.run([sys.executable, "-c", code], env=plain, stderr=end, check=True)
+        os.close(end)
+        assert "Loading weights" in printed(terminal)
+        os.close(terminal)
 
 
 def ours() -> list[Path]:

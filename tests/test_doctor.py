@@ -225,8 +225,12 @@ class TestDisk:
 
 class TestHardware:
     def test_a_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        there = {"is_available": lambda: True, "device_count": lambda: 1,
-                 "mem_get_info": lambda _: (5e9, 80e9), "get_device_name": lambda _: "H100"}  # fmt: skip
+        there = {
+            "is_available": lambda: True,
+            "device_count": lambda: 1,
+            "mem_get_info": lambda _: (5e9, 80e9),
+            "get_device_name": lambda _: "H100",
+        }
         monkeypatch.setattr(torch, "cuda", SimpleNamespace(**there))
         assert hardware.gpu().seen == "H100, 5.0 of 80.0 GB free"
 
