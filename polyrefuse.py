@@ -10,6 +10,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "polyrefuse_models.commands.direction:app",
         "Extract refusal directions, and choose among scores.",
     ),
+    "doctor": (
+        "polyrefuse_models.commands.doctor:app",
+        "Say what of this installation works, and the command that mends what does not.",
+    ),
     "drift": (
         "polyrefuse_models.commands.drift:app",
         "Measure the KL divergence that a condition causes on harmless prompts.",
@@ -31,6 +35,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Sub-command -> ("module:typer app", what the overview says about it)."""
 
+ABOUT = "Multilingual refusal safety, measured with lm-evaluation-harness."
+EXAMPLE = "Example: polyrefuse doctor"
+
 
 def main() -> None:
     """Run the command line and end the process; `command_line` says with which exit code."""
@@ -38,9 +45,9 @@ def main() -> None:
         # Ctrl-C while these are imported is no traceback either.
         from polyrefuse_shared.command_line import mount, run
 
-        run(mount(COMMANDS, "Multilingual refusal safety, measured with lm-evaluation-harness."),
-            name="polyrefuse")  # fmt: skip
+        run(mount(COMMANDS, ABOUT, EXAMPLE), name="polyrefuse")
     except KeyboardInterrupt:
+        print("polyrefuse: interrupted.", file=sys.stderr)
         sys.exit(130)
 
 

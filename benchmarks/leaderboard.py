@@ -16,6 +16,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from typing import Any
 from polyrefuse_tasks.languages import POLYREFUSE
 
 ROOT = Path(__file__).parents[1]
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = shutil.which("chromium")
 CONDITIONS = ("baseline", "ablation", "mcd", "ablation+mcd", "system-prompt")
 DATASETS = {"harmful": 572, "advbench": 150, "jailbreakbench": 100, "malicious_instruct": 100}
 HARMLESS = {"harmless": 500}
@@ -151,14 +152,14 @@ TIMED = """
 
 def filters(page: Path, rounds: int) -> dict[str, dict[str, float]] | None:
     """Milliseconds that the page takes to answer, by what is done; None without a browser."""
-    if not CHROMIUM.exists():
+    if CHROMIUM is None:
         return None
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
         return None
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         opened = browser.new_page()
         opened.goto(page.as_uri())
         milliseconds = {}

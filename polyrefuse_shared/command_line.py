@@ -3,18 +3,22 @@
 Exit codes: 0, all is well; 1, what was asked for is not so (a rate got worse, a file is wrong);
 2, a mistake of the user's; 3, an internal error, or output that cannot be written; 130, Ctrl-C;
 141, whoever read the output has stopped, as of a program that SIGPIPE ends.
+
+Progress bars go to standard error, and fall silent where that is no terminal.
 """
 
 from __future__ import annotations
 
+import difflib
 import errno
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NoReturn, TextIO
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -24,6 +28,9 @@ from polyrefuse_shared.printing import clean
 
 TRACEBACK = "POLYREFUSE_TRACEBACK"
 """The environment variable that asks for the traceback of an internal error."""
+
+INTERRUPTED = "interrupted."
+"""The one line that Ctrl-C leaves."""
 
 # typer has a copy of click whose names are private: this is the base of what it exports.
 _UsageError: Any = typer.BadParameter.__base__
@@ -35,29 +42,45 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 """What `print` fails with; whoever writes a file has a sentence of its own for these."""
 
 
-def mount(commands: Mapping[str, tuple[str, str]], about: str) -> typer.Typer:
+def mount(commands: Mapping[str, tuple[str, str]], about: str, example: str) -> typer.Typer:
     """A command line of which a sub-command's module is imported when it is run.
 
     Args:
         commands: sub-command -> ("module:typer app", what the overview says about it).
         about: what the overview says about all.
+        example: the overview's last line, as every help text has one.
     """
 
     class Commands(TyperGroup):
-        def list_commands(self, ctx: Any) -> list[str]:
-            return list(commands)
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            self.commands = {
+                name: _Mounted(place, name=name, callback=None, help=help)
+                for name, (place, help) in commands.items()
+            }
 
-        def get_command(self, ctx: Any, cmd_name: str) -> _Mounted | None:
-            if cmd_name not in commands:
-                return None
-            place, help = commands[cmd_name]
-            return _Mounted(place, name=cmd_name, callback=None, help=help)
-
-    app = typer.Typer(
-        cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
-    )
-    app.callback(help=about)(lambda: None)
+    app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
+    app.callback(help=about, epilog=example)(_top)
     return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from polyrefuse_shared.versions import versions
+
+        print(f"polyrefuse {versions()['lm-eval-polyrefuse']}")
+        raise typer.Exit
+
+
+def _top(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """The options in front of a sub-command."""
 
 
 class _Mounted(TyperCommand):
@@ -79,6 +102,7 @@ def run(app: typer.Typer, name: str) -> NoReturn:
     Every mistake is one sentence on standard error, and output never fails for its encoding.
     """
     _open_streams()
+    _silence_bars()
     _go_on_alone()
     code, sentence = _run(app, name)
     # Not within the handling of the exception, which keeps unfinished progress bars alive.
@@ -97,13 +121,15 @@ def run(app: typer.Typer, name: str) -> NoReturn:
 def _run(app: typer.Typer, name: str) -> tuple[int, str | None]:
     """The exit code, and what to say."""
     try:
-        return app(prog_name=name, standalone_mode=False) or 0, None
+        code = app(prog_name=name, standalone_mode=False) or 0
+        # typer makes an exit code of Ctrl-C itself.
+        return code, INTERRUPTED if code == 130 else None
     except UserError as error:
         return 2, str(error)
     except _UsageError as error:
         return 2, _explain(error)
     except KeyboardInterrupt:
-        return 130, None
+        return 130, INTERRUPTED
     except SystemExit as ended:
         # typer's own end of a closed pipe has the code of a gate that failed.
         if isinstance(ended.__context__, BrokenPipeError):
@@ -114,6 +140,11 @@ def _run(app: typer.Typer, name: str) -> tuple[int, str | None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
             return 3, _unwritten(error)
+        if isinstance(error, OSError) and "--install-completion" in sys.argv[1:2]:
+            return 2, (
+                f"The completion cannot be written to {error.filename} ({error.strerror}); put "
+                "what --show-completion prints where your shell reads it."
+            )
         if os.environ.get(TRACEBACK):
             traceback.print_exc()
         return 3, (
@@ -131,7 +162,18 @@ def _explain(error: Any) -> str | None:
     message = " ".join(error.format_message().split()).removesuffix(".")
     given = _given(getattr(error, "param", None), sys.argv[1:])
     value = "" if given is None or given in message else f" (given: {given})"
+    mistyped = re.match(r"No such command '(.+?)'(?:\.|$)", message)
+    if mistyped:
+        return f"{_meant(mistyped[1], list(error.ctx.command.commands))} See `{where} --help`."
     return f"{message}{value}; see `{where} --help`."
+
+
+def _meant(mistyped: str, commands: Sequence[str]) -> str:
+    """What a sub-command that is not there may have been meant to be, in one sentence."""
+    near = difflib.get_close_matches(mistyped, commands, n=1)
+    if near:
+        return f"There is no command '{mistyped}': did you mean '{near[0]}'?"
+    return f"There is no command '{mistyped}': use one of {', '.join(commands)}."
 
 
 def _given(option: Any, arguments: Sequence[str]) -> str | None:
@@ -172,6 +214,12 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _silence_bars() -> None:
+    """Have no library draw a progress bar into a file or a pipe, before tqdm is imported."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")
 
 
 def _flush(stream: TextIO) -> OSError | None:

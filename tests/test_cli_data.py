@@ -134,6 +134,7 @@ class TestFetch:
         assert "MultiJail.csv" in kept(world)
         if sent == signal.SIGINT:
             assert kept(world) == {"MultiJail.csv"}
+            assert (code, err) == (130, "polyrefuse: interrupted.\n")
         server.stalled.clear()
         assert run(world, server.host, "fetch", "multijail", "oktest")[0] == 0
         assert (world.cache / "oktest.json").read_bytes() == world.files["oktest.json"]

@@ -31,6 +31,7 @@ from polyrefuse_tasks import data
 from tests.conftest import ROOT
 from tests.evaluations import lm_eval_run
 from tests.leaderboard.result_files import Task, task, write_run
+from tests.terminals import open_terminal, printed
 
 GOOD = {
     "position": -1,
@@ -41,13 +42,13 @@ GOOD = {
 }
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
+def start(*arguments: object, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
     """`polyrefuse direction` in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "polyrefuse", "direction", *map(str, arguments)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         # A shell's background jobs ignore SIGINT, and so would what they start.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -322,24 +323,34 @@ class TestExtract:
         assert_one_sentence(result, f"--model {chat_model} cannot be loaded: ")
 
     def test_interrupted(self, chat_model: Path, mirror: Path, tmp_path: Path) -> None:
-        process = start(*extraction(chat_model, tmp_path / "direction", "--batch-size", 1))
+        # There are progress bars on a terminal alone.
+        terminal, end = open_terminal()
+        process = start(
+            *extraction(chat_model, tmp_path / "direction", "--batch-size", 1), stderr=end
+        )
+        os.close(end)
         # Neither a process that hangs nor one that dies early may hold the tests up.
         deadline = threading.Timer(120, process.kill)
         deadline.start()
         try:
             seen = ""
             while "candidate directions" not in seen:
-                character = process.stderr.read(1)
-                assert character, f"it ended with {process.wait()} before it searched: {seen}"
-                seen += character
+                text = printed(terminal)
+                assert text, f"it ended with {process.wait()} before it searched: {seen}"
+                seen += text
             time.sleep(0.1)
             os.kill(process.pid, signal.SIGINT)
-            _, err = process.communicate(timeout=60)
+            while text := printed(terminal):
+                seen += text
+            process.wait(timeout=60)
         finally:
             deadline.cancel()
             process.kill()
-        assert process.returncode not in (0, None)
-        assert "Traceback" not in err
+            os.close(terminal)
+        assert process.returncode == 130
+        assert "Traceback" not in seen
+        assert seen.rstrip("\r\n").endswith("polyrefuse: interrupted.")
+        assert seen.count("polyrefuse:") == 1
         assert list(tmp_path.iterdir()) == []
 
 

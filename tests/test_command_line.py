@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ import pytest
 
 from polyrefuse_tasks.commands import judge
 from tests.commands import assert_one_sentence, run_in_process
+from tests.conftest import ROOT
+from tests.terminals import open_terminal, printed
 
 POLYREFUSE = str(Path(sys.executable).parent / "polyrefuse")
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
@@ -106,7 +110,11 @@ def test_an_internal_error_has_a_code_of_its_own(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("dat",), ("No such command 'dat'", "`polyrefuse --help`")),
+        (("dat",), ("no command 'dat': did you mean 'data'?", "`polyrefuse --help`")),
+        (("directon", "extract"), ("no command 'directon': did you mean 'direction'?",)),
+        (("data", "fetsh"), ("no command 'fetsh': did you mean 'fetch'?", "`polyrefuse data --")),
+        (("judge", "agrement"), ("no command 'agrement': did you mean 'agreement'?",)),
+        (("xyzzy",), ("no command 'xyzzy': use one of data, direction, doctor, drift,",)),
         (("data", "fetch", "--hlep"), ("No such option: --hlep", "`polyrefuse data fetch --help`")),
         (("direction", "extract"), ("Missing option '--output'",)),
         (("direction", "choose"), ("SCORES.json",)),
@@ -158,4 +166,121 @@ def test_ctrl_c_while_it_imports(name: str, cache: dict[str, str], tmp_path: Pat
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert err == ""
+    assert err == "polyrefuse: interrupted.\n"
+
+
+@pytest.mark.parametrize("command", ["--help", "data status", "doctor --help", "data path --json"])
+def test_a_reader_that_has_seen_enough(command: str, cache: dict[str, str]) -> None:
+    script = f"set -o pipefail; {POLYREFUSE} {command} | head -1"
+    done = subprocess.run(
+        ["bash", "-c", script], env=cache, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode in (0, 141)
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+
+
+def test_version(cache: dict[str, str]) -> None:
+    """Of the distribution, without an import of what takes long."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "polyrefuse", "--version"],
+        env=cache, cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"polyrefuse {version('lm-eval-polyrefuse')}\n"
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "polyrefuse_shared.versions" in imported
+    assert not imported & {"torch", "transformers", "lm_eval", "polyrefuse_tasks"}
+
+
+class TestCompletion:
+    def test_it_is_installed(self, cache: dict[str, str], tmp_path: Path) -> None:
+        """bash reads it, and then completes `polyrefuse dir` as a terminal would ask it to."""
+        home = tmp_path / "home"
+        home.mkdir()
+        shell = f"{POLYREFUSE} --install-completion; exit $?"
+        env = cache | {"HOME": str(home)}
+        done = subprocess.run(["bash", "-c", shell], env=env, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        asked = (
+            "shopt -s expand_aliases; source ~/.bashrc; COMP_WORDS=(polyrefuse dir); COMP_CWORD=1; "
+            '$(complete -p polyrefuse | sed "s/.*-F \\([^ ]*\\) .*/\\1/") polyrefuse; '
+            'echo "${COMPREPLY[@]}"'
+        )
+        path = f"{Path(POLYREFUSE).parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", "-c", asked], env=env | {"PATH": path}, capture_output=True, text=True
+        )
+        assert (done.stdout, done.stderr) == ("direction\n", "")
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [("d", "data\ndirection\ndoctor\ndrift"), ("direction ex", "extract"),
+         ("data path --l", "--lang"), ("study ", "init\nplan\nrun")],
+    )  # fmt: skip
+    def test_commands_and_options(self, words: str, said: str, cache: dict[str, str]) -> None:
+        asked = {
+            "_POLYREFUSE_COMPLETE": "complete_bash",
+            "COMP_WORDS": f"polyrefuse {words}",
+            "COMP_CWORD": str(len(f"polyrefuse {words}".split(" ")) - 1),
+        }
+        done = polyrefuse(env=cache | asked, capture_output=True)
+        assert (done.returncode, done.stdout.strip(), done.stderr) == (0, said, "")
+
+    def test_a_home_that_cannot_be_written_to(self, cache: dict[str, str]) -> None:
+        shell = f"{POLYREFUSE} --install-completion; exit $?"
+        done = subprocess.run(
+            ["bash", "-c", shell], env=cache | {"HOME": "/proc/1"}, capture_output=True, text=True
+        )
+        assert_one_sentence((done.returncode, done.stdout, done.stderr), "--show-completion")
+
+
+class TestProgressBars:
+    def test_each_of_ours_asks_whether_there_is_a_terminal(self) -> None:
+        """tqdm is silent beside a terminal where `disable` is None, which is not its default."""
+        bars = 0
+        for path in ours():
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "tqdm":
+                    disable = [word.value for word in node.keywords if word.arg == "disable"]
+                    assert disable, f"{path}, line {node.lineno}"
+                    last = (
+                        disable[0].values[-1] if isinstance(disable[0], ast.BoolOp) else disable[0]
+                    )
+                    assert isinstance(last, ast.Constant), f"{path}, line {node.lineno}"
+                    assert last.value is None, f"{path}, line {node.lineno}"
+                    bars += 1
+        assert bars > 8
+
+    def test_those_of_others_are_silent_too(self, cache: dict[str, str]) -> None:
+        """As transformers shows when it loads weights: a bar with no `disable`, on its own tqdm."""
+        code = (
+            "import sys, types, typer; from polyrefuse_shared.command_line import run\n"
+            "app = typer.Typer()\n"
+            "@app.command()\n"
+            "def load() -> None:\n"
+            "    from tqdm import tqdm\n"
+            "    list(tqdm(range(3), desc='Loading weights'))\n"
+            "sys.argv = ['polyrefuse']\n"
+            "run(app, 'polyrefuse')\n"
+        )
+        plain = {name: value for name, value in cache.items() if name != "TQDM_DISABLE"}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=plain, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        terminal, end = open_terminal()
+        subprocess.run([sys.executable, "-c", code], env=plain, stderr=end, check=True)
+        os.close(end)
+        assert "Loading weights" in printed(terminal)
+        os.close(terminal)
+
+
+def ours() -> list[Path]:
+    folders = (
+        "polyrefuse_shared",
+        "polyrefuse_tasks",
+        "polyrefuse_models",
+        "leaderboard",
+        "studies",
+    )
+    return [path for folder in folders for path in (ROOT / folder).rglob("*.py")]

@@ -56,6 +56,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("polyrefuse_models.organism",),
     ("polyrefuse_models.wrappers",),
     ("polyrefuse_models.registration",),
+    ("polyrefuse_models.doctor",),
     (
         "polyrefuse_tasks.commands",
         "polyrefuse_leaderboard.commands",

@@ -8,6 +8,7 @@ from configparser import ConfigParser
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from polyrefuse_shared.versions import OLDEST_PYTHON, TRIED, TRIED_PYTHON
 from tests.conftest import ROOT
 
 SETUP = (ROOT / "setup.cfg").read_text(encoding="utf-8")
@@ -40,3 +41,25 @@ def test_what_is_allowed_begins_with_what_was_tried() -> None:
         lowest[name] = Version(bound.version).release[:2]
     oldest = [Version(one).release[:2] for one in by_hand[-2:]]
     assert oldest == [lowest["torch"], lowest["transformers"]]
+
+
+def test_doctor_holds_versions_to_what_was_tried() -> None:
+    """The oldest and newest of each on the two lines, which name several versions of torch."""
+    lines = " ".join(re.findall(r"# Tried (?:in CI|by hand): (.+)", SETUP))
+    # "torch 2.15.0 and 2.13.0 with transformers 5.24.0; torch 2.6.0 with 5.16.0."
+    torch = re.findall(r"torch (\d[\d.]*\d)(?: and (\d[\d.]*\d))?", lines)
+    with_them = re.findall(r"(?:transformers|with) (\d[\d.]*\d)", lines)
+    tried_of = {
+        "torch": [one for pair in torch for one in pair if one],
+        "transformers": with_them,
+        "lm_eval": re.findall(r"lm-eval (\d[\d.]*\d)", lines),
+    }
+    for name, versions in tried_of.items():
+        ordered = sorted(versions, key=Version)
+        assert TRIED[name] == (ordered[0], ordered[-1])
+    config = ConfigParser()
+    config.read_string(SETUP)
+    oldest = ".".join(map(str, OLDEST_PYTHON))
+    assert config["options"]["python_requires"] == f">={oldest}"
+    (ci,) = re.findall(r"on Python (\d+\.\d+)", (ROOT / "constraints.txt").read_text())
+    assert ".".join(map(str, TRIED_PYTHON)) == ci

@@ -30,10 +30,20 @@ from polyrefuse_shared.options import Json, count_option, seed_option, show
 if TYPE_CHECKING:
     from polyrefuse_models.directions.artifact import Direction
 
-app = typer.Typer(no_args_is_help=True, help="Extract a refusal direction and choose among scores.")
-app.command()(compare)
-app.command()(rank)
-app.command()(sweep)
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Extract a refusal direction and choose among scores.",
+    epilog="Example: polyrefuse direction extract --output direction",
+)
+app.command(
+    epilog="Example: polyrefuse direction compare --direction direction --langs en --output out"
+)(compare)
+app.command(
+    epilog="Example: polyrefuse direction rank --direction direction --target-langs de --output out"
+)(rank)
+app.command(
+    epilog="Example: polyrefuse direction sweep --direction direction --langs en --output out"
+)(sweep)
 
 Seed = Annotated[int, seed_option("Seed of the random choice of prompts.")]
 RuleName = Annotated[
@@ -47,7 +57,7 @@ RuleName = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog="Example: polyrefuse direction extract --output direction")
 def extract(
     output: Annotated[Path, typer.Option("--output", help="A new folder for the artifact.")],
     source_lang: Annotated[
@@ -160,7 +170,7 @@ def extract(
     )
 
 
-@app.command()
+@app.command(epilog="Example: polyrefuse direction choose direction/scores.json")
 def choose(
     scores: Annotated[
         Path, typer.Argument(metavar="SCORES.json", help="The scores.json of an artifact.")
@@ -198,7 +208,7 @@ def choose(
     )
 
 
-@app.command()
+@app.command(epilog="Example: polyrefuse direction transfer --source-langs en,de --output out")
 def transfer(
     output: Report,
     source_langs: Annotated[
@@ -343,7 +353,9 @@ def _by_language(folders: str) -> dict[str, Direction]:
     return found
 
 
-@app.command()
+@app.command(
+    epilog="Example: polyrefuse direction geometry --direction direction --langs de --output out"
+)
 def geometry(
     output: Report,
     direction: Annotated[Path, typer.Option("--direction", help="Folder of an artifact.")],

@@ -18,7 +18,7 @@ HARMLESS = ("harmless", "toyrefuse_harmless")
 """Datasets that are asked where nobody says, for a published and for a bundled model."""
 
 
-@app.command()
+@app.command(epilog="Example: polyrefuse drift --langs en --limit 20 --output drift")
 def drift(
     output: Annotated[Path, typer.Option("--output", help="A new folder for the report.")],
     langs: Annotated[

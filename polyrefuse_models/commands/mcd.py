@@ -25,10 +25,14 @@ if TYPE_CHECKING:
     from polyrefuse_models.mcd.artifact import Prompt
     from polyrefuse_models.mcd.checkpoint import Checkpoint
 
-app = typer.Typer(no_args_is_help=True, help="Multilingual collaborative defense (2505.11835).")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Multilingual collaborative defense (2505.11835).",
+    epilog="Example: polyrefuse mcd train --langs en,da --output safety-prompt",
+)
 
 
-@app.callback()
+@app.callback(epilog="Example: polyrefuse mcd train --langs en,da --output safety-prompt")
 def mcd() -> None:
     """Multilingual collaborative defense (2505.11835)."""
 
@@ -36,7 +40,7 @@ def mcd() -> None:
 Weight = typer.Option(min=0.0, max=1e6, help="Weight of that term.", show_default="the preset's")
 
 
-@app.command()
+@app.command(epilog="Example: polyrefuse mcd train --langs en,da --output safety-prompt")
 def train(
     output: Annotated[Path, typer.Option("--output", help="A new folder for the artifact.")],
     langs: Annotated[

@@ -14,7 +14,11 @@ from polyrefuse_models import bundled
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.options import Json, count_option, seed_option, show
 
-app = typer.Typer(no_args_is_help=True, help="Make a bundled model organism, or find it.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Make a bundled model organism, or find it.",
+    epilog="Example: polyrefuse organism path",
+)
 
 
 MOST_DIRECTIONS = 8
@@ -26,7 +30,7 @@ Weakened = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog="Example: polyrefuse organism make --output organism")
 def make(
     output: Annotated[Path, typer.Option("--output", help="A new folder.")],
     steps: Annotated[
@@ -94,7 +98,7 @@ def make(
             print(f"not as required: {failure}", file=sys.stderr)
 
 
-@app.command()
+@app.command(epilog="Example: polyrefuse organism path --weakened")
 def path(weakened: Weakened = False, as_json: Json = False) -> None:
     """Print the folder of a shipped organism."""
     folder = str(bundled.path(bundled.WEAKENED if weakened else bundled.ORGANISM))

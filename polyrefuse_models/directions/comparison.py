@@ -125,7 +125,9 @@ def compare(
     }
     before = {language: log_probabilities(chat, asked[language]) for language in languages}
     cells: list[Cell] = []
-    for name, control_seed, intervention in tqdm(conditions, desc="Comparing ablations"):
+    for name, control_seed, intervention in tqdm(
+        conditions, desc="Comparing ablations", disable=None
+    ):
         under: AbstractContextManager[Any] = (
             nullcontext() if intervention is None else installed(chat.model, intervention)
         )

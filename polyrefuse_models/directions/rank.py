@@ -120,7 +120,7 @@ def rank(
     seeds = range(seed, seed + controls)
     cells: list[Cell] = []
     for k, control_seed, basis in tqdm(
-        [(0, None, None), *_bases(vectors, ranks, seeds)], desc="Ablating subspaces"
+        [(0, None, None), *_bases(vectors, ranks, seeds)], desc="Ablating subspaces", disable=None
     ):
         under: AbstractContextManager[Any] = (
             nullcontext() if basis is None else installed(chat.model, ablation_along(basis))

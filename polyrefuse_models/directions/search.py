@@ -127,7 +127,9 @@ class Trial:
         n = -(-len(candidates) // self.chat.batch_size)
         bounds = [len(candidates) * i // max(n, 1) for i in range(n + 1)]
         parts = [candidates[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
-        return tqdm(parts, desc=f"{len(candidates)} candidate directions, {what}", leave=False)
+        return tqdm(
+            parts, desc=f"{len(candidates)} candidate directions, {what}", leave=False, disable=None
+        )
 
     def _rows(self, candidates: list[Candidate]) -> Float[Tensor, "candidate d"]:
         return torch.stack([self.directions[c.position, c.layer] for c in candidates])

@@ -89,7 +89,7 @@ def sweep(
     rows, sums = prompts_of(kinds_of(dataset)[1], languages, limit)
     asked = [row.prompt for row in rows]
     cells: list[Cell] = []
-    for coefficient in tqdm(coefficients, desc="Adding the direction"):
+    for coefficient in tqdm(coefficients, desc="Adding the direction", disable=None):
         added = Addition(direction.direction, layer, coefficient=coefficient)
         with installed(chat.model, added):
             responses = answer(rows, max_gen_toks)

@@ -117,7 +117,7 @@ def transfer(
 
     baseline = cells(None)
     ablation: list[Cell] = []
-    for source, direction in tqdm(directions.items(), desc="Ablating directions"):
+    for source, direction in tqdm(directions.items(), desc="Ablating directions", disable=None):
         with ablated(chat.model, direction.direction):
             ablation += cells(source)
     # What was extracted before was chosen by a seed and a rule of its own.
@@ -175,7 +175,7 @@ def _directions(
     prompts = {source: sample(dataset, source, seed) for source in sources}
     directions = {
         source: find_direction(chat, chosen, rule=rule)
-        for source, chosen in tqdm(prompts.items(), desc="Extracting directions")
+        for source, chosen in tqdm(prompts.items(), desc="Extracting directions", disable=None)
     }
     place = _place(directions)
     return directions, within_memory(

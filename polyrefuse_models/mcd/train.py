@@ -209,8 +209,8 @@ def prepare(
             ),
         )
 
-    seen = {key: observed(*key) for key in tqdm(wanted, desc="States of the anchors")}
-    bar = tqdm(labelled, desc="Soft refusal labels")
+    seen = {key: observed(*key) for key in tqdm(wanted, desc="States of the anchors", disable=None)}
+    bar = tqdm(labelled, desc="Soft refusal labels", disable=None)
     labels = {key: sampled(index, *key) for index, key in enumerate(bar)}
     harmless = torch.tensor(anchors.labels).float()
     not_refused = torch.cat(list(labels.values()))
@@ -333,7 +333,7 @@ def _optimise(
         losses = [Terms(*step) for step in left["losses"]]
         done = left["done"]
     total = sum(steps(len(anchors.ids), group, settings) for group in all_epochs)
-    with tqdm(total=total, initial=len(losses), desc="Training") as bar:
+    with tqdm(total=total, initial=len(losses), desc="Training", disable=None) as bar:
         for number, group in enumerate(all_epochs[done:], done):
             prompts = [prompt for language in group for prompt in anchors.prompts(language)]
             base = Base.join([prepared.base[language] for language in group]).to(device)

@@ -202,7 +202,7 @@ class Batching:
         answers: dict[int, str] = {}
         with tqdm(
             total=sum(len(groups[key]) for key in paged),
-            disable=disable_tqdm or self._engine.rank != 0 or not paged,
+            disable=disable_tqdm or self._engine.rank != 0 or not paged or None,
             desc="Running generate_until requests",
         ) as bar:
             for key, found in paged.items():

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from polyrefuse_tasks.data.own_datasets import OwnSet
 
 app = typer.Typer(
-    no_args_is_help=True, help="Fetch, check, find, translate, add and show the prompts."
+    no_args_is_help=True,
+    help="Fetch, check, find, translate, add and show the prompts.",
+    epilog="Example: polyrefuse data status",
 )
 
 Names = Annotated[
@@ -42,7 +44,7 @@ Language = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog="Example: polyrefuse data fetch harmful harmless --lang de")
 def fetch(names: Names = None, lang: Language = None, as_json: Json = False) -> None:
     """Download what is not here yet, checked, into the cache."""
     files = _files(names, lang)
@@ -56,14 +58,14 @@ def fetch(names: Names = None, lang: Language = None, as_json: Json = False) -> 
     _print(as_json, entries, f"files fetched: {fetched}, here before: {len(entries) - fetched}")
 
 
-@app.command()
+@app.command(epilog="Example: polyrefuse data status --lang de")
 def status(names: Names = None, lang: Language = None, as_json: Json = False) -> None:
     """Show where each file is: in the mirror, in the cache, or missing."""
     entries = [_status(file) for file in _files(names, lang)] + _own_translations(names, lang)
     _print(as_json, entries, _table(entries, ("file", "dataset", "place")))
 
 
-@app.command()
+@app.command(epilog="Example: polyrefuse data verify harmful --lang de")
 def verify(names: Names = None, lang: Language = None, as_json: Json = False) -> None:
     """Compare every file with its published sha256; exit code 1 if one is wrong or missing."""
     entries = [_verified(file) for file in _files(names, lang)]
@@ -75,7 +77,7 @@ def verify(names: Names = None, lang: Language = None, as_json: Json = False) ->
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog="Example: polyrefuse data path")
 def path(
     name: Annotated[
         str | None, typer.Argument(metavar="DATASET", help="The folders by default.")
@@ -100,7 +102,9 @@ def path(
     _print(as_json, paths, *paths)
 
 
-@app.command()
+@app.command(
+    epilog="Example: polyrefuse data translate --dataset harmless --to da --model ./opus-mt-en-da"
+)
 def translate(
     dataset: Annotated[str, typer.Option("--dataset", help="The data set to translate.")],
     to: Annotated[str, typer.Option("--to", help="Languages with commas between: da,el,ga.")],

@@ -32,7 +32,9 @@ from polyrefuse_tasks.rejudging import BATCH, Outcome, Progress, rejudge
 from polyrefuse_tasks.saved_results.links import link_results
 
 app = typer.Typer(
-    no_args_is_help=True, help="Judge saved answers, import published ones, and check a judge."
+    no_args_is_help=True,
+    help="Judge saved answers, import published ones, and check a judge.",
+    epilog="Example: polyrefuse judge run results --judge native",
 )
 
 
@@ -41,7 +43,7 @@ PaperWithLengthRule = Literal["2505.11835", "2404.01318"]
 PaperWithProtocol = Literal["2505.11835"]
 
 
-@app.command()
+@app.command(epilog="Example: polyrefuse judge run results --judge native")
 def run(
     results: Annotated[
         list[Path],
@@ -154,7 +156,10 @@ def run(
         print_json([asdict(outcome) for outcome in outcomes])
 
 
-@app.command("import")
+@app.command(
+    "import",
+    epilog="Example: polyrefuse judge import answers.jsonl --format jsonl --output imported",
+)
 def import_(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="Files of published answers.")
@@ -254,7 +259,7 @@ def progress_bar() -> Iterator[Progress]:
             bar.close()
 
 
-@app.command()
+@app.command(epilog="Example: polyrefuse judge agreement labels.jsonl")
 def agreement(
     labels: Annotated[
         Path,

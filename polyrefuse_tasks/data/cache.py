@@ -55,10 +55,16 @@ def home() -> Path:
 
 def offline() -> str | None:
     """The environment variable that forbids the network, None where it is allowed."""
-    for variable in ("POLYREFUSE_OFFLINE", "HF_HUB_OFFLINE"):
-        if os.environ.get(variable, "").upper() in TRUE:
-            return variable
-    return None
+    return next(iter(forbidding()), None)
+
+
+def forbidding() -> list[str]:
+    """All environment variables that forbid the network."""
+    return [
+        variable
+        for variable in ("POLYREFUSE_OFFLINE", "HF_HUB_OFFLINE")
+        if os.environ.get(variable, "").upper() in TRUE
+    ]
 
 
 def places() -> dict[str, Path]:

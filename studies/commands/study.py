@@ -18,7 +18,11 @@ from polyrefuse_shared.options import Json, count_option, show
 from polyrefuse_shared.printing import clean
 from polyrefuse_shared.writing import CannotWrite, cannot_write, write_whole
 
-app = typer.Typer(no_args_is_help=True, help="Run a whole study from one file.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Run a whole study from one file.",
+    epilog="Example: polyrefuse study init study.yaml",
+)
 
 File = Annotated[Path, typer.Argument(metavar="STUDY", help="The study's YAML file.")]
 
@@ -34,7 +38,7 @@ class Kind(str, Enum):
 Output = Annotated[Path, typer.Option("--output", help="The study's folder.")]
 
 
-@app.command()
+@app.command(epilog="Example: polyrefuse study init study.yaml")
 def init(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A new YAML file.")] = Path(
         "study.yaml"
@@ -54,7 +58,7 @@ def init(
     print(f"{file}: edit it, then `polyrefuse study plan {file}`")
 
 
-@app.command()
+@app.command(epilog="Example: polyrefuse study plan study.yaml --no-probe")
 def plan(
     file: File,
     output: Annotated[
@@ -111,7 +115,7 @@ def plan(
     show(as_json, document, *map(clean, lines(found, slots)))
 
 
-@app.command()
+@app.command(epilog="Example: polyrefuse study run study.yaml --output study")
 def run(
     file: File,
     output: Output,

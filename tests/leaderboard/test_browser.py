@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,12 +21,12 @@ from polyrefuse_leaderboard.warnings import RateWarning
 from tests.leaderboard.invented import board, record, wilson, with_means
 from tests.leaderboard.invented_study import whole_study
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = shutil.which("chromium")
 MARKUP = '<img src=x onerror="document.title=1"></script><b>&amp;"\''
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install playwright")
-if not CHROMIUM.exists():
-    pytest.skip("no /usr/bin/chromium: apt-get install chromium", allow_module_level=True)
+if CHROMIUM is None:
+    pytest.skip("no chromium on PATH: apt-get install chromium", allow_module_level=True)
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
 
@@ -62,7 +63,7 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(
             # CI runs as root, where Chromium's own sandbox does not start.
-            executable_path=str(CHROMIUM), args=["--no-sandbox"],
+            executable_path=CHROMIUM, args=["--no-sandbox"],
         )  # fmt: skip
         yield launched
         launched.close()

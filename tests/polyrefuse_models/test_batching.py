@@ -341,8 +341,8 @@ def test_progress_and_cache_go_on_as_answers_finish(
     kept: list[str] = []
 
     class Bar:
-        def __init__(self, total: int, disable: bool, desc: str) -> None:
-            assert (total, disable, desc) == (10, False, "Running generate_until requests")
+        def __init__(self, total: int, disable: bool | None, desc: str) -> None:
+            assert (total, disable, desc) == (10, None, "Running generate_until requests")
 
         def __enter__(self) -> Bar:
             return self

@@ -1,0 +1,35 @@
+"""`polyrefuse doctor`: what of the installation works, and the commands that mend the rest."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+
+from polyrefuse_shared.options import Json, show
+from polyrefuse_shared.printing import clean
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command(epilog="Example: polyrefuse doctor")
+def doctor(as_json: Json = False) -> None:
+    """Say what of this installation works, and the command that mends what does not.
+
+    Exit code 1 where something that is needed is missing.
+    """
+    from polyrefuse_models.doctor.checks import findings
+    from polyrefuse_models.doctor.finding import State
+
+    found = []
+    for one in findings():
+        found.append(one)
+        if not as_json:
+            mend = f"; mend it with: {one.mend}" if one.mend else ""
+            print(clean(f"{one.state.value:<8} {one.name}: {one.seen}{mend}"), flush=True)
+    missing = any(one.state is State.MISSING for one in found)
+    if as_json:
+        document = {"ok": not missing, "checks": [asdict(one) for one in found]}
+        show(True, document)
+    if missing:
+        raise typer.Exit(1)

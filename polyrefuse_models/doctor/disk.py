@@ -1,0 +1,45 @@
+"""The caches: whether they can be written to, and how much room is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from polyrefuse_models.doctor.finding import Finding, State
+
+PROMPTS_GB = 0.1
+"""All prompts take 9 MB; their translations and tasks of one's own a few more."""
+
+MODEL_GB = 16.0
+"""A model of 7B parameters in 16 bits."""
+
+
+def own_cache() -> Finding:
+    """The folder of downloaded prompts."""
+    from polyrefuse_tasks.data import cache
+
+    mend = 'export POLYREFUSE_CACHE_DIR="$HOME/polyrefuse-cache"'
+    return _folder("prompt cache", cache.cache(), PROMPTS_GB, "the prompts", State.MISSING, mend)
+
+
+def hub_cache() -> Finding:
+    """The folder of models that transformers downloads."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    mend = 'export HF_HOME="/path/on/a/larger/disk"'
+    return _folder("model cache", Path(HF_HUB_CACHE), MODEL_GB, "a 7B model", State.WARNING, mend)
+
+
+def _folder(
+    name: str, folder: Path, least: float, of_what: str, small: State, mend: str
+) -> Finding:
+    """Whether a folder, or what it would be made in, can be written to and has so many GB."""
+    there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        return Finding(name, State.MISSING, f"{folder} cannot be written to", mend)
+    free = shutil.disk_usage(there).free / 1e9
+    seen = f"{folder}, {free:.1f} GB free"
+    if free < least:
+        return Finding(name, small, f"{seen}, and {of_what} takes about {least:g} GB", mend)
+    return Finding(name, State.OK, seen)

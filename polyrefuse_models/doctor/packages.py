@@ -1,0 +1,93 @@
+"""Python and the packages: whether they are there, can be imported, and were tried together."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from polyrefuse_models.doctor.finding import (
+    DISTRIBUTION,
+    Finding,
+    State,
+    pip_install,
+    reinstall,
+)
+from polyrefuse_shared.versions import OLDEST_PYTHON, TRIED, TRIED_PYTHON
+
+
+def python() -> Finding:
+    """Whether Python is new enough, and the version that CI uses."""
+    seen, place = platform.python_version(), sys.executable
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        oldest = ".".join(map(str, OLDEST_PYTHON))
+        return Finding(
+            "Python",
+            State.MISSING,
+            f"{seen} at {place}, and this package needs {oldest} or newer",
+            f"conda create --name polyrefuse python={'.'.join(map(str, TRIED_PYTHON))}",
+        )
+    tested = ".".join(map(str, TRIED_PYTHON))
+    said = "tested" if sys.version_info[:2] == TRIED_PYTHON else f"allowed; tested: {tested}"
+    return Finding("Python", State.OK, f"{seen} at {place} ({said})")
+
+
+def package(name: str) -> Finding:
+    """Whether one of the packages in `TRIED` is there, can be imported, and was tried."""
+    from packaging.version import Version
+
+    oldest, newest = TRIED[name]
+    tested = oldest if oldest == newest else f"{oldest} to {newest}"
+    mend = pip_install(f"{name}=={newest}")
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        return Finding(name, State.MISSING, f"not installed (tested: {tested})", mend)
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        return Finding(
+            name,
+            State.MISSING,
+            f"{found} cannot be imported ({described(error)})",
+            pip_install("--force-reinstall", "--no-deps", f"{name}=={found}"),
+        )
+    if Version(found) < Version(oldest):
+        return Finding(name, State.MISSING, f"{found} is too old (tested: {tested})", mend)
+    # A build such as 2.13.0+cu130 is the version that it is a build of.
+    if Version(found).release > Version(newest).release:
+        return Finding(
+            name, State.WARNING, f"{found} is newer than what was tested: {tested}", mend
+        )
+    return Finding(name, State.OK, f"{found} (tested: {tested})")
+
+
+def requirements() -> Finding:
+    """Whether all that this package requires is installed, in a version that it allows."""
+    from packaging.requirements import Requirement
+
+    name = "other packages"
+    try:
+        wanted = [Requirement(line) for line in requires(DISTRIBUTION) or ()]
+    except PackageNotFoundError:
+        return Finding(name, State.MISSING, f"{DISTRIBUTION} is not installed", reinstall())
+    needed = [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
+    lacking = {}
+    for one in needed:
+        try:
+            found = version(one.name)
+        except PackageNotFoundError:
+            lacking[str(one)] = f"{one.name} is not installed"
+        else:
+            if not one.specifier.contains(found, prereleases=True):
+                lacking[str(one)] = f"{one.name} {found} is not {one.specifier}"
+    if lacking:
+        said = "; ".join(lacking.values())
+        return Finding(name, State.MISSING, said, pip_install(*lacking))
+    return Finding(name, State.OK, f"all {len(needed)} that are required are installed")
+
+
+def described(error: BaseException) -> str:
+    """An exception's class and what it says, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
