@@ -19,7 +19,12 @@ from polyrefuse_tasks.saved_results.judged import (
     relabelled,
 )
 from polyrefuse_tasks.saved_results.samples import lines
-from polyrefuse_tasks.saved_results.tasks import SavedTask, read_results, saved_tasks
+from polyrefuse_tasks.saved_results.tasks import (
+    SavedTask,
+    read_results,
+    saved_tasks,
+    tasks_without_samples,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -134,6 +139,8 @@ def answers_of(
     again = 0
     elsewhere: Counter[str] = Counter()
     for file, document in taken:
+        if without := tasks_without_samples(file, document):
+            notes.append(f"{file.name} has no samples of {', '.join(without)} beside it.")
         for task in saved_tasks(file, document):
             if task.language not in languages:
                 elsewhere[task.language] += 1

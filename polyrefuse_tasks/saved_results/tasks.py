@@ -87,6 +87,20 @@ def saved_tasks(file: ResultsFile, document: Mapping[str, Any]) -> Iterator[Save
         )
 
 
+def tasks_without_samples(file: ResultsFile, document: Mapping[str, Any]) -> list[str]:
+    """The tasks of a results file that `saved_tasks` leaves out, because no samples are beside it.
+
+    Raises:
+        BadResults: the file cannot be used.
+    """
+    configs = part(document, "configs", file.name)
+    return sorted(
+        name
+        for name, config in configs.items()
+        if is_ours(config) and samples_file(name, file.date_id) not in file.beside
+    )
+
+
 def read_results(file: ResultsFile) -> dict[str, Any]:
     """What a results file holds.
 

@@ -140,6 +140,15 @@ class TestAnswers:
             read(tmp_path)
         assert labels(read(tmp_path, judge="native")) == "r"
 
+    def test_a_task_whose_samples_are_gone_is_named(self, tmp_path: Path) -> None:
+        write_run(tmp_path, [task("harmful", "de", "rc"), task("harmful", "en", "c")])
+        (gone,) = tmp_path.rglob("samples_*harmful_en_*.jsonl")
+        gone.unlink()
+        answers = read(tmp_path)
+        assert labels(answers) == "rc"
+        (note,) = answers.notes
+        assert note.endswith("has no samples of polyrefuse_harmful_en beside it.")
+
     def test_several_answers_are_no_verdict(self, tmp_path: Path) -> None:
         tasks = [task("multijail", "de", ["rc", "cc"], sampled=True)]
         write_run(tmp_path, tasks)
@@ -148,7 +157,8 @@ class TestAnswers:
 
     def test_without_samples(self, tmp_path: Path) -> None:
         write_run(tmp_path, [task("harmful", "de", "rc")], samples=False)
-        with pytest.raises(NoAnswers, match="there are no samples; run lm_eval with --log_samples"):
+        said = "has no samples of .*harmful_de beside it; run lm_eval with --log_samples"
+        with pytest.raises(NoAnswers, match=said):
             read(tmp_path)
 
     def test_nothing_there(self, tmp_path: Path) -> None:
