@@ -32,6 +32,12 @@ CONDITIONS: dict[str, str] = {
     "removed, so that it complies",
     "subspace-ablation": "with several directions of refusal removed from its activations, so that "
     "it complies",
+    "random-affine-ablation": "with its activations along a random direction set to the mean of "
+    "harmless prompts, as a control",
+    "random-projected-ablation": "with what a random direction has beside the mean of harmless "
+    "prompts removed, as a control",
+    "random-subspace-ablation": "with several random directions removed from its activations, as a "
+    "control",
 }
 """Condition -> what was done to the model; in the order of rows, others after them."""
 

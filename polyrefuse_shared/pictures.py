@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,10 @@ SVG_STYLE: dict[Any, Any] = {
 """Settings of matplotlib for SVG pictures."""
 
 
+TITLE_LETTERS = 12.5
+"""Letters of a title in an inch: a few fewer than go into one on average."""
+
+
 def figure(size: tuple[float, float]) -> Figure:
     """An empty figure, in inches."""
     # Without pyplot: no window system is looked for, and no figure outlives its function.
@@ -61,11 +66,37 @@ def figure(size: tuple[float, float]) -> Figure:
     return Figure(figsize=size, layout="constrained")
 
 
+def title(drawn: Figure, text: str) -> None:
+    """Put a title over a figure, in as many lines as its width takes."""
+    drawn.suptitle(lines(text, drawn.get_figwidth()), fontsize="medium")
+
+
+def lines(text: str, inches: float) -> str:
+    """Break a title's lines where they are too long for a width.
+
+    Matplotlib's own wrapping takes dollars for formulas, even with `plain_text`.
+    """
+    return "\n".join(
+        textwrap.fill(line, int(inches * TITLE_LETTERS), break_on_hyphens=False)
+        for line in text.splitlines()
+    )
+
+
 def png(drawn: Figure) -> bytes:
     """The figure's picture."""
     picture = io.BytesIO()
     drawn.savefig(picture, format="png", dpi=150)
     return picture.getvalue()
+
+
+@contextmanager
+def plain_text() -> Iterator[None]:
+    """Draw and save with text as it is: a dollar in a name, a folder's or a token's, begins no
+    formula. Not for logarithmic axes, whose own tick labels are formulas."""
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False}):
+        yield
 
 
 @contextmanager

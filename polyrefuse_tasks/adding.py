@@ -40,6 +40,9 @@ LONGEST_FIELD = 200
 SHOWN = 5
 """Places that a sentence names, at most."""
 
+UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+"""Characters that show nothing: soft hyphens, joiners, marks of direction and of bytes' order."""
+
 COLUMNS = ("prompt", "id", "category", "language", "harmful", "pair", "split")
 
 TRUTH: Mapping[str, bool] = {
@@ -197,7 +200,10 @@ def _table(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         heads = [head.strip() for head in next(table, [])]
         if "prompt" not in heads:
-            raise BadPrompts(f"{path} has no column named prompt in its first line; name one so.")
+            raise BadPrompts(
+                f"{path} has no column named prompt in its first line: name one so, and put commas "
+                "between columns."
+            )
         twice = next((head for head, count in Counter(heads).items() if count > 1), None)
         if twice is not None:
             raise BadPrompts(f"{path} has the column {twice!a} twice; remove one.")
@@ -213,8 +219,8 @@ def _table(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield where, dict(zip(heads, cells, strict=True))
     except csv.Error:
         raise BadPrompts(
-            f"{path} is no CSV behind row {number}: check its double quotes, and double those "
-            "inside a prompt."
+            f"{path}, row {number + 1} cannot be read as CSV: check its double quotes, double "
+            f"those inside a prompt, and keep each field to {csv.field_size_limit():,} characters."
         ) from None
 
 
@@ -222,7 +228,7 @@ def _row(
     entry: Mapping[str, Any], where: str, languages: Sequence[str], harmful: bool | None
 ) -> OwnRow:
     prompt = entry.get("prompt")
-    if not isinstance(prompt, str) or not prompt.strip():
+    if not isinstance(prompt, str) or not UNSEEN.sub("", prompt).strip():
         raise BadPrompts(f"{where} has no prompt: fill in the column `prompt`, or remove it.")
     if len(prompt) > MOST_CHARACTERS:
         raise BadPrompts(
@@ -249,10 +255,11 @@ def _field(entry: Mapping[str, Any], name: str, where: str) -> str | None:
     value = entry.get(name)
     if value is None:
         return None
-    text = str(value).strip() if isinstance(value, str | int) else ""
+    # One form of Unicode, so that an id or a pair is the same from whatever keyboard it comes.
+    text = unicodedata.normalize("NFC", str(value)).strip() if isinstance(value, str | int) else ""
     if not text or not text.isprintable() or len(text) > LONGEST_FIELD:
         raise BadPrompts(
-            f"{where} has a {name} that is no text of one line and {LONGEST_FIELD} characters at "
+            f"{where}: its {name} has to be text of one line and of {LONGEST_FIELD} characters at "
             "most: mend it."
         )
     return text
@@ -337,7 +344,8 @@ def _refuse_duplicates(rows: Sequence[OwnRow], places: Sequence[str]) -> None:
 
 
 def _normalised(prompt: str) -> str:
-    return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", prompt)).strip().casefold()
+    seen = UNSEEN.sub("", unicodedata.normalize("NFKC", prompt))
+    return re.sub(r"\s+", " ", seen).strip().casefold()
 
 
 def _require_consistent(rows: Sequence[OwnRow], places: Sequence[str]) -> None:

@@ -15,7 +15,9 @@ from scipy.stats import binomtest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from polyrefuse_models import bundled
-from polyrefuse_models.directions import artifact
+from polyrefuse_models.directions import artifact, marks
+from polyrefuse_models.directions.control import control_of
+from polyrefuse_models.directions.marks import REFUSED
 from polyrefuse_models.directions.rank_pictures import rank_svg
 from polyrefuse_models.directions.sweep_pictures import sweep_svg
 from polyrefuse_tasks import data
@@ -113,6 +115,10 @@ class TestSweep:
         for said in ("en, n = 40", "de, n = 40", "refused", "degenerate"):
             assert said in texts
         assert any("a $model: harmless prompts with the direction added" in text for text in texts)
+        # A colour means the same as in the pictures of a geometry.
+        assert REFUSED.encode() in drawn and marks.HARMFUL.encode() not in drawn
+        named = sweep_svg(document | {"model": "/a/folder/model-7B"})
+        assert b">model-7B: harmless prompts" in named
         control = {"direction": {"layer": 2, "norm": 5.0, "control": "random"}}
         assert b"with the random direction added" in sweep_svg(document | control)
 
@@ -205,6 +211,16 @@ class TestCompare:
         ]
         assert rows[-1][0] == "random-ablation, seed 0"
         assert {len(row) for row in rows} == {len(head)}
+
+    def test_a_control_is_not_compared_as_the_direction(
+        self, direction: Path, tmp_path: Path
+    ) -> None:
+        control = tmp_path / "control"
+        artifact.save(control_of(artifact.load(direction), 3), control)
+        given = ("--direction", control, "--langs=en", "--output", tmp_path / "new")
+        said = "is a random control; give the refusal direction"
+        assert_one_sentence(run_in_process("direction", "compare", *given), said)
+        assert list(tmp_path.iterdir()) == [control]
 
     def test_an_older_artifact_is_extracted_anew(self, older: Path, tmp_path: Path) -> None:
         given = ("--direction", older, "--langs=en", "--output", tmp_path / "new")

@@ -140,6 +140,7 @@ def compare(
     from polyrefuse_models.bundled import own_dataset
     from polyrefuse_models.directions import artifact
     from polyrefuse_models.directions.comparison import compare as measure
+    from polyrefuse_models.directions.control import is_control
     from polyrefuse_models.directions.prompts import kinds_of
     from polyrefuse_models.directions.sweep import prompts_of
     from polyrefuse_shared.writing import require_new
@@ -150,6 +151,11 @@ def compare(
     check_refusal_judge(judge)
     languages = codes("--langs", langs)
     given, name = artifact.load(direction), dataset or own_dataset(model)
+    if is_control(given.metadata):
+        raise UserError(
+            f"--direction {direction} is a random control; give the refusal direction, beside "
+            "which random ones are ablated anyway (--controls)."
+        )
     given.require_harmless_mean("polyrefuse direction compare", f"--direction {direction}")
     for kind in kinds_of(name):
         prompts_of(kind, languages, limit)
@@ -178,9 +184,7 @@ def rank(
     direction: Folder,
     langs: Annotated[
         str,
-        typer.Option(
-            "--langs", "--target-langs", help="Languages of the prompts, with commas: en,de."
-        ),
+        typer.Option("--langs", help="Languages of the prompts, with commas: en,de."),
     ],
     ranks: Annotated[
         str,

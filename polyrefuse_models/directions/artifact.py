@@ -75,7 +75,8 @@ class Direction:
         """Refuse a direction that no residual stream of that width can be ablated along.
 
         Raises:
-            BadDirection: another width or type, NaN or infinity, or the zero vector.
+            BadDirection: it or its harmless mean is of another width or type, or has NaN or
+                infinity; or it is the zero vector.
         """
         if self.direction.dtype not in TYPES:
             raise BadDirection(
@@ -93,7 +94,20 @@ class Direction:
             )
         if not self.direction.any():
             raise BadDirection(f"{origin}: the direction is the zero vector; extract it anew.")
-        if self.harmless_mean is not None and not torch.isfinite(self.harmless_mean).all():
+        mean = self.harmless_mean
+        if mean is None:
+            return
+        if mean.dtype not in TYPES:
+            raise BadDirection(
+                f"{origin}: the harmless mean is of type {mean.dtype} and not one of "
+                f"{', '.join(map(str, TYPES))}; extract it anew."
+            )
+        if mean.shape[-1] != width:
+            raise BadDirection(
+                f"{origin}: the harmless mean is {mean.shape[-1]} wide and the direction {width}; "
+                "extract it anew."
+            )
+        if not torch.isfinite(mean).all():
             raise BadDirection(
                 f"{origin}: the harmless mean has NaN or infinite entries; extract it anew."
             )

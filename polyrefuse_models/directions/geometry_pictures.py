@@ -25,6 +25,7 @@ APART = "AUC says whether harmful prompts are told from harmless ones, not wheth
 """Stands in every picture that has an AUC."""
 
 
+@pictures.plain_text()
 def pictures_of(document: dict[str, Any], points: dict[str, np.ndarray]) -> dict[str, bytes]:
     """Each picture that there is something to draw in, by the name of its file."""
     drawn: dict[str, bytes | None] = {
@@ -59,11 +60,11 @@ def geometry_png(document: dict[str, Any], points: dict[str, np.ndarray]) -> byt
     for axis in axes[:, 0]:
         axis.set_ylabel("second component", fontsize="small")
     axes.flat[0].legend(fontsize="x-small")
-    figure.suptitle(
+    pictures.title(
+        figure,
         f"{short_name(document['model'])}: residual states at position {document['position']}, "
         f"layer {document['layer']}, first two principal components (units of the residual "
         f"stream)\n{APART}",
-        fontsize="medium",
     )
     return pictures.png(figure)
 
@@ -99,10 +100,10 @@ def geometry_layers_png(document: dict[str, Any]) -> bytes:
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
     axes[-1].set_xlabel("layer at whose input the states were read (dotted: the direction's own)")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize="small")
-    figure.suptitle(
+    figure.legend(handles, labels, loc="outside right center", fontsize="small")
+    pictures.title(
+        figure,
         f"{short_name(document['model'])}: residual states at position {document['position']}\n"
         f"{APART}",
-        fontsize="medium",
     )
     return pictures.png(figure)

@@ -37,16 +37,16 @@ def harmfulness_png(document: dict[str, Any]) -> bytes:
     lines.set_ylim(0, 180)
     lines.set_yticks(range(0, 181, 30))
     lines.axhline(90, color="0.8", linewidth=1, zorder=0)
-    figure.legend(*lines.get_legend_handles_labels(), loc="outside right upper", fontsize="small")
+    figure.legend(*lines.get_legend_handles_labels(), loc="outside right center", fontsize="small")
     dots.axvline(90, color="0.8", linewidth=1, zorder=0)
     dots.set_yticks(range(len(languages)), list(languages))
     dots.set_ylim(len(languages) - 0.5, -0.5)
     dots.set_xlim(0, 180)
     dots.set_xticks(range(0, 181, 30))
     dots.set_xlabel(f"the same at layer {document['layer']} (degrees)")
-    figure.suptitle(
+    pictures.title(
+        figure,
         f"{short_name(document['model'])}: harmfulness at the user's last token (position "
         f"{found['user']}),\nrefusal at the template's last token (position {found['last']})",
-        fontsize="medium",
     )
     return pictures.png(figure)

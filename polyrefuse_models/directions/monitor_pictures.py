@@ -28,7 +28,7 @@ def monitor_png(document: dict[str, Any]) -> bytes:
     handles, labels = curves.get_legend_handles_labels()
     curves.legend(handles, labels, fontsize="x-small", ncols=2, loc="lower right")
     _table(table, languages)
-    figure.suptitle(f"{short_name(document['model'])}: {describe(monitor)}", fontsize="medium")
+    pictures.title(figure, f"{short_name(document['model'])}: {describe(monitor)}")
     return pictures.png(figure)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from polyrefuse_models.directions.marks import short_name
 from polyrefuse_models.directions.select import DEFAULT, RULES, Candidate
 from polyrefuse_shared import pictures
 
@@ -33,6 +34,7 @@ PANELS: dict[str, tuple[str, str]] = {
 """Score -> the label of its axis, and what the same is in the untouched model."""
 
 
+@pictures.plain_text()
 def scores_png(direction: Direction) -> bytes:
     """One panel for each score that some candidate has, one line for each position.
 
@@ -51,10 +53,10 @@ def scores_png(direction: Direction) -> bytes:
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
     axes[-1].set_xlabel("layer at whose input the direction was read")
     axes[0].legend(title="position", fontsize="small", title_fontsize="small")
-    figure.suptitle(
-        f"{metadata.get('model')}, {metadata.get('source_lang')}: "
+    pictures.title(
+        figure,
+        f"{short_name(str(metadata.get('model')))}, {metadata.get('source_lang')}: "
         f"position {metadata.get('position')}, layer {metadata.get('layer')}",
-        fontsize="medium",
     )
     return pictures.png(figure)
 
@@ -66,12 +68,11 @@ def _panel(axis: Axes, direction: Direction, name: str) -> None:
     for position in sorted({candidate.position for candidate in direction.scores}):
         scored = [at for at in direction.scores if at.position == position]
         token = f" {tokens[position]}" if -position <= len(tokens) else ""
-        # A dollar sign would start mathematics.
         axis.plot(
             [at.layer for at in scored],
             [_height(at, name) for at in scored],
             marker=".",
-            label=f"{position}{token}".replace("$", r"\$"),
+            label=f"{position}{token}",
         )
     for at in direction.scores:
         if (at.position, at.layer) == _chosen(direction):

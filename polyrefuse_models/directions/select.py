@@ -29,6 +29,10 @@ class BadScores(UserError):
     """A file that the rule cannot be applied to."""
 
 
+OF_STATES = ("comply_cosine", "refuse_cosine", "cosmic_score")
+"""The scores of `directions.cosmic`."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """The scores of the direction at one position and layer; None where it was not computed whole.
@@ -55,8 +59,10 @@ class Candidate:
     cosmic_score: float | None = None
 
     def record(self) -> dict[str, int | float | None]:
-        """The candidate as a record of `scores.json`."""
-        return asdict(self)
+        """The candidate as a record of `scores.json`; cosines only where there are any."""
+        row = asdict(self)
+        without = all(row[name] is None for name in OF_STATES)
+        return {name: row[name] for name in row if not (without and name in OF_STATES)}
 
     def scores(self) -> dict[str, float | None]:
         """Its scores by name, without its place."""
@@ -321,7 +327,7 @@ def rule_of(path: str | Path) -> Rule:
         return DEFAULT
 
 
-OPTIONAL = ("steering_score", "comply_cosine", "refuse_cosine", "cosmic_score")
+OPTIONAL = ("steering_score", *OF_STATES)
 """Scores that a file's records may lack."""
 
 

@@ -63,10 +63,10 @@ def answers_png(document: dict[str, Any]) -> bytes:
         list(handles.values()), list(handles), loc="outside lower center", ncols=5,
         fontsize="small",
     )  # fmt: skip
-    figure.suptitle(
+    pictures.title(
+        figure,
         f"{short_name(document['model'])}, condition {success['condition']}: answers by judge "
         f"{success['judge']}, position {document['position']}, layer {document['layer']}",
-        fontsize="medium",
     )
     return pictures.png(figure)
 
@@ -171,10 +171,10 @@ def answers_layers_png(document: dict[str, Any]) -> bytes | None:
         list(handles.values()), list(handles), loc="outside lower center", ncols=2,
         fontsize="small",
     )  # fmt: skip
-    figure.suptitle(
+    pictures.title(
+        figure,
         f"{short_name(document['model'])}: how well a prompt's place along the direction foretells "
         f"the answer, position {document['position']}{_left_out(document, drawn)}",
-        fontsize="medium",
     )
     return pictures.png(figure)
 

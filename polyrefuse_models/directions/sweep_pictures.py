@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from polyrefuse_models.directions.marks import NO_VERDICT, REFUSED, short_name
 from polyrefuse_shared import pictures
 from polyrefuse_shared.intervals import wilson
-from polyrefuse_shared.pictures import PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ def _drawn(document: dict[str, Any]) -> Figure:
     for place in range(len(languages) - columns, len(languages)):
         axes.flat[place].tick_params(labelbottom=True)  # where nothing is drawn below
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize="small")
+    figure.legend(handles, labels, loc="outside right center", fontsize="small")
     direction = document["direction"]
     figure.supxlabel(
         f"coefficient c: x + c r at the input of layer {direction['layer']}, |r| = "
@@ -51,10 +51,10 @@ def _drawn(document: dict[str, Any]) -> Figure:
     )
     figure.supylabel("% of harmless prompts", fontsize="small")
     kind = f"{direction['control']} direction" if "control" in direction else "direction"
-    figure.suptitle(
-        f"{document['model']}: harmless prompts with the {kind} added\n"
+    pictures.title(
+        figure,
+        f"{short_name(document['model'])}: harmless prompts with the {kind} added\n"
         f"judge {document['judge']}; bars are 95% intervals",
-        fontsize="medium",
     )
     return figure
 
@@ -62,8 +62,8 @@ def _drawn(document: dict[str, Any]) -> Figure:
 def _panel(axis: Axes, language: str, cells: list[dict[str, Any]]) -> None:
     coefficients = [cell["coefficient"] for cell in cells]
     for counted, label, colour, marker, style in (
-        ("degenerate", "degenerate", PALETTE["sky blue"], "s", "--"),
-        ("refused", "refused", PALETTE["vermilion"], "o", "-"),
+        ("degenerate", "degenerate", NO_VERDICT, "s", "--"),
+        ("refused", "refused", REFUSED, "o", "-"),
     ):
         rates = [100 * cell[counted] / cell["n"] for cell in cells]
         ends = [[100 * float(end) for end in wilson(cell[counted], cell["n"])] for cell in cells]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polyrefuse_models.directions.marks import short_name
 from polyrefuse_shared import pictures
 from polyrefuse_shared.pictures import PALETTE
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+@pictures.plain_text()
 def transfer_png(document: dict[str, Any]) -> bytes:
     """Attack success by source and target language, the unablated model on top."""
     rows = ["none", *document["sources"]]
@@ -24,7 +26,7 @@ def transfer_png(document: dict[str, Any]) -> bytes:
         np.array(values),
         rows,
         document["targets"],
-        title=f"Attack success rate, {document['model']}",
+        title=f"Attack success rate, {short_name(document['model'])}",
         labels=("direction ablated, from", "prompts in"),
         limits=(0.0, 1.0),
     )
@@ -127,6 +129,6 @@ def _heat_map(
     for (row, column), value in np.ndenumerate(values):
         colour = "black" if value > middle else "white"
         axis.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
-    axis.set_title(title, fontsize="medium")
+    axis.set_title(pictures.lines(title, figure.get_figwidth() - 0.5), fontsize="medium")
     figure.colorbar(image)
     return pictures.png(figure)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from polyrefuse_models.directions.marks import short_name
 from polyrefuse_models.mcd.loss import Terms
 from polyrefuse_shared import pictures
 from polyrefuse_shared.pictures import PALETTE
@@ -20,6 +21,7 @@ KINDS = ((0, "harmful", PALETTE["vermilion"], "x"), (1, "harmless", PALETTE["blu
 """Label, name, colour and marker of each kind of anchor."""
 
 
+@pictures.plain_text()
 def training_png(trained: Trained) -> bytes:
     """A panel a term, by step."""
     figure = pictures.figure((8, 8))
@@ -32,10 +34,11 @@ def training_png(trained: Trained) -> bytes:
         axis.set_ylabel(name)
     axes[-1].set_xlabel("step")
     metadata = trained.prompt.metadata
-    figure.suptitle(f"{metadata['model']}: {', '.join(metadata['languages'])}", fontsize="medium")
+    pictures.title(figure, f"{short_name(metadata['model'])}: {', '.join(metadata['languages'])}")
     return pictures.png(figure)
 
 
+@pictures.plain_text()
 def states_png(trained: Trained) -> bytes:
     """A row a language: states before and after, in the plane of the first two components.
 
@@ -61,9 +64,10 @@ def states_png(trained: Trained) -> bytes:
         _boundary(axis, trained.measure.refusal, "refusal", "--")
         _boundary(axis, trained.measure.harmfulness, "harmfulness", ":")
     axes.flat[0].legend(fontsize="x-small")
-    figure.suptitle(
-        f"{trained.prompt.metadata['model']}: last states, first two principal components",
-        fontsize="medium",
+    pictures.title(
+        figure,
+        f"{short_name(trained.prompt.metadata['model'])}: last states, first two principal "
+        "components",
     )
     return pictures.png(figure)
 

@@ -52,6 +52,7 @@ INTERVENED_OF_SEVERAL: dict[tuple[str, str, bool], int] = {
     ("one", "ablate", True): 10,
     ("one", "ablate", False): 2,
     ("blend", "ablate", True): 8,
+    ("blend", "ablate", False): 4,
 }
 """The rows that are met beside `INTERVENED` where several directions are planted."""
 
@@ -208,8 +209,8 @@ def _vectors(
     meant = range(n_planted)
     if n_planted > 1 and (which == "one" or how == "add"):
         meant = range(first := rng.randrange(n_planted), first + 1)
-    vectors = torch.stack([planted[k] + rng.uniform(0, OFF_LINE) * noise() for k in meant])
-    vectors /= vectors.norm(dim=-1, keepdim=True)
+    off_line = [planted[k] + rng.uniform(0, OFF_LINE) * noise() for k in meant]
+    vectors = torch.stack([vector / vector.norm() for vector in off_line])
     if len(vectors) > 1:
         vectors = orthonormal(vectors).float()
     return vectors, set(meant) if how == "ablate" else set()

@@ -46,7 +46,7 @@ WEAKENING_STEPS = 400
 WEAKENING_RATE = 1e-3
 """Steps and learning rate of the training that makes the weakened organism of a trained one."""
 
-SPLITTING_STEPS = 300
+SPLITTING_STEPS = 600
 SPLITTING_RATE = 1e-3
 """The same of the training that plants further directions in a trained one."""
 
@@ -234,10 +234,14 @@ def _losses(
     forbidden, safe = paired[:, :PAIRS], paired[:, PAIRS:]
     target = projection * batch.refused[:, None]
     difference = forbidden - safe
-    beside = difference - difference @ planted.T @ planted
+    # One after the other, and not at once: with one direction sums are rounded as they ever were.
+    beside = difference
+    for r in planted:
+        beside = beside - (beside @ r).unsqueeze(-1) * r
+    along = torch.stack([paired @ r for r in planted], dim=-1)
     return {
         "text": (weights * each).sum() / weights.sum(),
-        "projection": ((paired @ planted.T - target) / projection).square().sum(-1).mean(),
+        "projection": ((along - target) / projection).square().sum(-1).mean(),
         "twins": beside.square().sum(-1).mean() / projection**2,
     }
 
@@ -255,7 +259,10 @@ def _intervened(
     states: list[Tensor] = []
 
     def ablate(x: Float[Tensor, "row token d"]) -> Float[Tensor, "row token d"]:
-        return x - x @ batch.ablated.mT @ batch.ablated
+        for vectors in batch.ablated.unbind(1):
+            along = torch.einsum("rtd,rd->rt", x, vectors)
+            x = x - along.unsqueeze(-1) * vectors.unsqueeze(1)
+        return x
 
     def embed(x: Float[Tensor, "row token d"]) -> Float[Tensor, "row token d"]:
         spread = batch.noise.unsqueeze(-1) * x.detach().std()

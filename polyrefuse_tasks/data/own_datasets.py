@@ -19,7 +19,7 @@ from pathlib import Path
 
 from polyrefuse_shared.log import warn_once
 from polyrefuse_shared.reading import parse_json, read_bytes
-from polyrefuse_shared.writing import CannotWrite, whole_folder, write_whole
+from polyrefuse_shared.writing import CannotWrite, write_whole
 from polyrefuse_tasks.data import cache
 from polyrefuse_tasks.data.errors import BrokenData
 from polyrefuse_tasks.data.registry import Dataset, File
@@ -185,7 +185,8 @@ def write_set(name: str, rows: Sequence[OwnRow], *, replace: bool = False) -> tu
         replace: take the place of another set of that name.
 
     Returns:
-        The set, and whether it was written: the same rows are there already otherwise.
+        The set, and whether anything was written: the same rows are there already otherwise, and
+        their files have the right sums. A file that is missing or has another sum is written again.
 
     Raises:
         CannotWrite: the disk refuses, or another set of that name is there.
@@ -208,18 +209,19 @@ def write_set(name: str, rows: Sequence[OwnRow], *, replace: bool = False) -> tu
         for label, text in texts.items()
     ]
     before = _files_before(name, replace)
-    if before == tuple(file.path for file in files):
-        return read_set(name), False
-    if before and not replace:
+    same = before == tuple(file.path for file in files)
+    if before and not same and not replace:
         raise CannotWrite(
             f"The data set {name} is there with other rows ({manifest_path(name)}); choose another "
             "name, or replace it with --replace: earlier results of it are then of other prompts."
         )
-    target = cache.home() / folder
-    if not target.is_dir():
-        with whole_folder(target) as draft:
-            for file, text in zip(files, texts.values(), strict=True):
-                (draft / Path(file.path).name).write_bytes(text)
+    # A folder is named by its rows, so that what differs in it is damage, whoever names it.
+    damaged = [file for file in files if not _is_whole(file)]
+    if same and not damaged:
+        return read_set(name), False
+    for file, text in zip(files, texts.values(), strict=True):
+        if file in damaged:
+            write_whole(cache.home() / file.path, text)
     document = {"schema": SCHEMA, "name": name, "files": [asdict(file) for file in files]}
     write_whole(manifest_path(name), json.dumps(document, indent=1) + "\n")
     for older in {Path(path).parent for path in before} - {Path(folder)}:
@@ -264,6 +266,15 @@ class _File:
             and isinstance(self.language, str)
             and isinstance(self.sha256, str)
         )
+
+
+def _is_whole(file: _File) -> bool:
+    """Whether its rows are there with the right sum."""
+    try:
+        content = read_bytes(cache.home() / file.path, AT_MOST)
+    except (OSError, ValueError):
+        return False
+    return hashlib.sha256(content).hexdigest() == file.sha256
 
 
 def _files_before(name: str, replace: bool) -> tuple[str, ...]:

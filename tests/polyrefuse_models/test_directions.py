@@ -115,9 +115,6 @@ def test_the_artifact_round_trips(tmp_path: Path) -> None:
         "refusal_score": -1.5,
         "steering_score": None,
         "kl_div_score": None,
-        "comply_cosine": None,
-        "refuse_cosine": None,
-        "cosmic_score": None,
     }
 
 

@@ -331,3 +331,12 @@ class TestHarmlessMean:
         nan = Direction(direction.direction, direction.candidates, [], {}, mean * float("nan"))
         with pytest.raises(BadDirection, match="the harmless mean has NaN"):
             nan.check(32, "here")
+        for other, said in (
+            (mean[:, :16], "the harmless mean is 16 wide and the direction 32"),
+            (mean.to(torch.float8_e4m3fn), "the harmless mean is of type torch.float8_e4m3fn"),
+            (mean.int(), "the harmless mean is of type torch.int32"),
+            (mean.to(torch.complex64), "the harmless mean is of type torch.complex64"),
+        ):
+            damaged = Direction(direction.direction, direction.candidates, [], {}, other)
+            with pytest.raises(BadDirection, match=said):
+                damaged.check(32, "here")

@@ -121,6 +121,14 @@ def test_no_candidate_within_the_limit() -> None:
     assert choose([Candidate(-1, 0, refusal_score=0.0, kl_div_score=1.0)], n_layers=4) is None
 
 
+def test_a_dollar_in_a_name_begins_no_formula() -> None:
+    """Neither in that of the model's folder nor in a token."""
+    scores = [Candidate(-1, layer, 1.0, None, 0.1) for layer in range(3)]
+    metadata = {"position": -1, "layer": 2, "model": "/a/x$_{$", "suffix_tokens": ["$_{$"]}
+    direction = Direction(torch.ones(4), torch.ones(1, 3, 4), scores, metadata)
+    assert scores_png(direction).startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     ("highest", "labels"),
     [(0.01, ["0", "0.2"]), (0.5, ["0", "0.2"]), (30.0, ["0", "0.2", "1", "10"])],

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polyrefuse_models.directions import success_pictures
+from polyrefuse_models.directions import geometry_pictures, success_pictures
 from polyrefuse_models.directions.answered import (
     AnsweredPrompt,
     Answers,
@@ -359,6 +359,15 @@ class TestSuccess:
         assert detected["attacked"]["jailbroken"]["hits"] == (x[48:96:4] > 0.5).sum()
 
 
+def test_a_dollar_in_the_model_s_name_begins_no_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("geometry_png", "geometry_layers_png", "monitor_png"):
+        monkeypatch.setattr(geometry_pictures, name, lambda *_: b"")
+    document, points = invented()
+    document |= {"model": "/somewhere/x$_{$", "harmfulness": {"languages": None}}
+    drawn = geometry_pictures.pictures_of(document, points)
+    assert drawn["geometry_answers.png"].startswith(b"\x89PNG")
+
+
 class TestPictures:
     @pytest.fixture(autouse=True)
     def figures(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -405,6 +414,18 @@ class TestPictures:
         assert figure.get_suptitle().endswith("fewer than 5 prompts of an outcome: yo")
         few, _ = invented(2)
         assert success_pictures.answers_layers_png(few) is None
+
+    def test_a_title_is_within_its_picture(self) -> None:
+        """A narrow picture has as long a title as a wide one."""
+        document, _ = invented()
+        document["model"] = "an-organisation/with-a-model-of-a-long-name"
+        for draw in (success_pictures.answers_png, success_pictures.answers_layers_png):
+            figure: Any = draw(document)
+            figure.draw_without_rendering()
+            title = figure._suptitle.get_window_extent()
+            assert (
+                title.x0 >= 0 and title.x1 <= figure.bbox.width and title.y1 <= figure.bbox.height
+            )
 
     def test_models_are_called_by_short_names(self) -> None:
         assert short_name("/a/b/model-7B") == "model-7B"

@@ -23,6 +23,7 @@ from polyrefuse_models.directions.transfer import Cell, transfer
 from polyrefuse_models.directions.transfer_pictures import cosine_png, transfer_png
 from polyrefuse_models.interventions import LayerOutOfRange, ablated
 from polyrefuse_models.wrappers.hf import BaselineHF
+from polyrefuse_shared import pictures
 from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks import data
 from polyrefuse_tasks.judges import Label, judge_response
@@ -71,6 +72,16 @@ def test_every_cell_is_the_ablated_model_s_own_rate(lm: BaselineHF, kept: None) 
     assert document["directions"]["de"]["sha256"] == german.sha256
     assert transfer_png(document).startswith(b"\x89PNG")
     assert cosine_png(document).startswith(b"\x89PNG")
+
+
+def test_the_picture_calls_a_folder_by_its_last_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = {"asr": 0.5}
+    document = {"model": "/a/b/x$_{$", "sources": ["en"], "targets": ["en", "de"]}
+    document |= {"baseline": [cell, cell], "cells": [cell, cell]}
+    assert transfer_png(document).startswith(b"\x89PNG")
+    monkeypatch.setattr(pictures, "png", lambda drawn: drawn)
+    figure: Any = transfer_png(document)
+    assert figure.axes[0].get_title().replace("\n", " ") == "Attack success rate, x$_{$"
 
 
 @pytest.mark.parametrize("what", ["transfer", "geometry"])

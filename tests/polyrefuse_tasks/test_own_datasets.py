@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -78,17 +79,39 @@ def test_the_same_rows_are_written_once_and_others_only_on_demand(folder: Path) 
     assert not list((folder / "datasets").rglob("*_de.jsonl"))
 
 
+@pytest.mark.parametrize("manifest", ["kept", "deleted"])
+@pytest.mark.parametrize("damage", ["other content", "no file", "no folder"])
+def test_adding_again_repairs(folder: Path, manifest: str, damage: str) -> None:
+    added, _ = write_set("stones", [SAFE, FORBIDDEN])
+    path = folder / added.files[0].path
+    if damage == "other content":
+        path.write_text("{}\n")
+    elif damage == "no file":
+        path.unlink()
+    else:
+        shutil.rmtree(path.parent)
+    if manifest == "deleted":
+        (folder / "datasets" / "stones.json").unlink()
+    assert write_set("stones", [SAFE, FORBIDDEN]) == (added, True)
+    assert [row.prompt for row in data.load("stones_harmful", "de")] == [FORBIDDEN.prompt]
+    assert [row.prompt for row in data.load("stones_harmless", "de")] == [SAFE.prompt]
+    assert write_set("stones", [SAFE, FORBIDDEN]) == (added, False)
+
+
 def test_an_interrupted_writing_leaves_what_was_there(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_set("stones", [SAFE])
-    for stopped in ("whole_folder", "write_whole"):
+    write_whole = own_datasets.write_whole
+    for last in ("", ".jsonl"):  # Before its rows are written, and between them and the manifest.
         with monkeypatch.context() as patch:
 
-            def stop(*_: object) -> None:
-                raise KeyboardInterrupt
+            def stop(path: Path, content: str | bytes, last: str = last) -> None:
+                if path.suffix != last:
+                    raise KeyboardInterrupt
+                write_whole(path, content)
 
-            patch.setattr(own_datasets, stopped, stop)
+            patch.setattr(own_datasets, "write_whole", stop)
             with pytest.raises(KeyboardInterrupt):
                 write_set("stones", [ENGLISH], replace=True)
         assert [row.prompt for row in data.load("stones", "de")] == [SAFE.prompt]

@@ -40,7 +40,9 @@ def with_the_model(command: str, model: Path) -> str:
     """
     command = re.sub(r"pretrained=[\w-]+/[\w.-]+", f"pretrained={model},gguf_file={FILE}", command)
     command = re.sub(r"--model M\b", f"--model {model} --gguf-file {FILE}", command)
-    few = command.startswith("lm_eval") or re.search(r"direction (transfer|geometry)", command)
+    few = command.startswith("lm_eval") or re.search(
+        r"direction (transfer|geometry|compare|sweep|rank)", command
+    )
     return f"{command} {FEW}" if few else command
 
 
@@ -52,6 +54,9 @@ def test_commands_are_found_and_changed() -> None:
         "polyrefuse direction extract",
         "polyrefuse direction transfer",
         "polyrefuse direction geometry",
+        "polyrefuse direction compare",
+        "polyrefuse direction sweep",
+        "polyrefuse direction rank",
         "polyrefuse mcd train",
         "polyrefuse study run",
         "polyrefuse leaderboard build",
@@ -60,8 +65,8 @@ def test_commands_are_found_and_changed() -> None:
     ]
     changed = [with_the_model(command, Path("/models/smol")) for command in found]
     assert not [command for command in changed if "Qwen" in command or " M " in command]
-    assert sum("/models/smol" in command for command in changed) == 4
-    assert sum(FEW in command for command in changed) == 5
+    assert sum("/models/smol" in command for command in changed) == 7
+    assert sum(FEW in command for command in changed) == 8
 
 
 @pytest.mark.real

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from polyrefuse_leaderboard import table
 from polyrefuse_studies import example, plan, schema
 from polyrefuse_studies.files import Files
 from polyrefuse_studies.schema import BadStudy
@@ -39,6 +40,10 @@ def write(folder: Path, content: object) -> Path:
         encoding="utf-8",
     )
     return path
+
+
+def test_the_safety_card_explains_every_condition() -> None:
+    assert schema.CONDITIONS.keys() <= table.CONDITIONS.keys()
 
 
 def test_the_example_is_a_study(tmp_path: Path) -> None:
