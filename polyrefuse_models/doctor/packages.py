@@ -18,7 +18,7 @@ from polyrefuse_shared.versions import OLDEST_PYTHON, TRIED, TRIED_PYTHON
 
 
 def python() -> Finding:
-    """Whether Python is new enough, and of the version that CI uses; an untested one is a warning."""
+    """Whether Python is new enough, and of the version that CI uses."""
     seen, place = platform.python_version(), sys.executable
     if sys.version_info[:2] < OLDEST_PYTHON:
         oldest = ".".join(map(str, OLDEST_PYTHON))
