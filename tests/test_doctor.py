@@ -95,7 +95,7 @@ class TestInAProcess:
         assert "cannot be imported (OSError: no libcudart)" in found["torch"]["seen"]
         assert "-m pip install --force-reinstall --no-deps torch==" in found["torch"]["mend"]
         assert found["GPU"]["seen"] == "this cannot be checked (OSError: no libcudart)"
-        assert found["Python"]["state"] == found["other packages"]["state"] == "ok"
+        assert found["other packages"]["state"] == "ok"
 
     def test_a_broken_part_of_ours(self) -> None:
         name = "polyrefuse_tasks.data.registry"
@@ -157,6 +157,12 @@ class TestPackages:
         one = packages.python()
         assert one.state is State.MISSING
         assert one.mend
+
+    def test_an_untested_python(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(packages, "TRIED_PYTHON", (3, 99))
+        one = packages.python()
+        assert one.state is State.WARNING
+        assert one.seen.endswith("(tested: 3.99)")
 
     def test_what_is_required(self, monkeypatch: pytest.MonkeyPatch) -> None:
         wanted = ["no-such-package>=3", "numpy<0.1", "pyyaml", 'ray; extra == "ray"']

@@ -39,7 +39,7 @@ app.command(
     epilog="Example: polyrefuse direction compare --direction direction --langs en --output out"
 )(compare)
 app.command(
-    epilog="Example: polyrefuse direction rank --direction direction --target-langs de --output out"
+    epilog="Example: polyrefuse direction rank --direction direction --langs de --output out"
 )(rank)
 app.command(
     epilog="Example: polyrefuse direction sweep --direction direction --langs en --output out"

@@ -18,7 +18,7 @@ from polyrefuse_shared.versions import OLDEST_PYTHON, TRIED, TRIED_PYTHON
 
 
 def python() -> Finding:
-    """Whether Python is new enough, and the version that CI uses."""
+    """Whether Python is new enough, and of the version that CI uses."""
     seen, place = platform.python_version(), sys.executable
     if sys.version_info[:2] < OLDEST_PYTHON:
         oldest = ".".join(map(str, OLDEST_PYTHON))
@@ -29,8 +29,8 @@ def python() -> Finding:
             f"conda create --name polyrefuse python={'.'.join(map(str, TRIED_PYTHON))}",
         )
     tested = ".".join(map(str, TRIED_PYTHON))
-    said = "tested" if sys.version_info[:2] == TRIED_PYTHON else f"allowed; tested: {tested}"
-    return Finding("Python", State.OK, f"{seen} at {place} ({said})")
+    state = State.OK if sys.version_info[:2] == TRIED_PYTHON else State.WARNING
+    return Finding("Python", state, f"{seen} at {place} (tested: {tested})")
 
 
 def package(name: str) -> Finding:
