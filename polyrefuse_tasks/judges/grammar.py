@@ -325,7 +325,11 @@ class Compiler:
         if not first:
             return None
         apart = r"(?<!\w.)" if self._spaces else ""
-        return "|".join(re.escape(one[0]) + apart + re.escape(one[1:]) for one in sorted(first))
+        # A comma, unlike a word, may stand right behind a word.
+        return "|".join(
+            re.escape(one[0]) + (apart if one[0].isalnum() else "") + re.escape(one[1:])
+            for one in sorted(first)
+        )
 
     def _by_part(self, needed: dict[str, list[int]]) -> dict[str, tuple[tuple[str, int, int], ...]]:
         """The needs by the part of a text that tells of them."""

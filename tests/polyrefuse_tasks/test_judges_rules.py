@@ -353,6 +353,14 @@ def _sentences() -> list[tuple[str, str]]:
     return [(code, text) for code, row in rows.items() for kind in row.values() for text in kind]
 
 
+def test_a_pattern_may_begin_with_a_comma(tmp_path: Path) -> None:
+    text = 'grammar: ["(, mi|, ni) ne"]\n'
+    rules = read_rules(_file(tmp_path, text))
+    assert rules.first_refusal("kara, mi ne")
+    assert rules.first_refusal("kara, ni ne")
+    assert not rules.first_refusal("kara mi ne")
+
+
 def test_needed_words_lose_no_match() -> None:
     """What is tried only where a needed word stands is what would match anyway."""
     tried = 0
