@@ -14,17 +14,22 @@ import re
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from polyrefuse_shared.drafts import alone
 from polyrefuse_shared.log import warn_once
 from polyrefuse_shared.reading import parse_json, read_bytes
-from polyrefuse_shared.writing import CannotWrite, write_whole
+from polyrefuse_shared.writing import CannotWrite, cannot_write, write_whole
 from polyrefuse_tasks.data import cache
 from polyrefuse_tasks.data.errors import BrokenData
 from polyrefuse_tasks.data.registry import Dataset, File
 
 FOLDER = "datasets"
+PATIENCE = 60.0
+"""Seconds to wait while another process adds the same name."""
+
 SCHEMA = 1
 """Version of the manifest; a new field is a new version."""
 
@@ -191,7 +196,19 @@ def write_set(name: str, rows: Sequence[OwnRow], *, replace: bool = False) -> tu
     Raises:
         CannotWrite: the disk refuses, or another set of that name is there.
         BrokenData: what is there cannot be read, and is not to be replaced.
+        Busy: another process goes on adding that name.
     """
+    place = manifest_path(name).with_name(f".adding-{name}")
+    with ExitStack() as stack:
+        try:
+            # Of two processes the second has to see what the first has written.
+            stack.enter_context(alone(place, patience=PATIENCE))
+        except OSError as error:
+            raise cannot_write(place, error) from None
+        return _write_set(name, rows, replace)
+
+
+def _write_set(name: str, rows: Sequence[OwnRow], replace: bool) -> tuple[OwnSet, bool]:
     texts = _texts(rows)
     whole = hashlib.sha256()
     for label, text in texts.items():

@@ -6,10 +6,13 @@ import hashlib
 import json
 import os
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from polyrefuse_shared.drafts import Busy, alone
 from polyrefuse_shared.writing import CannotWrite
 from polyrefuse_tasks import configs, data
 from polyrefuse_tasks.data import own_datasets
@@ -118,6 +121,42 @@ def test_an_interrupted_writing_leaves_what_was_there(
         assert data.languages("stones") == ("de",)
     write_set("stones", [ENGLISH], replace=True)
     assert data.languages("stones") == ("en",)
+
+
+def test_of_two_that_add_one_name_the_second_sees_the_first(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ended = threading.Event(), []
+    look = own_datasets._files_before
+
+    def slowly(name: str, replace: bool) -> tuple[str, ...]:
+        found = look(name, replace)
+        begun.set()
+        time.sleep(0.3)
+        return found
+
+    def add(row: OwnRow) -> None:
+        try:
+            write_set("stones", [row])
+            ended.append("written")
+        except CannotWrite as error:
+            ended.append(str(error))
+
+    monkeypatch.setattr(own_datasets, "_files_before", slowly)
+    first = threading.Thread(target=add, args=(SAFE,))
+    first.start()
+    begun.wait(5)
+    add(FORBIDDEN)
+    first.join()
+    assert ended[0] == "written" and "is there with other rows" in ended[1]
+    assert data.load("stones", "de")[0].prompt == SAFE.prompt
+    assert sorted(path.name for path in (folder / "datasets").iterdir()) == [
+        "stones",
+        "stones.json",
+    ]
+    monkeypatch.setattr(own_datasets, "PATIENCE", 0.1)
+    with alone(folder / "datasets" / ".adding-stones", patience=0), pytest.raises(Busy):
+        add(FORBIDDEN)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
