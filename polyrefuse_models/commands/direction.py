@@ -79,7 +79,7 @@ def extract(
     control_seed: Annotated[
         int | None, typer.Option("--control-seed", help="Seed of the random direction.")
     ] = None,
-    vectors: Annotated[
+    rank: Annotated[
         int | None,
         count_option(
             "--rank",
@@ -127,7 +127,7 @@ def extract(
     prompts = sample(dataset or own_dataset(model), source_lang, seed)
     more = [] if langs is None else codes("--langs", langs)
     subspace = Asked(
-        vectors,
+        rank,
         subspace_of,
         tuple(sample(prompts.dataset, one, seed) for one in more if one != source_lang),
     )
