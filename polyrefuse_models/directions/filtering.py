@@ -22,6 +22,8 @@ def filtered(
         return list(range(len(observed.logits)))
     scores = refusal_scores(observed.logits, tokens)
     kept = ((scores > 0) if above else (scores < 0)).nonzero().flatten().tolist()
+    if len(kept) == len(scores):  # however few they are
+        return kept
     side = "above" if above else "below"
     passed = f"only {len(kept)} of {len(scores)} {which} prompts got a refusal score {side} 0"
     if len(kept) < FEWEST:
