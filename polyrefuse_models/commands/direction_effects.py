@@ -68,8 +68,9 @@ def sweep(
     from polyrefuse_models import artifact_folder
     from polyrefuse_models.bundled import own_dataset
     from polyrefuse_models.directions import artifact
+    from polyrefuse_models.directions.effects import prompts_of
     from polyrefuse_models.directions.prompts import kinds_of
-    from polyrefuse_models.directions.sweep import layer_of, prompts_of
+    from polyrefuse_models.directions.sweep import layer_of
     from polyrefuse_models.directions.sweep import sweep as measure
     from polyrefuse_models.directions.sweep_pictures import sweep_png, sweep_svg
     from polyrefuse_shared.writing import require_new
@@ -141,8 +142,8 @@ def compare(
     from polyrefuse_models.directions import artifact
     from polyrefuse_models.directions.comparison import compare as measure
     from polyrefuse_models.directions.control import is_control
+    from polyrefuse_models.directions.effects import prompts_of
     from polyrefuse_models.directions.prompts import kinds_of
-    from polyrefuse_models.directions.sweep import prompts_of
     from polyrefuse_shared.writing import require_new
     from polyrefuse_tasks.judges import check_refusal_judge
 
@@ -214,10 +215,10 @@ def rank(
     from polyrefuse_models import artifact_folder
     from polyrefuse_models.bundled import own_dataset
     from polyrefuse_models.directions import artifact
+    from polyrefuse_models.directions.effects import prompts_of
     from polyrefuse_models.directions.prompts import kinds_of
     from polyrefuse_models.directions.rank import rank as measure
     from polyrefuse_models.directions.rank_pictures import rank_png, rank_svg
-    from polyrefuse_models.directions.sweep import prompts_of
     from polyrefuse_shared.writing import require_new
     from polyrefuse_tasks.judges import check_refusal_judge
 

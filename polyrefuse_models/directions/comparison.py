@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from polyrefuse_models.directions.control import control_of
+from polyrefuse_models.directions.effects import described, labels_in, prompts_of
 from polyrefuse_models.directions.projected import projected
 from polyrefuse_models.directions.prompts import kinds_of
-from polyrefuse_models.directions.sweep import described, prompts_of
 from polyrefuse_models.drift import Drift, drift, log_probabilities
 from polyrefuse_models.interventions import Ablation, AffineAblation, installed
 from polyrefuse_models.interventions.contract import BASELINE
@@ -138,11 +138,7 @@ def compare(
             responses, [r.language for r in harmful], [r.prompt for r in harmful], judge=judge
         )
         for language in languages:
-            here = [
-                label
-                for row, label in zip(harmful, labels, strict=True)
-                if row.language == language
-            ]
+            here = labels_in(language, harmful, labels)
             cells.append(Cell(name, control_seed, language, here, moved[language]))
     return {
         "schema": SCHEMA,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from polyrefuse_shared.errors import UserError
@@ -68,13 +69,24 @@ def kinds_of(dataset: str) -> tuple[str, str]:
     known = sources()
     if dataset in known:
         return known[dataset]
+    raise lacking(dataset, known, "a direction is between both kinds")
+
+
+def lacking(dataset: str, known: Iterable[str], why: str) -> UserError:
+    """That `dataset` names no harmful and harmless prompts.
+
+    Args:
+        dataset: as it was given.
+        known: those that do.
+        why: what needs both kinds, as a clause.
+    """
     there = data.datasets().get(dataset)
     if there is not None and there.own:
-        raise UserError(
+        return UserError(
             f"dataset={dataset} has {'harmful' if there.harmful else 'harmless'} prompts alone, "
-            "and a direction is between both kinds; add it again with rows of both."
+            f"and {why}; add it again with rows of both."
         )
-    raise UserError(f"dataset={dataset} is not known; use one of {', '.join(known)}.")
+    return UserError(f"dataset={dataset} is not known; use one of {', '.join(known)}.")
 
 
 def splits_of(kind: str) -> dict[str, str]:

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from polyrefuse_models.directions.artifact import checksum
 from polyrefuse_models.directions.control import random_subspace
+from polyrefuse_models.directions.effects import described, labels_in, prompts_of
 from polyrefuse_models.directions.prompts import kinds_of
-from polyrefuse_models.directions.sweep import described, prompts_of
 from polyrefuse_models.interventions import Ablation, SubspaceAblation, installed
 from polyrefuse_models.provenance import model_of
 from polyrefuse_shared.intervals import wilson
@@ -205,7 +205,7 @@ def _bases(
 def _cell(
     k: int, control_seed: int | None, language: str, rows: Sequence[Row], labels: Sequence[Label]
 ) -> Cell:
-    here = [label for row, label in zip(rows, labels, strict=True) if row.language == language]
+    here = labels_in(language, rows, labels)
     return Cell(
         rank=k,
         control_seed=control_seed,

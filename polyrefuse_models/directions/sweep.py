@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from polyrefuse_models.directions.artifact import BadDirection
+from polyrefuse_models.directions.effects import described, labels_in, prompts_of
 from polyrefuse_models.directions.prompts import kinds_of
 from polyrefuse_models.interventions import Addition, installed
 from polyrefuse_models.provenance import model_of
-from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.intervals import wilson
 from polyrefuse_shared.versions import versions
-from polyrefuse_tasks import data
 from polyrefuse_tasks.judges import Label, label_responses
 
 if TYPE_CHECKING:
@@ -128,41 +127,8 @@ def layer_of(direction: Direction) -> int:
     return layer
 
 
-def prompts_of(
-    kind: str, languages: Sequence[str], limit: int | None
-) -> tuple[list[Row], dict[str, str]]:
-    """The first test prompts of each language, and the checksums of the files that they are from.
-
-    Raises:
-        UserError: an unknown language, or none of its prompts.
-    """
-    rows: list[Row] = []
-    sums: dict[str, str] = {}
-    for language in languages:
-        of_language = data.load(kind, language)[:limit]
-        if not of_language:
-            raise UserError(f"{kind} has no test prompts in {language}; leave that language out.")
-        rows += of_language
-        sums |= data.checksums(kind, language, "test")
-    return rows, sums
-
-
-def described(direction: Direction) -> dict[str, Any]:
-    """Which direction it is, for the JSON document."""
-    names = ("recipe_sha256", "dataset", "source_lang", "seed", "rule", "position", "layer")
-    control = ("control", "control_seed", "control_of")
-    found = direction.metadata
-    return {
-        "sha256": direction.sha256,
-        "norm": float(direction.direction.double().norm()),
-        **{name: found.get(name) for name in names},
-        **{name: found[name] for name in control if name in found},
-        "warnings": found.get("warnings", []),
-    }
-
-
 def _cell(coefficient: float, language: str, rows: Sequence[Row], labels: Sequence[Label]) -> Cell:
-    here = [label for row, label in zip(rows, labels, strict=True) if row.language == language]
+    here = labels_in(language, rows, labels)
     return Cell(
         coefficient=coefficient,
         language=language,

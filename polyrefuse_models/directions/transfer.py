@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from polyrefuse_models.chat_model import within_memory
 from polyrefuse_models.directions.auto import find_direction
+from polyrefuse_models.directions.effects import labels_in
 from polyrefuse_models.directions.extract import cosines
 from polyrefuse_models.directions.prompts import kinds_of, sample
 from polyrefuse_models.directions.select import DEFAULT, Rule
@@ -190,7 +191,7 @@ def _place(directions: Mapping[str, Direction]) -> tuple[int, int]:
 
 
 def _cell(source: str | None, target: str, rows: Sequence[Row], labels: list[Label]) -> Cell:
-    here = [label for row, label in zip(rows, labels, strict=True) if row.language == target]
+    here = labels_in(target, rows, labels)
     return Cell(
         source=source,
         target=target,

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from polyrefuse_models.directions.prompts import lacking
 from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks import data
 from polyrefuse_tasks.data import Row
@@ -93,13 +94,7 @@ def source_named(dataset: str) -> tuple[tuple[str, str], tuple[str, ...]]:
     known = sources()
     if dataset in known:
         return known[dataset]
-    there = data.datasets().get(dataset)
-    if there is not None and there.own:
-        raise UserError(
-            f"dataset={dataset} has {'harmful' if there.harmful else 'harmless'} prompts alone, "
-            "and a soft prompt is trained on both kinds; add it again with rows of both."
-        )
-    raise UserError(f"dataset={dataset} is not known; use one of {', '.join(known)}.")
+    raise lacking(dataset, known, "a soft prompt is trained on both kinds")
 
 
 def load_anchors(dataset: str, languages: Sequence[str]) -> Anchors:
