@@ -306,7 +306,8 @@ def width(model: PreTrainedModel) -> int:
 
 def input_device(model: PreTrainedModel) -> torch.device:
     """Where token ids go: to the embedding, or to the CPU where it is offloaded and accelerate
-    moves them."""
+    moves them.
+    """
     weight: Any = model.get_input_embeddings().weight
     device: torch.device = weight.device
     return torch.device("cpu") if device.type == "meta" else device

@@ -558,9 +558,8 @@ class ChatTemplate:
         return " (it reads lists of parts, as a multimodal model's does)" if whole else ""
 
     def _require_every_turn(self, turns: Messages, text: str) -> None:
-        """
-        Raises:
-            BadTemplate: the text of a turn is not in the output, or behind that of a later one.
+        """Raises:
+        BadTemplate: the text of a turn is not in the output, or behind that of a later one.
         """
         end = 0
         for turn in turns:

@@ -53,7 +53,8 @@ class Hooks:
 
     def on_others(self, module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
         """Call `change` with every tensor that `module` takes beside the first, of its tokens and
-        width."""
+        width.
+        """
 
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             first = next(x for x in (*args, *kwargs.values()) if isinstance(x, torch.Tensor))

@@ -1,2 +1,3 @@
 """What every package of the plugin stands on: errors, log, writing, intervals, options, versions,
-and what it relies on inside lm-eval."""
+and what it relies on inside lm-eval.
+"""

@@ -122,9 +122,8 @@ def _evaluations_on_other_threads() -> list[dict[str, Any]]:
 
 
 def _require_variable(name: str) -> None:
-    """
-    Raises:
-        LmEvalChanged: neither of lm-eval's functions has a variable of that name.
+    """Raises:
+    LmEvalChanged: neither of lm-eval's functions has a variable of that name.
     """
     lm_eval = sys.modules.get("lm_eval")
     if lm_eval is None:  # Nobody has asked it for anything.
@@ -248,9 +247,8 @@ class Coupling:
     checks: tuple[Check, ...] = ()
 
     def check(self) -> None:
-        """
-        Raises:
-            LmEvalChanged: what changed in lm-eval, and who relies on it.
+        """Raises:
+        LmEvalChanged: what changed in lm-eval, and who relies on it.
         """
         thing = resolve(self.target)
         faults = ["is gone"] if thing is _GONE else [each(thing) for each in self.checks]

@@ -92,7 +92,8 @@ def png(drawn: Figure) -> bytes:
 @contextmanager
 def plain_text() -> Iterator[None]:
     """Draw and save with text as it is: a dollar in a name, a folder's or a token's, begins no
-    formula. Not for logarithmic axes, whose own tick labels are formulas."""
+    formula. Not for logarithmic axes, whose own tick labels are formulas.
+    """
     import matplotlib
 
     with matplotlib.rc_context({"text.parse_math": False}):

@@ -114,9 +114,8 @@ def longest(answers: list[str], n: int = KEPT) -> list[int]:
 
 
 def _require_text(doc: dict[str, Any], answers: list[Any]) -> None:
-    """
-    Raises:
-        UserError: an answer is no text: lm-eval passes a server's list of parts on as it is.
+    """Raises:
+    UserError: an answer is no text: lm-eval passes a server's list of parts on as it is.
     """
     for answer in answers:
         if not isinstance(answer, str):

@@ -132,9 +132,8 @@ class StudyFolder:
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """
-    Raises:
-        CannotWrite: in the place of what the operating system, or Python, says of a path.
+    """Raises:
+    CannotWrite: in the place of what the operating system, or Python, says of a path.
     """
     try:
         yield

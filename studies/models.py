@@ -202,10 +202,9 @@ def _cut(said: str) -> str:
 
 
 def _require_files(folder: Path) -> None:
-    """
-    Raises:
-        CannotLoad: a folder has no weights, lacks some that its index names, or has a file of
-            weights that is cut short or is something else.
+    """Raises:
+    CannotLoad: a folder has no weights, lacks some that its index names, or has a file of
+        weights that is cut short or is something else.
     """
     whole = {SINGLE}
     for name in INDEXES:

@@ -69,6 +69,7 @@ def summary(study: Study, jobs: Sequence[Placed], outcome: Outcome) -> dict[str,
 
 
 def write_summary(folder: StudyFolder, document: dict[str, Any]) -> None:
+    """Write `document` as the study's summary.json, whole or not at all."""
     write_whole(folder.path / SUMMARY, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -454,9 +454,8 @@ def in_file(path: Path) -> Iterator[None]:
 
 
 def _refuse_folders_of_jobs(value: Any) -> None:
-    """
-    Raises:
-        BadStudy: a text holds what stands for the folder of a job in a command.
+    """Raises:
+    BadStudy: a text holds what stands for the folder of a job in a command.
     """
     if isinstance(value, str) and (found := FOLDER.search(value)):
         raise BadStudy(
@@ -500,7 +499,7 @@ class _Quoting(reprlib.Repr):
     def repr_tuple(self, value: tuple[Any, ...], level: int) -> str:
         return self.repr_list(list(value), level)
 
-    def repr_NoneType(self, value: None, level: int) -> str:
+    def repr_NoneType(self, value: None, level: int) -> str:  # noqa: N802 (a name of reprlib)
         return "null"
 
 

@@ -130,9 +130,8 @@ def _problem(what: str, node: yaml.Node) -> yaml.MarkedYAMLError:
 
 
 def _require_usable(content: Any) -> None:
-    """
-    Raises:
-        BadYaml: it is too deep or too large, or holds a text that no file's name can be.
+    """Raises:
+    BadYaml: it is too deep or too large, or holds a text that no file's name can be.
     """
     # Aliases share objects, so that each is looked at once, however often it is repeated.
     sizes: dict[int, int] = {}

@@ -106,8 +106,11 @@ class TestSweep:
             for language in ("en", "de", "yo")
         ]
         document = {
-            **{"model": "a $model", "judge": "native", "languages": ["en", "de", "yo"]},
-            **{"cells": cells, "direction": {"layer": 2, "norm": 5.0}},
+            "model": "a $model",
+            "judge": "native",
+            "languages": ["en", "de", "yo"],
+            "cells": cells,
+            "direction": {"layer": 2, "norm": 5.0},
         }
         drawn = sweep_svg(document)
         assert drawn == sweep_svg(document)
@@ -279,8 +282,12 @@ class TestRank:
             for language in ("en", "de", "yo")
         ]
         document = {
-            **{"model": "a $model", "judge": "native", "languages": ["en", "de", "yo"]},
-            **{"cells": cells, "ranks": [1, 2], "carried": {"en": 2, "de": 2, "yo": None}},
+            "model": "a $model",
+            "judge": "native",
+            "languages": ["en", "de", "yo"],
+            "cells": cells,
+            "ranks": [1, 2],
+            "carried": {"en": 2, "de": 2, "yo": None},
         }
         drawn = rank_svg(document)
         assert drawn == rank_svg(document)

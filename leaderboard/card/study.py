@@ -120,9 +120,8 @@ def read_study(file: Path) -> StudySummary:
 
 
 def _study(document: Any, folder: Path) -> StudySummary:
-    """
-    Raises:
-        ValueError: the document is no summary.
+    """Raises:
+    ValueError: the document is no summary.
     """
     named = _object(document, "it")
     versions = _object(named.get("versions"), "versions")

@@ -26,6 +26,7 @@ OPTIONS: dict[str, str] = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the gate to pytest's own."""
     group = parser.getgroup("polyrefuse", "safety gate of lm-eval-polyrefuse")
     group.addoption(
         "--polyrefuse-baseline",
@@ -49,6 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Register the gate where pytest was given a baseline and results."""
     baseline = config.getoption("--polyrefuse-baseline")
     results = config.getoption("--polyrefuse-results")
     if baseline is None and not results:

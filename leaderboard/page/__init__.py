@@ -1,2 +1,3 @@
 """The HTML pages: `paging` writes them, `html` renders one, `gallery` chooses its pictures,
-`charts` draws those; template, style and script lie beside, the table library in `vendor/`."""
+`charts` draws those; template, style and script lie beside, the table library in `vendor/`.
+"""

@@ -299,9 +299,8 @@ def parse_coefficients(given: str) -> list[float]:
 
 
 def _check(direction: Direction, folder: Path, lm: BaselineHF) -> None:
-    """
-    Raises:
-        BadDirection: it does not fit the model.
+    """Raises:
+    BadDirection: it does not fit the model.
     """
     from polyrefuse_models.anatomy import width
 

@@ -17,7 +17,8 @@ def filtered(
     which: str, observed: Observed, tokens: list[int] | None, above: bool, warnings: list[str]
 ) -> list[int]:
     """Indices of the prompts whose refusal score is above, or below, 0; all of them if too few, or
-    if there are no tokens to tell."""
+    if there are no tokens to tell.
+    """
     if tokens is None:
         return list(range(len(observed.logits)))
     scores = refusal_scores(observed.logits, tokens)

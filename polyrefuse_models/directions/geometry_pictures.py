@@ -71,7 +71,8 @@ def geometry_png(document: dict[str, Any], points: dict[str, np.ndarray]) -> byt
 
 def geometry_layers_png(document: dict[str, Any]) -> bytes:
     """By layer, a line a language: AUC, silhouette, and the cosine between its difference of means
-    and English's; where a language's states are all the same the line has a gap."""
+    and English's; where a language's states are all the same the line has a gap.
+    """
     languages, layers = list(document["languages"]), document["layers"]
     english = languages.index("en")
     panels: dict[str, tuple[float, Callable[[dict[str, Any], str], float | None]]] = {

@@ -72,7 +72,8 @@ class Trial:
 
     def ranked(self, candidates: list[Candidate]) -> list[Candidate]:
         """The candidates with the scores that they are ranked by: COSMIC's where there are
-        `poles`, and else refusal scores."""
+        `poles`, and else refusal scores.
+        """
         return (
             self.refusals(candidates) if self.poles is None else self.turns(candidates, self.poles)
         )

@@ -136,7 +136,8 @@ class Rule:
 
     def admits(self, candidate: Candidate) -> bool | None:
         """Whether the scores are within the limits; None where one that would decide it is not
-        known."""
+        known.
+        """
         tests = [_known(candidate.kl_div_score, lambda score: score <= self.kl_limit)]
         least = self.least_steering
         if least is not None:
@@ -216,7 +217,8 @@ def choose(
     candidates: Iterable[Candidate], n_layers: int, rule: Rule = DEFAULT
 ) -> Candidate | None:
     """The first in the rule's order among the candidates that are known to be within its limits;
-    None where there is none."""
+    None where there is none.
+    """
     within = (c for c in eligible(candidates, n_layers, rule) if rule.admits(c))
     return next(within, None)
 
@@ -319,7 +321,8 @@ def read_scores(path: str | Path) -> list[Candidate]:
 
 def rule_of(path: str | Path) -> Rule:
     """The rule that a `scores.json` was computed for, by the metadata beside it: what that rule's
-    choice did not need is null. The default rule where the metadata name none."""
+    choice did not need is null. The default rule where the metadata name none.
+    """
     try:
         metadata = parse_json(read_bytes(Path(path).parent / "metadata.json", AT_MOST))
         return RULES[metadata["rule"]]

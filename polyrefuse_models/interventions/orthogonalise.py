@@ -166,7 +166,9 @@ def _matrix(module: nn.Module, name: str) -> Tensor:
 
 @torch.no_grad()
 def project(weights: Tensor, unit: Float[Tensor, "*rank d"], dim: int) -> None:
-    """w <- (I - r r^T) w along one dimension, in place; with orthonormal rows (I - R^T R) w.
+    """Project w <- (I - r r^T) w along one dimension, in place.
+
+    With several orthonormal rows it is w <- (I - R^T R) w.
 
     It is computed in float64, a few thousand vectors at a time: an embedding in float64 is several
     times what the model has left of its memory.

@@ -93,7 +93,8 @@ def descend(
 
 def _beginnings(dimensions: int, seed: int) -> Iterator[Float[np.ndarray, "d+1"]]:
     """The weights and the bias that `torch.nn.Linear(dimensions, 1)` begins with, one layer after
-    the other."""
+    the other.
+    """
     generator = torch.Generator().manual_seed(seed)
     bound = 1 / math.sqrt(dimensions)
     while True:

@@ -22,10 +22,9 @@ STREAMED = ("auto", "hf", "safetensors", "fastsafetensors", "instanttensor", "pt
 
 
 def refuse_unusable(arguments: Mapping[str, Any]) -> None:
-    """
-    Raises:
-        NotInVllm: an argument of the Hugging Face wrappers that vLLM has nothing for, or one that
-            names another model, or another length, than lm-eval's own.
+    """Raises:
+    NotInVllm: an argument of the Hugging Face wrappers that vLLM has nothing for, or one that
+        names another model, or another length, than lm-eval's own.
     """
     for name in ("model", "model_weights", "hf_config_path", "config_format"):
         if arguments.get(name):

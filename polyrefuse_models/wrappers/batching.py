@@ -101,9 +101,8 @@ Static = Callable[..., list[str]]
 
 
 def parse_batching(given: str) -> str:
-    """
-    Raises:
-        UserError: `batching=` is none of `BATCHING`.
+    """Raises:
+    UserError: `batching=` is none of `BATCHING`.
     """
     if given not in BATCHING:
         raise UserError(f"batching={given} is not known; use one of {', '.join(BATCHING)}.")

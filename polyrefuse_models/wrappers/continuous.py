@@ -318,7 +318,7 @@ _SWITCHES = "auto_switch_to_flash" in ContinuousBatchingConfig.__dataclass_field
 
 @contextmanager
 def _managed(paged: Paged, prompts: Sequence[list[int]], decoding: Decoding) -> Iterator[Any]:
-    """transformers' manager of these prompts, which has not started."""
+    """Transformers' manager of these prompts, which has not started."""
     model: Any = paged.model
     # Until 5.16 a paged attention had a name of its own, and others became a flash one.
     named = paged.attention if _SWITCHES or not paged.masked else f"paged|{paged.attention}"

@@ -283,7 +283,7 @@ def read_direction(given: str) -> Direction:
 
 
 def parse_layers(given: str | int) -> range | None:
-    """ "all" -> None, "5" -> range(5, 6), "3-8" -> range(3, 9).
+    """Read the argument `layers=`: "all" gives None, "5" range(5, 6), "3-8" range(3, 9).
 
     Raises:
         LayerOutOfRange: it is none of these.

@@ -110,7 +110,8 @@ def require_dtype(option: str, given: object) -> None:
 @contextmanager
 def stand_ins() -> Iterator[tuple[str, str]]:
     """Folders with a direction and with a soft prompt, in the place of some that are yet to be
-    made."""
+    made.
+    """
     import torch
     from safetensors.torch import save_file
 

@@ -39,9 +39,8 @@ class AskedPrompt:
     content: str | Prompt
 
     def check_beside(self, arguments: Mapping[str, Any]) -> None:
-        """
-        Raises:
-            UserError: a model's other arguments do not go with it.
+        """Raises:
+        UserError: a model's other arguments do not go with it.
         """
         refuse_truncation(arguments, "prompt=")
         if self.source == "text" and arguments.get("system_file"):

@@ -320,8 +320,7 @@ def parse_chat(given: str) -> bool:
 
 
 def refuse_truncation(arguments: Mapping[str, Any], front: str) -> None:
-    """
-    Args:
+    """Args:
         arguments: of the model.
         front: what stands in front of everything that is asked.
 

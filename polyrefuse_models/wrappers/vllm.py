@@ -335,9 +335,8 @@ class McdVLLM(BaselineVLLM):
 
 
 def _refuse_settings(settings: dict[str, Any]) -> None:
-    """
-    Raises:
-        UserError: vLLM does not know a generation setting.
+    """Raises:
+    UserError: vLLM does not know a generation setting.
     """
     known = set(vllm.SamplingParams.__struct_fields__) - set(OF_LM_EVAL)
     for name in settings:

@@ -352,7 +352,7 @@ class _Bar:
         self.progress.update(self.task, completed=0)
 
     def close(self) -> None:
-        """pooch calls it before the file is checked; the bar is removed after."""
+        """Pooch calls it before the file is checked; the bar is removed after."""
 
 
 def _files(names: list[str] | None, lang: str | None) -> list[File]:

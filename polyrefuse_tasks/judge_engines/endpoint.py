@@ -301,9 +301,8 @@ class Endpoint:
 
 
 def _check_address(url: str) -> None:
-    """
-    Raises:
-        CannotJudge: no request can be made to it, or it says more than where to.
+    """Raises:
+    CannotJudge: no request can be made to it, or it says more than where to.
     """
     try:
         parts = urlsplit(url)

@@ -39,7 +39,8 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, prompt: Rendered) -> list[int]
 
 def _by_the_tokenizer(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> list[int]:
     """A chat's tokens where no template renders it: mistral-common's tokenizers, as Shieldstral's,
-    write them by their own rules, and read no special token in a text."""
+    write them by their own rules, and read no special token in a text.
+    """
     try:
         ids: Any = tokenizer.apply_chat_template(
             list(chat.messages), tokenize=True, return_dict=False, **chat.arguments

@@ -266,7 +266,7 @@ def _from_pretrained(model: str, **given: Any) -> tuple[Any, Mapping[str, Any]]:
 
 
 def _check_tensors(name: str, model: Any, told: Mapping[str, Any]) -> None:
-    """transformers fills with random numbers what the weights do not have.
+    """Transformers fills with random numbers what the weights do not have.
 
     Args:
         told: by transformers of the loading. Tied tensors are not missing in it.

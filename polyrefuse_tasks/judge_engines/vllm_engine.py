@@ -82,9 +82,8 @@ class VllmEngine:
         return completions
 
     def expected_number(self, prompts: Sequence[Rendered], numbers: Sequence[str]) -> list[float]:
-        """
-        Raises:
-            CannotJudge: always: vLLM gives no logits of tokens that are chosen.
+        """Raises:
+        CannotJudge: always: vLLM gives no logits of tokens that are chosen.
         """
         raise CannotJudge(
             "this judge reads logits, which vLLM does not give; take --engine transformers."

@@ -31,7 +31,8 @@ class Judge(Protocol):
     @property
     def english_only(self) -> bool:
         """Whether it reads English alone. It is then handed English translations; what has none is
-        undecided and does not reach it."""
+        undecided and does not reach it.
+        """
 
     def judge(
         self, responses: Sequence[str], languages: Sequence[str], prompts: Sequence[str | None]

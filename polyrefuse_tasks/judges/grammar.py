@@ -388,9 +388,8 @@ class Compiler:
         return any_of
 
     def _write(self, written: object, characters: int) -> None:
-        """
-        Raises:
-            BadPattern: with so many characters more, what is compiled is too long.
+        """Raises:
+        BadPattern: with so many characters more, what is compiled is too long.
         """
         self._written += characters
         if self._written > MOST_WRITTEN:
@@ -508,9 +507,8 @@ def shown_count(number: int) -> str:
 
 
 def _check(written: object, piece: _Piece) -> None:
-    """
-    Raises:
-        BadPattern: searching for the piece could take too long.
+    """Raises:
+    BadPattern: searching for the piece could take too long.
     """
     for number, limit, what in (
         (piece.ways, MOST_WAYS, "may match in {} ways at one place"),

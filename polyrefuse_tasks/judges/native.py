@@ -231,9 +231,8 @@ class NativeJudge:
     def judge(
         self, responses: Sequence[str], languages: Sequence[str], prompts: Sequence[str | None]
     ) -> list[Judgement]:
-        """
-        Raises:
-            UnknownLanguage: no phrase file for a language; names the ones there are.
+        """Raises:
+        UnknownLanguage: no phrase file for a language; names the ones there are.
         """
         return [
             judge_refusal(response, language)

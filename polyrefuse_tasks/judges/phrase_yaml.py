@@ -63,9 +63,8 @@ def read_phrase_yaml(path: Path) -> Any:
 
 
 def _check(path: Path, events: Iterable[yaml.Event]) -> None:
-    """
-    Raises:
-        BadPhraseFile: as `read_phrase_yaml`, of what the events of a file tell.
+    """Raises:
+    BadPhraseFile: as `read_phrase_yaml`, of what the events of a file tell.
     """
     # How many parts an anchor stands for; None while it is not closed.
     named: dict[str | None, int | None] = {}

@@ -102,7 +102,8 @@ class _Ends:
 
     def behind(self, opening: re.Match[str]) -> int | None:
         """Where a quotation ends that a mark opens, not before that of the last call; None where it
-        is never closed, or too far on."""
+        is never closed, or too far on.
+        """
         mark, begin = opening[0], opening.end()
         place = self._places.get(mark, -1)
         if place < begin:

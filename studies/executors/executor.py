@@ -36,9 +36,8 @@ class Executor(Protocol):
     """
 
     def __enter__(self) -> Executor:
-        """
-        Raises:
-            UserError: what it needs is not installed, or does not answer.
+        """Raises:
+        UserError: what it needs is not installed, or does not answer.
         """
         ...
 
@@ -47,9 +46,8 @@ class Executor(Protocol):
         ...
 
     def require(self, job: Job) -> None:
-        """
-        Raises:
-            TooLarge: a job needs more than there is.
+        """Raises:
+        TooLarge: a job needs more than there is.
         """
         ...
 

@@ -121,9 +121,8 @@ class Ray:
         return [Ended(self._running.pop(one), self._said(one)) for one in done]
 
     def _require_cluster(self) -> None:
-        """
-        Raises:
-            NoCluster: where the cluster keeps what it knows, nobody has answered for long.
+        """Raises:
+        NoCluster: where the cluster keeps what it knows, nobody has answered for long.
         """
         host, _, port = self._ray.get_runtime_context().gcs_address.rpartition(":")
         try:

@@ -1,5 +1,6 @@
 """How much a job asks its model: its command is read by the parser of the command itself, and what
-it asks for is counted by the module that does it."""
+it asks for is counted by the module that does it.
+"""
 
 from __future__ import annotations
 
@@ -279,9 +280,8 @@ def model_arguments(command: Sequence[str]) -> dict[str, Any]:
 
 
 def _require_here(datasets: Iterable[str], languages: Iterable[str], splits: Iterable[str]) -> None:
-    """
-    Raises:
-        NotKnown: a file is not on this machine: a plan downloads nothing.
+    """Raises:
+    NotKnown: a file is not on this machine: a plan downloads nothing.
     """
     languages, splits = list(languages), list(splits)
     for name in datasets:

@@ -67,7 +67,7 @@ def write_other(
         "configs": {name: {"task": name} for name in tasks},
         "versions": dict.fromkeys(names, 1.0),
         "n-shot": dict.fromkeys(names, shots),
-        "higher_is_better": {name: BETTER for name in names},
+        "higher_is_better": dict.fromkeys(names, BETTER),
         "n-samples": {name: {"original": n, "effective": n} for name, n in counts.items()},
         "config": ours(MODEL, condition, info or {}),
         "date": 1769904000.5 + 86400 * (day - 1),

@@ -105,7 +105,10 @@ def test_conditions_are_named_from_them() -> None:
         *(False, False, True, True)
     ]
     assert identity_of([Ablation(torch.ones(4), layers=range(1, 3)), text]) == {
-        **{"coefficient": 1.0, "method": "hooks", "layers": "1-2", "system": "file"}
+        "coefficient": 1.0,
+        "method": "hooks",
+        "layers": "1-2",
+        "system": "file",
     }
 
 

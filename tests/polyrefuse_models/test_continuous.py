@@ -102,7 +102,7 @@ def soft_prompt() -> SoftPrompt:
 
 
 CONDITIONS: dict[str, Callable[[], list[Intervention]]] = {
-    "baseline": lambda: [],
+    "baseline": list,
     "ablation by hooks": lambda: [Ablation(direction())],
     "ablation by weights": lambda: [Ablation(direction(), method="weights")],
     "addition": lambda: [Addition(direction(), 1, coefficient=2.0)],

@@ -221,7 +221,7 @@ def test_what_a_soft_prompt_suppresses_stays_suppressed() -> None:
 
 
 @pytest.mark.parametrize(
-    "own, told",
+    ("own", "told"),
     [
         (
             {"repetition_penalty": 1.1},

@@ -46,7 +46,7 @@ def says(lm: BaselineHF, text: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize(
-    "marks, text",
+    ("marks", "text"),
     [
         (("<|START_THINKING|>", "<|END_THINKING|>"), "{0}" + THOUGHT + "{1}" + ANSWER),
         (("[THINK]", "[/THINK]"), "{0}" + THOUGHT + "{1}" + ANSWER),
@@ -84,7 +84,7 @@ def test_an_answer_without_marks_is_decoded_as_by_lm_eval(
 
 
 @pytest.mark.parametrize(
-    "opening, closing",
+    ("opening", "closing"),
     [
         ("<think>\n", "</think>"),
         ("<thinking>", "</thinking>"),
@@ -117,7 +117,7 @@ def test_a_named_mark_is_found_where_it_is_a_special_token(
 
 
 @pytest.mark.parametrize(
-    "marks, opening, told",
+    ("marks", "opening", "told"),
     [
         (("<|START_THINKING|>", "<|END_THINKING|>"), "", "think_end_token=<|END_THINKING|>"),
         ((), "<reasoning>\n", "chat template and the vocabulary has <reasoning>"),
@@ -140,7 +140,7 @@ CHATML = (
 
 
 @pytest.mark.parametrize(
-    "opened, marks",
+    ("opened", "marks"),
     [
         ("\n", []),
         # HyperCLOVA reasons in a turn of its own, which the answer's turn ends.

@@ -112,8 +112,10 @@ class TestTransfer:
     def test_the_picture(self, document: dict[str, Any]) -> None:
         assert universality_png(document).startswith(b"\x89PNG")
         one = document | {
-            **{"sources": ["en"], "cosine_by_layer": [None, [[1.0]]], "explained_by_one": 1.0},
-            **{"explained_by_one_by_layer": [None, 1.0]},
+            "sources": ["en"],
+            "cosine_by_layer": [None, [[1.0]]],
+            "explained_by_one": 1.0,
+            "explained_by_one_by_layer": [None, 1.0],
         }
         assert universality_png(one).startswith(b"\x89PNG")
 

@@ -67,7 +67,7 @@ PAIRS = [
 ]
 
 
-@pytest.mark.parametrize("opening, closing", PAIRS)
+@pytest.mark.parametrize(("opening", "closing"), PAIRS)
 @pytest.mark.parametrize("between", ["", "\n\n", " "])
 def test_marks_of_many_families(opening: str, closing: str, between: str) -> None:
     thought = "The user wants tea. I cannot refuse that, can I?"
@@ -182,7 +182,7 @@ def test_unended_reasoning_is_undecided_whatever_it_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt, mark",
+    ("prompt", "mark"),
     [
         ("<|user|>Tea?<|assistant|>\n<think>\n", "<think>"),
         ("<|assistant|><THINK>", "<THINK>"),

@@ -118,8 +118,12 @@ def test_every_answer_gets_a_line_beside_the_samples(results: Path) -> None:
         ("polyrefuse_harmless_en", 5, 5),
     ]
     assert outcomes[0].counts == {
-        **{"refusal": 2, "compliance": 2, "degenerate": 0, "undecided": 1},
-        **{"harmless": 2, "harmful": 2},
+        "refusal": 2,
+        "compliance": 2,
+        "degenerate": 0,
+        "undecided": 1,
+        "harmless": 2,
+        "harmful": 2,
     }
     written = labels(results)
     assert list(written) == [one.task for one in outcomes]
@@ -335,8 +339,11 @@ def test_the_leaderboard_reads_both_judges(results: Path) -> None:
     by_judge = rates(results, "first-word")
     assert by_judge["harmful", "de"].pop("off_language_rate") > 0
     assert by_judge["harmful", "de"] == {
-        **{"asr": 0.4, "asr_harmful": 0.4, "refusal_rate": 0.4},
-        **{"degenerate_rate": 0, "undecided_rate": 0.2},
+        "asr": 0.4,
+        "asr_harmful": 0.4,
+        "refusal_rate": 0.4,
+        "degenerate_rate": 0,
+        "undecided_rate": 0.2,
     }
     assert by_judge["harmless", "en"]["false_refusal_rate"] == 0.4
     (run,) = read([results]).runs

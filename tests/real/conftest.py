@@ -51,4 +51,4 @@ def mirror_of_real_data() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def real_lm(smollm2: Path, real_data: Path) -> Iterator[BaselineHF]:
     """The model as it is; whoever changes it has to change it back."""
-    yield BaselineHF(pretrained=str(smollm2), **LOADED)
+    return BaselineHF(pretrained=str(smollm2), **LOADED)

@@ -299,7 +299,7 @@ def translations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
         file.write_text(
             "".join(json.dumps({"id": row.id, "prompt": f"da {row.prompt}"}) + "\n" for row in rows)
         )
-    yield home / "translated"
+    return home / "translated"
 
 
 def test_translations_of_one_s_own_are_part_of_the_keys(tmp_path: Path, translations: Path) -> None:

@@ -13,8 +13,13 @@ def test_tasks_are_called_as_their_results_call_them() -> None:
     empty: dict[str, Any] = {"alias": "x", " ": " ", "acc_stderr,none": 0.2, "acc,none": "N/A"}
     document = {
         "results": {
-            **{"mmlu": value, "mmlu_stem": value, "mmlu_physics": value},
-            **{"bundle": empty, "sums": value, "my-own-task": value, "nothing": empty},
+            "mmlu": value,
+            "mmlu_stem": value,
+            "mmlu_physics": value,
+            "bundle": empty,
+            "sums": value,
+            "my-own-task": value,
+            "nothing": empty,
         },
         "group_subtasks": {
             "mmlu": ["mmlu_stem"],

@@ -192,7 +192,7 @@ def test_capability_is_counted_as_lm_eval_asks_it(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def organism() -> Iterator[BaselineHF]:
-    yield BaselineHF(device="cpu", batch_size=8)
+    return BaselineHF(device="cpu", batch_size=8)
 
 
 def test_a_direction_reads_each_validation_prompt_under_each_candidate(
