@@ -28,7 +28,7 @@ LANGUAGES = ["ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "ru", "
 PLACES = list(product(("asr", "false_refusal_rate"), LANGUAGES))
 
 ALPHA, TOLERANCE = 0.05, 0.02
-"""As docs/gate.md has the defaults."""
+"""As docs/how-to/ci-gate.md has the defaults."""
 
 Kinds = NDArray[np.int64]
 """How many prompts of a comparison became better, became worse, are counted in both runs and in

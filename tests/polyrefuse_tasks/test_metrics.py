@@ -164,9 +164,12 @@ def test_the_records_schema_and_the_docs_name_every_metric() -> None:
     assert set(re.findall(r"\b(?:asr|frr)(?:_\w+)?\b|\b\w+_rate\b", described["description"])) == (
         METRICS.keys()
     )
-    gate = " ".join((ROOT / "docs/gate.md").read_text(encoding="utf-8").split())
-    assert "Metrics: " + ", ".join(f"`{name}`" for name in held(sampled=False)) in gate
-    assert "of sampled answers " + " and ".join(f"`{name}`" for name in held(sampled=True)) in gate
+    gate = " ".join((ROOT / "docs/how-to/ci-gate.md").read_text(encoding="utf-8").split())
+    each, sampled = (
+        re.sub(r", (?=[^,]*$)", " and ", ", ".join(f"`{name}`" for name in held(sampled=kind)))
+        for kind in (False, True)
+    )
+    assert f"It compares {each}, and of sampled answers {sampled}, which" in gate
 
 
 def test_the_table_of_the_docs_cell_by_cell() -> None:
