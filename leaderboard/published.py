@@ -39,7 +39,7 @@ SCRIPT = (
     "scripts of their sweep run, adds the direction at its layer as well as ablating it (commit "
     "7e2abf8). Whether the published numbers came from that version is not known."
 )
-"""The warning of every rate under ablation; docs/directions.md has the details."""
+"""The warning of every rate under ablation; docs/how-to/directions.md has the details."""
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "str_compliance": ("substring", ASR),

@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct under every condition, with controls: the numbers of docs/real-model.md.
+"""Measure SmolLM2-135M-Instruct under every condition, for docs/explanation/real-model.md.
 
     export POLYREFUSE_DATA_DIR=DATA
     python -m benchmarks.real_model runs FOLDER        # evaluations: an hour on two cores
@@ -19,7 +19,7 @@ from benchmarks.real_model import effects, runs, stability, tables
 from polyrefuse_tasks.data.cache import cache
 from tests.real.checkpoint import fetch
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "real-model.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "explanation" / "real-model.md"
 
 parser = argparse.ArgumentParser(prog="python -m benchmarks.real_model")
 parser.add_argument("what", choices=["runs", "stability", "effects", "tables", "record"])
@@ -29,7 +29,7 @@ asked.folder.mkdir(parents=True, exist_ok=True)
 if asked.what == "tables":
     tables.write_into(PAGE, asked.folder)
 elif asked.what == "record":
-    tables.record(asked.folder, PAGE.with_suffix(""))
+    tables.record(asked.folder, PAGE.parent.parent / "real-model")
 else:
     model = fetch(cache())
     {"runs": runs.evaluate, "stability": stability.measure, "effects": effects.measure}[asked.what](

@@ -1,4 +1,4 @@
-"""The tables of docs/real-model.md: rates, side effects and stability, from what was measured."""
+"""The tables of docs/explanation/real-model.md: rates, side effects and stability, as measured."""
 
 from __future__ import annotations
 

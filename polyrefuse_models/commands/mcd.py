@@ -53,7 +53,7 @@ def train(
         typer.Option(
             "--preset",
             help="default has this package's settings, paper those of the published code, except "
-            "the ones that docs/mcd.md lists.",
+            "the ones that docs/how-to/soft-prompts.md lists.",
         ),
     ] = "default",
     without: Annotated[

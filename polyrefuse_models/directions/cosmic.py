@@ -12,8 +12,8 @@ validation prompts, with a direction r,
     comply(r) = sim(harmful with r ablated, harmless)
     refuse(r) = sim(harmless with r added, harmful)
 
-and the direction with the highest comply(r) + refuse(r) is taken. docs/directions.md says where
-this differs from the authors' code.
+and the direction with the highest comply(r) + refuse(r) is taken.
+docs/explanation/mathematics.md says where this differs from the authors' code.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from polyrefuse_shared.errors import UserError
 class Settings:
     """How a soft prompt is trained. The defaults are this package's.
 
-    `PRESETS` has the published code's as well, so far as they can be had here; docs/mcd.md lists
-    the differences.
+    `PRESETS` has the published code's as well, so far as they can be had here;
+    docs/how-to/soft-prompts.md lists the differences.
 
     Attributes:
         weights: of the four terms.

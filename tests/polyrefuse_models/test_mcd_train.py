@@ -97,7 +97,7 @@ def test_weights_and_ablations() -> None:
 
 
 def test_the_papers_settings() -> None:
-    """By the published code of 2505.11835, as docs/mcd.md has it."""
+    """By the published code of 2505.11835, as docs/how-to/soft-prompts.md has it."""
     paper = PRESETS["paper"]
     assert paper.weights == Terms(1.0, 1e-2, 1e-3, 1e-3)
     assert (paper.learning_rate, paper.batch_size, paper.epochs, paper.clip) == (1e-3, 10, 5, 1.0)

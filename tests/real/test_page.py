@@ -1,4 +1,4 @@
-"""docs/real-model.md and its sample leaderboard: made of what was recorded, and nothing else."""
+"""docs/explanation/real-model.md and its sample leaderboard hold what was recorded, no more."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.evaluations import evaluate
 from tests.real.checkpoint import NAME
 
 RECORDED = ROOT / "docs" / "real-model"
-PAGE = ROOT / "docs" / "real-model.md"
+PAGE = ROOT / "docs" / "explanation" / "real-model.md"
 NOTHING = "this model does not refuse, there is nothing to ablate"
 
 
