@@ -1,16 +1,16 @@
-"""Where a decoder-only model keeps its blocks, and what writes to its residual stream.
+"""Find a decoder-only model's blocks, and what writes to its residual stream.
 
-Nothing here knows a model, or a part of one, by its name. The blocks are the decoder's list of as
-many modules as the configuration has layers. What writes in a block is measured. One forward pass
-over a few tokens puts noise, drawn anew each time, in the place of the block's input and of what
-each of its modules returns. The modules whose noise is found again in what the block passes on,
-beside a multiple of its input, are its writers, whatever they are and however many: an attention
-and an MLP, the norms behind them, one mixer alone, or three modules side by side. With noise, what
-writes little is told from what writes nothing, and what a norm returns from what it took.
+This module knows no model, and no part of one, by its name. The blocks are the list in the decoder
+that has as many modules as the configuration has layers. What writes in a block is measured: one
+forward pass over a few tokens replaces the block's input, and what each of its modules returns,
+with noise that is drawn anew each time. The block passes on a multiple of its input and the noise
+of some modules. These modules are its writers, whatever and however many they are: an attention and
+an MLP, the norms behind them, one mixer alone, or three modules side by side. Noise tells modules
+that write little from those that write nothing, and what a norm returns from what it took.
 
-A second pass, without noise, shows whether that is all, and which linear layer it is that a writer
-returns: a block has to pass on a sum of multiples of its input and of what its writers write, since
-what else wrote there could not be ablated.
+A second pass, without noise, shows whether that is all, and which linear layer's output a writer
+returns. A block has to pass on a sum of multiples of its input and of what its writers write,
+because whatever else wrote there could not be ablated.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class UnknownArchitecture(UserError):
-    """A module that an intervention needs was not found in the model."""
+    """A model in which a module that an intervention needs was not found."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Writer:
     """A module of a block whose output, or a multiple of it, is added to the residual stream.
 
     Attributes:
-        module: a mixer, an MLP, or what normalises the output of either (post-norm designs: Gemma 2
-            and 3, OLMo 2).
-        projection: the linear layer of which a multiple is all that it returns, or None (a norm, a
-            mixture of experts).
+        module: a mixer, an MLP, or the norm behind either (post-norm designs: Gemma 2 and 3,
+            OLMo 2).
+        projection: the linear layer, if the module returns a multiple of its output and nothing
+            else; None for others (a norm, a mixture of experts).
     """
 
     module: nn.Module
@@ -51,7 +51,7 @@ class Writer:
 
     @property
     def elementwise(self) -> bool:
-        """It has no matrix: a norm, behind the modules that have."""
+        """Whether the module has no matrix: it is a norm behind modules that have one."""
         return all(parameter.dim() < 2 for parameter in self.module.parameters())
 
 
@@ -61,9 +61,9 @@ class Block:
 
     Attributes:
         module: the block.
-        writers: one or more, in the order in which they write.
-        parallel: nothing in it reads what another of its writers wrote (GPT-NeoX, Cohere).
-        beside: it takes another tensor of the stream's shape beside the stream (Zamba: the
+        writers: one or more writers, in the order in which they write.
+        parallel: whether no module in it reads what a writer of it wrote (GPT-NeoX, Cohere).
+        beside: whether it takes another tensor of the stream's shape beside the stream (Zamba: the
             embedding again).
     """
 
@@ -78,10 +78,10 @@ class Anatomy:
     """What interventions need to know of a model.
 
     Attributes:
-        embedding: of the tokens.
-        alone: a multiple of the embedding's output is all that the first block reads; not so where
-            positions are learned or a norm follows it.
-        blocks: in order.
+        embedding: the embedding of the tokens.
+        alone: whether the first block reads a multiple of the embedding's output and nothing else.
+            It does not if positions are learned, or if a norm follows the embedding.
+        blocks: the decoder blocks in order.
     """
 
     embedding: nn.Module
@@ -95,10 +95,10 @@ class Anatomy:
 
 
 def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
-    """The model's decoder blocks in order, those of the text part of a multimodal model.
+    """Find the model's decoder blocks in order; in a multimodal model those of the text part.
 
     Raises:
-        UnknownArchitecture: no list of as many modules as the configuration has layers.
+        UnknownArchitecture: no list has as many modules as the configuration has layers.
     """
     n_layers = model.config.get_text_config().num_hidden_layers
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
@@ -106,20 +106,21 @@ def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
         if isinstance(module, nn.ModuleList) and len(module) == n_layers:
             return module
     raise UnknownArchitecture(
-        f"{type(model).__name__}: no list of {n_layers} decoder blocks was found in its decoder."
+        f"No list of {n_layers} decoder blocks was found in the decoder of {type(model).__name__}; "
+        "measure this model with baseline-hf."
     )
 
 
 def decoder(model: PreTrainedModel) -> nn.Module:
-    """All that comes before the unembedding; of a multimodal model the text part.
+    """Find everything before the unembedding; in a multimodal model only the text part.
 
     Raises:
-        UnknownArchitecture: as `decoder_blocks`.
+        UnknownArchitecture: as in `decoder_blocks`.
     """
     named = model.get_decoder()
     if named is not model:
         return named
-    # Llama 4 says that it is its own decoder.
+    # Llama 4 names itself as its decoder.
     blocks = decoder_blocks(model)
     return next(part for part in model.children() if any(m is blocks for m in part.modules()))
 
@@ -130,12 +131,12 @@ _known: WeakKeyDictionary[PreTrainedModel, Anatomy] = WeakKeyDictionary()
 def dissect(model: PreTrainedModel) -> Anatomy:
     """Find the blocks, what writes in them, and how they are wired.
 
-    Costs two forward passes over three tokens, the first time that it is asked about a model, and
-    one more for every level of modules that add to the stream within themselves.
+    The first call for a model costs two forward passes over three tokens, and one more for every
+    level of modules that add to the stream within themselves. Later calls cost nothing.
 
     Raises:
-        UnknownArchitecture: a block that a forward pass did not reach, or one that does more than
-            add what its modules write to a multiple of its input.
+        UnknownArchitecture: a forward pass did not reach a block, or a block does more than add
+            what its modules write to a multiple of its input.
     """
     if model not in _known:
         _known[model] = _dissect(model)
@@ -166,17 +167,17 @@ def _dissect(model: PreTrainedModel) -> Anatomy:
 
 
 class _Wiring(NamedTuple):
-    """What the noise in one block showed."""
+    """The wiring of one block, as the noise showed it."""
 
     writers: tuple[nn.Module, ...]
     parallel: bool
 
 
 def _wire(model: PreTrainedModel, blocks: nn.ModuleList) -> list[_Wiring]:
-    """Find what writes in each block, from a pass over noise.
+    """Find what writes in each block by a pass with noise.
 
-    The noise in place of a module that adds to the stream within itself (Bloom's, Zamba's) hides
-    the block's input. Such a module is opened, and the pass made again with its parts.
+    Some modules add to the stream within themselves (Bloom's, Zamba's). Noise in place of their
+    output hides the block's input. The pass is then made again with the parts of such a module.
     """
     parts = [set(_parts(block)) for block in blocks]
     while True:
@@ -197,7 +198,7 @@ def _wire(model: PreTrainedModel, blocks: nn.ModuleList) -> list[_Wiring]:
 
 
 def _wiring(left: _Shares, passage: Passage) -> _Wiring:
-    """What wrote to the stream that a block passed on, or that its modules read on the way."""
+    """Find what wrote to the stream that a block passed on, or that its modules read on the way."""
     read = [_shares(took, passage) for took in passage.read]
     between = {module for shares in read if shares and shares.input for module in shares.modules}
     wrote = between.union(left.modules)
@@ -206,14 +207,14 @@ def _wiring(left: _Shares, passage: Passage) -> _Wiring:
 
 
 class _Shares(NamedTuple):
-    """Which parts a tensor is a sum of: the block's input, and what modules gave."""
+    """The parts whose sum a tensor is: the block's input, and what modules returned."""
 
     input: bool
     modules: list[nn.Module]
 
 
 def _shares(whole: Tensor, passage: Passage) -> _Shares | None:
-    """The parts of a tensor in a pass over noise; None where it is not a sum of such."""
+    """Find the parts of a tensor in a pass with noise; None if it is not a sum of such parts."""
     factors = _factors(whole, [passage.entered, *(call.gave for call in passage.calls)])
     if factors is None:
         return None
@@ -223,7 +224,7 @@ def _shares(whole: Tensor, passage: Passage) -> _Shares | None:
 
 
 def _projection(writer: nn.Module, gave: dict[nn.Module, Tensor]) -> nn.Linear | None:
-    """The linear layer of which a multiple is all that a writer returned."""
+    """Find the linear layer whose output, times a factor, is all that a writer returned."""
     for linear in _linears(writer):
         factors = _factors(gave[writer], [gave[linear]]) if linear in gave else None
         if factors is not None and factors.any():
@@ -236,7 +237,7 @@ def _linears(writer: nn.Module) -> list[nn.Linear]:
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:
-    """The modules that a module calls; it calls what is in a list, and not the list."""
+    """Yield the modules that a module calls; of a list, the modules in it."""
     for child in module.children():
         if isinstance(child, (nn.ModuleList, nn.ModuleDict)):
             yield from _parts(child)
@@ -245,11 +246,11 @@ def _parts(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _factors(whole: Tensor, parts: list[Tensor]) -> Tensor | None:
-    """The factors with which `parts` add up to `whole`, up to rounding; None where none do.
+    """Find the factors with which `parts` add up to `whole`, up to rounding; None if none do.
 
-    Rounding is judged token by token, since the first can be a thousand times as long as others. It
-    was at most 0.4 eps in bfloat16 and float16 (llama, gemma2, granite, qwen3_moe and others of 48
-    layers with random weights).
+    Rounding is judged token by token, because the first token's state can be a thousand times as
+    long as others. It was at most 0.4 eps in bfloat16 and float16 (llama, gemma2, granite,
+    qwen3_moe and others of 48 layers with random weights).
     """
     if any(part.numel() != whole.numel() for part in parts):
         return None
@@ -260,7 +261,7 @@ def _factors(whole: Tensor, parts: list[Tensor]) -> Tensor | None:
     longest = vectors.norm(dim=1).amax(-1).clamp(min=torch.finfo(torch.float64).tiny)
     vectors = vectors / longest[:, None, None]
     rows = vectors.flatten(0, 1)
-    # The usual driver, gelsy, is wrong where a part is zero: a projection that writes nothing yet.
+    # The usual driver, gelsy, is wrong if a part is zero, as a projection that writes nothing yet.
     factors = torch.linalg.lstsq(rows[:, :-1], rows[:, -1:], driver="gelsd").solution
     rest = vectors[..., -1:] - vectors[..., :-1] @ factors
     return factors[:, 0] if rest.norm(dim=1).max().item() <= _rounding(whole.dtype) else None
@@ -281,8 +282,9 @@ def _pass(
     for index, passage in enumerate(passages):
         if not passage.reached:
             raise UnknownArchitecture(
-                f"block {index} of {type(model).__name__}: it took no part in a forward pass over "
-                "text."
+                f"Block {index} of {type(model).__name__} takes no part in a forward pass over "
+                "text, so that an intervention cannot reach it; measure this model with "
+                "baseline-hf."
             )
     return passages
 
@@ -294,19 +296,21 @@ def _tokens(model: PreTrainedModel) -> Tensor:
 def _no_sum(model: PreTrainedModel, index: int) -> UnknownArchitecture:
     parts = ", ".join(type(part).__name__ for part in _parts(decoder_blocks(model)[index]))
     return UnknownArchitecture(
-        f"block {index} of {type(model).__name__}: what it passes on is not a sum of its input and "
-        f"of what its modules ({parts}) write, so that a direction cannot be removed from it."
+        f"What block {index} of {type(model).__name__} passes on is not a sum of its input and of "
+        f"what its modules ({parts}) write, so that a direction cannot be removed from it; measure "
+        "this model with baseline-hf."
     )
 
 
 def width(model: PreTrainedModel) -> int:
-    """d, the width of the residual stream."""
+    """Return d, the width of the residual stream."""
     return model.config.get_text_config().hidden_size
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
-    """Where token ids go: to the embedding, or to the CPU where it is offloaded and accelerate
-    moves them.
+    """Return the device that token ids go to.
+
+    It is the embedding's, or the CPU if the embedding is offloaded, because accelerate moves them.
     """
     weight: Any = model.get_input_embeddings().weight
     device: torch.device = weight.device

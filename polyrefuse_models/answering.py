@@ -1,4 +1,4 @@
-"""A model's answers to prompts where no evaluation runs: for labels, and for what it refuses."""
+"""Generate a model's answers outside an evaluation: for labels, and to see what it refuses."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def answers(
     each: int = 1,
     **settings: Any,
 ) -> list[list[str]]:
-    """The model's answers to each prompt, without the checkpoint's own generation settings.
+    """Generate answers to each prompt, without the checkpoint's own generation settings.
 
     Args:
-        chat: the model; its `batch_size` is the most rows in a forward pass.
-        max_new_tokens: most tokens of an answer.
-        each: answers to a prompt.
-        settings: of transformers' `GenerationConfig`; greedy decoding where nothing is said.
+        chat: the model; its `batch_size` is the largest number of rows in a forward pass.
+        max_new_tokens: the largest number of tokens in an answer.
+        each: the number of answers to a prompt.
+        settings: settings of transformers' `GenerationConfig`; greedy decoding by default.
 
     Returns:
-        `each` answers a prompt, in the order of the prompts.
+        `each` answers for each prompt, in the order of the prompts.
 
     Raises:
         PromptTooLong: a prompt and its answer are longer than the model's window.
@@ -55,7 +55,7 @@ def answers(
 
 @torch.inference_mode()
 def _generated(chat: ChatModel, prompts: list[str], each: int, **settings: Any) -> list[str]:
-    """The answers to the first prompt, then those to the second, ..."""
+    """Generate `each` answers to the first prompt, then those to the second, and so on."""
     tokenizer = chat.tokenizer
     inputs = chat.padded(prompts)
     mask = inputs["attention_mask"]
@@ -63,7 +63,7 @@ def _generated(chat: ChatModel, prompts: list[str], each: int, **settings: Any) 
     ids = inputs["input_ids"].masked_fill(mask == 0, pad)
     cache = None
     if each > 1:
-        # A prompt is read once, however many answers it gets, but for its last token.
+        # All tokens of a prompt but the last are read once, however many answers it gets.
         but_last = {name: rows[:, :-1] for name, rows in inputs.items()}
         cache = shared_cache(decoder(chat.model)(**but_last, use_cache=True))
     if cache is not None:
@@ -85,10 +85,10 @@ def _generated(chat: ChatModel, prompts: list[str], each: int, **settings: Any) 
 
 
 def by_length(chat: ChatModel, prompts: list[str], size: int) -> Iterator[list[int]]:
-    """Indices of `prompts`, the longest first, `size` at a time: little padding is computed.
+    """Yield indices of `prompts`, the longest first, `size` at a time, which keeps padding short.
 
     Raises:
-        PromptTooLong: one is longer than the model's window.
+        PromptTooLong: a prompt is longer than the model's window.
     """
     lengths = [len(ids) for ids in chat.token_ids(prompts)]
     require_room(chat, max(lengths))
@@ -98,7 +98,7 @@ def by_length(chat: ChatModel, prompts: list[str], size: int) -> Iterator[list[i
 
 
 def require_room(chat: ChatModel, tokens: int) -> None:
-    """Refuse a prompt that does not fit.
+    """Refuse a prompt that does not fit the model's window.
 
     Raises:
         PromptTooLong: the model's window has fewer than `tokens` tokens.
@@ -106,7 +106,7 @@ def require_room(chat: ChatModel, tokens: int) -> None:
     window = getattr(chat.model.config.get_text_config(), "max_position_embeddings", None)
     if window is not None and tokens > window:
         raise PromptTooLong(
-            f"A prompt with what stands in front of it and its answer needs {tokens} tokens and "
-            f"the model's window has {window}; take a shorter safety prompt (--init short) or "
+            f"A prompt, the text in front of it and its answer need {tokens} tokens together, and "
+            f"the model's window has {window}; use a shorter safety prompt (--init short) or "
             "shorter answers (--max-gen-toks)."
         )

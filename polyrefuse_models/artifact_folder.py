@@ -1,6 +1,6 @@
-"""A folder with tensors, JSON documents and pictures: how every artifact is written and read.
+"""Write and read the folder of an artifact: tensors, JSON documents and pictures.
 
-What the files of an artifact are called and what has to be in them is the artifact's own matter
+Each kind of artifact decides itself how its files are named and what is in them
 (`directions.artifact`, `mcd.artifact`).
 """
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DOCUMENT_AT_MOST = 2**28
-"""Bytes of an artifact's JSON file, at most."""
+"""The largest size of an artifact's JSON file, in bytes."""
 
 TENSORS_AT_MOST = 2**33
-"""Bytes of an artifact's safetensors file, at most."""
+"""The largest size of an artifact's safetensors file, in bytes."""
 
 METADATA = "metadata.json"
-"""The document that says how an artifact came about; every artifact has one."""
+"""The document that says how an artifact was made; every artifact has one."""
 
 SUMS = "files_sha256"
-"""Entry of the metadata in a folder: name of each safetensors file -> its sha256."""
+"""The entry of the metadata that has the sha256 of each safetensors file, by its name."""
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A draft of `folder` to write into, as `writing.whole_folder` gives it.
+    """Yield a draft of `folder` to write into, as `writing.whole_folder` does.
 
-    safetensors raises an error of its own where the disk is full; here it counts as any other.
+    safetensors raises its own error if the disk is full; it is turned into an OSError here.
 
     Raises:
         CannotWrite: `folder` exists already, or cannot be written.
@@ -59,7 +59,7 @@ def write(
     pictures: Mapping[str, bytes] | None = None,
     allow_nan: bool = True,
 ) -> None:
-    """Write a new folder, whole or not at all.
+    """Write a new folder, completely or not at all.
 
     Args:
         folder: must not exist.
@@ -94,27 +94,32 @@ def damage_as(mistake: type[UserError], folder: Path, *, kind: str, remedy: str)
     """Raise `mistake`, with one sentence, for every way in which reading `folder` can fail.
 
     Args:
+        mistake: the type of error to raise.
+        folder: the folder that is read.
         kind: what the folder should be, such as "direction artifact".
-        remedy: what to do about a damaged one, such as "extract it anew".
+        remedy: what to do about a damaged one, such as "extract it again".
     """
     try:
         yield
     except FileNotFoundError as missing:
-        raise mistake(f"{folder} is no {kind}: no {Path(missing.filename).name} in it.") from None
+        raise mistake(
+            f"{folder} is not a {kind}: it has no {Path(missing.filename).name}."
+        ) from None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as damage:
-        raise mistake(f"{folder} is no {kind}, or a damaged one: {damage}; {remedy}.") from None
+        raise mistake(f"{folder} is not a {kind}, or is damaged: {damage}; {remedy}.") from None
 
 
 def read_tensors(file: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, by name.
+    """Read the tensors of a safetensors file, by name.
 
     Args:
-        sha256: what it has to be, where that is known.
+        file: the file.
+        sha256: the checksum that the file has to have, if it is known.
 
     Raises:
-        FileNotFoundError: there is no such file; the error has its name, safetensors' has not.
-        SafetensorError, OSError: it cannot be read.
-        ValueError: its checksum is another.
+        FileNotFoundError: there is no such file. Unlike safetensors' error, this one names it.
+        SafetensorError, OSError: the file cannot be read.
+        ValueError: the file has another checksum.
     """
     from safetensors.torch import load
 
@@ -122,32 +127,36 @@ def read_tensors(file: Path, sha256: str | None = None) -> dict[str, Tensor]:
     found = hashlib.sha256(content).hexdigest()
     if sha256 is not None and found != sha256:
         raise ValueError(
-            f"{file.name} is not as it was written (its sha256 is {found[:12]}..., not "
+            f"{file.name} was changed after it was written (its sha256 is {found[:12]}..., not "
             f"{sha256[:12]}...)"
         )
     return load(content)
 
 
 def read_document(file: Path) -> Any:
-    """The content of a JSON file.
+    """Read a JSON file.
 
     Raises:
-        OSError, ValueError: it cannot be read, or is no JSON.
+        OSError, ValueError: it cannot be read, or is not JSON.
     """
     return parse_json(read_bytes(file, DOCUMENT_AT_MOST))
 
 
 def read(folder: Path, tensors: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of an artifact's file, and how it came about.
+    """Read the tensors of an artifact's file, and the artifact's metadata.
 
-    Older artifacts have no checksum, and are read as they are.
+    Older artifacts have no checksum, and are read without a check.
+
+    Args:
+        folder: the artifact.
+        tensors: the name of the safetensors file.
 
     Raises:
-        SafetensorError, OSError, ValueError: as `read_tensors` and `read_document`, or the metadata
-            are not an object with a checksum of that file.
+        SafetensorError, OSError, ValueError: as in `read_tensors` and `read_document`, or the
+            metadata are not an object with a checksum of that file.
     """
     with regular_file(folder / tensors, TENSORS_AT_MOST):
-        pass  # Named first where both are missing.
+        pass  # If both files are missing, this one is named.
     metadata = read_document(folder / METADATA)
     if not isinstance(metadata, dict):
         raise ValueError(f"{METADATA} is not an object")

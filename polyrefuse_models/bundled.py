@@ -1,4 +1,4 @@
-"""The bundled model organisms: their names, their folders, and whose prompts they are asked."""
+"""The bundled model organisms: their names, their folders and their default dataset."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import os
 from pathlib import Path
 
 ORGANISM = "polyrefuse-organism"
-"""Name of the model organism in cards and results, wherever its folder lies."""
+"""The name of the model organism in cards and results, wherever its folder lies."""
 
 WEAKENED = f"{ORGANISM}-weakened"
-"""Name of the weakened model organism."""
+"""The name of the weakened model organism."""
 
 SHIPPED = {ORGANISM: "weights", WEAKENED: "weakened"}
-"""The folder of each in `organism/`."""
+"""The name of each organism -> its folder in `organism/`."""
 
 
 def path(name: str = ORGANISM) -> Path:
-    """The folder of a shipped organism, as `from_pretrained` reads it.
+    """Return the folder of a bundled organism, as `from_pretrained` reads it.
 
     Args:
         name: `ORGANISM` or `WEAKENED`.
@@ -25,16 +25,16 @@ def path(name: str = ORGANISM) -> Path:
 
 
 def is_shipped(pretrained: object) -> bool:
-    """Whether `pretrained` means a shipped organism: its name, its path, or None, the default."""
+    """Whether `pretrained` means a bundled organism: by name, by path, or None, the default."""
     return pretrained is None or (
         isinstance(pretrained, str) and _shipped_name(pretrained) is not None
     )
 
 
 def name_of(pretrained: str | None) -> str:
-    """The name of a model in results and artifacts, the same in every install and directory.
+    """Return the name of a model in results and artifacts, which is the same everywhere.
 
-    A shipped organism has its own name, a folder its whole path, and a model of the hub its name
+    A bundled organism has its own name, a folder its whole path, and a model of the hub its name
     there. A model that was made in Python has no name, which transformers may write as None.
     """
     pretrained = pretrained or ""
@@ -51,5 +51,5 @@ def _shipped_name(pretrained: str) -> str | None:
 
 
 def own_dataset(pretrained: object) -> str:
-    """The data set that a model is asked by default: an organism's own world, else PolyRefuse."""
+    """Return the default dataset of a model: an organism's own world, else PolyRefuse."""
     return "toyrefuse" if is_shipped(pretrained) else "polyrefuse"

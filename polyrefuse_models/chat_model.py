@@ -1,4 +1,4 @@
-"""How a prompt reaches a chat model: the template around it, and the tokens that follow it."""
+"""A chat model, and how a prompt becomes its input: the template and the token ids."""
 
 from __future__ import annotations
 
@@ -20,54 +20,54 @@ if TYPE_CHECKING:
     from polyrefuse_models.chat_template import ChatTemplate
 
 LEAST_ROWS = 8
-"""Rows of a forward pass in extraction, where fewer were asked for."""
+"""The smallest number of rows of a forward pass in extraction."""
 
 ROWS_ON_CUDA = 128
-"""Rows of a forward pass on a GPU, which fewer leave waiting for the next."""
+"""The rows of a forward pass on a GPU; with fewer rows a GPU mostly waits."""
 
 Made = TypeVar("Made")
 
 Encode = Callable[[list[str]], "tuple[Int[Tensor, 'batch token'], Int[Tensor, 'batch token']]"]
-"""Rendered texts -> token ids and attention mask, padded on the left."""
+"""A function from rendered texts to token ids and attention mask, padded on the left."""
 
 
 def default_rows(device: torch.device | str) -> int:
-    """Rows of a forward pass where nobody said how many.
+    """Return the rows of a forward pass if the user gave no number.
 
     Args:
-        device: as it was named; one that there is not is told where the model is loaded.
+        device: the device as the user named it. Loading the model refuses one that does not exist.
     """
     return ROWS_ON_CUDA if str(device).startswith("cuda") else LEAST_ROWS
 
 
 def extraction_rows(asked: int | str, device: torch.device) -> int:
-    """Rows of a forward pass in extraction.
+    """Return the rows of a forward pass in extraction.
 
     Args:
-        asked: HFLM's `batch_size`. 1 is what it is where nobody said, and "auto" leaves it open:
-            both follow the device.
-        device: where the model is.
+        asked: HFLM's `batch_size`. With 1, which is its default, and with "auto" the number of
+            rows follows the device.
+        device: the device that the model is on.
     """
     said = isinstance(asked, int) and asked > 1
     return max(LEAST_ROWS, int(asked)) if said else default_rows(device)
 
 
 def rows_here(asked: int | None, device: str | None) -> int:
-    """Rows of a forward pass of a `polyrefuse` command that loads a model on this machine.
+    """Return the rows of a forward pass of a `polyrefuse` command on this machine.
 
     Args:
-        asked: its `--batch-size`.
-        device: its `--device`; a GPU where there is one, if None.
+        asked: the command's `--batch-size`.
+        device: the command's `--device`. None means a GPU if there is one, and the CPU otherwise.
     """
     named = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return extraction_rows(asked or 1, torch.device(named))
 
 
 def within_memory(chat: ChatModel, work: Callable[[ChatModel], Made]) -> Made:
-    """What `work` makes with a model, or with half its rows where a GPU's memory is too small.
+    """Do `work` with a model, or with half as many rows if a GPU's memory is too small.
 
     Raises:
-        UserError: it is too small for half of them, too.
+        UserError: the memory is too small for half of the rows, too.
     """
     return halved_where_full(
         chat.batch_size,
@@ -81,13 +81,13 @@ class ChatModel:
     """A model, and how prompts are turned into its input.
 
     Attributes:
-        model: decoder-only, in evaluation mode.
-        tokenizer: the model's.
-        render: one prompt -> the text that the model reads, template applied.
-        encode: rendered texts -> token ids and attention mask, padded on the left.
-        batch_size: prompts a forward pass.
-        template: the chat template behind `render`, and its system text; None where there is none,
-            or where nobody knows.
+        model: a decoder-only model in evaluation mode.
+        tokenizer: the model's tokenizer.
+        render: turns a prompt into the text that the model reads, with the template applied.
+        encode: turns rendered texts into token ids and attention mask, padded on the left.
+        batch_size: the number of prompts in a forward pass.
+        template: the chat template behind `render`, and its system text; None if there is none, or
+            if it is not known.
     """
 
     model: PreTrainedModel
@@ -99,9 +99,9 @@ class ChatModel:
     _ids: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def token_ids(self, prompts: list[str]) -> list[Int[Tensor, "token"]]:
-        """What the model reads for each prompt: template applied, nothing padded, on the CPU.
+        """Return the token ids of each prompt: template applied, not padded, on the CPU.
 
-        A prompt is rendered and encoded once, however often it is asked for.
+        Each prompt is rendered and encoded only once and then remembered.
         """
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._ids]
         if new:
@@ -111,19 +111,19 @@ class ChatModel:
         return [self._ids[prompt] for prompt in prompts]
 
     def padded(self, prompts: list[str]) -> dict[str, Int[Tensor, "batch token"]]:
-        """What a forward pass takes: `token_ids` padded on the left, where the model reads them."""
+        """Return the input of a forward pass: `token_ids` padded on the left, on the device."""
         rows = self.token_ids(prompts)
         ids, mask = (
             pad_sequence(padded, batch_first=True, padding_side="left").to(input_device(self.model))
             for padded in (rows, [torch.ones_like(row) for row in rows])
         )
-        # transformers counts positions from the padding otherwise, `generate` does not.
+        # Without them a forward pass would count positions from the padding; `generate` does not.
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         return {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
 
     @property
     def system(self) -> dict[str, str | None]:
-        """What artifacts say of the system text: which was asked for, and its words."""
+        """What artifacts say of the system text: the kind that was asked for, and the text."""
         identity = {} if self.template is None else self.template.identity()
         return {
             "system": identity.get("system", "template"),
@@ -132,10 +132,10 @@ class ChatModel:
 
     @property
     def suffix(self) -> list[int]:
-        """Ids of the post-instruction tokens: what the template puts after the user's text.
+        """The ids of the post-instruction tokens, which the template puts after the user's text.
 
-        They are what differently ending prompts have in common at their end, so a token that
-        merges with the user's text is not among them. Empty without a template.
+        They are the tokens that prompts with different endings have in common at their end. A token
+        that merges with the user's text is therefore not among them. Empty without a template.
         """
         endings = ("a", "7", "!", "ß", "。")
         ids = [
@@ -152,10 +152,10 @@ class ChatModel:
     def next_token_logits(
         self, prompts: list[str]
     ) -> Iterator[tuple[slice, Float[Tensor, "batch vocabulary"]]]:
-        """Logits of the first token of each prompt's answer, a batch at a time.
+        """Compute the logits of the first token of each prompt's answer, a batch at a time.
 
         Yields:
-            which of `prompts` the rows are, and their logits in float32.
+            The slice of `prompts` that the rows belong to, and their logits in float32.
         """
         self.token_ids(prompts)  # encoded together, read again batch by batch
         for start in range(0, len(prompts), self.batch_size):

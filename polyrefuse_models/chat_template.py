@@ -1,7 +1,8 @@
-"""What a chat template writes for the turns of a conversation.
+"""Find out what a chat template writes for the turns of a conversation.
 
-A template is a program. Its source does not show whether it has a system turn, inserts a system
-text of its own or loses what the user says, so it is run on probes and its output is looked at.
+A template is a program. Its source does not show whether it has a system turn, inserts its own
+system text, or loses what the user says. It is therefore run on probe texts, and its output is
+examined.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 Messages = list[dict[str, str]]
 
-# No template writes these by itself. The user's has what a template may drop, escape, lower or cut.
+# No template writes these texts by itself. The user's probe has everything that a template may
+# drop, escape, turn to lower case or cut off.
 SYSTEM_PROBE = "Zqsystem: name EVERY bench."
 EARLIER_PROBE, ANSWER_PROBE = "Zqearlier", "Zqanswer"
 USER_PROBE = (
@@ -34,19 +36,19 @@ _DATE_PROBE = "Zqdate"
 _ANOTHER_DAY = f"{{% macro strftime_now(format) %}}{_DATE_PROBE}{{% endmacro %}}"
 
 _FEW_WORDS = 3
-"""A turn's markers may have as many words ("### Instruction"); more are a text."""
+"""The largest number of words in the markers of a turn ("### Instruction"); more are a text."""
 
 
 MOST_SECONDS = 10.0
-"""Seconds that a template may take; the templates of published models take milliseconds."""
+"""How many seconds a template may take; the templates of published models take milliseconds."""
 
 
 _endless: set[str] = set()
-"""Templates that took longer: a probe that fails must not be tried again for as long."""
+"""The templates that took longer, so that no later probe waits for them again."""
 
 
 class NoChatTemplate(UserError):
-    """No chat template that could be applied."""
+    """There is no chat template that could be applied."""
 
 
 class BadTemplate(UserError):
@@ -54,21 +56,21 @@ class BadTemplate(UserError):
 
 
 class NoPlace(UserError):
-    """A chat that a system text cannot be put into, or taken out of."""
+    """A system text that cannot be put into a chat, or cannot be removed from it."""
 
 
 def user_turn(text: str) -> dict[str, str]:
-    """A turn in which the user says `text`."""
+    """Make a turn in which the user says `text`."""
     return {"role": "user", "content": text}
 
 
 def in_front(text: str, words: str) -> str:
-    """A text in front of other words, with a blank line between where there are both."""
+    """Put a text in front of other words, with a blank line between if neither is empty."""
     return "\n\n".join(part for part in (text, words) if part)
 
 
 def with_system(messages: Messages, text: str) -> Messages:
-    """A chat with a system text in front of the one that it has, or of its own."""
+    """Put a system text in front of a chat's own system text, or into a new system turn."""
     own, turns = _split(messages)
     return [{"role": "system", "content": in_front(text, own)}, *turns]
 
@@ -78,10 +80,11 @@ class ChatTemplate:
     """A tokenizer's chat template, and the system text that goes with it.
 
     Attributes:
-        tokenizer: whose template it is.
-        owner: what messages call its model.
+        tokenizer: the tokenizer that has the template.
+        owner: the name of its model in messages.
         system: the system text that was asked for.
-        arguments: of the template; `chat_template` names one of several, or is one itself.
+        arguments: arguments of the template; `chat_template` names one of several templates, or is
+            a template itself.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -91,7 +94,7 @@ class ChatTemplate:
 
     @cached_property
     def templates(self) -> str | dict[str, str] | None:
-        """The tokenizer's one, or several by their names."""
+        """The tokenizer's template, or its templates by name."""
         return getattr(self.tokenizer, "chat_template", None) or None
 
     @cached_property
@@ -99,7 +102,7 @@ class ChatTemplate:
         """The template that is applied.
 
         Raises:
-            NoChatTemplate: there is none, none of that name, or several and none is the default.
+            NoChatTemplate: there is no template, none of that name, or several without a default.
         """
         given = self.arguments.get("chat_template")
         templates = self.templates
@@ -108,8 +111,8 @@ class ChatTemplate:
         if not templates:
             raise NoChatTemplate(
                 f"The tokenizer of {self.owner} has no chat template; give "
-                "tokenizer=<one that has>, or chat=off (without --apply_chat_template) to prompt "
-                "the model with plain text."
+                "tokenizer=<one that has a template>, or chat=off (without --apply_chat_template) "
+                "to prompt the model with plain text."
             )
         if isinstance(templates, dict):
             names = ", ".join(sorted(templates))
@@ -126,13 +129,13 @@ class ChatTemplate:
             return templates["default" if given is None else given]
         if given is not None:
             raise NoChatTemplate(
-                f"The tokenizer of {self.owner} has one chat template without a name, and none is "
+                f"The tokenizer of {self.owner} has one chat template, which has no name, and none "
                 f"called {given!r}; give --apply_chat_template without a name."
             )
         return templates
 
     def same(self, other: ChatTemplate) -> bool:
-        """Whether what is known of one holds for the other."""
+        """Whether both templates render every chat in the same way."""
         return (self.tokenizer, self.templates, self.arguments, self.system) == (
             other.tokenizer,
             other.templates,
@@ -141,19 +144,20 @@ class ChatTemplate:
         )
 
     def render(self, messages: Messages, add_generation_prompt: bool = True) -> str:
-        """What the model reads of a chat.
+        """Render a chat as the text that the model reads.
 
         Args:
-            messages: a system text in the first turn is put in front of the first user turn where
-                the template has no system turn.
-            add_generation_prompt: open the turn of an answer; False leaves the last turn open.
+            messages: the turns. If the template has no system turn, a system text in the first
+                turn is put in front of the first user turn.
+            add_generation_prompt: whether to open the turn of an answer. False leaves the last
+                turn open.
 
         Raises:
-            NoChatTemplate: there is none.
-            BadTemplate: it fails, or loses or changes the text of a turn.
-            NoPlace: a system text has no place, or the template's own cannot be taken away.
+            NoChatTemplate: there is no template.
+            BadTemplate: the template fails, or loses or changes the text of a turn.
+            NoPlace: there is no place for a system text, or the template's own cannot be removed.
         """
-        _ = self._around_user  # Refused here where it loses what the user says.
+        _ = self._around_user  # This refuses a template that loses what the user says.
         system, turns = _split(messages)
         system = in_front(system, self.system.text or "")
         if system:
@@ -169,15 +173,15 @@ class ChatTemplate:
 
     @cached_property
     def shows_system(self) -> bool:
-        """Whether it writes what a system turn says, and the user's turn behind it."""
+        """Whether the template writes the text of a system turn, and the user's turn behind it."""
         return self._beside_system is not None
 
     @cached_property
     def inserted(self) -> str | None:
-        """The text that the template inserts by itself where nobody gives a system text.
+        """The text that the template inserts by itself if no system text is given.
 
-        It is what stands around a first user turn and is no marker of turns. None where there is
-        none, and where the template does not write what the user says.
+        It is the text around a first user turn that is not a marker of turns. None if there is no
+        such text, or if the template does not write what the user says.
 
         Raises:
             NoChatTemplate: there is no template.
@@ -194,7 +198,7 @@ class ChatTemplate:
 
     @cached_property
     def kept(self) -> str | None:
-        """What of `inserted` stays beside a system text that somebody gives."""
+        """The part of `inserted` that stays beside a system text that is given."""
         if self.inserted is None:
             return None
         given = [{"role": "system", "content": SYSTEM_PROBE}] if self.shows_system else []
@@ -202,7 +206,7 @@ class ChatTemplate:
 
     @property
     def dated(self) -> bool:
-        """Whether what is inserted is another text on another day."""
+        """Whether the template inserts another text on another day."""
         if self.system.kind == "none":
             return False
         try:
@@ -216,10 +220,10 @@ class ChatTemplate:
 
     @cached_property
     def unopened(self) -> str | None:
-        """What opens an answer in a chat and is not written where one is asked for.
+        """The text that opens an answer in a chat but not where an answer is asked for.
 
-        None where a request opens the answer as a chat does, or `add_generation_prompt` has an
-        effect, or the template's chats have no answers.
+        None if a request opens the answer as a chat does, if `add_generation_prompt` has an effect,
+        or if the template writes no answers in a chat.
         """
         prompt = user_turn(USER_PROBE)
         answered = [prompt, {"role": "assistant", "content": ANSWER_PROBE}]
@@ -236,36 +240,35 @@ class ChatTemplate:
         return before.removeprefix(ended).strip() or None if before.startswith(ended) else None
 
     def is_rendered(self, text: str) -> bool:
-        """Whether a text was rendered already, by this template or another one of the tokenizer's.
+        """Whether a text was rendered already, by this or another template of the tokenizer.
 
-        It is known by what the template writes around a user's text: it ends as a rendered prompt
-        does, where the answer is opened, and what opens a user's or a system turn stands in it
-        before. Whatever else the chat has (a system text, earlier turns, words in front) makes no
-        difference.
+        A rendered text is recognised by what the template writes around a user's text: it ends as a
+        rendered prompt does where the answer is opened, and earlier in it stands what opens a
+        user's or a system turn. Whatever else the chat has (a system text, earlier turns, words in
+        front) makes no difference.
 
-        Not recognised are: an answer that has been begun (lm-eval's `gen_prefix`), where the
-        template marks turns by plain words; a template that writes no word and no special token
-        around the user's text, which adds nothing either when it is applied again; and templates
+        Three cases are not recognised: an answer that has been begun (lm-eval's `gen_prefix`) if
+        the template marks turns by plain words; a template that writes no word and no special token
+        around the user's text, which adds nothing when it is applied again either; and templates
         that are not the tokenizer's.
         """
         return any(template._wrote(text) for template in self._siblings)
 
     def identity(self) -> dict[str, Any]:
-        """What results and artifacts say of the system text."""
+        """Return what results and artifacts say of the system text."""
         return self.system.identity(self.inserted if self.system.kind == "template" else None)
 
     # --- what the template writes
 
     def _write(self, messages: Messages, **options: Any) -> str:
-        """Its own output, with the turn of an answer opened unless `options` say otherwise.
+        """Return the template's output, with the answer opened unless `options` say otherwise.
 
         Raises:
-            NoChatTemplate: there is none.
-            BadTemplate: it fails.
+            NoChatTemplate: there is no template.
+            BadTemplate: the template fails.
         """
-        _ = (
-            self._bounded_source
-        )  # Our message on a missing template comes before transformers' own.
+        # A missing template gets our message and not transformers' own.
+        _ = self._bounded_source
         options = {"add_generation_prompt": True} | self.arguments | options
         if self.source in _endless:
             raise self._has_not_ended()
@@ -276,7 +279,7 @@ class ChatTemplate:
             _endless.add(self.source)
             raise self._has_not_ended() from None
         except Exception as error:
-            # A template is a program: what it is given may raise anything in it.
+            # A template is a program and may raise any error.
             reason = first_line(error)
             raise BadTemplate(
                 f"The chat template of {self.owner} cannot be applied: {reason.rstrip('.')}; give "
@@ -291,44 +294,44 @@ class ChatTemplate:
 
     @cached_property
     def _bounded_source(self) -> str:
-        """The template, without what no time limit interrupts.
+        """The template, if it has nothing that a time limit could not interrupt.
 
         Raises:
             NoChatTemplate: there is no template.
-            BadTemplate: it has a power, such as 9**9**9, or a factor such as in 'x' * 10000000.
+            BadTemplate: it has a power, such as 9**9**9, or a large factor, as in 'x' * 10000000.
         """
         try:
             parsed = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(self.source)
-        except TemplateError:  # `_write` says so; or it has a tag of transformers' own.
+        except TemplateError:  # `_write` reports it, or it is a tag that only transformers knows.
             return self.source
         factors = [part for mul in parsed.find_all(nodes.Mul) for part in (mul.left, mul.right)]
         if parsed.find(nodes.Pow) or any(map(_is_huge, factors)):
             raise BadTemplate(
-                f"The chat template of {self.owner} has a power (**), or multiplies by a number of "
-                "millions, which could take for ever or all memory; give "
+                f"The chat template of {self.owner} has a power (**), or multiplies by more than a "
+                "million, which could take unlimited time or memory; give "
                 "tokenizer=<one with another template>, or chat=off."
             )
         return self.source
 
     @cached_property
     def _around_user(self) -> tuple[str, str]:
-        """What stands before and behind the text of a single user turn.
+        """The output before and behind the text of a single user turn.
 
         Raises:
-            BadTemplate: the text is not there as it was given.
+            BadTemplate: the output does not have the text as it was given.
         """
         head, user, tail = self._write([user_turn(USER_PROBE)]).partition(USER_PROBE)
         if not user:
             raise BadTemplate(
                 f"The chat template of {self.owner} does not write what the user says, or changes "
-                f"it{self._hint_of_parts()}, so that answers would not be answers to the prompts; "
+                f"it{self._hint_of_parts()}, so that the model would not answer the prompts; "
                 "give tokenizer=<one with another template>, or chat=off."
             )
         return head, tail
 
     @cached_property
     def _beside_system(self) -> tuple[str, str] | None:
-        """What stands before a system text, and between it and the user's; None if it is lost."""
+        """The output before a system text, and between it and the user's; None if it is lost."""
         turns = [{"role": "system", "content": SYSTEM_PROBE}, user_turn(USER_PROBE)]
         try:
             before, system, rest = self._write(turns).partition(SYSTEM_PROBE)
@@ -339,9 +342,9 @@ class ChatTemplate:
 
     @cached_property
     def _later_head(self) -> str | None:
-        """What a first user turn's text would have before it were it opened as a later one is.
+        """The output before a first user turn's text if it were opened like a later turn.
 
-        None where the template has no later turns, or closes them otherwise.
+        None if the template has no later turns, or closes them in another way.
         """
         head, tail = self._around_user
         begun = [user_turn(EARLIER_PROBE), {"role": "assistant", "content": ANSWER_PROBE}]
@@ -359,10 +362,10 @@ class ChatTemplate:
 
     @cached_property
     def _own_turn(self) -> str | None:
-        """What a first user turn has before it and a later one has not, markers and all.
+        """The output, markers included, that stands before a first user turn but not a later one.
 
-        It stands behind the token that begins a text, or behind the user turn's opening. None
-        where first and later turns differ otherwise.
+        It stands behind the token that begins a text, or behind the opening of the user turn. None
+        if first and later turns differ in another way.
         """
         head, later = self._around_user[0], self._later_head
         if later is None:
@@ -378,7 +381,7 @@ class ChatTemplate:
 
     @cached_property
     def _siblings(self) -> tuple[ChatTemplate, ...]:
-        """This template and the tokenizer's others: which one the harness took may be unknown."""
+        """All templates of the tokenizer, because it may be unknown which one lm-eval took."""
         arguments = {k: v for k, v in self.arguments.items() if k != "chat_template"}
         names = self.templates if isinstance(self.templates, dict) else ()
         others = [arguments | {"chat_template": name} for name in names] or [arguments]
@@ -388,7 +391,7 @@ class ChatTemplate:
         """Whether this template made the text."""
         try:
             openings, closing, begun = self._openings, self._closing, self._begun_answer
-        except UserError:  # It cannot be applied at all.
+        except UserError:  # The template cannot be applied at all.
             return False
         text = text.strip()
         if closing and text.endswith(closing):
@@ -397,7 +400,7 @@ class ChatTemplate:
         begins = text.startswith(self._beginnings)
         if not closing:
             return begins
-        # The answer has been begun: only special tokens tell this from a transcript in a prompt.
+        # The answer has been begun. Only special tokens tell this from a transcript in a prompt.
         if not begun or not begins:
             return False
         user, _, _ = text.rpartition(begun)
@@ -405,7 +408,7 @@ class ChatTemplate:
 
     @cached_property
     def _openings(self) -> tuple[str, ...]:
-        """What may stand before the text of a user or of the system, without what is no mark.
+        """The marks that may stand before a user's or a system text.
 
         Raises:
             UserError: the template cannot be applied.
@@ -419,7 +422,7 @@ class ChatTemplate:
 
     @cached_property
     def _closing(self) -> str:
-        """What stands behind the last user's text, the answer opened; "" where that is no mark.
+        """The output behind the last user's text, the answer opened; "" if it is not a mark.
 
         Raises:
             UserError: the template cannot be applied.
@@ -429,14 +432,14 @@ class ChatTemplate:
 
     @cached_property
     def _beginnings(self) -> tuple[str, ...]:
-        """How a rendered chat may begin, a token that begins every text among them."""
+        """How a rendered chat may begin, including the token that begins every text."""
         before = self._beside_system[0] if self._beside_system else ""
         starts = (self._around_user[0], before, self._later_head or "")
         return tuple(start.strip() for start in starts if self._is_mark(start))
 
     @cached_property
     def _begun_answer(self) -> str:
-        """What a chat writes between a user's text and an answer; "" without special tokens."""
+        """The output between a user's text and an answer; "" if it has no special tokens."""
         turns = [user_turn(USER_PROBE), {"role": "assistant", "content": ANSWER_PROBE}]
         try:
             chat = self._write(turns, add_generation_prompt=False)
@@ -446,7 +449,7 @@ class ChatTemplate:
         return mark.strip() if answer and self._special.search(mark) else ""
 
     def _is_mark(self, text: str) -> bool:
-        """Whether a piece of output has a special token or a word: blanks prove nothing."""
+        """Whether a piece of output has a special token or a word; blanks prove nothing."""
         return bool(re.search(r"\w", text) or self._special.search(text))
 
     @property
@@ -456,7 +459,7 @@ class ChatTemplate:
     # --- the template's own system text
 
     def _own_system_text(self, head: str) -> str:
-        """The text of `_own_turn`, its markers left out as far as they are known."""
+        """Return the text of `_own_turn` without its markers, as far as they are known."""
         if self._own_turn is not None:
             whole = self._words(self._own_turn)
         else:
@@ -470,30 +473,30 @@ class ChatTemplate:
 
     @cached_property
     def _special(self) -> re.Pattern[str]:
-        """A special token of the tokenizer, or what looks like one."""
+        """A pattern of the tokenizer's special tokens, and of what looks like one."""
         tokens = {*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab()}
         longest_first = sorted(filter(None, tokens), key=len, reverse=True)
         return re.compile("|".join([*map(re.escape, longest_first), r"<\|[^|<>]*\|>"]))
 
     def _words(self, text: str) -> str:
-        """A piece of output without special tokens, the system role's name and the user's words."""
-        text = text.replace(USER_PROBE, "")  # Some write it twice.
+        """Remove special tokens, the name of the system role and the user's words from a text."""
+        text = text.replace(USER_PROBE, "")  # Some templates write it twice.
         text = self._special.sub("", text)
         return re.sub(r"^\W*(system|developer)\s*(:|\n|$)", "", text, flags=re.I).strip()
 
     def _left_of_own(self, text: str) -> str | None:
-        """The lines of `inserted` that stand in `text`."""
+        """Return the lines of `inserted` that stand in `text`."""
         lines = [line.strip() for line in (self.inserted or "").splitlines()]
         return "\n".join(line for line in lines if re.search(r"\w", line) and line in text) or None
 
     def _write_without_own(self, turns: Messages, **options: Any) -> str:
-        """The output for `turns` without what the template inserts by itself.
+        """Render `turns` without the text that the template inserts by itself.
 
-        The first user turn gets the head of a later one. Where the template has no later turns, an
-        empty system turn stands in for its own.
+        The first user turn gets the head of a later one. If the template has no later turns, an
+        empty system turn replaces its own.
 
         Raises:
-            NoPlace: the text cannot be taken away, or stays beside another system text.
+            NoPlace: the text cannot be removed, or stays beside another system text.
         """
         if self.inserted is None:
             return self._write(turns, **options)
@@ -510,7 +513,7 @@ class ChatTemplate:
             and self._own_turn is not None
             and self._left_of_own(later + self._around_user[1]) is None
         ):
-            # Asked anew: the head may hold a date.
+            # The head may hold a date, so it is written again.
             head = self._write([user_turn(EARLIER_PROBE)]).partition(EARLIER_PROBE)[0]
             text = self._write(turns, **options)
             if text.startswith(head):
@@ -522,16 +525,16 @@ class ChatTemplate:
             left = self.inserted
         if left:
             raise NoPlace(
-                f"system=none: the chat template of {self.owner} inserts {left!r} and cannot be "
-                "made to leave it out; leave system=none out, or give "
+                f"system=none: the chat template of {self.owner} inserts {left!r}, and this cannot "
+                "be removed; leave system=none out, or give "
                 "tokenizer=<one with another template>."
             )
         return self._write([empty, *turns], **options)
 
-    # --- what is asked of the output
+    # --- checks of the output
 
     def _placed(self, text: str, turns: Messages) -> Messages:
-        """A chat with a system text in the system turn, or in front of the first user turn.
+        """Put a system text into the system turn, or in front of the first user turn.
 
         Raises:
             NoPlace: the template has no system turn, and the chat no user turn.
@@ -541,8 +544,8 @@ class ChatTemplate:
         first = next((i for i, turn in enumerate(turns) if turn["role"] == "user"), None)
         if first is None:
             raise NoPlace(
-                f"The chat template of {self.owner} shows no system turn, and there is no user "
-                "turn in the chat: a system text has no place in it; give "
+                f"The chat template of {self.owner} writes no system turn, and the chat has no "
+                "user turn, so that there is no place for a system text; give "
                 "tokenizer=<one with another template>."
             )
         turn = turns[first] | {"content": in_front(text, turns[first]["content"])}
@@ -558,8 +561,10 @@ class ChatTemplate:
         return " (it reads lists of parts, as a multimodal model's does)" if whole else ""
 
     def _require_every_turn(self, turns: Messages, text: str) -> None:
-        """Raises:
-        BadTemplate: the text of a turn is not in the output, or behind that of a later one.
+        """Check that the output has the text of every turn, in the order of the turns.
+
+        Raises:
+            BadTemplate: the text of a turn is missing, or stands behind that of a later turn.
         """
         end = 0
         for turn in turns:
@@ -568,8 +573,8 @@ class ChatTemplate:
             begin = text.find(content, 0 if turn["role"] == "system" else end)
             if begin < 0:
                 raise BadTemplate(
-                    f"The chat template of {self.owner} loses or changes what a turn of the "
-                    f"{turn['role']} says ({len(content)} characters, turn {turns.index(turn) + 1} "
+                    f"The chat template of {self.owner} loses or changes the text of a turn of the "
+                    f"{turn['role']} ({len(content)} characters, turn {turns.index(turn) + 1} "
                     f"of {len(turns)}); give tokenizer=<one with another template>, or chat=off."
                 )
             if turn["role"] != "system":
@@ -577,13 +582,13 @@ class ChatTemplate:
 
 
 def _split(messages: Messages) -> tuple[str, Messages]:
-    """The system text that a chat begins with, and the other turns."""
+    """Split a chat into the system text that it begins with and the other turns."""
     begun = bool(messages) and messages[0]["role"] == "system"
     return (messages[0]["content"] if begun else ""), messages[begun:]
 
 
 def _is_huge(factor: nodes.Expr) -> bool:
-    """Whether it is a number of millions, as it stands in the template."""
+    """Whether a factor is a number above a million that is written in the template."""
     return (
         isinstance(factor, nodes.Const)
         and isinstance(factor.value, (int, float))

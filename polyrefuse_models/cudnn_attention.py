@@ -1,4 +1,4 @@
-"""cuDNN's attention switched off, where nearly each forward pass has a shape of its own."""
+"""Switch off cuDNN's attention where nearly every forward pass has a new shape."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 
 @contextmanager
 def without_cudnn_attention() -> Iterator[None]:
-    """Attention by torch's other kernels, for passes of which nearly each has a shape of its own.
+    """Use torch's other attention kernels where nearly every forward pass has a new shape.
 
-    From torch 2.11 on cuDNN's is preferred on CUDA, and it makes a plan for each new shape: 36 ms
-    on an H100, as long as the pass itself. The setting is the process's, so that it holds on every
-    thread, and is put back.
+    From torch 2.11 on, cuDNN's kernel is preferred on CUDA. It makes a plan for each new shape,
+    which takes 36 ms on an H100, as long as the pass itself. The setting belongs to the process, so
+    that it holds on every thread. It is put back at the end.
     """
     cuda = torch.backends.cuda
     on = cuda.cudnn_sdp_enabled()

@@ -1,4 +1,4 @@
-"""Work that is done again with half of its rows where a device's memory is too small for it."""
+"""Repeat work with half as many rows if a device's memory is too small for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from polyrefuse_shared.log import logger
 Made = TypeVar("Made")
 
 _SAID = re.compile(r"\bout of memory\b|_STATUS_ALLOC_FAILED\b")
-"""What CUDA and its libraries say where torch has no type for it."""
+"""The messages of CUDA and its libraries for which torch has no type of error."""
 
 
 def out_of_memory(error: Exception) -> bool:
@@ -26,28 +26,27 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def halved_where_full(rows: int, work: Callable[[int], Made], least: int = 1) -> Made:
-    """What `work` makes with so many rows in a forward pass, or with half of them.
+    """Do `work` with a number of rows in a forward pass, or else with half of them.
 
     Args:
-        rows: that it begins with.
-        work: takes the number of rows, and can begin again.
-        least: fewest rows that a user can ask for.
+        rows: the number of rows to begin with.
+        work: a function of the number of rows, which can begin again.
+        least: the smallest number of rows that a user can ask for.
 
     Raises:
-        UserError: memory is too small for half of them, too.
+        UserError: the memory is too small for half of the rows, too.
     """
     try:
         return work(rows)
     except Exception as error:
         if not out_of_memory(error):
             raise
-    # Behind the handler, since the error holds the tensors of the pass.
+    # This has to stand behind the handler, because the error holds the tensors of the pass.
     gc.collect()
     torch.cuda.empty_cache()
     fewer = max(1, rows // 2)
     logger.warning(
-        "The GPU ran out of memory with %d rows in a forward pass; what it was busy with is done "
-        "again with %d.",
+        "The GPU ran out of memory with %d rows in a forward pass; the work is done again with %d.",
         rows,
         fewer,
     )
@@ -56,8 +55,8 @@ def halved_where_full(rows: int, work: Callable[[int], Made], least: int = 1) ->
     except Exception as error:
         if not out_of_memory(error):
             raise
-    smaller = f"a smaller batch size (from {least} on), " if rows > least else ""
+    smaller = f"a smaller batch size ({least} or more), " if rows > least else ""
     raise UserError(
-        f"The GPU ran out of memory with {rows} rows in a forward pass, and with {fewer}; give "
+        f"The GPU ran out of memory with {rows} rows in a forward pass, and also with {fewer}; use "
         f"{smaller}a smaller dtype such as bfloat16, or a GPU that nothing else uses."
     )

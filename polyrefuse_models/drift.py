@@ -1,8 +1,8 @@
-"""How far a condition moves a model's answers to harmless prompts, by their first token.
+"""Measure how far a condition moves the first token of a model's answers to harmless prompts.
 
-The measure is that by which Arditi et al. (arXiv 2406.11717, sec. 2.4 and app. C) reject directions
-with side effects: KL(p || q) of the next token after the prompt, where p is the untouched model's
-distribution and q that under the condition, in nats.
+The measure is the one by which Arditi et al. (arXiv 2406.11717, sec. 2.4 and app. C) reject
+directions with side effects: KL(p || q) of the next token after the prompt, in nats. p is the
+untouched model's distribution, and q the distribution under the condition.
 """
 
 from __future__ import annotations
@@ -28,23 +28,29 @@ SCHEMA = 1
 FILE = "drift.json"
 
 RESAMPLES = 9999
-"""Of the bootstrap."""
+"""The number of resamples of the bootstrap."""
 
 
 @dataclass(frozen=True)
 class Drift:
-    """Two models on the same prompts of a language.
+    """How two models differ on the same prompts of a language.
 
     Attributes:
-        divergences: KL of each prompt, in nats.
-        same: whether each prompt's most likely first token is the same.
+        divergences: the KL divergence of each prompt, in nats, [prompt].
+        same: whether each prompt's most likely first token is the same, [prompt].
     """
 
     divergences: NDArray[np.float64]
     same: NDArray[np.bool_]
 
     def record(self, seed: int) -> dict[str, Any]:
-        """Mean with its 95% interval, median, largest, and the share of prompts with one token."""
+        """Return the divergences' mean, median and maximum, and the share of equal first tokens.
+
+        The mean has a bootstrap interval and the share Wilson's interval, both of 95%.
+
+        Args:
+            seed: the seed of the bootstrap.
+        """
         n = len(self.divergences)
         low, high = mean_interval(self.divergences, seed)
         agreeing = int(self.same.sum())
@@ -65,7 +71,7 @@ class Drift:
 def log_probabilities(
     chat: ChatModel, prompts: Sequence[str]
 ) -> Float[Tensor, "prompt vocabulary"]:
-    """Logarithms of the probabilities of the first token after each prompt, float32, on the CPU."""
+    """Compute the log-probabilities of the first token after each prompt, float32, on the CPU."""
     parts = [
         logits.double().log_softmax(-1).float().cpu()
         for _, logits in chat.next_token_logits(list(prompts))
@@ -76,38 +82,39 @@ def log_probabilities(
 def drift(
     base: Float[Tensor, "prompt vocabulary"], chat: ChatModel, prompts: Sequence[str]
 ) -> Drift:
-    """Compare a model with what another one said of the same prompts.
+    """Compare a model under a condition with the untouched one on the same prompts.
 
     Args:
         base: `log_probabilities` of the untouched model.
         chat: the model under the condition.
-        prompts: of one language.
+        prompts: the prompts, of one language.
     """
     divergences, same = [], []
     for part, logits in chat.next_token_logits(list(prompts)):
         before = base[part].to(logits.device).double()
         now = logits.double().log_softmax(-1)
-        # Rounding may leave a divergence of nothing a little below zero.
+        # Rounding may leave a divergence of zero a little below it.
         divergences.append((before.exp() * (before - now)).sum(-1).clamp(min=0).cpu())
         same.append((before.argmax(-1) == now.argmax(-1)).cpu())
     return Drift(torch.cat(divergences).numpy(), torch.cat(same).numpy())
 
 
 def mean_interval(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
-    """The 95% interval of a mean of skewed values: bias-corrected and accelerated bootstrap.
+    """Compute the 95% interval of a mean of skewed values by the BCa bootstrap.
 
-    Efron, Better bootstrap confidence intervals, J. Am. Statist. Assoc. 82 (1987) 171-185.
+    BCa is bias-corrected and accelerated: Efron, Better bootstrap confidence intervals, J. Am.
+    Statist. Assoc. 82 (1987) 171-185.
 
     Args:
-        values: at least one.
-        seed: of the bootstrap.
+        values: at least one value.
+        seed: the seed of the bootstrap.
     """
     from scipy.stats import bootstrap
 
     if len(values) < 2 or np.ptp(values) == 0:
         return float(values.mean()), float(values.mean())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of intervals that are a point
+        warnings.simplefilter("ignore")  # scipy warns about intervals that are a point
         found = bootstrap(
             (values,),
             np.mean,
@@ -122,13 +129,13 @@ def mean_interval(values: NDArray[np.float64], seed: int) -> tuple[float, float]
 def document(
     drifts: Mapping[str, Drift], *, dataset: str, seed: int, **facts: Any
 ) -> dict[str, Any]:
-    """What `drift.json` holds.
+    """Make the content of `drift.json`.
 
     Args:
-        drifts: by language.
-        dataset: whose prompts.
-        seed: of the intervals.
-        facts: what tells the model, the condition and the prompts from others.
+        drifts: the measurement of each language.
+        dataset: the dataset of the prompts.
+        seed: the seed of the intervals.
+        facts: what identifies the model, the condition and the prompts.
     """
     return {
         "schema": SCHEMA,

@@ -1,7 +1,7 @@
-"""Checkpoints in one GGUF file, llama.cpp's format: `gguf_file=` beside `pretrained=`.
+"""Check and remember checkpoints in a GGUF file, llama.cpp's format (`gguf_file=`).
 
-transformers reads them. It unpacks quantised weights where it has no kernel for the packed ones, so
-that most of them are models like any other.
+transformers reads such a file. It unpacks quantised weights if it has no kernel for the packed
+ones, so that most of these checkpoints become models like any other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 MAGIC = b"GGUF"
-"""How such a file begins."""
+"""The bytes that a GGUF file begins with."""
 
 
 class BadGguf(UserError):
@@ -27,14 +27,14 @@ class BadGguf(UserError):
 
 
 def check_gguf(pretrained: object, gguf_file: object) -> None:
-    """Refuse what transformers would refuse late, in its own words, or read from another place.
+    """Refuse what transformers would refuse late and unclearly, or read from another folder.
 
     Args:
         pretrained: a folder, or a name on the hub.
         gguf_file: the name of a file there; None for a checkpoint of safetensors files.
 
     Raises:
-        BadGguf: one of them is missing, or is not what it should be.
+        BadGguf: one of the two is missing, or is not what it should be.
     """
     folder = Path(pretrained) if isinstance(pretrained, str | PurePath) else None
     here = folder is not None and os.path.isdir(folder)
@@ -42,53 +42,56 @@ def check_gguf(pretrained: object, gguf_file: object) -> None:
     listed = f"one of its GGUF files ({', '.join(files)})" if files else "a folder with GGUF files"
     if gguf_file is None:
         if folder and files and not (folder / "config.json").exists():
-            raise BadGguf(f"{folder} has no config.json; name {listed} with gguf_file.")
+            raise BadGguf(f"{folder} has no config.json; give {listed} as gguf_file.")
         return
     name = str(gguf_file)
     if folder is None:
-        raise BadGguf(f"gguf_file={name} needs pretrained=: the folder or hub name that it is in.")
+        raise BadGguf(
+            f"gguf_file={name} needs pretrained=; give the folder, or the repository on the hub, "
+            "that has the file."
+        )
     if not name or os.path.isabs(name) or ".." in PurePath(name).parts:
         raise BadGguf(
-            f"gguf_file={name} is no name of a file in {folder}; give the file's folder as "
+            f"gguf_file={name} is not the name of a file in {folder}; give the file's folder as "
             "pretrained, and its name there as gguf_file."
         )
     if find_spec("gguf") is None:
         raise BadGguf(
-            f"gguf_file={name} is read with the package gguf, which is not installed; run "
+            f"Reading gguf_file={name} needs the package gguf, which is not installed; run "
             "pip install 'lm-eval-polyrefuse[gguf]'."
         )
     if os.path.isfile(name) and not (here and _same(folder / name, Path(name))):
         raise BadGguf(
-            f"gguf_file={name} is also a file of the current folder, which transformers would read "
-            f"in place of the one in {folder}; run from another folder."
+            f"gguf_file={name} is also a file in the current folder, and transformers would read "
+            f"that one instead of the one in {folder}; run from another folder."
         )
     if here:
         _check_file(folder / name, listed)
 
 
 def file_of(config: PretrainedConfig) -> str | None:
-    """The GGUF file that a model came from; None for any other checkpoint."""
+    """Return the GGUF file that a model came from; None for any other checkpoint."""
     return getattr(config, "gguf_file", None)
 
 
 def remember_file(model: PreTrainedModel, gguf_file: str | None) -> None:
-    """Keep which GGUF file a model came from, where `file_of` finds it: a folder may have many."""
+    """Remember for `file_of` which GGUF file a model came from, as a folder may have many."""
     if gguf_file is not None:
         model.config.gguf_file = gguf_file
 
 
 def is_unpacked(model: PreTrainedModel) -> bool:
-    """Whether a model came from a GGUF file and all its weights are numbers, not packed blocks."""
+    """Whether a model came from a GGUF file and all of its weights are unpacked numbers."""
     method = getattr(model, "quantization_method", None)
     gguf = str(getattr(method, "value", method)) == "gguf"
     return gguf and all(weight.is_floating_point() for weight in model.parameters())
 
 
 def _check_file(path: Path, listed: str) -> None:
-    """Refuse a file that is not there, or no GGUF.
+    """Refuse a file that is missing or is not a GGUF file.
 
     Raises:
-        BadGguf: it is not.
+        BadGguf: the file cannot be read, or does not begin as a GGUF file does.
     """
     try:
         with regular_file(path, sys.maxsize) as file:
@@ -98,7 +101,10 @@ def _check_file(path: Path, listed: str) -> None:
             f"{path} cannot be read ({error.strerror}); give {listed} as gguf_file."
         ) from None
     if begins != MAGIC:
-        raise BadGguf(f"{path} is no GGUF file: it does not begin with {MAGIC.decode()}.")
+        raise BadGguf(
+            f"{path} is not a GGUF file, because it does not begin with {MAGIC.decode()}; give "
+            f"{listed} as gguf_file."
+        )
 
 
 def _same(one: Path, other: Path) -> bool:

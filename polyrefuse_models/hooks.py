@@ -1,4 +1,4 @@
-"""The one way in which this package puts hooks on a model's modules."""
+"""Put hooks on a model's modules; the whole package does it by this class."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Own = TypeVar("Own", bound="Hooks")
 class Hooks:
     """Hooks on a model's modules, until `remove` is called or a `with` block ends.
 
-    `on_input` and `on_output` take a function of the one tensor that a module takes or returns
-    first, `on_others` of each that it takes beside it of as many tokens and dimensions. What the
-    function returns takes that tensor's place; one that only looks returns None. `before` takes
-    torch's own hook, for a module that may take anything.
+    `on_input` and `on_output` take a function of the first tensor that a module takes or returns.
+    `on_others` takes a function of each other input with as many tokens and dimensions. What the
+    function returns replaces that tensor; a function that only observes returns None. `before`
+    takes torch's own kind of hook, for a module with any inputs.
     """
 
     def __init__(self) -> None:
@@ -33,12 +33,12 @@ class Hooks:
         *,
         name: str = "hidden_states",
     ) -> None:
-        """Call `change` with what `module` takes.
+        """Call `change` with the first tensor that `module` takes.
 
         Args:
-            module: of the model.
-            change: see the class.
-            name: of the tensor, where it is not the first positional argument.
+            module: a module of the model.
+            change: a function of that tensor, as the class describes it.
+            name: the tensor's keyword, for modules that are called with keywords alone.
         """
 
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -52,9 +52,7 @@ class Hooks:
         self.before(module, hook)
 
     def on_others(self, module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
-        """Call `change` with every tensor that `module` takes beside the first, of its tokens and
-        width.
-        """
+        """Call `change` with every other input of `module` that has the first tensor's shape."""
 
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             first = next(x for x in (*args, *kwargs.values()) if isinstance(x, torch.Tensor))
@@ -68,10 +66,10 @@ class Hooks:
         self.before(module, hook)
 
     def on_output(self, module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> None:
-        """Call `change` with what `module` returns, or with the first part of it."""
+        """Call `change` with the tensor that `module` returns, or with the first of several."""
 
-        # Without keywords: a hook on every module is called at every token, and torch passes
-        # them on at a cost.
+        # The hook takes no keywords: it is called at every token, and torch passes keywords on at
+        # a cost.
         def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
             if not isinstance(output, (tuple, list)):
                 return change(output)
@@ -84,11 +82,11 @@ class Hooks:
         self._handles.append(module.register_forward_hook(hook))
 
     def before(self, module: nn.Module, hook: Callable[..., Any]) -> None:
-        """Call `hook(module, args, kwargs)` before `module`."""
+        """Call `hook(module, args, kwargs)` before each call of `module`."""
         self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def remove(self) -> None:
-        """Take the hooks out: the model computes what it did before."""
+        """Take the hooks out, so that the model computes what it did before."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()

@@ -1,8 +1,8 @@
 """A model's key-value cache, under both of the names that transformers has for it.
 
-transformers calls it `past_key_values` up to 5.23 and `cache` from 5.24 on, as an argument of
-forward passes and of `generate` and as an entry of what they return. 5.24 still takes the old name,
-with a warning; forward passes lose it in 5.40 and `generate` in 6.0.
+transformers calls it `past_key_values` up to 5.23 and `cache` from 5.24 on. The name is that of an
+argument of forward passes and of `generate`, and of an entry in what they return. 5.24 still takes
+the old name, with a warning; forward passes lose it in 5.40 and `generate` in 6.0.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ NEW, OLD = "cache", "past_key_values"
 
 
 def shared_cache(output: ModelOutput) -> Cache | None:
-    """The cache that a forward pass returned, if several rows can go on from it; else None.
+    """Return the cache of a forward pass if several rows can continue from it, else None.
 
-    They can from keys and values. What a recurrent mixer keeps is its state behind the last token:
-    transformers has nothing to repeat or to choose the rows of that, and Bamba, Jamba, Zamba and
-    MiniMax go on from it rightly with one token at a time only (5.23).
+    Rows can continue from keys and values. A recurrent mixer keeps its state behind the last token
+    instead. transformers cannot repeat or select the rows of such a state, and Bamba, Jamba, Zamba
+    and MiniMax continue from it correctly only with one token at a time (5.23).
     """
     from transformers import DynamicCache
 
@@ -36,13 +36,13 @@ def shared_cache(output: ModelOutput) -> Cache | None:
 
 
 def lent(cache: Cache, times: int = 1) -> Cache:
-    """A cache that a forward pass may append to while `cache` stays what it is.
+    """Make a cache that a forward pass may append to, while `cache` stays as it is.
 
-    The keys and values themselves are shared, not copied: appending makes new ones.
+    The keys and values are shared and not copied, because appending makes new ones.
 
     Args:
         cache: a `shared_cache`.
-        times: how often each of its rows is there, one behind the other.
+        times: how often each of its rows is repeated, one copy behind the other.
     """
     layers: list[Any] = cache.layers
     shared = (part for layer in layers for part in (layer.keys, layer.values))
@@ -53,18 +53,18 @@ def lent(cache: Cache, times: int = 1) -> Cache:
 
 
 def with_cache(call: Callable[..., Any], cache: Cache | None) -> dict[str, Cache | None]:
-    """The keyword argument with which a forward pass or `generate` is given a cache.
+    """Make the keyword argument that gives a cache to a forward pass or to `generate`.
 
     Args:
         call: a model, or its `generate`.
-        cache: None begins a new one.
+        cache: the cache; None begins a new one.
     """
     takes = inspect.signature(getattr(call, "forward", call)).parameters
     return {next((name for name in (NEW, OLD) if name in takes), _usual()): cache}
 
 
 def _usual() -> str:
-    """What the installed transformers calls it; `generate` and adapters do not name it."""
+    """Return the installed transformers' name of it; `generate` and adapters do not show it."""
     from transformers import GenerationMixin
 
     takes = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters

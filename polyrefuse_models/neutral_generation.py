@@ -1,4 +1,4 @@
-"""Generation without a checkpoint's own settings: the one way in which this package generates."""
+"""Generate without a checkpoint's own settings, as this package does everywhere."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ if TYPE_CHECKING:
 
 
 class NeutralConfig(GenerationConfig):
-    """A generation_config that `neutralise` made: what is set in it later is ours."""
+    """A generation_config that `neutralise` made; whatever is set in it later is our own."""
 
 
 def neutralise(model: PreTrainedModel) -> dict[str, Any]:
-    """Set a model's own generation settings aside, all but the ids of its special tokens.
+    """Set a model's own generation settings aside, except the ids of its special tokens.
 
-    `generate` fills what a call does not name from `model.generation_config`. That gets neutral
-    values, once; what a call names still wins, and so does what is set there later, as a soft
-    prompt suppresses its tokens. What transformers does not know stays, for a model's own code.
+    `generate` takes settings that a call does not name from `model.generation_config`. This
+    function gives them neutral values, once. A setting that a call names still takes precedence,
+    and so does one that is set there later, as when a soft prompt suppresses its tokens. Settings
+    that transformers does not know stay, because a model's own code may need them.
 
     Args:
-        model: any that generates; one without a generation_config is left alone.
+        model: any model that generates; one without a generation_config is left alone.
 
     Returns:
-        The settings that were set aside and would have changed answers; nothing the second time.
+        The settings that were set aside and would have changed answers; empty the second time.
     """
     given = getattr(model, "generation_config", None)
     if given is None or isinstance(given, NeutralConfig):
@@ -39,10 +40,10 @@ def neutralise(model: PreTrainedModel) -> dict[str, Any]:
         if name not in NEUTRAL and (name.endswith("_token_id") or name in _unknown(given))
     }
     neutral = NeutralConfig(**kept)
-    # Named in the constructor, some would be warned of as having no effect on greedy answers.
+    # In the constructor, some would cause a warning that they have no effect on greedy answers.
     for name, value in NEUTRAL.items():
         setattr(neutral, name, value)
-    # peft's model looks it up in the one that it is around.
+    # peft's model looks it up in the model that it wraps.
     whole: Any = model
     owner = whole.get_base_model() if hasattr(model, "get_base_model") else model
     owner.generation_config = neutral
@@ -50,14 +51,14 @@ def neutralise(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def settings_of(model: PreTrainedModel) -> dict[str, Any]:
-    """The settings that a call of `generate` starts from, with the tokens that end an answer."""
+    """Return the settings that `generate` starts from, with the tokens that end an answer."""
     config = getattr(model, "generation_config", None)
     names = (*NEUTRAL, "eos_token_id", *sorted(_unknown(config)))
     return {name: getattr(config, name, None) for name in names}
 
 
 def _unknown(config: GenerationConfig | None) -> set[str]:
-    """Settings that transformers does not know and a model's own code may need."""
+    """Return the settings that transformers does not know and a model's own code may need."""
     return (
         set() if config is None else config.to_dict().keys() - GenerationConfig().to_dict().keys()
     )

@@ -1,4 +1,4 @@
-"""What an artifact was made from, beside the model that it is used on."""
+"""Compare the model that an artifact was made from with the model that it is used on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def model_of(config: PretrainedConfig) -> dict[str, str | None]:
-    """What an artifact's metadata say of its model: its name, its commit, and its GGUF file."""
+    """Return what an artifact's metadata say of its model: name, commit and GGUF file."""
     return {
         "model": bundled.name_of(config.name_or_path),
         "revision": getattr(config, "_commit_hash", None),
@@ -23,17 +23,18 @@ def model_of(config: PretrainedConfig) -> dict[str, str | None]:
 
 
 def warn_of_another_model(made: str, metadata: Mapping[str, Any], config: PretrainedConfig) -> None:
-    """Say so where an artifact's metadata names another model than `config` does.
+    """Log a warning if an artifact's metadata name another model than `config` does.
 
     Args:
-        made: how it came from its model, such as "The direction was extracted from".
-        metadata: `model_of` that model; what is not there is not compared.
+        made: how the artifact was made, such as "The direction was extracted from".
+        metadata: `model_of` the artifact's model; missing entries are not compared.
+        config: the configuration of the model that the artifact is used on.
     """
     mine = model_of(config)
     theirs = {name: metadata.get(name, value) for name, value in mine.items()}
     theirs["model"] = bundled.name_of(str(theirs["model"]))
     if mine != theirs:
-        logger.warning("%s %s and this is %s.", made, _described(theirs), _described(mine))
+        logger.warning("%s %s, but this model is %s.", made, _described(theirs), _described(mine))
 
 
 def _described(model: Mapping[str, Any]) -> str:

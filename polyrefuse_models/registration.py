@@ -1,17 +1,17 @@
-"""Makes `lm_eval` know our models and tasks without being told.
+"""Register our models and tasks with `lm_eval` when it is imported.
 
-lm-eval 0.4.13 discovers no plugins. A `.pth` line or a `.start` file beside the packages (see
-setup.py) calls `install` in every interpreter of the environment; it puts one finder in front of
-`sys.meta_path` and nothing else. When the program imports `lm_eval.api.registry` and
-`lm_eval.tasks.manager`, the finder lets the usual import happen and then registers our models by
-name ("module:Class", so nothing of ours is imported yet) and adds our YAML folder to what
-`TaskManager` scans. Of `lm_eval.utils` it has `make_table` say a line under a table of our groups.
+lm-eval 0.4.13 does not discover plug-ins. A `.pth` line or a `.start` file beside the packages (see
+setup.py) therefore calls `install` in every interpreter of the environment. It only puts one finder
+in front of `sys.meta_path`. When the program imports `lm_eval.api.registry` or
+`lm_eval.tasks.manager`, the finder lets the usual import happen. Then it registers our models by
+name ("module:Class", so that none of our modules is imported yet), or adds our YAML folder to what
+`TaskManager` scans. In `lm_eval.utils` `make_table` prints a line under a table of our groups.
 
-The release after 0.4.13 reads the entry-point group `lm_eval.models` itself, and its pull request
-4015 reads `lm_eval.tasks`: there models, or tasks, are left to it. `POLYREFUSE_AUTOLOAD=0` turns
-the hook off.
+The release after 0.4.13 reads the entry-point group `lm_eval.models` itself, and lm-eval's pull
+request 4015 reads `lm_eval.tasks`. In such a release the hook leaves models or tasks to lm-eval.
+`POLYREFUSE_AUTOLOAD=0` turns the hook off.
 
-This module is imported by interpreters that have nothing to do with us, so it imports only what
+Interpreters that have nothing to do with this package import this module, so it imports only what
 every interpreter has loaded already.
 """
 
@@ -28,10 +28,10 @@ MODELS: dict[str, str] = {
     "refusal-added-vllm": "polyrefuse_models.wrappers.vllm:RefusalAddedVLLM",
     "mcd-vllm": "polyrefuse_models.wrappers.vllm:McdVLLM",
 }
-"""lm-eval's name of each model and where its class is, as `lm_eval.models` in setup.cfg."""
+"""The name of each model in lm-eval -> its class, as in `lm_eval.models` in setup.cfg."""
 
 FOLDERS = frozenset({"polyrefuse_models", "polyrefuse_tasks"})
-"""What a shell in the repository's root makes of an unquoted `polyrefuse_*`."""
+"""The names to which a shell in the repository's root expands an unquoted `polyrefuse_*`."""
 
 
 def install() -> None:
@@ -46,8 +46,8 @@ def register_models(registry) -> None:
     """Add our models to the `lm_eval.api.registry` module, unless it discovers them itself."""
     if hasattr(registry, "load_plugins"):
         return
-    # lm-eval fills an empty registry with its own models on first use; ours must not be what
-    # makes it look full.
+    # lm-eval fills an empty registry with its own models on first use, so ours must not be the
+    # first ones in it.
     import lm_eval.models  # noqa: F401
 
     for name, target in MODELS.items():
@@ -58,8 +58,8 @@ def register_models(registry) -> None:
 def register_tasks(manager) -> None:
     """Make the `TaskManager` of `lm_eval.tasks.manager` scan our YAML folder by default.
 
-    A release that reads the entry-point group `lm_eval.tasks` scans it already; there only the
-    folder of translations of one's own is added, which is in no package.
+    A release that reads the entry-point group `lm_eval.tasks` scans it already. There only the
+    folder of the user's own translations is added, which is not part of a package.
     """
     from functools import wraps
     from inspect import signature
@@ -93,7 +93,7 @@ def register_tasks(manager) -> None:
 
 
 def register_note(utils) -> None:
-    """Make `lm_eval.utils.make_table` say under a table of our groups what its errors leave out."""
+    """Make `lm_eval.utils.make_table` say under our groups what their standard errors leave out."""
     from functools import wraps
 
     original = utils.make_table
@@ -110,14 +110,14 @@ def register_note(utils) -> None:
 
 
 def task_folders() -> list[str]:
-    """Our task YAML, and that of translations of one's own where there are any."""
+    """List the folders of our task YAML and of the user's own translations, if there are any."""
     from polyrefuse_shared.task_folder import task_folder
 
     return [str(task_folder()), *translated_folders()]
 
 
 def translated_folders() -> list[str]:
-    """The task YAML of translations of one's own: one folder, or none."""
+    """List the folder with the task YAML of the user's own translations, if there are any."""
     from polyrefuse_shared.errors import first_line
     from polyrefuse_shared.log import warn_once
 
@@ -126,14 +126,14 @@ def translated_folders() -> list[str]:
 
         translated = write_translated()
     except Exception as error:
-        # A wrong setting concerns other tasks too: a sentence is enough.
-        warn_once(f"Translations of one's own are no tasks in this run: {first_line(error)}")
+        # The other tasks work without them, so that a warning is enough.
+        warn_once(f"Your own translations are not tasks in this run: {first_line(error)}")
         return []
     return [str(translated)] if translated else []
 
 
 def without_own(names: list[str], patterns: list[str]) -> list[str]:
-    """What patterns of --tasks matched, but data sets of one's own that were not asked for."""
+    """Leave out the user's own datasets that patterns of --tasks matched without naming them."""
     if not any(name.startswith("polyrefuse") for name in names):
         return names
     from polyrefuse_shared.errors import UserError
@@ -142,22 +142,22 @@ def without_own(names: list[str], patterns: list[str]) -> list[str]:
     try:
         return configs.without_own(names, patterns)
     except UserError:
-        # Of a data folder that cannot be used no task was found either, which was warned of.
+        # No task was found in a data folder that cannot be used, and a warning has said so.
         return names
 
 
 def refuse_folder_names(names: list[str]) -> None:
-    """Say what happened where the shell expanded `polyrefuse_*` to our folders.
+    """Explain the mistake if the shell expanded `polyrefuse_*` to the names of our folders.
 
     Raises:
-        UserError: one of `names` is a folder of this package and no task.
+        UserError: one of `names` is a folder of this package and not a task.
     """
     from polyrefuse_shared.errors import UserError
 
     for name in names:
         if name in FOLDERS:
             raise UserError(
-                f"{name} is a folder here, not a task: your shell expanded an unquoted "
+                f"{name} is a folder and not a task: your shell expanded an unquoted "
                 "polyrefuse_* in this directory; put it in quotes: --tasks 'polyrefuse_*'."
             )
 
@@ -170,7 +170,7 @@ _ACTIONS = {
 
 
 class _Finder:
-    """Finds the two modules as the other finders do, and has an action run after each."""
+    """A finder that finds lm-eval's modules as the others do, and runs an action after each."""
 
     def find_spec(self, name, path=None, target=None):
         action = _ACTIONS.get(name)
@@ -186,7 +186,7 @@ class _Finder:
 
 
 class _Loader:
-    """The module's own loader, which runs `action` once the module is executed."""
+    """A module's own loader, which also runs `action` once the module was executed."""
 
     def __init__(self, loader, action) -> None:
         self._loader, self._action = loader, action
@@ -207,7 +207,7 @@ class _Loader:
 
 
 def _warn(what: str) -> None:
-    """Log the exception being handled: the hook can never raise into the user's program."""
+    """Log the exception being handled, because the hook must never raise in the user's program."""
     import logging
 
     logging.getLogger("polyrefuse").warning("lm-eval-polyrefuse %s", what, exc_info=True)

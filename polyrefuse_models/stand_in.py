@@ -1,4 +1,4 @@
-"""A model's wiring without its weights: what a model is found out from that another engine runs."""
+"""Make a model's wiring without its weights, to examine a model that another engine runs."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 _SHIFTS = 100_003
-"""Parameters begin at so many places of the numbers that they share, so that no two of a block are
-the same."""
+"""At how many offsets of the shared numbers parameters begin, so that no two in a block are equal.
+"""
 
 
 @torch.no_grad()
 def stand_in(config: PretrainedConfig, *, trust_remote_code: bool = False) -> PreTrainedModel:
-    """A model of some configuration whose parameters are random, in float32 on the CPU.
+    """Make a model of some configuration with random parameters, in float32 on the CPU.
 
-    They are views of one tensor as large as the largest of them, so that a model of any size fits
-    into memory. `anatomy.dissect` finds in it what it finds in the model itself. Nothing may be
-    written into it.
+    The parameters are views of one tensor as large as the largest of them, so that a model of any
+    size fits into memory. `anatomy.dissect` finds the same in it as in the model itself. Nothing
+    may be written into the parameters.
 
     Args:
-        config: as `AutoConfig` reads it.
+        config: the configuration, as `AutoConfig` reads it.
         trust_remote_code: whether the model's own code may run.
     """
     from accelerate import init_empty_weights
@@ -37,7 +37,7 @@ def stand_in(config: PretrainedConfig, *, trust_remote_code: bool = False) -> Pr
     sizes = [parameter.numel() for parameter in model.parameters()]
     random = torch.Generator().manual_seed(0)
     numbers = torch.empty(max(sizes) + _SHIFTS).uniform_(-0.1, 0.1, generator=random)
-    views: dict[nn.Parameter, nn.Parameter] = {}  # a tied one stays one
+    views: dict[nn.Parameter, nn.Parameter] = {}  # a tied parameter stays one parameter
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if parameter not in views:

@@ -1,4 +1,4 @@
-"""Which system text a model gets: its template's own, none, or a file's."""
+"""Choose the system text that a model gets: its template's own, none, or that of a file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.reading import read_bytes
 
 AT_MOST = 2**20
-"""Bytes of a system file, at most."""
+"""The largest size of a system file, in bytes."""
 
 
 class BadSystem(UserError):
-    """A system text that cannot be had."""
+    """A system text that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class System:
     """The system text that was asked for.
 
     Attributes:
-        kind: "template" leaves the template's own text, where it inserts one; "none" takes that
-            away; "file" puts the text of a file into the system turn.
-        text: the file's.
-        path: the file, as it was named.
+        kind: "template" keeps the text that the template inserts, if it does; "none" removes it;
+            "file" puts the text of a file into the system turn.
+        text: the text of the file.
+        path: the file, as the user named it.
     """
 
     kind: Literal["template", "none", "file"] = "template"
@@ -35,50 +35,51 @@ class System:
 
     @property
     def sha256(self) -> str | None:
-        """Checksum of the file's text."""
+        """The checksum of the file's text."""
         return None if self.text is None else checksum(self.text)
 
     def identity(self, inserted: str | None) -> dict[str, Any]:
-        """What results and artifacts say of it.
+        """Return what results and artifacts say of the system text.
 
         Args:
-            inserted: what the template inserts by itself, as it is rendered.
+            inserted: the text that the template inserts by itself, as it is rendered.
         """
         text = inserted if self.text is None else self.text
         return {"system": self.kind, "system_text": text, "system_sha256": self.sha256}
 
 
 def checksum(text: str) -> str:
-    """sha256 of a text in UTF-8."""
+    """Return the sha256 of a text in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_system(kind: str | None = "template", file: str | Path | None = None) -> System:
-    """What `system=` and `system_file=` name.
+    """Read the system text that `system=` and `system_file=` ask for.
 
     Args:
-        kind: "template" or "none"; None, which lm-eval makes of the word, is "none" too.
-        file: with the text of a system turn, in UTF-8; blank space around it is left out, as most
-            templates do.
+        kind: "template" or "none". None means "none" too, because lm-eval turns the word into it.
+        file: a UTF-8 file with the text of a system turn. Blank space around the text is removed,
+            as most templates do.
 
     Raises:
-        BadSystem: an unknown kind, both, or a file that is missing, empty or not UTF-8.
+        BadSystem: the kind is unknown, "none" and a file were both given, or the file is missing,
+            empty or not UTF-8.
     """
     kind = "none" if kind is None else kind
     if kind not in ("template", "none"):
         raise BadSystem(
-            f"system={kind} is not known; use system=template or system=none, and "
+            f"system={kind} is not known; use system=template or system=none, or "
             "system_file=FILE for a text of your own."
         )
     if file is None:
         return System("none" if kind == "none" else "template")
     if kind == "none":
         raise BadSystem(
-            f"system=none asks for no system text and the system file {file} for one; give one of "
-            "them."
+            f"system=none asks for no system text, and the system file {file} for one; give only "
+            "one of them."
         )
     if not str(file).strip():
-        raise BadSystem("system_file names no file; give one, or leave it out.")
+        raise BadSystem("system_file is empty; name a file, or leave system_file out.")
     try:
         text = read_bytes(Path(str(file)), AT_MOST).decode("utf-8-sig").strip()
     except UnicodeDecodeError:

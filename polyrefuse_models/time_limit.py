@@ -1,4 +1,4 @@
-"""A limit on the time that a program of somebody else's, such as a chat template, may take."""
+"""Limit the time that a third party's program, such as a chat template, may take."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 
 
 class TookTooLong(Exception):
-    """The time was over."""
+    """A block that was ended because it took too long."""
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """End the block where it takes longer.
+    """End the block if it takes longer than `seconds`.
 
-    Only the main thread can be interrupted so, and not on Windows: elsewhere there is no limit. An
-    alarm that somebody else has set goes off when it would have, or once the block has ended.
+    Only the main thread can be interrupted, and not on Windows. Elsewhere there is no limit. An
+    alarm that other code has set goes off at its time, or once the block has ended.
 
     Raises:
-        TookTooLong: the time was over.
+        TookTooLong: the block took longer.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or not hasattr(signal, "setitimer"):

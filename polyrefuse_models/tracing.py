@@ -20,7 +20,7 @@ _NOTHING = torch.empty(0)
 
 
 class Call(NamedTuple):
-    """What a module gave, the first tensor of it."""
+    """The first tensor that a module returned."""
 
     module: nn.Module
     gave: Tensor
@@ -28,11 +28,15 @@ class Call(NamedTuple):
 
 @dataclass(eq=False)
 class Passage:
-    """What passed through a block, as copies: a model may write into its tensors later.
+    """The tensors that passed through a block, copied because a model may write into them later.
 
-    `entered` and `left` are the stream before and behind the block; `beside` says that the block
-    took another tensor of the same shape. Of the `watched` modules, `read` is what they took and
-    `calls` what they gave, where it is as large as the stream.
+    Attributes:
+        watched: the modules of the block whose calls are kept.
+        entered: the residual stream before the block.
+        left: the residual stream behind the block.
+        beside: whether the block took another tensor of the stream's shape.
+        read: the tensors that the watched modules took, where they are as large as the stream.
+        calls: what the watched modules returned, where it is as large as the stream.
     """
 
     watched: Collection[nn.Module]
@@ -59,11 +63,11 @@ def trace(
     """Follow the residual stream through the blocks, in one forward pass over a few tokens.
 
     Args:
-        model: with these `blocks`.
-        ids: of the tokens.
-        blocks: of the model.
+        model: the model that these `blocks` are part of.
+        ids: the token ids.
+        blocks: the model's decoder blocks.
         watched: for each block, the modules in it whose calls are kept.
-        noise: put noise in the place of each block's input and of what the modules give.
+        noise: whether to replace each block's input, and what the modules return, with noise.
     """
     passages = [Passage(modules) for modules in watched]
     at: list[Passage] = []
@@ -100,7 +104,7 @@ def trace(
         if not at or module not in at[-1].watched or not as_large(x, at[-1]):
             return None
         if any(x is tensor for tensor in taken):
-            return None  # dropout gives back the tensor that it took: as if it were not there
+            return None  # dropout returns the tensor that it took, as if it were not there
         x = replaced(x)
         at[-1].calls.append(Call(module, x.clone()))
         return x

@@ -1,4 +1,4 @@
-"""Which weights a model has."""
+"""Checksums that identify a model's weights."""
 
 from __future__ import annotations
 
@@ -19,22 +19,25 @@ if TYPE_CHECKING:
 
 
 UNPROVED = "files:"
-"""What an identity of weights begins with that copying their files would change."""
+"""The beginning of an identity that rests on the times of files, which copying would change."""
 
 WORDS = 2**14
-"""Words of eight bytes in a block, for which there is one pair of sums."""
+"""The number of 8-byte words in a block, which gets one pair of sums."""
 
 
 def weights_checksum(model: PreTrainedModel) -> str:
-    """A checksum of the names, types, shapes and bytes of all parameters and buffers.
+    """Compute a checksum of the names, types, shapes and bytes of all parameters and buffers.
 
-    It is computed where the weights are: sha256 would have to fetch them and reads about 1.4 GB/s.
-    Of each block of `WORDS` 64-bit words w it takes two sums modulo 2^64, of w_i m_i and of
-    floor(w_i / 2^32) n_i with fixed random odd factors m and n, and of all those, in order, sha256.
-    Integer sums are the same in any order and on any device. A single changed bit changes a sum for
-    certain. Another difference within a block goes unnoticed with a probability of 2^-32 at most,
-    which is where highest bits alone differ, and of about 2^-126 where all may. The factors are no
-    secret: it tells weights apart, and is no proof against somebody who makes two alike.
+    It is computed on the device that has the weights; sha256 would have to fetch them, and reads
+    about 1.4 GB/s. Each block of `WORDS` 64-bit words w gets two sums modulo 2^64: the sum of
+    w_i m_i, and the sum of floor(w_i / 2^32) n_i, with fixed random odd factors m and n. The
+    checksum is the sha256 of all these sums in order. Integer sums are the same in any order and on
+    any device.
+
+    A single changed bit always changes a sum. Another difference within a block goes unnoticed with
+    a probability of at most 2^-32 if only the highest bits differ, and of about 2^-126 if all may
+    differ. The factors are not secret: the checksum tells weights apart, but it is no proof against
+    somebody who makes two sets of weights with the same checksum.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
@@ -44,11 +47,11 @@ def weights_checksum(model: PreTrainedModel) -> str:
 
 
 def _sums(tensor: Tensor, at_once: int | None = None) -> Int[Tensor, "block 2"]:
-    """The two sums of each block of a tensor's bytes, the last one filled up with zeros.
+    """Compute the two sums of each block of a tensor's bytes; zeros fill the last block.
 
     Args:
-        tensor: of any type, on any device.
-        at_once: blocks; the sums are the same for any number.
+        tensor: a tensor of any type, on any device.
+        at_once: the number of blocks to sum at a time, which does not change the sums.
     """
     stored = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
     of_words, of_halves = _factors(tensor.device)
@@ -68,23 +71,23 @@ def _sums(tensor: Tensor, at_once: int | None = None) -> Int[Tensor, "block 2"]:
 
 
 def _at_once(device: torch.device) -> int:
-    """Blocks that a device sums at once: 64 MiB, or what the caches of a processor's cores hold."""
+    """Return how many blocks a device sums at once: 64 MiB, or what a processor's caches hold."""
     return 4 * torch.get_num_threads() if device.type == "cpu" else 512
 
 
 @lru_cache
 def _factors(device: torch.device) -> Int[Tensor, "2 word"]:
-    """The factors of the words and of their upper halves: odd, and the same anywhere."""
+    """Return the factors of the words and of their upper halves: odd, and always the same."""
     drawn = hashlib.shake_256(b"polyrefuse weights").digest(2 * WORDS * 8)
     factors = torch.from_numpy(np.frombuffer(drawn, dtype="<i8").astype(np.int64)) | 1
     return factors.view(2, WORDS).to(device)
 
 
 def checksum_in_memory(model: PreTrainedModel) -> str | None:
-    """`weights_checksum`; None where weights are not whole in memory.
+    """Compute `weights_checksum`, or return None if the weights are not whole in memory.
 
-    They are not where they are offloaded to the disk or split among processes, and some quantised
-    ones have no bytes of their own.
+    They are not if they are offloaded to the disk or split among processes. Some quantised weights
+    have no bytes of their own.
     """
     if not any(weight.is_meta for weight in model.state_dict().values()):
         with suppress(RuntimeError, TypeError, NotImplementedError):
@@ -93,18 +96,19 @@ def checksum_in_memory(model: PreTrainedModel) -> str | None:
 
 
 def weights_identity(model: PreTrainedModel, *, of_the_hub: bool) -> str:
-    """What tells a model's weights from others, as cheaply as it is proved.
+    """Return what tells a model's weights from others, by the cheapest reliable means.
 
-    - A snapshot of the hub is its commit: `commit:<hash>`.
-    - Any other model is its weights in memory: `checksum:<weights_checksum>`. They hold adapters,
-      deltas and quantisation too. A folder's files could be looked at instead, but their sizes are
-      equal for two trainings of one architecture, and copying tools set times.
-    - Where weights are not whole in memory (offloaded to the disk, split among processes), the
-      names, sizes and times of the folder's files have to do: `files:<checksum>`.
+    - A snapshot of the hub has its commit: `commit:<hash>`.
+    - Any other model has a checksum of its weights in memory: `checksum:<weights_checksum>`. It
+      covers adapters, deltas and quantisation too. The sizes and times of a folder's files would be
+      cheaper, but sizes are equal for two trainings of one architecture, and copying tools set
+      times.
+    - If the weights are not whole in memory (offloaded to the disk, split among processes), the
+      names, sizes and times of the folder's files are taken: `files:<checksum>`.
 
     Args:
-        model: as loaded, before any of its weights is edited.
-        of_the_hub: it came from there by name, without an adapter or a delta.
+        model: the model as loaded, before any of its weights is edited.
+        of_the_hub: whether it came from the hub by name, without an adapter or a delta.
     """
     commit = getattr(model.config, "_commit_hash", None)
     if of_the_hub and commit:
@@ -115,9 +119,9 @@ def weights_identity(model: PreTrainedModel, *, of_the_hub: bool) -> str:
 
 
 def contents_identity(folder: Path) -> str:
-    """`weights_identity` of a folder whose model is loaded elsewhere: `contents:<checksum>`.
+    """Return the identity of a folder whose model is loaded elsewhere: `contents:<checksum>`.
 
-    The files of weights, and what an adapter says of itself, are read once, at about 1 s a GB.
+    The files of weights and an adapter's configuration are read once, at about 1 s a GB.
     """
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
@@ -131,11 +135,14 @@ def contents_identity(folder: Path) -> str:
 
 
 def _files_checksum(folder: Path) -> str:
-    """sha256 of names, sizes and modification times of a folder's files; of chance where none."""
+    """Compute the sha256 of the names, sizes and times of a folder's files.
+
+    Without any files it is random.
+    """
     entries = [
         f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}"
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     ]
-    # Without a proof two models must not be taken for one.
+    # Two models must not be taken for one if nothing shows that they are the same.
     return hashlib.sha256("\n".join(entries).encode() if entries else os.urandom(32)).hexdigest()

@@ -1,7 +1,7 @@
-"""How much a model is asked: prompts, the tokens it reads of them, and the tokens it may write.
+"""Count a model's work: prompts, the tokens that it reads, and the tokens that it may write.
 
-What does the work says how much it is, in a module `workload` beside it (`directions`, `mcd`,
-`wrappers`), by the functions and constants that the work itself uses. Padding is left out.
+Each package that does work (`directions`, `mcd`, `wrappers`) counts it in its own module
+`workload`, with the functions and constants that the work itself uses. Padding is left out.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ class Part:
     """One step of the work.
 
     Attributes:
-        what: in words.
-        prompts: rows that are read; a prompt that is read under five candidates is five.
-        prompt_tokens: that are read of them. What a pass has read before (a cache) counts once.
-        answers: that are generated.
-        tokens_each: most tokens of an answer.
-        certain: whether it is always done. What is not may be left out, or done in part.
+        what: a description in words.
+        prompts: the rows that are read; a prompt that is read under five candidates counts as five.
+        prompt_tokens: the tokens of these rows that are read. Tokens in a cache count once.
+        answers: the answers that are generated.
+        tokens_each: the largest number of tokens in an answer.
+        certain: whether the step is always done; otherwise it may be left out or done in part.
         trains: whether a gradient is computed.
     """
 
@@ -33,18 +33,18 @@ class Part:
     trains: bool = False
 
     def document(self) -> dict[str, Any]:
-        """The part as JSON has it."""
+        """Return the part as JSON has it."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Workload:
-    """All that one process asks a model.
+    """All work of a model in one process.
 
     Attributes:
-        prompts: that there are, each once.
-        parts: what is done with them.
-        judged: answers that a judge labels.
+        prompts: the number of different prompts.
+        parts: the steps of the work.
+        judged: the number of answers that a judge labels.
     """
 
     prompts: int
@@ -53,21 +53,21 @@ class Workload:
 
     @property
     def prompt_tokens(self) -> int:
-        """Tokens that are read for certain."""
+        """The tokens that are certainly read."""
         return sum(part.prompt_tokens for part in self.parts if part.certain)
 
     @property
     def prompt_tokens_at_most(self) -> int:
-        """Tokens that are read where all that may be done is done."""
+        """The tokens that are read if every step is done."""
         return sum(part.prompt_tokens for part in self.parts)
 
     @property
     def generated_tokens_at_most(self) -> int:
-        """Tokens that are written where every answer is as long as it may be."""
+        """The tokens that are written if every answer is as long as it may be."""
         return sum(part.answers * part.tokens_each for part in self.parts)
 
     def document(self) -> dict[str, Any]:
-        """The workload as JSON has it; `read` makes it again."""
+        """Return the workload as JSON has it; `read` turns it back."""
         return {
             "prompts": self.prompts,
             "judged": self.judged,
@@ -76,6 +76,6 @@ class Workload:
 
 
 def read(document: dict[str, Any]) -> Workload:
-    """The workload of a `document`."""
+    """Make the workload that a `document` describes."""
     parts = tuple(Part(**part) for part in document["parts"])
     return Workload(document["prompts"], parts, document["judged"])

@@ -421,7 +421,7 @@ class TestTransfer:
             (("--directions", ","), "--directions ',' names no folder"),
             (("--directions", str(german), "--source-langs=de"), "Give either --source-langs"),
             ((), "Give either --source-langs"),
-            (("--directions", str(tmp_path)), "is no direction artifact"),
+            (("--directions", str(tmp_path)), "is not a direction artifact"),
         ):
             result = run("transfer", *given, "--output", tmp_path / "new")
             assert_one_sentence(result, said)

@@ -270,4 +270,4 @@ def test_bad_input_ends_the_process_with_its_sentence(tmp_path: Path) -> None:
     done = lm_eval("--tasks", *FOLDERS, "--model", "dummy", cwd=tmp_path)
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("polyrefuse_") and "is a folder here, not a task" in last
+    assert last.startswith("polyrefuse_") and "is a folder and not a task" in last

@@ -67,13 +67,13 @@ def test_a_disk_that_fails_leaves_nothing(tmp_path: Path, failure: Exception) ->
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (None, "is no glorbon: no metadata.json in it."),
-        (b"[]", "is no glorbon, or a damaged one: metadata.json is not an object; make it anew."),
-        (b"{", "is no glorbon, or a damaged one: Expecting property name"),
-        (b"\xff", "is no glorbon, or a damaged one: 'utf-8' codec"),
-        (b"[" * 200_000, "is no glorbon, or a damaged one: it is nested too deeply"),
-        (b'{"files_sha256": 1}', "is no glorbon, or a damaged one: metadata.json has no checksum"),
-        (b'{"files_sha256": {}}', "is no glorbon, or a damaged one: metadata.json has no checksum"),
+        (None, "is not a glorbon: no metadata.json in it."),
+        (b"[]", "is not a glorbon, or is damaged: metadata.json is not an object; make it anew."),
+        (b"{", "is not a glorbon, or is damaged: Expecting property name"),
+        (b"\xff", "is not a glorbon, or is damaged: 'utf-8' codec"),
+        (b"[" * 200_000, "is not a glorbon, or is damaged: it is nested too deeply"),
+        (b'{"files_sha256": 1}', "is not a glorbon, or is damaged: metadata.json has no checksum"),
+        (b'{"files_sha256": {}}', "is not a glorbon, or is damaged: metadata.json has no checksum"),
     ],
 )
 def test_bad_metadata_are_one_mistake(tmp_path: Path, content: bytes | None, sentence: str) -> None:
@@ -99,7 +99,7 @@ def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
         flipped = bytearray(whole)
         flipped[place] ^= 1 << place % 8
         file.write_bytes(flipped)
-        with pytest.raises(Unusable, match="not as it was written"), reading(folder):
+        with pytest.raises(Unusable, match="was changed after it was written"), reading(folder):
             artifact_folder.read(folder, file.name)
 
 
@@ -111,6 +111,6 @@ def test_older_ones_without_a_checksum_are_read(tmp_path: Path) -> None:
 
 
 def test_missing_tensors_are_named(tmp_path: Path) -> None:
-    missing = "is no glorbon: no vectors.safetensors in it"
+    missing = "is not a glorbon: no vectors.safetensors in it"
     with pytest.raises(Unusable, match=missing), reading(tmp_path):
         artifact_folder.read_tensors(tmp_path / "vectors.safetensors")

@@ -65,8 +65,8 @@ def test_everything_else_is_raised_as_it_is(error: Exception, at: int) -> None:
 @pytest.mark.parametrize(
     ("rows", "fewer", "advice"),
     [
-        (32, 16, "a smaller batch size (from 8 on), a smaller dtype"),
-        (9, 4, "a smaller batch size (from 8 on), a smaller dtype"),
+        (32, 16, "a smaller batch size (8 or more), a smaller dtype"),
+        (9, 4, "a smaller batch size (8 or more), a smaller dtype"),
         (8, 4, "a smaller dtype"),
         (1, 1, "a smaller dtype"),
     ],
@@ -77,7 +77,7 @@ def test_the_advice_can_be_followed(rows: int, fewer: int, advice: str) -> None:
 
     with pytest.raises(UserError) as raised:
         halved_where_full(rows, work, least=8)
-    assert f"with {rows} rows in a forward pass, and with {fewer}; give {advice} such" in str(
+    assert f"with {rows} rows in a forward pass, and also with {fewer}; use {advice} such" in str(
         raised.value
     )
 

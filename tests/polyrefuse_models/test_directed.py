@@ -136,7 +136,7 @@ def test_another_revision_is_warned_of_and_another_name_of_the_folder_is_not(
         config = LlamaConfig()
         config._name_or_path, config._commit_hash = str(chat_model), revision
         replace(direction, metadata=known).warn_of_another_model(config)
-        assert ("(revision abc) and this is" in caplog.text) == warned
+        assert ("(revision abc), but this model is" in caplog.text) == warned
         assert ("(revision def)" in caplog.text) == warned
 
 

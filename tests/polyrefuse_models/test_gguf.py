@@ -171,7 +171,7 @@ def test_an_artifact_of_another_file_is_warned_of(
         given = {"pretrained": str(folder), "gguf_file": name, "device": "cpu"}
         RefusalAddedHF(**given, direction=str(tmp_path / "of-q8"))
         said = (
-            f"The direction was extracted from {folder} (revision None, q8.gguf) and this is "
+            f"The direction was extracted from {folder} (revision None, q8.gguf), but this model is "
             f"{folder} (revision None, q4.gguf)."
         )
         assert (said in caplog.text) == warned
@@ -215,9 +215,9 @@ def test_a_recipe_knows_neither_folder_nor_name(folder: Path, tmp_path: Path) ->
             r"missing\.gguf cannot be read \(No such file or directory\); give one of "
             r"its GGUF files \(f32\.gguf, q4\.gguf, q8\.gguf\) as gguf_file",
         ),
-        ("", "gguf_file= is no name of a file in"),
-        ("/etc/passwd", "gguf_file=/etc/passwd is no name of a file in"),
-        ("../tiny-llama/q8.gguf", "is no name of a file in"),
+        ("", "gguf_file= is not the name of a file in"),
+        ("/etc/passwd", "gguf_file=/etc/passwd is not the name of a file in"),
+        ("../tiny-llama/q8.gguf", "is not the name of a file in"),
         ("q\0.gguf", "its name holds a NUL byte"),
         (
             None,
@@ -267,9 +267,9 @@ def test_a_file_of_the_current_folder_is_not_taken_for_it(
     """transformers looks there first for weights, and in the model's folder for the tokenizer."""
     save_gguf_chat_model(tmp_path, "q8.gguf", seed=7)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BadGguf, match="is also a file of the current folder"):
+    with pytest.raises(BadGguf, match="is also a file in the current folder"):
         loaded(folder, "q8.gguf")
-    with pytest.raises(BadGguf, match="is also a file of the current folder"):
+    with pytest.raises(BadGguf, match="is also a file in the current folder"):
         BaselineHF(pretrained="gardeners/tiny-gguf", gguf_file="q8.gguf", device="cpu")
     monkeypatch.chdir(folder)
     assert loaded(folder, "q8.gguf").model.config.gguf_file == "q8.gguf"

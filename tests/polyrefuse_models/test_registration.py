@@ -196,7 +196,7 @@ def test_a_wrong_data_folder_is_one_sentence(
         assert registration.task_folders() == [str(ROOT / "task_configs")]
     (record,) = caplog.records
     assert record.exc_info is None and "\n" not in record.getMessage()
-    assert "Translations of one's own are no tasks in this run: " in record.getMessage()
+    assert "Your own translations are not tasks in this run: " in record.getMessage()
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(

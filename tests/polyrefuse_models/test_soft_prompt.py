@@ -207,10 +207,10 @@ def test_what_is_no_artifact(prompt: Prompt, tmp_path: Path) -> None:
         artifact.load(tmp_path / "empty")
     artifact.save(prompt, tmp_path / "p")
     (tmp_path / "p" / "metadata.json").write_text("[]")
-    with pytest.raises(BadPrompt, match="a damaged one: metadata.json is not an object"):
+    with pytest.raises(BadPrompt, match="or is damaged: metadata.json is not an object"):
         artifact.load(tmp_path / "p")
     (tmp_path / "p" / "soft_prompt.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(BadPrompt, match="or a damaged one"):
+    with pytest.raises(BadPrompt, match="or is damaged"):
         artifact.load(tmp_path / "p")
 
 
