@@ -536,8 +536,7 @@ print(sorted({"torch", "vllm", "transformers", "lm_eval", "polyrefuse_tasks.judg
 
 
 def test_the_example_of_the_docs(tmp_path: Path) -> None:
-    text = (ROOT / "docs/judges.md").read_text(encoding="utf-8")
-    section = text.split("## Your own judge")[1]
+    section = (ROOT / "docs/how-to/own-judge.md").read_text(encoding="utf-8")
     code = section.split("```python\n")[1].split("```")[0]
     (tmp_path / "my_package").mkdir()
     (tmp_path / "my_package/length.py").write_text(code, encoding="utf-8")
