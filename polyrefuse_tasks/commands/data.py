@@ -86,7 +86,7 @@ def path(
     split: Annotated[str | None, typer.Option("--split", help="One split; all by default.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the data folders, or the paths of the files that a data set is read from."""
+    """Print the data folders, or the paths of the files that a dataset is read from."""
     if name is None:
         folders = {place: str(folder) for place, folder in cache.places().items()}
         folders["translated"] = str(cache.home() / own_translations.FOLDER)
@@ -106,7 +106,7 @@ def path(
     epilog="Example: polyrefuse data translate --dataset harmless --to da --model ./opus-mt-en-da"
 )
 def translate(
-    dataset: Annotated[str, typer.Option("--dataset", help="The data set to translate.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="The dataset to translate.")],
     to: Annotated[str, typer.Option("--to", help="Languages with commas between: da,el,ga.")],
     model: Annotated[str, typer.Option("--model", help="A seq2seq model, by name or folder.")],
     batch_size: Annotated[int, count_option("--batch-size", help="Prompts at once.")] = 16,
@@ -116,7 +116,7 @@ def translate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Translate a data set's English prompts; interrupted, it goes on where it stopped."""
+    """Translate a dataset's English prompts; interrupted, it goes on where it stopped."""
     from polyrefuse_tasks.data import translation
 
     files: list[translation.Translation] = []
@@ -144,7 +144,7 @@ def translate(
 )
 def add(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Of the data set: polyrefuse_NAME_de is its task.")
+        str, typer.Argument(metavar="NAME", help="Of the dataset: polyrefuse_NAME_de is its task.")
     ],
     prompts: Annotated[
         Path,
@@ -175,11 +175,11 @@ def add(
         ),
     ] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Take the place of the data set of that name.")
+        bool, typer.Option("--replace", help="Take the place of the dataset of that name.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make prompts of your own a data set, with tasks of lm_eval; they are checked first."""
+    """Make prompts of your own a dataset, with tasks of lm_eval; they are checked first."""
     from polyrefuse_tasks import adding
 
     adding.require_free(name)
@@ -195,7 +195,7 @@ def add(
 
 @app.command(epilog="Example: polyrefuse data show xstest_safe --langs en --limit 5")
 def show(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The data set.")],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset.")],
     langs: Annotated[
         str | None,
         typer.Option("--langs", help="Languages with commas; English or the first by default."),
@@ -209,7 +209,7 @@ def show(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Print the rows of a data set; the text of harmful ones only with --show-prompts."""
+    """Print the rows of a dataset; the text of harmful ones only with --show-prompts."""
     entries = [
         _shown(row, show_prompts)
         for half in catalogue.named(dataset)
@@ -367,7 +367,7 @@ def _files(names: list[str] | None, lang: str | None) -> list[File]:
 
 
 def _chosen(names: list[str] | None) -> list[str]:
-    """The data sets that are named; all where none is, but those of prompts that others have."""
+    """The datasets that are named; all where none is, but those of prompts that others have."""
     if names:
         return [half for name in names for half in catalogue.named(name)]
     return [name for name, source in catalogue.datasets().items() if not source.only_by_name]

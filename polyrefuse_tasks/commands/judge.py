@@ -68,7 +68,7 @@ def run(
     ] = None,
     datasets: Annotated[
         str | None,
-        typer.Option("--datasets", help="Label only these data sets, separated by commas."),
+        typer.Option("--datasets", help="Label only these datasets, separated by commas."),
     ] = None,
     languages: Annotated[
         str | None,
@@ -190,7 +190,7 @@ def import_(
         str | None,
         typer.Option(
             "--dataset",
-            help="The data set that the prompts are of, where a file does not say it; harmful, or "
+            help="The dataset that the prompts are of, where a file does not say it; harmful, or "
             "harmless with --harmless, unless named.",
         ),
     ] = None,

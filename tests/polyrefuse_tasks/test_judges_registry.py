@@ -271,7 +271,7 @@ class TestAgreement:
         path.write_text('{"language": "en", "response": "no", "refusal": true}\n')
         code, out, err = self.run(good, path, "--judge", "other-harm")
         assert (code, out) == (2, "")
-        assert err == f"polyrefuse: {path}, line 1 has no harmful; mend or remove it.\n"
+        assert err == f"polyrefuse: {path}, line 1 has no harmful; correct or remove it.\n"
 
     def test_a_judge_that_fails(self, broken: Path, tmp_path: Path) -> None:
         path = tmp_path / "labels.jsonl"
