@@ -68,7 +68,9 @@ def read(file: Path, ids: Collection[str] | None = None) -> dict[str, str]:
     try:
         content = read_bytes(file, AT_MOST)
     except OSError as error:
-        raise BrokenData(f"{file} cannot be read ({error.strerror}): correct or remove it.") from None
+        raise BrokenData(
+            f"{file} cannot be read ({error.strerror}): correct or remove it."
+        ) from None
     for number, line in enumerate(content.splitlines(), 1):
         if not line.strip():
             continue

@@ -146,7 +146,7 @@ def test_a_few_in_another_language_are_worth_a_sentence(tmp_path: Path) -> None:
     swapped = changed(0, prompt=given[8]["prompt"] + " I wonder about it.")
     report = read_prompts(write_jsonl(tmp_path / "a.jsonl", swapped))
     assert report.notes == (
-        "1 of 8 prompts claimed to be in de are identified as another language (line 1: en); "
+        "1 of 8 prompts claimed to be in de are identified as another language (line 1: en): "
         "check them.",
     )
 
