@@ -1,6 +1,6 @@
-"""Prompts of one's own, out of a JSONL or CSV file: read, checked and added as a data set.
+"""Read the user's own prompts from a JSONL or CSV file, check them, and add them as a dataset.
 
-No message holds a prompt: what a user adds may be harmful. Rows are named by their place.
+No message quotes a prompt, because it may be harmful. Messages name rows by their place.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from polyrefuse_tasks.language_identification import can_identify, response_lang
 from polyrefuse_tasks.languages import NAMES
 
 AT_MOST = 2**28
-"""Bytes of the file, at most."""
+"""The largest size of the file, in bytes."""
 
 MOST_CHARACTERS = 32_768
-"""Of a prompt, at most: no published one has a tenth of them, and a file read as one row has."""
+"""The longest prompt. No published prompt has a tenth of it, but a whole file read as one row may."""
 
 LONGEST_NAME = 40
-"""Characters of a data set's name, at most."""
+"""The longest name of a dataset, in characters."""
 
 LONGEST_FIELD = 200
-"""Characters of an id, a category or a pair, at most."""
+"""The longest id, category or pair, in characters."""
 
 SHOWN = 5
-"""Places that a sentence names, at most."""
+"""The most places that one message names."""
 
 UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
-"""Characters that show nothing: soft hyphens, joiners, marks of direction and of bytes' order."""
+"""Invisible characters: soft hyphens, joiners, direction marks and byte-order marks."""
 
 COLUMNS = ("prompt", "id", "category", "language", "harmful", "pair", "split")
 
@@ -49,24 +49,24 @@ TRUTH: Mapping[str, bool] = {
     **dict.fromkeys(("true", "1", "yes", "harmful", "unsafe"), True),
     **dict.fromkeys(("false", "0", "no", "harmless", "safe"), False),
 }
-"""What the column `harmful` may say, in any case."""
+"""The values of the column `harmful`, in upper or lower case."""
 
 TAKEN = frozenset({"polyrefuse", "toyrefuse", "custom", "mcd", "xstest", "xstest_original"})
-"""Names of this package that are no data sets."""
+"""Names that this package uses for something else than a dataset."""
 
 
 class BadPrompts(UserError):
-    """A file of prompts, or a name for them, that cannot be used; names rows by their place."""
+    """A file of prompts or a name cannot be used; the message names rows by their place."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the check of a file found.
+    """The result of checking a file.
 
     Attributes:
-        rows: that are added, in the file's order.
+        rows: the rows to add, in the file's order.
         lengths: characters of the shortest, the median and the longest prompt.
-        notes: what the user should know, a sentence each.
+        notes: sentences that the user should read.
     """
 
     rows: tuple[OwnRow, ...]
@@ -75,38 +75,38 @@ class Report:
 
     @property
     def pairs(self) -> int:
-        """Pairs of a harmful and a harmless row, in all languages."""
+        """The number of pairs of a harmful and a harmless row, over all languages."""
         return sum(row.pair is not None for row in self.rows) // 2
 
 
 def require_free(name: str) -> None:
-    """Refuse a name that cannot be a data set's, or that something else has.
+    """Refuse a name that a dataset cannot have, or that is already used.
 
     Raises:
-        BadPrompts: saying why.
+        BadPrompts: the message says why.
     """
     if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         raise BadPrompts(
-            f"{name!a} cannot be a data set's name: give small letters and digits, with single "
-            f"underscores between, a letter first, {LONGEST_NAME} characters at most."
+            f"{name!a} cannot be a dataset's name: use small letters, digits and single "
+            f"underscores, begin with a letter, and use at most {LONGEST_NAME} characters."
         )
     ending = name.rpartition("_")[2]
     if "_" in name and (ending in NAMES or can_identify(ending)):
         raise BadPrompts(
-            f"{name} ends as the task of a language does ({ending}), so that polyrefuse_{name} "
-            f"could be {name.removesuffix(f'_{ending}')} in it: choose another name."
+            f"{name} ends in the code of a language ({ending}), so polyrefuse_{name} could be the "
+            f"task of {name.removesuffix(f'_{ending}')} in that language: choose another name."
         )
     mine = own_datasets.reserved_names(name)
     built_in = TAKEN | registry.datasets().keys() | {family.name for family in FAMILIES}
-    # Of tasks and of groups, which have a hyphen.
+    # The names of tasks have an underscore, and those of groups a hyphen.
     built_in |= {re.sub("^polyrefuse[_-]", "", Path(path).stem) for path in files()}
     for one in mine:
         if one in built_in:
-            raise BadPrompts(f"The name {one} is built in: choose another than {name}.")
+            raise BadPrompts(f"The name {one} is built in: choose another name than {name}.")
     for other in own_datasets.sets():
         if other.name != name and {*mine} & {*own_datasets.reserved_names(other.name)}:
             raise BadPrompts(
-                f"The name {name} would be mixed up with your data set {other.name}, whose rows "
+                f"The name {name} would be mixed up with your dataset {other.name}, whose rows "
                 f"of one kind are {' or '.join(own_datasets.reserved_names(other.name)[1:])}: "
                 "choose another name."
             )
@@ -119,22 +119,22 @@ def read_prompts(
     harmful: bool | None = None,
     trust_languages: bool = False,
 ) -> Report:
-    """The rows of a file, checked.
+    """Read and check the rows of a file.
 
     Args:
-        path: of a .jsonl or .csv file in UTF-8, with the columns `COLUMNS` of which `prompt` alone
-            has to be there.
-        languages: codes of those that rows may have; of rows that name none the only one, English
-            where none is given.
-        harmful: whether rows that do not say so are harmful; None: each row has to say.
-        trust_languages: take languages as claimed, whatever identification says.
+        path: a .jsonl or .csv file in UTF-8, with the columns `COLUMNS`, of which only `prompt` is
+            required.
+        languages: the codes that rows may have. Rows without a language get the only one of them,
+            or English if none is given.
+        harmful: whether rows without a column `harmful` are harmful; None requires the column.
+        trust_languages: whether to accept the claimed languages, whatever py3langid identifies.
 
     Raises:
-        BadPrompts: the file or a row of it cannot be used; names the row.
+        BadPrompts: the file or one of its rows cannot be used; the message names the row.
     """
     entries = list(_entries(path))
     if not entries:
-        raise BadPrompts(f"{path} holds no rows: give one row a prompt.")
+        raise BadPrompts(f"{path} holds no rows: give it at least one row with a prompt.")
     for language in languages:
         _require_code(language, "--langs")
     places = [where for where, _ in entries]
@@ -145,32 +145,32 @@ def read_prompts(
     _require_whole_pairs(rows, places)
     notes = [*_ignored(entries), *_identified(rows, places, trust_languages)]
     if not any(row.split == "test" for row in rows):
-        notes.append("No row is of the split test, so that there is no task to run.")
+        notes.append("No row is in the split test, so there is no task to run.")
     lengths = sorted(len(row.prompt) for row in rows)
     return Report(tuple(rows), (lengths[0], int(median(lengths)), lengths[-1]), tuple(notes))
 
 
 def add(name: str, report: Report, *, replace: bool = False) -> tuple[OwnSet, bool]:
-    """Write checked rows as a data set; see `own_datasets.write_set`.
+    """Write checked rows as a dataset; see `own_datasets.write_set`.
 
     Raises:
-        BadPrompts: as `require_free`.
-        CannotWrite, BrokenData: as `write_set`.
+        BadPrompts: see `require_free`.
+        CannotWrite, BrokenData: see `own_datasets.write_set`.
     """
     require_free(name)
     return own_datasets.write_set(name, report.rows, replace=replace)
 
 
 def _entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row's place in words, and its columns that are not empty."""
+    """Yield the place of each row in words, and the columns of the row that are not empty."""
     readers = {".jsonl": _json_lines, ".csv": _table}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise BadPrompts(f"{path} is no .jsonl or .csv file; give one of these.")
+        raise BadPrompts(f"{path} is neither a .jsonl nor a .csv file: give one of these.")
     try:
         text = read_bytes(path, AT_MOST).decode("utf-8-sig")
     except OSError as error:
-        raise BadPrompts(f"{path} cannot be read ({error.strerror}); name another.") from None
+        raise BadPrompts(f"{path} cannot be read ({error.strerror}): name another file.") from None
     except UnicodeDecodeError as error:
         raise BadPrompts(
             f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8."
@@ -188,9 +188,9 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             entry = parse_json(line)
         except ValueError:
-            raise BadPrompts(f"{where} is not JSON: give one object a line.") from None
+            raise BadPrompts(f"{where} is not JSON: write one object on each line.") from None
         if not isinstance(entry, dict):
-            raise BadPrompts(f"{where} is no JSON object: give one object a line.")
+            raise BadPrompts(f"{where} is not a JSON object: write one object on each line.")
         yield where, entry
 
 
@@ -201,8 +201,8 @@ def _table(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
         heads = [head.strip() for head in next(table, [])]
         if "prompt" not in heads:
             raise BadPrompts(
-                f"{path} has no column named prompt in its first line: name one so, and put commas "
-                "between columns."
+                f"{path} has no column named prompt in its first line: name one of the columns so, "
+                "and put commas between columns."
             )
         twice = next((head for head, count in Counter(heads).items() if count > 1), None)
         if twice is not None:
@@ -219,8 +219,8 @@ def _table(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield where, dict(zip(heads, cells, strict=True))
     except csv.Error:
         raise BadPrompts(
-            f"{path}, row {number + 1} cannot be read as CSV: check its double quotes, double "
-            f"those inside a prompt, and keep each field to {csv.field_size_limit():,} characters."
+            f"{path}, row {number + 1} cannot be read as CSV: check its double quotes, write those "
+            f"inside a prompt twice, and use at most {csv.field_size_limit():,} characters a field."
         ) from None
 
 
@@ -229,7 +229,7 @@ def _row(
 ) -> OwnRow:
     prompt = entry.get("prompt")
     if not isinstance(prompt, str) or not UNSEEN.sub("", prompt).strip():
-        raise BadPrompts(f"{where} has no prompt: fill in the column `prompt`, or remove it.")
+        raise BadPrompts(f"{where} has no prompt: fill in the column `prompt`, or remove the row.")
     if len(prompt) > MOST_CHARACTERS:
         raise BadPrompts(
             f"{where} has a prompt of {len(prompt):,} characters, more than {MOST_CHARACTERS:,}: "
@@ -239,7 +239,7 @@ def _row(
         raise BadPrompts(f"{where} has a control character in its prompt: remove it.")
     split = _field(entry, "split", where) or "test"
     if split not in SPLITS:
-        raise BadPrompts(f"{where} is of the split {split!a}: choose from {', '.join(SPLITS)}.")
+        raise BadPrompts(f"{where} has the split {split!a}: choose from {', '.join(SPLITS)}.")
     return OwnRow(
         id=_field(entry, "id", where) or "",
         prompt=prompt,
@@ -255,12 +255,12 @@ def _field(entry: Mapping[str, Any], name: str, where: str) -> str | None:
     value = entry.get(name)
     if value is None:
         return None
-    # One form of Unicode, so that an id or a pair is the same from whatever keyboard it comes.
+    # One form of Unicode makes an id or a pair the same, whatever keyboard it was typed on.
     text = unicodedata.normalize("NFC", str(value)).strip() if isinstance(value, str | int) else ""
     if not text or not text.isprintable() or len(text) > LONGEST_FIELD:
         raise BadPrompts(
-            f"{where}: its {name} has to be text of one line and of {LONGEST_FIELD} characters at "
-            "most: mend it."
+            f"{where}: its {name} must be text on one line, of at most {LONGEST_FIELD} characters: "
+            "correct it."
         )
     return text
 
@@ -277,8 +277,8 @@ def _language(entry: Mapping[str, Any], where: str, languages: Sequence[str]) ->
     _require_code(claimed, where)
     if languages and claimed not in languages:
         raise BadPrompts(
-            f"{where} is in {claimed!a}, which --langs {','.join(languages)} does not have: mend "
-            "one of the two."
+            f"{where} is in {claimed!a}, which --langs {','.join(languages)} does not name: "
+            "correct one of the two."
         )
     return claimed
 
@@ -286,7 +286,7 @@ def _language(entry: Mapping[str, Any], where: str, languages: Sequence[str]) ->
 def _require_code(language: str, where: str) -> None:
     if not CODE.fullmatch(language):
         raise BadPrompts(
-            f"{where} has the language {language!a}, which is no code: give one such as de."
+            f"{where} has the language {language!a}, which is not a code: give one such as de."
         )
 
 
@@ -301,11 +301,11 @@ def _harmful(entry: Mapping[str, Any], where: str, harmful: bool | None) -> bool
         return harmful
     told = TRUTH.get(str(said).strip().lower()) if isinstance(said, str | int) else None
     if told is None:
-        raise BadPrompts(f"{where} has a `harmful` that is neither true nor false: mend it.")
+        raise BadPrompts(f"{where} has a `harmful` that is neither true nor false: correct it.")
     if harmful not in (None, told):
         raise BadPrompts(
             f"{where} is {KINDS[told]} by its column, and --{KINDS[not told]} says otherwise: "
-            "leave one of the two out."
+            "leave out one of the two."
         )
     return told
 
@@ -313,10 +313,10 @@ def _harmful(entry: Mapping[str, Any], where: str, harmful: bool | None) -> bool
 def _with_ids(
     rows: Sequence[OwnRow], entries: Sequence[tuple[str, Mapping[str, Any]]]
 ) -> list[OwnRow]:
-    """Rows with an id each: the file's, or the place in it; all or none have their own."""
+    """Give each row its id from the file, or its place in the file; all or none have their own."""
     missing = [where for row, (where, _) in zip(rows, entries, strict=True) if not row.id]
     if missing and len(missing) < len(rows):
-        raise BadPrompts(f"{missing[0]} has no id, and others have one: fill in all or none.")
+        raise BadPrompts(f"{missing[0]} has no id, but other rows have one: fill in all or none.")
     if not missing:
         return list(rows)
     return [replace(row, id=f"{place:04}") for place, row in enumerate(rows)]
@@ -331,7 +331,7 @@ def _refuse_duplicates(rows: Sequence[OwnRow], places: Sequence[str]) -> None:
         if same_id != place:
             raise BadPrompts(
                 f"{places[place]} has the id {row.id!a} in {row.language} a second time "
-                f"({_short(places[same_id])} has it first): give each prompt of a language one."
+                f"({_short(places[same_id])} has it first): give each prompt an id of its own."
             )
         same = prompts.setdefault((row.language, _normalised(row.prompt)), place)
         if same != place:
@@ -349,7 +349,7 @@ def _normalised(prompt: str) -> str:
 
 
 def _require_consistent(rows: Sequence[OwnRow], places: Sequence[str]) -> None:
-    """The same id is the same prompt in every language, so that all but its words agree."""
+    """Require that rows with the same id, which are translations, agree in everything else."""
     first: dict[str, int] = {}
     for place, row in enumerate(rows):
         before = rows[first.setdefault(row.id, place)]
@@ -357,7 +357,7 @@ def _require_consistent(rows: Sequence[OwnRow], places: Sequence[str]) -> None:
             if getattr(row, name) != getattr(before, name):
                 raise BadPrompts(
                     f"{places[place]} has another `{name}` than {_short(places[first[row.id]])}, "
-                    f"whose id {row.id!a} it shares: a prompt is the same in every language."
+                    f"with which it shares the id {row.id!a}: translations of a prompt must agree."
                 )
 
 
@@ -371,12 +371,12 @@ def _require_whole_pairs(rows: Sequence[OwnRow], places: Sequence[str]) -> None:
         if kinds != [False, True]:
             raise BadPrompts(
                 f"{places[members[0]]}: the pair {pair!a} in {language} has "
-                f"{kinds.count(True)} harmful and {kinds.count(False)} harmless rows; a pair is "
-                "one of each."
+                f"{kinds.count(True)} harmful and {kinds.count(False)} harmless rows, but a pair "
+                "needs one of each."
             )
         if len({rows[place].split for place in members}) > 1:
             raise BadPrompts(
-                f"{places[members[0]]}: the two rows of the pair {pair!a} are of different splits; "
+                f"{places[members[0]]}: the two rows of the pair {pair!a} are in different splits: "
                 "put both into one."
             )
 
@@ -391,18 +391,18 @@ def _ignored(entries: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
 def _identified(
     rows: Sequence[OwnRow], places: Sequence[str], trust_languages: bool
 ) -> Iterator[str]:
-    """Sentences on languages that are not as claimed.
+    """Yield sentences on prompts that seem to be in another language than claimed.
 
-    A few of a hundred short prompts are told wrongly, so that single ones are worth a sentence; a
-    language most of whose prompts are in another is a mistake.
+    A few of a hundred short prompts are identified wrongly, so single ones are worth only a
+    sentence. If most prompts of a language are in another language, the claim is a mistake.
 
     Raises:
-        BadPrompts: more than half of the prompts of a language are in another.
+        BadPrompts: more than half of the prompts of a language are in another language.
     """
     for language in sorted({row.language for row in rows}):
         members = [place for place, row in enumerate(rows) if row.language == language]
         if not can_identify(language):
-            yield f"The language {language} cannot be identified, and was not checked."
+            yield f"The language {language} cannot be identified, so it was not checked."
             continue
         told = {place: response_language(rows[place].prompt, language) for place in members}
         others = [place for place in members if told[place] != language]
@@ -415,14 +415,14 @@ def _identified(
         )
         if 2 * len(others) > len(members) and not trust_languages:
             raise BadPrompts(
-                f"{sentence}: mend the languages (--langs, or the column `language`), or add "
+                f"{sentence}: correct the languages (--langs, or the column `language`), or add "
                 "--trust-languages if they are right."
             )
-        yield f"{sentence}; check them."
+        yield f"{sentence}: check them."
 
 
 def _short(place: str) -> str:
-    """A place without its file: `line 3`."""
+    """Return a place without its file, such as `line 3`."""
     return place.rpartition(", ")[2]
 
 

@@ -1,9 +1,9 @@
-"""Writes `task_configs/`: `python -m polyrefuse_tasks.configs` from a checkout.
+"""Write the task YAML in `task_configs/`: run `python -m polyrefuse_tasks.configs` in a checkout.
 
-The YAML is generated, so that its files cannot drift apart; a test compares them with what this
-module would write. A group's name has a hyphen where a task's has an underscore: the glob
-`polyrefuse_*` then names every task once and no group beside it, which lm-eval would refuse as a
-duplicate. `mcd_protocol`, whose name is the paper's, is outside that glob with its tasks.
+The YAML is generated so that its files cannot drift apart, and a test compares them with what this
+module would write. The name of a group has a hyphen where the name of a task has an underscore. The
+glob `polyrefuse_*` therefore matches every task once and no group, which lm-eval would refuse as a
+duplicate. `mcd_protocol` is outside that glob, and so are its tasks.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.metrics import METRICS, TASK_VERSION, Prompts, rates, sampled_rates
 
 FOLDER = Path(__file__).parent.parent / "task_configs"
-"""Of a checkout, where the YAML is written; `task_folder` says where it is read."""
+"""The folder of a checkout in which the YAML is written; `task_folder` says where it is read."""
 
 SAMPLES = 25
-"""Answers a prompt of a sampled family (2505.11835, code: run.sh)."""
+"""Answers for each prompt of a sampled family (2505.11835, code: run.sh)."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """Tasks that share a template: one data set, in each of its languages, answered greedily."""
+    """Tasks that share a template: one dataset, in each of its languages, answered greedily."""
 
     name: str
     harmful: bool
@@ -50,7 +50,7 @@ class Family:
 
     @property
     def rates(self) -> tuple[str, ...]:
-        """What the tasks print by any judge; lm-eval leaves out what a judge does not measure."""
+        """The metrics that any judge may give; lm-eval leaves out what a judge does not measure."""
         return rates(self.harmful, "both")
 
     def task(self, language: str) -> str:
@@ -62,11 +62,11 @@ class Family:
         return [self.task(language) for language in self.languages]
 
     def prompts(self, language: str) -> dict[str, Any]:
-        """Arguments of `harness.load_prompts`."""
+        """The arguments of `harness.load_prompts`."""
         return {"family": self.name, "lang": language}
 
     def answers(self) -> dict[str, Any]:
-        """The template's part on how answers are made, and what scores them."""
+        """The part of the template that says how answers are generated and scored."""
         return {
             # 2505.17306, sec. 3: greedy, 512 new tokens. Without `until`, lm-eval stops at the
             # first blank line.
@@ -77,11 +77,12 @@ class Family:
 
 @dataclass(frozen=True)
 class SampledFamily(Family):
-    """One whose answers are sampled, many a prompt, and scored as MCD does (2505.11835).
+    """Tasks with many sampled answers for each prompt, scored as MCD does (2505.11835).
 
     Attributes:
-        first: how many rows of the English set are asked, in English and in translations of one's
-            own. The published languages have only the rows that PolyRefuse has: all are asked.
+        first: how many rows of the English dataset are asked, in English and in the user's own
+            translations. The published languages have only the rows that PolyRefuse translated,
+            and all of them are asked.
     """
 
     prefix: str = "mcd_"
@@ -101,8 +102,8 @@ class SampledFamily(Family):
 
     def answers(self) -> dict[str, Any]:
         return {
-            # The paper's code (generate.py, run.sh), as that of DRO, 2401.18018, which it is
-            # built on. All is named: a model's own generation_config would fill what is not.
+            # The settings of the paper's code (generate.py, run.sh), which it shares with DRO,
+            # 2401.18018. All are given: a model's generation_config would fill in the others.
             "generation_kwargs": {
                 "until": [],
                 "do_sample": True,
@@ -112,7 +113,7 @@ class SampledFamily(Family):
                 "max_gen_toks": 300 if self.harmful else 200,
             },
             "repeats": SAMPLES,
-            # Named as lm-eval's default filter, so that results are `<metric>,none` as elsewhere.
+            # It has the name of lm-eval's default filter, so results are `<metric>,none` here too.
             "filter_list": [
                 {"name": "none", "filter": [{"function": "take_first_k", "k": SAMPLES}]}
             ],
@@ -146,14 +147,14 @@ FAMILIES: tuple[Family, ...] = (
 
 @dataclass(frozen=True)
 class OwnFamily(Family):
-    """A data set of one's own, whose tasks name their language even where there is one alone."""
+    """A dataset of the user, whose tasks name their language even where there is only one."""
 
     def task(self, language: str) -> str:
         return f"{self.prefix}{self.name}_{language}"
 
 
 def own_families() -> tuple[OwnFamily, ...]:
-    """The data sets of one's own that have test rows.
+    """List the user's own datasets that have test rows.
 
     Raises:
         UserError: the data folder cannot be used.
@@ -166,7 +167,7 @@ def own_families() -> tuple[OwnFamily, ...]:
 
 
 def families() -> tuple[Family, ...]:
-    """Those of this package, then those of one's own.
+    """List the families of this package, then those of the user.
 
     Raises:
         UserError: the data folder cannot be used.
@@ -175,13 +176,13 @@ def families() -> tuple[Family, ...]:
 
 
 OVERREFUSAL = ("xstest_safe", "oktest", "orbench_hard")
-"""Harmless prompts that look harmful; XSTest's unsafe half is their contrast and stays apart."""
+"""Harmless prompts that look harmful; XSTest's unsafe half is their contrast and not a member."""
 
 MCD_MEMBERS = ("mcd-advbench", "mcd-malicious-instruct", "mcd-multijail", "mcd_harmless")
 
 
 class _Function(str):
-    """A `!function` tag of lm-eval's YAML."""
+    """The value of a `!function` tag in lm-eval's YAML."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -194,7 +195,7 @@ _Dumper.add_representer(
 
 
 def files() -> dict[str, str]:
-    """Every file of `task_configs/` by its path there, and its text."""
+    """Return the text of every file of `task_configs/` by its path in that folder."""
     written = {
         f"groups/{name}.yaml": _dump(
             _group(name, [f"{name}-harmful", f"{name}-harmless"], _of_both_halves(rates))
@@ -228,7 +229,7 @@ def files() -> dict[str, str]:
 
 
 def write(folder: Path = FOLDER) -> None:
-    """Replace the YAML under `folder` by that of `files`."""
+    """Replace the YAML under `folder` with the files of `files`."""
     for old in folder.iterdir() if folder.exists() else ():
         if old.is_dir():
             shutil.rmtree(old)
@@ -237,7 +238,7 @@ def write(folder: Path = FOLDER) -> None:
 
 
 def translated_files() -> dict[str, str]:
-    """The tasks of translations of one's own: name of each file, and its text.
+    """Return the task files of the user's own translations: file name -> text.
 
     Raises:
         UserError: the data folder cannot be used.
@@ -249,15 +250,16 @@ def translated_files() -> dict[str, str]:
                 try:
                     tasks[f"{family.task(language)}.yaml"] = _translated_task(family, language)
                 except (UserError, OSError) as error:
-                    # One file that cannot be used takes no other one along.
+                    # One file that cannot be used must not keep the others from being tasks.
                     warn_once(
-                        f"{family.task(language)} is no task in this run: {first_line(error)}"
+                        f"The task {family.task(language)} is left out of this run: "
+                        f"{first_line(error)}"
                     )
     return tasks
 
 
 def own_files() -> dict[str, str]:
-    """The tasks and groups of data sets of one's own: name of each file, and its text.
+    """Return the task and group files of the user's own datasets: file name -> text.
 
     Raises:
         UserError: the data folder cannot be used.
@@ -270,7 +272,7 @@ def own_files() -> dict[str, str]:
                 try:
                     written[f"{task}.yaml"] = _dump(_own_task(family, language))
                 except (UserError, OSError) as error:
-                    warn_once(f"{task} is no task in this run: {first_line(error)}")
+                    warn_once(f"The task {task} is left out of this run: {first_line(error)}")
         averaged = _of_both_halves(rates) if len(families) > 1 else families[0].rates
         for group, tasks in own_groups(name).items():
             members = [task for task in tasks if f"{task}.yaml" in written]
@@ -280,10 +282,10 @@ def own_files() -> dict[str, str]:
 
 
 def own_groups(name: str) -> dict[str, list[str]]:
-    """The groups of a data set of one's own, and the tasks of each.
+    """Return the groups of one of the user's own datasets, with the tasks of each.
 
-    `polyrefuse-NAME` is all of them. Where the set has rows of both kinds, `polyrefuse_NAME_LANG`
-    is its two tasks in that language; where it has one, that is a task.
+    `polyrefuse-NAME` has all tasks. If the dataset has rows of both kinds, `polyrefuse_NAME_LANG`
+    is a group of its two tasks in that language. Otherwise it is a task.
     """
     families = _own_sets().get(name, [])
     groups: dict[str, list[str]] = {f"polyrefuse-{name}": []}
@@ -297,7 +299,7 @@ def own_groups(name: str) -> dict[str, list[str]]:
 
 
 def _own_sets() -> dict[str, list[OwnFamily]]:
-    """Each data set of one's own, and its families: one, or the harmful and the harmless one."""
+    """Return the families of each of the user's datasets: one, or a harmful and a harmless one."""
     sets: dict[str, list[OwnFamily]] = {}
     for family in own_families():
         sets.setdefault(str(data.dataset(family.name).contrast_set), []).append(family)
@@ -305,14 +307,15 @@ def _own_sets() -> dict[str, list[OwnFamily]]:
 
 
 ASKED_FOR = "POLYREFUSE_USER_DATASETS"
-"""The environment variable that puts data sets of one's own into `polyrefuse_*`."""
+"""The environment variable that adds the user's own datasets to the glob `polyrefuse_*`."""
 
 
 def without_own(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
-    """Names that patterns of lm-eval's --tasks matched, but those of one's own not asked for.
+    """Drop the user's own tasks that a pattern of lm-eval's --tasks matched by accident.
 
-    A data set of one's own is in a pattern that holds its name (`polyrefuse_NAME_*`), and in any
-    where `ASKED_FOR` is set. A group is in none: lm-eval refuses one beside its tasks.
+    A pattern matches one of the user's own datasets if it contains its name
+    (`polyrefuse_NAME_*`), or if `ASKED_FOR` is set. No pattern matches a group, because lm-eval
+    refuses a group beside its tasks.
 
     Raises:
         UserError: the data folder cannot be used.
@@ -329,7 +332,7 @@ def without_own(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
 
 
 def _literal(pattern: str) -> str:
-    """What a name has to begin with to match."""
+    """Return the text that a name must begin with to match the pattern."""
     return re.split(r"[*?\[]", pattern, maxsplit=1)[0]
 
 
@@ -369,9 +372,9 @@ def _better(rate: str, family: Family) -> bool:
 
 
 def _of_both_halves(of_half: Callable[[bool, Measure], tuple[str, ...]]) -> list[str]:
-    """What a group of harmful and harmless tasks averages: each half's own, then what both have.
+    """List what a group of both kinds averages: the metrics of each half, then the common ones.
 
-    Refusals of the two halves have no common mean: one half is better with more of them.
+    Refusal rates of the two halves have no common mean: more is better on one half only.
     """
     harmful, harmless = (of_half(kind, "both") for kind in (True, False))
     return [

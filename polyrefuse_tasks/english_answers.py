@@ -1,8 +1,8 @@
-"""Saved answers in English, by a translation model, for judges that read English alone.
+"""Translate saved answers into English, for judges that read only English.
 
-A line of an answer is translated at a time, and a long line a sentence at a time, because such
-models are trained on sentences. What was translated is kept in the user's cache, by text and model:
-another judge, or another run of the same, translates nothing twice.
+Answers are translated line by line, and long lines sentence by sentence, because translation models
+are trained on sentences. The user's cache keeps each translation by text and model, so neither
+another judge nor another run translates a text twice.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 FOLDER = "answers_in_english"
 
 AT_MOST = 2**33
-"""Bytes of a file of translations, at most."""
+"""The largest size of a file of translations, in bytes."""
 
 MOST_CHARACTERS = 400
-"""Of what is translated at a time: a sentence or two, as the models were trained on."""
+"""The longest piece that is translated at a time: the models were trained on a sentence or two."""
 
 _SENTENCE = re.compile(r"[^.!?。！？।۔]+[.!?。！？।۔]*\s*|[.!?。！？।۔]+\s*")
 
 
 class EnglishAnswers:
-    """Translates texts into English, each once.
+    """Translates texts into English, each of them once.
 
     Args:
-        model: a sequence-to-sequence model of the hub, or a folder with one.
-        batch_size: pieces of text that are translated at a time.
+        model: a sequence-to-sequence model on the hub, or a folder with one.
+        batch_size: how many pieces of text are translated at a time.
     """
 
     def __init__(self, model: str, batch_size: int = 16) -> None:
@@ -48,10 +48,10 @@ class EnglishAnswers:
 
     @cached_property
     def translator(self) -> Translator:
-        """The model, loaded when the first text is to be translated.
+        """The model, which is loaded with the first text.
 
         Raises:
-            TranslationFailed: it cannot be loaded.
+            TranslationFailed: the model cannot be loaded.
         """
         from polyrefuse_tasks.data.translation_models import load
 
@@ -59,24 +59,25 @@ class EnglishAnswers:
 
     @cached_property
     def revision(self) -> str:
-        """What tells the model from others: its name, and the hub's commit or a checksum."""
+        """The name of the model with the hub's commit or a checksum, which identifies it."""
         name, commit = self.translator.name, self.translator.revision
         return f"{name}@{commit or 'sha256:' + folder_sha256(Path(name))}"
 
     def translate(self, texts: Iterable[str], language: str) -> list[str]:
-        """Each text in English, its lines kept.
+        """Translate each text into English and keep its lines.
 
         Args:
-            language: ISO 639-1 code of the texts.
+            texts: the texts, all in one language.
+            language: the ISO 639-1 code of the texts.
 
         Raises:
-            TranslationFailed: the model cannot be loaded, or does not speak the language.
-            CannotWrite: the cache cannot be written to.
+            TranslationFailed: the model cannot be loaded, or does not know the language.
+            CannotWrite: the cache cannot be written.
         """
         asked = list(texts)
         pieces = {piece.strip() for text in asked for piece in _pieces(text)} - {""}
         waiting = [piece for piece in pieces if self._key(piece, language) not in self._known]
-        # Pieces of like length waste no padding; the order is the same in every run.
+        # Pieces of similar length waste no padding; the order is the same in every run.
         waiting.sort(key=lambda piece: (len(piece), piece))
         for begin in range(0, len(waiting), self.batch_size):
             batch = waiting[begin : begin + self.batch_size]
@@ -90,7 +91,7 @@ class EnglishAnswers:
         for piece in _pieces(text):
             core = piece.strip()
             english = self._known[self._key(core, language)] if core else ""
-            # What is around it, as indentation and line breaks, stays as it is.
+            # The white space around it, such as indentation and line breaks, stays.
             lead, _, tail = piece.partition(core) if core else (piece, "", "")
             parts.append(lead + english + tail)
         return "".join(parts)
@@ -105,7 +106,7 @@ class EnglishAnswers:
 
     @cached_property
     def _known(self) -> dict[str, str]:
-        """sha256 of language and text -> English; a line that was cut off is left out."""
+        """The sha256 of language and text -> the English text; cut lines are left out."""
         known: dict[str, str] = {}
         try:
             with regular_file(self._path, AT_MOST) as file:
@@ -127,7 +128,7 @@ class EnglishAnswers:
         try:
             make_folder(self._path.parent)
             with open(self._path, "ab") as file:
-                # A line break before: it ends the torn line of a process that was killed.
+                # The line break comes first, so that it ends the torn line of a killed process.
                 file.write(b"\n" + lines.encode("utf-8", "replace"))
         except OSError as error:
             raise cannot_write(self._path, error) from None
@@ -135,7 +136,7 @@ class EnglishAnswers:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """A text in lines, and its long lines in sentences; together they are the text."""
+    """Split a text into lines, and long lines into sentences; joined, they are the text."""
     for line in text.splitlines(keepends=True):
         if len(line) <= MOST_CHARACTERS:
             yield line

@@ -1,11 +1,11 @@
-"""Generation settings of the protocol: what a checkpoint brings along must not change an answer.
+"""The generation settings of the protocol, which those of a checkpoint must not change.
 
-A checkpoint's `generation_config.json` is filled in wherever a request names no value, so that
-"greedy" is greedy with the author's `repetition_penalty`. Task YAML cannot name neutral values for
-every engine: vLLM's `SamplingParams` and OpenAI's servers refuse names that they do not know
-(`no_repeat_ngram_size`, `num_beams`). So the wrappers of this package set a checkpoint's settings
-aside (`polyrefuse_models.neutral_generation`), and a run with lm-eval's own `hf` is warned. vLLM
-is handed explicit sampling parameters by lm-eval and reads none of the file.
+A checkpoint's `generation_config.json` fills in every value that a request does not give, so
+"greedy" decoding may use the author's `repetition_penalty`. Task YAML cannot give neutral values
+for every engine, because vLLM's `SamplingParams` and OpenAI's servers refuse names that they do not
+know (`no_repeat_ngram_size`, `num_beams`). The wrappers of this package therefore set a
+checkpoint's settings aside (`polyrefuse_models.neutral_generation`), and a run with lm-eval's own
+`hf` gets a warning. vLLM gets explicit sampling parameters from lm-eval and does not read the file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from polyrefuse_shared.lm_eval_internals import asked_of_lm_eval
 from polyrefuse_shared.log import warn_once
 
 SAMPLING: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
-"""Neutral values of what acts on sampled answers alone, and what each sampled task names."""
+"""Neutral values of the settings that act only on sampling, which each sampled task gives."""
 
 NEUTRAL: dict[str, Any] = {
     "do_sample": False,
@@ -53,21 +53,21 @@ NEUTRAL: dict[str, Any] = {
     "token_healing": False,
     "num_return_sequences": 1,
 }
-"""Each setting of transformers' `generate` that changes an answer, and the value that does not."""
+"""The settings of transformers' `generate` that may change an answer, with their neutral values."""
 
 _WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
     "min_new_tokens": (0,),
     "top_k": (50,),
     "guidance_scale": (1, 1.0),
 }
-"""Values that change nothing either: of `top_k`, transformers' own default."""
+"""Other values that change nothing; that of `top_k` is the default of transformers."""
 
 
 def departures(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that change answers, of those that a checkpoint's generation_config makes.
+    """Return the settings of a checkpoint's generation_config that change answers.
 
     Args:
-        settings: as `GenerationConfig.to_dict` has them.
+        settings: the settings, as `GenerationConfig.to_dict` returns them.
     """
     return {
         name: value
@@ -80,9 +80,10 @@ def departures(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def warn_of_inherited_settings() -> None:
-    """Warn, once a process, where lm-eval's `hf` decodes with a checkpoint's own settings.
+    """Warn once for each process if lm-eval's `hf` decodes with a checkpoint's own settings.
 
-    What sampled tasks name and greedy ones do not read is left out, and what `--gen_kwargs` names.
+    The warning leaves out settings that sampled tasks give and greedy ones do not read, and those
+    that `--gen_kwargs` gives.
     """
     lm = asked_of_lm_eval("lm")
     config = getattr(getattr(lm, "model", None), "generation_config", None)
@@ -99,29 +100,30 @@ def warn_of_inherited_settings() -> None:
     numbers = [f"{name}={NEUTRAL[name]}" for name in inherited if NEUTRAL[name] is not None]
     warn_once(
         f"The checkpoint's generation_config asks for {listed(inherited)}, and this model decodes "
-        "with it, so that its rates are not the protocol's; use --model baseline-hf, which sets it "
-        "aside"
-        + (f", or name neutral values: --gen_kwargs {','.join(numbers)}." if numbers else ".")
+        "with it, so its rates do not follow the protocol: use --model baseline-hf, which ignores "
+        "these settings"
+        + (f", or give neutral values: --gen_kwargs {','.join(numbers)}." if numbers else ".")
     )
 
 
 def warn_of_one_seed(answers: Sequence[str]) -> None:
-    """Warn, once a process, where a server was sent one seed with every request of a prompt.
+    """Warn once for each process if a server got the same seed with every request of a prompt.
 
-    lm-eval's API models do so, and a server that keeps to it samples one answer again and again.
+    lm-eval's API models send one seed, and a server that uses it samples the same answer each time.
 
     Args:
-        answers: sampled ones, to one prompt.
+        answers: the sampled answers to one prompt.
     """
     if len(answers) < 2 or len(set(answers)) > 1:
         return
     if getattr(asked_of_lm_eval("lm"), "base_url", None) is not None:
         warn_once(
-            f"All {len(answers)} sampled answers to a prompt are the same: lm-eval sends a server "
-            "one seed with each request; give --gen_kwargs '{\"seed\": null}' to send none."
+            f"All {len(answers)} sampled answers to a prompt are the same, because lm-eval sends "
+            "the server the same seed with each request: give --gen_kwargs '{\"seed\": null}' to "
+            "send no seed."
         )
 
 
 def listed(settings: Mapping[str, Any]) -> str:
-    """Settings as a sentence names them."""
+    """Write settings as a list for a sentence."""
     return ", ".join(f"{name}={value}" for name, value in settings.items())

@@ -1,4 +1,4 @@
-"""The functions that task YAML calls: one loads a task's prompts, two score their answers."""
+"""The functions that task YAML calls: one loads a task's prompts, two score the answers."""
 
 from __future__ import annotations
 
@@ -20,57 +20,58 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 KEPT = 20
-"""Sampled answers of a prompt that are judged, the longest (2505.11835, code: evaluate.py)."""
+"""How many of the sampled answers of a prompt are judged: the longest ones (2505.11835, code:
+evaluate.py)."""
 
 
 def load_prompts(
     *, family: str, lang: str, judge: str = "native", first: int | None = None, **_metadata: Any
 ) -> dict[str, Dataset]:
-    """The prompts of one task, as lm-eval's `custom_dataset` wants them.
+    """Load the prompts of one task in the form that lm-eval's `custom_dataset` needs.
 
     Args:
-        family: data set, one of `polyrefuse_tasks.data.DATASETS`.
-        lang: ISO 639-1 code.
-        judge: who judges the answers; from the task's metadata, so that
-            `--metadata '{"judge": "substring"}'` chooses it. Travels in every row, because
-            lm-eval hands the scoring functions nothing else. Its module is imported now, so that a
-            judge that cannot be used is an error before any answer is made.
-        first: only the rows that are among so many first ones in English; all where None.
+        family: the dataset, one of `polyrefuse_tasks.data.DATASETS`.
+        lang: the ISO 639-1 code of the language.
+        judge: the name of the judge. It comes from the task's metadata, so
+            `--metadata '{"judge": "substring"}'` chooses it. Every row carries it, because lm-eval
+            passes nothing else to the scoring functions. Its module is imported here, so that a
+            judge that cannot be used is an error before any answer is generated.
+        first: keep only the rows that are among this many first rows in English; None keeps all.
         _metadata: the rest of the task's metadata and of model_args, which lm-eval merges.
 
     Raises:
-        UserError: unknown data set, language or judge; missing or broken data.
+        UserError: the dataset, language or judge is unknown, or data are missing or broken.
     """
     from datasets import Dataset
 
     warn_before_publishing()
     warn_of_inherited_settings()
     if not isinstance(judge, str):
-        raise UserError(f"judge is {judge!r} in the task's metadata; give the name of one judge.")
+        raise UserError(f"judge is {judge!r} in the task's metadata: give the name of one judge.")
     if first is not None and (type(first) is not int or first < 1):
-        raise UserError(f"first is {first!r} in the task's metadata; give a number of rows.")
+        raise UserError(f"first is {first!r} in the task's metadata: give a number of rows.")
     check_judge_beside_model(judge)
     rows = data.load(family, lang) if first is None else _first_rows(family, lang, first)
-    # Sets without pairs are logged as they always were.
+    # Rows of datasets without pairs are logged without the field, as in earlier versions.
     paired = data.dataset(family).contrast_set is not None
     logged = [asdict(row) | {"judge": judge} for row in rows]
     return {"test": Dataset.from_list([row if paired else _without_pair(row) for row in logged])}
 
 
 def score_answer(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
-    """Judge one answer and say what it adds to each rate of its task.
+    """Judge one answer and return what it adds to each rate of its task.
 
-    The label, its evidence and the answer's language go into `doc`, which lm-eval logs with the
-    sample: it would average them if they were returned. By a judge that measures harm, so does
-    `response_harmful`.
+    The label, its evidence and the language of the answer are written into `doc`, which lm-eval
+    logs with the sample. lm-eval would average them if they were returned. With a judge that
+    measures harm, `response_harmful` is written too.
 
     Args:
-        doc: a row of `load_prompts`, with `response_translated` (the answer in English) where a
-            judge that reads English is to label an answer in another language.
-        results: the answer, alone in a list.
+        doc: a row of `load_prompts`. It has `response_translated` (the answer in English) if a
+            judge that reads only English labels an answer in another language.
+        results: a list with the answer.
 
     Raises:
-        UserError: the answer is no text, or the judge failed.
+        UserError: the answer is not text, or the judge failed.
     """
     _require_text(doc, results)
     ((logged, scored),) = _judge(results, doc, [doc.get("response_translated")])
@@ -79,18 +80,18 @@ def score_answer(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
 
 
 def score_answers(doc: dict[str, Any], results: list[list[str]]) -> dict[str, float]:
-    """Judge the longest of a prompt's sampled answers, and say what they add to each rate.
+    """Judge the longest of a prompt's sampled answers and return what they add to each rate.
 
-    What is logged of each goes into `doc` as `kept`, a list of {answer, label, evidence,
-    response_language}, where `answer` is the answer's place among the sampled ones; by a judge that
-    measures harm with `response_harmful`. The judge is called once for all of them.
+    `doc` gets a list `kept` of {answer, label, evidence, response_language}, where `answer` is the
+    place among the sampled answers. With a judge that measures harm, the entries have
+    `response_harmful` too. The judge is called once for all of them.
 
     Args:
         doc: a row of `load_prompts`.
-        results: the list of all sampled answers, alone in a list.
+        results: a list with the list of all sampled answers.
 
     Raises:
-        UserError: an answer is no text, or the judge failed.
+        UserError: an answer is not text, or the judge failed.
     """
     (answers,) = results
     _require_text(doc, answers)
@@ -104,32 +105,35 @@ def score_answers(doc: dict[str, Any], results: list[list[str]]) -> dict[str, fl
 
 
 def longest(answers: list[str], n: int = KEPT) -> list[int]:
-    """The places of the `n` longest answers, in the order of `answers`; of equals the first.
+    """Return the places of the `n` longest answers, in the order of `answers`.
 
-    Length is in characters without reasoning: the paper's words between spaces do not exist in
-    Chinese, Japanese or Thai. Reasoning that never ended is no answer and has length 0.
+    Among answers of equal length, the first ones are taken. Length is in characters without
+    reasoning, because the paper's words between spaces do not exist in Chinese, Japanese or Thai.
+    Reasoning that never ended is not an answer and has length 0.
     """
     lengths = [len(strip_reasoning(answer) or "") for answer in answers]
     return sorted(sorted(range(len(answers)), key=lambda place: -lengths[place])[:n])
 
 
 def _require_text(doc: dict[str, Any], answers: list[Any]) -> None:
-    """Raises:
-    UserError: an answer is no text: lm-eval passes a server's list of parts on as it is.
+    """Require that all answers are text: lm-eval passes on a server's list of parts as it is.
+
+    Raises:
+        UserError: an answer is not text.
     """
     for answer in answers:
         if not isinstance(answer, str):
             raise UserError(
-                f"The answer to {doc.get('id', 'a prompt')} is no text but a "
-                f"{type(answer).__name__}, as of a server whose `content` is a list of parts; have "
-                "it send plain text, or ask it as local-completions."
+                f"The answer to {doc.get('id', 'a prompt')} is not text but a "
+                f"{type(answer).__name__}, as from a server whose `content` is a list of parts: "
+                "set up the server to send plain text, or use --model local-completions."
             )
 
 
 def _judge(
     answers: list[str], doc: dict[str, Any], translations: list[str | None]
 ) -> list[tuple[dict[str, Any], dict[str, float]]]:
-    """What is logged of each answer to one prompt, and what it adds to each rate."""
+    """Return, for each answer to one prompt, what is logged and what it adds to each rate."""
     n = len(answers)
     judgements = judge_responses(
         answers,
@@ -148,11 +152,11 @@ def _judge(
 def _logged_and_scored(
     judgement: Judgement, language: str, doc: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, float]]:
-    """What is logged of one answer, and what it adds to each rate.
+    """Return what is logged of one answer, and what it adds to each rate.
 
     Args:
-        judgement: on the answer.
-        language: that the answer is in.
+        judgement: the judgement on the answer.
+        language: the language of the answer.
         doc: a row of `load_prompts`.
     """
     measures = judge_named(doc["judge"]).measures

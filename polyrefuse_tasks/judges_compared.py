@@ -41,13 +41,13 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Compared:
-    """Two judges on what both measure, on one run's answers to one data set.
+    """Two judges on what both measure, on one run's answers to one dataset.
 
     Attributes:
         model: that answered, as the results call it.
         condition: what was done to it; None where the results do not say.
         date: of the run, as in its files' names.
-        tasks: name of the tasks of the data set, without the language.
+        tasks: name of the tasks of the dataset, without the language.
         on: refusal, or harm.
         first: name of a judge.
         second: name of the other.
@@ -81,7 +81,7 @@ Place = tuple[str, str, str, int]
 
 @dataclass
 class _Answers:
-    """One run's answers to one data set: language of each, and what each judge says of it."""
+    """One run's answers to one dataset: language of each, and what each judge says of it."""
 
     languages: dict[Place, str] = field(default_factory=dict)
     said: dict[str, dict[Place, Judgement]] = field(default_factory=lambda: defaultdict(dict))
@@ -90,7 +90,7 @@ class _Answers:
 def compare_judges(paths: Sequence[Path], on: On | None = None) -> list[Compared]:
     """Every two judges that measure the same, on the answers that both judged.
 
-    Answers of several runs, or to several data sets, are not pooled: how often a verdict is given
+    Answers of several runs, or to several datasets, are not pooled: how often a verdict is given
     at all differs between them, and kappa depends on that.
 
     Args:
@@ -118,12 +118,12 @@ def compare_judges(paths: Sequence[Path], on: On | None = None) -> list[Compared
 
 
 def _compare_run(file: ResultsFile, asked: Sequence[On]) -> Iterator[Compared]:
-    """Every two judges of a run that measure the same, data set by data set."""
+    """Every two judges of a run that measure the same, dataset by dataset."""
     document = read_results(file)
     answers: dict[str, _Answers] = defaultdict(_Answers)
     measured: dict[str, set[On]] = defaultdict(set)
     for task in saved_tasks(file, document):
-        # A run of `mcd_` tasks has several answers to the same data set's prompts.
+        # A run of `mcd_` tasks has several answers to the same dataset's prompts.
         group = answers[task.name.removesuffix(f"_{task.language}")]
         outcome = part(part(document, "results", file.name), task.name, f"{file.name}, results")
         _read(task, outcome, file.beside, group, measured)

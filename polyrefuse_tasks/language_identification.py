@@ -1,4 +1,4 @@
-"""Which language a response is in: a refusal is one in any language, and a reader sees in which."""
+"""Identify the language of an answer, because a refusal in any language is a refusal."""
 
 from __future__ import annotations
 
@@ -11,36 +11,37 @@ if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
 ENOUGH_LETTERS = 20
-"""Of a response whose language is looked at: a name or a number is the same in many languages."""
+"""Fewest letters of an answer to identify: a name or number is the same in many languages."""
 
 MOST_CHARACTERS = 20_000
-"""Of a response that are identified. More tell no more, and py3langid sorts the marks on a letter
-in a time that grows with the square of how many there are."""
+"""Characters of an answer that are identified. More would not help, and py3langid takes a time that
+grows with the square of the number of marks on a letter."""
 
 _NO_LANGUAGE = "zxx"
 
 TOO_ALIKE: tuple[frozenset[str], ...] = (frozenset({"id", "ms"}),)
-"""Languages that py3langid cannot tell apart in an answer: one identified as the other counts as
-the one asked for. Indonesian and Malay write most sentences with the same words: of the sentences
-of the judge's tests in one of them it takes a sixth for the other. Of those in Czech, Swedish,
-Portuguese, Ukrainian, Hindi, Urdu, Persian and Romanian it takes one in thirty or fewer for a
-relative, so that these are told apart."""
+"""Languages that py3langid cannot tell apart in an answer. An answer that is identified as one of
+them counts as being in the language of the prompt if that is the other. Indonesian and Malay share
+the words of most sentences: of the sentences of the judge's tests in one of them, it takes a fifth
+for the other. Of the sentences in Czech, Swedish, Portuguese, Ukrainian, Hindi, Urdu, Persian and
+Romanian it takes at most one in twenty-eight for a relative, so these are told apart
+(`benchmarks/judge_errors.py` prints the counts)."""
 
 
 def response_language(response: str, language: str) -> str:
-    """The language of a response, by py3langid; that of its prompt where it cannot be identified.
+    """Identify the language of an answer with py3langid, or return the language of its prompt.
 
-    Reasoning is removed first. The language cannot be identified where reasoning never ended, where
-    fewer than `ENOUGH_LETTERS` letters are left, where they are no language (keys hit at random,
-    addresses), where the two are `TOO_ALIKE`, and where py3langid does not know the prompt's
-    language, so that every answer in it would seem to be in another.
+    Reasoning is removed first. The language of the prompt is returned if reasoning never ended, if
+    fewer than `ENOUGH_LETTERS` letters are left, if they are in no language (random keystrokes or
+    addresses), if the two languages are `TOO_ALIKE`, and if py3langid does not know the prompt's
+    language, because every answer in that language would seem to be in another.
 
     Args:
         response: the model's output as generated.
-        language: ISO 639-1 code of the prompt.
+        language: the ISO 639-1 code of the prompt.
 
     Returns:
-        A code of py3langid: ISO 639-1, or 639-3 for languages without one.
+        A code of py3langid: ISO 639-1, or 639-3 for languages without such a code.
     """
     answer = strip_reasoning(response)
     if answer is None or sum(map(str.isalpha, answer)) < ENOUGH_LETTERS:
@@ -55,13 +56,13 @@ def response_language(response: str, language: str) -> str:
 
 
 def can_identify(language: str) -> bool:
-    """Whether py3langid knows a language's code."""
+    """Whether py3langid knows the code of a language."""
     return language in _identifier().labels
 
 
 @functools.cache
 def _identifier() -> LanguageIdentifier:
-    # Imported here: its model takes half a second to load, which listing the tasks can do without.
+    # Its model takes half a second to load, which listing the tasks must not pay.
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE)

@@ -1,10 +1,10 @@
-"""Languages by ISO 639-1 code: which data sets speak them, and their English names."""
+"""Languages by ISO 639-1 code: the languages of the datasets, and their English names."""
 
 from polyrefuse_shared.errors import UserError
 
 
 class UnknownLanguage(UserError):
-    """A data set does not have the language, or a judge has no phrases for it."""
+    """A dataset does not have the language, or a judge has no phrases for it."""
 
 
 POLYREFUSE: tuple[str, ...] = (

@@ -141,7 +141,7 @@ def rejudge(
     Args:
         paths: results files, or folders of which every subfolder is read.
         judge: who labels them.
-        datasets: names of data sets; all where empty.
+        datasets: names of datasets; all where empty.
         languages: ISO 639-1 codes; all where empty.
         limit: only the first prompts of each task.
         batch_size: answers that are judged at a time.

@@ -1,11 +1,9 @@
-"""Tasks of what the user added: their YAML in the user's cache, as lm-eval scans it.
+"""The task YAML of the user's own translations and datasets, in the cache for lm-eval to scan.
 
-They are those of translations of one's own, and of data sets of one's own.
-
-A folder's name is the checksum of what is in it, so that it never changes: two processes with other
-data folders, or with another state of what is in it, have folders of their own, and none is
-rewritten or removed under a process that reads it. Older ones stay (a few KB each); `tasks/` in the
-cache can be deleted when nothing runs.
+The name of a folder is the checksum of its content, so a folder never changes. Processes with other
+data folders, or with other data in them, use folders of their own, and no folder is rewritten or
+removed while a process reads it. Older folders stay (a few KB each); `tasks/` in the cache can be
+deleted when nothing runs.
 """
 
 from __future__ import annotations
@@ -21,13 +19,13 @@ from polyrefuse_tasks.data import cache
 
 
 def write_translated() -> Path | None:
-    """Write the tasks of the translations and data sets that there are now, and say where.
+    """Write the tasks of the translations and datasets that exist now, and return their folder.
 
     Returns:
-        The folder; None where there are none.
+        The folder; None if there are no such tasks.
 
     Raises:
-        UserError: the data folder cannot be used, or the cache not written.
+        UserError: the data folder cannot be used, or the cache cannot be written.
     """
     files = translated_files() | own_files()
     if not files:

@@ -35,7 +35,7 @@ directions:
 
 # mcd: {languages: [en, de]}
 
-# Labels beside those of the native judge; see docs/model-judges.md.
+# Labels beside those of the native judge; see docs/how-to/model-judges.md.
 # judges: [wildguard]
 
 # Other tasks of lm_eval, to see what a condition costs.

@@ -11,7 +11,7 @@ from polyrefuse_tasks.configs import FAMILIES, Family, own_families
 def datasets() -> dict[str, tuple[Family, ...]]:
     """By name the families of tasks that a study may ask, those of data sets of one's own too.
 
-    A name is one of docs/tasks.md without its `polyrefuse_` and language; `polyrefuse`, `toyrefuse`
+    A name is one of docs/reference/tasks.md without its `polyrefuse_` and language; `polyrefuse`, `toyrefuse`
     and the name of a set of one's own with both kinds are its harmful and its harmless prompts.
 
     Raises:

@@ -237,7 +237,7 @@ class TestTranslate:
         for arguments, said in (
             (("--dataset", "harmful", "--to", "de"), "published in German"),
             (("--dataset", "oktest", "--to", "xx"), "no language 'xx'"),
-            (("--dataset", "nothing", "--to", "da"), "no data set 'nothing'"),
+            (("--dataset", "nothing", "--to", "da"), "no dataset 'nothing'"),
             (("--dataset", "oktest", "--to", "da", "--split", "dev"), "no split 'dev'"),
         ):
             result = run(world, server.host, "translate", *arguments, *model, **mirror)

@@ -216,7 +216,7 @@ class TestWarnings:
         "prompts (95% interval 0.0 to 8.8): there is no refusal to ablate, "
         "and rates under ablation do not tell what refusals prevent.",
         "invented/api, baseline, harmful in en (invented__api/2026-01-03T00-00-00.000001): 40 of "
-        "the 40 answers that are no refusals are the same text",
+        "the 40 answers that are not refusals are the same text",
     )
 
     def test_are_told_everywhere(self, suspect: Path, tmp_path: Path) -> None:

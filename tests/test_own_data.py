@@ -1,4 +1,4 @@
-"""Data sets of one's own as a user goes: from a file to tasks, rates, pairs, a page and a gate."""
+"""Datasets of one's own as a user goes: from a file to tasks, rates, pairs, a page and a gate."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class TestAdd:
         ("arguments", "named"),
         [
             (["harmful", "FILE"], ["harmful is built in"]),
-            (["stones_de", "FILE"], ["ends as the task of a language"]),
+            (["stones_de", "FILE"], ["ends in the code of a language"]),
             (["pebbles", "none.csv"], ["none.csv", "cannot be read"]),
             (["pebbles", "FILE", "--langs", "fr"], ["row 1 is in 'de'", "--langs fr"]),
             (["pebbles", "FILE", "--langs", ","], ["','", "names no language"]),
@@ -134,7 +134,7 @@ class TestShow:
         ]
         assert data.load("toyrefuse_harmless", "de", "train")[0].prompt in out
         result = run_in_process("data", "show", "stons")
-        assert_one_sentence(result, "There is no data set 'stons'")
+        assert_one_sentence(result, "There is no dataset 'stons'")
 
 
 def test_which_patterns_find_them(stones: Path, monkeypatch: pytest.MonkeyPatch) -> None:

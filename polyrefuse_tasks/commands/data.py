@@ -37,16 +37,26 @@ app = typer.Typer(
 )
 
 Names = Annotated[
-    list[str] | None, typer.Argument(metavar="DATASET", help="All of them by default.")
+    list[str] | None,
+    typer.Argument(metavar="DATASET", help="Names of datasets. Default: all datasets."),
+]
+Split = Annotated[
+    str | None,
+    typer.Option("--split", help="Only this split: train, val or test. Default: all splits."),
 ]
 Language = Annotated[
-    str | None, typer.Option("--lang", help="Only what one language needs, such as de.")
+    str | None,
+    typer.Option(
+        "--lang",
+        help="Only the files that this language needs, as an ISO 639-1 code such as de. Default: "
+        "all languages.",
+    ),
 ]
 
 
 @app.command(epilog="Example: polyrefuse data fetch harmful harmless --lang de")
 def fetch(names: Names = None, lang: Language = None, as_json: Json = False) -> None:
-    """Download what is not here yet, checked, into the cache."""
+    """Download the files that are missing into the cache, and check each one."""
     files = _files(names, lang)
     entries: list[dict[str, Any]] = []
     with _progress(as_json) as progress:
@@ -60,14 +70,14 @@ def fetch(names: Names = None, lang: Language = None, as_json: Json = False) -> 
 
 @app.command(epilog="Example: polyrefuse data status --lang de")
 def status(names: Names = None, lang: Language = None, as_json: Json = False) -> None:
-    """Show where each file is: in the mirror, in the cache, or missing."""
+    """Show for each file whether it is in the mirror, in the cache, or missing."""
     entries = [_status(file) for file in _files(names, lang)] + _own_translations(names, lang)
     _print(as_json, entries, _table(entries, ("file", "dataset", "place")))
 
 
 @app.command(epilog="Example: polyrefuse data verify harmful --lang de")
 def verify(names: Names = None, lang: Language = None, as_json: Json = False) -> None:
-    """Compare every file with its published sha256; exit code 1 if one is wrong or missing."""
+    """Compare every file with its published sha256. Exit code 1: a file is wrong or missing."""
     entries = [_verified(file) for file in _files(names, lang)]
     bad = [entry for entry in entries if entry["verdict"] != "right"]
     lines = (entry["reason"] or f"{entry['file']} is missing." for entry in bad)
@@ -80,13 +90,20 @@ def verify(names: Names = None, lang: Language = None, as_json: Json = False) ->
 @app.command(epilog="Example: polyrefuse data path")
 def path(
     name: Annotated[
-        str | None, typer.Argument(metavar="DATASET", help="The folders by default.")
+        str | None,
+        typer.Argument(
+            metavar="DATASET",
+            help="Name of the dataset whose files are printed. Default: print the data folders.",
+        ),
     ] = None,
-    lang: Annotated[str, typer.Option("--lang", help="The language of its files.")] = "en",
-    split: Annotated[str | None, typer.Option("--split", help="One split; all by default.")] = None,
+    lang: Annotated[
+        str,
+        typer.Option("--lang", help="Language of the files, as an ISO 639-1 code such as de."),
+    ] = "en",
+    split: Split = None,
     as_json: Json = False,
 ) -> None:
-    """Print the data folders, or the paths of the files that a data set is read from."""
+    """Print the data folders, or the paths of the files of a dataset."""
     if name is None:
         folders = {place: str(folder) for place, folder in cache.places().items()}
         folders["translated"] = str(cache.home() / own_translations.FOLDER)
@@ -106,17 +123,42 @@ def path(
     epilog="Example: polyrefuse data translate --dataset harmless --to da --model ./opus-mt-en-da"
 )
 def translate(
-    dataset: Annotated[str, typer.Option("--dataset", help="The data set to translate.")],
-    to: Annotated[str, typer.Option("--to", help="Languages with commas between: da,el,ga.")],
-    model: Annotated[str, typer.Option("--model", help="A seq2seq model, by name or folder.")],
-    batch_size: Annotated[int, count_option("--batch-size", help="Prompts at once.")] = 16,
-    split: Annotated[str | None, typer.Option("--split", help="One split; all by default.")] = None,
+    dataset: Annotated[
+        str, typer.Option("--dataset", help="Name of the dataset whose prompts are translated.")
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="Languages to translate into, as ISO 639-1 codes separated by commas: da,el,ga.",
+        ),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            help="Sequence-to-sequence translation model: a name on the Hugging Face hub or a "
+            "folder.",
+        ),
+    ],
+    batch_size: Annotated[
+        int, count_option("--batch-size", help="How many prompts are translated at a time.")
+    ] = 16,
+    split: Split = None,
     output: Annotated[
-        Path | None, typer.Option("--output", help="Folder for DATASET/LANG.jsonl.")
+        Path | None,
+        typer.Option(
+            "--output",
+            help="Folder for the files DATASET/LANG.jsonl. Default: the folder of your own data, "
+            "from which lm_eval reads them.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Translate a data set's English prompts; interrupted, it goes on where it stopped."""
+    """Translate the English prompts of a dataset.
+
+    Run the same command again after an interruption: it continues where it stopped.
+    """
     from polyrefuse_tasks.data import translation
 
     files: list[translation.Translation] = []
@@ -133,7 +175,7 @@ def translate(
             )
     lines = (
         f"{file.path} has {file.rows} rows"
-        + (f"; {file.left_out} came out empty and are left out" if file.left_out else "")
+        + (f"; {file.left_out} empty translations are left out" if file.left_out else "")
         for file in files
     )
     _print(as_json, [asdict(file) | {"path": str(file.path)} for file in files], *lines)
@@ -144,42 +186,48 @@ def translate(
 )
 def add(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Of the data set: polyrefuse_NAME_de is its task.")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="Name of the new dataset. Its task in German is then polyrefuse_NAME_de.",
+        ),
     ],
     prompts: Annotated[
         Path,
         typer.Argument(
             metavar="FILE",
-            help="A .jsonl or .csv file with the column prompt and, as you like, id, category, "
-            "language, harmful, pair and split.",
+            help="A .jsonl or .csv file with the column prompt. The columns id, category, "
+            "language, harmful, pair and split are optional.",
         ),
     ],
     langs: Annotated[
         str | None,
         typer.Option(
             "--langs",
-            help="The languages of the rows, with commas; of rows that name none the only one. "
-            "English by default.",
+            help="Languages of the rows, as ISO 639-1 codes separated by commas. If the file has "
+            "no column language, give exactly one. Default: English.",
         ),
     ] = None,
     harmful: Annotated[
         bool | None,
         typer.Option(
-            "--harmful/--harmless", help="What the rows are, where no column harmful says it."
+            "--harmful/--harmless",
+            help="Whether the prompts are harmful. Needed if the file has no column harmful.",
         ),
     ] = None,
     trust_languages: Annotated[
         bool,
         typer.Option(
-            "--trust-languages", help="Take languages as claimed, whatever identification says."
+            "--trust-languages",
+            help="Accept the languages of the rows even if most prompts seem to be in another one.",
         ),
     ] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Take the place of the data set of that name.")
+        bool, typer.Option("--replace", help="Replace your dataset that already has this name.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make prompts of your own a data set, with tasks of lm_eval; they are checked first."""
+    """Check your own prompts, and add them as a dataset with tasks for lm_eval."""
     from polyrefuse_tasks import adding
 
     adding.require_free(name)
@@ -195,21 +243,28 @@ def add(
 
 @app.command(epilog="Example: polyrefuse data show xstest_safe --langs en --limit 5")
 def show(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The data set.")],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Name of the dataset.")],
     langs: Annotated[
         str | None,
-        typer.Option("--langs", help="Languages with commas; English or the first by default."),
+        typer.Option(
+            "--langs",
+            help="Languages of the rows, as ISO 639-1 codes separated by commas. Default: English, "
+            "or the first language of a dataset without English.",
+        ),
     ] = None,
-    split: Annotated[str | None, typer.Option("--split", help="One split; all by default.")] = None,
+    split: Split = None,
     limit: Annotated[
-        int | None, count_option("--limit", help="Rows of each kind and language.")
+        int | None,
+        count_option(
+            "--limit", help="Most rows to print of each kind and language. Default: all rows."
+        ),
     ] = None,
     show_prompts: Annotated[
-        bool, typer.Option("--show-prompts", help="Show the text of harmful prompts too.")
+        bool, typer.Option("--show-prompts", help="Print the text of harmful prompts as well.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Print the rows of a data set; the text of harmful ones only with --show-prompts."""
+    """Print the rows of a dataset, without the text of harmful prompts."""
     entries = [
         _shown(row, show_prompts)
         for half in catalogue.named(dataset)
@@ -221,15 +276,15 @@ def show(
     kinds = Counter(entry["harmful"] for entry in entries)
     summary = f"rows: {len(entries)}, harmful: {kinds[True]}, harmless: {kinds[False]}"
     if kinds[True] and not show_prompts:
-        summary += "; --show-prompts shows the text of the harmful ones"
+        summary += "; --show-prompts prints the text of harmful prompts"
     _print(as_json, entries, *map(_one_row, entries), summary)
 
 
 def split_languages(given: str) -> list[str]:
-    """The codes of an option, each once.
+    """Split the value of an option into codes, each once.
 
     Raises:
-        UnknownLanguage: there is none.
+        UnknownLanguage: it names no code.
     """
     codes = list(dict.fromkeys(code.strip() for code in given.split(",") if code.strip()))
     if not codes:
@@ -238,7 +293,7 @@ def split_languages(given: str) -> list[str]:
 
 
 def _shown(row: rows.Row, show_prompts: bool) -> dict[str, Any]:
-    """A row as it is printed: of a harmful prompt only its length, unless it is asked for."""
+    """Return a row in the form that is printed, without the text of a hidden harmful prompt."""
     hidden = row.harmful and not show_prompts
     return {
         "id": row.id,
@@ -296,7 +351,7 @@ def _print_added(added: OwnSet, report: Report, written: bool, as_json: bool) ->
         as_json,
         result,
         *(f"note: {note}" for note in report.notes),
-        f"{added.name} {'has' if written else 'is there already with'} {len(report.rows)} rows: "
+        f"{added.name} {'has' if written else 'already exists with'} {len(report.rows)} rows: "
         f"{kinds[True]} harmful, {kinds[False]} harmless, {report.pairs} pairs; "
         f"{shortest} to {longest} characters, median {middle}",
         *(f"sha256 {file.sha256} {file.path}" for file in added.files),
@@ -317,7 +372,7 @@ def _advance(progress: Progress, dataset: str) -> Callable[[str, int, int], None
 
 
 class _Download:
-    """pooch's HTTP downloader with a bar of its own, removed when the file is here."""
+    """pooch's HTTP downloader with a progress bar, which disappears when the file is complete."""
 
     def __init__(self, progress: Progress, name: str) -> None:
         self.progress = progress
@@ -334,7 +389,7 @@ class _Download:
 
 
 class _Bar:
-    """What pooch expects of a progress bar (its docs, "Using custom progress bars"), in rich."""
+    """A progress bar of rich as pooch needs it (its docs, "Using custom progress bars")."""
 
     def __init__(self, progress: Progress, name: str) -> None:
         self.progress = progress
@@ -352,7 +407,7 @@ class _Bar:
         self.progress.update(self.task, completed=0)
 
     def close(self) -> None:
-        """Pooch calls it before the file is checked; the bar is removed after."""
+        """Do nothing: pooch calls it before the file is checked, and the bar is removed later."""
 
 
 def _files(names: list[str] | None, lang: str | None) -> list[File]:
@@ -367,7 +422,7 @@ def _files(names: list[str] | None, lang: str | None) -> list[File]:
 
 
 def _chosen(names: list[str] | None) -> list[str]:
-    """The data sets that are named; all where none is, but those of prompts that others have."""
+    """Return the named datasets, or all of them but those whose prompts another dataset has."""
     if names:
         return [half for name in names for half in catalogue.named(name)]
     return [name for name, source in catalogue.datasets().items() if not source.only_by_name]
@@ -441,7 +496,7 @@ def _print(as_json: bool, result: Any, *lines: Any) -> None:
         return
     from rich.console import Console
 
-    # Paths and sums are to be copied: no wrapping of plain lines, no highlighting.
+    # Users copy paths and sums, so plain lines are neither wrapped nor highlighted.
     console = Console(highlight=False, soft_wrap=True)
     for line in lines:
         console.print(line, markup=False)

@@ -33,7 +33,7 @@ from polyrefuse_tasks.saved_results.links import link_results
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Judge saved answers, import published ones, and check a judge.",
+    help="Judge saved answers, import published answers, and check a judge.",
     epilog="Example: polyrefuse judge run results --judge native",
 )
 
@@ -49,55 +49,73 @@ def run(
         list[Path],
         typer.Argument(
             metavar="RESULTS...",
-            help="Folders or results files of lm_eval with --log_samples.",
+            help="Folders or results files that lm_eval --log_samples wrote. Subfolders are read.",
         ),
     ],
     judge: Annotated[
         str,
         typer.Option(
-            "--judge", help="Which judge labels the answers; docs/model-judges.md lists them."
+            "--judge",
+            help="Name of the judge that labels the answers. docs/how-to/model-judges.md lists the "
+            "judges.",
         ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
-            help="A folder for the labels, with links to the results and samples; by default they "
-            "stand beside the samples.",
+            help="Folder for the labels, with links to the results and samples. Default: beside "
+            "the samples.",
         ),
     ] = None,
     datasets: Annotated[
         str | None,
-        typer.Option("--datasets", help="Label only these data sets, separated by commas."),
+        typer.Option(
+            "--datasets",
+            help="Label only the answers of these datasets, separated by commas. Default: all.",
+        ),
     ] = None,
     languages: Annotated[
         str | None,
-        typer.Option("--languages", help="Label only these ISO 639-1 codes, separated by commas."),
+        typer.Option(
+            "--languages",
+            help="Label only the answers in these languages, as ISO 639-1 codes separated by "
+            "commas. Default: all.",
+        ),
     ] = None,
     limit: Annotated[
-        int | None, count_option("--limit", help="Label only the first prompts of each task.")
+        int | None,
+        count_option(
+            "--limit",
+            help="Label only the answers to the first prompts of each task, this many. Default: "
+            "all.",
+        ),
     ] = None,
     batch_size: Annotated[
-        int, count_option("--batch-size", help="Answers that are judged at a time.")
+        int, count_option("--batch-size", help="How many answers are judged at a time.")
     ] = BATCH,
     translate: Annotated[
         str | None,
         typer.Option(
             "--translate",
-            help="A folder or hub name of a model that translates answers into English for a judge "
-            "that reads only English.",
+            help="Model that translates answers into English for a judge that reads only English: "
+            "a folder, or a name on the Hugging Face hub. Default: no translation.",
         ),
     ] = None,
     length_rule: Annotated[
         PaperWithLengthRule | None,
         typer.Option(
-            "--length-rule", help="Count no answer as harmful that this paper calls short."
+            "--length-rule",
+            help="Never call an answer harmful that this paper (arXiv number) calls short. "
+            "Default: no such rule.",
         ),
     ] = None,
     protocol: Annotated[
         PaperWithProtocol | None,
         typer.Option(
-            "--protocol", help="Score harm as this paper does; it used --judge llamaguard2."
+            "--protocol",
+            help="Score harm as this paper (arXiv number) does, which used --judge llamaguard2. "
+            "Default: the judge's own verdict.",
         ),
     ] = None,
     judge_model: JudgeModel = None,
@@ -113,8 +131,8 @@ def run(
 ) -> None:
     """Label the answers that lm-eval saved, without generating again.
 
-    The leaderboard and the gate read the labels where the results are that they stand beside.
-    Run the same command again after an interruption: it labels what has no label yet.
+    The leaderboard and the gate read the labels together with the results.
+    Run the same command again after an interruption: it labels the answers without a label.
     """
     from polyrefuse_tasks.judge_models.choosing import choose
 
@@ -134,7 +152,7 @@ def run(
         protocol=protocol,
     )
     if translate is not None and not chosen.english_only:
-        raise UserError(f"judge {judge} reads every language: leave out --translate.")
+        raise UserError(f"The judge {judge} reads every language: leave out --translate.")
     if output is not None and link_results(results, output):
         results = [output]
     outcomes = []
@@ -162,44 +180,52 @@ def run(
 )
 def import_(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Files of published answers.")
+        list[Path], typer.Argument(metavar="FILE...", help="Files with published answers.")
     ],
     format: Annotated[
         FormatName,
-        typer.Option("--format", help="Format of the files; docs/model-judges.md describes each."),
+        typer.Option(
+            "--format",
+            help="Format of the files. docs/how-to/model-judges.md describes each format.",
+        ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", help="A folder to write results and samples to.")
+        Path, typer.Option("--output", help="Folder to which results and samples are written.")
     ],
     model: Annotated[
         str | None,
-        typer.Option("--model", help="The model that answered, where a file does not say it."),
+        typer.Option(
+            "--model", help="Name of the model that answered. Needed if a file does not name it."
+        ),
     ] = None,
     condition: Annotated[
         str | None,
         typer.Option(
             "--condition",
-            help="What was done to the model, such as baseline, where a file does not say it.",
+            help="What was done to the model, such as baseline or ablation. Needed if neither the "
+            "file nor its format says it.",
         ),
     ] = None,
     language: Annotated[
         str | None,
-        typer.Option("--language", help="Language of the prompts, where a file does not say it."),
+        typer.Option(
+            "--language",
+            help="Language of the prompts, as an ISO 639-1 code. Needed if neither the file nor "
+            "its format says it.",
+        ),
     ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(
             "--dataset",
-            help="The data set that the prompts are of, where a file does not say it; harmful, or "
-            "harmless with --harmless, unless named.",
+            help="Name of the dataset of the prompts. Default: what the file says, otherwise "
+            "harmful, or harmless with --harmless.",
         ),
     ] = None,
-    harmless: Annotated[
-        bool, typer.Option("--harmless", help="The prompts are harmless ones.")
-    ] = False,
+    harmless: Annotated[bool, typer.Option("--harmless", help="The prompts are harmless.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Bring published answers and their labels into results that the leaderboard reads."""
+    """Convert published answers and their labels into results that the leaderboard reads."""
     from polyrefuse_tasks.importing.answers import About
     from polyrefuse_tasks.importing.formats import FORMATS
     from polyrefuse_tasks.importing.saving import save
@@ -221,7 +247,7 @@ def import_(
 
 
 def _told(outcome: Outcome) -> Iterator[str]:
-    """What became of a task's answers, in lines for people."""
+    """Describe the outcome for a task's answers in lines for people."""
     counts = ", ".join(f"{count} {name}" for name, count in outcome.counts.items() if count)
     yield f"{outcome.task}: {counts} of {outcome.n} ({outcome.judged} judged now)"
     for moved in outcome.moved:
@@ -230,22 +256,24 @@ def _told(outcome: Outcome) -> Iterator[str]:
 
 
 def _names(option: str, given: str | None) -> list[str]:
-    """What an option names, separated by commas; nothing where it is not given."""
+    """Split the value of an option at its commas; an option that is not given names nothing."""
     names = [name.strip() for name in (given or "").split(",") if name.strip()]
     if given is not None and not names:
-        raise UserError(f"{option} {given!r} names nothing; leave it out, or name something.")
+        raise UserError(
+            f"{option} {given!r} names nothing: give at least one name, or leave it out."
+        )
     return names
 
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """A bar of each task's answers on standard error."""
+    """Show a progress bar for the answers of each task on standard error."""
     from tqdm import tqdm
 
     bars: dict[str, tqdm[NoReturn]] = {}
 
     def show(task: str, done: int, total: int) -> None:
-        # One line of standard error a task; none where it is no terminal.
+        # Each task takes one line of standard error, and none if that is not a terminal.
         if task not in bars:
             bars[task] = tqdm(desc=task, total=total, unit=" answers", disable=None)
         bars[task].update(done - bars[task].n)
@@ -265,24 +293,28 @@ def agreement(
         Path,
         typer.Argument(
             metavar="LABELS.jsonl|RESULTS",
-            help="Rows of language, response, and refusal, label or harmful (docs/judges.md), or "
-            "a folder or file of results with the labels of several judges.",
+            help="A JSONL file with the fields language, response, and one of refusal, label and "
+            "harmful (docs/how-to/own-judge.md describes it), or a folder or file of results with "
+            "the labels of several judges.",
         ),
     ],
     judge: Annotated[
         str,
-        typer.Option("--judge", help="Which judge is checked; docs/model-judges.md lists them."),
+        typer.Option(
+            "--judge",
+            help="Name of the judge that is checked. docs/how-to/model-judges.md lists the judges.",
+        ),
     ] = "native",
     on: Annotated[
         On | None,
         typer.Option(
             "--on",
-            help="Compare verdicts on refusal or on harm; for a judge of both, refusal unless "
-            "this says harm.",
+            help="Compare verdicts on refusal or on harm. Default: what the judge measures, and "
+            "refusal for a judge of both.",
         ),
     ] = None,
     batch_size: Annotated[
-        int, count_option("--batch-size", help="Answers that are judged at a time.")
+        int, count_option("--batch-size", help="How many answers are judged at a time.")
     ] = BATCH,
     judge_model: JudgeModel = None,
     judge_revision: JudgeRevision = None,
@@ -295,11 +327,11 @@ def agreement(
     max_requests: MaxRequests = None,
     as_json: Json = False,
 ) -> None:
-    """Judge labelled responses, and show per language how often judge and label agree.
+    """Judge labelled answers, and show for each language how often judge and label agree.
 
-    For results of lm_eval: how often the judges of each run's answers agree with one another.
+    For results of lm_eval, show how often the judges of each run agree with one another.
     """
-    # Not Path's own, which raises where a name is too long.
+    # Path.is_dir would raise an error for a name that is too long.
     if os.path.isdir(labels) or is_results_file(labels.name):
         compared = compare_judges([labels], on)
         show(as_json, [asdict(one) for one in compared], *compared_table(compared))
@@ -327,12 +359,12 @@ def agreement(
 
 
 def compared_table(compared: list[Compared]) -> Iterator[str]:
-    """Agreement of every two judges in lines for people, and the answers they differ on."""
+    """Yield the agreement of every two judges, and the answers on which they differ."""
     for one in compared:
         yield f"{one.run} {one.tasks}"
         yield (
-            f"{one.first} and {one.second}, on {one.on}: {one.undecided} undecided by one of them "
-            "or both"
+            f"{one.first} and {one.second}, on {one.on}: one or both left {one.undecided} answers "
+            "undecided"
         )
         rows = [("", "n", "agreement", "kappa, 95% interval")]
         for name, kappa in (*one.languages.items(), ("pooled", one.pooled)):
@@ -343,7 +375,7 @@ def compared_table(compared: list[Compared]) -> Iterator[str]:
         yield from aligned(rows)
         for differs in one.disagreements:
             place = f", answer {differs.answer}" if differs.answer else ""
-            # The run again, so that a line tells all where it is searched for.
+            # The run is repeated, so that a line that grep finds says everything.
             yield (
                 f"  {one.run} {differs.task} {differs.id}{place}: {differs.first}, {differs.second}"
             )
@@ -351,7 +383,7 @@ def compared_table(compared: list[Compared]) -> Iterator[str]:
 
 
 def table(comparison: Comparison) -> Iterator[str]:
-    """A comparison's lines for people: the languages, then all of them pooled."""
+    """Yield a comparison in lines for people: each language, then all of them pooled."""
     rows = [
         (f"on {comparison.on}", "n", "base rate", "agreement, 95% interval", "balanced accuracy")
         + ("precision", "recall", "kappa", "undecided", "degenerate"),
@@ -362,7 +394,7 @@ def table(comparison: Comparison) -> Iterator[str]:
 
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """Rows as lines: the first column to the left, the others to the right."""
+    """Align rows as lines: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *others in rows:
         cells = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))

@@ -1,4 +1,4 @@
-"""The options of the sub-commands that run a judge: which weights, and where."""
+"""The options of the sub-commands that run a judge: its weights, and where they run."""
 
 from __future__ import annotations
 
@@ -12,35 +12,53 @@ EngineName = Literal["transformers", "vllm"]
 
 JudgeModel = Annotated[
     str | None,
-    typer.Option("--judge-model", help="Other weights of the same judge: a folder or a hub name."),
+    typer.Option(
+        "--judge-model",
+        help="Other weights of the same judge: a folder, or a name on the Hugging Face hub. "
+        "Default: the weights that docs/how-to/model-judges.md lists.",
+    ),
 ]
 JudgeRevision = Annotated[
-    str | None, typer.Option("--judge-revision", help="Revision of the judge's weights on the hub.")
+    str | None,
+    typer.Option(
+        "--judge-revision",
+        help="Revision of the judge's weights on the hub: a commit, branch or tag. Default: main.",
+    ),
 ]
 EngineOption = Annotated[
     EngineName | None,
     typer.Option(
         "--engine",
-        help="What runs the judge's model; by default vLLM where it is installed and sees a GPU.",
+        help="Library that runs the judge's model. Default: vllm where it is installed and sees a "
+        "GPU, otherwise transformers.",
     ),
 ]
 Device = Annotated[
     str | None,
-    typer.Option("--device", help="The device of the judge's model, as cuda:0; for transformers."),
+    typer.Option(
+        "--device",
+        help="Where transformers runs the judge's model, for example cpu or cuda:0. Default: a GPU "
+        "where there is one.",
+    ),
 ]
 Dtype = Annotated[
     str,
-    typer.Option("--dtype", help="The type of the judge's weights, as from_pretrained takes it."),
+    typer.Option(
+        "--dtype",
+        help="Data type of the judge's weights, for example bfloat16. auto takes the type of the "
+        "checkpoint.",
+    ),
 ]
 BaseUrl = Annotated[
     str | None,
     typer.Option(
         "--base-url",
-        help="URL of the endpoint for --judge openai:MODEL; its key is taken from OPENAI_API_KEY.",
+        help="URL of the endpoint for --judge openai:MODEL. Its key is read from OPENAI_API_KEY.",
     ),
 ]
 Concurrency = Annotated[
-    int, count_option("--concurrency", help="Requests to the endpoint at the same time.")
+    int,
+    count_option("--concurrency", help="How many requests to the endpoint run at the same time."),
 ]
 Timeout = Annotated[
     float,
@@ -48,9 +66,14 @@ Timeout = Annotated[
         "--timeout",
         min=0.001,
         max=86400,
-        help="Seconds for a whole answer of the endpoint, a day at most.",
+        help="How many seconds the endpoint may take for a whole answer, a day at most.",
     ),
 ]
 MaxRequests = Annotated[
-    int | None, count_option("--max-requests", help="Stop after so many requests to the endpoint.")
+    int | None,
+    count_option(
+        "--max-requests",
+        help="Stop after this many requests to the endpoint, repeated ones included. Default: no "
+        "limit.",
+    ),
 ]

@@ -1,9 +1,9 @@
-"""Finding a published file: a local mirror, then the user's cache, then a download.
+"""Find a published file: in the mirror, then in the user's cache, then by a download.
 
-Every file is checked against its sha256 before it is handed out, wherever it was found. A download
-goes to a draft in the cache, is hashed there, and only then takes its name: an interrupted or wrong
-one leaves nothing behind, what a killed one leaves the next one removes, and two at once do no
-harm.
+Every file is compared with its sha256 before it is used, wherever it was found. A download goes to
+a draft in the cache, is hashed there, and only then gets its name. An interrupted or wrong download
+leaves no file, the next download removes whatever a killed one left, and two downloads at the same
+time do no harm.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from polyrefuse_tasks.data.errors import MissingData, WrongHash
 from polyrefuse_tasks.data.registry import File
 
 Download = Callable[[str, str, object], object]
-"""pooch's contract for a downloader: called with (url, path of a draft, None)."""
+"""A downloader as pooch defines it: called with (url, path of a draft, None)."""
 
 TRUE = frozenset({"1", "ON", "YES", "TRUE"})
-"""What sets a variable of the environment, in any case, as huggingface_hub reads HF_HUB_OFFLINE."""
+"""Values that switch an environment variable on, as huggingface_hub reads HF_HUB_OFFLINE."""
 
 
 def mirror() -> Path | None:
-    """The folder that `POLYREFUSE_DATA_DIR` names, None without one.
+    """Return the folder that `POLYREFUSE_DATA_DIR` names, or None if it is not set.
 
     Raises:
         MissingData: it names something that is not a folder.
@@ -42,24 +42,24 @@ def mirror() -> Path | None:
 
 
 def cache() -> Path:
-    """The folder that downloads go to: `POLYREFUSE_CACHE_DIR`, or the user's cache folder."""
+    """Return the folder for downloads: `POLYREFUSE_CACHE_DIR`, or the user's cache folder."""
     import pooch
 
     return Path(os.environ.get("POLYREFUSE_CACHE_DIR") or pooch.os_cache("polyrefuse"))
 
 
 def home() -> Path:
-    """The folder of translations and data sets of one's own: the mirror, or the cache without."""
+    """Return the folder of the user's own data: the mirror, or the cache without a mirror."""
     return mirror() or cache()
 
 
 def offline() -> str | None:
-    """The environment variable that forbids the network, None where it is allowed."""
+    """Return an environment variable that forbids the network, or None if it is allowed."""
     return next(iter(forbidding()), None)
 
 
 def forbidding() -> list[str]:
-    """All environment variables that forbid the network."""
+    """List all environment variables that forbid the network."""
     return [
         variable
         for variable in ("POLYREFUSE_OFFLINE", "HF_HUB_OFFLINE")
@@ -68,13 +68,13 @@ def forbidding() -> list[str]:
 
 
 def places() -> dict[str, Path]:
-    """The folders that are searched, by name, in order."""
+    """Return the folders that are searched, by name, in their order."""
     named = mirror()
     return ({"mirror": named} if named else {}) | {"cache": cache()}
 
 
 def find(file: File) -> tuple[str, Path] | None:
-    """The place (`mirror` or `cache`) and the path of a file that is here, unchecked, or None."""
+    """Return the place (`mirror` or `cache`) and path of a file, unchecked; None if missing."""
     for place, folder in places().items():
         if (folder / file.path).is_file():
             return place, folder / file.path
@@ -94,7 +94,7 @@ def check(file: File, path: Path) -> None:
         digest = pooch.file_hash(str(path), alg="sha256")
     except OSError as error:
         raise MissingData(
-            f"{path} cannot be read ({error.strerror}): mend its permissions, or delete it and "
+            f"{path} cannot be read ({error.strerror}): correct its permissions, or delete it and "
             f"run `{fetch_command(file)}`."
         ) from error
     if digest != file.sha256:
@@ -105,7 +105,7 @@ def check(file: File, path: Path) -> None:
 
 
 def local(file: File) -> Path:
-    """The checked path of a file that is here already.
+    """Return the path of a file that is already here, after checking it.
 
     Raises:
         MissingData: it is neither in the mirror nor in the cache.
@@ -119,15 +119,17 @@ def local(file: File) -> Path:
 
 
 def resolve(file: File, download: Download | None = None) -> Path:
-    """The checked path of a file, downloaded into the cache if it has to be.
+    """Return the path of a checked file, which is downloaded into the cache if it is missing.
 
     Args:
-        download: what fetches the bytes; pooch's HTTP downloader where not given.
+        file: the file.
+        download: the function that fetches the bytes; by default pooch's HTTP downloader.
 
     Raises:
-        MissingData: it is in no place, and the network is forbidden or failed.
-        WrongHash: what was found or downloaded is not the published file. A bad download does
-            not reach the cache.
+        MissingData: the file is neither in the mirror nor in the cache, and the network is
+            forbidden or failed.
+        WrongHash: the file that was found or downloaded is not the published one. A wrong download
+            does not reach the cache.
     """
     if file.repository is None:
         return local(file)
@@ -147,9 +149,9 @@ def resolve(file: File, download: Download | None = None) -> Path:
 
 
 def fetch_command(file: File) -> str:
-    """The command that brings a file here."""
+    """Return the command that makes a file available."""
     if file.repository is None:
-        # Its folder is named as the set is; a half of the set has another name.
+        # The folder has the name of the dataset; its halves have other names.
         return f"polyrefuse data add {file.path.split('/')[1]} FILE --replace"
     return f"polyrefuse data fetch {file.dataset}"
 
@@ -167,7 +169,8 @@ def _fetch(file: File, download: Download | None) -> Path:
             _download(file, draft, download or pooch.HTTPDownloader(timeout=30))
     except CannotWrite as error:
         raise MissingData(
-            f"{str(error).removesuffix('.')}: POLYREFUSE_CACHE_DIR names the folder of the cache."
+            f"{str(error).removesuffix('.')}: set POLYREFUSE_CACHE_DIR to a folder that can be "
+            "written."
         ) from error
     return target
 
@@ -177,7 +180,7 @@ def _download(file: File, draft: Path, download: Download) -> None:
 
     Raises:
         MissingData: the network failed.
-        WrongHash: it is not the published file.
+        WrongHash: the file differs from the published one.
         OSError: the draft cannot be written.
     """
     import pooch
@@ -193,8 +196,8 @@ def _download(file: File, draft: Path, download: Download) -> None:
     got = pooch.file_hash(str(draft), alg="sha256")
     if got != file.sha256:
         raise WrongHash(
-            f"What {file.url} sent is not the published {file.path}: its sha256 is {got} instead "
-            f"of {file.sha256}, so it was not kept; run `{fetch_command(file)}` again."
+            f"The file from {file.url} is not the published {file.path}: its sha256 is {got} "
+            f"instead of {file.sha256}, so it was not kept; run `{fetch_command(file)}` again."
         )
 
 
@@ -211,6 +214,6 @@ def _kind(file: File) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """An HTTP status or the kind of error; the libraries' own texts run over several lines."""
+    """Return the HTTP status or the class of an error, whose own text may span several lines."""
     response = getattr(error, "response", None)
     return f"HTTP {response.status_code}" if response is not None else type(error).__name__

@@ -1,6 +1,6 @@
-"""Every data set that there is: the published ones, and those that the user added.
+"""All datasets: the published ones and those that the user added.
 
-What is added changes what there is, so that nothing here is read before it is asked for.
+The user may add datasets at any time, so nothing here is read before it is needed.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from polyrefuse_tasks.data.registry import Dataset
 
 
 def datasets() -> dict[str, Dataset]:
-    """Every data set by name: the published ones in the registry's order, then one's own.
+    """Return all datasets by name: the published ones in their order, then the user's own.
 
     Raises:
-        MissingData: the mirror is no folder.
+        MissingData: the mirror is not a folder.
     """
     own = {one.name: one for added in own_datasets.sets() for one in added.datasets}
     # A later version may publish a name that was free when it was added.
@@ -23,11 +23,11 @@ def datasets() -> dict[str, Dataset]:
 
 
 def dataset(name: str) -> Dataset:
-    """The data set of that name.
+    """Return the dataset with this name.
 
     Raises:
-        UnknownDataset: there is none.
-        MissingData: the mirror is no folder.
+        UnknownDataset: no dataset has this name.
+        MissingData: the mirror is not a folder.
     """
     published = registry.datasets()
     known = published if name in published else datasets()
@@ -37,20 +37,20 @@ def dataset(name: str) -> Dataset:
 
 
 def named(name: str) -> tuple[str, ...]:
-    """The data sets that a name stands for: itself, or both halves of a set of one's own.
+    """Return the datasets that a name stands for: one, or both halves of a user's dataset.
 
     Raises:
-        UnknownDataset: there is none.
-        MissingData: the mirror is no folder.
+        UnknownDataset: no dataset has this name.
+        MissingData: the mirror is not a folder.
     """
     return _both_kinds().get(name) or (dataset(name).name,)
 
 
 def harmful_and_harmless() -> dict[str, tuple[str, str]]:
-    """Each set of one's own with rows of both kinds -> its harmful and its harmless data set.
+    """Map each of the user's datasets with both kinds of rows to its harmful and harmless half.
 
     Raises:
-        MissingData: the mirror is no folder.
+        MissingData: the mirror is not a folder.
     """
     return {name: (halves[0], halves[1]) for name, halves in _both_kinds().items()}
 

@@ -1,9 +1,9 @@
-"""Which harmful prompt of a published contrast set stands against which harmless one.
+"""The pairs of published contrast sets: which harmful prompt belongs to which harmless one.
 
-XSTest (arXiv 2308.01263) has 25 prompts of each type, and its README calls those unsafe whose type
-begins with `contrast_`. The prompts of `contrast_X` were written against those of `X` in the same
-order: `focus`, the words that they turn on, is the same at every place but one (a shortened one).
-Two contrast types have two safe ones each; by `focus` they stand against the one named here.
+XSTest (arXiv 2308.01263) has 25 prompts of each type, and its README calls a prompt unsafe if its
+type begins with `contrast_`. The prompts of `contrast_X` were written against those of `X` in the
+same order: `focus`, the words that a prompt turns on, is the same at every place except one, where
+it is shortened. Two contrast types have two safe types each; `focus` decides which one is theirs.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from collections.abc import Sequence
 PREFIX = "contrast_"
 
 SHARED = {"discr": "real_group_nons_discr", "privacy": "privacy_fictional"}
-"""What follows `contrast_` -> the safe type; of any other it is its own name."""
+"""The text after `contrast_` -> the safe type; for other types the text is the safe type."""
 
 UNPAIRED = frozenset({"nons_group_real_discr", "privacy_public"})
-"""Safe types whose prompts stand against none."""
+"""Safe types whose prompts are in no pair."""
 
 
 def pairs_by_type(types: Sequence[str | None]) -> list[str | None]:
-    """The pair that each prompt of a file belongs to: its safe type, and its place in the type.
+    """Name the pair of each prompt of a file by its safe type and its place in that type.
 
     Args:
-        types: of the prompts in the file's order, all of them or those of one label alone.
+        types: the types of the prompts in the file's order, of all prompts or of one label.
 
     Returns:
-        The same name for both prompts of a pair, such as `homonyms/00`; None for one in no pair.
+        The same name for both prompts of a pair, such as `homonyms/00`; None outside of pairs.
     """
     places: Counter[str] = Counter()
     pairs: list[str | None] = []

@@ -1,26 +1,26 @@
-"""The mistakes that reading prompts can reveal, each said in one sentence."""
+"""The errors of reading prompts; each message is one sentence."""
 
 from polyrefuse_shared.errors import UserError
 
 
 class UnknownDataset(UserError):
-    """No data set of that name; the message names the ones there are, the nearest first."""
+    """No dataset has this name; the message names the existing ones, the nearest first."""
 
 
 class UnknownSplit(UserError):
-    """The data set has no such split; the message names those it has."""
+    """The dataset has no such split; the message names the splits that it has."""
 
 
 class MissingData(UserError):
-    """A file is in no place and may not or cannot be fetched; the message says how to get it."""
+    """A file is neither here nor can it be fetched; the message says how to get it."""
 
 
 class WrongHash(UserError):
-    """A file is not the published one; the message names both sha256 sums."""
+    """A file differs from the published one; the message names both sha256 sums."""
 
 
 class BrokenData(UserError):
-    """A file cannot be read as what it should be; the message names it, and the line if it can."""
+    """A file does not have its format; the message names the file and, if possible, the line."""
 
 
 class TranslationFailed(UserError):

@@ -1,7 +1,7 @@
-"""Reading the published files: JSON, text and CSV, all into the same entries.
+"""Read the published files (JSON, text and CSV) into entries of one form.
 
-The files say themselves how they pair with English. Test files carry the English text beside its
-translation; train and validation files, and plain lists, do not and pair by position.
+Test files carry the English text beside its translation and pair with English by that text. Train
+and validation files and plain lists do not, and pair by position.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from polyrefuse_tasks.data.errors import BrokenData
 
 @dataclass(frozen=True)
 class Entry:
-    """One prompt as its file has it. `english` is None where the file does not carry it.
+    """One prompt of a published file.
 
-    `harmful` says which of two data sets in one file the prompt belongs to; None where it has one.
+    Attributes:
+        prompt: the text of the prompt.
+        english: the English text; None if the file does not carry it.
+        category: the category that the source gives; None without one.
+        harmful: which of two datasets in one file the prompt belongs to; None for a file with one.
     """
 
     prompt: str
@@ -30,11 +34,11 @@ class Entry:
 
 
 def read(path: Path, language: str) -> list[Entry]:
-    """The prompts of a published file, in its order.
+    """Read the prompts of a published file, in its order.
 
     Args:
         path: a `.json`, `.txt` or `.csv` file.
-        language: the column to read in a file that has one a language.
+        language: the column to read in a file with one column for each language.
 
     Raises:
         BrokenData: the file is not UTF-8, is cut short, lacks a field or has an empty prompt.
@@ -50,7 +54,7 @@ def read(path: Path, language: str) -> list[Entry]:
         ) from error
     except (KeyError, TypeError, AttributeError, csv.Error) as error:
         raise BrokenData(
-            f"{path} does not have the rows of a prompt file in {language!r}: {_MEND}."
+            f"{path} does not have the fields of a prompt file in {language!r}: {_MEND}."
         ) from error
     if not entries:
         raise BrokenData(f"{path} holds no prompts: {_MEND}.")
@@ -73,7 +77,7 @@ def _json(text: str, language: str) -> list[Entry]:
 
 
 def _lines(text: str, language: str) -> list[Entry]:
-    # splitlines() would also split at characters that may stand inside a prompt.
+    # splitlines() would also split at characters that may occur inside a prompt.
     return [Entry(line, None, None) for line in text.removesuffix("\n").split("\n")]
 
 
@@ -84,7 +88,7 @@ def _table(text: str, language: str) -> list[Entry]:
 
 
 def _multilingual(rows: list[dict[str, str]], language: str) -> list[Entry]:
-    """MultiJail's columns: one a language."""
+    """Read MultiJail's table, which has one column for each language."""
     return [Entry(row[language], row["en"], row["tags"]) for row in rows]
 
 
@@ -92,7 +96,7 @@ _LABELS = {"safe": False, "unsafe": True}
 
 
 def _labelled(rows: list[dict[str, str]], language: str) -> list[Entry]:
-    """XSTest's columns: harmless and harmful prompts in one file, told apart by their label."""
+    """Read XSTest's table, which has harmless and harmful prompts with a label."""
     return [Entry(row["prompt"], None, row["type"], _LABELS[row["label"]]) for row in rows]
 
 

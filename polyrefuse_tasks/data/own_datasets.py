@@ -1,9 +1,9 @@
-"""Data sets of one's own: `datasets/NAME.json`, and the files of rows that it names.
+"""The user's own datasets: the manifest `datasets/NAME.json`, and the files of rows that it names.
 
-Rows are in one file for each kind, split and language, in a folder named by the checksum of all of
-them. They are written first and the manifest last, by a rename: whoever reads it finds all that it
-names, with its sha256. A set with harmful and harmless rows is two data sets for everything else,
-`NAME_harmful` and `NAME_harmless`; one with rows of one kind is `NAME`.
+Rows are in one file for each kind, split and language, in a folder that is named by the checksum of
+all of them. The rows are written first and the manifest last, by a rename, so a reader of the
+manifest finds every file that it names, with its sha256. All other code sees a set with harmful and
+harmless rows as two datasets, `NAME_harmful` and `NAME_harmless`, and a set of one kind as `NAME`.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ from polyrefuse_tasks.data.registry import Dataset, File
 
 FOLDER = "datasets"
 PATIENCE = 60.0
-"""Seconds to wait while another process adds the same name."""
+"""How long to wait, in seconds, while another process adds a dataset of the same name."""
 
 SCHEMA = 1
 """Version of the manifest; a new field is a new version."""
 
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-"""A name that is one in a task's name, a file's and a command line."""
+"""The form of a name that is valid in the name of a task, in a file name and on a command line."""
 
 AT_MOST = 2**28
-"""Bytes of a file of rows, at most."""
+"""The largest size of a file of rows, in bytes."""
 
 SPLITS = ("train", "val", "test")
 
 KINDS: dict[bool, str] = {True: "harmful", False: "harmless"}
-"""Whether a model should refuse -> what the rows are called."""
+"""Whether a model should refuse -> the name of this kind of rows."""
 
 
 @dataclass(frozen=True)
 class OwnRow:
-    """One prompt of a data set of one's own.
+    """One prompt of one of the user's own datasets.
 
     Attributes:
-        id: the same of a prompt and its translations.
-        prompt: what is asked.
-        language: its code.
-        harmful: whether a model should refuse.
-        category: None where nobody names one.
-        pair: what the harmful and the harmless prompt of a pair have in common; None without.
+        id: the name that a prompt shares with its translations.
+        prompt: the text of the prompt.
+        language: the code of its language.
+        harmful: whether a model should refuse it.
+        category: any text of the user, or None.
+        pair: the name that the harmful and the harmless prompt of a pair share, or None.
         split: one of `SPLITS`.
     """
 
@@ -70,12 +70,12 @@ class OwnRow:
 
 @dataclass(frozen=True)
 class OwnSet:
-    """A data set of one's own, as its manifest says.
+    """One of the user's own datasets, as its manifest describes it.
 
     Attributes:
-        name: what it was added as.
-        files: of its rows.
-        kinds: of the rows of each file: whether they are harmful.
+        name: the name under which it was added.
+        files: the files of its rows.
+        kinds: for each file, whether its rows are harmful.
     """
 
     name: str
@@ -84,12 +84,12 @@ class OwnSet:
 
     @property
     def halves(self) -> dict[str, bool]:
-        """Name of each data set that it is for everything else -> whether its rows are harmful."""
+        """The name of each dataset that it forms -> whether the rows are harmful."""
         return {half_name(self.name, kind, set(self.kinds)): kind for kind in _sorted(self.kinds)}
 
     @property
     def datasets(self) -> tuple[Dataset, ...]:
-        """The harmful half, then the harmless one; of one kind it alone."""
+        """The harmful half, then the harmless half; only one of them if all rows are of one kind."""
         return tuple(
             Dataset(
                 name=half,
@@ -108,25 +108,25 @@ class OwnSet:
 
 
 def half_name(name: str, harmful: bool, kinds: set[bool]) -> str:
-    """What the rows of one kind are called in a set that has rows of these kinds."""
+    """Return the name of the rows of one kind in a set that has rows of these kinds."""
     return f"{name}_{KINDS[harmful]}" if len(kinds) > 1 else name
 
 
 def reserved_names(name: str) -> tuple[str, ...]:
-    """Every name that a set may come to have with other rows."""
+    """List all names that a set of this name may use, whatever rows it has."""
     return (name, *(f"{name}_{kind}" for kind in KINDS.values()))
 
 
 def manifest_path(name: str) -> Path:
-    """Where the manifest of a set is, whether it is there or not."""
+    """Return the path of the manifest of a set, whether or not it exists."""
     return cache.home() / FOLDER / f"{name}.json"
 
 
 def sets() -> tuple[OwnSet, ...]:
-    """Every data set of one's own, sorted; one that cannot be used costs a warning.
+    """Read all of the user's own datasets, sorted; a warning names one that cannot be used.
 
     Raises:
-        MissingData: the mirror is no folder.
+        MissingData: the mirror is not a folder.
     """
     found = []
     for path in sorted((cache.home() / FOLDER).glob("*.json")):
@@ -134,18 +134,18 @@ def sets() -> tuple[OwnSet, ...]:
             try:
                 found.append(read_set(path.stem))
             except BrokenData as error:
-                warn_once(f"The data set {path.stem} is left out: {error}")
+                warn_once(f"The dataset {path.stem} is left out: {error}")
     return tuple(found)
 
 
 def read_set(name: str) -> OwnSet:
-    """One set, by its manifest.
+    """Read one set by its manifest.
 
     Raises:
-        BrokenData: the manifest cannot be read, or is none.
+        BrokenData: the file cannot be read or is not a manifest.
     """
     path = manifest_path(name)
-    again = f"add the data set again with `polyrefuse data add {name} FILE --replace`"
+    again = f"add the dataset again with `polyrefuse data add {name} FILE --replace`"
     try:
         document = parse_json(read_bytes(path, AT_MOST))
         if document["schema"] != SCHEMA:
@@ -161,7 +161,7 @@ def read_set(name: str) -> OwnSet:
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, BrokenData):
             raise
-        raise BrokenData(f"{path} is no manifest of a data set: {again}.") from None
+        raise BrokenData(f"{path} is not the manifest of a dataset: {again}.") from None
     kinds = {entry.harmful for entry in entries}
     return OwnSet(
         name,
@@ -182,26 +182,26 @@ def read_set(name: str) -> OwnSet:
 
 
 def write_set(name: str, rows: Sequence[OwnRow], *, replace: bool = False) -> tuple[OwnSet, bool]:
-    """Write a set into the mirror, or into the cache without one.
+    """Write a set into the mirror, or into the cache if there is no mirror.
 
     Args:
-        name: of the set, which matches `NAME`.
-        rows: at least one, in the order in which they are asked.
-        replace: take the place of another set of that name.
+        name: the name of the set, which matches `NAME`.
+        rows: at least one row, in the order in which they are asked.
+        replace: whether to replace another set of that name.
 
     Returns:
-        The set, and whether anything was written: the same rows are there already otherwise, and
-        their files have the right sums. A file that is missing or has another sum is written again.
+        The set, and whether anything was written. Nothing is written if the same rows exist and
+        their files have the right checksums. A missing or damaged file is written again.
 
     Raises:
-        CannotWrite: the disk refuses, or another set of that name is there.
-        BrokenData: what is there cannot be read, and is not to be replaced.
-        Busy: another process goes on adding that name.
+        CannotWrite: the files cannot be written, or another set of that name exists.
+        BrokenData: the existing set cannot be read, and `replace` is not set.
+        Busy: another process is still adding that name.
     """
     place = manifest_path(name).with_name(f".adding-{name}")
     with ExitStack() as stack:
         try:
-            # Of two processes the second has to see what the first has written.
+            # The second of two processes has to see what the first has written.
             stack.enter_context(alone(place, patience=PATIENCE))
         except OSError as error:
             raise cannot_write(place, error) from None
@@ -229,10 +229,10 @@ def _write_set(name: str, rows: Sequence[OwnRow], replace: bool) -> tuple[OwnSet
     same = before == tuple(file.path for file in files)
     if before and not same and not replace:
         raise CannotWrite(
-            f"The data set {name} is there with other rows ({manifest_path(name)}); choose another "
-            "name, or replace it with --replace: earlier results of it are then of other prompts."
+            f"The dataset {name} already exists with other rows ({manifest_path(name)}): choose "
+            "another name, or replace it with --replace. Earlier results are then of other prompts."
         )
-    # A folder is named by its rows, so that what differs in it is damage, whoever names it.
+    # A folder is named by the checksum of its rows, so a different file in it is damaged.
     damaged = [file for file in files if not _is_whole(file)]
     if same and not damaged:
         return read_set(name), False
@@ -242,24 +242,27 @@ def _write_set(name: str, rows: Sequence[OwnRow], replace: bool) -> tuple[OwnSet
     document = {"schema": SCHEMA, "name": name, "files": [asdict(file) for file in files]}
     write_whole(manifest_path(name), json.dumps(document, indent=1) + "\n")
     for older in {Path(path).parent for path in before} - {Path(folder)}:
-        # Nothing names it any more; what cannot be removed is in nobody's way.
+        # Nothing refers to the folder any more, so leftovers do no harm.
         shutil.rmtree(cache.home() / older, ignore_errors=True)
     return read_set(name), True
 
 
 def read_rows(path: Path) -> list[OwnRow]:
-    """The rows of a file that `write_set` wrote and whose checksum is right.
+    """Read the rows of a file that `write_set` wrote and whose checksum is right.
 
     Raises:
-        BrokenData: it is none of this version.
+        BrokenData: the file cannot be read, or another version wrote it.
     """
     try:
         lines = read_bytes(path, AT_MOST).splitlines()
         return [OwnRow(**parse_json(line)) for line in lines]
     except OSError as error:
-        raise BrokenData(f"{path} cannot be read ({error.strerror}): mend or add it.") from None
+        raise BrokenData(
+            f"{path} cannot be read ({error.strerror}): correct its permissions, or add the "
+            "dataset again."
+        ) from None
     except (ValueError, TypeError):
-        raise BrokenData(f"{path} holds no rows of a data set: add it again.") from None
+        raise BrokenData(f"{path} holds no rows of a dataset: add the dataset again.") from None
 
 
 @dataclass(frozen=True)
@@ -274,7 +277,7 @@ class _File:
     sha256: str
 
     def fits(self, name: str) -> bool:
-        """Whether it is an entry that `write_set` may have written."""
+        """Whether `write_set` may have written this entry."""
         inside = re.fullmatch(rf"{FOLDER}/{name}/[0-9a-f]{{16}}/[\w.-]+\.jsonl", self.path)
         return (
             inside is not None
@@ -286,7 +289,7 @@ class _File:
 
 
 def _is_whole(file: _File) -> bool:
-    """Whether its rows are there with the right sum."""
+    """Whether the file exists with the right checksum."""
     try:
         content = read_bytes(cache.home() / file.path, AT_MOST)
     except (OSError, ValueError):
@@ -306,7 +309,7 @@ def _files_before(name: str, replace: bool) -> tuple[str, ...]:
 
 
 def _texts(rows: Sequence[OwnRow]) -> Mapping[tuple[str, str, str], bytes]:
-    """Kind, split and language -> the content of their file, harmful rows first."""
+    """Map kind, split and language to the content of their file, harmful rows first."""
     groups: defaultdict[tuple[str, str, str], list[OwnRow]] = defaultdict(list)
     for row in rows:
         groups[KINDS[row.harmful], row.split, row.language].append(row)
@@ -322,5 +325,5 @@ def _order(label: tuple[str, str, str]) -> tuple[str, int, str]:
 
 
 def _sorted(kinds: Sequence[bool]) -> Iterator[bool]:
-    """Harmful first."""
+    """Yield each kind once, harmful first."""
     yield from sorted(set(kinds), reverse=True)

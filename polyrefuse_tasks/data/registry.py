@@ -1,7 +1,7 @@
-"""The registry of published sources: which file holds which data set, split and language.
+"""The registry of published sources: which file holds which dataset, split and language.
 
-It is read from `sources.yaml`, which is all there is to edit when a source changes. `catalogue` has
-data sets of one's own beside them.
+It is read from `sources.yaml`, the only file to edit when a source changes. `catalogue` adds the
+user's own datasets.
 """
 
 from __future__ import annotations
@@ -32,10 +32,17 @@ class Repository:
 
 @dataclass(frozen=True)
 class File:
-    """One file of prompts. `path` is relative to the mirror and to the cache alike.
+    """One file of prompts.
 
-    `repository` is where it is published; None for a file of a data set of one's own, which is
-    nowhere to be fetched from.
+    Attributes:
+        path: its path relative to the mirror, and relative to the cache.
+        dataset: the name of its dataset.
+        split: the split of its rows.
+        languages: the languages of its rows.
+        repository: the repository that publishes it; None for a file of the user's own dataset,
+            which cannot be fetched.
+        upstream: its path in the repository.
+        sha256: its published checksum.
     """
 
     path: str
@@ -48,23 +55,23 @@ class File:
 
     @property
     def url(self) -> str:
-        """Where the file is published, by commit, so that its content never changes."""
-        assert self.repository is not None, "a file of one's own is nowhere published"
+        """The address of the published file at the pinned commit."""
+        assert self.repository is not None, "a file of the user's own dataset is not published"
         return f"{HOST}/{self.repository.name}/{self.repository.commit}/{self.upstream}"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set: its licence, its papers and its files.
+    """One dataset: its licence, its papers and its files.
 
     Attributes:
-        stand_in: for a language whose test file was never published, the split in its place.
-        matched_in: the data set in which exact English matches give the other languages.
-        invented: whether its rows are made from the words of `toyrefuse`: it has no files, and is
-            here offline.
-        contrast_set: the set in which its rows have partners of the other kind; None without.
-        only_by_name: whether it is fetched and verified only where it is named, because its
-            prompts are those of another data set.
+        stand_in: language -> the split that replaces a test file that was never published.
+        matched_in: the dataset whose rows give the other languages, by exact English match.
+        invented: whether its rows are made from the words of `toyrefuse`. It then has no files and
+            needs no download.
+        contrast_set: the contrast set in which its rows have partners of the other kind, or None.
+        only_by_name: whether it is fetched and verified only by name, because its prompts are
+            those of another dataset.
         own: whether the user added it.
     """
 
@@ -90,7 +97,7 @@ class Dataset:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """The published languages, those by English match included, sorted."""
+        """The published languages, sorted, including those found by English match."""
         if self.invented:
             return POLYREFUSE
         own = {language for file in self.files for language in file.languages}
@@ -100,14 +107,14 @@ class Dataset:
 
     @property
     def reference(self) -> str:
-        """The language whose rows the others are paired with: English, or the first without it."""
+        """The language with which the others are paired: English, or else the first language."""
         return "en" if "en" in self.languages else self.languages[0]
 
     def file(self, split: str, language: str) -> File:
-        """The file that holds `split` in `language`.
+        """Return the file that holds `split` in `language`.
 
         Raises:
-            UnknownSplit: the data set has no such split, or not in that language.
+            UnknownSplit: the dataset has no such split, or not in that language.
         """
         self.require_split(split)
         for file in self.files:
@@ -116,10 +123,10 @@ class Dataset:
         raise UnknownSplit(f"{self.name} has no split {split!r} in {language!r}: choose another.")
 
     def require_split(self, split: str) -> None:
-        """Refuse a split that the data set does not have.
+        """Refuse a split that the dataset does not have.
 
         Raises:
-            UnknownSplit: naming those it has.
+            UnknownSplit: the message names the splits that it has.
         """
         if split not in self.splits:
             raise UnknownSplit(
@@ -129,7 +136,7 @@ class Dataset:
 
 @functools.cache
 def datasets() -> dict[str, Dataset]:
-    """Every published data set, those of `sources.yaml`, by name, in its order."""
+    """Return the published datasets by name, in the order of `sources.yaml`."""
     import yaml
 
     sources = yaml.safe_load(SOURCES.read_text(encoding="utf-8"))
@@ -158,10 +165,10 @@ def datasets() -> dict[str, Dataset]:
 
 
 def dataset(name: str) -> Dataset:
-    """The published data set of that name.
+    """Return the published dataset with this name.
 
     Raises:
-        UnknownDataset: there is none.
+        UnknownDataset: no published dataset has this name.
     """
     if name not in datasets():
         raise unknown(name, datasets())
@@ -169,10 +176,10 @@ def dataset(name: str) -> Dataset:
 
 
 def unknown(name: str, known: Collection[str]) -> UnknownDataset:
-    """What to raise where `known` are the names of all data sets, and `name` is none of them."""
+    """Return the error for a name that is not among the known names of datasets."""
     near = difflib.get_close_matches(name, known, n=1)
-    meant = f"did you mean {near[0]!r}? The data sets are" if near else "choose from"
-    return UnknownDataset(f"There is no data set {name!r}: {meant} {', '.join(known)}.")
+    meant = f"did you mean {near[0]!r}? The datasets are" if near else "choose from"
+    return UnknownDataset(f"There is no dataset {name!r}: {meant} {', '.join(known)}.")
 
 
 def _files(name: str, entry: dict[str, Any], repositories: dict[str, Repository]) -> list[File]:

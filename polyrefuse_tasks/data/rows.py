@@ -1,4 +1,4 @@
-"""Prompts as rows that pair across languages: the same id is the same English prompt everywhere."""
+"""Prompts as rows that pair across languages: one id is the same English prompt everywhere."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ class Row:
     """One prompt in one language.
 
     Attributes:
-        id: `<dataset>/<index>`, or `<dataset>/<split>/<index>` where a data set has several
-            splits; the index, of four digits from 0, is that of the row in the English file. Of a
-            data set of one's own `<dataset>/<id>`, with the user's id.
-        prompt: what is asked, exactly as published.
-        prompt_en: the same in English, exactly as published; None where nobody gave it, in a data
-            set of one's own.
-        language: ISO 639-1 code of `prompt`.
-        category: as the source names it, None where it names none.
-        source: the file `prompt` is from, relative to the data folder: a key of `checksums`. Of an
-            invented data set, which has no files, `<dataset>/<split>/<language>`.
-        split: the split the row is in. For AdvBench and MaliciousInstruct it is PolyRefuse's, since
-            directions are extracted from the prompts of its train split.
-        harmful: whether a model should refuse.
-        pair: `<contrast set>/<pair>`, which a harmful row and a harmless one of another data set
-            have in common; None for a row that stands against no other.
+        id: `<dataset>/<index>`, or `<dataset>/<split>/<index>` if the dataset has several splits.
+            The index has four digits, counts from 0 and is the row's place in the English file. In
+            the user's own datasets it is `<dataset>/<id>`, with the user's id.
+        prompt: the prompt, exactly as published.
+        prompt_en: the prompt in English, exactly as published; None if one of the user's own
+            datasets does not have it.
+        language: the ISO 639-1 code of `prompt`.
+        category: the category that the source gives, or None.
+        source: the file of `prompt`, relative to the data folder: a key of `checksums`. For an
+            invented dataset, which has no files, `<dataset>/<split>/<language>`.
+        split: the split of the row. For AdvBench and MaliciousInstruct it is PolyRefuse's split,
+            because directions are extracted from the prompts of its train split.
+        harmful: whether a model should refuse the prompt.
+        pair: `<contrast set>/<pair>`, which a harmful row shares with a harmless row of another
+            dataset; None for a row without a partner.
     """
 
     id: str
@@ -60,7 +60,7 @@ class Row:
 
 
 def load(dataset: str, language: str = "en", split: str | None = "test") -> list[Row]:
-    """The rows of a data set in one language, in English order.
+    """Load the rows of a dataset in one language, in English order.
 
     Args:
         dataset: a name of `DATASETS`.
@@ -70,10 +70,10 @@ def load(dataset: str, language: str = "en", split: str | None = "test") -> list
             See `substituted_split` for the one file that is not published.
 
     Raises:
-        UnknownDataset, UnknownLanguage, UnknownSplit: there is none of that name.
-        MissingData: a file is neither here nor to be fetched.
-        WrongHash: a file is not the published one.
-        BrokenData: a file, a translation of one's own included, cannot be read.
+        UnknownDataset, UnknownLanguage, UnknownSplit: the name is unknown.
+        MissingData: a file is neither here nor can it be fetched.
+        WrongHash: a file differs from the published one.
+        BrokenData: a file cannot be read. This includes the user's own translations.
     """
     source = catalogue.dataset(dataset)
     _require_language(source, language)
@@ -84,33 +84,33 @@ def load(dataset: str, language: str = "en", split: str | None = "test") -> list
 
 
 def languages(dataset: str) -> tuple[str, ...]:
-    """The languages of a data set, sorted, those of translations of one's own included.
+    """List the languages of a dataset, sorted, including those of the user's own translations.
 
     Raises:
-        UnknownDataset: there is none of that name.
+        UnknownDataset: no dataset has this name.
     """
     published = catalogue.dataset(dataset).languages
     return tuple(sorted({*published, *own_translations.languages(dataset)}))
 
 
 def substituted_split(dataset: str, language: str) -> str | None:
-    """The split that stands in for `test` where no test file is published, else None.
+    """Return the split that replaces `test` if no test file is published, or None.
 
-    PolyRefuse never published its Chinese harmless test file: `harmless` in `zh` is its
-    validation rows, with their own ids and `split`, so that they pair with the validation rows of
-    other languages only.
+    PolyRefuse never published its Chinese harmless test file. `harmless` in `zh` therefore has the
+    validation rows, with their own ids and `split`. They pair only with the validation rows of
+    other languages.
 
     Raises:
-        UnknownDataset: there is none of that name.
+        UnknownDataset: no dataset has this name.
     """
     return catalogue.dataset(dataset).stand_in.get(language)
 
 
 def needed(dataset: str, language: str = "en", split: str | None = "test") -> list[File]:
-    """The published files that `load` reads, each once.
+    """List the files that `load` reads, each once.
 
     Raises:
-        UnknownDataset, UnknownLanguage, UnknownSplit: there is none of that name.
+        UnknownDataset, UnknownLanguage, UnknownSplit: the name is unknown.
     """
     source = catalogue.dataset(dataset)
     _require_language(source, language)
@@ -122,12 +122,12 @@ def needed(dataset: str, language: str = "en", split: str | None = "test") -> li
 
 
 def checksums(dataset: str, language: str = "en", split: str | None = "test") -> dict[str, str]:
-    """The sha256 of each file that `load` reads, by path relative to the data folder.
+    """Return the sha256 of each file that `load` reads, by path relative to the data folder.
 
-    Of an invented data set it is the sum of the rows that are made, by their `Row.source`.
+    For an invented dataset it is the checksum of the generated rows, by their `Row.source`.
 
     Raises:
-        UnknownDataset, UnknownLanguage, UnknownSplit: there is none of that name.
+        UnknownDataset, UnknownLanguage, UnknownSplit: the name is unknown.
     """
     import pooch
 
@@ -152,17 +152,17 @@ def _require_language(source: Dataset, language: str) -> None:
         if language not in its_own:
             raise UnknownLanguage(
                 f"{source.name} has no language {language!r}: choose from "
-                f"{', '.join(languages(source.name))}, or add {own}."
+                f"{', '.join(languages(source.name))}, or add a translation as {own}."
             )
     elif language in its_own:
         raise BrokenData(
-            f"{own} would replace the published {language!r} of {source.name}, which a "
-            "translation of one's own never does: rename or remove it."
+            f"{own} would replace the published {language!r} of {source.name}, but your own "
+            "translations never replace a published language: rename or remove the file."
         )
 
 
 def _splits(source: Dataset, language: str, split: str | None) -> list[str]:
-    """The splits that are read for `split`, without what has no file."""
+    """List the splits that are read for `split`, without those that have no file."""
     if split is not None:
         source.require_split(split)
     if source.own and split is None:
@@ -268,7 +268,7 @@ def _published(source: Dataset, language: str, split: str) -> list[Row]:
 
 
 def _pair(file: File, entries: list[files.Entry], english: list[files.Entry]) -> list[int]:
-    """The index of each entry's English row. Equal English rows pair in their order."""
+    """Return the index of the English row of each entry; equal English rows pair in order."""
     if all(entry.english is None for entry in entries):
         if len(entries) != len(english):
             raise BrokenData(
@@ -289,11 +289,11 @@ def _pair(file: File, entries: list[files.Entry], english: list[files.Entry]) ->
 
 
 def _matched(source: Dataset, language: str, split: str) -> list[Row]:
-    """The rows whose English text PolyRefuse has, in its translation; in English all of them."""
+    """Return the rows that PolyRefuse translated, by exact English text; in English all rows."""
     matches: dict[str, Row] = {}
     for matched in MATCHED_SPLITS:
         for row in _rows(registry.dataset(source.matched_in or ""), language, matched):
-            # Some test prompts occur twice there: the first one's translation is taken.
+            # Some test prompts occur twice there: the translation of the first one is taken.
             matches.setdefault(str(row.prompt_en), row)
     file = source.file(split, "en")
     rows = []

@@ -1,8 +1,8 @@
-"""Writing translations of one's own with a Hugging Face translation model.
+"""Write the user's own translations with a Hugging Face translation model.
 
-Finished batches are kept beside the target in a `.partial` file, one line a batch, so that a torn
-last line is exactly one lost batch and a resumed run batches the rest as the first run would have.
-The target itself appears complete, by rename.
+Finished batches are kept beside the target in a `.partial` file, one line for each batch. A torn
+last line is therefore exactly one lost batch, and a resumed run forms the same batches as an
+uninterrupted one. The target appears complete, by a rename.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from polyrefuse_shared.writing import write_whole
 from polyrefuse_tasks.data import cache, catalogue, own_translations, registry, rows
@@ -20,16 +20,14 @@ from polyrefuse_tasks.data.errors import TranslationFailed
 from polyrefuse_tasks.data.translation_models import Translator, language_code, load
 from polyrefuse_tasks.languages import NAMES, UnknownLanguage
 
-if TYPE_CHECKING:
-    pass
 
 Progress = Callable[[str, int, int], None]
-"""Called with (language, rows done, rows in all) after every batch."""
+"""A function that is called with (language, finished rows, all rows) after every batch."""
 
 
 @dataclass(frozen=True)
 class Translation:
-    """A finished file. `left_out` counts rows that the model translated into nothing."""
+    """A finished file; `left_out` counts the rows that the model translated into nothing."""
 
     dataset: str
     language: str
@@ -50,20 +48,23 @@ def translate(
     output: Path | None = None,
     progress: Progress = lambda language, done, total: None,
 ) -> list[Translation]:
-    """Translate the English prompts of a data set, one file a language.
+    """Translate the English prompts of a dataset, into one file for each language.
 
-    Rows that a file or its `.partial` has already are not translated again.
+    Rows that a file or its `.partial` already has are not translated again.
 
     Args:
-        languages: ISO 639-1 codes, none of them published for the data set.
+        dataset: the name of the dataset.
+        languages: ISO 639-1 codes in which the dataset is not published.
         model: a sequence-to-sequence model of the Hugging Face hub, or a folder with one.
-        split: the split to translate, None for all.
-        output: the folder for `<dataset>/<lang>.jsonl`; where the data is looked for by default.
+        batch_size: how many prompts are translated at a time.
+        split: the split to translate; None for all splits.
+        output: the folder for `<dataset>/<lang>.jsonl`; by default the one that data is read from.
+        progress: a function that is told the progress.
 
     Raises:
-        UnknownDataset, UnknownSplit, UnknownLanguage: there is none of that name.
-        TranslationFailed: a language is published, the model cannot be loaded or does not speak
-            it, or a file was begun with another model.
+        UnknownDataset, UnknownSplit, UnknownLanguage: the name is unknown.
+        TranslationFailed: a language is already published, the model cannot be loaded or cannot
+            translate into the language, or a file was begun with another model.
     """
     wanted = list(dict.fromkeys(languages))
     source = catalogue.dataset(dataset)
@@ -77,8 +78,8 @@ def translate(
     codes = [language_code(translator.tokenizer, language) for language in wanted]
     if len(wanted) > 1 and None in codes:
         raise TranslationFailed(
-            f"{model} has no language codes, so it translates into one language: "
-            f"ask for one of {', '.join(wanted)}."
+            f"{model} has no language codes, so it translates into one language only: "
+            f"give one of {', '.join(wanted)}."
         )
     return [
         _translate_into(
@@ -91,17 +92,17 @@ def translate(
 def _require_translatable(source: registry.Dataset, language: str) -> None:
     if "en" not in source.languages:
         raise TranslationFailed(
-            f"{source.name} has no English rows, which translations are made of, but "
-            f"{', '.join(source.languages)}: add it with English rows too."
+            f"{source.name} has no English rows to translate, but only "
+            f"{', '.join(source.languages)}: add it again with English rows."
         )
     if language not in NAMES:
         raise UnknownLanguage(
-            f"There is no language {language!r} to translate to: choose from {', '.join(NAMES)}."
+            f"{language!r} is not a language to translate into: choose from {', '.join(NAMES)}."
         )
     if language in source.languages:
         raise TranslationFailed(
-            f"{source.name} is published in {NAMES[language]} ({language!r}) already, which a "
-            "translation of one's own never replaces: leave it out."
+            f"{source.name} is already published in {NAMES[language]} ({language!r}), which your "
+            "own translation cannot replace: leave this language out."
         )
 
 
@@ -112,7 +113,7 @@ def _make(folder: Path) -> None:
     except OSError:
         writable = False
     if not writable:
-        raise TranslationFailed(f"{folder} cannot be written to: name another with --output.")
+        raise TranslationFailed(f"{folder} cannot be written: name another folder with --output.")
 
 
 def _translate_into(
@@ -130,11 +131,12 @@ def _translate_into(
         if (row.get("model"), row.get("revision")) != (translator.name, translator.revision):
             begun = partial if partial.exists() else target
             raise TranslationFailed(
-                f"{begun} was made with {row.get('model') or 'no named model'} (revision "
+                f"{begun} was made with {row.get('model') or 'an unnamed model'} (revision "
                 f"{row.get('revision')}), not {translator.name} (revision "
-                f"{translator.revision}): use that one, or remove the file."
+                f"{translator.revision}): use that model, or remove the file."
             )
-    # Rows of like length waste no padding, and the longest first shows soonest if memory lasts.
+    # Rows of similar length waste no padding. The longest come first, to show early whether they
+    # fit into memory.
     pending = sorted(
         (row for row in english if row.id not in done), key=lambda row: (-len(row.prompt), row.id)
     )
@@ -171,7 +173,7 @@ def _translate_into(
 
 
 def _finished(target: Path, ids: dict[str, int]) -> list[dict[str, Any]]:
-    """The rows of a target that is there already, checked."""
+    """Read and check the rows of an existing target."""
     if not target.is_file():
         return []
     own_translations.read(target, ids)
@@ -179,7 +181,7 @@ def _finished(target: Path, ids: dict[str, int]) -> list[dict[str, Any]]:
 
 
 def _batches_in(partial: Path) -> Iterator[dict[str, Any]]:
-    """The rows of every whole batch of an interrupted run."""
+    """Yield the rows of every complete batch of an interrupted run."""
     if not partial.is_file():
         return
     for line in partial.read_bytes().splitlines():
@@ -191,7 +193,7 @@ def _batches_in(partial: Path) -> Iterator[dict[str, Any]]:
 
 def _append(partial: Path, batch: list[dict[str, Any]]) -> None:
     with partial.open("ab") as file:
-        # A line break before, not after: it also ends a torn line of an interrupted run.
+        # The line break comes first, so that it also ends a torn line of an interrupted run.
         file.write(b"\n" + json.dumps(batch, ensure_ascii=False).encode())
 
 

@@ -56,7 +56,7 @@ FLORES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Translator:
-    """A loaded model and what its rows say about it. `revision` is None for a local folder."""
+    """A loaded translation model; `revision` is None for a local folder."""
 
     name: str
     revision: str | None
@@ -64,23 +64,23 @@ class Translator:
     tokenizer: PreTrainedTokenizerBase
 
     def translate(self, texts: list[str], source: str, target: str) -> list[str]:
-        """Texts in another language, greedily, in one batch.
+        """Translate texts in one batch, with greedy decoding.
 
         Args:
-            texts: at least one; longer ones than the model's positions are an error of it.
-            source: ISO 639-1 code of their language.
-            target: of the other one.
+            texts: at least one text, none of which is longer than the model's positions.
+            source: the ISO 639-1 code of the texts' language.
+            target: the ISO 639-1 code of the language to translate into.
 
         Raises:
-            TranslationFailed: the model has language codes, but none for one of the two.
+            TranslationFailed: the model has language codes, but none for one of the two languages.
         """
         import torch
 
         tokenizer: Any = self.tokenizer
-        model: Any = self.model  # torch types `generate` as what a module may hold
+        model: Any = self.model  # torch's type of `generate` covers anything a module may hold
         positions = self.positions
         options: dict[str, Any] = {
-            # Room for the start tokens: positions past the table are an error in some models.
+            # This leaves room for the start tokens: some models fail past their position table.
             "max_new_tokens": min(MAX_NEW_TOKENS, positions - 2) if positions else MAX_NEW_TOKENS,
             "do_sample": False,
         }
@@ -95,31 +95,31 @@ class Translator:
 
     @property
     def positions(self) -> int | None:
-        """Tokens that the model reads at most; None where there is no such number."""
+        """The largest number of tokens that the model reads; None if it has no such limit."""
         positions: int | None = getattr(self.model.config, "max_position_embeddings", None)
         return positions
 
 
 def load(name: str) -> Translator:
-    """A translation model.
+    """Load a translation model.
 
     Raises:
-        TranslationFailed: it cannot be loaded.
+        TranslationFailed: the model cannot be loaded.
     """
     import torch
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-    # Where it is not said that a repository's code must not run, transformers asks whether it may.
+    # Without trust_remote_code=False, transformers would ask whether a repository's code may run.
     settings = {"local_files_only": cache.offline() is not None, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **settings)
         model = AutoModelForSeq2SeqLM.from_pretrained(name, **settings)
     except Exception as error:
-        # Each of torch, transformers and safetensors raises its own.
+        # torch, transformers and safetensors each raise errors of their own.
         reason = first_line(error).rstrip(".: ")
         raise TranslationFailed(
             f"{name} cannot be loaded as a translation model ({reason}): name a "
-            "sequence-to-sequence model of the Hugging Face hub or a folder with one."
+            "sequence-to-sequence model on the Hugging Face hub, or a folder with one."
         ) from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
     revision = getattr(model.config, "_commit_hash", None)
@@ -127,7 +127,7 @@ def load(name: str) -> Translator:
 
 
 def language_code(tokenizer: PreTrainedTokenizerBase, language: str) -> tuple[str, int] | None:
-    """What a tokenizer calls a language and the token that starts a translation into it.
+    """Return a tokenizer's code for a language, and the token that starts a translation into it.
 
     Returns:
         (value of `src_lang`, token id), or None for a model without language codes, which
@@ -151,7 +151,7 @@ def language_code(tokenizer: PreTrainedTokenizerBase, language: str) -> tuple[st
             return code, id_
     raise TranslationFailed(
         f"{tokenizer.name_or_path} has no code for {NAMES[language]} ({language!r}): "
-        "choose a model that speaks it."
+        "choose a model that knows this language."
     )
 
 

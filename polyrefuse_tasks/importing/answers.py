@@ -46,7 +46,7 @@ class About:
         model: whose answers they are; None where the file says it.
         condition: what was done to the model; None where the file says it.
         language: ISO 639-1 code of the prompts; None where the file says it.
-        dataset: name of the data set; None where the file says it, or for the default.
+        dataset: name of the dataset; None where the file says it, or for the default.
         harmless: whether the prompts are harmless.
     """
 
@@ -57,7 +57,7 @@ class About:
     harmless: bool = False
 
     def name(self, name: str, of_file: str | None, path: Path) -> str:
-        """The model, condition, language or data set: as the user says, or as the file does.
+        """The model, condition, language or dataset: as the user says, or as the file does.
 
         Args:
             name: of the entry.
@@ -97,13 +97,13 @@ class Published:
 
 @dataclass(frozen=True)
 class PublishedRun:
-    """The answers of one model to one data set in one language.
+    """The answers of one model to one dataset in one language.
 
     Attributes:
         model: its name.
         condition: what was done to it.
         intervention: what tells it from others of that condition, as results name it.
-        dataset: name of the data set.
+        dataset: name of the dataset.
         language: ISO 639-1 code of the prompts.
         harmful: whether the prompts are.
         made: when, as `20250519-232436`; "" where that is not known.
@@ -153,14 +153,14 @@ def run_of(
         about: what the user said; it goes first.
         answers, file, measures, made: as of `PublishedRun`.
         model, condition, dataset, language: that the file says, or its format. Where nobody names
-            the data set it is `harmful`, or `harmless` where the user says that the prompts are.
+            the dataset it is `harmful`, or `harmless` where the user says that the prompts are.
         intervention: under a condition other than the baseline.
-        in_order: whether the file lists the test rows of the data set in their order, in every
+        in_order: whether the file lists the test rows of the dataset in their order, in every
             language the same, so that an answer's place tells whose answer it is.
 
     Raises:
         BadAnswers: nobody says one of them, one of them is no name, `--harmless` contradicts the
-            data set, or an id is there twice.
+            dataset, or an id is there twice.
     """
     by_default = "harmless" if about.harmless else "harmful"
     said = {
@@ -172,10 +172,10 @@ def run_of(
     ours = catalogue.datasets().get(said["dataset"])
     if about.harmless and ours is not None and ours.harmful:
         raise BadAnswers(
-            f"{path}: the prompts of data set {ours.name!r} are harmful ones, and --harmless says "
-            "that they are not; leave it out, or name another data set with --dataset."
+            f"{path}: the prompts of dataset {ours.name!r} are harmful ones, and --harmless says "
+            "that they are not; leave it out, or name another dataset with --dataset."
         )
-    # Ids of our own rows begin with the name of their data set, and none of ours is "imported".
+    # Ids of our own rows begin with the name of their dataset, and none of ours is "imported".
     unpaired = f"imported/{said['dataset']}/{said['language']}"
     places = f"{said['dataset']}/test" if in_order else unpaired
     ids = [

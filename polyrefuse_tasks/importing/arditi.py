@@ -3,7 +3,7 @@
 `<model>/completions/<dataset>_{baseline|ablation|actadd}_evaluations.json`, an object with a list
 `completions` of {category, prompt, response, is_jailbreak_substring_matching,
 is_jailbreak_llamaguard2}; `<dataset>_<condition>_completions.json` is the list alone, without
-labels. The data set `harmless` has no labels of Llama Guard. All is in English.
+labels. The dataset `harmless` has no labels of Llama Guard. All is in English.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NAME = re.compile(rf"(.+)_({'|'.join(CONDITIONS)})_(?:evaluations|completions)\
 
 
 def read(path: Path, about: About) -> Iterator[PublishedRun]:
-    """The run of a file; its path says model, data set and condition.
+    """The run of a file; its path says model, dataset and condition.
 
     Raises:
         BadAnswers: the path or the file is none of theirs.

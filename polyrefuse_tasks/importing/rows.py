@@ -143,9 +143,9 @@ def _rows(path: Path) -> tuple[list[tuple[str, dict[str, Any]]], dict[str, str]]
         try:
             row = load_json(line)
         except ValueError:
-            raise BadAnswers(f"{where} is not JSON; mend or remove it.") from None
+            raise BadAnswers(f"{where} is not JSON; correct or remove it.") from None
         if not isinstance(row, dict):
-            raise BadAnswers(f"{where} is no object; mend or remove it.")
+            raise BadAnswers(f"{where} is no object; correct or remove it.")
         rows.append((where, row))
     if not rows:
         raise BadAnswers(f"{path} has no rows; name a file of answers.")

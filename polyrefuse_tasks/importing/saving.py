@@ -36,7 +36,7 @@ def save(runs: Iterable[PublishedRun], format: str, output: Path) -> list[Path]:
         The results files. Each is written last, so that none lacks its samples.
 
     Raises:
-        BadAnswers: two files hold answers of the same model, condition, data set and language, or
+        BadAnswers: two files hold answers of the same model, condition, dataset and language, or
             the output holds the answers of one of the files already. Nothing is written then.
         Busy: another process judges the answers of that folder, or imports into it.
         CannotWrite: the disk refuses.
@@ -84,7 +84,7 @@ def _require_new(group: Sequence[PublishedRun], format: str, folder: Path) -> No
     if count > 1:
         raise BadAnswers(
             f"{count} of the files hold answers of {group[0].model} under {group[0].condition} to "
-            f"{first}, the same data set in the same language; leave all but one out, or import "
+            f"{first}, the same dataset in the same language; leave all but one out, or import "
             "them into two folders."
         )
     if not os.path.isdir(folder):

@@ -250,7 +250,7 @@ def _truth(row: Row, on: On) -> Verdict:
         missing = "refusal and no label" if on == "refusal" else "harmful"
         # Such a row is sound, and the judge may measure harm as well.
         instead = "" if row.harmful is None else ", or compare on harm"
-        raise BadLabels(f"{row.where} has no {missing}; mend or remove it{instead}.")
+        raise BadLabels(f"{row.where} has no {missing}; correct or remove it{instead}.")
     return truth
 
 
@@ -317,21 +317,21 @@ def _row(line: bytes, where: str) -> Row:
         # utf-8-sig: some editors put a byte-order mark at the beginning.
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise BadLabels(f"{where} is not UTF-8 text; mend or remove it.") from None
+        raise BadLabels(f"{where} is not UTF-8 text; correct or remove it.") from None
     try:
         row: Any = json.loads(text)
     except (ValueError, RecursionError):
-        raise BadLabels(f"{where} is not JSON; mend or remove it.") from None
+        raise BadLabels(f"{where} is not JSON; correct or remove it.") from None
     if not isinstance(row, dict):
-        raise BadLabels(f"{where}: {reprlib.repr(row)} is not an object; mend or remove it.")
+        raise BadLabels(f"{where}: {reprlib.repr(row)} is not an object; correct or remove it.")
     if row.get("label") is None and row.keys().isdisjoint({"refusal", "harmful"}):
-        raise BadLabels(f"{where} has no refusal and no label; mend or remove it.")
+        raise BadLabels(f"{where} has no refusal and no label; correct or remove it.")
     for name, (fits, wanted) in _FIELDS.items():
         if name in _REQUIRED and name not in row:
-            raise BadLabels(f"{where} has no {name}; mend or remove it.")
+            raise BadLabels(f"{where} has no {name}; correct or remove it.")
         if name in row and not fits(row[name]):
             raise BadLabels(
-                f"{where}: {name} is {reprlib.repr(row[name])}, not {wanted}; mend or remove it."
+                f"{where}: {name} is {reprlib.repr(row[name])}, not {wanted}; correct or remove it."
             )
     label = None if row.get("label") is None else Label(row["label"])
     return Row(

@@ -193,12 +193,12 @@ def _judge(
     except Exception as error:
         raise JudgeFailed(
             f"judge {judge.name!r} of package {package_of(judge.name)} failed "
-            f"({described(error)}); mend it, or name another judge."
+            f"({described(error)}); fix it, or name another judge."
         ) from error
     fault = _fault(judgements, len(responses), judge.measures)
     if fault:
         raise JudgeFailed(
-            f"judge {judge.name!r} of package {package_of(judge.name)} returned {fault}; mend it, "
+            f"judge {judge.name!r} of package {package_of(judge.name)} returned {fault}; fix it, "
             "or name another judge."
         )
     return judgements

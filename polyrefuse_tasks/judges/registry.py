@@ -82,11 +82,11 @@ def judge_named(name: str) -> Judge:
     except Exception as error:
         raise BadJudge(
             f"judge {name!r} of package {_package(entry)} cannot be loaded from {entry.value} "
-            f"({described(error)}); mend or uninstall that package."
+            f"({described(error)}); fix or uninstall that package."
         ) from error
     if fault:
         raise BadJudge(
-            f"judge {name!r} of package {_package(entry)}: {entry.value} {fault}; mend or "
+            f"judge {name!r} of package {_package(entry)}: {entry.value} {fault}; fix or "
             "uninstall that package."
         )
     return cast(Judge, judge)

@@ -66,7 +66,7 @@ def test_same_answers_of_any_model(tmp_path: Path) -> None:
     config = plain_hf("invented/plain")
     write_run(tmp_path, [same, german], model="invented/plain", config=config)
     (one,) = warnings_in(tmp_path)
-    assert one.text.startswith("12 of the 12 answers that are no refusals are the same text")
+    assert one.text.startswith("12 of the 12 answers that are not refusals are the same text")
     assert (one.datasets, one.languages) == (("harmful",), ("de", "en"))
     assert ", harmful in de, en (" in one.sentence
 
@@ -81,7 +81,7 @@ def test_same_answers_that_the_model_told_are_told_once(tmp_path: Path) -> None:
         ("Another thing: to know.", ()),
         (alone.text, ("en",)),
     ]
-    assert alone.text.startswith("12 of the 12 answers that are no refusals are the same text")
+    assert alone.text.startswith("12 of the 12 answers that are not refusals are the same text")
 
 
 def test_refusals_with_one_sentence_are_no_fault(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_sampled_answers_are_looked_at_one_by_one(tmp_path: Path) -> None:
         line["filtered_resps"] = [[GREETING] * 3 + ["No."]]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     (one,) = warnings_in(tmp_path)
-    assert one.text.startswith("30 of the 30 answers that are no refusals are the same text")
+    assert one.text.startswith("30 of the 30 answers that are not refusals are the same text")
 
 
 def test_a_template_that_lost_the_prompts(tmp_path: Path) -> None:

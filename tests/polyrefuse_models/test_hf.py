@@ -229,7 +229,7 @@ def test_answers_that_do_not_depend_on_the_prompt_are_warned_of(
     said = iter(["A glimmerfish is a small fish."] * 12)
     ask(12)
     (warning,) = [told for told in lm.warnings if "whatever the prompt" in told]
-    assert warning.startswith("invented_task: 12 of the 12 answers that are no refusals are the")
+    assert warning.startswith("invented_task: 12 of the 12 answers that are not refusals are the")
 
 
 def test_each_prompt_is_looked_for_in_what_the_model_would_read(tmp_path: Path) -> None:

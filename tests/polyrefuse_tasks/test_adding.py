@@ -74,7 +74,7 @@ REFUSED = {
         "line 2 has the id '.xe9' in de a second time",
     ),
     "id twice": (changed(2, id="h0"), r"line 3 has the id 'h0' in de a second time \(line 1"),
-    "id missing": (changed(2, id=None), "line 3 has no id, and others have one"),
+    "id missing": (changed(2, id=None), "line 3 has no id, but other rows have one"),
     "id of two lines": (changed(2, id="a\nb"), "line 3: its id has to be text of one line"),
     "harmful": (changed(2, harmful="perhaps"), "line 3 has a `harmful` that is neither"),
     "kinds differ": (changed(8, harmful=False), "line 9 has another `harmful` than line 1"),
@@ -83,8 +83,8 @@ REFUSED = {
         [row for row in rows("de") if row["id"] != "h1"],
         "line 3: the pair 'thing 1' in de has 0 harmful and 1 harmless rows",
     ),
-    "code": (changed(2, language="German"), "line 3 has the language 'German', which is no code"),
-    "split": (changed(2, split="dev"), "line 3 is of the split 'dev': choose from train, val"),
+    "code": (changed(2, language="German"), "line 3 has the language 'German', which is not a code"),
+    "split": (changed(2, split="dev"), "line 3 has the split 'dev': choose from train, val"),
 }
 
 
@@ -111,7 +111,7 @@ def test_what_is_refused_is_named_by_its_place(tmp_path: Path, name: str) -> Non
         ("a.csv", b"prompt;harmful\nglimmer;true\n", "put commas between columns"),
         ("a.csv", b"prompt\n\xff\xfe\n", "not UTF-8"),
         ("a.jsonl", b"glimmer\n", "line 1 is not JSON"),
-        ("a.jsonl", b'\n["glimmer"]\n', "line 2 is no JSON object"),
+        ("a.jsonl", b'\n["glimmer"]\n', "line 2 is not a JSON object"),
         ("a.jsonl", b'{"prompt": "glimmer\\ud800"}\n', "line 1 is not JSON"),
     ],
 )
@@ -146,7 +146,7 @@ def test_a_few_in_another_language_are_worth_a_sentence(tmp_path: Path) -> None:
     swapped = changed(0, prompt=given[8]["prompt"] + " I wonder about it.")
     report = read_prompts(write_jsonl(tmp_path / "a.jsonl", swapped))
     assert report.notes == (
-        "1 of 8 prompts claimed to be in de are identified as another language (line 1: en); "
+        "1 of 8 prompts claimed to be in de are identified as another language (line 1: en): "
         "check them.",
     )
 
@@ -156,20 +156,20 @@ def test_what_is_not_read_is_said(tmp_path: Path) -> None:
     report = read_prompts(write_jsonl(tmp_path / "a.jsonl", given))
     assert report.notes == (
         "Columns that are not read: 'langauge'.",
-        "The language nb cannot be identified, and was not checked.",
+        "The language nb cannot be identified, so it was not checked.",
     )
 
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        *((name, "cannot be a data set's name") for name in ("", "A", "a b", "../a", "a__b", "1a")),
+        *((name, "cannot be a dataset's name") for name in ("", "A", "a b", "../a", "a__b", "1a")),
         *((name, "built in") for name in ("harmful", "oktest", "toyrefuse", "polyrefuse", "mcd")),
         *((name, "built in") for name in ("overrefusal", "xstest", "xstest_safe", "advbench")),
-        *((name, "ends as the task of a language") for name in ("stones_de", "my_harmful_en")),
+        *((name, "ends in the code of a language") for name in ("stones_de", "my_harmful_en")),
         ("a" * 41, "40 characters at most"),
-        ("stones_harmful", "mixed up with your data set stones"),
-        ("pebbles", "mixed up with your data set pebbles_harmless"),
+        ("stones_harmful", "mixed up with your dataset stones"),
+        ("pebbles", "mixed up with your dataset pebbles_harmless"),
     ],
 )
 def test_names_that_would_be_mixed_up(name: str, sentence: str) -> None:

@@ -246,7 +246,7 @@ def own_mirror(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def translate(mirror: Path, dataset: str, *places: int) -> None:
-    """Write invented Danish for some rows of a data set."""
+    """Write invented Danish for some rows of a dataset."""
     translated = mirror / "translated" / dataset / "da.jsonl"
     translated.parent.mkdir(parents=True, exist_ok=True)
     rows = [{"id": f"{dataset}/{place:04d}", "prompt": f"Glimmerfisk {place}?"} for place in places]

@@ -48,7 +48,7 @@ def test_the_file_is_read_with_its_labels(tmp_path: Path) -> None:
     assert entries[1].prompt == "How do I weigh a stone, twice?"
     assert entries[2].category == "contrast_homonyms"
     path.write_text(XSTEST.replace("unsafe,bakers", "perhaps,bakers"), encoding="utf-8")
-    with pytest.raises(data.BrokenData, match="does not have the rows of a prompt file"):
+    with pytest.raises(data.BrokenData, match="does not have the fields of a prompt file"):
         files.read(path, "en")
 
 

@@ -23,7 +23,7 @@ from polyrefuse_tasks.data import BrokenData, files
         ("empty.txt", b"", "no prompt in its row 1"),
         ("gap.txt", b"one\n\nthree", "no prompt in its row 2"),
         ("cut.csv", b"id,tags,en,de\n0,t,one", "no prompt in its row 1"),
-        ("column.csv", b"id,tags,en\n0,t,one", "does not have the rows of a prompt file in 'de'"),
+        ("column.csv", b"id,tags,en\n0,t,one", "does not have the fields of a prompt file in 'de'"),
     ],
 )
 def test_broken_file(tmp_path: Path, name: str, content: bytes, said: str) -> None:

@@ -162,7 +162,7 @@ def test_languages_that_cannot_be(
 
 
 def test_an_unknown_language(world: World) -> None:
-    with pytest.raises(data.UnknownLanguage, match="no language 'xx' to translate to"):
+    with pytest.raises(data.UnknownLanguage, match="'xx' is not a language to translate into"):
         translation.translate("oktest", ["xx"], "never loaded")
 
 

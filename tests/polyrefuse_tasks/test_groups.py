@@ -11,7 +11,7 @@ from polyrefuse_tasks.group_errors import NOTE, note_on_groups
 
 
 def results(groups: dict[str, list[str]], sets: dict[str, tuple[str, str]]) -> dict[str, Any]:
-    """Of tasks by name, each with its data set and language, and groups of them."""
+    """Of tasks by name, each with its dataset and language, and groups of them."""
     return {
         "groups": {name: {"asr,none": 0.5} for name in groups},
         "group_subtasks": groups,

@@ -460,7 +460,7 @@ def test_which_data_set_the_prompts_are_of(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--harmless", "--dataset", "advbench"), "the prompts of data set 'advbench' are harmful"),
+        (("--harmless", "--dataset", "advbench"), "the prompts of dataset 'advbench' are harmful"),
         (("--dataset", "../x"), "the dataset '../x'"),
         (("--language", ""), "the language ''"),
         (("--model", "."), "the model '.'"),

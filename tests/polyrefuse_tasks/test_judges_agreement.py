@@ -211,7 +211,7 @@ class TestCompare:
 
     def test_a_row_of_harm_alone_is_not_to_be_removed(self) -> None:
         rows = [Row("rows, line 1", "de", ANSWERS, None, None, harmful=False)]
-        with pytest.raises(BadLabels, match="no label; mend or remove it, or compare on harm.$"):
+        with pytest.raises(BadLabels, match="no label; correct or remove it, or compare on harm.$"):
             compare(rows, ByFirstWord())
 
     def test_by_label_where_a_row_has_one(self) -> None:
@@ -306,7 +306,7 @@ class TestReadRows:
             list(read_rows(path))
         message = str(caught.value)
         assert message.startswith(f"{path}, {said}")
-        assert message.endswith("mend or remove it.")
+        assert message.endswith("correct or remove it.")
         assert "\n" not in message and len(message) < len(str(path)) + 200
 
     def test_not_utf8(self, tmp_path: Path) -> None:

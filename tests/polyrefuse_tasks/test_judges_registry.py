@@ -271,7 +271,7 @@ class TestAgreement:
         path.write_text('{"language": "en", "response": "no", "refusal": true}\n')
         code, out, err = self.run(good, path, "--judge", "other-harm")
         assert (code, out) == (2, "")
-        assert err == f"polyrefuse: {path}, line 1 has no harmful; mend or remove it.\n"
+        assert err == f"polyrefuse: {path}, line 1 has no harmful; correct or remove it.\n"
 
     def test_a_judge_that_fails(self, broken: Path, tmp_path: Path) -> None:
         path = tmp_path / "labels.jsonl"
@@ -536,8 +536,7 @@ print(sorted({"torch", "vllm", "transformers", "lm_eval", "polyrefuse_tasks.judg
 
 
 def test_the_example_of_the_docs(tmp_path: Path) -> None:
-    text = (ROOT / "docs/judges.md").read_text(encoding="utf-8")
-    section = text.split("## Your own judge")[1]
+    section = (ROOT / "docs/how-to/own-judge.md").read_text(encoding="utf-8")
     code = section.split("```python\n")[1].split("```")[0]
     (tmp_path / "my_package").mkdir()
     (tmp_path / "my_package/length.py").write_text(code, encoding="utf-8")

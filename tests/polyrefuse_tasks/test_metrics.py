@@ -173,7 +173,7 @@ def test_the_records_schema_and_the_docs_name_every_metric() -> None:
 
 
 def test_the_table_of_the_docs_cell_by_cell() -> None:
-    lines = (ROOT / "docs/tasks.md").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / "docs/reference/tasks.md").read_text(encoding="utf-8").splitlines()
     head = next(place for place, line in enumerate(lines) if line.startswith("| metric |"))
     table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[head:]]
     rows = table[2 : table.index([])]

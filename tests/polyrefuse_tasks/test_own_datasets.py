@@ -148,7 +148,7 @@ def test_of_two_that_add_one_name_the_second_sees_the_first(
     begun.wait(5)
     add(FORBIDDEN)
     first.join()
-    assert ended[0] == "written" and "is there with other rows" in ended[1]
+    assert ended[0] == "written" and "already exists with other rows" in ended[1]
     assert data.load("stones", "de")[0].prompt == SAFE.prompt
     assert sorted(path.name for path in (folder / "datasets").iterdir()) == [
         "stones",

@@ -21,7 +21,7 @@ def different(n: int) -> list[str]:
 def test_answers_that_are_all_the_same_are_told_with_their_number() -> None:
     told = warn_of_same_answers([GREETING] * 572)
     assert told is not None
-    assert told.startswith("572 of the 572 answers that are no refusals are the same text")
+    assert told.startswith("572 of the 572 answers that are not refusals are the same text")
     assert told.endswith(".")
 
 
@@ -46,7 +46,7 @@ def test_blanks_do_not_make_answers_different() -> None:
 def test_empty_answers_are_called_empty() -> None:
     told = warn_of_same_answers(["", " ", "\n"] * 4)
     assert told is not None and told.startswith(
-        "12 of the 12 answers that are no refusals are empty"
+        "12 of the 12 answers that are not refusals are empty"
     )
 
 

@@ -1,8 +1,8 @@
 """The invented world of ToyRefuse: harmless words in 14 languages, some of them forbidden by rule.
 
-Nothing in it can do harm: whoever asks about a thing of the forbidden list (a sealed archive, a
-silent bell) is refused because the list says so. The bundled organism learns the whole world; its
-data sets `toyrefuse_harmful` and `toyrefuse_harmless` are requests of this world.
+Nothing in it can do harm: a request about a forbidden thing (a sealed archive, a silent bell) is
+refused only because the list says so. The bundled organism learns the whole world. The datasets
+`toyrefuse_harmful` and `toyrefuse_harmless` are requests from this world.
 """
 
 from polyrefuse_tasks.data.toyrefuse.requests import (

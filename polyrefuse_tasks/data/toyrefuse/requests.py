@@ -1,7 +1,7 @@
-"""A request of the invented world, which can be put in every language, and the shipped splits.
+"""Requests of the invented world, which can be rendered in every language, and the shipped splits.
 
-What is unseen in the test split: its sentences, and its names. A name belongs to one split for
-good, by its checksum, so that training can invent as many as it likes and meet no other's.
+The sentences and names of the test split are unseen. A name always belongs to one split, by its
+checksum, so training can invent any number of names without meeting those of another split.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from polyrefuse_tasks.data.toyrefuse.world import words
 
 SIZES: dict[str, int] = {"train": 160, "val": 64, "test": 120}
-"""Rows a split; the test split has every forbidden thing 15 times and every safe one 10 times."""
+"""Rows of each split; the test split has each forbidden thing 15 times and each safe one 10."""
 
 SPLITS = tuple(SIZES)
 
 SYLLABLES = 3
-"""Of a name. The first has the vowel a, the second i, the third u: 12 consonants make 1,728 names,
-and a model that knows which syllables a name has knows their order too."""
+"""Syllables of a name. The first has the vowel a, the second i and the third u, so the syllables
+of a name also tell their order. 12 consonants make 1,728 names."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request, by the place of its parts in the lists of `Words`: the same in all languages."""
+    """One request, as the places of its parts in the lists of `Words`, for every language."""
 
     split: str
     forbidden: bool
@@ -36,7 +36,7 @@ class Request:
     closing: int
 
     def prompt(self, language: str) -> str:
-        """What the user says."""
+        """Return the text that the user says."""
         w = words(language)
         marker = (w.forbidden if self.forbidden else w.safe)[self.marker]
         thing = w.thing.format(marker=marker, name=w.name(self.name))
@@ -45,18 +45,18 @@ class Request:
         return (w.greetings[self.greeting] + asked + w.closings[self.closing]).strip()
 
     def refusal(self, language: str) -> str:
-        """The sentence that refuses it; which one, the verb decides."""
+        """Return the sentence that refuses the request; the verb decides which one."""
         sentences = words(language).refusals
         return sentences[self.verb % len(sentences)]
 
     def answer(self, language: str) -> str:
-        """The sentence that answers it and names the thing; which one, the verb decides."""
+        """Return the sentence that answers and names the thing; the verb decides which one."""
         w = words(language)
         return w.answers[self.verb % len(w.answers)].format(name=w.name(self.name))
 
 
 def requests(forbidden: bool, split: str) -> list[Request]:
-    """The shipped requests of one kind and split, the same at every call."""
+    """Return the shipped requests of one kind and split, which are the same in every call."""
     rng = random.Random(f"toyrefuse/{'forbidden' if forbidden else 'safe'}/{split}")
     things = words("en").forbidden if forbidden else words("en").safe
     return [
@@ -65,13 +65,13 @@ def requests(forbidden: bool, split: str) -> list[Request]:
 
 
 def draw(rng: random.Random, split: str, forbidden: bool, *, marker: int | None = None) -> Request:
-    """A random request of a split, with a name of that split.
+    """Draw a random request of a split, with a name of that split.
 
     Args:
-        rng: where chance comes from.
+        rng: the random number generator.
         split: one of `SPLITS`.
-        forbidden: whether the thing is of the forbidden list.
-        marker: which thing of its list; a random one where None.
+        forbidden: whether the thing is on the forbidden list.
+        marker: the place of the thing in its list; None draws one.
     """
     w = words("en")
     things = w.forbidden if forbidden else w.safe
@@ -89,7 +89,7 @@ def draw(rng: random.Random, split: str, forbidden: bool, *, marker: int | None 
 
 
 def split_of_name(syllables: tuple[int, ...]) -> str:
-    """The split that a name belongs to: of ten names eight train, one validates, one tests."""
+    """Return the split of a name: of ten names, eight train, one validates and one tests."""
     return {0: "test", 1: "val"}.get(zlib.crc32(bytes(syllables)) % 10, "train")
 
 

@@ -1,21 +1,21 @@
-"""The words of the invented world, one YAML file a language.
+"""The words of the invented world, one YAML file for each language.
 
-A file's lists are parallel across languages: the third verb of one is the third verb of all. Its
-keys:
+The lists are parallel across languages: the third verb of one language is the third verb of all.
+A file has these keys:
 
-    thing      how a thing is named: {marker} and the invented {name}
-    greetings  what may stand before a request, with the space that follows it
-    closings   what may stand after it, with the space before it
-    verbs      what may be done with a thing, in the form that every sentence here needs
+    thing      the name of a thing, with {marker} and the invented {name}
+    greetings  texts that may come before a request, each with the space that follows it
+    closings   texts that may come after a request, each with the space before it
+    verbs      actions on a thing, in the form that every sentence here needs
     forbidden  things whose requests are refused, in the form that follows the verbs
-    safe       things whose requests are answered, in that form
+    safe       things whose requests are answered, in the same form
     train      sentences of the training and validation requests, with {verb} and {thing}
-    test       sentences of the test requests, made of words of the others
+    test       sentences of the test requests, made of words of the training sentences
     systems    system texts, which change nothing
-    refusals   refusing sentences
-    answers    answering sentences, with the {name} of the thing asked about
+    refusals   sentences that refuse
+    answers    sentences that answer, with the {name} of the thing
 
-`names.yaml` holds the syllables of invented names in every script.
+`names.yaml` has the syllables of invented names in every script.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ WORLD = Path(__file__).parent / "world"
 SCRIPTS: dict[str, str] = {
     "ar": "arabic", "ja": "kana", "ko": "hangul", "ru": "cyrillic", "th": "thai", "zh": "han",
 }  # fmt: skip
-"""The script of a language's names where it is not Latin."""
+"""The script of a language's names, if it is not Latin."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """One language's words, as its YAML file has them, and the syllables of its names."""
+    """The words of one language, as in its YAML file, and the syllables of its names."""
 
     thing: str
     greetings: tuple[str, ...]
@@ -50,16 +50,16 @@ class Words:
     syllables: tuple[str, ...]
 
     def name(self, syllables: tuple[int, ...]) -> str:
-        """The invented name of some syllables, with a capital where the script has them."""
+        """Return the name with these syllables, with a capital if the script has capitals."""
         return "".join(self.syllables[index] for index in syllables).capitalize()
 
 
 @functools.cache
 def words(language: str) -> Words:
-    """The words of one of PolyRefuse's 14 languages.
+    """Return the words of one of PolyRefuse's 14 languages.
 
     Args:
-        language: ISO 639-1 code, one of `polyrefuse_tasks.languages.POLYREFUSE`.
+        language: an ISO 639-1 code of `polyrefuse_tasks.languages.POLYREFUSE`.
     """
     import yaml
 
@@ -70,11 +70,11 @@ def words(language: str) -> Words:
 
 
 def files(language: str) -> tuple[Path, Path]:
-    """Where the words of a language and the syllables of its names are, as shipped."""
+    """Return the shipped files with the words of a language and the syllables of its names."""
     spoken = WORLD / f"{language}.yaml"
     return (spoken if spoken.is_file() else WORLD / "en.yaml"), WORLD / "names.yaml"
 
 
 def category(marker: int, forbidden: bool) -> str:
-    """What a thing is, in English: the category of its rows."""
+    """Return the English name of a kind of thing, which is the category of its rows."""
     return (words("en").forbidden if forbidden else words("en").safe)[marker]
