@@ -289,7 +289,6 @@ def transfer(
         partial(answers, lm),
         sources,
         targets,
-        revision=lm.revision,
         dataset=dataset or lm.own_dataset,
         limit=limit,
         max_gen_toks=max_gen_toks,
