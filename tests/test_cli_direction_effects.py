@@ -147,7 +147,7 @@ class TestSweep:
             (("--coefficients=1,1e5", "--dtype=float16"), "and float16 ends at 6.55e+04; give"),
             (("--dtype=float99",), "--dtype float99 is not a type"),
             (("--judge=nobody",), "nobody"),
-            (("--direction=nowhere",), "nowhere is no folder"),
+            (("--direction=nowhere",), "--direction nowhere is not a folder; give a direction"),
         ],
         ids=repr,
     )
@@ -274,7 +274,7 @@ class TestCompare:
             ("--langs=,", "--langs ',' names no language"),
             ("--dataset=foo", "dataset=foo is not known"),
             ("--judge=nobody", "nobody"),
-            ("--direction=nowhere", "nowhere is no folder"),
+            ("--direction=nowhere", "--direction nowhere is not a folder; give a direction"),
             ("--controls=0", "--controls"),
         ):
             assert_one_sentence(run_in_process("direction", "compare", *usual, more), said)
@@ -352,7 +352,7 @@ class TestRank:
             ("--langs=en,xx", "no language 'xx'"),
             ("--dataset=foo", "dataset=foo is not known"),
             ("--judge=nobody", "nobody"),
-            ("--direction=nowhere", "nowhere is no folder"),
+            ("--direction=nowhere", "--direction nowhere is not a folder; give a direction"),
             ("--controls=0", "--controls"),
         ],
     )

@@ -338,7 +338,7 @@ def _by_language(folders: str) -> dict[str, Direction]:
 
     found: dict[str, Direction] = {}
     for folder in filter(None, map(str.strip, folders.split(","))):
-        direction = artifact.load(folder)
+        direction = artifact.load(folder, "--directions ")
         language = direction.metadata.get("source_lang")
         if not isinstance(language, str) or direction.metadata.get("control"):
             raise UserError(
@@ -438,7 +438,7 @@ def geometry(
     if judge is not None and results is None:
         raise UserError(f"--judge {judge} labels no answers without --results; name a run's.")
     runs = None if results is None else saved_runs(results)
-    given = artifact.load(direction)
+    given = artifact.load(direction, "--direction ")
     name = dataset or own_dataset(model)
     check_request(given, languages, name, limit, calibrated_in)
     lm = load(model, batch_size, device, dtype, system, system_file, gguf_file)

@@ -83,7 +83,7 @@ def sweep(
     require_new(output)
     check_refusal_judge(judge)
     languages, multiples = codes("--langs", langs), parse_coefficients(coefficients)
-    given, name = artifact.load(direction), dataset or own_dataset(model)
+    given, name = artifact.load(direction, "--direction "), dataset or own_dataset(model)
     layer_of(given)
     # What auto stands for is known when the model is loaded; no type of weights exceeds float32.
     asked = parse_dtype("--dtype ", dtype) or torch.float32
@@ -157,7 +157,7 @@ def compare(
     require_new(output)
     check_refusal_judge(judge)
     languages = codes("--langs", langs)
-    given, name = artifact.load(direction), dataset or own_dataset(model)
+    given, name = artifact.load(direction, "--direction "), dataset or own_dataset(model)
     if is_control(given.metadata):
         raise UserError(
             f"--direction {direction} is a random control; give the refusal direction, beside "
@@ -231,7 +231,7 @@ def rank(
     require_new(output)
     check_refusal_judge(judge)
     languages, counts = codes("--langs", langs), parse_ranks(ranks)
-    given, name = artifact.load(direction), dataset or own_dataset(model)
+    given, name = artifact.load(direction, "--direction "), dataset or own_dataset(model)
     given.require_subspace(counts[-1], f"--direction {direction}")
     prompts_of(kinds_of(name)[0], languages, limit)
     lm = load(model, batch_size, device, dtype, system, system_file, gguf_file)
