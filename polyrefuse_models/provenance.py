@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def model_of(config: PretrainedConfig) -> dict[str, str | None]:
-    """Return what an artifact's metadata say of its model: name, commit and GGUF file."""
+    """Return what an artifact's metadata say of its model: name, commit and GGUF file.
+
+    The revision is the commit of a snapshot of the hub, whatever name the snapshot was asked for
+    by, and None for a folder, which has no commit.
+    """
     return {
         "model": bundled.name_of(config.name_or_path),
         "revision": getattr(config, "_commit_hash", None),

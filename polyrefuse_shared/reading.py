@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import reprlib
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,18 +73,24 @@ def folder_sha256(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def parse_json(text: bytes | str, *, finite: bool = False) -> Any:
+class RepeatedKey(ValueError):
+    """An object in a JSON document has a key twice, of which a reader would drop one."""
+
+
+def parse_json(text: bytes | str, *, finite: bool = False, unique: bool = False) -> Any:
     """What a JSON document holds.
 
     Args:
         finite: refuse NaN and infinities, which JSON does not know and Python's reader takes.
+        unique: refuse objects that have a key twice.
 
     Raises:
+        RepeatedKey: with `unique`, an object has a key twice.
         ValueError: as `load_json`, or it holds half of a surrogate pair, which no file in UTF-8
             can hold.
     """
     decoded = _decoded(text)
-    document = load_json(decoded, finite=finite)
+    document = load_json(decoded, finite=finite, unique=unique)
     # An escape is the only way to write one in a text that could be decoded.
     if "\\ud" in decoded.lower():
         try:
@@ -93,19 +100,22 @@ def parse_json(text: bytes | str, *, finite: bool = False) -> Any:
     return document
 
 
-def load_json(text: bytes | str, *, finite: bool = False) -> Any:
+def load_json(text: bytes | str, *, finite: bool = False, unique: bool = False) -> Any:
     """What a JSON document holds, halves of surrogate pairs too.
 
     Args:
-        finite: as of `parse_json`.
+        finite, unique: as of `parse_json`.
 
     Raises:
+        RepeatedKey: as of `parse_json`.
         ValueError: it is no JSON, or is nested in more than `MOST_DEPTH` levels.
     """
-    numbers: dict[str, Any] = {"parse_float": _finite, "parse_constant": _finite} if finite else {}
+    how: dict[str, Any] = {"parse_float": _finite, "parse_constant": _finite} if finite else {}
+    if unique:
+        how["object_pairs_hook"] = _without_repetition
     decoded = _decoded(text)
     try:
-        document = json.loads(decoded, **numbers)
+        document = json.loads(decoded, **how)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     # Counting is quick, and what has fewer brackets cannot be deeper.
@@ -117,6 +127,15 @@ def load_json(text: bytes | str, *, finite: bool = False) -> Any:
 def _decoded(text: bytes | str) -> str:
     # `json.loads` lets halves of surrogate pairs through.
     return text.decode(json.detect_encoding(text)) if isinstance(text, bytes) else text
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise RepeatedKey(f"it has the key {reprlib.repr(key)} twice")
+        found[key] = value
+    return found
 
 
 def _is_deep(document: Any) -> bool:

@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from polyrefuse_shared.errors import UserError
-from polyrefuse_shared.reading import parse_json, read_bytes
+from polyrefuse_shared.reading import RepeatedKey, parse_json, read_bytes
 from polyrefuse_tasks.configs import FAMILIES, files
 from polyrefuse_tasks.data import own_datasets, registry
 from polyrefuse_tasks.data.own_datasets import KINDS, NAME, SPLITS, OwnRow, OwnSet
@@ -186,7 +186,9 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         where = f"{path}, line {number}"
         try:
-            entry = parse_json(line)
+            entry = parse_json(line, unique=True)
+        except RepeatedKey as repeated:
+            raise BadPrompts(f"{where} cannot be used ({repeated}): remove one of them.") from None
         except ValueError:
             raise BadPrompts(f"{where} is not JSON: write one object on each line.") from None
         if not isinstance(entry, dict):
@@ -256,11 +258,13 @@ def _field(entry: Mapping[str, Any], name: str, where: str) -> str | None:
     if value is None:
         return None
     # One form of Unicode makes an id or a pair the same, whatever keyboard it was typed on.
-    text = unicodedata.normalize("NFC", str(value)).strip() if isinstance(value, str | int) else ""
+    # A truth value is an integer to Python, and no name to anybody.
+    usable = isinstance(value, str | int) and not isinstance(value, bool)
+    text = unicodedata.normalize("NFC", str(value)).strip() if usable else ""
     if not text or not text.isprintable() or len(text) > LONGEST_FIELD:
         raise BadPrompts(
-            f"{where}: its {name} must be text on one line, of at most {LONGEST_FIELD} characters: "
-            "correct it."
+            f"{where}: its {name} must be a whole number, or text on one line, of at most "
+            f"{LONGEST_FIELD} characters: correct it."
         )
     return text
 

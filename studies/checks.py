@@ -96,7 +96,7 @@ def _check_training(training: Training, where: str) -> None:
 
 
 def _check_judge(study: Study, judge: str, options: Mapping[str, Any]) -> None:
-    from polyrefuse_models.wrappers.known_arguments import require_dtype
+    from polyrefuse_models.wrappers.known_arguments import parse_dtype
     from polyrefuse_tasks.judge_models.choosing import choose
 
     where = f"judges.{judge}.options"
@@ -110,7 +110,7 @@ def _check_judge(study: Study, judge: str, options: Mapping[str, Any]) -> None:
     for option, known in names.items():
         for name in str(options.get(option, "")).split(","):
             _one_of(name.strip() or None, known, f"{where}.{option}")
-    require_dtype(f"{where}.dtype: ", options.get("dtype", "auto"))
+    parse_dtype(f"{where}.dtype: ", options.get("dtype", "auto"))
     taken = inspect.signature(choose).parameters
     # An option of the judge's weights has a name of its own on the command line.
     called = {name.removeprefix("judge_"): value for name, value in given.items()}

@@ -26,6 +26,8 @@ from safetensors.torch import load_file
 
 import polyrefuse
 from polyrefuse_models import bundled
+from polyrefuse_models.directions import artifact
+from polyrefuse_models.directions.control import OF_CONTROL, control_of
 from polyrefuse_models.organism.planted import planted
 from polyrefuse_tasks import data
 from tests.conftest import ROOT
@@ -461,6 +463,7 @@ class TestGeometry:
         aucs = {name: measures["auc"] for name, measures in document["languages"].items()}
         assert aucs == {"en": 1, "th": 1}
         assert len(document["layers"]) == 4
+        assert not {*OF_CONTROL} & {*document["direction"]}
         assert max(map(len, strings(document) - {document["meaning"]})) <= 64  # a checksum
 
     def test_what_is_wrong_is_told(self, german: Path, tmp_path: Path) -> None:
@@ -479,6 +482,46 @@ class TestGeometry:
             given = ("geometry", "--direction", direction, "--langs=de", "--output", output, *more)
             assert_one_sentence(run(*given), said)
             assert not output.exists()
+
+    def test_mistakes_are_told_before_the_model_is_loaded(
+        self, german: Path, tmp_path: Path
+    ) -> None:
+        placeless = tmp_path / "placeless"
+        shutil.copytree(german, placeless)
+        metadata = json.loads((placeless / "metadata.json").read_text())
+        del metadata["position"]
+        (placeless / "metadata.json").write_text(json.dumps(metadata))
+        nowhere = ("--model", tmp_path / "no-model", "--dataset=toyrefuse", "--output")
+        nowhere = (*nowhere, tmp_path / "new")
+        geometry = ("geometry", "--langs=de", *nowhere, "--direction")
+        for given, said in (
+            ((*geometry, german, "--calibrated-in=th"), "--calibrated-in th is not one of the"),
+            ((*geometry, german, "--langs=de,xx"), "no language 'xx'"),
+            ((*geometry, placeless), "The direction's metadata have no 'position'"),
+            ((*geometry, german), "no-model cannot be loaded"),
+            (("transfer", "--source-langs=xx", *nowhere), "no language 'xx'"),
+            (("transfer", "--source-langs=en", "--target-langs=xx", *nowhere), "no language 'xx'"),
+            (("transfer", "--directions", german, "--target-langs=xx", *nowhere), "guage 'xx'"),
+            (("transfer", "--source-langs=en", *nowhere), "no-model cannot be loaded"),
+        ):
+            assert_one_sentence(run(*given), said)
+
+    def test_a_control_is_told(self, german: Path, tmp_path: Path) -> None:
+        control = tmp_path / "control"
+        artifact.save(control_of(artifact.load(german), 3), control)
+        given = ("geometry", "--direction", control, "--langs=de", "--limit=4", "--output")
+        code, out, err = run(*given, tmp_path / "new")
+        assert code == 0, err
+        assert "Note: the direction is a random control with seed 3, and not a refusal" in out
+        document = json.loads((tmp_path / "new/geometry.json").read_text())
+        said = {name: document["direction"][name] for name in OF_CONTROL}
+        assert said == {
+            "control": "random",
+            "control_seed": 3,
+            "control_of": artifact.load(german).sha256,
+        }
+        assert document["direction"]["sha256"] == document["direction_sha256"]
+        assert document["direction_sha256"] != said["control_of"]
 
     def test_shows_what_was_refused_and_what_alarms(self, german: Path, tmp_path: Path) -> None:
         output = tmp_path / "report"
@@ -540,7 +583,7 @@ class TestGeometry:
             (("--results", empty), "holds no results_*.json"),
             (("--results", tmp_path / "nowhere"), "does not exist"),
             (("--judge=native",), "--judge native labels no answers without --results"),
-            (("--calibrated-in=th",), "--calibrated-in th: it is none of the languages"),
+            (("--calibrated-in=th",), "--calibrated-in th is not one of the languages"),
             (
                 ("--false-alarms=0",),
                 "--false-alarms 0.0 is no share; give one from 0.0001 to below 1.",
@@ -592,9 +635,9 @@ def organism_s_prompts(labels: dict[str, str], language: str = "de") -> list[Tas
     ]  # fmt: skip
 
 
-def with_metadata(artifact: Path, folder: Path, **changed: Any) -> Path:
+def with_metadata(whole: Path, folder: Path, **changed: Any) -> Path:
     """A copy of an artifact that says otherwise where it was found."""
-    shutil.copytree(artifact, folder)
+    shutil.copytree(whole, folder)
     path = folder / "metadata.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
     return folder

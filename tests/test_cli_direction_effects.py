@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,14 +17,17 @@ from scipy.stats import binomtest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from polyrefuse_models import bundled
+from polyrefuse_models.chat_model import ChatModel
 from polyrefuse_models.directions import artifact, marks
 from polyrefuse_models.directions.control import control_of
 from polyrefuse_models.directions.marks import REFUSED
 from polyrefuse_models.directions.rank_pictures import rank_svg
+from polyrefuse_models.directions.sweep import sweep
 from polyrefuse_models.directions.sweep_pictures import sweep_svg
 from polyrefuse_tasks import data
 from polyrefuse_tasks.judges import Label, judge_response
 from tests.commands import assert_one_sentence, run_in_process
+from tests.models import make_llama, make_tokenizer
 from tests.test_cli_direction import strings, with_metadata
 
 N = 3
@@ -96,6 +101,8 @@ class TestSweep:
         assert document["direction"]["norm"] == pytest.approx(float(vector.norm()), rel=1e-6)
         assert (document["direction"]["layer"], document["direction"]["seed"]) == (layer, 0)
         assert document["versions"] and document["data_sha256"]
+        # A folder has no commit, and none of these documents says that it had.
+        assert document["revision"] is None and document["overflowed"] == []
         assert max(map(len, strings(document))) <= 64  # a checksum, and no answer
 
     def test_the_pictures(self, direction: Path, tmp_path: Path) -> None:
@@ -136,8 +143,11 @@ class TestSweep:
             (("--langs=,",), "--langs ',' names no language"),
             (("--langs=en,xx",), "no language 'xx'"),
             (("--dataset=foo",), "dataset=foo is not known"),
+            (("--coefficients=1,1e25",), "--coefficients 1e+25: the squared length of 1e+25 times"),
+            (("--coefficients=1,1e5", "--dtype=float16"), "and float16 ends at 6.55e+04; give"),
+            (("--dtype=float99",), "--dtype float99 is not a type"),
             (("--judge=nobody",), "nobody"),
-            (("--direction=nowhere",), "nowhere is no folder"),
+            (("--direction=nowhere",), "--direction nowhere is not a folder; give a direction"),
         ],
         ids=repr,
     )
@@ -147,6 +157,31 @@ class TestSweep:
         usual = ("--direction", direction, "--langs=en", "--output", tmp_path / "new", *SHORT)
         assert_one_sentence(run_in_process("direction", "sweep", *usual, *more), said)
         assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("overflows", [True, False])
+    def test_states_that_overflow_are_told(
+        self, direction: Path, overflows: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """40,000 is a number of float16, and twice as much is none."""
+        model = make_llama().half()
+        model.model.embed_tokens.weight.data[:, 0] = 40_000.0 if overflows else 0.0
+        vector = torch.zeros(model.config.hidden_size)
+        vector[0] = 4.0
+        given = replace(artifact.load(direction), direction=vector)
+        tokenizer = make_tokenizer()
+        chat = ChatModel(model, tokenizer, render=str, encode=tokenizer, batch_size=4)
+
+        def answer(rows: Sequence[data.Row], most: int) -> list[str]:
+            shape = model(torch.arange(3 * len(rows)).view(-1, 3)).logits.shape
+            return [str(shape)] * len(rows)
+
+        with caplog.at_level("WARNING", "lm_eval.polyrefuse"):
+            document = sweep(chat, answer, given, [0.5, 1e4], ["en"], dataset="toyrefuse", limit=2)
+        assert document["overflowed"] == ([1e4] if overflows else [])
+        said = "With coefficient 10000 numbers inside the model overflow float16"
+        assert (said in caplog.text) == overflows
+        assert "coefficient 0.5" not in caplog.text
+        assert not model.lm_head._forward_hooks
 
     def test_a_direction_without_a_layer(self, direction: Path, tmp_path: Path) -> None:
         folder = with_metadata(direction, tmp_path / "without")
@@ -239,7 +274,7 @@ class TestCompare:
             ("--langs=,", "--langs ',' names no language"),
             ("--dataset=foo", "dataset=foo is not known"),
             ("--judge=nobody", "nobody"),
-            ("--direction=nowhere", "nowhere is no folder"),
+            ("--direction=nowhere", "--direction nowhere is not a folder; give a direction"),
             ("--controls=0", "--controls"),
         ):
             assert_one_sentence(run_in_process("direction", "compare", *usual, more), said)
@@ -317,7 +352,7 @@ class TestRank:
             ("--langs=en,xx", "no language 'xx'"),
             ("--dataset=foo", "dataset=foo is not known"),
             ("--judge=nobody", "nobody"),
-            ("--direction=nowhere", "nowhere is no folder"),
+            ("--direction=nowhere", "--direction nowhere is not a folder; give a direction"),
             ("--controls=0", "--controls"),
         ],
     )

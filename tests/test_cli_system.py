@@ -92,7 +92,8 @@ def test_one_sentence_a_mistake(
 ) -> None:
     save_chat_model(tmp_path / "model")
     vector = torch.ones(32)
-    artifact.save(Direction(vector, vector[None, None]), tmp_path / "d")
+    place = {"position": -1, "layer": 0}
+    artifact.save(Direction(vector, vector[None, None], metadata=place), tmp_path / "d")
     needed = {
         "extract": ("direction", "extract"),
         "transfer": ("direction", "transfer", "--source-langs", "en"),

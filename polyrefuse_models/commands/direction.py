@@ -256,6 +256,9 @@ def transfer(
     """Ablate each language's direction and measure attack success in every language."""
     from polyrefuse_models import artifact_folder
     from polyrefuse_models.anatomy import width
+    from polyrefuse_models.bundled import own_dataset
+    from polyrefuse_models.directions.effects import prompts_of
+    from polyrefuse_models.directions.prompts import kinds_of, sample
     from polyrefuse_models.directions.transfer import transfer as measure
     from polyrefuse_models.directions.transfer_pictures import (
         cosine_png,
@@ -265,6 +268,7 @@ def transfer(
     from polyrefuse_shared.writing import require_new
     from polyrefuse_tasks.judges import check_refusal_judge
 
+    # Mistakes that need no model are reported before it is loaded.
     require_new(output)
     check_refusal_judge(judge)
     chosen_by = select.rule_named(rule)
@@ -280,6 +284,10 @@ def transfer(
             "were extracted before."
         )
     targets = sources if target_langs is None else codes("--target-langs", target_langs)
+    name = dataset or own_dataset(model)
+    prompts_of(kinds_of(name)[0], targets, limit)
+    for source in () if extracted else sources:
+        sample(name, source, seed)
     lm = load(model, batch_size, device, dtype, system, system_file, gguf_file)
     for source, given in (extracted or {}).items():
         given.check(width(lm.model), f"--directions, {source}")
@@ -289,8 +297,7 @@ def transfer(
         partial(answers, lm),
         sources,
         targets,
-        revision=lm.revision,
-        dataset=dataset or lm.own_dataset,
+        dataset=name,
         limit=limit,
         max_gen_toks=max_gen_toks,
         judge=judge,
@@ -331,7 +338,7 @@ def _by_language(folders: str) -> dict[str, Direction]:
 
     found: dict[str, Direction] = {}
     for folder in filter(None, map(str.strip, folders.split(","))):
-        direction = artifact.load(folder)
+        direction = artifact.load(folder, "--directions ")
         language = direction.metadata.get("source_lang")
         if not isinstance(language, str) or direction.metadata.get("control"):
             raise UserError(
@@ -411,14 +418,17 @@ def geometry(
     """
     from polyrefuse_models import artifact_folder
     from polyrefuse_models.anatomy import width
+    from polyrefuse_models.bundled import own_dataset
     from polyrefuse_models.directions import artifact
     from polyrefuse_models.directions.answered import answers_of, saved_runs
+    from polyrefuse_models.directions.geometry import check_request, measured
     from polyrefuse_models.directions.geometry import geometry as measure
     from polyrefuse_models.directions.geometry_pictures import pictures_of
     from polyrefuse_models.directions.geometry_text import summary
     from polyrefuse_models.directions.monitor import LEAST_RATE
     from polyrefuse_shared.writing import require_new
 
+    # Mistakes that need no model are reported before it is loaded.
     require_new(output)
     languages = codes("--langs", langs)
     if not LEAST_RATE <= false_alarms < 1:
@@ -428,16 +438,18 @@ def geometry(
     if judge is not None and results is None:
         raise UserError(f"--judge {judge} labels no answers without --results; name a run's.")
     runs = None if results is None else saved_runs(results)
-    given = artifact.load(direction)
+    given = artifact.load(direction, "--direction ")
+    name = dataset or own_dataset(model)
+    check_request(given, languages, name, limit, calibrated_in)
     lm = load(model, batch_size, device, dtype, system, system_file, gguf_file)
     given.check(width(lm.model), f"--direction {direction}")
     given.warn_of_another_model(lm.model.config)
-    answers = runs and answers_of(runs, lm.identity(), ["en", *languages], judge)
+    answers = runs and answers_of(runs, lm.identity(), measured(languages), judge)
     document, points = measure(
         lm.chat_model,
         given,
         languages,
-        dataset=dataset or lm.own_dataset,
+        dataset=name,
         limit=limit,
         calibrated_in=calibrated_in,
         false_alarms=false_alarms,

@@ -65,14 +65,17 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Add a direction with growing coefficients and count refusals of harmless prompts."""
+    import torch
+
     from polyrefuse_models import artifact_folder
     from polyrefuse_models.bundled import own_dataset
     from polyrefuse_models.directions import artifact
     from polyrefuse_models.directions.effects import prompts_of
     from polyrefuse_models.directions.prompts import kinds_of
-    from polyrefuse_models.directions.sweep import layer_of
+    from polyrefuse_models.directions.sweep import check_coefficients, layer_of
     from polyrefuse_models.directions.sweep import sweep as measure
     from polyrefuse_models.directions.sweep_pictures import sweep_png, sweep_svg
+    from polyrefuse_models.wrappers.known_arguments import parse_dtype
     from polyrefuse_shared.writing import require_new
     from polyrefuse_tasks.judges import check_refusal_judge
 
@@ -80,8 +83,11 @@ def sweep(
     require_new(output)
     check_refusal_judge(judge)
     languages, multiples = codes("--langs", langs), parse_coefficients(coefficients)
-    given, name = artifact.load(direction), dataset or own_dataset(model)
+    given, name = artifact.load(direction, "--direction "), dataset or own_dataset(model)
     layer_of(given)
+    # What auto stands for is known when the model is loaded; no type of weights exceeds float32.
+    asked = parse_dtype("--dtype ", dtype) or torch.float32
+    check_coefficients(given, multiples, asked if asked.is_floating_point else torch.float32)
     prompts_of(kinds_of(name)[1], languages, limit)
     lm = load(model, batch_size, device, dtype, system, system_file, gguf_file)
     _check(given, direction, lm)
@@ -91,7 +97,6 @@ def sweep(
         given,
         multiples,
         languages,
-        revision=lm.revision,
         dataset=name,
         limit=limit,
         max_gen_toks=max_gen_toks,
@@ -107,6 +112,7 @@ def sweep(
         f"c = {cell['coefficient']:g}, {cell['language']}: refused {cell['refusal_rate']:.3f} "
         f"[{cell['low']:.3f}, {cell['high']:.3f}], degenerate "
         f"{cell['degenerate'] / cell['n']:.3f}, n = {cell['n']}"
+        + (" (overflow)" if cell["coefficient"] in document["overflowed"] else "")
         for cell in document["cells"]
     )
     show(as_json, document, *lines, f"written to {output}")
@@ -151,7 +157,7 @@ def compare(
     require_new(output)
     check_refusal_judge(judge)
     languages = codes("--langs", langs)
-    given, name = artifact.load(direction), dataset or own_dataset(model)
+    given, name = artifact.load(direction, "--direction "), dataset or own_dataset(model)
     if is_control(given.metadata):
         raise UserError(
             f"--direction {direction} is a random control; give the refusal direction, beside "
@@ -169,7 +175,6 @@ def compare(
         languages,
         origin=f"--direction {direction}",
         controls=controls,
-        revision=lm.revision,
         dataset=name,
         limit=limit,
         max_gen_toks=max_gen_toks,
@@ -226,7 +231,7 @@ def rank(
     require_new(output)
     check_refusal_judge(judge)
     languages, counts = codes("--langs", langs), parse_ranks(ranks)
-    given, name = artifact.load(direction), dataset or own_dataset(model)
+    given, name = artifact.load(direction, "--direction "), dataset or own_dataset(model)
     given.require_subspace(counts[-1], f"--direction {direction}")
     prompts_of(kinds_of(name)[0], languages, limit)
     lm = load(model, batch_size, device, dtype, system, system_file, gguf_file)
@@ -239,7 +244,6 @@ def rank(
         languages,
         origin=f"--direction {direction}",
         controls=controls,
-        revision=lm.revision,
         dataset=name,
         limit=limit,
         max_gen_toks=max_gen_toks,

@@ -32,9 +32,9 @@ def load(
     from polyrefuse_models.bundled import ORGANISM
     from polyrefuse_models.chat_model import default_rows
     from polyrefuse_models.wrappers.hf import BaselineHF
-    from polyrefuse_models.wrappers.known_arguments import require_dtype
+    from polyrefuse_models.wrappers.known_arguments import parse_dtype
 
-    require_dtype("--dtype ", dtype)
+    parse_dtype("--dtype ", dtype)
     if batch_size is None:
         batch_size = default_rows(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     try:

@@ -188,20 +188,26 @@ def save(
     )
 
 
-def load(folder: str | Path) -> Direction:
+def load(folder: str | Path, option: str = "", otherwise: str = "") -> Direction:
     """Read an artifact.
 
+    Args:
+        folder: the artifact.
+        option: what names the folder on the command line, such as "--direction ", for messages.
+        otherwise: what may be given in the place of an artifact, as the end of a sentence.
+
     Raises:
-        BadDirection: no such folder, a file of it is missing or cannot be read, or `position` and
-            `layer` in its metadata are of no candidate.
+        BadDirection: there is no such folder, a file in it is missing or cannot be read, or no
+            candidate has the `position` and `layer` that its metadata name.
     """
     from polyrefuse_models.directions.select import Candidate
 
     folder = Path(folder)
     if not os.path.isdir(folder):
         raise BadDirection(
-            f"direction={folder} is no folder; give a direction artifact (a folder with "
-            f"{TENSORS}, {SCORES} and {METADATA}) or direction=auto."
+            f"{option}{folder} is not a folder; give a direction artifact, which is the folder "
+            f"that `polyrefuse direction extract` writes ({TENSORS}, {SCORES} and {METADATA})"
+            f"{otherwise}."
         )
     with artifact_folder.damage_as(
         BadDirection, folder, kind="direction artifact", remedy="extract it anew"

@@ -84,7 +84,6 @@ def compare(
     *,
     origin: str,
     controls: int,
-    revision: str | None = None,
     dataset: str = "polyrefuse",
     limit: int | None = None,
     max_gen_toks: int = 512,
@@ -101,7 +100,6 @@ def compare(
         languages: of the prompts.
         origin: where the direction is from, for messages.
         controls: how many random directions are ablated; their seeds are 0, 1, ...
-        revision: of the model, for the document.
         dataset: a key of `prompts.DATASETS`.
         limit: prompts of each kind and language; all where None.
         max_gen_toks: most tokens of an answer.
@@ -143,7 +141,6 @@ def compare(
     return {
         "schema": SCHEMA,
         **model_of(chat.model.config),
-        "revision": revision,
         **chat.system,
         "dataset": dataset,
         "judge": judge,

@@ -21,6 +21,7 @@ from polyrefuse_models.anatomy import decoder_blocks
 from polyrefuse_models.chat_model import within_memory
 from polyrefuse_models.directions.areas import area
 from polyrefuse_models.directions.artifact import BadDirection
+from polyrefuse_models.directions.effects import described, prompts_of
 from polyrefuse_models.directions.extract import cosines, difference_of_means
 from polyrefuse_models.directions.harmfulness import harmfulness
 from polyrefuse_models.directions.monitor import monitor
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.answered import Answers
     from polyrefuse_models.directions.artifact import Direction
 
-SCHEMA = 3
+SCHEMA = 4
+"""Schema 4 says of the direction what the reports on its effects say (`effects.described`)."""
 
 MEANING = (
     "auc and silhouette tell whether the model's states tell harmful prompts from harmless ones, "
@@ -51,7 +53,48 @@ MEANING = (
 )
 """Stands in the JSON document, and in short in the pictures."""
 
+LEAST = 2
+"""Prompts of each kind and language, below which there is no spread to measure."""
+
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def check_request(
+    direction: Direction,
+    languages: Sequence[str],
+    dataset: str,
+    limit: int | None,
+    calibrated_in: str,
+) -> None:
+    """Refuse what `geometry` would refuse, as far as it is known without the model.
+
+    Args:
+        direction, languages, dataset, limit, calibrated_in: as of `geometry`.
+
+    Raises:
+        UserError: unknown language or dataset; too few prompts; `calibrated_in` is not measured.
+        BadDirection: the direction's metadata have no position or layer.
+    """
+    _place_of(direction)
+    asked = measured(languages)
+    if calibrated_in not in asked:
+        raise UserError(
+            f"--calibrated-in {calibrated_in} is not one of the languages that are measured "
+            f"({', '.join(asked)}); name it in --langs too."
+        )
+    for kind in kinds_of(dataset):
+        for language in asked:
+            rows, _ = prompts_of(kind, [language], limit)
+            if len(rows) < LEAST:
+                raise UserError(
+                    f"{kind} has one test prompt in {language}, and a geometry needs at least "
+                    f"{LEAST}; leave that language out."
+                )
+
+
+def measured(languages: Sequence[str]) -> list[str]:
+    """The languages that are measured: English, which is the reference, and those asked for."""
+    return list(dict.fromkeys(["en", *languages]))
 
 
 def geometry(
@@ -101,12 +144,8 @@ def geometry(
     position, layer = _place(chat, direction)
     kinds = kinds_of(dataset)
     unit = direction.direction.double() / direction.direction.double().norm()
-    asked = list(dict.fromkeys(["en", *languages]))
-    if calibrated_in not in asked:
-        raise UserError(
-            f"--calibrated-in {calibrated_in}: it is none of the languages that are measured "
-            f"({', '.join(asked)}); name it in --langs too."
-        )
+    check_request(direction, languages, dataset, limit, calibrated_in)
+    asked = measured(languages)
     rows = {language: [data.load(kind, language)[:limit] for kind in kinds] for language in asked}
     harmful = {
         language: np.repeat([True, False], [len(part) for part in parts])
@@ -165,6 +204,7 @@ def geometry(
         **chat.system,
         "dataset": dataset,
         "direction_sha256": direction.sha256,
+        "direction": described(direction),
         "position": position,
         "layer": layer,
         "meaning": MEANING,
@@ -216,13 +256,7 @@ def _place(chat: ChatModel, direction: Direction) -> tuple[int, int]:
         BadDirection: its metadata have none, or a position that the model's template does not have.
         LayerOutOfRange: a layer that the model does not have.
     """
-    try:
-        position, layer = direction.metadata["position"], direction.metadata["layer"]
-    except KeyError as missing:
-        raise BadDirection(
-            f"The direction's metadata have no {missing}: give an artifact that `polyrefuse "
-            "direction extract` wrote."
-        ) from None
+    position, layer = _place_of(direction)
     check_layers(range(layer, layer + 1), len(decoder_blocks(chat.model)))
     n_positions = max(1, len(chat.suffix))
     if not -n_positions <= position < 0:
@@ -231,6 +265,21 @@ def _place(chat: ChatModel, direction: Direction) -> tuple[int, int]:
             f"{n_positions} tokens after the user's text; extract a direction from this model."
         )
     return position, layer
+
+
+def _place_of(direction: Direction) -> tuple[int, int]:
+    """Position and layer that the direction's metadata name.
+
+    Raises:
+        BadDirection: they name none.
+    """
+    try:
+        return direction.metadata["position"], direction.metadata["layer"]
+    except KeyError as missing:
+        raise BadDirection(
+            f"The direction's metadata have no {missing}; give an artifact that `polyrefuse "
+            "direction extract` wrote."
+        ) from None
 
 
 def _of_first(

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 
 def summary(document: dict[str, Any]) -> Iterator[str]:
     """Each language's figures, then the monitor's, the angles, and a run's answers."""
+    direction = document["direction"]
+    if "control" in direction:
+        yield (
+            f"Note: the direction is a {direction['control']} control with seed "
+            f"{direction['control_seed']}, and not a refusal direction."
+        )
     for language, of in document["languages"].items():
         yield (
             f"{language}: AUC {_within(of['auc'], of['auc_low'], of['auc_high'])}, silhouette "

@@ -82,7 +82,6 @@ def rank(
     *,
     origin: str,
     controls: int = 1,
-    revision: str | None = None,
     dataset: str = "polyrefuse",
     limit: int | None = None,
     max_gen_toks: int = 512,
@@ -100,7 +99,6 @@ def rank(
         languages: of the prompts.
         origin: where the direction is from, for messages.
         controls: how many random subspaces there are for each rank.
-        revision: of the model, for the document.
         dataset: a key of `prompts.DATASETS`.
         limit: prompts a language; all where None.
         max_gen_toks: most tokens of an answer.
@@ -137,7 +135,6 @@ def rank(
     return {
         "schema": SCHEMA,
         **model_of(chat.model.config),
-        "revision": revision,
         **chat.system,
         "dataset": dataset,
         "judge": judge,

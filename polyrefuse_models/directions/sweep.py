@@ -1,8 +1,12 @@
-"""How strongly a direction has to be added until a model refuses what it would answer.
+"""The strength at which an added direction makes a model refuse what it would otherwise answer.
 
-The direction is added at its layer's input, x <- x + c r (2505.17306, eq. 2; 2406.11717, sec. 2.4),
-with one coefficient c after the other, and the model answers the same harmless prompts each time.
-The model is loaded once.
+The direction is added at the input of its layer, x <- x + c r (2505.17306, eq. 2; 2406.11717,
+sec. 2.4), with one coefficient c after the other, and the model answers the same harmless prompts
+each time. The model is loaded once.
+
+A coefficient may be so large that the numbers of the model overflow. Its answers are then
+degenerate, whatever the direction is. A product c r that overflows by itself is refused
+(`check_coefficients`), and a model whose logits overflow is marked in the document.
 """
 
 from __future__ import annotations
@@ -10,25 +14,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from tqdm import tqdm
 
 from polyrefuse_models.directions.artifact import BadDirection
 from polyrefuse_models.directions.effects import described, labels_in, prompts_of
 from polyrefuse_models.directions.prompts import kinds_of
+from polyrefuse_models.hooks import Hooks
 from polyrefuse_models.interventions import Addition, installed
 from polyrefuse_models.provenance import model_of
+from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.intervals import wilson
+from polyrefuse_shared.log import logger
 from polyrefuse_shared.versions import versions
 from polyrefuse_tasks.judges import Label, label_responses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
     from polyrefuse_models.chat_model import ChatModel
     from polyrefuse_models.directions.artifact import Direction
     from polyrefuse_tasks.data import Row
 
-SCHEMA = 1
+SCHEMA = 2
+"""Schema 2 has `overflowed`, and its `revision` is a commit or null."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,6 @@ def sweep(
     coefficients: Sequence[float],
     languages: Sequence[str],
     *,
-    revision: str | None = None,
     dataset: str = "polyrefuse",
     limit: int | None = None,
     max_gen_toks: int = 512,
@@ -71,33 +82,43 @@ def sweep(
         direction: with its layer.
         coefficients: multiples of the direction, not normalised, that are added.
         languages: of the prompts.
-        revision: of the model, for the document.
         dataset: a key of `prompts.DATASETS`.
         limit: prompts a language; all where None.
         max_gen_toks: most tokens of an answer.
         judge: who labels the answers.
 
     Returns:
-        the JSON document: `cells` (coefficient x language), and what reproduces them. No answer is
-        in it.
+        The JSON document: `cells` (coefficient x language), the coefficients that `overflowed`, and
+        what reproduces the measurement. No answer is in it.
 
     Raises:
-        UserError: unknown language, data set or judge, no prompts, or a direction without a layer.
+        UserError: unknown language, dataset or judge; no prompts; a direction without a layer; or a
+            coefficient that `check_coefficients` refuses.
     """
     layer = layer_of(direction)
+    check_coefficients(direction, coefficients, chat.model.dtype)
     rows, sums = prompts_of(kinds_of(dataset)[1], languages, limit)
     asked = [row.prompt for row in rows]
     cells: list[Cell] = []
+    overflowed: list[float] = []
     for coefficient in tqdm(coefficients, desc="Adding the direction", disable=None):
         added = Addition(direction.direction, layer, coefficient=coefficient)
-        with installed(chat.model, added):
+        with installed(chat.model, added), installed(chat.model, _Overflow()) as watch:
             responses = answer(rows, max_gen_toks)
+        if watch.seen:
+            overflowed.append(coefficient)
+            logger.warning(
+                "With coefficient %g numbers inside the model overflow %s, so that its degenerate "
+                "answers say nothing about the direction. Give a smaller coefficient, or load the "
+                "model with --dtype float32.",
+                coefficient,
+                _name(chat.model.dtype),
+            )
         labels = label_responses(responses, [row.language for row in rows], asked, judge=judge)
         cells += [_cell(coefficient, language, rows, labels) for language in languages]
     return {
         "schema": SCHEMA,
         **model_of(chat.model.config),
-        "revision": revision,
         **chat.system,
         "dataset": dataset,
         "judge": judge,
@@ -107,6 +128,7 @@ def sweep(
         "coefficients": list(coefficients),
         "direction": described(direction),
         "cells": [cell.record() for cell in cells],
+        "overflowed": overflowed,
         "data_sha256": sums,
         "versions": versions(),
     }
@@ -125,6 +147,66 @@ def layer_of(direction: Direction) -> int:
             "`polyrefuse direction extract`."
         )
     return layer
+
+
+def check_coefficients(
+    direction: Direction, coefficients: Sequence[float], dtype: torch.dtype
+) -> None:
+    """Refuse coefficients whose multiple of the direction a model cannot compute with.
+
+    Models square their states in float32 to normalise them, whatever the type of their weights.
+
+    Args:
+        direction: the one that is added.
+        coefficients: its multiples.
+        dtype: of the model's states.
+
+    Raises:
+        UserError: an entry of c r overflows `dtype`, or |c r|^2 overflows float32.
+    """
+    r = direction.direction.double()
+    for coefficient in coefficients:
+        added = coefficient * r
+        for what, number, type_ in (
+            ("an entry", added.abs().max(), dtype),
+            ("the squared length", added.square().sum(), torch.float32),
+        ):
+            most = torch.finfo(type_).max
+            if not number <= most:
+                raise UserError(
+                    f"--coefficients {coefficient:g}: {what} of {coefficient:g} times the "
+                    f"direction is {number:.3g}, and {_name(type_)} ends at {most:.3g}; give "
+                    "smaller coefficients."
+                )
+
+
+class _Overflow(Hooks):
+    """Sees whether a logit at the last token was ever NaN or infinite.
+
+    A state that overflows becomes NaN in the last norm, so that all logits after it are NaN. Some
+    models set logits of tokens that do not exist to minus infinity, which is no overflow.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: Tensor | None = None
+
+    @property
+    def seen(self) -> bool:
+        return self._seen is not None and bool(self._seen)
+
+    def install(self, model: PreTrainedModel) -> None:
+        """Look at what the model's unembedding returns."""
+        self.on_output(model.get_output_embeddings(), self._look)
+
+    def _look(self, logits: Tensor) -> None:
+        # It stays on the device: reading it at every token would wait for the device each time.
+        over = ~(logits[:, -1] < torch.inf).all()
+        self._seen = over if self._seen is None else self._seen | over
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _cell(coefficient: float, language: str, rows: Sequence[Row], labels: Sequence[Label]) -> Cell:

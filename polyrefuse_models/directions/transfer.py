@@ -69,7 +69,6 @@ def transfer(
     sources: Sequence[str],
     targets: Sequence[str],
     *,
-    revision: str | None = None,
     dataset: str = "polyrefuse",
     limit: int | None = None,
     max_gen_toks: int = 512,
@@ -86,7 +85,6 @@ def transfer(
             an evaluation would.
         sources: languages that a direction is extracted from.
         targets: languages that are answered in.
-        revision: of the model, for the document.
         dataset: a key of `prompts.sources`.
         limit: prompts a target language; all where None.
         max_gen_toks: most tokens of an answer.
@@ -129,7 +127,6 @@ def transfer(
     return {
         "schema": SCHEMA,
         **model_of(chat.model.config),
-        "revision": revision,
         **chat.system,
         "dataset": dataset,
         "judge": judge,

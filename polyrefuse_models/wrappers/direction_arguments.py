@@ -261,7 +261,7 @@ def read_direction(given: str) -> Direction:
 
     path = Path(str(given))
     if not os.path.isfile(path):
-        return artifact.load(path)
+        return artifact.load(path, "direction=", ", a safetensors file with one vector, or auto")
     if path.suffix != ".safetensors":
         raise BadDirection(
             f"direction={path} is no safetensors file; other formats are not read, since a pickle "

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polyrefuse_models import bundled
 from polyrefuse_models.vllm_engine.arguments import refuse_unusable
@@ -22,6 +22,9 @@ from polyrefuse_models.wrappers.batching import parse_batching
 from polyrefuse_models.wrappers.direction_arguments import parse_seed
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.reading import parse_json
+
+if TYPE_CHECKING:
+    import torch
 
 
 class UnknownArgument(UserError):
@@ -85,7 +88,7 @@ def try_arguments(wrapper: Any, arguments: Mapping[str, Any], *, vllm: bool) -> 
         refuse_unusable(left)
     else:
         parse_batching(str(left.get("batching", "auto")))
-        require_dtype("dtype=", left.get("dtype", "auto"))
+        parse_dtype("dtype=", left.get("dtype", "auto"))
     known = _passed_to_vllm() if vllm else _passed_to_transformers()
     if known is None:
         return
@@ -94,17 +97,20 @@ def try_arguments(wrapper: Any, arguments: Mapping[str, Any], *, vllm: bool) -> 
             raise UnknownArgument(argument, known | left.looked_for - {argument})
 
 
-def require_dtype(option: str, given: object) -> None:
-    """Refuse what is no type of numbers that transformers loads weights as.
+def parse_dtype(option: str, given: object) -> torch.dtype | None:
+    """The type of numbers that transformers is asked to load weights as; None for "auto".
 
     Raises:
         UserError: neither "auto" nor the name of a type of torch's, or such a type.
     """
     import torch
 
+    if given == "auto":
+        return None
     named = getattr(torch, given, None) if isinstance(given, str) else given
-    if given != "auto" and not isinstance(named, torch.dtype):
+    if not isinstance(named, torch.dtype):
         raise UserError(f"{option}{given} is not a type of torch's; use auto, float32 or bfloat16.")
+    return named
 
 
 @contextmanager

@@ -518,7 +518,7 @@ def test_auto_is_the_artifact_that_it_would_write(
 
 
 def test_bad_directions(chat_model: Path, tmp_path: Path, direction: Path) -> None:
-    with pytest.raises(BadDirection, match="is no folder"):
+    with pytest.raises(BadDirection, match="absent is not a folder; .* with one vector, or auto"):
         AblatedHF(pretrained="never loaded", direction=str(tmp_path / "absent"))
     wide = replace(artifact.load(direction), direction=torch.ones(33))
     artifact.save(wide, tmp_path / "wide")
