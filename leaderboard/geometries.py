@@ -16,8 +16,9 @@ from polyrefuse_shared.reading import parse_json, read_bytes
 from polyrefuse_tasks.saved_results.documents import is_number
 
 FILE = "geometry.json"
-SCHEMAS = (2, 3)
-"""Schema 3 has intervals, a monitor, harmfulness and a run's answers beside what 2 has."""
+SCHEMAS = (2, 3, 4)
+"""Schema 3 has intervals, a monitor, harmfulness and a run's answers beside what 2 has; schema 4
+has the points of `geometry.png` as well."""
 
 AT_MOST = 2**26
 """Bytes of a report, at most."""
