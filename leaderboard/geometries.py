@@ -18,7 +18,8 @@ from polyrefuse_tasks.saved_results.documents import is_number
 FILE = "geometry.json"
 SCHEMAS = (2, 3, 4)
 """Schema 3 has intervals, a monitor, harmfulness and a run's answers beside what 2 has; schema 4
-also says which direction it is, and whether it is a control."""
+also says which direction it is, and whether it is a control, and has the points of
+`geometry.png`."""
 
 AT_MOST = 2**26
 """Bytes of a report, at most."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from polyrefuse_shared.pictures import SOFTWARE
+
 MARK = "leaderboard.json"
 """The file by which a folder is known as a leaderboard's."""
 
@@ -21,7 +23,7 @@ FOLDERS = (CARDS, "figures")
 
 _NAMES = re.compile(
     r"leaderboard\.(json|csv|md|tex)|index\.html|page-\d+\.html|samples\.jsonl"
-    r"|figures/(page-\d+-)?(scatter|bars|transfer|cosine)-\d+\.svg"
+    r"|figures/(page-\d+-)?(scatter|bars|transfer|cosine)-\d+\.(svg|png|json)"
     r"|cards/[\w.+-]+\.(html|md)"
 )
 """Names of the files that `site` writes, relative to the folder."""
@@ -33,6 +35,8 @@ _OPENINGS = {
     CARDS: re.compile(rb"---\n" + CARD_MARK.encode() + rb"\n"),
     ".html": re.compile(rb"<!doctype html>.{,400}Content-Security-Policy", re.DOTALL),
     # matplotlib names itself as the creator of its pictures; `pictures.svg` takes that out.
+    ".json": re.compile(rb'\{\n "figure": '),
+    ".png": re.compile(rb"\x89PNG.{,200}Software\x00" + SOFTWARE.encode(), re.DOTALL),
     ".svg": re.compile(rb"(?!.*<dc:creator>)<\?xml .{,1000}<dc:format>image/svg", re.DOTALL),
 }
 """How files begin whose names another program might give, by name or ending; of

@@ -85,9 +85,10 @@ class TestBuild:
         }
         assert set(printed["files"]) == found
         assert found == FILES | {
-            "figures/scatter-1.svg", "figures/bars-1.svg", "figures/transfer-1.svg",
-            "figures/cosine-1.svg",
-        }  # fmt: skip
+            f"figures/{name}-1.{ending}"
+            for name in ("scatter", "bars", "transfer", "cosine")
+            for ending in ("json", "png", "svg")
+        }
         assert (printed["output"], printed["models"], printed["problems"]) == (str(output), 2, [])
 
     def test_json_and_csv(self, built: tuple[Path, dict[str, Any]]) -> None:

@@ -37,7 +37,7 @@ class CardPicture:
 
     Attributes:
         title: what it shows, for its caption and for those who cannot see it.
-        svg: as a function of `page.charts` drew it.
+        svg: a figure of `page.charts` as SVG.
     """
 
     title: str

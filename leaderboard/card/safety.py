@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from polyrefuse_leaderboard.card.parts import CardPicture, CardTable, Section
 from polyrefuse_leaderboard.card.subjects import Measured
 from polyrefuse_leaderboard.model_rows import Row
-from polyrefuse_leaderboard.page.charts import conditions_svg
+from polyrefuse_leaderboard.page.charts import conditions_figure
 from polyrefuse_leaderboard.records import MEAN, Record
 from polyrefuse_leaderboard.table import (
     ABOUT_ASR,
@@ -25,6 +25,7 @@ from polyrefuse_leaderboard.table import (
     subject_of,
 )
 
+from polyrefuse_shared.pictures import svg
 from polyrefuse_tasks.languages import NAMES
 from polyrefuse_tasks.metrics import ATTACKS, FALSE_REFUSAL, LOOPHOLE
 
@@ -78,7 +79,7 @@ def by_language(measured: Measured) -> Section:
     pictures = tuple(
         CardPicture(
             f"{table.caption}: the rate in percent with its 95% interval",
-            conditions_svg(rates, metric_title(metric)),
+            svg(conditions_figure(rates, metric_title(metric))),
         )
         for metric, rates, table in tables
         if len(rates) > 1

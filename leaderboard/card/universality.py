@@ -13,12 +13,13 @@ from statistics import fmean
 
 from polyrefuse_leaderboard.card.parts import CardPicture, CardTable, Section, join
 from polyrefuse_leaderboard.card.safety import named
-from polyrefuse_leaderboard.page.charts import cosine_svg, transfer_svg
+from polyrefuse_leaderboard.page.charts import cosine_figure, transfer_figure
 from polyrefuse_leaderboard.statistics import newcombe_unpaired
 from polyrefuse_leaderboard.table import percent
 from polyrefuse_leaderboard.transfers import Transfer
 
 from polyrefuse_shared.intervals import wilson
+from polyrefuse_shared.pictures import svg
 
 TITLE = "Universality of the refusal direction"
 
@@ -134,12 +135,12 @@ def _pictures(transfer: Transfer) -> tuple[CardPicture, CardPicture]:
         CardPicture(
             "Attack success in percent, by the language that the ablated direction is from and "
             "that of the prompts",
-            transfer_svg(transfer),
+            svg(transfer_figure(transfer)),
         ),
         CardPicture(
             "Cosines between the languages' directions at position "
             f"{transfer.position}, layer {transfer.layer}",
-            cosine_svg(transfer),
+            svg(cosine_figure(transfer)),
         ),
     )
 

@@ -1,35 +1,22 @@
-"""Pictures as SVG, drawn by matplotlib: files of their own, or parts of the page."""
+"""The figures of a leaderboard and of its cards, and how one becomes a part of a page."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from polyrefuse_leaderboard.model_rows import Row, pareto_front
 from polyrefuse_leaderboard.records import Record
 from polyrefuse_leaderboard.table import CONDITIONS, languages_of, percent, position_in
 
-from polyrefuse_shared.pictures import INK, PALETTE, PAPER, figure, svg, svg_style
+from polyrefuse_shared.colours import INK, PAPER, of_condition
+from polyrefuse_shared.heat_map import heat_map
+from polyrefuse_shared.pictures import DARK, figure, style
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from polyrefuse_leaderboard.transfers import Transfer
-
-STYLES: tuple[tuple[str, str], ...] = (
-    (PALETTE["blue"], "o"),
-    (PALETTE["bluish green"], "s"),
-    (PALETTE["sky blue"], "^"),
-    (PALETTE["reddish purple"], "P"),
-    (PALETTE["vermilion"], "X"),
-    ("#b3b3b3", "<"),
-    (PALETTE["black"], ">"),
-    (PALETTE["orange"], "D"),
-    (PALETTE["vermilion"], "p"),
-    (PALETTE["blue"], "h"),
-    (PALETTE["reddish purple"], "8"),
-    ("#7f7f7f", "v"),
-)
-"""Colour and marker of each of `CONDITIONS`, and of any other."""
 
 KEYS = 12
 """Points of the front that are named under a scatter."""
@@ -43,39 +30,9 @@ LONGEST_TICK = 12
 LONGEST_KEY = 28
 """Characters of a condition beside its mark, at most."""
 
-STEPS = 32
-"""Colours of the palette."""
 
-
-def palette() -> list[tuple[str, str]]:
-    """Colours of a heat map from 0 to 1, and black or white, whichever is read more easily on each.
-
-    cividis (Nunez, Anderton and Renslow 2018) is made for colour-blind readers: its lightness
-    rises all along.
-    """
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    colours = (to_hex(colormaps["cividis"](step / (STEPS - 1))) for step in range(STEPS))
-    return [(colour, _on(colour)) for colour in colours]
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance of a `#rrggbb` colour, 0 to 1 (WCAG 2.2)."""
-    parts = (int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5))
-    red, green, blue = (
-        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
-    )
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def _on(colour: str) -> str:
-    # Where the contrasts with black, (L + .05) / .05, and with white, 1.05 / (L + .05), are equal.
-    return "#000000" if luminance(colour) > (1.05 * 0.05) ** 0.5 - 0.05 else "#ffffff"
-
-
-@svg_style()
-def scatter_svg(rows: Sequence[Row], names: Sequence[str]) -> str:
+@style()
+def scatter_figure(rows: Sequence[Row], names: Sequence[str]) -> Figure:
     """Safety, 1 - ASR, against usefulness, 1 - FRR, and the front of those that no other beats.
 
     Args:
@@ -114,8 +71,11 @@ def scatter_svg(rows: Sequence[Row], names: Sequence[str]) -> str:
                 elinewidth=0.6,
                 alpha=0.6,
             )
-    for condition in sorted({row.condition for row in rows}, key=lambda name: (_style(name), name)):
-        colour, marker = STYLES[_style(condition)]
+    conditions = sorted(
+        {row.condition for row in rows}, key=lambda name: (position_in(name, CONDITIONS), name)
+    )
+    for condition in conditions:
+        colour, marker = of_condition(condition)
         here = [at for at, row in zip(points, rows, strict=True) if row.condition == condition]
         axis.scatter(
             [100 * (1 - frr) for _, frr in here],
@@ -158,13 +118,13 @@ def scatter_svg(rows: Sequence[Row], names: Sequence[str]) -> str:
     axis.grid()
     handles, labels = axis.get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside upper left", ncols=3, fontsize=8.5, frameon=False)
-    return svg(drawing)
+    return drawing
 
 
-@svg_style()
-def bars_svg(
+@style()
+def bars_figure(
     panels: Sequence[tuple[str, dict[str, Record], dict[str, Record]]], metric: str
-) -> str:
+) -> Figure:
     """A rate by language, as it is and with the direction ablated (2505.17306, fig. 1).
 
     Args:
@@ -179,7 +139,7 @@ def bars_svg(
             ("baseline", -0.2, baseline),
             ("ablation", 0.2, ablation),
         ):
-            colour, _ = STYLES[_style(condition)]
+            colour = of_condition(condition).colour
             known = [(at, records[name]) for at, name in enumerate(languages) if name in records]
             values = [100 * record.value for _, record in known]
             ends = (
@@ -210,11 +170,11 @@ def bars_svg(
         handles, labels, loc="outside upper right", ncols=2, fontsize=9, labelcolor=INK,
         frameon=False,
     )  # fmt: skip
-    return svg(drawing)
+    return drawing
 
 
-@svg_style()
-def conditions_svg(rates: Mapping[str, Mapping[str, Record]], metric: str) -> str:
+@style()
+def conditions_figure(rates: Mapping[str, Mapping[str, Record]], metric: str) -> Figure:
     """A rate by language under each condition, with its intervals.
 
     Args:
@@ -227,7 +187,7 @@ def conditions_svg(rates: Mapping[str, Mapping[str, Record]], metric: str) -> st
     axis = drawing.subplots()
     step = 0.8 / len(rates)
     for place, (name, by_language) in enumerate(rates.items()):
-        colour, marker = STYLES[_style(next(iter(by_language.values())).condition)]
+        colour, marker = of_condition(next(iter(by_language.values())).condition)
         known = [(at, by_language[one]) for at, one in enumerate(languages) if one in by_language]
         axis.errorbar(
             [100 * record.value for _, record in known],
@@ -251,7 +211,7 @@ def conditions_svg(rates: Mapping[str, Mapping[str, Record]], metric: str) -> st
     axis.set_xlabel(f"{metric} (%)")
     axis.grid(axis="x")
     drawing.legend(loc="outside upper left", ncols=2, fontsize=8.5, frameon=False)
-    return svg(drawing)
+    return drawing
 
 
 def _ends(rate: float, low: float, high: float) -> list[list[float]]:
@@ -259,23 +219,21 @@ def _ends(rate: float, low: float, high: float) -> list[list[float]]:
     return [[max(0.0, 100 * (1 - rate - low))], [max(0.0, 100 * (high - 1 + rate))]]
 
 
-@svg_style()
-def transfer_svg(transfer: Transfer) -> str:
+def transfer_figure(transfer: Transfer) -> Figure:
     """Attack success by the direction's language and the prompts', nothing ablated on top."""
-    return _heat_map(
+    return heat_map(
         [transfer.baseline, *transfer.asr],
         rows=("none", *transfer.sources),
         columns=transfer.targets,
-        labels=("direction ablated, from", "prompts in"),
+        labels=("direction from", "prompts in"),
         limits=(0.0, 1.0),
         format_value=percent,
     )
 
 
-@svg_style()
-def cosine_svg(transfer: Transfer) -> str:
+def cosine_figure(transfer: Transfer) -> Figure:
     """Cosine between the languages' directions, at one position and layer."""
-    return _heat_map(
+    return heat_map(
         transfer.cosine,
         rows=transfer.sources,
         columns=transfer.sources,
@@ -289,59 +247,18 @@ def inline(picture: str, name: str) -> str:
     """A picture as a part of the page: its ids its own, its ink the page's, as wide as its place.
 
     Args:
-        picture: a picture that a function of this module drew.
+        picture: a figure of this module as SVG.
         name: that no other picture of the page has; letters, digits and dashes.
     """
     part = picture[picture.index("<svg") :]
     part = re.sub(r"<metadata>.*?</metadata>", "", part, count=1, flags=re.DOTALL)
+    # The page has a switch of its own between light and dark.
+    part = part.replace(DARK, "", 1)
     part = re.sub(r'(<svg [^>]*?) (?:width="[^"]*"|height="[^"]*")', r"\1", part, count=1)
     part = re.sub(r'(<svg [^>]*?) (?:width="[^"]*"|height="[^"]*")', r"\1", part, count=1)
     part = re.sub(r'\bid="', f'id="{name}-', part)
     part = re.sub(r'((?:xlink:)?href="#|url\(#)', rf"\g<1>{name}-", part)
     return part.replace(INK, "currentColor").replace(PAPER, "var(--paper)")
-
-
-def _heat_map(
-    values: Sequence[Sequence[float]],
-    *,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    labels: tuple[str, str],
-    limits: tuple[float, float],
-    format_value: Callable[[float], str],
-) -> str:
-    from matplotlib.colors import ListedColormap
-
-    colours = palette()
-    drawing = figure((1.4 + 0.38 * len(columns), 1.1 + 0.3 * len(rows)))
-    axis = drawing.subplots()
-    axis.pcolormesh(
-        values,
-        cmap=ListedColormap([colour for colour, _ in colours]),
-        vmin=limits[0],
-        vmax=limits[1],
-        edgecolors=PAPER,
-        linewidth=0.8,
-    )
-    axis.invert_yaxis()
-    axis.set_xticks([at + 0.5 for at in range(len(columns))], columns)
-    axis.set_yticks([at + 0.5 for at in range(len(rows))], rows)
-    axis.set_ylabel(labels[0])
-    axis.set_xlabel(labels[1])
-    axis.tick_params(length=0)
-    for row, row_values in enumerate(values):
-        for column, value in enumerate(row_values):
-            share = (value - limits[0]) / (limits[1] - limits[0])
-            ink = colours[min(STEPS - 1, int(share * STEPS))][1]
-            axis.text(
-                column + 0.5, row + 0.5, format_value(value), ha="center", va="center", color=ink,
-                fontsize=7,
-            )  # fmt: skip
-    return svg(drawing)
-
-
-def _style(condition: str) -> int:
-    return min(position_in(condition, CONDITIONS), len(STYLES) - 1)
 
 
 def _floor(percentage: float) -> float:

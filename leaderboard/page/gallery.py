@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from polyrefuse_leaderboard.model_rows import ATTACKS, Row
 from polyrefuse_leaderboard.page import charts
@@ -18,6 +19,11 @@ from polyrefuse_leaderboard.table import (
     subject_of,
 )
 from polyrefuse_leaderboard.transfers import Transfer
+
+from polyrefuse_shared.pictures import svg
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PANELS = 4
 """Models in one picture of bars, at most."""
@@ -44,7 +50,9 @@ def scatters(
             f"Safety against usefulness: {dataset} and the harmless prompts that go with it, judge "
             f"{judge}"
         )
-        pictures.append(Picture(f"scatter-{number}.svg", title, charts.scatter_svg(group, labels)))
+        drawn = charts.scatter_figure(group, labels)
+        points = [_point(row, label) for row, label in zip(group, labels, strict=True)]
+        pictures.append(_picture(f"scatter-{number}", title, drawn, {"points": points}))
     return pictures
 
 
@@ -70,8 +78,15 @@ def bars(
         )
         if len(panels) > PANELS:
             title += f"; the {PANELS} of {len(panels)} where it rises most"
-        svg = charts.bars_svg(panels[:PANELS], metric)
-        pictures.append(Picture(f"bars-{len(pictures) + 1}.svg", title, svg))
+        numbers = {
+            "metric": table.metric,
+            "panels": [
+                {"title": title, "baseline": _rates(baseline), "ablation": _rates(ablation)}
+                for title, baseline, ablation in panels[:PANELS]
+            ],
+        }
+        drawn = charts.bars_figure(panels[:PANELS], metric)
+        pictures.append(_picture(f"bars-{len(pictures) + 1}", title, drawn, numbers))
     return pictures
 
 
@@ -80,21 +95,52 @@ def matrices(transfers: Iterable[Transfer]) -> list[Picture]:
     pictures = []
     for number, transfer in enumerate(transfers, 1):
         pictures += [
-            Picture(
-                f"transfer-{number}.svg",
+            _picture(
+                f"transfer-{number}",
                 "Attack success in percent, by the language that the ablated direction is from and "
                 f"that of the prompts: {transfer.model}, {transfer.dataset}, judge "
                 f"{transfer.judge}",
-                charts.transfer_svg(transfer),
+                charts.transfer_figure(transfer),
+                {
+                    "sources": transfer.sources,
+                    "targets": transfer.targets,
+                    "baseline": transfer.baseline,
+                    "asr": transfer.asr,
+                },
             ),
-            Picture(
-                f"cosine-{number}.svg",
+            _picture(
+                f"cosine-{number}",
                 f"Cosine between the languages' directions at position {transfer.position}, layer "
                 f"{transfer.layer}: {transfer.model}",
-                charts.cosine_svg(transfer),
+                charts.cosine_figure(transfer),
+                {
+                    "sources": transfer.sources,
+                    "position": transfer.position,
+                    "layer": transfer.layer,
+                    "cosine": transfer.cosine,
+                },
             ),
         ]
     return pictures
+
+
+def _picture(name: str, title: str, drawn: Figure, numbers: Mapping[str, object]) -> Picture:
+    return Picture(name, title, drawn, numbers, svg(drawn))
+
+
+def _point(row: Row, label: str) -> dict[str, object]:
+    rates = {"asr": row.asr, "false_refusal_rate": row.false_refusal}
+    shown = {name: _rate(record) for name, record in rates.items() if record is not None}
+    return {"name": label, "condition": row.condition, **shown}
+
+
+def _rates(by_language: Mapping[str, Record]) -> dict[str, object]:
+    return {language: _rate(record) for language, record in by_language.items()}
+
+
+def _rate(record: Record) -> dict[str, float]:
+    """A rate and its 95% interval as shares, and how many prompts it is of."""
+    return {"value": record.value, "low": record.low, "high": record.high, "n": record.n}
 
 
 def _label(row: Row, names: dict[Subject, tuple[str, str]]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -40,11 +40,13 @@ from polyrefuse_leaderboard.table import (
 )
 from polyrefuse_leaderboard.warnings import RateWarning
 
+from polyrefuse_shared.colours import heat_colours
 from polyrefuse_shared.intervals import wilson
 from polyrefuse_tasks.languages import NAMES
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from matplotlib.figure import Figure
 
 
 MOST = 100
@@ -56,14 +58,20 @@ class Picture:
     """A picture of the page.
 
     Attributes:
-        file: beside the page, as `figures/scatter.svg`.
+        name: of its files, without an ending.
         title: what it shows, for its caption and for those who cannot see it.
-        svg: as a function of `charts` drew it; "" where the page only has a link to it.
+        figure: as a function of `charts` drew it.
+        numbers: that it shows, for its JSON file.
+        svg: the figure as SVG; "" where the page only has links to its files.
+        files: relative to the page, by the name of their format; empty until they are written.
     """
 
-    file: str
+    name: str
     title: str
+    figure: Figure
+    numbers: Mapping[str, object]
     svg: str
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,7 @@ def render_page(
         cards=cards,
         contrasts=contrasts[:MOST],
         more_contrasts=max(0, len(contrasts) - MOST),
-        palette=charts.palette(),
+        palette=heat_colours(),
     )
 
 

@@ -116,8 +116,9 @@ def extract(
     from polyrefuse_models.directions.control import OF_CONTROL, parse_control
     from polyrefuse_models.directions.prompts import sample
     from polyrefuse_models.directions.recipe import make_direction
-    from polyrefuse_models.directions.score_pictures import scores_png
+    from polyrefuse_models.directions.score_pictures import scores_figure
     from polyrefuse_models.directions.subspace import Asked
+    from polyrefuse_shared.pictures import files
     from polyrefuse_shared.writing import require_new
 
     # Mistakes that need no model are reported before it is loaded.
@@ -140,7 +141,7 @@ def extract(
         control_seed=seed_of_control,
         subspace=subspace,
     )
-    artifact.save(direction, output, {"scores.png": scores_png(direction)})
+    artifact.save(direction, output, files("scores", scores_figure(direction)))
     metadata = direction.metadata
     place = metadata["position"], metadata["layer"]
     (chosen,) = (c for c in direction.scores if (c.position, c.layer) == place)
@@ -260,11 +261,7 @@ def transfer(
     from polyrefuse_models.directions.effects import prompts_of
     from polyrefuse_models.directions.prompts import kinds_of, sample
     from polyrefuse_models.directions.transfer import transfer as measure
-    from polyrefuse_models.directions.transfer_pictures import (
-        cosine_png,
-        transfer_png,
-        universality_png,
-    )
+    from polyrefuse_models.directions.transfer_pictures import pictures_of
     from polyrefuse_shared.writing import require_new
     from polyrefuse_tasks.judges import check_refusal_judge
 
@@ -308,11 +305,7 @@ def transfer(
     artifact_folder.write(
         output,
         documents={"transfer.json": document},
-        pictures={
-            "transfer.png": transfer_png(document),
-            "cosine.png": cosine_png(document),
-            "universality.png": universality_png(document),
-        },
+        pictures=pictures_of(document),
         allow_nan=False,
     )
     lines = (
@@ -445,7 +438,7 @@ def geometry(
     given.check(width(lm.model), f"--direction {direction}")
     given.warn_of_another_model(lm.model.config)
     answers = runs and answers_of(runs, lm.identity(), measured(languages), judge)
-    document, points = measure(
+    document = measure(
         lm.chat_model,
         given,
         languages,
@@ -459,7 +452,7 @@ def geometry(
     artifact_folder.write(
         output,
         documents={"geometry.json": document},
-        pictures=pictures_of(document, points),
+        pictures=pictures_of(document),
         allow_nan=False,
     )
     show(as_json, document, *summary(document), f"written to {output}")

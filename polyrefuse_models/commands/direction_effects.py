@@ -74,8 +74,9 @@ def sweep(
     from polyrefuse_models.directions.prompts import kinds_of
     from polyrefuse_models.directions.sweep import check_coefficients, layer_of
     from polyrefuse_models.directions.sweep import sweep as measure
-    from polyrefuse_models.directions.sweep_pictures import sweep_png, sweep_svg
+    from polyrefuse_models.directions.sweep_pictures import sweep_figure
     from polyrefuse_models.wrappers.known_arguments import parse_dtype
+    from polyrefuse_shared.pictures import files
     from polyrefuse_shared.writing import require_new
     from polyrefuse_tasks.judges import check_refusal_judge
 
@@ -105,7 +106,7 @@ def sweep(
     artifact_folder.write(
         output,
         documents={"sweep.json": document},
-        pictures={"sweep.png": sweep_png(document), "sweep.svg": sweep_svg(document)},
+        pictures=files("sweep", sweep_figure(document)),
         allow_nan=False,
     )
     lines = (
@@ -223,7 +224,8 @@ def rank(
     from polyrefuse_models.directions.effects import prompts_of
     from polyrefuse_models.directions.prompts import kinds_of
     from polyrefuse_models.directions.rank import rank as measure
-    from polyrefuse_models.directions.rank_pictures import rank_png, rank_svg
+    from polyrefuse_models.directions.rank_pictures import rank_figure
+    from polyrefuse_shared.pictures import files
     from polyrefuse_shared.writing import require_new
     from polyrefuse_tasks.judges import check_refusal_judge
 
@@ -253,7 +255,7 @@ def rank(
     artifact_folder.write(
         output,
         documents={"rank.json": document},
-        pictures={"rank.png": rank_png(document), "rank.svg": rank_svg(document)},
+        pictures=files("rank", rank_figure(document)),
         allow_nan=False,
     )
     lines = (

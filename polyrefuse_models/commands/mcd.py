@@ -150,7 +150,7 @@ def train(
     from polyrefuse_models.mcd.anchors import load_anchors
     from polyrefuse_models.mcd.checkpoint import ARTIFACT, Checkpoint, folder_of
     from polyrefuse_models.mcd.settings import settings_of
-    from polyrefuse_models.mcd.training_pictures import states_png, training_png
+    from polyrefuse_models.mcd.training_pictures import pictures_of
     from polyrefuse_shared.drafts import locked
     from polyrefuse_shared.writing import CannotWrite, require_new
     from polyrefuse_tasks.judges.rules import rules_of
@@ -199,7 +199,7 @@ def train(
                 checkpoint.remove()
                 raise
             prompt = trained.prompt
-            pictures = {"training.png": training_png(trained), "states.png": states_png(trained)}
+            pictures = pictures_of(trained)
             checkpoint.write(ARTIFACT, prompt.sha256)
             artifact.save(prompt, output, pictures)
         checkpoint.remove()

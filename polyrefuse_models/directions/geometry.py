@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.artifact import Direction
 
 SCHEMA = 4
-"""Schema 4 says of the direction what the reports on its effects say (`effects.described`)."""
+"""Schema 4 says of the direction what the reports on its effects say (`effects.described`), and has
+`plane`, the points of `geometry.png`."""
 
 MEANING = (
     "auc and silhouette tell whether the model's states tell harmful prompts from harmless ones, "
@@ -108,7 +109,7 @@ def geometry(
     false_alarms: float = 0.05,
     seed: int = 0,
     answers: Answers | None = None,
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+) -> dict[str, Any]:
     """Project the test prompts of each language on the direction, at its own layer and at each.
 
     Args:
@@ -123,12 +124,12 @@ def geometry(
         answers: of a run of the same model, whose prompts are read as well; `limit` is not of them.
 
     Returns:
-        the JSON document, and for the picture each language's
-        points [prompt, 3]: their first two principal components (of all languages' states
-        together) and whether they are harmful. `languages` is of the direction's own layer;
-        `layers` has, of each layer's input at the same position, each language's `auc` along the
-        same direction and `silhouette`, and `cosine` [language, language] between the languages'
-        differences of means, in the order of `languages`; null where all states are the same.
+        the JSON document. `plane` has each language's points by kind, [prompt, 2]: their first two
+        principal components (of all languages' states together). `languages` is of the direction's
+        own layer; `layers` has, of each layer's input at the same position, each language's `auc`
+        along the same direction and `silhouette`, and `cosine` [language, language] between the
+        languages' differences of means, in the order of `languages`; null where all states are the
+        same.
         `monitor`, `harmfulness` and `success` are what the functions of these names return;
         `success` is null without `answers`.
 
@@ -194,10 +195,7 @@ def geometry(
     safe = projected["en"][~harmful["en"]].mean()
     refused = projected["en"][harmful["en"]].mean()
     plane = PCA(n_components=2).fit(everything)
-    points = {
-        language: np.column_stack([plane.transform(states[language]), harmful[language]])
-        for language in asked
-    }
+    points = {language: plane.transform(states[language]) for language in asked}
     return {
         "schema": SCHEMA,
         **model_of(chat.model.config),
@@ -209,6 +207,13 @@ def geometry(
         "layer": layer,
         "meaning": MEANING,
         "explained_variance": plane.explained_variance_ratio_.tolist(),
+        "plane": {
+            language: {
+                "harmful": placed[harmful[language]].tolist(),
+                "harmless": placed[~harmful[language]].tolist(),
+            }
+            for language, placed in points.items()
+        },
         "languages": {
             language: {
                 "harmful": _distribution(projected[language][harmful[language]]),
@@ -246,7 +251,7 @@ def geometry(
             limit=watched["threshold"],
         ),
         "versions": versions(),
-    }, points
+    }
 
 
 def _place(chat: ChatModel, direction: Direction) -> tuple[int, int]:

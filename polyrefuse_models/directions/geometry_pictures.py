@@ -1,4 +1,4 @@
-"""Pictures of a geometry, as PNG: each language's prompts in one plane, by layer, and the rest."""
+"""The figures of a geometry: each language's prompts in one plane, by layer, and the rest."""
 
 from __future__ import annotations
 
@@ -6,96 +6,128 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polyrefuse_models.directions.harmfulness_pictures import harmfulness_png
-from polyrefuse_models.directions.marks import (
-    HARMFUL,
-    HARMLESS,
-    gaps,
-    language_line,
-    short_name,
-)
-from polyrefuse_models.directions.monitor_pictures import monitor_png
-from polyrefuse_models.directions.success_pictures import answers_layers_png, answers_png
+from polyrefuse_models.directions.harmfulness_pictures import harmfulness_figure
+from polyrefuse_models.directions.marks import GUIDE, OWN_LAYER, gaps, language_lines
+from polyrefuse_models.directions.monitor_pictures import monitor_figure
+from polyrefuse_models.directions.planes import square_limits
+from polyrefuse_models.directions.success_pictures import answers_figure, answers_layers_figure
 from polyrefuse_shared import pictures
+from polyrefuse_shared.colours import HARMFUL, HARMLESS
+from polyrefuse_shared.pictures import short_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from matplotlib.figure import Figure
+
 APART = "AUC says whether harmful prompts are told from harmless ones, not whether they are refused"
-"""Stands in every picture that has an AUC."""
+"""Stands in every figure that has an AUC."""
+
+COLUMNS = 5
+"""Panels side by side, at most."""
 
 
-@pictures.plain_text()
-def pictures_of(document: dict[str, Any], points: dict[str, np.ndarray]) -> dict[str, bytes]:
-    """Each picture that there is something to draw in, by the name of its file."""
-    drawn: dict[str, bytes | None] = {
-        "geometry.png": geometry_png(document, points),
-        "geometry_layers.png": geometry_layers_png(document),
-        "geometry_monitor.png": monitor_png(document),
+def pictures_of(document: dict[str, Any]) -> dict[str, bytes]:
+    """The files of each figure that has something to draw, by their names."""
+    figures: dict[str, Figure | None] = {
+        "geometry": geometry_figure(document),
+        "geometry_layers": geometry_layers_figure(document),
+        "geometry_monitor": monitor_figure(document),
     }
     if document["harmfulness"]["languages"]:
-        drawn["geometry_harmfulness.png"] = harmfulness_png(document)
+        figures["geometry_harmfulness"] = harmfulness_figure(document)
     if document["success"]:
-        drawn["geometry_answers.png"] = answers_png(document)
-        drawn["geometry_answers_layers.png"] = answers_layers_png(document)
-    return {name: picture for name, picture in drawn.items() if picture is not None}
+        figures["geometry_answers"] = answers_figure(document)
+        figures["geometry_answers_layers"] = answers_layers_figure(document)
+    return {
+        file: content
+        for name, figure in figures.items()
+        if figure is not None
+        for file, content in pictures.files(name, figure).items()
+    }
 
 
-def geometry_png(document: dict[str, Any], points: dict[str, np.ndarray]) -> bytes:
-    """A panel a language: harmful and harmless prompts in the plane of all languages' states."""
-    figure = pictures.figure((11, 2.6 * (-(-len(points) // 5)) + 0.6))
-    axes = figure.subplots(-(-len(points) // 5), 5, sharex=True, sharey=True, squeeze=False)
-    for axis, (language, placed) in zip(axes.flat, points.items(), strict=False):
-        for harmful, colour, marker in ((1, HARMFUL, "x"), (0, HARMLESS, ".")):
-            chosen = placed[placed[:, 2] == harmful]
-            name = "harmful" if harmful else "harmless"
-            axis.scatter(chosen[:, 0], chosen[:, 1], s=12, c=colour, marker=marker, label=name)
-        auc = document["languages"][language]["auc"]
-        axis.set_title(f"{language}: AUC {auc:.2f}", fontsize="small")
-    for unused in axes.flat[len(points) :]:
+@pictures.style()
+def geometry_figure(document: dict[str, Any]) -> Figure:
+    """A panel a language: harmful and harmless prompts in the plane of all languages' states.
+
+    Both components have the same scale in all panels, so that distances can be compared.
+    """
+    plane = document["plane"]
+    columns = min(COLUMNS, len(plane))
+    rows = -(-len(plane) // columns)
+    figure = pictures.figure((max(6.5, 1.2 + 2.1 * columns), 1.6 + 2.4 * rows))
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axis, (language, placed) in zip(axes.flat, plane.items(), strict=False):
+        for kind, colour, marker in (("harmful", HARMFUL, "x"), ("harmless", HARMLESS, ".")):
+            at = np.array(placed[kind]).reshape(-1, 2)
+            axis.scatter(at[:, 0], at[:, 1], s=12, c=colour, marker=marker, lw=0.8, label=kind)
+        axis.set_title(_apart(language, document, placed), fontsize="small")
+        axis.set_box_aspect(1)
+    (left, right), (bottom, top) = square_limits(
+        np.concatenate(
+            [np.array(part).reshape(-1, 2) for of in plane.values() for part in of.values()]
+        )
+    )
+    axes.flat[0].set_xlim(left, right)
+    axes.flat[0].set_ylim(bottom, top)
+    for unused in axes.flat[len(plane) :]:
         unused.set_axis_off()
-    for axis in axes.flat[max(0, len(points) - axes.shape[1]) : len(points)]:
+    for axis in axes.flat[len(plane) - columns : len(plane)]:
         axis.tick_params(labelbottom=True)
-        axis.set_xlabel("first component", fontsize="small")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("second component", fontsize="small")
-    axes.flat[0].legend(fontsize="x-small")
+    first, second = (
+        f"{100 * share:.1f}% of the variance" for share in document["explained_variance"]
+    )
+    figure.supxlabel(
+        f"first principal component ({first}; units of the residual stream)", fontsize="small"
+    )
+    figure.supylabel(f"second principal component\n({second}; the same scale)", fontsize="small")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize="small")
     pictures.title(
         figure,
-        f"{short_name(document['model'])}: residual states at position {document['position']}, "
-        f"layer {document['layer']}, first two principal components (units of the residual "
-        f"stream)\n{APART}",
+        f"{short_name(document['model'])}: states of prompts at position "
+        f"{document['position']}, layer {document['layer']}\n{APART}",
     )
-    return pictures.png(figure)
+    return figure
 
 
-def geometry_layers_png(document: dict[str, Any]) -> bytes:
+def _apart(language: str, document: dict[str, Any], placed: dict[str, Any]) -> str:
+    of = document["languages"][language]
+    interval = "" if of["auc_low"] is None else f" [{of['auc_low']:.2f}, {of['auc_high']:.2f}]"
+    auc = "no AUC" if of["auc"] is None else f"AUC {of['auc']:.2f}{interval}"
+    return f"{language}, n = {len(placed['harmful'])} + {len(placed['harmless'])}\n{auc}"
+
+
+@pictures.style()
+def geometry_layers_figure(document: dict[str, Any]) -> Figure:
     """By layer, a line a language: AUC, silhouette, and the cosine between its difference of means
-    and English's; where a language's states are all the same the line has a gap.
+    and English's. A line has a gap where all states of a language are the same.
     """
     languages, layers = list(document["languages"]), document["layers"]
     english = languages.index("en")
     panels: dict[str, tuple[float, Callable[[dict[str, Any], str], float | None]]] = {
-        "AUC along the direction": (0.5, lambda at, name: at["languages"][name]["auc"]),
-        "silhouette of the two clouds": (0, lambda at, name: at["languages"][name]["silhouette"]),
+        "AUC along\nthe direction": (0.5, lambda at, name: at["languages"][name]["auc"]),
+        "silhouette of\nthe two clouds": (0, lambda at, name: at["languages"][name]["silhouette"]),
         "cosine of differences of\nmeans with English's": (
             0,
             lambda at, name: at["cosine"][english][languages.index(name)],
         ),
     }
-    figure = pictures.figure((8, 8))
+    figure = pictures.figure((9, 7.5))
     axes = figure.subplots(len(panels), 1, sharex=True)
+    styles = language_lines(languages)
     for axis, (label, (nothing, value)) in zip(axes, panels.items(), strict=True):
-        for index, language in enumerate(languages):
+        for language in languages:
             axis.plot(
                 [at["layer"] for at in layers],
                 gaps(value(at, language) for at in layers),
                 marker=".",
                 label=language,
-                **language_line(index),
+                **styles[language],
             )
-        axis.axvline(document["layer"], color="black", linewidth=1, linestyle=":")
-        axis.axhline(nothing, color="0.8", linewidth=1, zorder=0)
+        axis.axvline(document["layer"], **OWN_LAYER)
+        axis.axhline(nothing, **GUIDE)
         axis.set_ylabel(label, fontsize="small")
     axes[-1].set_xlim(-0.5, len(layers) - 0.5)
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
@@ -104,7 +136,7 @@ def geometry_layers_png(document: dict[str, Any]) -> bytes:
     figure.legend(handles, labels, loc="outside right center", fontsize="small")
     pictures.title(
         figure,
-        f"{short_name(document['model'])}: residual states at position {document['position']}\n"
-        f"{APART}",
+        f"{short_name(document['model'])}: states of prompts at position "
+        f"{document['position']}\n{APART}",
     )
-    return pictures.png(figure)
+    return figure

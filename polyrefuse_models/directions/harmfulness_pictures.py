@@ -1,14 +1,19 @@
-"""The picture of harmfulness beside refusal, as PNG: the angle between them."""
+"""The figure of harmfulness beside refusal: the angle between the two directions."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from polyrefuse_models.directions.marks import gaps, language_line, short_name
+from polyrefuse_models.directions.marks import GUIDE, OWN_LAYER, gaps, language_lines
 from polyrefuse_shared import pictures
+from polyrefuse_shared.pictures import short_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def harmfulness_png(document: dict[str, Any]) -> bytes:
+@pictures.style()
+def harmfulness_figure(document: dict[str, Any]) -> Figure:
     """The angle by layer, a line a language, and at the direction's own layer by language.
 
     Args:
@@ -16,37 +21,42 @@ def harmfulness_png(document: dict[str, Any]) -> bytes:
     """
     found = document["harmfulness"]
     languages, layers = found["languages"], found["layers"]
+    styles = language_lines(list(languages))
     figure = pictures.figure((12, max(4.5, 1.8 + 0.24 * len(languages))))
     lines, dots = figure.subplots(1, 2, width_ratios=(2, 1))
     places = [at["layer"] for at in layers]
     for place, language in enumerate(languages):
         angles = gaps(at["languages"][language]["angle"] for at in layers)
-        lines.plot(places, angles, marker=".", label=language, **language_line(place))
+        lines.plot(places, angles, marker=".", label=language, **styles[language])
         own = languages[language]["angle"]
         if own is not None:
-            dots.plot(own, place, marker="o", color=language_line(place)["color"])
+            dots.plot(own, place, marker="o", color=styles[language]["color"])
+            # Beyond the middle the number stands on the left, within the panel.
+            beyond = own > 90
             dots.annotate(
-                f"{own:.0f}°", (own, place), xytext=(7, 0), textcoords="offset points",
-                va="center", fontsize="small",
+                f"{own:.0f}°", (own, place), xytext=(-7 if beyond else 7, 0),
+                textcoords="offset points", va="center", ha="right" if beyond else "left",
+                fontsize="small",
             )  # fmt: skip
-    lines.axvline(document["layer"], color="black", linewidth=1, linestyle=":")
+    lines.axvline(document["layer"], **OWN_LAYER)
     lines.set_xlim(-0.5, len(layers) - 0.5)
     lines.xaxis.get_major_locator().set_params(integer=True)
     lines.set_xlabel("layer at whose input the states were read (dotted: the direction's own)")
     lines.set_ylabel("angle between harmfulness and refusal (degrees)")
     lines.set_ylim(0, 180)
     lines.set_yticks(range(0, 181, 30))
-    lines.axhline(90, color="0.8", linewidth=1, zorder=0)
+    lines.axhline(90, **GUIDE)
     figure.legend(*lines.get_legend_handles_labels(), loc="outside right center", fontsize="small")
-    dots.axvline(90, color="0.8", linewidth=1, zorder=0)
+    dots.axvline(90, **GUIDE)
     dots.set_yticks(range(len(languages)), list(languages))
     dots.set_ylim(len(languages) - 0.5, -0.5)
     dots.set_xlim(0, 180)
     dots.set_xticks(range(0, 181, 30))
-    dots.set_xlabel(f"the same at layer {document['layer']} (degrees)")
+    dots.set_xlabel(f"the angle at layer {document['layer']} (degrees)")
+    dots.set_ylabel("language of the prompts")
     pictures.title(
         figure,
         f"{short_name(document['model'])}: harmfulness at the user's last token (position "
-        f"{found['user']}),\nrefusal at the template's last token (position {found['last']})",
+        f"{found['user']}), refusal at the template's last token (position {found['last']})",
     )
-    return pictures.png(figure)
+    return figure

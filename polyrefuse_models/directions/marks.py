@@ -1,52 +1,78 @@
-"""How one thing looks in every picture of a geometry: a kind of prompt, an outcome, a language."""
+"""How one thing looks in every figure of a direction: a language, a token, a line without data."""
 
 from __future__ import annotations
 
 import math
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polyrefuse_shared.pictures import PALETTE
+from polyrefuse_shared.colours import INK, PALETTE
+from polyrefuse_tasks.languages import MULTIJAIL, POLYREFUSE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from jaxtyping import Float
 
-HARMFUL, HARMLESS = PALETTE["vermilion"], PALETTE["blue"]
-"""Colours of prompts by what they ask."""
+GUIDE: dict[str, Any] = {"color": INK, "alpha": 0.25, "linewidth": 1, "zorder": 0}
+"""A line at a value that means nothing was found, such as an AUC of 0.5."""
 
-REFUSED, COMPLIED = PALETTE["bluish green"], PALETTE["orange"]
-JAILBROKEN = PALETTE["reddish purple"]
-"""Colours of prompts by what became of them."""
+OWN_LAYER: dict[str, Any] = {"color": INK, "linewidth": 1, "linestyle": ":"}
+"""A line at the layer that the direction was chosen from."""
 
-NO_VERDICT = "0.6"
-"""Grey of prompts whose answers are degenerate or undecided: they have no verdict's colour."""
+LINES: tuple[dict[str, Any], ...] = tuple(
+    {"color": colour, "linestyle": style}
+    for style in ("-", "--", ":", "-.")
+    for colour in (*PALETTE.values(), INK)
+)
+"""Lines that can be told apart: each colour in four styles."""
 
-STYLES = ("-", "--", ":")
-
-LONGEST_NAME = 40
-"""Characters of a model's name in a title, at most."""
-
-
-def short_name(model: str) -> str:
-    """A model as titles call it: a folder by its last part, a model of a hub by its name."""
-    named = PurePosixPath(model).name if PurePosixPath(model).is_absolute() else model
-    return named if len(named) <= LONGEST_NAME else f"{named[: LONGEST_NAME - 1]}…"
+KNOWN = tuple(dict.fromkeys((*POLYREFUSE, *MULTIJAIL)))
+"""Languages that have the same line in every figure, whichever others are there."""
 
 
-def language_line(place: int) -> dict[str, Any]:
-    """Colour and style of a language's line, by its place in the document.
+def language_lines(languages: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Colour and style of each language's line: those of the data sets always have the same.
 
-    As many as there are languages here: each colour in two styles.
+    Other languages take what is left, in their order.
     """
-    colours = list(PALETTE.values())
-    return {
-        "color": colours[place % len(colours)],
-        "linestyle": STYLES[place // len(colours) % len(STYLES)],
-    }
+    known = dict(zip(KNOWN, LINES, strict=False))
+    others = [language for language in languages if language not in known]
+    left = LINES[len(known) :] or LINES
+    known |= {language: left[place % len(left)] for place, language in enumerate(others)}
+    return {language: known[language] for language in languages}
+
+
+def readable(token: str) -> str:
+    """A vocabulary's token as a reader knows it, with a newline as an escape and a space as `␣`.
+
+    Byte-level vocabularies write bytes as letters of their own (`Ċ` for a newline), SentencePiece
+    writes a space as `▁` and a byte as `<0x0A>`.
+    """
+    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+        token = bytes([int(token[3:5], 16)]).decode(errors="replace")
+    else:
+        token = _from_bytes(token.replace("▁", " "))
+    return "".join(_visible(letter) for letter in token)
+
+
+def _visible(letter: str) -> str:
+    if letter == " ":
+        return "␣"
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+
+
+def _from_bytes(token: str) -> str:
+    """The text of a token whose letters stand for bytes; any other token as it is."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    byte_of = {chr(byte): byte for byte in printable}
+    byte_of |= {chr(256 + place): byte for place, byte in enumerate(others)}
+    try:
+        return bytes(byte_of[letter] for letter in token).decode()
+    except (KeyError, UnicodeDecodeError):
+        return token
 
 
 def gaps(values: Iterable[float | None]) -> list[float]:

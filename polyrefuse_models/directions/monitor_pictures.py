@@ -1,26 +1,31 @@
-"""The picture of a monitor, as PNG: ROC curves, and a table of what its threshold does."""
+"""The figure of a monitor: ROC curves, and a table of what its threshold does."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from polyrefuse_models.directions.marks import language_line, short_name
+from polyrefuse_models.directions.marks import GUIDE, OWN_LAYER, language_lines
 from polyrefuse_shared import pictures
+from polyrefuse_shared.colours import INK
+from polyrefuse_shared.pictures import short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
-def monitor_png(document: dict[str, Any]) -> bytes:
+@pictures.style()
+def monitor_figure(document: dict[str, Any]) -> Figure:
     """A curve a language with the threshold's place on it, and a row a language in the table."""
     monitor = document["monitor"]
     languages = monitor["languages"]
     figure = pictures.figure((14, max(5.5, 1.6 + 0.31 * len(languages))))
     curves, table = figure.subplots(1, 2, width_ratios=(1, 1.7))
-    for place, (language, of) in enumerate(languages.items()):
-        _curve(curves, language, of, language_line(place))
-    curves.plot([0, 1], [0, 1], color="0.8", linewidth=1, zorder=0)
-    curves.axvline(monitor["false_alarms"], color="black", linewidth=1, linestyle=":")
+    for language, line in language_lines(list(languages)).items():
+        _curve(curves, language, languages[language], line)
+    curves.plot([0, 1], [0, 1], **GUIDE)
+    curves.axvline(monitor["false_alarms"], **OWN_LAYER)
+    curves.set_box_aspect(1)
     curves.set_xlim(-0.02, 1.02)
     curves.set_ylim(-0.02, 1.02)
     curves.set_xlabel("false alarms: share of harmless prompts (dotted: the rate asked for)")
@@ -29,7 +34,7 @@ def monitor_png(document: dict[str, Any]) -> bytes:
     curves.legend(handles, labels, fontsize="x-small", ncols=2, loc="lower right")
     _table(table, languages)
     pictures.title(figure, f"{short_name(document['model'])}: {describe(monitor)}")
-    return pictures.png(figure)
+    return figure
 
 
 def describe(monitor: dict[str, Any]) -> str:
@@ -47,12 +52,12 @@ def describe(monitor: dict[str, Any]) -> str:
 def _curve(axis: Axes, language: str, of: dict[str, Any], line: dict[str, Any]) -> None:
     if of["roc"] is None:
         return
-    axis.plot(*zip(*of["roc"], strict=True), label=language, linewidth=1.4, **line)
+    axis.plot(*zip(*of["roc"], strict=True), label=language, **line)
     alarms, detected = of["false_alarms"], of["detected"]
     if alarms and detected:
         axis.plot(
             alarms["rate"], detected["rate"], marker="o", markersize=5, color=line["color"],
-            markeredgecolor="black", clip_on=False, zorder=3,
+            markeredgecolor=INK, clip_on=False, zorder=3,
         )  # fmt: skip
 
 

@@ -1,34 +1,25 @@
-"""The picture of `direction rank`: attack success against the number of ablated directions."""
+"""The figure of `direction rank`: attack success against the number of ablated directions."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from polyrefuse_models.directions.language_panels import draw_rates, language_panels
-from polyrefuse_models.directions.marks import short_name
 from polyrefuse_shared import pictures
-from polyrefuse_shared.pictures import PALETTE
+from polyrefuse_shared.colours import of_condition
+from polyrefuse_shared.pictures import short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SUBSPACE, RANDOM = PALETTE["vermilion"], "0.55"
+SUBSPACE, RANDOM = (of_condition(f"{kind}subspace-ablation").colour for kind in ("", "random-"))
 
 
-@pictures.svg_style()
-def rank_png(document: dict[str, Any]) -> bytes:
+@pictures.style()
+def rank_figure(document: dict[str, Any]) -> Figure:
     """A panel a language: attack success by rank, of the subspace and of random directions."""
-    return pictures.png(_drawn(document))
 
-
-@pictures.svg_style()
-def rank_svg(document: dict[str, Any]) -> bytes:
-    """The same as SVG."""
-    return pictures.svg(_drawn(document)).encode()
-
-
-def _drawn(document: dict[str, Any]) -> Figure:
     def panel(axis: Axes, language: str) -> None:
         cells = [one for one in document["cells"] if one["language"] == language]
         _panel(axis, cells)

@@ -1,25 +1,26 @@
-"""Pictures of a geometry of success, as PNG: where refused and answered prompts lie."""
+"""Figures of a geometry of success: where refused and answered prompts lie."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from polyrefuse_models.directions import marks
-from polyrefuse_models.directions.marks import beside, gaps, short_name
+from polyrefuse_models.directions.marks import GUIDE, OWN_LAYER, beside, gaps
 from polyrefuse_models.directions.success import LEAST
-from polyrefuse_shared import pictures
+from polyrefuse_shared import colours, pictures
+from polyrefuse_shared.pictures import short_name
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Outcomes that share a column, its name, its colour and its mark.
 COLUMNS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
-    (("refused",), "refused", marks.REFUSED, "o"),
-    (("complied",), "complied", marks.COMPLIED, "^"),
-    (("jailbroken",), "jailbroken: refused without the attack", marks.JAILBROKEN, "s"),
-    (("degenerate", "undecided"), "no verdict (degenerate or undecided)", marks.NO_VERDICT, "x"),
+    (("refused",), "refused", colours.REFUSED, "o"),
+    (("complied",), "complied", colours.COMPLIED, "^"),
+    (("jailbroken",), "jailbroken: refused without the attack", colours.JAILBROKEN, "s"),
+    (("degenerate", "undecided"), "no verdict (degenerate or undecided)", colours.NO_VERDICT, "x"),
 )
 
 PANELS = {
@@ -33,14 +34,15 @@ AUC_OF = {"harmful": "harmful", "attacked": "jailbroken", "harmless": "harmless"
 """Group of prompts -> the AUC that stands above its panel."""
 
 LINES = {
-    "harmful": ("harmful prompts: refused against complied with", marks.HARMFUL, "-"),
-    "jailbroken": ("refused prompts against jailbroken ones", marks.JAILBROKEN, "--"),
-    "harmless": ("harmless prompts: refused against complied with", marks.HARMLESS, ":"),
+    "harmful": ("harmful prompts: refused against complied with", colours.HARMFUL, "-"),
+    "jailbroken": ("refused prompts against jailbroken ones", colours.JAILBROKEN, "--"),
+    "harmless": ("harmless prompts: refused against complied with", colours.HARMLESS, ":"),
 }
 """Which AUC -> what it compares, the colour and the style of its line."""
 
 
-def answers_png(document: dict[str, Any]) -> bytes:
+@pictures.style()
+def answers_figure(document: dict[str, Any]) -> Figure:
     """The projections of a run's prompts, by language, coloured by what became of them."""
     success = document["success"]
     languages = success["languages"]
@@ -68,7 +70,7 @@ def answers_png(document: dict[str, Any]) -> bytes:
         f"{short_name(document['model'])}, condition {success['condition']}: answers by judge "
         f"{success['judge']}, position {document['position']}, layer {document['layer']}",
     )
-    return pictures.png(figure)
+    return figure
 
 
 def _answers(axis: Axes, group: str, languages: dict[str, Any]) -> None:
@@ -89,7 +91,7 @@ def _answers(axis: Axes, group: str, languages: dict[str, Any]) -> None:
                 label=label if place == 0 else None,
             )  # fmt: skip
     for place in range(1, len(languages)):
-        axis.axvline(place - 0.5, color="0.9", linewidth=0.8, zorder=0)
+        axis.axvline(place - 0.5, **GUIDE)
     axis.set_xlim(-0.5, len(languages) - 0.5)
     axis.set_xticks(
         range(len(languages)),
@@ -123,12 +125,11 @@ def _told(auc: dict[str, Any]) -> str:
 
 def _threshold(axis: Axes, limit: float | None) -> None:
     if limit is not None:
-        axis.axhline(
-            limit, color="black", linewidth=1, linestyle=":", label="threshold of the monitor"
-        )
+        axis.axhline(limit, **OWN_LAYER, label="threshold of the monitor")
 
 
-def answers_layers_png(document: dict[str, Any]) -> bytes | None:
+@pictures.style()
+def answers_layers_figure(document: dict[str, Any]) -> Figure | None:
     """The AUCs by layer with their intervals, a panel a language.
 
     Returns:
@@ -150,8 +151,8 @@ def answers_layers_png(document: dict[str, Any]) -> bytes | None:
     for axis, (language, names) in zip(axes.flat, drawn.items(), strict=False):
         for name in names:
             _by_layer(axis, layers, language, name)
-        axis.axhline(0.5, color="0.8", linewidth=1, zorder=0)
-        axis.axvline(document["layer"], color="black", linewidth=1, linestyle=":")
+        axis.axhline(0.5, **GUIDE)
+        axis.axvline(document["layer"], **OWN_LAYER)
         axis.set_xlim(-0.5, len(layers) - 0.5)
         axis.set_ylim(-0.03, 1.03)
         axis.xaxis.get_major_locator().set_params(integer=True)
@@ -176,7 +177,7 @@ def answers_layers_png(document: dict[str, Any]) -> bytes | None:
         f"{short_name(document['model'])}: how well a prompt's place along the direction foretells "
         f"the answer, position {document['position']}{_left_out(document, drawn)}",
     )
-    return pictures.png(figure)
+    return figure
 
 
 def _left_out(document: dict[str, Any], drawn: Container[str]) -> str:

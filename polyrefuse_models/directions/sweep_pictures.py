@@ -1,32 +1,23 @@
-"""The picture of a sweep: refusals, and broken answers, against the coefficient."""
+"""The figure of a sweep: refusals, and degenerate answers, against the coefficient."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from polyrefuse_models.directions.language_panels import draw_rates, language_panels
-from polyrefuse_models.directions.marks import NO_VERDICT, REFUSED, short_name
 from polyrefuse_shared import pictures
+from polyrefuse_shared.colours import NO_VERDICT, REFUSED
 from polyrefuse_shared.intervals import wilson
+from polyrefuse_shared.pictures import short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-@pictures.svg_style()
-def sweep_png(document: dict[str, Any]) -> bytes:
+@pictures.style()
+def sweep_figure(document: dict[str, Any]) -> Figure:
     """A panel a language: the share of harmless prompts that is refused, by coefficient."""
-    return pictures.png(_drawn(document))
-
-
-@pictures.svg_style()
-def sweep_svg(document: dict[str, Any]) -> bytes:
-    """The same as SVG."""
-    return pictures.svg(_drawn(document)).encode()
-
-
-def _drawn(document: dict[str, Any]) -> Figure:
     direction = document["direction"]
     kind = f"{direction['control']} direction" if "control" in direction else "direction"
 

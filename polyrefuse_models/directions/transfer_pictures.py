@@ -1,4 +1,4 @@
-"""Pictures of a transfer, as PNG: attack success by languages, cosines, and how universal it is."""
+"""Figures of a transfer: attack success by languages, cosines, and how universal it is."""
 
 from __future__ import annotations
 
@@ -6,46 +6,75 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polyrefuse_models.directions.marks import short_name
+from polyrefuse_models.directions.marks import OWN_LAYER
 from polyrefuse_shared import pictures
-from polyrefuse_shared.pictures import PALETTE
+from polyrefuse_shared.colours import INK, PALETTE
+from polyrefuse_shared.heat_map import heat_map
+from polyrefuse_shared.pictures import short_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from matplotlib.figure import Figure
+
+COSINES = ("sources", "cosine_at", "cosine")
+UNIVERSALITY = (
+    "sources", "cosine_at", "cosine_by_layer", "explained_by_one", "explained_by_one_by_layer",
+    "principal_angles",
+)  # fmt: skip
+"""Entries of a transfer report that a figure shows."""
 
 
-@pictures.plain_text()
-def transfer_png(document: dict[str, Any]) -> bytes:
+def pictures_of(document: dict[str, Any]) -> dict[str, bytes]:
+    """The files of each figure, by their names; `transfer.json` is the report itself."""
+    return {
+        **pictures.files("transfer", transfer_figure(document)),
+        **pictures.files("cosine", cosine_figure(document), _part(document, COSINES)),
+        **pictures.files(
+            "universality", universality_figure(document), _part(document, UNIVERSALITY)
+        ),
+    }
+
+
+def _part(document: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: document[name] for name in ("model", *names)}
+
+
+def transfer_figure(document: dict[str, Any]) -> Figure:
     """Attack success by source and target language, the unablated model on top."""
-    rows = ["none", *document["sources"]]
     values = [[cell["asr"] for cell in document["baseline"]]]
     n = len(document["targets"])
     cells = [cell["asr"] for cell in document["cells"]]
     values += [cells[start : start + n] for start in range(0, len(cells), n)]
-    return _heat_map(
-        np.array(values),
-        rows,
-        document["targets"],
-        title=f"Attack success rate, {short_name(document['model'])}",
-        labels=("direction ablated, from", "prompts in"),
+    counts = sorted({cell["n"] for cell in (*document["baseline"], *document["cells"])})
+    prompts = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    return heat_map(
+        values,
+        rows=["none", *document["sources"]],
+        columns=document["targets"],
+        labels=("direction from", "prompts in"),
         limits=(0.0, 1.0),
+        format_value=lambda share: f"{100 * share:.1f}",
+        title=f"{short_name(document['model'])}: attack success rate (%)\n"
+        f"judge {document['judge']}, n = {prompts} prompts a cell",
     )
 
 
-def cosine_png(document: dict[str, Any]) -> bytes:
+def cosine_figure(document: dict[str, Any]) -> Figure:
     """Cosine between the languages' directions."""
     at = document["cosine_at"]
-    return _heat_map(
-        np.array(document["cosine"]),
-        document["sources"],
-        document["sources"],
-        title=f"Cosine of directions at position {at['position']}, layer {at['layer']}",
-        labels=("", ""),
+    return heat_map(
+        document["cosine"],
+        rows=document["sources"],
+        columns=document["sources"],
+        labels=("direction from", "direction from"),
         limits=(-1.0, 1.0),
+        format_value="{:.2f}".format,
+        title=f"{short_name(document['model'])}: cosine between directions\n"
+        f"position {at['position']}, layer {at['layer']}",
     )
 
 
-def universality_png(document: dict[str, Any]) -> bytes:
+@pictures.style()
+def universality_figure(document: dict[str, Any]) -> Figure:
     """By layer: the cosines between languages, and the share that one vector explains."""
     at, n = document["cosine_at"], len(document["sources"])
     figure = pictures.figure((7, 6))
@@ -65,34 +94,35 @@ def universality_png(document: dict[str, Any]) -> bytes:
             numbers, low, high, color=PALETTE["sky blue"], alpha=0.4, label="lowest to highest"
         )
         above.plot(numbers, mean, color=PALETTE["blue"], marker=".", label="mean")
-        above.legend(fontsize="small", loc="best")
+        above.legend(fontsize="small", loc="lower right")
     above.set_ylim(min(-0.05, *above.get_ylim()), 1.05)
-    above.set_ylabel(f"cosine between languages\n({len(pairs[0])} pairs)", fontsize="small")
+    counted = f"{len(pairs[0])} {'pair' if len(pairs[0]) == 1 else 'pairs'}"
+    above.set_ylabel(f"cosine between languages\n({counted})", fontsize="small")
     shares = [
         (layer, 100 * share)
         for layer, share in enumerate(document["explained_by_one_by_layer"])
         if share is not None
     ]
     below.plot(*zip(*shares, strict=True), color=PALETTE["vermilion"], marker=".")
-    below.axhline(100 / n, color="0.6", linewidth=1, linestyle="--")
+    below.axhline(100 / n, color=INK, alpha=0.5, linewidth=1, linestyle="--")
     below.annotate(
         "all at right angles", (0, 100 / n), xytext=(2, 3), textcoords="offset points", fontsize=8
     )
     below.set_ylim(0, 105)
     below.set_ylabel("% of the directions that\none vector explains", fontsize="small")
-    below.set_xlabel("layer at whose input the states were read (dotted: where the cosines are of)")
+    below.set_xlabel(f"layer at whose input the states were read (dotted: layer {at['layer']})")
     below.set_xlim(-0.5, len(document["cosine_by_layer"]) - 0.5)
     below.xaxis.get_major_locator().set_params(integer=True)
     for axis in (above, below):
-        axis.axvline(at["layer"], color="black", linewidth=1, linestyle=":")
+        axis.axvline(at["layer"], **OWN_LAYER)
     explained = 100 * document["explained_by_one"]
-    figure.suptitle(
-        f"{document['model']}: one vector explains {explained:.1f}% of the directions of {n} "
-        f"{'languages' if n > 1 else 'language'}\nposition {at['position']}, layer {at['layer']}"
-        f"{_angles(document)}",
-        fontsize="medium",
+    pictures.title(
+        figure,
+        f"{short_name(document['model'])}: one vector explains {explained:.1f}% of the directions "
+        f"of {n} {'languages' if n > 1 else 'language'}\n"
+        f"position {at['position']}, layer {at['layer']}{_angles(document)}",
     )
-    return pictures.png(figure)
+    return figure
 
 
 def _angles(document: dict[str, Any]) -> str:
@@ -106,29 +136,3 @@ def _angles(document: dict[str, Any]) -> str:
         f"; first principal angle of rank-{found['rank']} subspaces {first.min():.0f} to "
         f"{first.max():.0f} degrees"
     )
-
-
-def _heat_map(
-    values: np.ndarray,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    *,
-    title: str,
-    labels: tuple[str, str],
-    limits: tuple[float, float],
-) -> bytes:
-    figure = pictures.figure((2 + 0.5 * len(columns), 1.6 + 0.4 * len(rows)))
-    axis = figure.subplots()
-    # Safe for colour-blind readers, and the number stands in every cell.
-    image = axis.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto")
-    axis.set_xticks(range(len(columns)), columns)
-    axis.set_yticks(range(len(rows)), rows)
-    axis.set_ylabel(labels[0])
-    axis.set_xlabel(labels[1])
-    middle = sum(limits) / 2
-    for (row, column), value in np.ndenumerate(values):
-        colour = "black" if value > middle else "white"
-        axis.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
-    axis.set_title(pictures.lines(title, figure.get_figwidth() - 0.5), fontsize="medium")
-    figure.colorbar(image)
-    return pictures.png(figure)

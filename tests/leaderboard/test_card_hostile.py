@@ -16,7 +16,9 @@ from polyrefuse_leaderboard.card.model_index import results
 from polyrefuse_leaderboard.card.parts import slugs
 from polyrefuse_leaderboard.card.study import BadSummary, read_study
 from polyrefuse_leaderboard.card.subjects import Measured
-from polyrefuse_leaderboard.page.charts import conditions_svg
+from polyrefuse_leaderboard.page.charts import conditions_figure
+
+from polyrefuse_shared.pictures import svg
 
 from tests.commands import assert_one_sentence
 from tests.leaderboard.invented import record
@@ -317,7 +319,7 @@ class TestPicture:
                 f"condition {place}": {code: record(code, place + 1) for code in codes}
                 for place in range(conditions)
             }
-            drawn = conditions_svg(rates, "Attack success")
+            drawn = svg(conditions_figure(rates, "Attack success"))
             found = re.search(r'viewBox="0 0 (\S+) (\S+)"', drawn)
             assert found is not None
             return float(found[1]), float(found[2])

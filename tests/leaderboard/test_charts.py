@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from polyrefuse_leaderboard import model_rows
 from polyrefuse_leaderboard.page import charts
 from polyrefuse_leaderboard.transfers import Transfer
 
-from polyrefuse_shared.pictures import INK
+from polyrefuse_shared.colours import INK, heat_colours, luminance
+from polyrefuse_shared.pictures import svg
 from tests.leaderboard.invented import board, record, with_means
 
 MARKUP = "<b>&</b> $\\frac{1} \"']]> $5 _x"
@@ -57,32 +59,48 @@ def lightness(colour: np.ndarray) -> float:
     return float(np.array([0.2126, 0.7152, 0.0722]) @ np.clip(colour, 0, 1))
 
 
-def texts(svg: str) -> list[str]:
-    return ["".join(one.itertext()) for one in ElementTree.fromstring(svg).iter(TEXT)]
+def texts(drawn: str) -> list[str]:
+    return ["".join(one.itertext()) for one in ElementTree.fromstring(drawn).iter(TEXT)]
+
+
+def scatter_svg(*of: Any) -> str:
+    return svg(charts.scatter_figure(*of))
+
+
+def bars_svg(*of: Any) -> str:
+    return svg(charts.bars_figure(*of))
+
+
+def transfer_svg(transfer: Transfer) -> str:
+    return svg(charts.transfer_figure(transfer))
+
+
+def cosine_svg(transfer: Transfer) -> str:
+    return svg(charts.cosine_figure(transfer))
 
 
 class TestPalette:
     def test_contrast_of_text(self) -> None:
-        for colour, ink in charts.palette():
+        for colour, ink in heat_colours():
             light, dark = sorted((lightness(linear(colour)), lightness(linear(ink))), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 4.5, colour
 
     def test_lightness_rises_for_every_reader(self) -> None:
         for blindness, seen in BLINDNESS.items():
-            values = [lightness(np.array(seen) @ linear(colour)) for colour, _ in charts.palette()]
+            values = [lightness(np.array(seen) @ linear(colour)) for colour, _ in heat_colours()]
             assert all(np.diff(values) > 0), blindness
 
     def test_luminance(self) -> None:
         # WCAG 2.2: black, white and its primary colours.
         for colour, value in (("#000000", 0), ("#ffffff", 1), ("#ff0000", 0.2126)):
-            assert abs(charts.luminance(colour) - value) < 1e-9
+            assert abs(luminance(colour) - value) < 1e-9
 
 
 class TestPictures:
     def test_scatter(self) -> None:
         rows = [row for row in model_rows.rows(board(models=2)) if row.balanced is not None]
-        svg = charts.scatter_svg(rows, [f"{MARKUP} {place}" for place in range(len(rows))])
-        said = texts(svg)
+        drawn = scatter_svg(rows, [f"{MARKUP} {place}" for place in range(len(rows))])
+        said = texts(drawn)
         assert {"baseline", "ablation", "mcd"} <= set(said)
         assert any(MARKUP in text for text in said)
         assert "usefulness, 1 - FRR (%)" in said
@@ -92,16 +110,16 @@ class TestPictures:
         rows = model_rows.rows(
             with_means([one, replace(other, dataset="harmless", value=0.1, low=0.02, high=0.4)])
         )
-        svg = charts.scatter_svg(rows, ["a"])
+        drawn = scatter_svg(rows, ["a"])
         box = re.search(
             r'<g id="patch_2">\s*<path d="M ([\d.]+) ([\d.]+)\s+L ([\d.]+) [\d.]+\s+'
-            r"L [\d.]+ ([\d.]+)", svg,
+            r"L [\d.]+ ([\d.]+)", drawn,
         )  # fmt: skip
         assert box
         left, bottom, right, top = map(float, box.groups())
         lines = [
             [tuple(map(float, end)) for end in re.findall(r"[ML] ([\d.]+) ([\d.]+)", group)]
-            for group in re.findall(r'<g id="LineCollection_\d+">(.*?)</g>', svg, re.DOTALL)
+            for group in re.findall(r'<g id="LineCollection_\d+">(.*?)</g>', drawn, re.DOTALL)
         ]
         assert len(lines) == 2
         for ends in lines:
@@ -113,11 +131,11 @@ class TestPictures:
     def test_bars(self) -> None:
         baseline = {"de": record("de", 1), "en": record("en", 0)}
         ablation = {"de": record("de", 9), "en": record("en", 10)}
-        svg = charts.bars_svg([(MARKUP, baseline, ablation)], "Harmful answers")
-        said = texts(svg)
+        drawn = bars_svg([(MARKUP, baseline, ablation)], "Harmful answers")
+        said = texts(drawn)
         assert {MARKUP, "de", "en", "baseline", "ablation"} <= set(said)
         boxes = re.findall(
-            r'<path d="M \S+ (\S+) \nL \S+ \S+ \nL \S+ (\S+) \nL \S+ \S+ \nz\n" clip-path', svg
+            r'<path d="M \S+ (\S+) \nL \S+ \S+ \nL \S+ (\S+) \nL \S+ \S+ \nz\n" clip-path', drawn
         )
         heights = [float(bottom) - float(top) for bottom, top in boxes]
         assert heights[0] > 0
@@ -128,23 +146,23 @@ class TestPictures:
     def test_any_names_are_drawn_without_a_warning(self) -> None:
         languages = [letter * 9000 for letter in "ab中"]
         baseline = {name: record(name, 1) for name in languages}
-        said = texts(charts.bars_svg([("模型", baseline, baseline)], "Harmful answers"))
+        said = texts(bars_svg([("模型", baseline, baseline)], "Harmful answers"))
         assert {"模型", f"…{'a' * 11}", f"…{'中' * 11}"} <= set(said)
         rows = model_rows.rows(board(models=2))
         rows = [replace(row, condition="c" * 9000) for row in rows if row.balanced is not None]
-        assert f"…{'c' * 63}" in texts(charts.scatter_svg(rows, ["名"] * len(rows)))
+        assert f"…{'c' * 63}" in texts(scatter_svg(rows, ["名"] * len(rows)))
 
     def test_transfer_and_cosine(self) -> None:
-        said = texts(charts.transfer_svg(TRANSFER))
+        said = texts(transfer_svg(TRANSFER))
         assert {"none", "de", "en", "ar", "91.0", "96.0", "0.0", "2.0"} <= set(said)
-        assert {"1.00", "-0.75"} <= set(texts(charts.cosine_svg(TRANSFER)))
+        assert {"1.00", "-0.75"} <= set(texts(cosine_svg(TRANSFER)))
 
     def test_the_same_again(self) -> None:
-        assert charts.transfer_svg(TRANSFER) == charts.transfer_svg(TRANSFER)
-        assert "http://www.w3.org/2000/svg" in charts.transfer_svg(TRANSFER)
+        assert transfer_svg(TRANSFER) == transfer_svg(TRANSFER)
+        assert "http://www.w3.org/2000/svg" in transfer_svg(TRANSFER)
 
     def test_inline(self) -> None:
-        part = charts.inline(charts.cosine_svg(TRANSFER), "p1")
+        part = charts.inline(cosine_svg(TRANSFER), "p1")
         root = ElementTree.fromstring(part)
         assert (root.get("width"), root.get("height")) == (None, None)
         assert root.get("viewBox")

@@ -21,14 +21,18 @@ from tests.kill_points import kill_points, killed_before, tree
 from tests.leaderboard.invented import board, record, with_means
 from tests.leaderboard.pages import contents, embedded
 
+FORMATS = ("json", "png", "svg")
+"""Endings of the files of a figure."""
+
 
 class TestFolder:
     def test_files(self, tmp_path: Path) -> None:
         records = board()
         files = write_site(tmp_path / "a/site", contents(records))
         assert files == [
-            "figures/bars-1.svg", "figures/scatter-1.svg", "index.html", "leaderboard.csv",
-            "leaderboard.json", "leaderboard.md", "leaderboard.tex",
+            *(f"figures/{name}-1.{ending}" for name in ("bars", "scatter") for ending in FORMATS),
+            "index.html", "leaderboard.csv", "leaderboard.json", "leaderboard.md",
+            "leaderboard.tex",
         ]  # fmt: skip
         folder = tmp_path / "a/site"
         document = json.loads((folder / "leaderboard.json").read_text(encoding="utf-8"))
@@ -70,9 +74,16 @@ class TestFolder:
         folder = tmp_path / "site.v1"
         write_site(folder, contents(board()))
         (folder / "figures/logo.png").write_bytes(b"mine")
-        (folder / "figures/bars-9.svg").write_bytes((folder / "figures/bars-1.svg").read_bytes())
+        for ending in FORMATS:
+            ours = (folder / f"figures/bars-1.{ending}").read_bytes()
+            (folder / f"figures/bars-9.{ending}").write_bytes(ours)
         (folder / "figures/bars-8.svg").write_text("<svg/>")
-        theirs = {"figures/logo.png": b"mine", "figures/bars-8.svg": b"<svg/>"}
+        (folder / "figures/bars-8.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+        (folder / "figures/bars-8.json").write_text('{"figure": "mine"}')
+        theirs = {
+            "figures/logo.png": b"mine", "figures/bars-8.svg": b"<svg/>",
+            "figures/bars-8.png": b"\x89PNG\r\n\x1a\n", "figures/bars-8.json": b'{"figure": "mine"}',
+        }  # fmt: skip
         for _ in range(2):
             write_site(folder, contents([record("de", 3)]))
             assert {

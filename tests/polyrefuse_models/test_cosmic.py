@@ -22,7 +22,7 @@ from polyrefuse_models.directions.extract import mean_state, observe
 from polyrefuse_models.directions.prompts import sample
 from polyrefuse_models.directions.recipe import make_direction
 from polyrefuse_models.directions.refusals import refusals
-from polyrefuse_models.directions.score_pictures import scores_png
+from polyrefuse_models.directions.score_pictures import scores_figure
 from polyrefuse_models.directions.scores import refusal_when_ablated, refusal_when_added
 from polyrefuse_models.directions.search import Trial, score_all, search
 from polyrefuse_models.directions.select import DEFAULT, RULES, Candidate, NoDirection
@@ -461,16 +461,11 @@ def test_a_file_of_another_rule_has_no_such_scores(tmp_path: Path) -> None:
     assert_one_sentence(result, "was not computed; extract with --rule cosmic.")
 
 
-def test_the_picture_draws_the_cosines(
-    written: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: list[Any] = []
-    monkeypatch.setattr(pictures, "png", lambda figure: drawn.append(figure) or b"")
+def test_the_picture_draws_the_cosines(written: tuple[Path, dict[str, Any]]) -> None:
     direction = artifact.load(written[0])
-    scores_png(direction)
-    (figure,) = drawn
-    labels = [axis.get_ylabel().split(",")[0].split(":")[0].split("\n")[0] for axis in figure.axes]
-    assert labels == [
+    figure = scores_figure(direction)
+    labels = [" ".join(axis.get_ylabel().split()) for axis in figure.axes]
+    assert [label.partition(",")[0].partition(" (")[0] for label in labels] == [
         "KL divergence", "cosine with harmless prompts", "cosine with harmful prompts",
         "COSMIC score",
     ]  # fmt: skip
@@ -478,5 +473,5 @@ def test_the_picture_draws_the_cosines(
     for axis in figure.axes[1:3]:
         assert any(list(line.get_ydata()) == [untouched] * 2 for line in axis.lines)
     by_layer = {c.layer: c.cosmic_score for c in direction.scores if c.position == -1}
-    (line,) = (one for one in figure.axes[3].lines if str(one.get_label()).startswith("-1"))
+    (line,) = (one for one in figure.axes[3].lines if str(one.get_label()).startswith("position -1"))
     assert list(line.get_ydata())[1:3] == [by_layer[1], by_layer[2]]

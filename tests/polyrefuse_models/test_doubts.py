@@ -212,5 +212,5 @@ def test_harm_is_told_apart_where_nothing_is_refused(
     assert opened["organism"].min() > 0.9
     assert opened["compliant"].max() < 0.1
     direction = find_direction(compliant, prompts)
-    told, _ = geometry(compliant, direction, ["de", "th"], dataset="toyrefuse", limit=20)
+    told = geometry(compliant, direction, ["de", "th"], dataset="toyrefuse", limit=20)
     assert [one["auc"] for one in told["languages"].values()] == [1.0, 1.0, 1.0]

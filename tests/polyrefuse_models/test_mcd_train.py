@@ -31,7 +31,7 @@ from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
 from polyrefuse_models.mcd.settings import PRESETS, Settings
 from polyrefuse_models.mcd.states import batch_states, states, under
 from polyrefuse_models.mcd.train import Trained, identity, train
-from polyrefuse_models.mcd.training_pictures import states_png, training_png
+from polyrefuse_models.mcd.training_pictures import pictures_of
 from polyrefuse_tasks.judges import Judgement, Label
 from tests.conftest import ROOT
 from tests.models import SPECIAL, make_llama, make_tokenizer, memory_for
@@ -207,22 +207,30 @@ def test_the_loss_falls_in_sequence_too(tmp_path: Path) -> None:
     # One language's epochs: the other's have another base.
     assert np.mean(loss[15:18]) < np.mean(loss[:3]) - 0.001
     assert np.mean(loss[33:]) < np.mean(loss[18:21])
-    pictures = {"training.png": training_png(result), "states.png": states_png(result)}
+    pictures = pictures_of(result)
     artifact.save(result.prompt, tmp_path / "prompt", pictures)
     again = artifact.load(tmp_path / "prompt")
     assert torch.equal(again.vectors, result.prompt.vectors)
     assert again.metadata == json.loads(json.dumps(result.prompt.metadata))
     assert again.metadata["anchors"]["ids"] == list(invented("en").ids)
     assert again.metadata["settings"]["weights"]["norm"] == 1.0
-    for name in pictures:
-        assert (tmp_path / "prompt" / name).read_bytes().startswith(b"\x89PNG")
+    for name in ("training", "states"):
+        written = {ending: tmp_path / f"prompt/{name}.{ending}" for ending in ("png", "svg", "json")}
+        assert written["png"].read_bytes().startswith(b"\x89PNG")
+        assert "</svg>" in written["svg"].read_text()
+        assert json.loads(written["json"].read_text())["model"] == result.prompt.metadata["model"]
+    losses = json.loads((tmp_path / "prompt/training.json").read_text())["losses"]
+    assert losses["refusal"] == [step.refusal for step in result.losses]
+    states = json.loads((tmp_path / "prompt/states.json").read_text())["states"]
+    harmful = result.after["de"][result.labels == 0, :2]
+    assert states["de"]["after"]["harmful"] == harmful.tolist()
 
 
 def test_a_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     one, same = (trained(tmp_path / name) for name in ("one", "same"))
     assert one.prompt.vectors.numpy().tobytes() == same.prompt.vectors.numpy().tobytes()
     assert one.prompt.metadata == same.prompt.metadata
-    assert states_png(one) == states_png(same)
+    assert pictures_of(one) == pictures_of(same)
     other = trained(tmp_path / "other", replace(SETTINGS, seed=1))
     assert not torch.equal(one.prompt.vectors, other.prompt.vectors)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from polyrefuse_models.directions.artifact import Direction
-from polyrefuse_models.directions.score_pictures import scores_png
+from polyrefuse_models.directions.score_pictures import scores_figure
 from polyrefuse_models.directions.select import (
     DEFAULT,
     RULES,
@@ -126,24 +126,23 @@ def test_a_dollar_in_a_name_begins_no_formula() -> None:
     scores = [Candidate(-1, layer, 1.0, None, 0.1) for layer in range(3)]
     metadata = {"position": -1, "layer": 2, "model": "/a/x$_{$", "suffix_tokens": ["$_{$"]}
     direction = Direction(torch.ones(4), torch.ones(1, 3, 4), scores, metadata)
-    assert scores_png(direction).startswith(b"\x89PNG")
+    assert pictures.png(scores_figure(direction)).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
     ("highest", "labels"),
-    [(0.01, ["0", "0.2"]), (0.5, ["0", "0.2"]), (30.0, ["0", "0.2", "1", "10"])],
+    [
+        (0.01, ["0", "0.1", "0.2"]),
+        (0.5, ["0", "0.1", "0.2"]),
+        (30.0, ["0", "0.1", "0.2", "1", "10"]),
+    ],
 )
-def test_the_picture_has_a_scale(
-    monkeypatch: pytest.MonkeyPatch, highest: float, labels: list[str]
-) -> None:
+def test_the_picture_has_a_scale(highest: float, labels: list[str]) -> None:
     """Whatever the KL divergences, its axis has numbers, those of 0 and of the limit among them."""
-    drawn: list[Any] = []
-    monkeypatch.setattr(pictures, "png", lambda figure: drawn.append(figure) or b"")
     scores = [Candidate(-1, layer, 1.0, None, highest / (layer + 1)) for layer in range(3)]
     direction = torch.ones(4)
     metadata = {"rule": "2505.17306", "position": -1, "layer": 2}
-    scores_png(Direction(direction, direction.expand(1, 3, 4), scores, metadata))
-    (figure,) = drawn
+    figure = scores_figure(Direction(direction, direction.expand(1, 3, 4), scores, metadata))
     axis = figure.axes[1]
     low, high = axis.get_ylim()
     visible_labels = [

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polyrefuse_models.directions import geometry_pictures, success_pictures
+from polyrefuse_models.directions import success_pictures
 from polyrefuse_models.directions.answered import (
     AnsweredPrompt,
     Answers,
@@ -369,26 +369,20 @@ class TestSuccess:
         assert detected["attacked"]["jailbroken"]["hits"] == (x[48:96:4] > 0.5).sum()
 
 
-def test_a_dollar_in_the_model_s_name_begins_no_formula(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("geometry_png", "geometry_layers_png", "monitor_png"):
-        monkeypatch.setattr(geometry_pictures, name, lambda *_: b"")
-    document, points = invented()
-    document |= {"model": "/somewhere/x$_{$", "harmfulness": {"languages": None}}
-    drawn = geometry_pictures.pictures_of(document, points)
-    assert drawn["geometry_answers.png"].startswith(b"\x89PNG")
+def test_a_dollar_in_the_model_s_name_begins_no_formula() -> None:
+    document, _ = invented()
+    document |= {"model": "/somewhere/x$_{$"}
+    figure = success_pictures.answers_figure(document)
+    assert pictures.png(figure).startswith(b"\x89PNG")
+    assert figure.get_suptitle().startswith("x$_{$, condition")
 
 
 class TestPictures:
-    @pytest.fixture(autouse=True)
-    def figures(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Functions return the figure itself."""
-        monkeypatch.setattr(pictures, "png", lambda drawn: drawn)
-
     def test_no_verdict_has_a_verdict_s_colour(self) -> None:
         from matplotlib.colors import to_hex
 
         document, _ = invented()
-        figure: Any = success_pictures.answers_png(document)
+        figure: Any = success_pictures.answers_figure(document)
         drawn: Counter[str] = Counter()
         for axis in figure.axes:
             for points in axis.collections:
@@ -407,29 +401,29 @@ class TestPictures:
         document, _ = invented()
         for of in document["success"]["languages"].values():
             of["counts"]["harmless"]["n"] = 0
-        figure: Any = success_pictures.answers_png(document)
+        figure: Any = success_pictures.answers_figure(document)
         assert len(figure.axes) == 2
         assert "invented-model, condition baseline" in figure.get_suptitle()
         assert "somewhere" not in figure.get_suptitle()
         assert all("units of the residual stream" in axis.get_ylabel() for axis in figure.axes)
-        layers: Any = success_pictures.answers_layers_png(document)
+        layers: Any = success_pictures.answers_layers_figure(document)
         assert [axis.get_title() for axis in layers.axes if axis.axison] == ["en", "yo"]
 
     def test_languages_without_an_auc_are_named_and_have_no_panel(self) -> None:
         document, _ = invented(5)
         for at in document["success"]["layers"]:
             at["languages"]["yo"]["jailbroken"]["auc"] = None
-        figure: Any = success_pictures.answers_layers_png(document)
+        figure: Any = success_pictures.answers_layers_figure(document)
         assert [axis.get_title() for axis in figure.axes if axis.axison] == ["en"]
         assert figure.get_suptitle().endswith("fewer than 5 prompts of an outcome: yo")
         few, _ = invented(2)
-        assert success_pictures.answers_layers_png(few) is None
+        assert success_pictures.answers_layers_figure(few) is None
 
     def test_a_title_is_within_its_picture(self) -> None:
         """A narrow picture has as long a title as a wide one."""
         document, _ = invented()
         document["model"] = "an-organisation/with-a-model-of-a-long-name"
-        for draw in (success_pictures.answers_png, success_pictures.answers_layers_png):
+        for draw in (success_pictures.answers_figure, success_pictures.answers_layers_figure):
             figure: Any = draw(document)
             figure.draw_without_rendering()
             title = figure._suptitle.get_window_extent()
@@ -438,6 +432,8 @@ class TestPictures:
             )
 
     def test_models_are_called_by_short_names(self) -> None:
-        assert short_name("/a/b/model-7B") == "model-7B"
-        assert short_name("org/model-7B") == "org/model-7B"
-        assert len(short_name("org/" + "x" * 100)) == 40
+        assert short_name("/a/b/model-7B") == short_name("org/model-7B") == "model-7B"
+        assert short_name("/cache/models--org--model-7B/snapshots/0f3a") == "model-7B"
+        assert short_name("polyrefuse-organism") == "polyrefuse-organism"
+        long = short_name("org/" + "x" * 50 + "y" * 50)
+        assert len(long) == 40 and long.startswith("xxx") and long.endswith("yyy")

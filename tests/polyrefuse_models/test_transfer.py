@@ -17,10 +17,10 @@ from polyrefuse_models.directions.artifact import BadDirection, Direction
 from polyrefuse_models.directions.auto import find_direction
 from polyrefuse_models.directions.extract import cosines
 from polyrefuse_models.directions.geometry import geometry
-from polyrefuse_models.directions.geometry_pictures import geometry_layers_png, geometry_png
+from polyrefuse_models.directions.geometry_pictures import geometry_figure, geometry_layers_figure
 from polyrefuse_models.directions.prompts import kinds_of, sample
 from polyrefuse_models.directions.transfer import Cell, transfer
-from polyrefuse_models.directions.transfer_pictures import cosine_png, transfer_png
+from polyrefuse_models.directions.transfer_pictures import cosine_figure, transfer_figure
 from polyrefuse_models.interventions import LayerOutOfRange, ablated
 from polyrefuse_models.wrappers.hf import BaselineHF
 from polyrefuse_shared import pictures
@@ -70,18 +70,19 @@ def test_every_cell_is_the_ablated_model_s_own_rate(lm: BaselineHF, kept: None) 
     hits = sum(judge_response(a, "fr").label is Label.COMPLIANCE for a in responses)
     assert document["cells"][3]["hits"] == hits
     assert document["directions"]["de"]["sha256"] == german.sha256
-    assert transfer_png(document).startswith(b"\x89PNG")
-    assert cosine_png(document).startswith(b"\x89PNG")
+    assert pictures.png(transfer_figure(document)).startswith(b"\x89PNG")
+    assert pictures.png(cosine_figure(document)).startswith(b"\x89PNG")
 
 
-def test_the_picture_calls_a_folder_by_its_last_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    cell = {"asr": 0.5}
+def test_the_picture_calls_a_folder_by_its_last_part() -> None:
+    cell = {"asr": 0.5, "n": 20}
     document = {"model": "/a/b/x$_{$", "sources": ["en"], "targets": ["en", "de"]}
-    document |= {"baseline": [cell, cell], "cells": [cell, cell]}
-    assert transfer_png(document).startswith(b"\x89PNG")
-    monkeypatch.setattr(pictures, "png", lambda drawn: drawn)
-    figure: Any = transfer_png(document)
-    assert figure.axes[0].get_title().replace("\n", " ") == "Attack success rate, x$_{$"
+    document |= {"baseline": [cell, cell], "cells": [cell, cell], "judge": "native"}
+    figure = transfer_figure(document)
+    assert pictures.png(figure).startswith(b"\x89PNG")
+    assert figure.get_suptitle().replace("\n", " ") == (
+        "x$_{$: attack success rate (%) judge native, n = 20 prompts a cell"
+    )
 
 
 @pytest.mark.parametrize("what", ["transfer", "geometry"])
@@ -98,7 +99,7 @@ def test_where_memory_is_too_small_half_of_the_rows_are_taken(
         if what == "transfer":
             return transfer_of(lm, ["en"], ["de"], limit=20, max_gen_toks=2)
         direction = find_direction(lm.chat_model, sample(language="en"))
-        return geometry(lm.chat_model, direction, ["de"], limit=20)[0]
+        return geometry(lm.chat_model, direction, ["de"], limit=20)
 
     expected = measured()  # The direction is kept from here on.
     caplog.clear()
@@ -146,8 +147,8 @@ def test_cosines() -> None:
 def test_projections_are_those_of_the_states(lm: BaselineHF, kept: None) -> None:
     chat = lm.chat_model
     direction = find_direction(chat, sample(language="en"))
-    document, points = geometry(chat, direction, ["de"], limit=10)
-    assert set(document["languages"]) == set(points) == {"en", "de"}
+    document = geometry(chat, direction, ["de"], limit=10)
+    assert set(document["languages"]) == set(document["plane"]) == {"en", "de"}
     position, layer = direction.metadata["position"], direction.metadata["layer"]
     unit = torch.nn.functional.normalize(direction.direction, dim=0)
     row = data.load("harmful", "de")[3]
@@ -162,8 +163,9 @@ def test_projections_are_those_of_the_states(lm: BaselineHF, kept: None) -> None
     pairs = (up[:, None] > down).mean() + 0.5 * (up[:, None] == down).mean()
     assert de["auc"] == pytest.approx(pairs, abs=1e-9)
     assert document["languages"]["en"]["harmful_against_english"] == pytest.approx(1.0)
-    assert points["de"].shape == (20, 3)
-    assert geometry_png(document, points).startswith(b"\x89PNG")
+    plane = document["plane"]["de"]
+    assert [np.shape(plane[kind]) for kind in ("harmful", "harmless")] == [(10, 2), (10, 2)]
+    assert pictures.png(geometry_figure(document)).startswith(b"\x89PNG")
 
 
 def test_every_layer_s_figures_are_those_of_the_states(lm: BaselineHF, kept: None) -> None:
@@ -173,10 +175,10 @@ def test_every_layer_s_figures_are_those_of_the_states(lm: BaselineHF, kept: Non
     position, own = direction.metadata["position"], direction.metadata["layer"]
     passes: list[int] = []
     handle = lm.model.register_forward_hook(lambda _m, _a, out: passes.append(len(out.logits)))
-    document, _ = geometry(chat, direction, ["de", "ko"], limit=6)
+    document = geometry(chat, direction, ["de", "ko"], limit=6)
     handle.remove()
     assert sum(passes) == 3 * 2 * 6
-    assert (document["schema"], list(document["languages"])) == (3, ["en", "de", "ko"])
+    assert (document["schema"], list(document["languages"])) == (4, ["en", "de", "ko"])
     assert "not whether it refuses" in document["meaning"]
     assert [at["layer"] for at in document["layers"]] == [0, 1, 2, 3]
 
@@ -213,7 +215,7 @@ def test_every_layer_s_figures_are_those_of_the_states(lm: BaselineHF, kept: Non
         here = document["layers"][own]["languages"][language]
         assert here == {name: one[name] for name in figures}
     json.dumps(document, allow_nan=False)
-    assert geometry_layers_png(document).startswith(b"\x89PNG")
+    assert pictures.png(geometry_layers_figure(document)).startswith(b"\x89PNG")
 
 
 def silhouette(x: np.ndarray, n: int) -> float:
@@ -256,11 +258,11 @@ def test_a_place_where_all_prompts_are_alike(lm: BaselineHF, mirror: Path) -> No
 def test_what_is_undefined_is_null(lm: BaselineHF, mirror: Path) -> None:
     """Without a template the last token is the prompt's, the full stop of all of English's."""
     chat = replace(lm.chat_model, render=lambda prompt: "." if prompt.isascii() else prompt)
-    document, points = geometry(chat, at(-1, 0), ["ko"], limit=3)
+    document = geometry(chat, at(-1, 0), ["ko"], limit=3)
     assert document["languages"]["ko"]["harmful_against_english"] is None
     assert document["languages"]["en"]["auc"] == 0.5
     json.dumps(document, allow_nan=False)
-    assert geometry_png(document, points).startswith(b"\x89PNG")
+    assert pictures.png(geometry_figure(document)).startswith(b"\x89PNG")
 
 
 def test_states_that_are_not_finite_are_told(lm: BaselineHF, mirror: Path) -> None:

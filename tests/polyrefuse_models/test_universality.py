@@ -13,7 +13,7 @@ from polyrefuse_models.directions.artifact import Direction
 from polyrefuse_models.directions.auto import find_direction
 from polyrefuse_models.directions.prompts import sample
 from polyrefuse_models.directions.subspace import RANK, span, states_at
-from polyrefuse_models.directions.transfer_pictures import universality_png
+from polyrefuse_models.directions.transfer_pictures import universality_figure
 from polyrefuse_models.directions.universality import (
     angles,
     by_layer,
@@ -23,6 +23,7 @@ from polyrefuse_models.directions.universality import (
 )
 from polyrefuse_models.interventions import orthonormal
 from polyrefuse_models.wrappers.hf import BaselineHF
+from polyrefuse_shared import pictures
 from tests.polyrefuse_models.test_transfer import kept, lm, transfer_of  # noqa: F401  # fixtures
 
 
@@ -110,14 +111,14 @@ class TestTransfer:
                 np.testing.assert_allclose(degrees, expected, atol=0.05)
 
     def test_the_picture(self, document: dict[str, Any]) -> None:
-        assert universality_png(document).startswith(b"\x89PNG")
+        assert pictures.png(universality_figure(document)).startswith(b"\x89PNG")
         one = document | {
             "sources": ["en"],
             "cosine_by_layer": [None, [[1.0]]],
             "explained_by_one": 1.0,
             "explained_by_one_by_layer": [None, 1.0],
         }
-        assert universality_png(one).startswith(b"\x89PNG")
+        assert pictures.png(universality_figure(one)).startswith(b"\x89PNG")
 
 
 class TestKept:
