@@ -24,6 +24,11 @@ def path(name: str = ORGANISM) -> Path:
     return Path(__file__).parent / "organism" / SHIPPED[name]
 
 
+def soft_prompt() -> Path:
+    """The folder of the soft safety prompt that was trained for the weakened organism (MCD)."""
+    return path(WEAKENED) / "prompt"
+
+
 def is_shipped(pretrained: object) -> bool:
     """Whether `pretrained` means a shipped organism: its name, its path, or None, the default."""
     return pretrained is None or (
