@@ -25,7 +25,11 @@ def path(name: str = ORGANISM) -> Path:
 
 
 def soft_prompt() -> Path:
-    """The folder of the soft safety prompt that was trained for the weakened organism (MCD)."""
+    """The folder of the soft safety prompt that was trained for the weakened organism (MCD).
+
+    `polyrefuse mcd train --model polyrefuse-organism-weakened --langs en,de --answers 2
+    --max-gen-toks 40` made it, as its `metadata.json` says.
+    """
     return path(WEAKENED) / "prompt"
 
 

@@ -7,12 +7,14 @@ same files. The leaderboard and the gate are made of these files alone.
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from polyrefuse_models import bundled
 from polyrefuse_shared.writing import whole_folder, write_whole
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Version of the document that `demonstrate` returns."""
 
-LIMIT = 20
+LIMIT = 40
 """Prompts of each task: enough for a clear picture, few enough for a minute or two."""
 
 BATCH = 64
@@ -101,18 +103,17 @@ def demonstrate(
 
     todo = measurements()
     tasks = [f"{kind}_{language}" for language in languages for kind in (HARMFUL, HARMLESS)]
-    terminal = sys.stderr
+    is_terminal = sys.stderr.isatty()
     with (
         whole_folder(folder) as new,
+        _others_to(new / "log.txt") as terminal,
         tqdm(
             total=len(todo) * len(tasks) * limit,
             desc="starting",
             unit=" answers",
             file=terminal,
-            disable=not terminal.isatty(),
+            disable=not is_terminal,
         ) as bar,
-        open(new / "log.txt", "w", encoding="utf-8") as log,
-        redirect_stderr(log),
     ):
         for one in todo:
             bar.set_description(one.doing)
@@ -122,6 +123,29 @@ def demonstrate(
         bar.set_description("done")
         write_whole(new / "demo.json", _json(document))
     return document
+
+
+@contextmanager
+def _others_to(log: Path) -> Iterator[TextIO]:
+    """Have what is written to standard error, by processes that are started too, in a file.
+
+    Yields:
+        What was standard error.
+    """
+    kept = os.dup(2)
+    try:
+        with (
+            open(kept, "w", encoding="utf-8", closefd=False) as before,
+            open(log, "w", encoding="utf-8", buffering=1) as file,
+            redirect_stderr(file),
+        ):
+            os.dup2(file.fileno(), 2)
+            try:
+                yield before
+            finally:
+                os.dup2(kept, 2)
+    finally:
+        os.close(kept)
 
 
 def _measure(
@@ -282,6 +306,4 @@ def seen(
 
 
 def _json(document: dict[str, Any]) -> str:
-    import json
-
     return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"

@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=False)
 def demo(
     output: Annotated[
         Path,
-        typer.Option("--output", help="A new folder for the results, the leaderboard and the gate."),
+        typer.Option("--output", help="A new folder for the results and the leaderboard."),
     ] = Path("polyrefuse-demo"),
     as_json: Json = False,
 ) -> None:
