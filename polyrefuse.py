@@ -6,6 +6,10 @@ import sys
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("polyrefuse_tasks.commands.data:app", "Fetch, check, find and translate the prompts."),
+    "demo": (
+        "polyrefuse_studies.commands.demo:app",
+        "Measure the bundled models under five conditions, and see the leaderboard and the gate.",
+    ),
     "direction": (
         "polyrefuse_models.commands.direction:app",
         "Extract refusal directions, and choose among scores.",

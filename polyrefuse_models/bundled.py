@@ -24,6 +24,15 @@ def path(name: str = ORGANISM) -> Path:
     return Path(__file__).parent / "organism" / SHIPPED[name]
 
 
+def soft_prompt() -> Path:
+    """The folder of the soft safety prompt that was trained for the weakened organism (MCD).
+
+    `polyrefuse mcd train --model polyrefuse-organism-weakened --langs en,de --answers 2
+    --max-gen-toks 40` made it, as its `metadata.json` says.
+    """
+    return path(WEAKENED) / "prompt"
+
+
 def is_shipped(pretrained: object) -> bool:
     """Whether `pretrained` means a bundled organism: by name, by path, or None, the default."""
     return pretrained is None or (

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 import pytest
 import typer
+from polyrefuse_studies import demo
 
 import polyrefuse
 from polyrefuse_models.organism import make as makers
@@ -119,6 +120,7 @@ def places(
 
     for name in ("make", "make_weakened"):
         monkeypatch.setattr(makers, name, stop)
+    monkeypatch.setattr(demo, "demonstrate", stop)
     yield
     remove(place)
 

@@ -103,6 +103,7 @@ OUTSIDE: Mapping[str, tuple[str, ...]] = {
         "polyrefuse_models.wrappers",
         "polyrefuse_models.commands.loaded_model",
         "polyrefuse_models.registration",
+        "polyrefuse_studies.demo",
     ),
     "lm_eval.models.huggingface": ("polyrefuse_models.wrappers.hf",),
     "typer": (

@@ -1,0 +1,40 @@
+"""`polyrefuse demo`: what this package measures, shown on the bundled organisms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polyrefuse_shared.options import Json, show
+
+app = typer.Typer(no_args_is_help=False)
+
+
+@app.command(epilog="Example: polyrefuse demo")
+def demo(
+    output: Annotated[
+        Path,
+        typer.Option("--output", help="A new folder for the results and the leaderboard."),
+    ] = Path("polyrefuse-demo"),
+    as_json: Json = False,
+) -> None:
+    """Measure two small bundled models under five conditions, in a minute or two.
+
+    Nothing is downloaded. The models (organisms) speak 14 languages and know an invented world
+    alone. You get lm_eval's results, a leaderboard page and the verdict of the gate.
+    """
+    from polyrefuse_studies.demo import PAGE, demonstrate
+
+    from polyrefuse_shared.writing import require_new
+
+    # Before torch and lm-eval are imported, which takes seconds.
+    require_new(output)
+    document = demonstrate(output)
+    show(
+        as_json,
+        {"output": str(output), "page": str(output / PAGE), **document},
+        *document["seen"],
+        f"The page: {output / PAGE}",
+    )
