@@ -118,14 +118,14 @@ def task_list() -> Iterator[str]:
     yield from (
         "# List of tasks",
         "",
-        "Every task and every group, with its dataset, its languages, its number of prompts (n) and",
-        "the metrics that it prints. [Tasks](tasks.md) explains the protocol and the metrics.",
+        "Every task and every group, with its dataset, its languages, its number of prompts (n)",
+        "and the metrics that it prints. [Tasks](tasks.md) explains the protocol and the metrics.",
         "",
         "## Tasks",
         "",
-        "`{lang}` stands for an ISO 639-1 code. All languages have the same n but those named behind",
-        "it. A task prints the metrics of what its judge measures: a judge of refusal gives no",
-        "`asr_harmful`.",
+        "`{lang}` stands for an ISO 639-1 code. Where a language has another n than the others, it",
+        "stands in brackets. A task prints the metrics of what its judge measures: a judge of",
+        "refusal gives no `asr_harmful`.",
         "",
     )
     rows = []
@@ -150,15 +150,13 @@ def task_list() -> Iterator[str]:
     yield from (
         "## Groups",
         "",
-        "A group averages the metrics of its members, each counting the same.",
+        "A group averages its members' metrics; each member counts the same.",
         "",
     )
     loader = type("Loader", (yaml.SafeLoader,), {})
     loader.add_constructor("!function", lambda _, node: _Function(node.value))
     groups = [
-        yaml.load(text, loader)  # noqa: S506
-        for path, text in files().items()
-        if path.startswith("groups/")
+        yaml.load(text, loader) for path, text in files().items() if path.startswith("groups/")
     ]
     yield from table(
         ("group", "members", "metrics"),
@@ -397,10 +395,7 @@ def command_line() -> Iterator[str]:
     yield from (
         "# Command line",
         "",
-        "Every sub-command of `polyrefuse` with its arguments and options. Exit codes: 0, all is",
-        "well; 1, what was asked for is not so; 2, a mistake in what you gave, said in one sentence;",
-        "3, a fault of the program, or output that cannot be written; 130, Ctrl-C; 141, whoever read",
-        "the output has stopped.",
+        "Every sub-command of `polyrefuse` with its arguments and options, and an example.",
         "",
     )
     for path, command in commands():
@@ -409,6 +404,7 @@ def command_line() -> Iterator[str]:
         usage = " ".join([name, *command.collect_usage_pieces(context)])
         about = " ".join(inspect.cleandoc(command.help or "").split())
         yield from (f"## `{name}`", "", about, "", "```text", usage, "```", "")
+        hidden = {"--help", *(("--install-completion", "--show-completion") if path else ())}
         below = getattr(command, "commands", {})
         if below:
             rows = ((code(f"{name} {one}"), _about(it)) for one, it in below.items())
@@ -416,7 +412,7 @@ def command_line() -> Iterator[str]:
         records = [
             _option(*record)
             for option in command.get_params(context)
-            if "--help" not in option.opts
+            if not hidden.intersection(option.opts)
             for record in [option.get_help_record(context)]
             if record
         ]
@@ -451,12 +447,25 @@ def _about(command: Any) -> str:
     return " ".join(inspect.cleandoc(command.help or "").split("\n\n")[0].split())
 
 
+_BRACKETS = re.compile(
+    r"(?P<text>.*?)\s*\[(?P<extra>(?:default: |required|[^\[\]]*(?:x[<>]=?|<=?x))[^\[\]]*)\]",
+    re.DOTALL,
+)
+"""A help text, and what typer puts behind it."""
+
+
+_TYPES = {
+    **dict.fromkeys(("str", "list[str]"), "text"),
+    **dict.fromkeys(("int", "int range", "float", "float range"), "number"),
+    "list[path]": "path",
+}
+
+
 def _option(names: str, said: str) -> Row:
     """An option's row out of what its help says: "--n <int>", "Prompts.  [default: 4; 1<=x]"."""
     text, extra = said, ""
-    if match := re.fullmatch(r"(?P<text>.*?)\s*\[(?P<extra>[^\[\]]*)\]", said, re.DOTALL):
-        if re.match(r"default: |required|.*<=x|x>=|x<=|env var", match["extra"]):
-            text, extra = match["text"], match["extra"]
+    if match := _BRACKETS.fullmatch(said):
+        text, extra = match["text"], match["extra"]
     default, limits = "", []
     for part in extra.split("; ") if extra else ():
         if part == "required":
@@ -466,11 +475,9 @@ def _option(names: str, said: str) -> Row:
         else:
             limits.append(part.replace("2147483647", "2^31 - 1").replace("4294967295", "2^32 - 1"))
     value = ""
-    if match := re.fullmatch(r"(?P<names>\S+(?:, -\S+| / -\S+)*) (?P<value>\S.*)", names):
+    if match := re.fullmatch(r"(?P<names>\S+(?:, -\S+| / -\S+)*) (?P<value>[^\s/,].*)", names):
         names, value = match["names"], match["value"].strip("<>")
-    value = {"str": "text", "int": "number", "int range": "number", "float": "number"}.get(
-        value, value
-    )
+    value = _TYPES.get(value, value)
     limit = f" ({', '.join(map(code, limits))})" if limits else ""
     return code(names), f"{value}{limit}", text, default
 
@@ -492,8 +499,8 @@ def result_schema() -> Iterator[str]:
     yield from (
         "# Written files",
         "",
-        "What stands in each file that the commands write. Every rate is a share between 0 and 1 of",
-        "all responses, with its number of prompts `n` and the ends `low` and `high` of its 95%",
+        "What stands in each file that the commands write. Every rate is a share between 0 and 1",
+        "of all responses, with its number of prompts `n` and the ends `low` and `high` of its 95%",
         "interval.",
         "",
     )
@@ -526,8 +533,8 @@ def leaderboard() -> Iterator[str]:
     yield from (
         "## Leaderboard",
         "",
-        "`polyrefuse leaderboard build` writes `leaderboard.json`, and the same records as CSV. The",
-        f"document has schema {schema['properties']['schema']['const']}.",
+        "`polyrefuse leaderboard build` writes `leaderboard.json`, and the same records as CSV.",
+        f"The document has schema {schema['properties']['schema']['const']}.",
         f"{schema['description']}",
         "",
     )

@@ -1,4 +1,4 @@
-"""What mkdocs does beside its own: files from outside `docs/`, links to them, and no outside request.
+"""What mkdocs does beside its own: files from outside `docs/`, links, and no outside request.
 
 Pages link to files as they lie in the repository, so that the links work wherever a reader of the
 repository follows them. In the site, links to the pages in `ADOPTED` lead to their copies, and
