@@ -477,7 +477,7 @@ def _option(names: str, said: str) -> Row:
     value = ""
     if match := re.fullmatch(r"(?P<names>\S+(?:, -\S+| / -\S+)*) (?P<value>[^\s/,].*)", names):
         names, value = match["names"], match["value"].strip("<>")
-    value = _TYPES.get(value, value)
+    value = _TYPES.get(value.lower(), value)
     limit = f" ({', '.join(map(code, limits))})" if limits else ""
     return code(names), f"{value}{limit}", text, default
 
