@@ -1,0 +1,110 @@
+"""What mkdocs does beside its own: files from outside `docs/`, links, and no outside request.
+
+Pages link to files as they lie in the repository, so that the links work wherever a reader of the
+repository follows them. In the site, links to the pages in `ADOPTED` lead to their copies, and
+links to other files outside `docs/` become the file's path.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).parent.parent
+
+ADOPTED = {
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+    "CHANGELOG.md": "changelog.md",
+}
+"""File of the repository -> page of the site."""
+
+FENCE = re.compile(r"^( *)(```+|~~~+).*?^\1\2 *$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<to>[^)\s]+)\)")
+
+ASKS = re.compile(
+    r"<(?:script|img|iframe|source|audio|video)\b[^>]*\bsrc=[\"']?(https?:)?//[^>]*"
+    r"|<link\b(?=[^>]*\brel=[\"']?(?:stylesheet|preload|preconnect|icon))[^>]*"
+    r"\bhref=[\"']?(https?:)?//[^>]*"
+    r"|@import\s+[^;]*//[^;]*|url\([\"']?(https?:)?//[^)]*\)",
+    re.IGNORECASE,
+)
+"""What makes a browser ask another server for a part of the page; a link that a reader follows is
+none."""
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Take the pages in, as if they lay in `docs/`."""
+    for name, page in ADOPTED.items():
+        text = (ROOT / name).read_text(encoding="utf-8")
+        files.append(File.generated(config, page, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Turn links for the site."""
+    adopted = {uri: name for name, uri in ADOPTED.items()}
+    uri = page.file.src_uri
+    return for_the_site(markdown, adopted.get(uri, f"docs/{uri}"))
+
+
+def for_the_site(markdown: str, path: str) -> str:
+    """A page with its links as the site needs them; blocks of code stay as they are.
+
+    Args:
+        markdown: the page.
+        path: where it lies in the repository.
+    """
+    parts, end = [], 0
+    for fence in FENCE.finditer(markdown):
+        parts += [_turned(markdown[end : fence.start()], path), fence[0]]
+        end = fence.end()
+    return "".join([*parts, _turned(markdown[end:], path)])
+
+
+def _turned(text: str, path: str) -> str:
+    folder = posixpath.dirname(path)
+    own = posixpath.dirname(_in_site(path) or "")
+
+    def turn(link: re.Match[str]) -> str:
+        to, hash_, anchor = link["to"].partition("#")
+        if not to or re.match(r"[a-z][a-z+.-]*:|//", to):
+            return link[0]
+        target = posixpath.normpath(posixpath.join(folder, to))
+        inside = _in_site(target)
+        if inside is None:
+            shown = link["text"].strip("`")
+            named = posixpath.basename(target) in shown
+            return link["text"] if named else f"{link['text']} (`{target}`)"
+        shown = posixpath.relpath(inside, own or ".")
+        return f"{link['image']}[{link['text']}]({shown}{hash_}{anchor})"
+
+    return LINK.sub(turn, text)
+
+
+def _in_site(path: str) -> str | None:
+    """Where a file of the repository is in the site, if it is there."""
+    if path in ADOPTED:
+        return ADOPTED[path]
+    return path.removeprefix("docs/") if path.startswith("docs/") else None
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Refuse a page that a browser could not show without another server.
+
+    Raises:
+        PluginError: it has a script, style, font or picture of another server.
+    """
+    if asked := requests(output):
+        raise PluginError(f"{page.file.src_uri} asks another server: {asked[0]}")
+    return output
+
+
+def requests(html: str) -> list[str]:
+    """What in a page or a style sheet makes a browser ask another server."""
+    return [found[0] for found in ASKS.finditer(html)]

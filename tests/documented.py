@@ -1,0 +1,244 @@
+"""The commands that the README and the pages show, as a reader would type them.
+
+A page shows them in blocks that are marked `sh`. What has to be there before its first command is
+made by `tests/test_documented_commands.py`, and what is not run at all stands in
+`tests/commands_not_run.yaml` with the reason.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tests.conftest import ROOT
+
+TABLE = ROOT / "tests/commands_not_run.yaml"
+
+FENCE = re.compile(
+    r"^(?P<indent> *)(?P<marks>```+|~~~+)(?P<kind>[^\n`]*)\n(?P<text>.*?)^(?P=indent)(?P=marks) *$",
+    re.MULTILINE | re.DOTALL,
+)
+
+KEYWORDS = {"do", "then", "else", "!", "{", "("}
+"""Words of the shell that stand in front of a command."""
+
+SHELL = {"for", "while", "if", "done", "fi", "}", ")", "cd", "echo", "export", "true"}
+SHELL |= {"cat", "cp", "ls", "mkdir", "mv", "rm", "awk", "grep", "head", "sort", "tail", "unzip"}
+"""What a page may use of the shell's own, and of every machine's."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One simple command.
+
+    Attributes:
+        page: of the repository.
+        line: of the page, counted from 1.
+        text: without what the shell puts around it: keywords, comments, operators, redirections.
+        words: of `text`, behind variables that are set for it.
+        span: where it stands in its block.
+    """
+
+    page: str
+    line: int
+    text: str
+    words: tuple[str, ...]
+    span: tuple[int, int]
+
+    @property
+    def place(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of a page, and the commands in it."""
+
+    page: str
+    text: str
+    commands: tuple[Command, ...]
+
+    def script(self, change: Callable[[Command], str]) -> str:
+        """The block with other commands in the place of its own."""
+        parts, end = [], 0
+        for command in self.commands:
+            first, last = command.span
+            parts += [self.text[end:first], change(command)]
+            end = last
+        return "".join([*parts, self.text[end:]])
+
+
+def pages() -> list[Path]:
+    """The README, what tells contributors, and every page of the documentation."""
+    named = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+    return [*(page for page in named if page.is_file()), *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(page: Path) -> list[Block]:
+    """The `sh` blocks of a page."""
+    text = page.read_text(encoding="utf-8")
+    name = str(page.relative_to(ROOT))
+    found = []
+    for fence in FENCE.finditer(text):
+        if fence["kind"].strip().split(" ")[0] == "sh":
+            first = text.count("\n", 0, fence.start("text")) + 1
+            indent = re.compile(f"^{fence['indent']}", re.MULTILINE)
+            content = indent.sub("", fence["text"])
+            found.append(Block(name, content, tuple(commands_of(content, name, first))))
+    return found
+
+
+def commands_of(block: str, page: str, first: int) -> Iterator[Command]:
+    """The simple commands of a block.
+
+    Args:
+        block: lines of a shell.
+        page: that they are of.
+        first: the number of the block's first line in it.
+    """
+    for start, end in _spans(block):
+        while match := re.match(r"\s*(\S+)(?=\s|$)", block[start:end]):
+            if match[1] not in KEYWORDS:
+                break
+            start += match.end()
+        text = block[start:end]
+        start += len(text) - len(text.lstrip())
+        text = text.strip()
+        if text:
+            line = first + block.count("\n", 0, start)
+            try:
+                words = shlex.split(text.replace("\\\n", " "))
+            except ValueError as error:
+                raise ValueError(f"{page}:{line} is no command of a shell: {error}") from None
+            while words and re.match(r"[A-Za-z_]\w*=", words[0]):
+                words = words[1:]
+            spaced = " ".join(text.replace("\\\n", " ").split())
+            yield Command(page, line, spaced, tuple(words), (start, start + len(text)))
+
+
+def _spans(block: str) -> Iterator[tuple[int, int]]:
+    """Where each simple command begins and ends: unquoted `;`, `&`, `|`, `#`, or a line's end."""
+    start, at, quote = 0, 0, ""
+    while at < len(block):
+        sign = block[at]
+        if quote:
+            if sign == "\\" and quote == '"':
+                at += 1
+            elif sign == quote:
+                quote = ""
+        elif sign in "'\"":
+            quote = sign
+        elif sign == "\\":
+            at += 1
+        elif sign == "#" and (at == 0 or block[at - 1].isspace()):
+            yield start, at
+            at = (block + "\n").index("\n", at)
+            start = at + 1
+        elif here := re.match(r"<<-?\s*(['\"]?)(\w+)\1[^\n]*\n", block[at:]):
+            yield start, at
+            end = re.search(rf"^\s*{here[2]}\s*$", block[at + here.end() :], re.MULTILINE)
+            at = len(block) if end is None else at + here.end() + end.end()
+            start = at + 1
+        elif sign in "<>":
+            yield start, at - block[:at].endswith(("1", "2"))
+            # What is behind is a file, until the next command begins.
+            while at + 1 < len(block) and block[at + 1] not in ";|\n<":
+                at += 1
+            start = at + 1
+        elif sign in ";&|\n":
+            yield start, at
+            start = at + 1
+        at += 1
+    yield start, len(block)
+
+
+def not_run() -> dict[str, str]:
+    """How a command that is not run begins, or page and command ("docs/x.md: cmd") -> why not."""
+    return dict(yaml.safe_load(TABLE.read_text(encoding="utf-8")))
+
+
+def why_not(command: Command, table: Mapping[str, str]) -> str | None:
+    """Which row of the table a command is of; None where it is to be run.
+
+    The longest one that fits is taken.
+    """
+    fitting = [
+        row
+        for row in table
+        for page, beginning in [_row(row)]
+        if page in (None, command.page) and _begins(command, beginning)
+    ]
+    return max(fitting, key=len) if fitting else None
+
+
+def _row(row: str) -> tuple[str | None, str]:
+    page, marked, beginning = row.partition(".md: ")
+    return (f"{page}.md", beginning) if marked else (None, row)
+
+
+def _begins(command: Command, beginning: str) -> bool:
+    """Whether a command begins with these words; "..." stands for any between."""
+    spoken = " ".join(command.words) if "=" not in beginning.split(" ")[0] else command.text
+    parts = [re.escape(part.strip()) for part in beginning.split(" ... ")]
+    pattern = r"(?: .*)? ".join(parts)
+    whole = r"(?![\w-])" if re.search(r"\w$", beginning) else ""
+    return re.match(pattern + whole, spoken, re.DOTALL) is not None
+
+
+# --- on the bundled organism, with few prompts
+
+ORGANISM = "polyrefuse-organism"
+FEW = "toyrefuse_harmful_en,toyrefuse_harmful_de,toyrefuse_harmless_en"
+LIMIT = 2
+
+
+def on_the_organism(command: Command) -> str:
+    """A command on the bundled organism and a few of its own prompts."""
+    text = command.text
+    if {"lm_eval", "lm-eval"}.intersection(command.words):
+        return _evaluated(text)
+    if command.words[:1] == ("polyrefuse",):
+        return _measured(text, command.words)
+    return text
+
+
+def _evaluated(text: str) -> str:
+    text = re.sub(r"pretrained=(?!polyrefuse-)[^, ]+", f"pretrained={ORGANISM}", text)
+    text = re.sub(r",?(gguf_file|tensor_parallel_size|parallelize|dtype)=[^, ]+", "", text)
+    text = re.sub(r"--tasks (\S+)", lambda found: f"--tasks {_tasks(found[1])}", text)
+    text = re.sub(r" --limit \S+", "", text)
+    return f"{text} --limit {LIMIT}"
+
+
+def _tasks(asked: str) -> str:
+    """Names of tasks, each as one of the organism's, groups and patterns as `FEW`."""
+    own = [
+        re.sub(r"^polyrefuse_(?=harm(?:ful|less)_\w\w$)", "toyrefuse_", name)
+        for name in asked.strip("'\"").split(",")
+    ]
+    groups = r"toyrefuse|(?:polyrefuse|mcd)(?:$|[_-](?!.*_\w\w$).*|.*\*.*)"
+    return ",".join(FEW if re.fullmatch(groups, name) else name for name in own)
+
+
+OWN_MODEL = re.compile(r"(direction (?!choose)|drift|mcd train)")
+
+
+def _measured(text: str, words: tuple[str, ...]) -> str:
+    asked = " ".join(words[1:3])
+    if not OWN_MODEL.match(asked):
+        return text
+    text = re.sub(r"--model (?!polyrefuse-|\S+-hf)\S+", f"--model {ORGANISM}", text)
+    text = re.sub(r" --gguf-file \S+", "", text)
+    text = re.sub(r"pretrained=(?!polyrefuse-)[^, ]+", f"pretrained={ORGANISM}", text)
+    text = re.sub(r" --dataset polyrefuse\b", "", text)
+    if re.match(r"direction (transfer|geometry|compare|sweep|rank)|drift", asked):
+        few = 2 * LIMIT if "geometry" in asked else LIMIT
+        text = re.sub(r" --limit \S+", "", text) + f" --limit {few}"
+    if re.match(r"direction (transfer|compare|sweep|rank)", asked):
+        text = re.sub(r" --max-gen-toks \S+", "", text) + " --max-gen-toks 8"
+    return text
