@@ -183,7 +183,7 @@ def run(
 
     if any(sign in os.path.abspath(output) for sign in ",="):
         raise UserError(
-            f"lm_eval accepts no path with a comma or an equals sign: {output}; name another folder."
+            f"lm_eval accepts no path with a comma or an equals sign: {output}; choose another."
         )
     study, jobs, files = _jobs(file, output)
     folder = StudyFolder(output)
