@@ -182,7 +182,7 @@ def test_the_sentences_say_what_the_records_say() -> None:
     ]
     assert "fails 1 of 2 comparisons" in ablation
     for sentence in (ablation, addition, repair):
-        assert "n = 10 prompts of each kind in 2 languages" in sentence
+        assert "mean of 2 languages, n = 5 prompts in each" in sentence
     with pytest.raises(ValueError, match="unpack"):
         demo.seen([*means, replace(means[0])], outcome, ("en",), 5)
 
