@@ -28,7 +28,10 @@ def executed(folder: Path, parameters: str | None, monkeypatch: pytest.MonkeyPat
 
 
 def printed(cell: Any) -> str:
-    return "".join(out.text for out in cell.get("outputs", ()) if out.get("name") == "stdout")
+    """What a cell printed; rich's tables and sentences are displayed, with a plain text each."""
+    outputs = cell.get("outputs", ())
+    plain = (out.get("data", {}).get("text/plain", "") for out in outputs)
+    return "".join(out.text for out in outputs if out.get("name") == "stdout") + "".join(plain)
 
 
 def shown(notebook: Any) -> list[str]:
