@@ -75,7 +75,7 @@ def picture(records: Iterable[Record], ink: str, paper: str) -> Figure:
     found = {
         (each.model, each.condition, each.metric, each.language): each
         for each in records
-        if each.language != MEAN
+        if each.language != MEAN and each.metric in {panel.metric for panel in PANELS}
     }
     languages = sorted({key[-1] for key in found}, key=lambda code: NAMES[code], reverse=True)
     settings = dict.fromkeys(

@@ -112,6 +112,7 @@ def demonstrate(
             desc="starting",
             unit=" answers",
             file=terminal,
+            dynamic_ncols=True,
             disable=not is_terminal,
         ) as bar,
     ):
@@ -290,8 +291,7 @@ def seen(
         return rate(model, condition, "false_refusal_rate")
 
     first, weak = bundled.ORGANISM, bundled.WEAKENED
-    spoken = "1 language" if len(languages) == 1 else f"{len(languages)} languages"
-    n = f"n = {len(languages) * limit} prompts of each kind in {spoken}"
+    n = f"mean of {len(languages)} languages, n = {limit} prompts in each"
     return [
         f"Ablation: {first} complies with {asr(first, 'baseline')} of the harmful prompts as it "
         f"is, and with {asr(first, 'ablation')} without its refusal direction ({n}); the gate "

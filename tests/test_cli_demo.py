@@ -17,9 +17,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from polyrefuse_leaderboard.records import MEAN, Record
+from polyrefuse_leaderboard.records import MEAN, Record, from_json
 from polyrefuse_studies import demo
 
+from benchmarks import result_picture
 from polyrefuse_models import bundled
 from polyrefuse_models.mcd import artifact
 from tests.commands import assert_one_sentence, run_in_process
@@ -131,6 +132,29 @@ def test_it_is_quiet_where_there_is_no_terminal(small: tuple[Path, dict[str, Any
     assert (folder / "log.txt").read_text()
 
 
+def test_the_picture_is_of_the_leaderboard(
+    small: tuple[Path, dict[str, Any], str], tmp_path: Path
+) -> None:
+    records = from_json((small[0] / "site/leaderboard.json").read_text())
+    rates = {(each.model, each.condition, each.metric, each.language): each for each in records}
+    drawn = result_picture.picture(records, "#000000", "#ffffff")
+    for panel, axes in zip(result_picture.PANELS, drawn.get_axes(), strict=True):
+        points = sorted(
+            line.get_xdata()[0] for line in axes.lines if line.get_marker() not in ("None", None)
+        )
+        assert points == sorted(
+            100 * rates[panel.model, condition, panel.metric, language].value
+            for condition in panel.conditions
+            for language in LANGUAGES
+        )
+    names = [tick.get_text() for tick in drawn.get_axes()[0].get_yticklabels()]
+    assert names == ["Yoruba", "English"]
+    result_picture.main(small[0], tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "result-dark.png", "result-dark.svg", "result.png", "result.svg"
+    ]  # fmt: skip
+
+
 def record(model: str, condition: str, metric: str, value: float) -> Record:
     return Record(
         model=model, revision="", condition=condition, intervention="", generation="",
@@ -158,7 +182,7 @@ def test_the_sentences_say_what_the_records_say() -> None:
     ]
     assert "fails 1 of 2 comparisons" in ablation
     for sentence in (ablation, addition, repair):
-        assert "n = 10 prompts of each kind in 2 languages" in sentence
+        assert "mean of 2 languages, n = 5 prompts in each" in sentence
     with pytest.raises(ValueError, match="unpack"):
         demo.seen([*means, replace(means[0])], outcome, ("en",), 5)
 

@@ -18,8 +18,8 @@ from polyrefuse_leaderboard.records import MEAN
 
 import polyrefuse
 from benchmarks.repair import FORBIDDEN, SAFE, exact, summary, table
-from polyrefuse_models.bundled import WEAKENED
-from polyrefuse_models.mcd import anchors
+from polyrefuse_models.bundled import WEAKENED, soft_prompt
+from polyrefuse_models.mcd import anchors, artifact
 from polyrefuse_models.mcd.anchors import Anchors
 from polyrefuse_tasks.data.toyrefuse import words
 from polyrefuse_tasks.languages import POLYREFUSE
@@ -221,6 +221,10 @@ def test_a_prompt_repairs_languages_that_it_was_not_trained_on(tmp_path: Path) -
     )
     losses = json.loads(run(*train, cwd=tmp_path))["losses"]
     assert losses["last_epoch"]["refusal"] < 0.5 * losses["first_epoch"]["refusal"]
+    # This command made the prompt that ships; another processor may round, and sample, otherwise.
+    anew, shipped = artifact.load(tmp_path / "prompt"), artifact.load(soft_prompt())
+    for name in ("model", "dataset", "languages", "settings", "anchors"):
+        assert anew.metadata[name] == shipped.metadata[name]
     run(
         "lm_eval", "--tasks", ",".join(tasks(*FEW)), "--model", "mcd-hf",
         "--model_args", f"pretrained={WEAKENED},prompt=prompt", "--batch_size", "64",
