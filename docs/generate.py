@@ -515,12 +515,23 @@ def result_schema() -> Iterator[str]:
         for holder, tensors in one.get("tensors", {}).items():
             yield from (f"`{holder}` holds:", "")
             yield from table(("tensor", "meaning"), ((code(k), v) for k, v in tensors.items()))
-        for part, fields in one["fields"].items():
-            yield from (part, "")
+        for part in one["parts"]:
+            yield from (part["about"], "")
             yield from table(
                 ("field", "meaning"),
-                ((code(field), meaning or common[field]) for field, meaning in fields.items()),
+                ((code(name), meaning or common[name]) for name, meaning in _fields(part).items()),
             )
+
+
+def _fields(part: Mapping[str, Any]) -> dict[str, str | None]:
+    """The fields of a part, as it says itself, or as a class does."""
+    if "docstring" not in part:
+        fields: dict[str, str | None] = part["fields"]
+        return fields
+    module, name = part["docstring"].split(":")
+    cls = getattr(importlib.import_module(module), name)
+    described = descriptions(inspect.getdoc(cls) or "")
+    return {one: _meaning(described, one, name) for one in inspect.signature(cls).parameters}
 
 
 def leaderboard() -> Iterator[str]:

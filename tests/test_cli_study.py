@@ -142,7 +142,7 @@ def test_a_condition_may_have_a_training_of_its_own(tmp_path: Path) -> None:
     bare = {"model": "baseline", "training": {"languages": "de"}}
     assert_one_sentence(
         run_in_process("study", "plan", write(tmp_path, conditions={"bare": bare})),
-        "conditions.bare has a training and not prompt: trained",
+        "conditions.bare has a training but not prompt: trained",
     )
 
 
@@ -184,7 +184,7 @@ def test_mistakes_are_one_sentence_and_write_nothing(tmp_path: Path) -> None:
     words = {"words": {"like": "system-prompt", "system_file": "none.txt"}}
     assert_one_sentence(run(conditions=words), "study.yaml: conditions.words.system_file is 'none.")
     assert_one_sentence(
-        run(models={"m": {"pretrained": "~nosuchuser/x"}}), "there is no folder ~no"
+        run(models={"m": {"pretrained": "~nosuchuser/x"}}), "there is not a folder ~no"
     )
     revised = {"m": {"pretrained": "polyrefuse-organism", "revision": "abc"}}
     assert_one_sentence(
@@ -263,7 +263,7 @@ def test_a_folder_that_no_study_can_have(tmp_path: Path) -> None:
     full.mkdir()
     (full / "mine.txt").touch()
     for output, said in (
-        (tmp_path / "a-file", "is no folder"),
+        (tmp_path / "a-file", "is not a folder"),
         (tmp_path / "a-file" / "x", "cannot be written"),
         ("/proc/self/x", "cannot be written"),
         (tmp_path / ("x" * 300), "cannot be written"),

@@ -68,7 +68,7 @@ def judge(name: str, **more: Any) -> dict[str, Any]:
         (condition(like="ablation", method="weigths"), "models.m under the condition 'mine': "
          "method=weigths is not known; use one of auto, hooks, weights"),
         (condition(like="ablation", layers=[1, 2]), "layers=[1, 2] is no run of layers"),
-        (condition(like="addition", coefficient="much"), "coefficient=much is no finite number"),
+        (condition(like="addition", coefficient="much"), "coefficient=much is not a finite number"),
         (condition(like="ablation", control="rand"), "control=rand"),
         (condition(like="ablation", direction="auto", direction_seed=-1), "direction_seed=-1"),
         (condition(like="ablation", direction="sorce"), "conditions.mine.direction is 'sorce', and "
@@ -80,17 +80,17 @@ def judge(name: str, **more: Any) -> dict[str, Any]:
         (condition(model="mcd"), "need prompt="),
         (model(dtype="flaot16"), "models.m under the condition 'baseline': dtype=flaot16 is not a "
          "type of torch's; use auto, float32 or bfloat16"),
-        (model(system_file="none.txt"), "models.m.system_file is 'none.txt', and there is no such"),
+        (model(system_file="none.txt"), "models.m.system_file is 'none.txt', but there is no such"),
         (model(parallelize=True) | {"engine": "vllm"}, "is an argument of the Hugging Face models"),
         # Options of `polyrefuse mcd train`.
         (training(epoch=3), "mcd.options: there is no option 'epoch': did you mean 'epochs'?"),
-        (training(output="x"), "mcd.options has output, which a study has from elsewhere"),
+        (training(output="x"), "mcd.options has output, which the study itself sets"),
         (training(langs="en"), "mcd.options has langs"),
         (training(model="x"), "mcd.options has model"),
         (training(seed=1), "mcd.options has seed"),
         (training(dtype="float32"), "mcd.options has dtype"),
         (training(json=False), "mcd.options has json"),
-        (training(epochs=0), "mcd.options.epochs is 0: `polyrefuse mcd train` takes no such"),
+        (training(epochs=0), "mcd.options.epochs is 0: `polyrefuse mcd train` accepts no such"),
         (training(epochs="many"), "mcd.options.epochs is 'many'"),
         (training(epochs=True), "mcd.options.epochs is true"),
         (training(epochs=[1]), "mcd.options.epochs is [1]: give one value"),
@@ -162,7 +162,7 @@ def test_a_task_that_lm_eval_does_not_have(tmp_path: Path) -> None:
     check(tmp_path, capability={"tasks": ["arc_easy", "mmlu_*", "toyrefuse"]})
     with pytest.raises(BadStudy, match="lm_eval has no task 'arc_eazy': did you mean 'arc_easy'"):
         check(tmp_path, capability={"tasks": ["arc_easy", "arc_eazy"]})
-    with pytest.raises(UserError, match="capability.tasks is 'mine.yaml', and there is no such"):
+    with pytest.raises(UserError, match="capability.tasks is 'mine.yaml', but there is no such"):
         check(tmp_path, capability={"tasks": ["mine.yaml"]})
 
 

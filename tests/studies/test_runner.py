@@ -267,7 +267,7 @@ def test_a_new_or_an_empty_folder_is_taken_and_nothing_else(tmp_path: Path) -> N
     assert StudyFolder(empty).is_of_a_study
     (tmp_path / "file").touch()
     for path, said in (
-        (tmp_path / "file", "is no folder; name a new or an empty one"),
+        (tmp_path / "file", "is not a folder; name a new or an empty one"),
         (tmp_path / "file" / "below", "cannot be written"),
         (Path("/proc/nowhere"), "cannot be written"),
         (tmp_path / ("x" * 300), "cannot be written"),
