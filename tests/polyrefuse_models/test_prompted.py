@@ -304,7 +304,7 @@ def test_another_kind_of_adapter(chat_model: Path, tmp_path: Path) -> None:
         McdHF(pretrained="never loaded", prompt=str(tmp_path / "lora"))
     save_checkpoint(chat_model, tmp_path / "p", torch.randn(3, 32))
     (tmp_path / "p" / "adapter_model.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(BadPrompt, match="is no PEFT checkpoint, or a damaged one"):
+    with pytest.raises(BadPrompt, match="is not a PEFT checkpoint, or is damaged"):
         McdHF(pretrained="never loaded", prompt=str(tmp_path / "p"))
 
 
