@@ -87,8 +87,8 @@ class AffineAblation(Hooks):
         if any(block.beside for block in blocks[layers.start : layers.stop]):
             raise NotAffine(
                 f"ablation=affine is not possible in {type(model).__name__}, because a block takes "
-                "a second tensor of the residual stream, and the direction has no mean of it; leave "
-                "ablation out."
+                "a second tensor of the residual stream, and the direction has no mean of it; "
+                "leave ablation out."
             )
         self.on_input(blocks[layers.start].module, self._setting(layers.start))
         for layer in layers:

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 class SoftPrompt(Hooks):
     """Vectors that a model reads where `text` stands, from `install` until `remove`.
 
-    A model has one soft prompt at a time. The tokenizer gets the tokens in the constructor and keeps
-    them; the next soft prompt uses them again. `generate` is told to suppress the tokens, because an
-    unembedding with more rows than the tokenizer has tokens has rows for them too.
+    A model has one soft prompt at a time. The tokenizer gets the tokens in the constructor and
+    keeps them; the next soft prompt uses them again. `generate` is told to suppress the tokens,
+    because an unembedding with more rows than the tokenizer has tokens has rows for them too.
 
     Args:
         tokenizer: the model's tokenizer, which gets the tokens.

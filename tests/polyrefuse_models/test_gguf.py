@@ -171,8 +171,8 @@ def test_an_artifact_of_another_file_is_warned_of(
         given = {"pretrained": str(folder), "gguf_file": name, "device": "cpu"}
         RefusalAddedHF(**given, direction=str(tmp_path / "of-q8"))
         said = (
-            f"The direction was extracted from {folder} (revision None, q8.gguf), but this model is "
-            f"{folder} (revision None, q4.gguf)."
+            f"The direction was extracted from {folder} (revision None, q8.gguf), but this model "
+            f"is {folder} (revision None, q4.gguf)."
         )
         assert (said in caplog.text) == warned
 

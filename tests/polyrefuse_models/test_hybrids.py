@@ -174,7 +174,7 @@ def test_padding_on_the_left_changes_nothing(model_type: str) -> None:
 
 @pytest.mark.parametrize("model_type", PADDING_IS_READ)
 def test_padding_that_transformers_lets_into_the_state(model_type: str) -> None:
-    """docs/reference/models.md says so. If this fails, transformers has mended it; change the docs."""
+    """docs/reference/models.md says so; if this fails, transformers has mended it."""
     batch, alone = padded_and_alone(tiny(model_type))
     assert (batch - alone).abs().max() > 1e-2
 

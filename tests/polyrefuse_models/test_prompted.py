@@ -439,9 +439,11 @@ def test_neither_answers_nor_requests_of_another_prompt_are_taken(
 
 
 def test_bad_prompts(given: dict[str, Any], direction: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="mcd-hf and mcd-vllm need prompt=: .* one of default"):
+    with pytest.raises(
+        UserError, match="mcd-hf and mcd-vllm need a safety prompt; .* one of default"
+    ):
         McdHF(pretrained="never loaded")
-    with pytest.raises(BadPrompt, match="prompt=shrot is no folder; give a soft prompt's, a PEFT"):
+    with pytest.raises(BadPrompt, match="prompt=shrot is not a folder; give the folder of a soft"):
         McdHF(pretrained="never loaded", prompt="shrot")
     artifact.save(Prompt(torch.ones(4, 33)), tmp_path / "wide")
     with pytest.raises(BadPrompt, match="shape .4, 33. and the model's embedding 32 dimensions"):
