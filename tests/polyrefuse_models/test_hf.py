@@ -284,7 +284,7 @@ def test_the_template_s_own_system_text_is_told(
     with caplog.at_level(logging.WARNING):
         (read,), told = evaluated(lm, monkeypatch)
     assert OWN_TEXT in read
-    assert caplog.text.count(f"inserts a system text of its own: {OWN_TEXT!r}") == 1
+    assert caplog.text.count(f"inserts its own system text: {OWN_TEXT!r}") == 1
     assert (told["condition"], told["system"], told["system_text"]) == (
         "baseline",
         "template",

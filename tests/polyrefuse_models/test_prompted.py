@@ -463,7 +463,9 @@ def test_another_model_s_prompt_is_warned_of(
 
 
 def test_a_prompt_beyond_the_window(given: dict[str, Any], learned: McdHF, prompt: str) -> None:
-    with pytest.raises(BadPrompt, match="prompt=short has 109 tokens and the model a window of 64"):
+    with pytest.raises(
+        BadPrompt, match="prompt=short has 109 tokens, and the model has a window of 64"
+    ):
         McdHF(**given, prompt="short", max_length=64)
     narrow = McdHF(**given, prompt=prompt, max_length=40)
     with pytest.raises(UserError, match="more than the model's window of 40"):
@@ -480,6 +482,6 @@ def test_no_place_for_a_prompt(tmp_path: Path, learned: McdHF, given: dict[str, 
     lm = McdHF(pretrained=str(tmp_path), device="cpu", prompt="short")
     with pytest.raises(BadTemplate, match="does not write what the user says"):
         answers(lm)
-    with pytest.raises(UserError, match="has no place in rivers: its texts are scored whole"):
+    with pytest.raises(UserError, match="cannot be used in rivers, whose texts are scored whole"):
         learned.loglikelihood_rolling([ROLLING])
     assert BaselineHF(**given).loglikelihood_rolling([ROLLING])[0] < 0

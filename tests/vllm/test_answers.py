@@ -224,7 +224,7 @@ def test_a_checkpoint_with_other_names_is_refused(tmp_path: Path) -> None:
     )
     save_file(tensors, file, metadata={"format": "pt"})
     found = answered("ablated-vllm", method="weights", dtype="float32", **given)
-    assert "vLLM cannot ablate by weights" in found["refused"]
+    assert "vLLM cannot ablate " in found["refused"]
     assert "qweight" in found["refused"]
 
 
