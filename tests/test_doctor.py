@@ -201,7 +201,7 @@ class TestPrompts:
         wrong.write_text("[]")
         one = prompts.prompts()
         assert one.state is State.MISSING
-        assert f"1 are not as published, {wrong} the first" in one.seen
+        assert f"files that are not as published: 1, first {wrong}" in one.seen
         assert one.mend == f"rm {wrong} && polyrefuse data fetch"
 
     def test_a_mirror_that_is_not_there(

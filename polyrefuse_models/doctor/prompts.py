@@ -37,7 +37,7 @@ def prompts() -> Finding:
     if not absent and not wrong:
         return Finding(name, State.OK, f"all {len(files)} files of prompts are in {places}")
     said = [f"{len(absent)} of {len(files)} files of prompts are not in {places}"] if absent else []
-    said += [f"{len(wrong)} are not as published, first {wrong[0][1]}"] if wrong else []
+    said += [f"files that are not as published: {len(wrong)}, first {wrong[0][1]}"] if wrong else []
     return Finding(name, State.MISSING, "; ".join(said), _fetch([path for _, path in wrong]))
 
 

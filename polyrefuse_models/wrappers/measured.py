@@ -337,8 +337,8 @@ class Measured(TemplateLM):
         """
         if self.prompting.names is not None:
             raise UserError(
-                f"{self.prompting.names} cannot be used in {requests[0].task_name}, whose texts are "
-                "scored whole (loglikelihood_rolling), without a context that it could stand in "
+                f"{self.prompting.names} cannot be used in {requests[0].task_name}, whose texts "
+                "are scored whole (loglikelihood_rolling), without a context for it to stand in "
                 "front of; leave out that task."
             )
         return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)

@@ -144,7 +144,7 @@ class Prompting:
         return self._template
 
     def checksum(self) -> str:
-        """Return a checksum of what is rendered, for the name under which lm-eval keeps requests."""
+        """Return a checksum of what is rendered, for lm-eval's name of kept requests."""
         template = self.template
         written = f"{template.source} {template.arguments} {self.render(USER_PROBE)}"
         return hashlib.sha256(written.encode()).hexdigest()[:16]

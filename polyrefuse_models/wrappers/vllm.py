@@ -157,7 +157,7 @@ class BaselineVLLM(Measured, VLLM):
         if self._soft is not None:
             paths = {module: path for path, module in self.known.model.named_modules()}
             embedding = dissect(self.known.model).embedding
-            # The vectors have the scale of transformers' embedding, some of which multiply their rows.
+            # The vectors have the scale of transformers' embedding, which may multiply its rows.
             scale = calls.embedding_scale(self.model, paths[embedding]) / _scale(embedding)
             self._vectors = (self._soft.vectors.detach().cpu() * scale).to(self._dtype)
             self._rows = {token: row for row, token in enumerate(self._soft.ids.tolist())}
