@@ -308,8 +308,9 @@ class AskedAddition(_AskedDirected):
     """Addition of the refusal direction at one layer (2505.17306, eq. 2): `refusal-added-hf`.
 
     The arguments are those of `DirectionArguments`, where `coefficient` is the multiple of the
-    direction that is added, `prompt` as in `AskedMcd` but optional, and `layer`, the block at whose
-    input the direction is added. The default is the direction's own layer.
+    direction that is added, `prompt` as in `AskedMcd` but optional, and
+
+    - `layer`: the block at whose input the direction is added; the default is the direction's own.
 
     Raises:
         UserError: there is no usable direction or prompt, or the layer is not a number.

@@ -51,7 +51,7 @@ class DirectionArguments:
         refusal_tokens: the tokens that refusals begin with, separated by "|". By default "auto"
             derives them from the prompts.
         direction_seed: the seed of the choice of prompts that "auto" makes.
-        rule: the name of the rule by which "auto" chooses a candidate, a key of `select.RULES`.
+        rule: the name of the rule by which "auto" chooses a candidate (`directions.select`).
         coefficient: the share of the component that is removed, or the multiple that is added.
         control: "random" takes a random direction instead.
         control_seed: the seed of the random direction.

@@ -52,11 +52,10 @@ OF_LM_EVAL = ("n", "stop", "max_tokens", "detokenize", "prompt_logprobs", "outpu
 class BaselineVLLM(Measured, VLLM):
     """`baseline-vllm`: a chat model without an intervention, run by vLLM.
 
+    The arguments `chat`, `system` and `system_file` are those of `wrappers.hf.BaselineHF`.
+
     Args:
-        pretrained: the model's name on the hub, or a folder; None means the bundled organism.
-        chat: as in `wrappers.hf.BaselineHF`.
-        system: as in `wrappers.hf.BaselineHF`.
-        system_file: as in `wrappers.hf.BaselineHF`.
+        pretrained: the model's name on the hub, or a folder. The default is `polyrefuse-organism`.
         arguments: the arguments of the model name itself (`asks`), and every other argument of
             lm-eval's VLLM and of vLLM.
 
