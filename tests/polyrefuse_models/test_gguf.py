@@ -221,7 +221,7 @@ def test_a_recipe_knows_neither_folder_nor_name(folder: Path, tmp_path: Path) ->
         ("q\0.gguf", "its name holds a NUL byte"),
         (
             None,
-            r"no config\.json; name one of its GGUF files \(f32\.gguf, q4\.gguf, q8\.gguf\)",
+            r"no config\.json; give one of its GGUF files \(f32\.gguf, q4\.gguf, q8\.gguf\)",
         ),
     ],
 )
