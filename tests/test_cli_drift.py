@@ -144,7 +144,7 @@ def test_what_is_wrong_is_told_and_nothing_written(tmp_path: Path) -> None:
         (("--langs", "en", "--dataset", "toyrefuse_harmful"), "has harmful prompts"),
         (("--langs", "en", "--dataset", "nothing"), "nothing"),
         (("--langs", "en", "--model_args", "direction=none/of/it"), "none/of/it"),
-        (("--langs", "en", "--model_args", "{1}"), "are no arguments"),
+        (("--langs", "en", "--model_args", "{1}"), "cannot be read; give arguments"),
         (
             ("--langs", "en", "--model", "baseline-hf", "--dataset", "toyrefuse_harmless")
             + ("--model_args", "pretrained=no/such/model"),

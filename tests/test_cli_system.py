@@ -51,7 +51,7 @@ def test_what_a_direction_was_extracted_under(
         caplog.clear()
         code, _, err = run(*extraction(tmp_path, *option, "--output", tmp_path / name))
         assert code == 0, err
-        assert (f"a system text of its own: {OWN_TEXT!r}" in caplog.text) == (name == "own")
+        assert (f"its own system text: {OWN_TEXT!r}" in caplog.text) == (name == "own")
         found[name] = artifact.load(tmp_path / name)
     told = {name: (d.metadata["system"], d.metadata["system_text"]) for name, d in found.items()}
     assert told == {

@@ -79,13 +79,13 @@ class TestInAProcess:
         assert "POLYREFUSE_AUTOLOAD=0 turns the hook off" in said["plug-in"]
         assert said["data"].startswith("missing  data: 107 of 107 files of prompts are not in ")
         assert str(empty) in said["data"]
-        fetch = "mend it with: env -u HF_HUB_OFFLINE polyrefuse data fetch"
+        fetch = "to fix this, run: env -u HF_HUB_OFFLINE polyrefuse data fetch"
         assert said["data"].endswith(fetch)
         chromium = said["Chromium for the tests"]
         assert chromium.startswith("warning")
-        assert chromium.endswith("mend it with: sudo apt-get install chromium")
+        assert chromium.endswith("to fix this, run: sudo apt-get install chromium")
         assert said["gated judges"].startswith("unknown")
-        assert all("mend it with: " in line for line in lines if line.startswith("missing"))
+        assert all("to fix this, run: " in line for line in lines if line.startswith("missing"))
 
     def test_a_package_that_cannot_be_imported(self) -> None:
         code, out, err = doctor(code=broken("torch", "OSError('no libcudart')", "--json"))
@@ -94,7 +94,7 @@ class TestInAProcess:
         assert found["torch"]["state"] == "missing"
         assert "cannot be imported (OSError: no libcudart)" in found["torch"]["seen"]
         assert "-m pip install --force-reinstall --no-deps torch==" in found["torch"]["mend"]
-        assert found["GPU"]["seen"] == "this cannot be checked (OSError: no libcudart)"
+        assert found["GPU"]["seen"] == "the check failed (OSError: no libcudart)"
         assert found["other packages"]["state"] == "ok"
 
     def test_a_broken_part_of_ours(self) -> None:
@@ -119,8 +119,8 @@ def test_exit_codes_and_json(monkeypatch: pytest.MonkeyPatch) -> None:
     instead()
     assert run_in_process("doctor") == (
         0,
-        "ok       a: there\nwarning  b: old; mend it with: mend b\n"
-        "unknown  c: no network; mend it with: again\n",
+        "ok       a: there\nwarning  b: old; to fix this, run: mend b\n"
+        "unknown  c: no network; to fix this, run: again\n",
         "",
     )
     instead(Finding("d", State.MISSING, "gone", "mend d"))
@@ -201,7 +201,7 @@ class TestPrompts:
         wrong.write_text("[]")
         one = prompts.prompts()
         assert one.state is State.MISSING
-        assert f"1 are not as published, {wrong} the first" in one.seen
+        assert f"files that are not as published: 1, first {wrong}" in one.seen
         assert one.mend == f"rm {wrong} && polyrefuse data fetch"
 
     def test_a_mirror_that_is_not_there(

@@ -206,10 +206,10 @@ def test_the_wrapper_prompts_as_the_harness_does(
     """The baseline answers what `hf --apply_chat_template` answers: one template, one BOS."""
     arguments = ("baseline-hf", f"pretrained={chat_model}")
     by_the_wrapper = run_protocol(*arguments, tmp_path / "wrapper")
-    assert caplog.text.count("Applying the chat template") == 1
+    assert caplog.text.count("The chat template is applied") == 1
     caplog.clear()
     by_the_harness = run_protocol(*arguments, tmp_path / "harness", "--apply_chat_template")
-    assert "Applying the chat template" not in caplog.text
+    assert "The chat template is applied" not in caplog.text
     for task in expected_tasks():
         answers = [
             {sample["doc"]["id"]: sample["resps"] for sample in run.samples[task]}

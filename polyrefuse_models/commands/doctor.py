@@ -1,4 +1,4 @@
-"""`polyrefuse doctor`: what of the installation works, and the commands that mend the rest."""
+"""`polyrefuse doctor`: check the installation, and print the commands that fix it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command(epilog="Example: polyrefuse doctor")
 def doctor(as_json: Json = False) -> None:
-    """Say what of this installation works, and the command that mends what does not.
+    """Check this installation, and print the command that fixes what does not work.
 
-    Exit code 1 where something that is needed is missing.
+    The exit code is 1 if something that is needed is missing.
     """
     from polyrefuse_models.doctor.checks import findings
     from polyrefuse_models.doctor.finding import State
@@ -25,7 +25,7 @@ def doctor(as_json: Json = False) -> None:
     for one in findings():
         found.append(one)
         if not as_json:
-            mend = f"; mend it with: {one.mend}" if one.mend else ""
+            mend = f"; to fix this, run: {one.mend}" if one.mend else ""
             print(clean(f"{one.state.value:<8} {one.name}: {one.seen}{mend}"), flush=True)
     missing = any(one.state is State.MISSING for one in found)
     if as_json:

@@ -1,4 +1,4 @@
-"""`polyrefuse drift`: how far a condition moves answers to harmless prompts."""
+"""`polyrefuse drift`: measure how far a condition moves answers to harmless prompts."""
 
 from __future__ import annotations
 
@@ -15,51 +15,67 @@ from polyrefuse_shared.options import Json, count_option, seed_option, show
 app = typer.Typer(no_args_is_help=True)
 
 HARMLESS = ("harmless", "toyrefuse_harmless")
-"""Datasets that are asked where nobody says, for a published and for a bundled model."""
+"""The default datasets, for any other model and for a bundled model."""
 
 
 @app.command(epilog="Example: polyrefuse drift --langs en --limit 20 --output drift")
 def drift(
     output: Annotated[Path, typer.Option("--output", help="A new folder for the report.")],
     langs: Annotated[
-        str, typer.Option("--langs", help="Languages of the prompts, with commas: en,de.")
+        str,
+        typer.Option(
+            "--langs",
+            help="Languages of the prompts, as ISO 639-1 codes with commas between: en,de.",
+        ),
     ],
     model: Annotated[
-        str, typer.Option("--model", help="A model of lm_eval's with a condition: ablated-hf.")
+        str,
+        typer.Option(
+            "--model",
+            help="lm_eval's name of the model under a condition: ablated-hf, refusal-added-hf, "
+            "mcd-hf or baseline-hf.",
+        ),
     ] = "ablated-hf",
     model_args: Annotated[
-        str, typer.Option("--model_args", help="Its arguments, as lm_eval takes them.")
+        str,
+        typer.Option(
+            "--model_args",
+            help="Arguments of that model, as lm_eval takes them: pretrained=NAME,direction=DIR.",
+        ),
     ] = "",
     reference_args: Annotated[
         str | None,
         typer.Option(
             "--reference_args",
-            help="Arguments of the untouched model, baseline-hf. By default those of the condition "
-            "without what the condition asks for: no direction, prompt or system file.",
+            help="Arguments of the untouched model, baseline-hf. Default: those of --model_args "
+            "without the condition's own (direction, prompt, system file).",
         ),
     ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(
             "--dataset",
-            help="A dataset of harmless prompts; toyrefuse_harmless for a bundled model and "
-            "harmless for any other by default.",
+            help="A dataset of harmless prompts. Default: toyrefuse_harmless for a bundled model, "
+            "harmless for any other.",
         ),
     ] = None,
     limit: Annotated[
-        int | None, count_option("--limit", help="Prompts of each language; all by default.")
+        int | None, count_option("--limit", help="Prompts of each language. Default: all.")
     ] = None,
     seed: Annotated[int, seed_option("Seed of the bootstrap intervals.")] = 0,
     batch_size: Annotated[
-        int | None, count_option("--batch-size", help="Rows in a forward pass.")
+        int | None,
+        count_option(
+            "--batch-size", help="Rows in a forward pass. Default: 128 on a GPU, 8 elsewhere."
+        ),
     ] = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Measure the KL divergence that a condition causes on harmless prompts.
 
-    The first token after each prompt is compared between the untouched model and the model under
-    the condition. Nothing is generated.
+    For each prompt, the probabilities of the answer's first token are compared between the
+    untouched model and the model under the condition. Nothing is generated.
     """
     from polyrefuse_models import artifact_folder
     from polyrefuse_models.bundled import is_shipped
@@ -77,11 +93,14 @@ def drift(
     rows = {language: data.load(name, language)[:limit] for language in languages}
     for language, of_language in rows.items():
         if not of_language:
-            raise UserError(f"--dataset {name} has no test prompts in {language}; name another.")
+            raise UserError(
+                f"--dataset {name} has no test prompts in {language}; name another dataset or "
+                "language."
+            )
         if any(row.harmful for row in of_language):
             raise UserError(
-                f"--dataset {name} has harmful prompts; name one of harmless prompts, such as "
-                "harmless."
+                f"--dataset {name} has harmful prompts; name a dataset of harmless prompts, such "
+                "as harmless."
             )
     prompts = {language: [row.prompt for row in rows[language]] for language in languages}
     reference = (
@@ -94,7 +113,7 @@ def drift(
         language: log_probabilities(base.chat_model, prompts[language]) for language in languages
     }
     untouched = base.identity()
-    # One model at a time is in memory.
+    # Only one model at a time is in memory.
     del base
     lm = load_condition(model, arguments, batch_size, device)
     drifts = {

@@ -1,4 +1,4 @@
-"""The options of the sub-commands that run a model: which model, and on which prompts."""
+"""The options of the sub-commands that run a model: the model, the prompts and the device."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from polyrefuse_shared.options import count_option
 
 AnyModel = Annotated[
     str | None,
-    typer.Option("--model", help="Folder or hub name of the model; the bundled one by default."),
+    typer.Option(
+        "--model",
+        help="Folder of the model, or its name on the hub. Default: the bundled organism.",
+    ),
 ]
 AnyDataset = Annotated[
     str | None,
     typer.Option(
         "--dataset",
-        help="Whose prompts are used; by default toyrefuse for a bundled model, else polyrefuse.",
+        help="Dataset of the prompts: polyrefuse, toyrefuse or one of your own. Default: toyrefuse "
+        "for a bundled model, polyrefuse for any other.",
     ),
 ]
 Report = Annotated[Path, typer.Option("--output", help="A new folder for the report.")]
@@ -26,39 +30,50 @@ BatchSize = Annotated[
     int | None,
     count_option(
         "--batch-size",
-        help="Rows in a forward pass. By default 128 on a GPU, or 64 where they do not fit into "
-        "its memory, and 8 elsewhere. Where no answer is generated at least 8 are taken, and for 1 "
-        "the default.",
+        help="Rows in a forward pass. Default: 128 on a GPU, or 64 if they do not fit into its "
+        "memory, and 8 elsewhere. Without generated answers the minimum is 8, and 1 means the "
+        "default.",
     ),
 ]
 Device = Annotated[
-    str | None, typer.Option("--device", help="Where the model runs; as lm-eval's --device.")
+    str | None,
+    typer.Option(
+        "--device",
+        help="Where the model runs, for example cpu or cuda:0. Default: a GPU if there is one.",
+    ),
 ]
 Dtype = Annotated[
-    str, typer.Option("--dtype", help="The type of the weights; as lm-eval's dtype=.")
+    str,
+    typer.Option(
+        "--dtype",
+        help="Type of the weights: auto (as in the checkpoint), float32, bfloat16 or float16.",
+    ),
 ]
 GgufFile = Annotated[
     str | None,
-    typer.Option("--gguf-file", help="Name of a GGUF file in the model's folder or repository."),
+    typer.Option(
+        "--gguf-file", help="Name of a GGUF file in the model's folder or repository, to load."
+    ),
 ]
 System = Annotated[
     str,
     typer.Option(
         "--system",
-        help="template keeps the system text that the chat template inserts by itself; none takes "
-        "it away, as in arXiv 2505.17306.",
+        help="template keeps the system text that the chat template inserts by itself; none "
+        "removes it, as in arXiv 2505.17306.",
     ),
 ]
 SystemFile = Annotated[
-    str | None, typer.Option("--system-file", help="A file with the text of the system turn.")
+    str | None,
+    typer.Option("--system-file", help="A UTF-8 file with the text of the system turn."),
 ]
 
 
 def codes(option: str, given: str) -> list[str]:
-    """Languages with commas between, each once.
+    """Split languages at commas, and keep each once.
 
     Raises:
-        UserError: there is none.
+        UserError: no language is named.
     """
     languages = list(dict.fromkeys(code.strip() for code in given.split(",") if code.strip()))
     if not languages:

@@ -1,1 +1,1 @@
-"""What `polyrefuse doctor` looks at: a module for each kind of check, and the table of all."""
+"""The checks of `polyrefuse doctor`: a module for each kind, and the table of all of them."""

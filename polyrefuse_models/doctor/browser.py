@@ -1,4 +1,4 @@
-"""Chromium and what drives it, which only the tests of the leaderboard's pages use."""
+"""Check Chromium and playwright, which only the tests of the leaderboard's pages use."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from polyrefuse_models.doctor.finding import Finding, State, pip_install
 
 
 def chromium() -> Finding:
-    """Whether the tests in a browser can run."""
+    """Check whether the tests in a browser can run."""
     name = "Chromium for the tests"
     path = shutil.which("chromium")
     if path is None:
-        said = "not on PATH: the tests in a browser are skipped"
+        said = "not on PATH, so that the tests in a browser are skipped"
         return Finding(name, State.WARNING, said, "sudo apt-get install chromium")
     if importlib.util.find_spec("playwright") is None:
-        said = f"{path}, but not playwright, which drives it: the tests in a browser are skipped"
+        said = f"{path} is there, but playwright is not: the tests in a browser are skipped"
         return Finding(name, State.WARNING, said, pip_install("playwright"))
     return Finding(name, State.OK, path)

@@ -1,4 +1,4 @@
-"""The table of checks, and how one that breaks is a line like the others."""
+"""The table of checks; a check that breaks becomes a line like the others."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "gated judges": hub.gated_judges,
     "Chromium for the tests": browser.chromium,
 }
-"""Name -> the function that checks it, in the order in which they are printed."""
+"""The name of each check -> its function, in the order in which they are printed."""
 
 
 def findings() -> Iterator[Finding]:
-    """What each check finds; one that raises has found that something it needs is broken."""
+    """Yield what each check finds; a check that raises has found that something is broken."""
     for name, check in CHECKS.items():
         try:
             yield check()
         except Exception as error:
-            said = f"this cannot be checked ({packages.described(error)})"
+            said = f"the check failed ({packages.described(error)})"
             yield Finding(name, State.MISSING, said, reinstall())

@@ -1,4 +1,4 @@
-"""The caches: whether they can be written to, and how much room is left."""
+"""Check whether the caches can be written to, and how much room is left."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from polyrefuse_models.doctor.finding import Finding, State
 
 PROMPTS_GB = 0.1
-"""All prompts take 9 MB; their translations and tasks of one's own a few more."""
+"""The room for prompts: all of them take 9 MB, your own translations and tasks a few more."""
 
 MODEL_GB = 16.0
-"""A model of 7B parameters in 16 bits."""
+"""The size of a model of 7B parameters in 16 bits."""
 
 
 def own_cache() -> Finding:
-    """The folder of downloaded prompts."""
+    """Check the folder of downloaded prompts."""
     from polyrefuse_tasks.data import cache
 
     mend = 'export POLYREFUSE_CACHE_DIR="$HOME/polyrefuse-cache"'
@@ -24,7 +24,7 @@ def own_cache() -> Finding:
 
 
 def hub_cache() -> Finding:
-    """The folder of models that transformers downloads."""
+    """Check the folder of the models that transformers downloads."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     mend = 'export HF_HOME="/path/on/a/larger/disk"'
@@ -34,7 +34,7 @@ def hub_cache() -> Finding:
 def _folder(
     name: str, folder: Path, least: float, of_what: str, small: State, mend: str
 ) -> Finding:
-    """Whether a folder, or what it would be made in, can be written to and has so many GB."""
+    """Check whether a folder, or the one to make it in, can be written to and has enough room."""
     there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         return Finding(name, State.MISSING, f"{folder} cannot be written to", mend)

@@ -1,4 +1,4 @@
-"""What a check finds, and how commands that mend it are written."""
+"""The result of a check, and the commands that fix what it found."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ DISTRIBUTION = "lm-eval-polyrefuse"
 
 
 class State(str, Enum):
-    """How it stands with what was checked."""
+    """The state of what was checked."""
 
     OK = "ok"
     WARNING = "warning"
     """Everything else works without it."""
     UNKNOWN = "unknown"
-    """It could not be looked at, as without a network."""
+    """It could not be checked, for example without a network."""
     MISSING = "missing"
-    """It is needed, and absent or broken."""
+    """It is needed, and it is absent or broken."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Finding:
     """What one check found.
 
     Attributes:
-        name: of the check.
-        state: how it stands.
+        name: the name of the check.
+        state: the state of what was checked.
         seen: what was found, in one line.
-        mend: the command that mends it; None where nothing has to be done.
+        mend: the command that fixes it; None if nothing has to be done.
     """
 
     name: str
@@ -40,12 +40,12 @@ class Finding:
 
 
 def pip_install(*arguments: str) -> str:
-    """The command that installs something into the environment that is looked at."""
+    """Return the command that installs something into the environment that is checked."""
     return shlex.join([sys.executable, "-m", "pip", "install", *arguments])
 
 
 def reinstall() -> str:
-    """The command that installs this package again, from where it was installed."""
+    """Return the command that installs this package again, from where it was installed."""
     import json
     from importlib.metadata import PackageNotFoundError, distribution
     from urllib.parse import unquote, urlsplit

@@ -1,4 +1,4 @@
-"""The devices that models run on, and their memory."""
+"""Check the devices that models run on, and their memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from polyrefuse_models.doctor.finding import Finding, State, pip_install
 
 
 def gpu() -> Finding:
-    """The GPUs that torch sees, with free and total memory."""
+    """Check which GPUs torch sees, with free and total memory."""
     import torch
 
     name = "GPU"
@@ -21,22 +21,22 @@ def gpu() -> Finding:
             seen.append(f"{model}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free")
         return Finding(name, State.OK, "; ".join(seen))
     if torch.backends.mps.is_available():
-        return Finding(name, State.OK, "Apple's, by MPS, which shares the computer's memory")
+        return Finding(name, State.OK, "Apple GPU (MPS), which shares the computer's memory")
     if Path("/dev/nvidiactl").exists():
         build = torch.version.cuda or "no CUDA"
         return Finding(
             name,
             State.WARNING,
-            f"the NVIDIA driver is there, and torch {torch.__version__} ({build}) sees no GPU",
+            f"the NVIDIA driver is there, but torch {torch.__version__} ({build}) sees no GPU",
             pip_install("--force-reinstall", "torch"),
         )
     return Finding(name, State.OK, "none: models run on the CPU")
 
 
 def memory() -> Finding:
-    """The computer's memory."""
+    """Check the computer's memory."""
     names = ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES")
     if not hasattr(os, "sysconf") or not set(names) <= set(os.sysconf_names):
-        return Finding("memory", State.UNKNOWN, "this system does not tell it")
+        return Finding("memory", State.UNKNOWN, "this system does not say how much it has")
     total, free = (os.sysconf(one) * os.sysconf("SC_PAGE_SIZE") / 1e9 for one in names)
-    return Finding("memory", State.OK, f"{total:.1f} GB, {free:.1f} of them unused")
+    return Finding("memory", State.OK, f"{total:.1f} GB, {free:.1f} GB of them unused")

@@ -1,4 +1,4 @@
-"""Whether the hub gives the weights of the judges that ask for an agreement first."""
+"""Check whether the hub gives the weights of gated judges, whose terms have to be accepted."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from polyrefuse_models.doctor.finding import Finding, State
 
 SECONDS = 8.0
-"""How long the hub is waited for, all models together."""
+"""How long to wait for the hub, for all models together."""
 
 
 def gated_judges() -> Finding:
-    """Which gated judges the hub gives to whoever is logged in. It never waits longer than that."""
+    """Check which gated judges the hub gives to the user; it waits `SECONDS` at most."""
     from polyrefuse_tasks.data import cache
 
     name = "gated judges"
@@ -23,7 +23,8 @@ def gated_judges() -> Finding:
     variables = cache.forbidding()
     if variables:
         unset = " ".join(f"-u {one}" for one in variables)
-        said = f"{' and '.join(variables)} forbids asking the hub about {named}"
+        forbid = "forbids" if len(variables) == 1 else "forbid"
+        said = f"{' and '.join(variables)} {forbid} asking the hub about {named}"
         return Finding(name, State.UNKNOWN, said, f"env {unset} polyrefuse doctor")
     answers = _ask(models)
     refused = [judge for judge, given in answers.items() if given is False]
@@ -39,7 +40,7 @@ def gated_judges() -> Finding:
 
 
 def gated_models() -> dict[str, str]:
-    """Name of each judge that is gated -> its model on the hub."""
+    """Return the name of each gated judge -> its model on the hub."""
     from polyrefuse_tasks.judges.registry import MODELS, judge_named
 
     judges: dict[str, Any] = {name: judge_named(name) for name in MODELS}
@@ -48,7 +49,7 @@ def gated_models() -> dict[str, str]:
 
 
 def _ask(models: Mapping[str, str]) -> dict[str, bool | None]:
-    """For each judge whether its weights are given; None, or nothing, where nobody answered."""
+    """Return for each judge whether the hub gives its weights; None or no entry if unanswered."""
     answers: dict[str, bool | None] = {}
 
     def ask(judge: str, model: str) -> None:
@@ -63,7 +64,7 @@ def _ask(models: Mapping[str, str]) -> dict[str, bool | None]:
         except Exception:
             answers[judge] = None
 
-    # Daemons, so that the process ends although one of them still waits.
+    # Daemon threads let the process end although one of them still waits.
     threads = [threading.Thread(target=partial(ask, *one), daemon=True) for one in models.items()]
     for thread in threads:
         thread.start()

@@ -1,4 +1,4 @@
-"""Python and the packages: whether they are there, can be imported, and were tried together."""
+"""Check whether Python and the packages are there, can be imported, and were tested together."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from polyrefuse_shared.versions import OLDEST_PYTHON, TRIED, TRIED_PYTHON
 
 
 def python() -> Finding:
-    """Whether Python is new enough, and of the version that CI uses."""
+    """Check whether Python is new enough, and whether it is the version that CI uses."""
     seen, place = platform.python_version(), sys.executable
     if sys.version_info[:2] < OLDEST_PYTHON:
         oldest = ".".join(map(str, OLDEST_PYTHON))
         return Finding(
             "Python",
             State.MISSING,
-            f"{seen} at {place}, and this package needs {oldest} or newer",
+            f"{seen} at {place}, but this package needs {oldest} or newer",
             f"conda create --name polyrefuse python={'.'.join(map(str, TRIED_PYTHON))}",
         )
     tested = ".".join(map(str, TRIED_PYTHON))
@@ -34,7 +34,7 @@ def python() -> Finding:
 
 
 def package(name: str) -> Finding:
-    """Whether one of the packages in `TRIED` is there, can be imported, and was tried."""
+    """Check whether a package of `TRIED` is there, can be imported, and is in the tested range."""
     from packaging.version import Version
 
     oldest, newest = TRIED[name]
@@ -55,16 +55,16 @@ def package(name: str) -> Finding:
         )
     if Version(found) < Version(oldest):
         return Finding(name, State.MISSING, f"{found} is too old (tested: {tested})", mend)
-    # A build such as 2.13.0+cu130 is the version that it is a build of.
+    # A build such as 2.13.0+cu130 counts as the version 2.13.0.
     if Version(found).release > Version(newest).release:
         return Finding(
-            name, State.WARNING, f"{found} is newer than what was tested: {tested}", mend
+            name, State.WARNING, f"{found} is newer than what was tested ({tested})", mend
         )
     return Finding(name, State.OK, f"{found} (tested: {tested})")
 
 
 def requirements() -> Finding:
-    """Whether all that this package requires is installed, in a version that it allows."""
+    """Check whether all required packages are installed, in versions that are allowed."""
     from packaging.requirements import Requirement
 
     name = "other packages"
@@ -85,9 +85,9 @@ def requirements() -> Finding:
     if lacking:
         said = "; ".join(lacking.values())
         return Finding(name, State.MISSING, said, pip_install(*lacking))
-    return Finding(name, State.OK, f"all {len(needed)} that are required are installed")
+    return Finding(name, State.OK, f"all {len(needed)} required packages are installed")
 
 
 def described(error: BaseException) -> str:
-    """An exception's class and what it says, in one line."""
+    """Return an exception's class and message in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")

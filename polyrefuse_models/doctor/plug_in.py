@@ -1,4 +1,4 @@
-"""Whether lm-eval knows our models and tasks, and by what: the hook or the entry points."""
+"""Check whether lm-eval knows our models and tasks, by the hook or by the entry points."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOOKS = ("polyrefuse.pth", "polyrefuse.start")
 
 
 def plug_in() -> Finding:
-    """Whether the models are in lm-eval's registry and its task manager scans our tasks."""
+    """Check whether lm-eval's registry has our models and its task manager scans our tasks."""
     models = sorted(set(registration.MODELS) - _known_models())
     tasks = _knows_tasks()
     why = f"{_hook()}; {_entry_points()}; {_autoload()}"
@@ -26,7 +26,7 @@ def plug_in() -> Finding:
         return Finding("plug-in", State.OK, f"registered with lm_eval: {why}")
     absent = [f"{len(models)} of {len(registration.MODELS)} models"] if models else []
     absent += [] if tasks else ["the tasks"]
-    # The variable alone keeps a hook that is there from being put in place.
+    # If the hook is there, only the variable keeps it from being put in place.
     is_off = os.environ.get("POLYREFUSE_AUTOLOAD") == "0" and _hook_files()
     mend = "unset POLYREFUSE_AUTOLOAD" if is_off else reinstall()
     said = f"not registered with lm_eval, which lacks {' and '.join(absent)}: {why}"
@@ -34,7 +34,7 @@ def plug_in() -> Finding:
 
 
 def _known_models() -> set[str]:
-    """Names in lm-eval's registry, with what a release of it finds by entry points."""
+    """Return our models that lm-eval knows, by its registry or by entry points."""
     registry: Any = importlib.import_module("lm_eval.api.registry")
     importlib.import_module("lm_eval.models")
     if hasattr(registry, "load_plugins"):
@@ -46,7 +46,7 @@ def _knows_tasks() -> bool:
     manager: Any = importlib.import_module("lm_eval.tasks.manager")
     if hasattr(manager, "TASKS_ENTRY_POINT_GROUP"):
         return any(one.name == "polyrefuse" for one in entry_points(group="lm_eval.tasks"))
-    # `functools.wraps` leaves the original in what `registration.register_tasks` puts there.
+    # `registration.register_tasks` uses `functools.wraps`, which keeps the original.
     return hasattr(manager.TaskManager.__init__, "__wrapped__")
 
 

@@ -1,4 +1,4 @@
-"""Whether the published prompts are here, and are what was published."""
+"""Check whether the published prompts are here, and are as they were published."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from polyrefuse_models.doctor.finding import Finding, State
 
 
 def prompts() -> Finding:
-    """How many of the files of all data sets are in the mirror or the cache, checked."""
+    """Check that the mirror or the cache has the files of all datasets, as published."""
     from polyrefuse_tasks.data import cache, registry
     from polyrefuse_tasks.data.errors import MissingData, WrongHash
 
@@ -37,12 +37,12 @@ def prompts() -> Finding:
     if not absent and not wrong:
         return Finding(name, State.OK, f"all {len(files)} files of prompts are in {places}")
     said = [f"{len(absent)} of {len(files)} files of prompts are not in {places}"] if absent else []
-    said += [f"{len(wrong)} are not as published, {wrong[0][1]} the first"] if wrong else []
+    said += [f"files that are not as published: {len(wrong)}, first {wrong[0][1]}"] if wrong else []
     return Finding(name, State.MISSING, "; ".join(said), _fetch([path for _, path in wrong]))
 
 
 def _fetch(wrong: list[Path]) -> str:
-    """The command that fetches every file, with what stands in its way taken away."""
+    """Return the command that fetches every file, after removing what prevents it."""
     from polyrefuse_tasks.data import cache
 
     unset = [part for variable in cache.forbidding() for part in ("-u", variable)]

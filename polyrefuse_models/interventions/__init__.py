@@ -1,7 +1,7 @@
-"""What can be done to a model while it is measured: one module an intervention.
+"""Interventions: what can be done to a model while it is measured, each in its own module.
 
-Each is an object with `install(model)`, `identity()` and a `condition` (`contract.Intervention`).
-An engine composes those that it is asked for, in any number.
+An intervention is an object with `install(model)`, `identity()` and a `condition`
+(`contract.Intervention`). An engine composes any number of them.
 """
 
 from polyrefuse_models.interventions.ablation import Ablation, ablated

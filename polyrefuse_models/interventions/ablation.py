@@ -1,4 +1,4 @@
-"""Ablation: a direction is kept out of the residual stream, by hooks or by the weights."""
+"""Ablation: keep a direction out of the residual stream, by hooks or by editing weights."""
 
 from __future__ import annotations
 
@@ -23,37 +23,38 @@ if TYPE_CHECKING:
 Method = Literal["hooks", "weights"]
 
 METHODS = ("auto", "hooks", "weights")
-"""What `settle_method` may be asked for."""
+"""The values of `method` that `settle_method` takes."""
 
 
 class Ablation(Hooks):
-    """One direction kept out of the residual stream (2505.17306, eq. 3).
+    """An intervention that keeps one direction out of the residual stream (2505.17306, eq. 3).
 
-    By hooks it takes one projection for each module that writes, and one more: 2 L + 1 of an
-    attention and an MLP a block. They are at what the first block reads, at every write of a block
-    but its last, and at what every block passes on. That is the same as projecting every write,
-    since the sum of vectors without a component along r has none, but for rounding: in bfloat16
-    each sum leaves a little along r, which adds up from block to block unless the sum itself is
-    projected. Where a share of the component is to stay (`coefficient`), each block's last write is
-    projected instead, because the share would be taken from the whole sum again in every block.
-    What a block takes beside the stream (Zamba: the embedding again) is projected there.
+    Hooks take one projection for each module that writes, and one more: 2 L + 1 where each block
+    has an attention and an MLP. They project what the first block reads, every write of a block but
+    its last, and what every block passes on. That equals projecting every write, because a sum of
+    vectors without a component along r has none. Only rounding differs: in bfloat16 each sum leaves
+    a little along r, which adds up from block to block unless the sum itself is projected. If a
+    share of the component is to stay (`coefficient`), each block's last write is projected instead,
+    because otherwise every block would take the share from the whole sum again. A tensor that a
+    block takes beside the stream (Zamba: the embedding again) is projected where it enters.
 
     In a post-norm block the write is the norm's output. The authors' code projects at block inputs
-    and module outputs (3 L), which in post-norm models leaves what the last MLP's norm writes.
+    and module outputs (3 L projections), which in post-norm models leaves what the last MLP's norm
+    writes.
 
-    By weights it takes none: see `orthogonalise`. A soft prompt's vectors do not come out of the
-    embedding, so that they have to be projected themselves.
+    Edited weights take no projection at run time: see `orthogonalise`. A soft prompt's vectors do
+    not come out of the embedding, so that they have to be projected themselves.
 
     Args:
-        direction: any scale; one for all rows of a batch, or (by hooks) one for each of as many
-            equal parts of it. The zero vector has no direction and makes every output NaN, which
-            selection drops.
-        coefficient: share of the component that is removed.
-        layers: the blocks whose writes are ablated, and the input of the first of them; all where
-            None.
-        method: "hooks", or "weights" where `orthogonalise.obstacle` knows nothing against it.
-        control: what kind of control the direction is; None for one that is none.
-        called: its part of the condition's name, without the control's.
+        direction: a vector of any scale: one for all rows of a batch, or (by hooks) one for each of
+            as many equal parts of the batch. The zero vector has no direction and makes every
+            output NaN, which selection drops.
+        coefficient: the share of the component that is removed.
+        layers: the blocks whose writes are ablated, and the input of the first of them; None means
+            all blocks.
+        method: "hooks", or "weights" if `orthogonalise.obstacle` finds no reason against it.
+        control: the kind of control that the direction is; None for the refusal direction itself.
+        called: this intervention's part of the condition's name, without the control's.
         provenance: what `identity` says of the direction.
     """
 
@@ -86,8 +87,8 @@ class Ablation(Hooks):
 
         Raises:
             LayerOutOfRange: the model has no such block.
-            UnknownArchitecture: `anatomy.dissect` does not know its way around the model.
-            NotExact: the weights cannot do what hooks do.
+            UnknownArchitecture: `anatomy.dissect` cannot find what writes in the model.
+            NotExact: edited weights would not do exactly what hooks do.
         """
         if self.method == "weights":
             orthogonalise(model, self.direction, coefficient=self.coefficient, layers=self.layers)
@@ -107,11 +108,11 @@ class Ablation(Hooks):
 
     @property
     def edits_weights(self) -> bool:
-        """Only `method="weights"` does."""
+        """Whether the method is "weights"."""
         return self.method == "weights"
 
     def identity(self) -> dict[str, Any]:
-        """The direction, and how it is ablated."""
+        """Return what identifies the direction, and how it is ablated."""
         layers = self.layers
         return {
             **self._provenance,
@@ -122,21 +123,21 @@ class Ablation(Hooks):
 
     def _change(self, x: Tensor) -> Tensor:
         dtype = x.dtype
-        # bfloat16 has float32's range: what lm-eval's `steered` leaves along r is the measure
-        # there. In float16 a dot product over thousands of dimensions can overflow.
+        # bfloat16 has float32's range, and leaves no more along r than lm-eval's `steered` does.
+        # In float16 a dot product over thousands of dimensions can overflow.
         unit = self._unit.at(x.device, torch.float32 if dtype == torch.float16 else dtype)
         return self._ablate(x, unit, self.coefficient)
 
 
 @contextmanager
 def ablated(model: PreTrainedModel, direction: Float[Tensor, "*row d"]) -> Iterator[None]:
-    """The model with `direction` ablated, one or one a row, for the length of a `with` block."""
+    """Ablate `direction`, one or one for each row, for the length of a `with` block."""
     with installed(model, Ablation(direction)):
         yield
 
 
 def settle_layers(model: PreTrainedModel, layers: range | None) -> range | None:
-    """The blocks that were asked for; None where they are all of them.
+    """Return the blocks that were asked for, or None if they are all of them.
 
     Raises:
         LayerOutOfRange: the model has no such blocks.
@@ -156,18 +157,19 @@ def settle_method(
     layers: range | None,
     own_model: bool,
 ) -> Method:
-    """How to ablate in a model.
+    """Choose how to ablate in a model.
 
     Args:
-        model: as loaded.
-        method: "hooks", "weights", or "auto": weights where they are exact and may be edited.
-        coefficient: as `Ablation`'s.
-        layers: as `Ablation`'s.
-        own_model: whether it was loaded for this measurement. A model that the caller made is the
-            caller's: "auto" does not touch its weights.
+        model: the model as loaded.
+        method: "hooks", "weights", or "auto", which takes weights if they are exact and may be
+            edited.
+        coefficient: as in `Ablation`.
+        layers: as in `Ablation`.
+        own_model: whether the model was loaded for this measurement. "auto" does not touch the
+            weights of a model that belongs to the caller.
 
     Raises:
-        NotExact: "weights" would not be exact.
+        NotExact: "weights" was asked for and would not be exact.
     """
     if method == "hooks":
         return "hooks"

@@ -1,4 +1,4 @@
-"""Addition: a direction is added to the residual stream at the input of one block."""
+"""Addition: add a direction to the residual stream at the input of one block."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
 
 class Addition(Hooks):
-    """A direction added at the input of one block, at every token (2505.17306, eq. 2).
+    """An intervention that adds a direction at one block's input (2505.17306, eq. 2).
+
+    The direction is added at every token.
 
     Args:
-        direction: as extracted: its length is what separates refusals from answers.
+        direction: the direction as extracted: its length is the distance between the mean states
+            of harmful and harmless prompts.
         layer: the block.
-        coefficient: multiple of the direction that is added.
-        control: what kind of control the direction is; None for one that is none.
+        coefficient: the multiple of the direction that is added.
+        control: the kind of control that the direction is; None for the refusal direction itself.
         provenance: what `identity` says of the direction.
     """
 
@@ -52,7 +55,7 @@ class Addition(Hooks):
 
         Raises:
             LayerOutOfRange: the model has no such block.
-            UnknownArchitecture: `anatomy.dissect` does not know its way around the model.
+            UnknownArchitecture: `anatomy.dissect` cannot find what writes in the model.
         """
         blocks = dissect(model).blocks
         check_layers(range(self.layer, self.layer + 1), len(blocks))
@@ -62,7 +65,7 @@ class Addition(Hooks):
         )
 
     def identity(self) -> dict[str, Any]:
-        """The direction, and where it is added."""
+        """Return what identifies the direction, and where it is added."""
         return {
             **self._provenance,
             "coefficient": self.coefficient,

@@ -1,4 +1,4 @@
-"""Affine ablation: the component along a direction is set to that of harmless prompts, not to 0."""
+"""Affine ablation: set the component along a direction to that of harmless prompts."""
 
 from __future__ import annotations
 
@@ -21,28 +21,29 @@ if TYPE_CHECKING:
 
 
 class NotAffine(UserError):
-    """A component that cannot be set here."""
+    """A model in which the component cannot be set."""
 
 
 class AffineAblation(Hooks):
-    """The residual stream's component along r set to that of the harmless mean of each layer.
+    """An intervention that sets the component along r to that of each layer's harmless mean.
 
     At the input of block l, and of the final norm, x <- x - (x.r) r + (m_l.r) r. That is the affine
-    concept editing of arXiv 2411.09003 with alpha = 0, along one r at all layers, as `Ablation` has
-    one. Plain ablation moves every state to where the component is 0, and 0 need not be where the
-    states of any prompt are; m_l is where those are of the prompts that the model answers.
+    concept editing of arXiv 2411.09003 with alpha = 0, with the same r at all layers, as in
+    `Ablation`. Plain ablation moves every state to a component of 0, where the states of no prompt
+    may be. m_l is the mean state of the prompts that the model answers.
 
-    The hooks stand where those of `Ablation` do: 2 L + 1 of an attention and an MLP a block. What
-    the first block reads, and what every block passes on, has its component set. Every write of a
-    block but its last is ablated, so that the block's MLP reads the component that the block read
-    (in a block that multiplies its input, that multiple of it).
+    The hooks stand where those of `Ablation` do: 2 L + 1 where each block has an attention and an
+    MLP. The component is set in what the first block reads, and in what every block passes on.
+    Every write of a block but its last is ablated, so that the block's MLP reads the component that
+    the block read (in a block that multiplies its input, that multiple of it).
 
     Args:
-        direction: any scale but 0.
-        harmless_mean: the mean state at every block's input, and last that of what the last block
-            passes on.
-        layers: the blocks that it is done in, and the input of the first of them; all where None.
-        control: what kind of control the direction is; None for one that is none.
+        direction: r, of any scale but 0.
+        harmless_mean: the mean state at every block's input, and last the mean of what the last
+            block passes on.
+        layers: the blocks in which the component is set, and the input of the first of them; None
+            means all blocks.
+        control: the kind of control that the direction is; None for the refusal direction itself.
         provenance: what `identity` says of the direction.
     """
 
@@ -72,22 +73,22 @@ class AffineAblation(Hooks):
 
         Raises:
             LayerOutOfRange: the model has no such block.
-            UnknownArchitecture: `anatomy.dissect` does not know its way around the model.
-            NotAffine: the mean is of another number of layers, or a block reads a second stream.
+            UnknownArchitecture: `anatomy.dissect` cannot find what writes in the model.
+            NotAffine: the mean has another number of layers, or a block reads a second stream.
         """
         blocks = dissect(model).blocks
         if len(self._values) != len(blocks) + 1:
             raise NotAffine(
-                f"The mean of harmless prompts is of {len(self._values) - 1} layers and the model "
+                f"The mean of harmless prompts has {len(self._values) - 1} layers and the model "
                 f"has {len(blocks)}; extract the direction from this model."
             )
         layers = range(len(blocks)) if self.layers is None else self.layers
         check_layers(layers, len(blocks))
         if any(block.beside for block in blocks[layers.start : layers.stop]):
             raise NotAffine(
-                f"ablation=affine cannot be done in {type(model).__name__}: a block takes a second "
-                "tensor of the residual stream, of which the direction has no mean; leave ablation "
-                "out."
+                f"ablation=affine is not possible in {type(model).__name__}, because a block takes "
+                "a second tensor of the residual stream, and the direction has no mean of it; "
+                "leave ablation out."
             )
         self.on_input(blocks[layers.start].module, self._setting(layers.start))
         for layer in layers:
@@ -96,7 +97,7 @@ class AffineAblation(Hooks):
             self.on_output(blocks[layer].module, self._setting(layer + 1))
 
     def identity(self) -> dict[str, Any]:
-        """The direction, and how it is ablated."""
+        """Return what identifies the direction, and how it is ablated."""
         layers = self.layers
         return {
             **self._provenance,
@@ -106,7 +107,7 @@ class AffineAblation(Hooks):
         }
 
     def _setting(self, layer: int) -> Callable[[Tensor], Tensor]:
-        """Sets the component to that of the mean at a layer's input."""
+        """Make the function that sets the component to that of the mean at a layer's input."""
         value = self._values[layer]
 
         def change(x: Tensor) -> Tensor:
@@ -120,5 +121,5 @@ class AffineAblation(Hooks):
 
 
 def _finer(dtype: torch.dtype) -> torch.dtype:
-    """What a projection is computed in: in float16 a dot product can overflow."""
+    """Return the type to compute a projection in, because in float16 a dot product can overflow."""
     return torch.float32 if dtype == torch.float16 else dtype

@@ -1,4 +1,4 @@
-"""What every intervention offers, and what several of them make of a model."""
+"""The contract of an intervention, and the condition that several of them make together."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 BASELINE = "baseline"
-"""The condition of a model to which nothing is done."""
+"""The name of the condition in which nothing is done to the model."""
 
 
 class Intervention(Protocol):
-    """Something that is done to a model while it is measured.
+    """A change of a model in memory while it is measured.
 
-    An engine loads its model, calls `install` of each intervention that it was asked for, and puts
-    every `identity` into its own. The order of the calls makes no difference.
+    An engine loads its model, calls `install` of each intervention that it was asked for, and adds
+    each `identity` to its own. The order of the calls makes no difference.
     """
 
     @property
     def condition(self) -> str:
-        """Its part of the condition's name, such as "ablation"."""
+        """The intervention's part of the condition's name, such as "ablation"."""
 
     @property
     def edits_weights(self) -> bool:
-        """Whether it changes weights, whose checksum is then taken before."""
+        """Whether it changes weights; their checksum is then taken before `install`."""
 
     def install(self, model: PreTrainedModel) -> None:
-        """Do it to a model in memory. A model that was already prepared must not be given twice."""
+        """Change a model in memory. Do not call it twice for the same model."""
 
     def identity(self) -> dict[str, Any]:
-        """What tells its answers from those of another setting, as JSON has it."""
+        """Return what tells its answers from those under other settings, as JSON has it."""
 
 
 class Removable(Intervention, Protocol):
@@ -44,38 +44,39 @@ class Removable(Intervention, Protocol):
 
 @runtime_checkable
 class Preamble(Intervention, Protocol):
-    """An intervention that also stands in front of everything that is asked."""
+    """An intervention that also puts a text in front of every prompt."""
 
     @property
     def name(self) -> str:
-        """What messages call it: the argument that asked for it, as `prompt=mistral`."""
+        """Its name in messages: the argument that asked for it, such as `prompt=mistral`."""
 
     @property
     def text(self) -> str:
-        """What stands in front: words, or the tokens in whose place vectors are read."""
+        """The text in front: words, or the tokens in whose place the model reads vectors."""
 
     @property
     def foremost(self) -> bool:
-        """Whether it stands in front of the chat template, too, and not in its system turn."""
+        """Whether it stands in front of the chat template and not in its system turn."""
 
 
 def condition_under(control: str | None, condition: str) -> str:
-    """The part of a condition's name that an intervention along a direction has.
+    """Return an intervention's part of the condition's name, with the kind of its control.
 
     Args:
-        control: what kind of control the direction is, such as "random"; None for one that is none.
-        condition: what is done with it, such as "ablation".
+        control: the kind of control that the direction is, such as "random"; None for the refusal
+            direction itself.
+        condition: what is done with the direction, such as "ablation".
     """
     return condition if control is None else f"{control}-{condition}"
 
 
 def condition_of(interventions: Iterable[Intervention]) -> str:
-    """The name of the condition: its parts joined by "+", each once, or `BASELINE`."""
+    """Return the name of the condition: its parts joined by "+", each once, or `BASELINE`."""
     return "+".join(dict.fromkeys(each.condition for each in interventions)) or BASELINE
 
 
 def identity_of(interventions: Iterable[Intervention]) -> dict[str, Any]:
-    """The identities of all interventions in one."""
+    """Return the identities of all interventions in one dictionary."""
     return {name: value for each in interventions for name, value in each.identity().items()}
 
 
@@ -84,7 +85,7 @@ Installed = TypeVar("Installed", bound=Removable)
 
 @contextmanager
 def installed(model: PreTrainedModel, intervention: Installed) -> Iterator[Installed]:
-    """The model with an intervention for the length of a `with` block."""
+    """Install an intervention for the length of a `with` block."""
     try:
         intervention.install(model)
         yield intervention

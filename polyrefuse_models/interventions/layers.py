@@ -1,4 +1,4 @@
-"""Which blocks of a model an intervention may name."""
+"""Check the layers that an intervention names."""
 
 from polyrefuse_shared.errors import UserError
 
@@ -8,9 +8,13 @@ class LayerOutOfRange(UserError):
 
 
 def check_layers(layers: range, n_layers: int) -> None:
-    """Raises LayerOutOfRange unless `layers` is a run of blocks of a model with `n_layers`."""
+    """Check that `layers` are blocks of a model with `n_layers`.
+
+    Raises:
+        LayerOutOfRange: they are not.
+    """
     if not 0 <= layers.start < layers.stop <= n_layers:
         wanted = f"{layers.start}-{layers.stop - 1}" if len(layers) > 1 else f"{layers.start}"
         raise LayerOutOfRange(
-            f"layer {wanted} is not in the model, whose layers are 0-{n_layers - 1}."
+            f"Layer {wanted} is not in the model, whose layers are 0-{n_layers - 1}; name others."
         )

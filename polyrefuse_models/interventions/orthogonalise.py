@@ -1,10 +1,10 @@
-"""Ablation by weights: the model's own matrices, made unable to write along one or more directions.
+"""Ablation by weights: edit the model's matrices so that they cannot write along some directions.
 
-W_out <- (I - r r^T) W_out for the embedding, the output projection of every attention or other
-mixer, and every MLP's or expert's, biases too (2406.11717, sec. 4.1). With several directions, the
-rows of R, it is (I - R^T R) W_out. It costs nothing at run time and is exact only where nothing
-lies between those projections and the residual stream. The change is made in memory and is never
-saved.
+W_out <- (I - r r^T) W_out for the embedding, and for the output projection of every attention or
+other mixer, MLP and expert, biases included (2406.11717, sec. 4.1). With several directions, the
+rows of R, it is W_out <- (I - R^T R) W_out. This costs nothing at run time. It is exact only if
+nothing lies between those projections and the residual stream. The edit is made in memory and is
+never saved.
 """
 
 from __future__ import annotations
@@ -25,40 +25,40 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-# Elements that are projected at once: 8 MiB in float64.
+# How many elements are projected at once: 8 MiB in float64.
 _AT_ONCE = 2**20
 
 
 class NotExact(UserError):
-    """Weights cannot do what hooks do here."""
+    """An ablation by weights that would not do exactly what hooks do."""
 
 
 def obstacle(
     model: PreTrainedModel, coefficient: float = 1.0, layers: range | None = None
 ) -> str | None:
-    """Why ablation by weights would not be exact, as a clause; None where it is."""
+    """Return why ablation by weights would not be exact, as a clause; None if it is exact."""
     if coefficient != 1.0:
         return f"coefficient={coefficient} is not 1"
     if layers is not None and len(layers) < len(decoder_blocks(model)):
-        return "a part of the layers is chosen, and the embedding writes for all of them"
+        return "only some layers are chosen, and the embedding writes for all of them"
     quantised = getattr(model, "is_quantized", False) or getattr(model, "quantization_method", None)
     if quantised and not is_unpacked(model):
         return "the model is quantised"
     if getattr(model, "peft_config", None):
-        return "an adapter that is not merged writes beside the weights"
+        return "an adapter that is not merged writes as well as the weights"
     if any(parameter.is_meta for parameter in model.parameters()):
         return "some weights are offloaded"
     anatomy = dissect(model)
     if anatomy.post_norm:
-        return "a norm lies between its modules and the residual stream (post-norm)"
+        return "a norm lies between the model's modules and the residual stream (post-norm)"
     if not anatomy.alone:
-        return "what the first block reads is not the embedding alone (learned positions, a norm)"
+        return "the first block reads more than the embedding (learned positions, a norm)"
     for index, block in enumerate(anatomy.blocks):
         for writer in block.writers:
             if writer.projection is None and not _only_experts(writer, anatomy):
                 return (
-                    f"block {index}'s {type(writer.module).__name__} returns what neither one "
-                    "linear layer nor stacked experts alone have written"
+                    f"the output of block {index}'s {type(writer.module).__name__} comes neither "
+                    "from one linear layer nor from stacked experts alone"
                 )
     return None
 
@@ -73,15 +73,17 @@ def orthogonalise(
 ) -> None:
     """Make every write to the residual stream orthogonal to `direction`, in place.
 
-    A tied unembedding is untied first: the edit of the embedding would reach it too.
+    A tied unembedding is untied first, because the edit of the embedding would reach it too.
 
     Args:
-        direction: one at any scale, or several that are orthogonal to each other.
-        coefficient, layers: as asked for; other values than these are an `obstacle`.
+        model: the model to edit.
+        direction: one direction of any scale, or several that are orthogonal to each other.
+        coefficient: as in `Ablation`; another value than 1 is an `obstacle`.
+        layers: as in `Ablation`; a part of the layers is an `obstacle`.
 
     Raises:
-        NotExact: it would not be what `interventions.Ablation` does with the same settings; the
-            sentence says why.
+        NotExact: it would not be what `interventions.Ablation` does by hooks with the same
+            settings; the sentence says why.
     """
     reason = obstacle(model, coefficient, layers)
     if reason:
@@ -94,10 +96,10 @@ def orthogonalise(
 
 
 def writes(model: PreTrainedModel) -> Iterator[tuple[Tensor, int]]:
-    """Every parameter that writes to the residual stream of a model without an `obstacle`.
+    """Find every parameter that writes to the residual stream of a model without an `obstacle`.
 
     Yields:
-        the parameter, and which of its dimensions runs along the stream.
+        The parameter, and the index of its dimension that runs along the stream.
     """
     anatomy = dissect(model)
     yield _matrix(anatomy.embedding, "weight"), 1
@@ -120,14 +122,14 @@ def _untie(model: PreTrainedModel) -> None:
 
 
 def _only_experts(writer: Writer, anatomy: Anatomy) -> bool:
-    """Whether stacked experts are all that writes: a shared expert beside them would be missed."""
+    """Whether only stacked experts write; a shared expert beside them would be missed."""
     d = _matrix(anatomy.embedding, "weight").shape[1]
     linears = (module for module in writer.module.modules() if isinstance(module, nn.Linear))
     return bool(_experts(writer)) and all(linear.out_features != d for linear in linears)
 
 
 def _experts(writer: Writer) -> list[nn.Module]:
-    """The modules with stacked expert matrices in a mixture of experts; [] in a plain MLP."""
+    """Find the modules with stacked expert matrices in a mixture of experts; [] in a plain MLP."""
     if writer.projection is not None:
         return []
     return [
@@ -140,10 +142,10 @@ def _experts(writer: Writer) -> list[nn.Module]:
 
 
 def _writes_of_experts(experts: nn.Module, model: PreTrainedModel) -> Iterator[tuple[Tensor, int]]:
-    """Stacked matrices in either orientation: [expert, d, inner] or [expert, inner, d].
+    """Yield stacked matrices in either orientation: [expert, d, inner] or [expert, inner, d].
 
-    Where d is also the inner width, the input projection tells which one it is:
-    [expert, 2 inner, d] or [expert, d, 2 inner].
+    If d is also the inner width, the input projection shows the orientation: [expert, 2 inner, d]
+    or [expert, d, 2 inner].
     """
     d = width(model)
     written = _matrix(experts, "down_proj")
@@ -158,7 +160,7 @@ def _writes_of_experts(experts: nn.Module, model: PreTrainedModel) -> Iterator[t
 
 
 def _matrix(module: nn.Module, name: str) -> Tensor:
-    """A parameter of a module; torch types every attribute as a tensor or a module."""
+    """Return a parameter of a module; torch types every attribute as a tensor or a module."""
     parameter = getattr(module, name)
     assert isinstance(parameter, torch.Tensor)
     return parameter
@@ -170,8 +172,8 @@ def project(weights: Tensor, unit: Float[Tensor, "*rank d"], dim: int) -> None:
 
     With several orthonormal rows it is w <- (I - R^T R) w.
 
-    It is computed in float64, a few thousand vectors at a time: an embedding in float64 is several
-    times what the model has left of its memory.
+    It is computed in float64, a few thousand vectors at a time, because a whole embedding in
+    float64 may not fit into the memory beside the model.
     """
     r = unit.to(weights.device)
     vectors = torch.atleast_2d(weights.movedim(dim, -1))

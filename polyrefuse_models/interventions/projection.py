@@ -1,4 +1,4 @@
-"""What is done to the residual stream, as pure functions of tensors."""
+"""The operations on the residual stream, as pure functions of tensors."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def ablate(
 ) -> Float[Tensor, "... d"]:
     """Remove the component of `x` along the unit vector `r` (2505.17306, eq. 3), or a share of it.
 
-    The projection is taken in the finer of the two precisions. Where they are one, it is two calls
-    of torch, since a hook's time in decoding is that of its calls.
+    The projection is computed in the finer of the two precisions. If both have the same precision,
+    it makes only two calls of torch, because the calls are what a hook costs in decoding.
     """
     if x.dtype != r.dtype:
         wide = torch.promote_types(x.dtype, r.dtype)
@@ -28,11 +28,13 @@ def ablate(
 def ablate_rows(
     x: Float[Tensor, "... d"], r: Float[Tensor, "candidate d"], coefficient: float = 1.0
 ) -> Float[Tensor, "... d"]:
-    """`ablate` with a unit vector of its own for each row of a batch, or for as many rows each.
+    """Ablate a different unit vector in each row of a batch, or in each of equal groups of rows.
 
     Args:
         x: [row, token, d], or [row * token, d] as some mixtures of experts return it; the rows of
             the first vector come first.
+        r: the unit vectors, [candidate, d].
+        coefficient: the share of the component that is removed.
     """
     if x.dtype != r.dtype:
         wide = torch.promote_types(x.dtype, r.dtype)
@@ -47,8 +49,8 @@ def ablate_span(
 ) -> Float[Tensor, "... d"]:
     """Remove the part of `x` in the span of orthonormal vectors, or a share of it: x - x R^T R.
 
-    All of them go at once: the coordinates are one matrix product, and the rest is another that
-    subtracts what it computes, so that a hook makes as many calls of torch as `ablate` does.
+    One matrix product computes the coordinates, and a second one subtracts their vectors, so that a
+    hook makes as many calls of torch as with `ablate`.
     """
     if x.dtype != basis.dtype:
         wide = torch.promote_types(x.dtype, basis.dtype)
@@ -63,7 +65,7 @@ def set_along(
     """Set the component of `x` along the unit vector `r`: x - (x.r) r + value r.
 
     It is the affine concept editing of arXiv 2411.09003 without its last term, where `value` is the
-    component of the mean of harmless prompts. It is computed as `ablate` is.
+    component of the mean of harmless prompts. The precision is that of `ablate`.
     """
     if x.dtype != r.dtype:
         wide = torch.promote_types(x.dtype, r.dtype)
@@ -72,21 +74,21 @@ def set_along(
 
 
 def orthogonal_to(direction: Float[Tensor, "d"], other: Float[Tensor, "d"]) -> Float[Tensor, "d"]:
-    """The direction without its part along another vector, in float64: r - (r.m) m / |m|^2.
+    """Return the direction without its part along another vector: r - (r.m) m / |m|^2, float64.
 
     Args:
-        direction: of any length; what is left of it is not normalised.
-        other: of any length but 0.
+        direction: r, of any length; the result is not normalised.
+        other: m, of any length but 0.
     """
     r, m = direction.double(), other.double()
     return r - (r @ m) / (m @ m) * m
 
 
 def orthonormal(vectors: Float[Tensor, "rank d"]) -> Float[Tensor, "rank d"]:
-    """Each vector less its part along those before it, with length 1 (Gram and Schmidt); float64.
+    """Orthonormalise vectors in their order (Gram and Schmidt), in float64.
 
     Args:
-        vectors: linearly independent, of any length.
+        vectors: linearly independent vectors of any length.
     """
     basis, triangle = torch.linalg.qr(vectors.double().T)
     return (basis * triangle.diagonal().sign()).T.contiguous()
@@ -100,14 +102,16 @@ def add(x: Float[Tensor, "... d"], direction: Float[Tensor, "d"]) -> Float[Tenso
 def add_rows(
     x: Float[Tensor, "row token d"], directions: Float[Tensor, "candidate d"]
 ) -> Float[Tensor, "row token d"]:
-    """Add a vector of its own to each row of a batch, or to as many rows each."""
+    """Add a different vector to each row of a batch, or to each of equal groups of rows."""
     rows = x.reshape(len(directions), -1, directions.shape[-1])
     return (rows + directions.unsqueeze(1).to(x.dtype)).view(x.shape)
 
 
 class Copies:
-    """A tensor where a hook needs it: one copy a device and type, since a model may be spread over
-    several devices, and a copy made anew at every call would be most of the call's time.
+    """Copies of a tensor for hooks, one for each device and type.
+
+    A model may be spread over several devices, and making a copy at every call would take most of
+    the call's time.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -115,10 +119,10 @@ class Copies:
         self._made: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def at(self, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """The copy on `device` in `dtype`."""
+        """Return the copy on `device` in `dtype`."""
         made = self._made.get((device, dtype))
         if made is None:
-            # One that is made while answers are generated may be used in training afterwards.
+            # A copy that is made while answers are generated may be used in training afterwards.
             with torch.inference_mode(False):
                 made = self._made[device, dtype] = self._tensor.to(device, dtype)
         return made

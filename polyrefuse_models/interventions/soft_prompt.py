@@ -1,9 +1,9 @@
-"""A prompt of vectors instead of words.
+"""A soft prompt: a prompt of vectors instead of words.
 
-The vectors get into the model through tokens of their own: as many special tokens are added to the
-tokenizer, and hooks on the input embedding put the vectors where their rows would be. To everything
-else they are text: chat templates, padding, attention masks, positions, caches and batches are what
-they are for words, in every architecture.
+The vectors enter the model through special tokens. The tokenizer gets one such token for each
+vector, and hooks on the input embedding put the vectors where the tokens' rows would be. Everything
+else treats them as text: chat templates, padding, attention masks, positions, caches and batches
+work as they do for words, in every architecture.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 class SoftPrompt(Hooks):
     """Vectors that a model reads where `text` stands, from `install` until `remove`.
 
-    A model has one at a time. The tokenizer gets the tokens at once and keeps them, and the next
-    soft prompt takes them again. `generate` is told to suppress them: where an unembedding has more
-    rows than the tokenizer has tokens, the new ones are among those rows.
+    A model has one soft prompt at a time. The tokenizer gets the tokens in the constructor and
+    keeps them; the next soft prompt uses them again. `generate` is told to suppress the tokens,
+    because an unembedding with more rows than the tokenizer has tokens has rows for them too.
 
     Args:
-        tokenizer: the model's; gets the tokens.
-        vectors: what the embedding module shall return for them, so before any scaling that the
+        tokenizer: the model's tokenizer, which gets the tokens.
+        vectors: what the embedding module returns for the tokens, so before any scaling that the
             model does behind it. Gradients flow into a Parameter.
-        name: what messages call it, as `prompt=FOLDER`.
+        name: the prompt's name in messages, such as `prompt=FOLDER`.
         foremost: whether it stands in front of the chat template, where peft trains a prompt.
-        provenance: what `identity` says of it.
+        provenance: what `identity` says of the prompt.
 
     Attributes:
         text: the placeholder, to be put into a turn or in front of a context.
-        ids: of its tokens, ascending.
-        vectors: as given.
+        ids: the ids of the tokens, ascending.
+        vectors: the vectors as given.
     """
 
     condition = "mcd"
@@ -75,13 +75,13 @@ class SoftPrompt(Hooks):
         """Put the vectors into a decoder-only model."""
         embedding = model.get_input_embeddings()
         device = input_device(model)
-        self.ids = self.ids.to(device)  # here, since a CUDA graph takes nothing from the CPU
+        self.ids = self.ids.to(device)  # a CUDA graph can take nothing from the CPU later
         held = self.vectors if self.vectors.requires_grad else self.vectors.to(device)
-        # What the embedding is asked for, between the two hooks.
+        # The tokens' places in the input of the embedding, kept from one hook to the other.
         places: list[tuple[Tensor, Tensor]] = []
 
         def take_out(ids: Int[Tensor, "batch token"]) -> Int[Tensor, "batch token"]:
-            """Look other rows up for our tokens: the embedding has none for them."""
+            """Look up other rows for our tokens, because the embedding has none for them."""
             mine = self.ids.to(ids.device)
             slot = torch.bucketize(ids, mine).clamp(max=len(mine) - 1)
             ours = mine[slot] == ids
@@ -95,17 +95,17 @@ class SoftPrompt(Hooks):
 
         self.on_input(embedding, take_out, name="input")
         self.on_output(embedding, put_in)
-        neutralise(model)  # before what is suppressed here is set, or it would go with the rest
+        neutralise(model)  # later it would also set aside the tokens that are suppressed here
         self._generation = model.generation_config
         self._suppressed = self._generation.suppress_tokens
         self._generation.suppress_tokens = [*(self._suppressed or []), *self.ids.tolist()]
 
     def identity(self) -> dict[str, Any]:
-        """Which prompt it is."""
+        """Return what identifies the prompt."""
         return dict(self._provenance)
 
     def remove(self) -> None:
-        """Take the vectors out of the model: it computes what it did before."""
+        """Take the vectors out of the model, so that it computes what it did before."""
         super().remove()
         if self._generation is not None:
             self._generation.suppress_tokens = self._suppressed
@@ -116,6 +116,6 @@ class SoftPrompt(Hooks):
 def embed_text(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str
 ) -> Float[Tensor, "n d"]:
-    """What the embedding module returns for a text without special tokens around it, float32."""
+    """Embed a text, without special tokens around it, in float32."""
     ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
     return model.get_input_embeddings()(ids.to(input_device(model)))[0].float()

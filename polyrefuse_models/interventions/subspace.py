@@ -1,4 +1,4 @@
-"""Ablation of several directions at once: a subspace is kept out of the residual stream."""
+"""Ablation of several directions at once: keep a subspace out of the residual stream."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ if TYPE_CHECKING:
 
 
 class SubspaceAblation(Ablation):
-    """The span of K orthonormal vectors kept out of the residual stream, x <- x - x R^T R.
+    """An intervention that keeps the span of K orthonormal vectors out of the residual stream.
 
-    Everything else is as in `Ablation`: where the hooks stand, and which weights are edited,
-    W <- (I - R^T R) W. Removing one vector after the other would give the same, in K operations
-    instead of one, since the vectors are orthogonal.
+    It computes x <- x - x R^T R, where the rows of R are the vectors. The hooks stand where those
+    of `Ablation` stand, and the same weights are edited, W <- (I - R^T R) W. Removing one vector
+    after the other would give the same, because the vectors are orthogonal, but in K operations
+    instead of one.
 
     Args:
-        subspace: its rows are orthonormal.
-        coefficient, layers, method, control, provenance: as `Ablation`'s.
+        subspace: a matrix with orthonormal rows.
+        coefficient: as in `Ablation`.
+        layers: as in `Ablation`.
+        method: as in `Ablation`.
+        control: as in `Ablation`.
+        provenance: as in `Ablation`.
     """
 
     def __init__(
@@ -48,9 +53,9 @@ class SubspaceAblation(Ablation):
 
     @property
     def rank(self) -> int:
-        """How many directions are removed."""
+        """The number of directions that are removed."""
         return len(self.direction)
 
     def identity(self) -> dict[str, Any]:
-        """The subspace, and how it is ablated."""
+        """Return what identifies the subspace, and how it is ablated."""
         return super().identity() | {"rank": self.rank}

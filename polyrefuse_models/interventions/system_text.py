@@ -1,4 +1,4 @@
-"""A system text: words in front of everything that is asked."""
+"""A system text: words in front of every prompt."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class SystemText:
     """Words in the system turn: a safety prompt in words, or the text of a file.
 
     Attributes:
-        name: what messages call it: the argument that asked for it, as `prompt=mistral`.
+        name: its name in messages: the argument that asked for it, such as `prompt=mistral`.
         text: the words.
-        provenance: what `identity` says of them.
+        provenance: what `identity` says of the text.
     """
 
     name: str
@@ -29,8 +29,8 @@ class SystemText:
     foremost = False
 
     def install(self, model: PreTrainedModel) -> None:
-        """Nothing is done to the model itself: the words come with every prompt."""
+        """Do nothing to the model itself, because the words come with every prompt."""
 
     def identity(self) -> dict[str, Any]:
-        """Which text it is."""
+        """Return what identifies the text."""
         return dict(self.provenance)

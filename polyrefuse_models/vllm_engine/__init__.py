@@ -1,5 +1,5 @@
-"""Interventions inside vLLM: what is planned before its engine starts, and what its workers do.
+"""Interventions inside vLLM: the plan before its engine starts, and the work of its workers.
 
-`plan` and `checkpoint` need transformers and no vLLM; `loader` and `worker` are imported by vLLM in
-its own processes. `wrappers/vllm.py` is what lm-eval names.
+`plan` and `checkpoint` need transformers and not vLLM. vLLM imports `loader` and `worker` in its
+own processes. The models that lm-eval names are in `wrappers/vllm.py`.
 """

@@ -1,4 +1,4 @@
-"""Calls from lm-eval's process to the workers that vLLM runs the model in."""
+"""Call the workers in which vLLM runs the model, from lm-eval's process."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from polyrefuse_models.vllm_engine.plan import NotInVllm, Plan
 
 
 def install(llm: Any, plan: Plan, folder: Path, probe: Sequence[int]) -> None:
-    """Put a plan's hooks into every worker, and see that each one is called.
+    """Put a plan's hooks into every worker, and check that each hook is called.
 
     Args:
         llm: vLLM's `LLM`.
-        plan: with hooks.
-        folder: where the plan is saved.
-        probe: tokens of a prompt.
+        plan: a plan with hooks.
+        folder: the folder that the plan is saved in.
+        probe: the token ids of a prompt.
 
     Raises:
-        NotInVllm: a module is nowhere, or vLLM runs the model without calling a hook.
+        NotInVllm: no worker has a module, or vLLM runs the model without calling a hook.
     """
     hooked = {
         path
@@ -35,39 +35,41 @@ def install(llm: Any, plan: Plan, folder: Path, probe: Sequence[int]) -> None:
         if times
     }
     _require(plan, called, "is run by vLLM without its hook")
-    # What was computed before, without the hooks, must answer nothing.
+    # Nothing that was computed before, without the hooks, may be used for an answer.
     if not llm.reset_prefix_cache():
         raise NotInVllm(
-            "vLLM did not forget what it computed before the hooks were there; give "
-            "enable_prefix_caching=False."
+            "vLLM did not clear its prefix cache, which was computed without the intervention; "
+            "give enable_prefix_caching=False."
         )
 
 
 def embedding_scale(llm: Any, path: str) -> float:
-    """By what vLLM's model multiplies the embedding's rows before a prompt's vectors join them.
+    """Return the factor by which vLLM's model multiplies the rows of its embedding.
+
+    It multiplies them before a soft prompt's vectors join them.
 
     Args:
         llm: vLLM's `LLM`.
-        path: of the embedding.
+        path: the path of the embedding.
 
     Raises:
-        NotInVllm: it does more than multiply.
+        NotInVllm: the model does more than multiply.
     """
     return float(_call(llm, "polyrefuse_embedding_scale", path)[0]["scale"])
 
 
 def _call(llm: Any, method: str, *arguments: str) -> list[dict[str, Any]]:
-    """What each worker returned.
+    """Call a method of every worker, and return their results.
 
     Raises:
-        NotInVllm: one of them returned an error.
+        NotInVllm: a worker returned an error.
     """
     results: list[dict[str, Any]] = llm.collective_rpc(method, args=arguments)
     for rank, result in enumerate(results):
         if result["error"]:
             raise NotInVllm(
-                f"vLLM's worker {rank} cannot do what was asked for ({result['error']}); take a "
-                "Hugging Face model (--model ablated-hf and its siblings)."
+                f"vLLM's worker {rank} cannot do the intervention ({result['error']}); use a "
+                "Hugging Face model, such as --model ablated-hf."
             )
     return results
 
@@ -76,8 +78,8 @@ def _require(plan: Plan, found: set[str], fault: str) -> None:
     missing = [hook.module for hook in plan.hooks if hook.module not in found]
     if missing:
         raise NotInVllm(
-            f"{missing[0]} {fault}, so that the intervention would not be whole ({len(missing)} of "
-            f"{len(plan.hooks)}); take a Hugging Face model (--model ablated-hf and its siblings)."
+            f"{missing[0]} {fault}, so that the intervention would be incomplete ({len(missing)} "
+            f"of {len(plan.hooks)} hooks); use a Hugging Face model, such as --model ablated-hf."
         )
 
 

@@ -1,9 +1,9 @@
-"""What the tensors of a checkpoint are called that write to the residual stream.
+"""Find the names of the tensors of a checkpoint that write to the residual stream.
 
-A model in memory and its checkpoint may differ: transformers stacks experts and renames modules
-while it loads. It can undo that to save a model. What goes that way back here is each writing
-parameter with the index along the stream in place of its values, so that the dimension is found
-again in the checkpoint's form, too.
+A model in memory and its checkpoint may differ, because transformers stacks experts and renames
+modules while it loads. To save a model, it can undo that. Here each writing parameter is converted
+back in this way, with the index along the stream in place of its values, so that this dimension can
+be found in the checkpoint's form too.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def written_tensors(model: PreTrainedModel) -> dict[str, int]:
-    """Name in the checkpoint -> which dimension runs along the residual stream.
+    """Find the tensors that write: name in the checkpoint -> dimension along the residual stream.
 
     Args:
-        model: one without an `orthogonalise.obstacle`; its weights may be stand-ins.
+        model: a model without an `orthogonalise.obstacle`; its weights may be stand-ins.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     marked: dict[str, Tensor] = {}
@@ -40,9 +40,9 @@ def written_tensors(model: PreTrainedModel) -> dict[str, int]:
 
 
 def tied_tensors(model: PreTrainedModel) -> tuple[str, str] | None:
-    """Names in the checkpoint of the embedding and of the unembedding, where they are one tensor.
+    """Return the checkpoint's names of embedding and unembedding if they are one tensor, else None.
 
-    A checkpoint usually has the first of them alone.
+    A checkpoint usually has only the first of them.
     """
     embedding: Any = model.get_input_embeddings()
     head: Any = model.get_output_embeddings()
@@ -50,7 +50,7 @@ def tied_tensors(model: PreTrainedModel) -> tuple[str, str] | None:
         return None
     names = {id(module): f"{name}.weight" for name, module in model.named_modules()}
     mine = [names[id(module)] for module in (embedding, head)]
-    # Apart, since transformers may take two names of one tensor together.
+    # One at a time, because transformers may merge two names of one tensor.
     first, second = (
         next(iter(revert_weight_conversion(model, {name: torch.zeros(1)}))) for name in mine
     )
@@ -58,7 +58,7 @@ def tied_tensors(model: PreTrainedModel) -> tuple[str, str] | None:
 
 
 def _marked_dimension(tensor: Tensor) -> int:
-    """The dimension along which a tensor differs."""
+    """Return the dimension along which a tensor differs."""
     (dim,) = (
         dim
         for dim in range(tensor.dim())

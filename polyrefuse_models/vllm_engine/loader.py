@@ -1,4 +1,4 @@
-"""Loads a checkpoint into vLLM with directions projected out of every tensor that writes.
+"""Load a checkpoint into vLLM with directions projected out of every tensor that writes.
 
 The tensors are changed as they stream in, before vLLM fuses, shards, quantises or packs them, so
 that the ablation holds under tensor, pipeline and data parallelism, CUDA graphs and the prefix
@@ -27,11 +27,11 @@ class CannotAblate(RuntimeError):
 
 @register_model_loader(LOAD_FORMAT)
 class AblatingLoader(DefaultModelLoader):
-    """vLLM's own loader, with the plan's tensors changed on their way.
+    """vLLM's own loader, which changes the plan's tensors as they stream in.
 
     Raises:
-        CannotAblate: a tensor that the plan names was not among the weights, or is no plain one;
-            or the unembedding is the embedding in vLLM's model, so that it would be changed, too.
+        CannotAblate: a tensor that the plan names is missing or quantised, or the unembedding is
+            the embedding in vLLM's model and would be changed too.
     """
 
     def __init__(self, load_config: Any) -> None:
@@ -44,13 +44,13 @@ class AblatingLoader(DefaultModelLoader):
         super().__init__(load_config)
 
     def get_all_weights(self, model_config: Any, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-        """The weights of the checkpoint, unable to write along the plan's direction."""
+        """Yield the checkpoint's weights, changed so that they cannot write along the direction."""
         unit = self._plan.unit
         embedding, head = self._plan.tied or (None, None)
         left = dict(self._plan.writes)
         for name, tensor in super().get_all_weights(model_config, model):
             if name == head:
-                continue  # A copy of the embedding, which is what transformers takes.
+                continue  # It is a copy of the embedding, and transformers takes the embedding.
             if name == embedding and head is not None:
                 yield head, tensor
             dim = left.pop(name, None)
@@ -67,26 +67,26 @@ class AblatingLoader(DefaultModelLoader):
             )
 
     def load_weights(self, model: nn.Module, model_config: Any) -> None:
-        """Load them, and see that the unembedding is as it was."""
+        """Load the weights, and check that the unembedding was not changed."""
         try:
             super().load_weights(model, model_config)
         except CannotAblate:
             raise
-        except Exception as error:  # vLLM's own, such as of a tensor that it does not know.
+        except Exception as error:  # an error of vLLM, for example about an unknown tensor
             refuse(self._folder, first_line(error))
             raise
         if self._plan.tied is not None:
             _, head = self._plan.tied
-            parameters = dict(model.named_parameters())  # a tied one under its first name alone
+            parameters = dict(model.named_parameters())  # a tied one only has its first name
             last = any(name.endswith(head.split(".")[-2] + ".weight") for name in parameters)
             if not last and _is_last_stage():
                 raise self._refused(
-                    f"{type(model).__name__} has no unembedding of its own in vLLM, so that the "
-                    "embedding's change would reach it"
+                    f"{type(model).__name__} has no separate unembedding in vLLM, so that the "
+                    "edit of the embedding would reach it"
                 )
 
     def _refused(self, reason: str) -> CannotAblate:
-        """The error, which is left in the plan's folder for the process that started vLLM."""
+        """Make the error, and leave its reason for the process that started vLLM."""
         refuse(self._folder, reason)
         return CannotAblate(reason)
 

@@ -1,7 +1,7 @@
-"""What vLLM's workers are to do to their part of the model, as a folder that they read.
+"""The plan of what vLLM's workers do to their part of the model, as a folder that they read.
 
-vLLM runs a model in processes of its own, on as many machines as it is asked to. Nothing reaches
-them but the engine's arguments and calls with plain values, so that they get a path.
+vLLM runs a model in its own processes, on any number of machines. Only the engine's arguments and
+calls with plain values reach them. They therefore get the path of the folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PLAN, TENSORS, REFUSAL = "plan.json", "direction.safetensors", "refusal.txt"
 
 
 class NotInVllm(UserError):
-    """Something that vLLM cannot be made to do; the Hugging Face path can."""
+    """A request that vLLM cannot fulfil and transformers can."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Hook:
     """A place where the residual stream is changed.
 
     Attributes:
-        module: path of the module, as transformers and vLLM call it.
-        place: "input" changes what it takes of the stream, "output" what it returns.
+        module: the path of the module in transformers and in vLLM.
+        place: "input" changes the stream that the module takes, "output" what it returns.
         change: "ablate" the direction, or "add" it.
     """
 
@@ -49,16 +49,17 @@ class Hook:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done along one direction, or several.
+    """What is done along one direction, or along several.
 
     Attributes:
-        direction: not normalised, or orthogonal ones; None where there is none.
-        coefficient: share that is removed, or multiple that is added.
-        writes: tensors of the checkpoint that the direction is projected out of while they are
+        direction: a direction that is not normalised, or several orthogonal ones; None if there is
+            no intervention along a direction.
+        coefficient: the share that is removed, or the multiple that is added.
+        writes: the tensors of the checkpoint that the direction is projected out of while they are
             loaded, with the dimension that runs along the stream.
-        tied: the checkpoint's embedding and unembedding, where they are one tensor and `writes`
-            would change both.
-        hooks: where the stream is changed.
+        tied: the checkpoint's embedding and unembedding, if they are one tensor and `writes` would
+            change both.
+        hooks: the places where the stream is changed.
     """
 
     direction: Float[Tensor, "*rank d"] | None = None
@@ -91,7 +92,7 @@ class Plan:
 
     @property
     def unit(self) -> Float[Tensor, "*rank d"]:
-        """The direction, or each of them, with length 1, in float64."""
+        """The direction, or each of several, with length 1, in float64."""
         assert self.direction is not None
         wide = self.direction.double()
         unit: Tensor = wide / torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
@@ -99,25 +100,25 @@ class Plan:
 
 
 def refuse(folder: str | Path, reason: str) -> None:
-    """Leave in a plan's folder why a worker cannot do it: its error would be in its log alone."""
+    """Leave in a plan's folder why a worker cannot do it; its error is only in its log."""
     (Path(folder) / REFUSAL).write_text(reason)
 
 
 def refusal(folder: Path) -> str | None:
-    """Why a worker could not do the plan of a folder, as a clause; None where none said so."""
+    """Return why a worker could not do the plan of a folder, as a clause; None without a reason."""
     file = folder / REFUSAL
     return file.read_text() if file.exists() else None
 
 
 def plan_of(interventions: Iterable[Intervention], model: PreTrainedModel) -> Plan:
-    """The plan of what was asked for.
+    """Plan the interventions that were asked for.
 
     Args:
-        interventions: what prompts are made of (`Preamble`) needs no plan.
-        model: what it is done to; its weights may be stand-ins.
+        interventions: all of them; one that only changes prompts (`Preamble`) needs no plan.
+        model: the model that they change; its weights may be stand-ins.
 
     Raises:
-        NotInVllm: an intervention that vLLM's workers do not know.
+        NotInVllm: vLLM's workers cannot do an intervention.
     """
     plan = Plan()
     for intervention in interventions:
@@ -129,14 +130,14 @@ def plan_of(interventions: Iterable[Intervention], model: PreTrainedModel) -> Pl
             plan = Plan(intervention.direction, intervention.coefficient, hooks=(hook,))
         elif not isinstance(intervention, Preamble):
             raise NotInVllm(
-                f"{type(intervention).__name__} cannot be done inside vLLM; take a Hugging Face "
-                "model (--model ablated-hf and its siblings)."
+                f"{type(intervention).__name__} is not possible inside vLLM; use a Hugging Face "
+                "model, such as --model ablated-hf."
             )
     return plan
 
 
 def _ablation(ablation: Ablation, model: PreTrainedModel) -> Plan:
-    """By weights what `orthogonalise` does, by hooks what `Ablation` does."""
+    """Plan what `orthogonalise` does by weights, or what `Ablation` does by hooks."""
     if ablation.edits_weights:
         return Plan(ablation.direction, writes=written_tensors(model), tied=tied_tensors(model))
     paths = _paths(model)
@@ -147,10 +148,10 @@ def _ablation(ablation: Ablation, model: PreTrainedModel) -> Plan:
         if block.beside:
             raise NotInVllm(
                 f"A block of {type(model).__name__} takes a second tensor of the residual stream, "
-                "which cannot be reached inside vLLM; take --model ablated-hf."
+                "which cannot be reached inside vLLM; use --model ablated-hf."
             )
         writers = [writer.module for writer in block.writers]
-        if ablation.coefficient == 1:  # As in `Ablation`: a sum is cleaned of its rounding.
+        if ablation.coefficient == 1:  # As in `Ablation`, so that the sum's rounding is removed.
             writers[-1:] = [block.module]
         hooks += [Hook(paths[writer], "output", "ablate") for writer in writers]
     return Plan(ablation.direction, ablation.coefficient, hooks=tuple(hooks))

@@ -1,7 +1,7 @@
-"""What a worker of vLLM does to its part of the model when it is called.
+"""The calls by which a worker of vLLM changes its part of the model.
 
-vLLM mixes `Worker` into its own worker class (`worker_extension_cls`) and imports this module
-before the model is loaded, which makes `loader` known there. Calls return their errors: an
+vLLM mixes `Worker` into its own worker class (`worker_extension_cls`). It imports this module
+before the model is loaded, which registers `loader`. Calls return their errors, because an
 exception in one worker would shift the results of all later calls.
 """
 
@@ -21,7 +21,7 @@ from polyrefuse_models.vllm_engine import loader  # noqa: F401  # registers itse
 from polyrefuse_models.vllm_engine.plan import Hook, Plan
 
 Result = dict[str, Any]
-"""`error`, a clause or None, and what was asked for."""
+"""The result of a call: `error`, a clause or None, and what the call returns."""
 
 
 class Worker:
@@ -31,11 +31,11 @@ class Worker:
         """Put a plan's hooks into this worker's part of the model.
 
         Args:
-            folder: of the plan.
+            folder: the folder of the plan.
 
         Returns:
-            `hooked`: paths of the modules that are here; with pipeline parallelism another worker
-            has others.
+            `hooked`: the paths of the modules in this worker; with pipeline parallelism other
+            workers have the others.
         """
         with _returned() as result:
             plan = Plan.load(folder)
@@ -46,10 +46,10 @@ class Worker:
         return result
 
     def polyrefuse_calls(self) -> Result:
-        """How often each hook was called so far.
+        """Count how often each hook was called so far.
 
         Returns:
-            `calls`: path of the module -> calls.
+            `calls`: the path of each module -> the number of calls.
         """
         with _returned() as result:
             installed: Any = _model(self).polyrefuse
@@ -57,13 +57,15 @@ class Worker:
         return result
 
     def polyrefuse_embedding_scale(self, path: str) -> Result:
-        """By what the model multiplies its embedding's rows before vLLM puts others beside them.
+        """Measure the factor by which the model multiplies its embedding's rows.
+
+        It multiplies them before vLLM puts other vectors beside them.
 
         Args:
-            path: of the embedding.
+            path: the path of the embedding.
 
         Returns:
-            `scale`.
+            `scale`: the factor.
         """
         with _returned() as result, torch.inference_mode():
             model = _model(self)
@@ -76,7 +78,7 @@ class Worker:
                 scale = float((scaled * rows).sum() / (rows * rows).sum())
                 rest = float((scaled - scale * rows).norm() / scaled.norm())
                 if not rest < 1e-2:
-                    raise LookupError("its embedding is more than its rows")
+                    raise LookupError("its embedding does more than multiply its rows")
                 result["scale"] = scale
         return result
 
@@ -92,7 +94,7 @@ class _Installed:
         self._unit = plan.unit.float()
 
     def put(self, hook: Hook, model: nn.Module) -> bool:
-        """Put one hook in place; False where another worker has its module.
+        """Put one hook in place; return False if another worker has its module.
 
         Raises:
             LookupError: the model has no module of that path.
@@ -103,7 +105,7 @@ class _Installed:
         self.calls[hook.module] += 0
         change = self._ablated if hook.change == "ablate" else self._added
         if hook.place == "input":
-            # Added once: what a block takes beside it is a part of the same sum.
+            # A direction is added once, because the other input is a part of the same sum.
             everything = hook.change == "ablate"
             module.register_forward_pre_hook(
                 partial(self._before, hook.module, change, everything), with_kwargs=True
@@ -141,7 +143,7 @@ class _Installed:
         _args: tuple[Any, ...],
         output: Any,
     ) -> Any:
-        """A block of vLLM returns what it wrote last and the sum of all before, apart."""
+        """Change an output; a block of vLLM returns its last write and the sum before it apart."""
         self.calls[path] += 1
         if isinstance(output, tuple):
             return tuple(change(x) if self._is_stream(x) else x for x in output)
@@ -166,11 +168,11 @@ class _Installed:
 
 @contextmanager
 def _returned() -> Iterator[Result]:
-    """A result that takes the error of what is done with it."""
+    """Yield a result, and put an error of the block into it."""
     result: Result = {"error": None}
     try:
         yield result
-    except Exception as error:  # Whatever it is: see the module.
+    except Exception as error:  # Any error; the module's docstring says why.
         result["error"] = f"{type(error).__name__}: {error}"
 
 
@@ -179,13 +181,13 @@ def _model(worker: Any) -> Any:
 
 
 def _module(model: Any, path: str) -> nn.Module | None:
-    """The module of a path in vLLM's model or in its language model.
+    """Find the module of a path in vLLM's model or in its language model.
 
     Returns:
-        None where another worker has it (pipeline parallelism).
+        The module, or None if another worker has it (pipeline parallelism).
 
     Raises:
-        LookupError: there is none.
+        LookupError: the model has no such module.
     """
     from vllm.model_executor.models.utils import PPMissingLayer
 

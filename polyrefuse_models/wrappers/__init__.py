@@ -1,1 +1,1 @@
-"""lm-eval model classes: what `--model baseline-hf` and its siblings name."""
+"""The classes behind `--model baseline-hf` and the other models that lm-eval gets from us."""

@@ -1,7 +1,7 @@
-"""What each of lm-eval's model names asks for: its arguments, and the interventions they become.
+"""What each model name asks for: its arguments, and the interventions that they become.
 
-An engine reads the arguments before it loads a model, so that a mistake in them is told at once,
-and has them fitted to the model that was loaded.
+An engine reads the arguments before it loads a model, so that a mistake in them is reported at
+once. Then it has them fitted to the model that was loaded.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ if TYPE_CHECKING:
     from polyrefuse_models.wrappers.ranks import Ranks
 
 ABLATIONS = ("plain", "affine", "projected")
-"""How a direction may be ablated (`AskedAblation`)."""
+"""The values of `ablation` (`AskedAblation`)."""
 
 Arguments = dict[str, Any]
-"""A model's arguments by name; what is read is taken out of them."""
+"""A model's arguments by name; whatever is read is removed from them."""
 
 
 class Engine(Protocol):
-    """What fitting needs of an engine that has loaded its model.
+    """What fitting needs from an engine that has loaded its model.
 
     Attributes:
-        model: as loaded.
-        tokenizer: the model's.
+        model: the model as loaded.
+        tokenizer: the model's tokenizer.
         chat_model: the model, and how prompts reach it; its weights may be stand-ins.
-        whole_model: the same with its own weights, for the time that a direction is extracted.
+        whole_model: the same with its own weights, while a direction is extracted.
         own_model: whether it was loaded for this measurement, so that its weights may be edited.
         ranks: the processes that measure it together.
         warn: keeps a sentence for the results.
@@ -86,34 +86,34 @@ class Nothing:
     """No intervention: `baseline-hf`."""
 
     def __init__(self, arguments: Arguments, pretrained: object) -> None:
-        """Nothing is taken out of `arguments`."""
+        """Leave `arguments` as they are."""
 
     def fit(self, engine: Engine) -> list[Intervention]:
-        """No interventions."""
+        """Return no interventions."""
         return []
 
 
 class AskedMcd:
-    """A safety prompt: a soft one (2505.11835), or one in words: `mcd-hf`.
+    """A safety prompt, a soft one (2505.11835) or one in words: `mcd-hf`.
 
     The argument is `prompt`: the folder of a soft prompt or of a PEFT prompt-tuning checkpoint, or
     the name of a safety prompt in words.
 
     Raises:
-        UserError: no prompt is given, or none that can be used with the other arguments.
+        UserError: no prompt is given, or it cannot be used with the other arguments.
     """
 
     def __init__(self, arguments: Arguments, pretrained: object) -> None:
         prompt = _take_prompt(arguments)
         if prompt is None:
             raise UserError(
-                "mcd-hf and mcd-vllm need prompt=: the folder of a soft prompt, or one of "
-                f"{', '.join(SAFETY_PROMPTS)}."
+                "mcd-hf and mcd-vllm need a safety prompt; give the folder of a soft prompt, or "
+                f"one of {', '.join(SAFETY_PROMPTS)}, as prompt=."
             )
         self.prompt = prompt
 
     def fit(self, engine: Engine) -> list[Intervention]:
-        """The prompt for the engine's model.
+        """Fit the safety prompt to the engine's model.
 
         Raises:
             BadPrompt: it does not fit.
@@ -123,12 +123,12 @@ class AskedMcd:
 
 
 class _AskedDirected:
-    """What ablation and addition share: a direction, and a prompt beside it.
+    """What ablation and addition share: a direction, and a safety prompt beside it.
 
-    "auto" extracts from the model as it was loaded, without the prompt.
+    "auto" extracts from the model as it was loaded, without the safety prompt.
 
     Attributes:
-        direction: known once the arguments were fitted to a model.
+        direction: the direction, which is known after `fit`.
     """
 
     direction: Direction
@@ -138,10 +138,10 @@ class _AskedDirected:
         self._prompt = _take_prompt(arguments)
 
     def fit(self, engine: Engine) -> list[Intervention]:
-        """The interventions for the engine's model.
+        """Make the interventions for the engine's model.
 
         Raises:
-            UserError: no usable direction, or something does not fit the model.
+            UserError: there is no usable direction, or something does not fit the model.
         """
         self.settle(engine)
         if self._prompt is not None:
@@ -155,7 +155,7 @@ class _AskedDirected:
             return [intervention]
         without = None
         if isinstance(intervention, Ablation) and intervention.edits_weights:
-            # Edited weights cannot write along the direction; a prompt's vectors still could.
+            # Edited weights cannot write along the direction, but the prompt's vectors could.
             without = intervention.direction
         return [intervention, self._prompt.fit(engine.model, engine.tokenizer, without)]
 
@@ -168,27 +168,28 @@ class _AskedDirected:
         raise NotImplementedError
 
     def intervene(self) -> Intervention:
-        """What is done with the direction."""
+        """Make the intervention that uses the direction."""
         raise NotImplementedError
 
 
 class AskedAblation(_AskedDirected):
-    """The refusal direction ablated (2505.17306, eq. 3): `ablated-hf`.
+    """Ablation of the refusal direction (2505.17306, eq. 3): `ablated-hf`.
 
     The arguments are those of `DirectionArguments`, where `coefficient` is the share of the
-    component that is removed, `prompt` as of `AskedMcd` but not needed, and
+    component that is removed, `prompt` as in `AskedMcd` but optional, and
 
-    - `ablation`: "plain" removes the component; "affine" sets it to that of the mean of harmless
-      prompts at each layer (2411.09003), and "projected" removes that along what the direction has
-      orthogonal to that mean;
-    - `rank`: how many vectors of the direction's subspace are removed, of which the first is the
-      direction; 1 by default;
-    - `method`: "hooks" on every write to the residual stream, "weights" that cannot write along the
-      direction, or "auto": weights where they are exact and the model was loaded here;
-    - `layers`: blocks to ablate in, such as "3-8"; "all" of them and the embedding by default.
+    - `ablation`: "plain" removes the component, "affine" sets it to that of the mean of harmless
+      prompts at each layer (2411.09003), and "projected" removes the component along the part of
+      the direction that is orthogonal to that mean;
+    - `rank`: how many vectors of the direction's subspace are removed; the first of them is the
+      direction, and the default is 1;
+    - `method`: "hooks" projects every write to the residual stream, "weights" edits the weights so
+      that they cannot write along the direction, and "auto" takes weights if they are exact and the
+      model was loaded here;
+    - `layers`: the blocks to ablate in, such as "3-8"; the default, "all", includes the embedding.
 
     Raises:
-        UserError: no usable direction or prompt, or an argument that is not known.
+        UserError: there is no usable direction or prompt, or an argument is not known.
     """
 
     def __init__(self, arguments: Arguments, pretrained: object) -> None:
@@ -204,8 +205,8 @@ class AskedAblation(_AskedDirected):
         self._rank = parse_rank(arguments.pop("rank", 1))
         if self._rank > 1 and self._ablation != "plain":
             raise UserError(
-                f"rank={self._rank} removes several directions, and ablation={self._ablation} is "
-                "along one; leave one of them out."
+                f"rank={self._rank} removes several directions, but ablation={self._ablation} "
+                "works along one; leave one of them out."
             )
         super().__init__(arguments, pretrained)
         if self._rank > 1:
@@ -216,25 +217,25 @@ class AskedAblation(_AskedDirected):
             self._check_affine()
 
     def _check_affine(self) -> None:
-        """Take hooks, the one way to set a component at each layer.
+        """Choose hooks, because only they can set a component at each layer.
 
         Raises:
             UserError: something else was asked for.
         """
         if self._method == "weights":
             raise UserError(
-                "ablation=affine sets another component at each layer, which edited weights "
-                "cannot; use method=hooks."
+                "ablation=affine sets a different component at each layer, which edited weights "
+                "cannot do; use method=hooks."
             )
         if self._asked.coefficient != 1:
             raise UserError(
-                f"coefficient={self._asked.coefficient:g} is a share of what is removed, and "
-                "ablation=affine sets the component whole; leave coefficient out."
+                f"coefficient={self._asked.coefficient:g} is a share of what is removed, but "
+                "ablation=affine sets the whole component; leave coefficient out."
             )
         self._method = "hooks"
 
     def settle(self, engine: Engine) -> None:
-        """Check the layers, and choose the method where that is left open.
+        """Check the layers, and choose the method if it is "auto".
 
         Raises:
             LayerOutOfRange: the model has no such layers.
@@ -250,10 +251,10 @@ class AskedAblation(_AskedDirected):
         )
 
     def intervene(self) -> Ablation | AffineAblation:
-        """The ablation, by the method that was settled.
+        """Make the ablation, by the method that `settle` chose.
 
         Raises:
-            BadDirection: there is nothing to ablate along.
+            BadDirection: the direction lacks what this kind of ablation needs.
         """
         direction = self.direction
         said = provenance(direction, warnings_of(direction))
@@ -304,14 +305,15 @@ class AskedAblation(_AskedDirected):
 
 
 class AskedAddition(_AskedDirected):
-    """The refusal direction added at one layer (2505.17306, eq. 2): `refusal-added-hf`.
+    """Addition of the refusal direction at one layer (2505.17306, eq. 2): `refusal-added-hf`.
 
     The arguments are those of `DirectionArguments`, where `coefficient` is the multiple of the
-    direction that is added, `prompt` as of `AskedMcd` but not needed, and `layer`: the block at
-    whose input it is added; the direction's own by default.
+    direction that is added, `prompt` as in `AskedMcd` but optional, and
+
+    - `layer`: the block at whose input the direction is added; the default is the direction's own.
 
     Raises:
-        UserError: no usable direction or prompt, or a layer that is no number.
+        UserError: there is no usable direction or prompt, or the layer is not a number.
     """
 
     def __init__(self, arguments: Arguments, pretrained: object) -> None:
@@ -329,7 +331,7 @@ class AskedAddition(_AskedDirected):
             check_layers(range(self._layer, self._layer + 1), len(decoder_blocks(engine.model)))
 
     def intervene(self) -> Addition:
-        """The addition, with a warning where it is known to have no effect.
+        """Make the addition, with a warning if it is known to have no effect.
 
         Raises:
             UserError: no layer is known.
@@ -338,7 +340,10 @@ class AskedAddition(_AskedDirected):
         if layer is None:
             layer = self.direction.metadata.get("layer")
         if layer is None:
-            raise UserError("A direction from a bare file has no layer; give layer=N.")
+            raise UserError(
+                "The direction comes from a file with one vector, which names no layer; give "
+                "layer=N."
+            )
         ineffective = without_effect(self.direction)
         for warning in ineffective:
             logger.warning("%s.", warning)
@@ -352,7 +357,7 @@ class AskedAddition(_AskedDirected):
 
 
 class Asked(Protocol):
-    """A model name's arguments, taken out of those of the model."""
+    """The arguments of a model name, removed from those of the model."""
 
     def __init__(self, arguments: Arguments, pretrained: object) -> None: ...
 
@@ -360,7 +365,7 @@ class Asked(Protocol):
 
 
 def _take_prompt(arguments: Arguments) -> AskedPrompt | None:
-    """What `prompt` names, taken out of a model's arguments.
+    """Take the safety prompt that `prompt` names out of a model's arguments.
 
     Raises:
         UserError: it cannot be used, or not with the other arguments.

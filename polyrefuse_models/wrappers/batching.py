@@ -1,7 +1,7 @@
-"""Whether answers come in static batches or by continuous batching, and what that changes.
+"""Choose between static batches and continuous batching, and answer requests in both ways.
 
-Static batches are lm-eval's own. What lm-eval does with a request and an answer is done here by the
-same functions: its settings, stop strings, encoding, decoding and cutting, progress and cache.
+Static batches are lm-eval's own. Continuous batching treats a request and its answer by the same
+functions of lm-eval: settings, stop strings, encoding, decoding, cutting, progress and cache.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ if TYPE_CHECKING:
     from polyrefuse_models.wrappers.run_notes import RunNotes
 
 BATCHING = ("auto", "continuous", "static")
-"""What `batching=` may be."""
+"""The values of `batching=`."""
 
 FOLLOWED = {"until", "max_gen_toks", "do_sample", *SAMPLING}
-"""Settings of a request that continuous batching follows as `generate` does."""
+"""The settings of a request that continuous batching follows as `generate` does."""
 
 PROBES = 4
-"""Requests whose first tokens are generated both ways, before continuous batching is trusted."""
+"""How many requests are begun both ways before continuous batching is trusted."""
 
 
 class Engine(Protocol):
-    """lm-eval's HFLM with its model, as far as batches need it."""
+    """lm-eval's HFLM with its model, as far as batching needs it."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -97,12 +97,14 @@ class Engine(Protocol):
 
 
 Static = Callable[..., list[str]]
-"""lm-eval's own `generate_until`: requests, `disable_tqdm` -> answers."""
+"""lm-eval's own `generate_until`: it takes requests and `disable_tqdm` and returns answers."""
 
 
 def parse_batching(given: str) -> str:
-    """Raises:
-    UserError: `batching=` is none of `BATCHING`.
+    """Check the value of `batching=`.
+
+    Raises:
+        UserError: it is not one of `BATCHING`.
     """
     if given not in BATCHING:
         raise UserError(f"batching={given} is not known; use one of {', '.join(BATCHING)}.")
@@ -110,15 +112,15 @@ def parse_batching(given: str) -> str:
 
 
 def why_static(asked: str, device_type: str, obstacles: Sequence[str]) -> str | None:
-    """Why some requests are answered in static batches; None where they are not.
+    """Return why some requests are answered in static batches; None if they are not.
 
     Args:
         asked: one of `BATCHING`.
-        device_type: of the model: on a CPU continuous batching is no faster.
-        obstacles: what speaks against continuous batching: of the model, and of the settings.
+        device_type: the type of the model's device; on a CPU continuous batching is not faster.
+        obstacles: the reasons in the model and in the settings against continuous batching.
 
     Raises:
-        UserError: continuous batching was asked for, and something speaks against it.
+        UserError: continuous batching was asked for, and there is a reason against it.
     """
     if asked == "static":
         return "batching=static"
@@ -132,21 +134,22 @@ def why_static(asked: str, device_type: str, obstacles: Sequence[str]) -> str | 
 
 
 def not_followed(model: PreTrainedModel, settings: dict[str, Any], window: int) -> list[str]:
-    """What continuous batching would leave out of generation settings.
+    """Find the generation settings that continuous batching would not follow.
 
-    transformers drops some processors of logits with a warning and keeps others that need the
-    whole text, which it does not hand them. So only those are taken that are known to be right.
+    transformers drops some processors of logits with a warning, and keeps others that need the
+    whole text without giving it to them. Only settings that are known to work are therefore
+    allowed.
 
     Args:
-        model: whose generation_config fills in what a request does not name.
-        settings: a request's, as lm-eval's models read them.
-        window: most tokens of a prompt and its answer.
+        model: the model whose generation_config fills in what a request does not name.
+        settings: a request's settings, as lm-eval's models read them.
+        window: the largest number of tokens of a prompt and its answer.
 
     Returns:
         Reasons, as `why_static` takes them.
     """
     own = settings_of(model)
-    own.pop("suppress_tokens", None)  # followed; a request that names it is not
+    own.pop("suppress_tokens", None)  # the model's own are followed, a request's are not
     unknown = settings.keys() - NEUTRAL.keys() - FOLLOWED
     left_out = {
         name: value for name, value in departures(own | settings).items() if name not in FOLLOWED
@@ -155,7 +158,7 @@ def not_followed(model: PreTrainedModel, settings: dict[str, Any], window: int) 
     if left_out:
         reasons.append(f"it does not follow {listed(left_out)}")
     if settings["do_sample"] and not settings.get("temperature"):
-        reasons.append("it draws no answers at temperature=0.0")
+        reasons.append("it cannot draw answers at temperature=0.0")
     if settings["max_gen_toks"] >= window:
         reasons.append(
             f"max_gen_toks={settings['max_gen_toks']} leaves no room in the window of {window}"
@@ -167,7 +170,7 @@ class Batching:
     """How an engine's answers are batched.
 
     Args:
-        engine: whose model has everything in place that is done to it.
+        engine: an engine whose model has its interventions in place.
         asked: one of `BATCHING`.
     """
 
@@ -179,11 +182,11 @@ class Batching:
     def answer(
         self, requests: list[Instance], static: Static, *, disable_tqdm: bool = False
     ) -> list[str]:
-        """Answers in the order of the requests.
+        """Answer requests, in their order.
 
         Args:
-            requests: with the text that the model reads.
-            static: answers those that are not answered by continuous batching.
+            requests: requests with the text that the model reads.
+            static: answers the requests for which continuous batching is not used.
             disable_tqdm: whether to show no progress.
 
         Raises:
@@ -217,18 +220,18 @@ class Batching:
         others = [place for place in range(len(requests)) if place not in answers]
         if others:
             if isinstance(self._paged, CannotPage):
-                gc.collect()  # a manager that failed has a paged cache, which fills the device
+                gc.collect()  # the paged cache of a manager that failed fills the device
             given = static([requests[place] for place in others], disable_tqdm=disable_tqdm)
             answers.update(zip(others, given, strict=True))
         return [answers[place] for place in range(len(requests))]
 
     @property
     def _agrees_on_batches(self) -> bool:
-        """Whether static batches wait for other processes, which may be answering otherwise."""
+        """Whether static batches wait for other processes, which may use continuous batching."""
         return self._engine.world_size > 1 and self._engine.batch_size == "auto"
 
     def _note(self, chosen: Paged | str, answered: int, count: int) -> None:
-        """Note how requests of the same settings are answered, and warn of what takes longer."""
+        """Note how requests with the same settings are answered, and warn if it takes longer."""
         notes = self._engine.notes
         if isinstance(chosen, Paged):
             if answered:
@@ -241,13 +244,13 @@ class Batching:
                 )
             if answered == count:
                 return
-            chosen = str(self._paged)  # it failed
+            chosen = str(self._paged)  # continuous batching failed
         if self._asked == "auto" and self._engine.device.type == "cuda":
-            warn_once(f"Answers come in static batches, which take longer: {chosen}.")
+            warn_once(f"Answers are generated in static batches, which take longer: {chosen}.")
         notes.note_batching({"taken": "static", "because": chosen})
 
     def _choose(self, requests: Sequence[Instance]) -> Paged | str:
-        """How requests of the same settings are paged, or why they are in static batches."""
+        """Choose how requests with the same settings are paged, or say why they are not."""
         engine = self._engine
         device = engine.device.type
         settings = requested(requests[0].args[1], engine.max_gen_toks)
@@ -266,12 +269,12 @@ class Batching:
         return because
 
     def _obstacles(self) -> list[str]:
-        """What speaks against continuous batching whatever the settings are."""
+        """Return the reasons against continuous batching that do not depend on settings."""
         engine = self._engine
         if engine.backend != "causal":
             return ["the model has an encoder"]
         if engine.mixed_precision_dtype is not None:
-            return ["mixed_precision_dtype is of one thread, and it has another"]
+            return ["mixed_precision_dtype only works in the main thread, and it uses another"]
         found = obstacle(engine.model)
         return [] if found is None else [found]
 
@@ -303,7 +306,7 @@ class Batching:
         answers: dict[int, str],
         bar: Any,
     ) -> None:
-        """Answer requests of the same settings, each at its place among all."""
+        """Answer requests with the same settings, each at its index among all requests."""
         from lm_eval.models.utils import postprocess_generated_text
 
         engine = self._engine
@@ -312,11 +315,11 @@ class Batching:
         prompts = {
             place: self._encode(requests[place], decoding.max_new_tokens) for place in places
         }
-        # As lm-eval has them: what takes most memory comes first.
+        # As in lm-eval, the prompts that take most memory come first.
         order = sorted(places, key=lambda place: (-len(prompts[place]), place))
         seeds = None
         if decoding.sampling is not None:
-            # From the stream that lm-eval seeds, by the order of requests.
+            # The seeds come from the generator that lm-eval seeds, in the order of requests.
             drawn = torch.randint(2**31, (len(places),)).tolist()
             seed_of = dict(zip(places, drawn, strict=True))
             seeds = [seed_of[place] for place in order]
@@ -329,7 +332,7 @@ class Batching:
                 bar.update(1)
 
     def _encode(self, request: Instance, max_new_tokens: int) -> list[int]:
-        """The tokens of a request, as a static batch of it alone has them."""
+        """Encode a request, as a static batch of this request alone would."""
         engine = self._engine
         ids, _ = engine.tok_batch_encode(
             [request.args[0]],
@@ -340,7 +343,7 @@ class Batching:
         return prompt
 
     def _decoding(self, settings: dict[str, Any]) -> tuple[Decoding, list[str]]:
-        """How requests of those settings are decoded, and where the text of answers is cut."""
+        """Return how requests with these settings are decoded, and where answers are cut."""
         from lm_eval.models.utils import handle_stop_sequences
 
         engine, tokenizer = self._engine, self._engine.tokenizer
@@ -369,7 +372,7 @@ class Batching:
 
 
 def _stop(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Stop:
-    """Stops one answer where a static batch of it alone stops."""
+    """Make the `Stop` that ends an answer where a static batch of it alone would."""
     from lm_eval.models.utils_hf import stop_sequences_criteria
 
     criteria = stop_sequences_criteria(tokenizer, texts, 0, 1)

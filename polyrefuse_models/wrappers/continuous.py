@@ -1,8 +1,9 @@
-"""Answers by transformers' continuous batching: where one ends, the next prompt takes its place.
+"""Generate answers by transformers' continuous batching.
 
-Token ids and settings go in, token ids of finished answers come out, each as soon as it is there.
-What this module leans on inside transformers (5.16 to 5.24) stands at its end. The model is left as
-it was, and so are its attention implementation and torch's random numbers.
+When an answer ends, the next prompt takes its place. The input is token ids and settings, and the
+output is the token ids of each answer as soon as it ends. The model, its attention implementation
+and torch's random numbers are left as they were. The code that relies on the inside of transformers
+(5.16 to 5.24) stands at the end of this module.
 """
 
 from __future__ import annotations
@@ -44,39 +45,42 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK = 256
-"""Tokens of one block of the paged cache: transformers' own size."""
+"""The tokens in one block of the paged cache, as in transformers."""
 
 ANSWERS = 1024
-"""Most answers at a time: transformers' own number."""
+"""The largest number of answers at a time, as in transformers."""
 
 ROWS = 128
-"""Most of them where attention needs a mask, whose work grows with the square of their
-number, since every token is compared with the tokens of all; and where tokens are drawn, since the
-noise takes some bytes for each answer and token of the vocabulary."""
+"""The largest number of answers at a time with a mask, and for sampled answers.
+
+With a mask, every token is compared with those of all answers, so that the work grows with the
+square of their number. For sampled answers, the noise takes some bytes for each answer and each
+token of the vocabulary.
+"""
 
 PASS = 2048
-"""Most tokens of a forward pass where attention needs a mask, whose memory grows with them."""
+"""The most tokens of a forward pass with a mask, whose memory grows with their number."""
 
 PROBE = 8
-"""Tokens of each answer that is generated both ways before continuous batching is trusted."""
+"""The tokens of each answer that are generated both ways before continuous batching is trusted."""
 
 ROUNDING = 1e-3
-"""By how much logits may differ for rounding, as a share of their standard deviation."""
+"""How far rounding may move logits, as a share of their standard deviation."""
 
 ROUNDING_OF_HALF = 0.25
-"""The same of a model in 16 bits, where logits of 16 and more are 1/8 apart."""
+"""The same for a model in 16 bits, in which logits of 16 and more are 1/8 apart."""
 
 
 HALF = (torch.float16, torch.bfloat16)
-"""What flash kernels compute in."""
+"""The types in which flash kernels compute."""
 
 
 class CannotPage(UserError):
-    """A model that continuous batching cannot be used with: the sentence's reason."""
+    """A model that continuous batching cannot be used with, and the reason."""
 
 
 class Failed(UserError):
-    """Continuous batching ended before all answers were there, for this reason."""
+    """Continuous batching that ended before all answers were there, and the reason."""
 
     def __init__(self, reason: str) -> None:
         self.reason = first_line(RuntimeError(reason)).rstrip(".")
@@ -86,12 +90,18 @@ class Failed(UserError):
 
 
 Stop = Callable[[list[int]], bool]
-"""Whether an answer's tokens, the newest last, say that it shall end; asked after every token."""
+"""A function that says whether an answer ends with its newest token, which is the last."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn: `temperature` above 0, the `top_k` likeliest (0: all), `top_p`."""
+    """How tokens are drawn.
+
+    Attributes:
+        temperature: the temperature, above 0.
+        top_k: the number of likeliest tokens to draw from; 0 means all.
+        top_p: the probability that the likeliest tokens have to reach together.
+    """
 
     temperature: float
     top_k: int
@@ -103,11 +113,11 @@ class Decoding:
     """How answers are decoded.
 
     Attributes:
-        max_new_tokens: of each.
-        end: ids that end an answer; it has them as its last token.
-        suppressed: ids that are never chosen.
-        sampling: None for greedy answers.
-        make_stop: makes the `Stop` of one answer; None where none ends by its text.
+        max_new_tokens: the largest number of tokens in an answer.
+        end: the ids that end an answer, which keeps them as its last token.
+        suppressed: the ids that are never chosen.
+        sampling: how tokens are drawn; None for greedy answers.
+        make_stop: makes the `Stop` of one answer; None if no answer ends by its text.
     """
 
     max_new_tokens: int
@@ -122,8 +132,8 @@ class Paged:
     """A model whose answers continuous batching generates.
 
     Attributes:
-        model: decoder-only, on one device, with what was done to it in place.
-        attention: transformers' name of the attention implementation that is used meanwhile.
+        model: a decoder-only model on one device, with its interventions in place.
+        attention: transformers' name of the attention implementation that is used for it.
         graphs: whether CUDA graphs are captured.
     """
 
@@ -140,16 +150,16 @@ class Paged:
         """Generate the answers to all prompts.
 
         Args:
-            prompts: token ids, at least one each.
-            decoding: of all.
-            seeds: one a prompt where tokens are drawn. An answer's draws depend on its own seed
-                alone, and not on what else is being generated.
+            prompts: the token ids of each prompt, at least one.
+            decoding: how all answers are decoded.
+            seeds: a seed for each prompt if tokens are drawn. An answer's draws depend only on its
+                own seed, and not on what else is generated at the same time.
 
         Yields:
-            The place of a prompt, and the token ids of its answer, as answers finish.
+            The index of a prompt, and the token ids of its answer, as answers finish.
 
         Raises:
-            Failed: transformers could not go on; what was finished has been given out.
+            Failed: transformers could not go on; the answers that were finished have been yielded.
         """
         try:
             with (
@@ -159,30 +169,30 @@ class Paged:
                 _managed(self, prompts, decoding) as manager,
             ):
                 yield from _finished(manager, prompts, decoding, seeds or [0] * len(prompts))
-        except RuntimeError as error:  # torch's, of a device that is left without memory
+        except RuntimeError as error:  # torch raises it if a device has no memory left
             raise Failed(first_line(error)) from error
 
     @property
     def masked(self) -> bool:
         """Whether the tokens of all answers are compared with each other, under a mask."""
-        return "flash" not in self.attention  # in the names of the hub's kernels, too
+        return "flash" not in self.attention  # the names of the hub's kernels have the word too
 
 
 def obstacle(model: Any) -> str | None:
-    """Why a model cannot be paged, as far as it says so itself; None where nothing is known.
+    """Return why a model cannot be paged, as far as it shows; None if no reason is known.
 
-    What is left out here is found by `find_paged`, which tries.
+    `find_paged` tries the model out and finds the other reasons.
     """
     base = unwrapped(model)
     name = type(base).__name__
     if base is not model and getattr(model.active_peft_config, "is_prompt_learning", False):
-        return "the adapter of peft is a prompt, which peft's own generate puts in front"
+        return "its peft adapter is a prompt, which only peft's own generate puts in front"
     if not isinstance(base, PreTrainedModel) or not hasattr(base, "init_continuous_batching"):
         return f"{name} has no continuous batching"
     if base.config.is_encoder_decoder:
         return f"{name} has an encoder"
     if getattr(base, "_is_stateful", False):
-        return f"{name} keeps a state that is no cache of keys and values"
+        return f"{name} keeps a state that is not a cache of keys and values"
     if not base._can_set_attn_implementation():
         return f"the attention of {name} cannot be exchanged"
     devices = {parameter.device.type for parameter in base.parameters()}
@@ -197,26 +207,26 @@ def obstacle(model: Any) -> str | None:
 
 
 def unwrapped(model: Any) -> Any:
-    """The model within peft's; its layers have the adapters in them."""
+    """Return the model that peft's wraps; its layers contain the adapters."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def find_paged(
     model: Any, prompts: Sequence[list[int]], decoding: Decoding, *, flash: bool = True
 ) -> Paged:
-    """The fastest way to page a model that answers as it does without.
+    """Find the fastest way to page a model with which its answers stay the same.
 
-    A layer that does not know of the paged cache may ignore it and answer something else. So the
-    first tokens of greedy answers are generated both ways, and must be the same but for rounding.
+    A layer that does not know of the paged cache may ignore it and answer something else. The first
+    tokens of greedy answers are therefore generated both ways, and may differ only by rounding.
 
     Args:
-        model: without an `obstacle`.
-        prompts: a few, of different lengths.
-        decoding: of the answers to come.
-        flash: whether a flash kernel may take the place of the model's own attention.
+        model: a model without an `obstacle`.
+        prompts: a few prompts of different lengths.
+        decoding: how the answers will be decoded.
+        flash: whether a flash kernel may replace the model's own attention.
 
     Raises:
-        CannotPage: no way works; the reason is that of the last.
+        CannotPage: no way works; the reason is that of the last one.
     """
     greedy = dataclasses.replace(
         decoding, max_new_tokens=min(PROBE, decoding.max_new_tokens), sampling=None, make_stop=None
@@ -224,7 +234,9 @@ def find_paged(
     tokens, logits = _unpaged(model, prompts, greedy)
     base = unwrapped(model)
     rounding = ROUNDING_OF_HALF if base.dtype in HALF else ROUNDING
-    refusal = CannotPage(f"{type(base).__name__} caps attention scores, and paged ones are not")
+    refusal = CannotPage(
+        f"{type(base).__name__} caps attention scores, which paged attention does not do"
+    )
     for paged in _ways(base, flash):
         try:
             answers = dict(paged.answers(prompts, greedy))
@@ -241,16 +253,16 @@ def find_paged(
             return paged
         refusal = CannotPage(
             f"{type(base).__name__} answers {len(differing)} of {len(prompts)} prompts "
-            f"otherwise with a paged cache ({paged.attention})"
+            f"differently with a paged cache ({paged.attention})"
         )
     raise refusal
 
 
 def _ways(model: PreTrainedModel, flash: bool) -> Iterator[Paged]:
-    """How a model may be paged, the fastest first."""
+    """Yield the ways in which a model may be paged, the fastest first."""
     own, text = model.config._attn_implementation, model.config.get_text_config()
     if flash and model.dtype in HALF and model.device.type == "cuda" and model._supports_flash_attn:
-        # transformers would ask for a kernel of the hub by downloading it, and is not asked to.
+        # transformers would download a kernel of the hub if it were asked for one.
         for version, installed in ((3, is_flash_attn_3_available), (2, is_flash_attn_2_available)):
             if installed() or is_kernels_available():
                 for graphs in (True, False):
@@ -262,14 +274,14 @@ def _ways(model: PreTrainedModel, flash: bool) -> Iterator[Paged]:
         yield Paged(model, own, graphs=True)
         yield Paged(model, own)
     elif own != "eager" or getattr(text, "attn_logit_softcapping", None) is None:
-        yield Paged(model, own)  # paged eager attention caps no scores
+        yield Paged(model, own)  # paged eager attention does not cap scores
 
 
 @torch.no_grad()
 def _unpaged(
     model: Any, prompts: Sequence[list[int]], decoding: Decoding
 ) -> tuple[list[list[int]], Float[Tensor, "prompt token vocabulary"]]:
-    """The model's own answers, and the logits of their tokens."""
+    """Generate the model's own answers, and the logits of their tokens."""
     longest = max(map(len, prompts))
     rows = [[0] * (longest - len(ids)) + ids for ids in prompts]
     mask = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]
@@ -300,7 +312,7 @@ def _differs(
     logits: Float[Tensor, "token vocabulary"],
     rounding: float,
 ) -> bool:
-    """Whether an answer leaves the expected one where rounding cannot be the reason."""
+    """Whether an answer differs from the expected one by more than rounding explains."""
     for place, (token, right) in enumerate(zip(answer, expected, strict=False)):
         if token != right:
             row = logits[place]
@@ -318,16 +330,16 @@ _SWITCHES = "auto_switch_to_flash" in ContinuousBatchingConfig.__dataclass_field
 
 @contextmanager
 def _managed(paged: Paged, prompts: Sequence[list[int]], decoding: Decoding) -> Iterator[Any]:
-    """Transformers' manager of these prompts, which has not started."""
+    """Yield transformers' manager of these prompts, before it starts."""
     model: Any = paged.model
-    # Until 5.16 a paged attention had a name of its own, and others became a flash one.
+    # Until 5.16 paged attention had its own name, and others were replaced by flash attention.
     named = paged.attention if _SWITCHES or not paged.masked else f"paged|{paged.attention}"
-    # What is allocated here is written to on the manager's thread, which knows no inference mode.
-    own = model.config._attn_implementation  # loaded, by its name or because somebody named it
+    # The manager's thread, which is not in inference mode, writes into what is allocated here.
+    own = model.config._attn_implementation  # this one is loaded already
     with torch.inference_mode(False), nullcontext() if paged.attention == own else _offline():
         try:
             if paged.attention == torch_flash.NAME:
-                # transformers' own way would look for a package that has the kernel.
+                # `set_attn_implementation` would look for a package that has the kernel.
                 for config in _configs(model):
                     config._attn_implementation = torch_flash.REGISTERED
             else:
@@ -345,7 +357,7 @@ def _managed(paged: Paged, prompts: Sequence[list[int]], decoding: Decoding) -> 
 def _made(model: Any, paged: Paged, prompts: Sequence[list[int]], decoding: Decoding) -> Any:
     manager = model.init_continuous_batching(
         generation_config=GenerationConfig(
-            do_sample=False,  # drawing is one of our processors
+            do_sample=False,  # one of our processors draws
             max_new_tokens=decoding.max_new_tokens,
             eos_token_id=list(decoding.end) or -1,
             pad_token_id=0,
@@ -363,21 +375,21 @@ def _config(
     paged: Paged, prompts: Sequence[list[int]], decoding: Decoding
 ) -> ContinuousBatchingConfig:
     most = ROWS if paged.masked or decoding.sampling is not None else ANSWERS
-    # A graph is captured for 1, 2, 4, ... answers up to the most that there can be.
+    # A graph is captured for 1, 2, 4, ... answers, up to the largest possible number.
     settings: dict[str, Any] = {"seed": 0, "max_requests_per_batch": min(most, len(prompts))}
     if _SWITCHES:
         settings["auto_switch_to_flash"] = False
     if not paged.graphs:
         settings["use_cuda_graph"] = False
     if decoding.make_stop is not None:
-        # An answer is cancelled between two passes, so none may be under way.
+        # An answer is cancelled between two passes, so no pass may be running.
         settings["use_async_batching"] = False
     if decoding.suppressed or decoding.sampling is not None:
-        settings["max_memory_percent"] = 0.8  # transformers' own, where logits are processed
+        settings["max_memory_percent"] = 0.8  # transformers' own value for processed logits
     if paged.masked:
         settings["max_batch_tokens"] = max(16, min(PASS, sum(map(len, prompts))))
     if paged.model.device.type != "cuda":
-        # transformers would take most of the memory that there is.
+        # transformers would take most of the memory of the machine.
         lengths = sorted((len(ids) + decoding.max_new_tokens for ids in prompts), reverse=True)
         blocks = sum(-(-length // BLOCK) for length in lengths[:ROWS])
         settings["num_blocks"] = 2 * blocks + 2
@@ -387,10 +399,10 @@ def _config(
 def _finished(
     manager: Any, prompts: Sequence[list[int]], decoding: Decoding, seeds: Sequence[int]
 ) -> Iterator[tuple[int, list[int]]]:
-    """Have all prompts answered, and give each answer out as it ends.
+    """Have all prompts answered, and yield each answer as it ends.
 
     Raises:
-        Failed: one cannot be, or the manager's thread ended.
+        Failed: a prompt cannot be answered, or the manager's thread ended.
     """
     stops: dict[int, Stop] = {}
     for place, (ids, seed) in enumerate(zip(prompts, seeds, strict=True)):
@@ -409,12 +421,12 @@ def _finished(
     while waiting:
         output = manager.get_result(timeout=1)
         if output is None and not manager.is_running():
-            output = manager.get_result(timeout=0.1)  # left by the thread before it ended
+            output = manager.get_result(timeout=0.1)  # the thread may have left it before it ended
             if output is None:
                 ended_by = getattr(manager, "fatal_error", None)  # until 5.16
                 raise Failed(str(ended_by or "its thread ended before all answers were there"))
         if output is None or int(output.request_id) not in waiting:
-            continue  # the second: what a cancelled one wrote meanwhile
+            continue  # a cancelled answer may still write
         if output.error is not None:
             raise Failed(output.error)
         place = int(output.request_id)
@@ -429,7 +441,7 @@ def _finished(
 
 
 def _processors(decoding: Decoding) -> ContinuousBatchingLogitsProcessorList:
-    """What is done with logits, in the order in which `generate` does it."""
+    """Make the processors of logits, in the order in which `generate` applies them."""
     processors: list[Any] = []
     if decoding.suppressed:
         processors.append(_Suppress(decoding.suppressed))
@@ -442,12 +454,12 @@ def _processors(decoding: Decoding) -> ContinuousBatchingLogitsProcessorList:
             processors.append(TopPLogitsWarper(sampling.top_p))
         processors.append(_Draw())
     listed = ContinuousBatchingLogitsProcessorList(LogitsProcessorList(processors))
-    listed.tensors_required = int(sampling is not None)  # counted of transformers' own alone
+    listed.tensors_required = int(sampling is not None)  # transformers counts only its own
     return listed
 
 
 class _Suppress:
-    """transformers' own holds its ids on the CPU, and looks for them by what no CUDA graph has."""
+    """A processor that suppresses tokens, like transformers' own, but works in a CUDA graph."""
 
     supports_continuous_batching = True
 
@@ -458,18 +470,18 @@ class _Suppress:
     def __call__(
         self, _input_ids: Tensor, scores: Float[Tensor, "row vocabulary"]
     ) -> Float[Tensor, "row vocabulary"]:
-        if self._rows is None:  # before a graph is captured; not every id has a row
+        if self._rows is None:  # set before a graph is captured; not every id has a row
             rows = [index for index in self._ids if index < scores.shape[-1]]
             self._rows = torch.tensor(rows, dtype=torch.int64, device=scores.device)
         return scores.index_fill(-1, self._rows, -torch.inf)
 
 
 class _Draw(ContinuousBatchingLogitsProcessor):
-    """Adds noise of Gumbel's distribution, so that the largest score is a draw from the softmax.
+    """A processor that adds Gumbel noise, so that the largest score is a draw from the softmax.
 
-    The noise is a function of the answer's seed, the place of its next token and the token's id. So
-    a draw does not depend on which other answers are generated in the same pass, as it would with
-    one stream of random numbers for all.
+    The noise is a function of the answer's seed, the position of its next token and the token's id.
+    A draw therefore does not depend on which other answers are generated in the same pass, as it
+    would with one stream of random numbers for all answers.
     """
 
     supported_kwargs = {"seed": int}
@@ -496,9 +508,9 @@ class _Draw(ContinuousBatchingLogitsProcessor):
 
 
 def scrambled(x: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
-    """Each number from 0 to 2^32 - 1 as another, its bits mixed: one number to one.
+    """Mix the bits of numbers from 0 to 2^32 - 1, so that each becomes a different number.
 
-    Shifts by half of the bits and products with odd numbers ("lowbias32" of Wellons, 2018).
+    It is a bijection of shifts and products with odd numbers ("lowbias32" of Wellons, 2018).
     """
     low = 2**32 - 1
     x = (x ^ (x >> 16)) * 0x7FEB352D & low
@@ -507,9 +519,9 @@ def scrambled(x: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
 
 
 def gumbel(bits: Int[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    """Numbers from 0 to 2^32 - 1 as Gumbel's distribution has them, float32.
+    """Turn random numbers from 0 to 2^32 - 1 into draws from Gumbel's distribution, float32.
 
-    Of 32 bits 23 are used, so that what stands under the logarithms is exact and never 0 or 1.
+    It uses 23 of the 32 bits, so that the arguments of the logarithms are exact and never 0 or 1.
     """
     uniform = ((bits >> 9).to(torch.float32) + 0.5) * 2.0**-23
     return -(-uniform.log()).log()
@@ -517,11 +529,11 @@ def gumbel(bits: Int[Tensor, "*any"]) -> Float[Tensor, "*any"]:
 
 @contextmanager
 def _kept(model: PreTrainedModel) -> Iterator[None]:
-    """Set a model's attention implementation and torch's random numbers back behind a block."""
+    """Restore a model's attention implementation and torch's random numbers after a block."""
     before = [(config, config._attn_implementation) for config in _configs(model)]
     devices = [model.device.index or 0] if model.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=devices):  # the manager seeds torch anew
+        with torch.random.fork_rng(devices=devices):  # the manager seeds torch again
             yield
     finally:
         for config, attention in before:
@@ -529,7 +541,7 @@ def _kept(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _configs(model: PreTrainedModel) -> list[Any]:
-    """The configurations of a model and its parts, each before those within it."""
+    """Return the configurations of a model and its parts, each before those within it."""
     found: dict[int, Any] = {}
 
     def visit(config: Any) -> None:
@@ -546,7 +558,7 @@ def _configs(model: PreTrainedModel) -> list[Any]:
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Keep the `kernels` package from downloading code: it looks into the local cache alone."""
+    """Keep the `kernels` package from downloading code, so that it only looks into its cache."""
     before = huggingface_hub.constants.HF_HUB_OFFLINE
     huggingface_hub.constants.HF_HUB_OFFLINE = True
     try:
@@ -557,7 +569,7 @@ def _offline() -> Iterator[None]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep transformers from logging, traceback and all, what is handled here."""
+    """Keep transformers from logging errors that are handled here, with their tracebacks."""
     theirs = logging.getLogger(_NAME)
     level = theirs.level
     theirs.setLevel(logging.CRITICAL + 1)

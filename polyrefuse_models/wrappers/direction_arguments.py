@@ -1,4 +1,4 @@
-"""The arguments that ask for a refusal direction, and the direction that they ask for."""
+"""Read the arguments that ask for a refusal direction, and find that direction."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DirectionArguments:
-    """What a model's arguments say of the direction.
+    """The arguments of a model that say which direction to use.
 
     Attributes:
-        direction: folder of a direction artifact, a safetensors file with one vector
-            (`direction`), or "auto": extract one now, or take the one extracted before.
-        source_lang: language of the prompts that "auto" extracts from.
-        dataset: whose prompts they are, "polyrefuse" or "toyrefuse"; by default the organism's own
-            for the organism and PolyRefuse's for any other model.
-        refusal_tokens: tokens that open a refusal, separated by "|"; "auto" derives them from the
-            prompts where none are given.
-        direction_seed: chooses the prompts that "auto" extracts from.
-        rule: name of the rule by which "auto" chooses a candidate, a key of `select.RULES`.
-        coefficient: how much of the direction is removed or added.
-        control: "random" takes a random direction in its place.
-        control_seed: chooses the random one.
+        direction: the folder of a direction artifact, a safetensors file with one vector
+            (`direction`), or "auto", which extracts a direction or takes one extracted before.
+        source_lang: the language of the prompts that "auto" extracts from.
+        dataset: the dataset of these prompts, "polyrefuse", "toyrefuse" or one of your own. The
+            default is "toyrefuse" for a bundled organism and "polyrefuse" for any other model.
+        refusal_tokens: the tokens that refusals begin with, separated by "|". By default "auto"
+            derives them from the prompts.
+        direction_seed: the seed of the choice of prompts that "auto" makes.
+        rule: the name of the rule by which "auto" chooses a candidate (`directions.select`).
+        coefficient: the share of the component that is removed, or the multiple that is added.
+        control: "random" takes a random direction instead.
+        control_seed: the seed of the random direction.
     """
 
     direction: str = "auto"
@@ -69,23 +69,23 @@ class DirectionArguments:
 
     @classmethod
     def taken_from(cls, arguments: dict[str, Any]) -> DirectionArguments:
-        """Take those arguments out of a model's that are about the direction."""
+        """Take the arguments about the direction out of a model's arguments."""
         names = [field.name for field in fields(cls) if field.name in arguments]
         return cls(**{name: arguments.pop(name) for name in names})
 
 
 class AskedDirection:
-    """A direction that was asked for, read or yet to be extracted.
+    """A direction that was asked for, and that is read or will be extracted.
 
-    Loading a model may take minutes and extracting hours, so each mistake is told before both where
-    it can be.
+    Loading a model may take minutes and extraction hours, so every mistake that can be found before
+    is reported before.
 
     Args:
-        arguments: of the model.
-        pretrained: the model's own, which chooses the prompts where no data set is named.
+        arguments: the arguments about the direction.
+        pretrained: the model, which chooses the prompts if no dataset is named.
 
     Raises:
-        UserError: no usable direction, data set, rule or coefficient.
+        UserError: the direction, dataset, rule or coefficient cannot be used.
     """
 
     def __init__(self, arguments: DirectionArguments, pretrained: object) -> None:
@@ -107,33 +107,34 @@ class AskedDirection:
 
     @property
     def origin(self) -> str:
-        """Where the direction is from, as it was asked for."""
+        """The argument that asked for the direction, as messages name it."""
         return f"direction={self._arguments.direction}"
 
     def require_harmless_mean(self, wanted_by: str) -> None:
-        """Refuse a direction that was read without the mean of harmless prompts.
+        """Refuse a direction that was read and lacks the mean of harmless prompts.
 
         Args:
-            wanted_by: what needs it, as it was asked for.
+            wanted_by: the argument that needs the mean.
 
         Raises:
-            BadDirection: there is none; one that is extracted has it.
+            BadDirection: there is no mean; a direction that will be extracted has one.
         """
         if self._given is not None:
             self._given.require_harmless_mean(wanted_by, self.origin)
 
     def require_subspace(self, rank: int) -> None:
-        """Refuse a direction without as many vectors, where that is known before a model is loaded.
+        """Refuse a direction with fewer vectors, if that is known before a model is loaded.
 
         Raises:
-            BadDirection: it was read and has fewer, or none that is extracted has as many.
+            BadDirection: the direction was read and has fewer, or no extracted one has as many.
         """
         if self._given is not None:
             self._given.require_subspace(rank, self.origin)
         elif rank > RANK:
             raise BadDirection(
                 f"rank={rank} is more than the {RANK} vectors that {self.origin} keeps; extract "
-                f"them with `polyrefuse direction extract --rank {rank}` and name their folder."
+                f"more with `polyrefuse direction extract --rank {rank}`, and give their folder as "
+                "direction=."
             )
 
     def find(
@@ -142,16 +143,16 @@ class AskedDirection:
         whole_model: Callable[[], AbstractContextManager[ChatModel]],
         ranks: Ranks = ALONE,
     ) -> Direction:
-        """The direction that fits a model; of several processes one extracts it for all.
+        """Find the direction for a model; one of several processes extracts it for all.
 
         Args:
             chat: the model, whose weights may be stand-ins.
-            whole_model: the model as it was loaded, without a prompt in front of what is asked;
-                called where a direction is to be extracted.
+            whole_model: gives the model as it was loaded, without a safety prompt; it is called
+                only if a direction has to be extracted.
             ranks: the processes that measure the model together.
 
         Raises:
-            UserError: it does not fit, or none could be extracted.
+            UserError: the direction does not fit, or none could be extracted.
         """
         direction, origin = self._given, self.origin
         if direction is None:
@@ -166,7 +167,7 @@ class AskedDirection:
             direction = ranks.first(extract)
         direction.check(width(chat.model), origin)
         direction.warn_of_another_model(chat.model.config)
-        if self._given is not None:  # `find_direction` warns of those that it extracted.
+        if self._given is not None:  # `find_direction` warns about those that it extracted.
             for warning in direction.metadata.get("warnings", []):
                 logger.warning("%s: %s.", origin, warning)
         return (
@@ -175,11 +176,11 @@ class AskedDirection:
 
 
 def provenance(direction: Direction, warnings: list[str]) -> dict[str, Any]:
-    """What results say of a direction.
+    """Return what results say of a direction.
 
     Args:
-        direction: with its metadata.
-        warnings: what speaks against it, as sentences without a full stop.
+        direction: the direction with its metadata.
+        warnings: reasons to doubt it, as sentences without a full stop.
     """
     metadata = direction.metadata
     return {
@@ -197,45 +198,45 @@ def provenance(direction: Direction, warnings: list[str]) -> dict[str, Any]:
 
 
 def warnings_of(direction: Direction) -> list[str]:
-    """What speaks against a direction, as sentences without a full stop."""
+    """Return the reasons to doubt a direction, as sentences without a full stop."""
     return list(direction.metadata.get("warnings", []))
 
 
 def without_effect(direction: Direction) -> list[str]:
-    """That adding a direction does not make the model refuse, where that is known.
+    """Return a warning if adding a direction is known not to make the model refuse.
 
-    The scores are the direction's own, and say nothing of its control.
+    The scores are those of the direction itself and say nothing about its control.
     """
     if is_control(direction.metadata):
         return []
     at = (direction.metadata.get("position"), direction.metadata.get("layer"))
     return [
-        "adding this direction did not make harmless prompts refused: with it added at layer "
-        f"{candidate.layer} (coefficient 1) their mean refusal score was "
-        f"{candidate.steering_score:.3f}, below 0, so rates under addition are not those of a "
-        "model that refuses"
+        "adding this direction did not make the model refuse harmless prompts: with the direction "
+        f"added at layer {candidate.layer} (coefficient 1) their mean refusal score was "
+        f"{candidate.steering_score:.3f}, which is below 0, so rates under addition are not those "
+        "of a model that refuses"
         for candidate in direction.scores
         if (candidate.position, candidate.layer) == at and (candidate.steering_score or 0) < 0
     ]
 
 
 def another_system_text(direction: Direction, text: str | None) -> str | None:
-    """A sentence where a direction was extracted with another system text than `text`."""
+    """Return a sentence if a direction was extracted with another system text than `text`."""
     metadata = direction.metadata
     if "system" not in metadata or metadata.get("system_text") == text:
         return None
     return (
         f"The direction was extracted with the system text {metadata.get('system_text')!r} and "
-        f"is used with {text!r} (None is no text): directions differ by it; extract with "
-        "this run's text: system= and system_file= name it."
+        f"is used with {text!r} (None means no text), and directions depend on it; extract a "
+        "direction with this run's text, which system= and system_file= name."
     )
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, tokens: str | None) -> list[int] | None:
-    """Ids of refusal tokens given as text, separated by "|".
+    """Return the ids of refusal tokens that are given as text, separated by "|".
 
     Raises:
-        UserError: one of them is not a single token of the model's.
+        UserError: one of them is not a single token of the model.
     """
     if tokens is None:
         return None
@@ -244,15 +245,15 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, tokens: str | None) -> list[in
         token = tokenizer(text, add_special_tokens=False).input_ids
         if len(token) != 1:
             raise UserError(
-                f"refusal_tokens: {text!r} is {len(token)} tokens of this model; "
-                "give single tokens, separated by '|'."
+                f"refusal_tokens has {text!r}, which is {len(token)} tokens of this model; give "
+                "single tokens, separated by '|'."
             )
         ids += token
     return ids
 
 
 def read_direction(given: str) -> Direction:
-    """An artifact folder, or a safetensors file with one vector.
+    """Read a direction from an artifact folder, or from a safetensors file with one vector.
 
     Raises:
         BadDirection: it is neither.
@@ -264,20 +265,21 @@ def read_direction(given: str) -> Direction:
         return artifact.load(path, "direction=", ", a safetensors file with one vector, or auto")
     if path.suffix != ".safetensors":
         raise BadDirection(
-            f"direction={path} is no safetensors file; other formats are not read, since a pickle "
-            "can run code: save the vector with safetensors."
+            f"direction={path} is not a safetensors file, and other formats are not read, because "
+            "a pickle can run code; save the vector with safetensors."
         )
     try:
         tensors = artifact_folder.read_tensors(path)
     except (SafetensorError, OSError, ValueError, KeyError) as broken:
         raise BadDirection(
-            f"direction={path} is no safetensors file: {first_line(broken)}."
+            f"direction={path} is not a safetensors file: {first_line(broken)}; save the vector "
+            "with safetensors."
         ) from None
     vector = tensors.get("direction") if len(tensors) > 1 else next(iter(tensors.values()), None)
     if vector is None or vector.dim() != 1:
         raise BadDirection(
-            f"direction={path} holds {', '.join(tensors) or 'no tensors'}; give one vector, or "
-            "one named `direction`."
+            f"direction={path} holds {', '.join(tensors) or 'no tensors'}; give a file with one "
+            "vector, or with a vector named `direction`."
         )
     return Direction(direction=vector, candidates=vector[None, None])
 
@@ -286,61 +288,67 @@ def parse_layers(given: str | int) -> range | None:
     """Read the argument `layers=`: "all" gives None, "5" range(5, 6), "3-8" range(3, 9).
 
     Raises:
-        LayerOutOfRange: it is none of these.
+        LayerOutOfRange: the value is none of these.
     """
     if given == "all":
         return None
     match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", str(given))
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
     if first > last:
-        raise LayerOutOfRange(f"layers={given} is no run of layers; give one like 3-8, or all.")
+        raise LayerOutOfRange(
+            f"layers={given} is not a range of layers; give one such as 3-8, or all."
+        )
     return range(first, last + 1)
 
 
 def parse_rank(given: str | int) -> int:
-    """How many directions, as it was written.
+    """Read the argument `rank=`, the number of directions.
 
     Raises:
-        UserError: it is no number from 1.
+        UserError: it is not a number from 1 on.
     """
     if not re.fullmatch(r"[1-9]\d{0,5}", str(given)):
-        raise UserError(f"rank={given} is no rank; give how many directions to remove, from 1.")
+        raise UserError(
+            f"rank={given} is not a rank; give the number of directions to remove, 1 or more."
+        )
     return int(given)
 
 
 def parse_layer(given: str | int) -> int:
-    """A layer's number as it was written.
+    """Read the argument `layer=`.
 
     Raises:
-        LayerOutOfRange: it is none.
+        LayerOutOfRange: it is not the number of a layer.
     """
     if not re.fullmatch(r"\d{1,9}", str(given)):
-        raise LayerOutOfRange(f"layer={given} is no layer; give its number, counted from 0.")
+        raise LayerOutOfRange(f"layer={given} is not a layer; give its number, counted from 0.")
     return int(given)
 
 
 def parse_seed(given: str | int) -> int:
-    """A seed as it was written.
+    """Read the argument `direction_seed=`.
 
     Raises:
-        UserError: it is none.
+        UserError: it is not a seed.
     """
     seed = seed_of(given)
     if seed is None:
-        raise UserError(f"direction_seed={given} is no seed; give a number from 0 to {MOST_SEED}.")
+        raise UserError(
+            f"direction_seed={given} is not a seed; give a number from 0 to {MOST_SEED}."
+        )
     return seed
 
 
 def parse_coefficient(given: str | float) -> float:
-    """A finite number as it was written.
+    """Read the argument `coefficient=`.
 
     Raises:
-        UserError: it is none.
+        UserError: it is not a finite number.
     """
     try:
         coefficient = float(str(given))
     except ValueError:
         coefficient = math.nan
     if not math.isfinite(coefficient):
-        raise UserError(f"coefficient={given} is no finite number; give one such as 1.0.")
+        raise UserError(f"coefficient={given} is not a finite number; give one such as 1.0.")
     return coefficient

@@ -1,4 +1,4 @@
-"""The generation settings that a run's answers were made with."""
+"""Find out the generation settings that a run's answers were made with."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def requested(settings: Mapping[str, Any], max_gen_toks: int) -> dict[str, Any]:
-    """A request's settings as lm-eval's models read them.
+    """Return a request's settings as lm-eval's models read them.
 
     Args:
         settings: the second argument of a `generate_until` request.
-        max_gen_toks: an answer's most tokens where the request names none.
+        max_gen_toks: the largest number of tokens in an answer if the request names none.
     """
     from lm_eval.models.utils import normalize_gen_kwargs
 
@@ -26,16 +26,17 @@ def requested(settings: Mapping[str, Any], max_gen_toks: int) -> dict[str, Any]:
 
 
 def effective(start: Mapping[str, Any], requests: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The settings that every answer of a run was made with.
+    """Return the settings that every answer of a run was made with.
 
     Args:
-        start: the settings where a request names nothing (`neutral_generation.settings_of`).
-        requests: the settings of the requests, each once; where all answers came from a cache
-            there are none, and what `--gen_kwargs` names stands in for them.
+        start: the settings if a request names nothing (`neutral_generation.settings_of`).
+        requests: the settings of the requests, each once. If all answers came from a cache, there
+            are none, and those of `--gen_kwargs` are taken.
 
     Returns:
-        One value a setting. A setting in which the tasks differ is left out: each task's own is in
-        its `generation_kwargs`. Where nothing is sampled, what acts on samples alone is, too.
+        One value for each setting. A setting in which the tasks differ is left out, because each
+        task's own is in its `generation_kwargs`. If nothing is sampled, the settings of sampling
+        are left out too.
     """
     named = asked_of_lm_eval("gen_kwargs")
     every = [
@@ -51,10 +52,10 @@ def effective(start: Mapping[str, Any], requests: Sequence[dict[str, Any]]) -> d
 
 
 def kept_otherwise(requests: Sequence[Instance]) -> Iterator[str]:
-    """A sentence for each task whose requests have other settings than the run claims for it.
+    """Yield a sentence for each task whose requests have other settings than the run states.
 
-    lm-eval's `--cache_requests` keeps requests with their settings and knows them again by their
-    task alone, so that a later `--gen_kwargs` is in the results and not in the answers.
+    lm-eval's `--cache_requests` keeps requests with their settings and finds them again by their
+    task alone, so that a later `--gen_kwargs` is in the results but not in the answers.
     """
     tasks = asked_of_lm_eval("eval_tasks") or {}
     warned = set[str]()
@@ -69,11 +70,11 @@ def kept_otherwise(requests: Sequence[Instance]) -> Iterator[str]:
         if differing:
             warned.add(name)
             settings = ", ".join(
-                f"{key}={made.get(key)} (the run claims {claimed.get(key)})"
+                f"{key}={made.get(key)} (the run states {claimed.get(key)})"
                 for key in sorted(differing)
             )
             yield (
-                f"The answers of {name} were made with {settings}: --cache_requests kept its "
-                "requests from an earlier run, settings and all; run it again with "
+                f"The answers of {name} were made with {settings}, because --cache_requests kept "
+                "its requests and their settings from an earlier run; run it again with "
                 "--cache_requests refresh."
             )

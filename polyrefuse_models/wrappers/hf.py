@@ -1,6 +1,6 @@
-"""lm-eval's HFLM for refusal safety, and the model names that it is asked for by.
+"""lm-eval's HFLM for refusal safety: the classes behind `baseline-hf` and the other names.
 
-Every HFLM argument works. This module holds what is HFLM's own; what all engines share is in
+Every argument of HFLM works. This module has what is specific to HFLM; what all engines share is in
 `measured`.
 """
 
@@ -37,20 +37,22 @@ class BaselineHF(Measured, HFLM):
     """`baseline-hf`: a chat model without an intervention.
 
     Args:
-        pretrained: as HFLM takes it, or the name of a bundled organism, the first one's where None.
-        chat: "on" applies the tokenizer's chat template to `generate_until` requests where the
-            harness was not told to (`--apply_chat_template`); "off" leaves them as they are.
-            Log-likelihood requests stay as the harness makes them.
-        system: "template" leaves the system text that the chat template inserts by itself, "none"
-            takes it away.
-        system_file: a file with the text of the system turn, in place of `system`.
-        batching: "static" answers `generate_until` requests in lm-eval's batches, "continuous" puts
-            the next prompt in an answer's place as soon as it ends; "auto" takes the second on CUDA
-            where it gives the same answers.
-        arguments: what the model name itself asks for (`asks`), and every other argument of HFLM.
+        pretrained: a model as HFLM takes it, or the name of a bundled organism. The default is
+            `polyrefuse-organism`.
+        chat: "on" applies the tokenizer's chat template to `generate_until` requests also without
+            lm-eval's `--apply_chat_template`; "off" leaves them as they are. Log-likelihood
+            requests stay as lm-eval makes them.
+        system: "template" keeps the system text that the chat template inserts by itself; "none"
+            removes it.
+        system_file: a UTF-8 file with the text of the system turn, instead of `system`.
+        batching: "static" answers `generate_until` requests in lm-eval's batches; "continuous"
+            gives an answer's place to the next prompt as soon as it ends; "auto" takes continuous
+            batching on CUDA if it gives the same answers.
+        arguments: the arguments of the model name itself (`asks`), and every other argument of
+            HFLM.
 
     Raises:
-        UserError: an argument cannot be used, or the harness adds a system instruction without a
+        UserError: an argument cannot be used, or lm-eval adds a system instruction without a
             template or beside the file's text.
     """
 
@@ -83,10 +85,10 @@ class BaselineHF(Measured, HFLM):
         """Load the model as HFLM does.
 
         Raises:
-            UserError: it is split among processes.
+            UserError: the model is split among processes.
         """
         if arguments.get("device") is None:
-            # HFLM's own default is a GPU, there or not.
+            # HFLM's own default is a GPU, even if there is none.
             arguments["device"] = "cuda" if torch.cuda.is_available() else "cpu"
         ranks.prepare(arguments["device"])
         self.model_arguments = identity.model_arguments(arguments)
@@ -96,13 +98,13 @@ class BaselineHF(Measured, HFLM):
         remember_file(self.model, arguments.get("gguf_file"))
 
     def _intervened(self) -> dict[str, Any]:
-        """Do to the model what was asked for, and return its identity then.
+        """Install the interventions, and return the model's identity with them.
 
-        What is extracted is extracted before anything is done.
+        Directions are extracted before anything is installed.
         """
         interventions = self._with_system_file(self.asked.fit(self))
         if any(intervention.edits_weights for intervention in interventions):
-            _ = self.weights  # As loaded: edited on another device they differ by rounding.
+            _ = self.weights  # The identity of the weights as loaded is taken before the edit.
         for intervention in interventions:
             intervention.install(self.model)
         self._put_in_front(interventions)
@@ -111,52 +113,52 @@ class BaselineHF(Measured, HFLM):
     # --- what results say
 
     def get_model_info(self) -> dict[str, Any]:
-        """HFLM's, what was done to the model, and what a reader of its rates must know."""
+        """Return what HFLM returns, what was done to the model, and warnings for the reader."""
         return super().get_model_info() | self.measured() | {"batching": list(self.notes.batching)}
 
     def identity(self) -> dict[str, Any]:
-        """What an answer depends on beside the request: model, condition, settings."""
+        """Return what an answer depends on beside the request: model, condition, settings."""
         return identity.identity(self, self.prompting, self.interventions, self.reasoning.end)
 
     def generation_settings(self) -> dict[str, Any]:
-        """The settings that every answer of the run was made with."""
+        """Return the settings that every answer of the run was made with."""
         return effective(settings_of(self.model), self.notes.settings)
 
     @cached_property
     def weights(self) -> str:
-        """Which weights were loaded."""
+        """The identity of the weights that were loaded."""
         return identity.weights_of(self)
 
     @property
     def model_name(self) -> str:
-        """What results call the model."""
+        """The model's name in results."""
         return bundled.name_of(self.model.config.name_or_path)
 
     @property
     def own_dataset(self) -> str:
-        """Whose prompts are used where nobody says: the organism's own world, or PolyRefuse."""
+        """The default dataset: the organism's own world for an organism, else PolyRefuse."""
         return bundled.own_dataset(self.pretrained)
 
     @property
     def own_model(self) -> bool:
-        """Whether the model was loaded here; one that the caller made is the caller's."""
+        """Whether the model was loaded here and does not belong to the caller."""
         return isinstance(self.pretrained, str)
 
     @property
     def chat_model(self) -> ChatModel:
-        """The model as direction extraction sees it, with prompts as `generate_until` has them."""
+        """The model that directions are extracted from, with prompts as in `generate_until`."""
         rows = extraction_rows(self.batch_size, input_device(self.model))
         return self.prompting.chat_model(self.model, self.tok_batch_encode, rows)
 
     @contextmanager
     def whole_model(self) -> Iterator[ChatModel]:
-        """The same: it is whole already."""
+        """Yield `chat_model`, which is whole already."""
         yield self.chat_model
 
     # --- how a prompt reaches the model
 
     def prompt_ids(self, text: str) -> list[int]:
-        """The tokens that the model reads of a rendered prompt, with what stands in front."""
+        """Return the ids that the model reads for a rendered prompt, with what stands in front."""
         return self.tok_batch_encode([text])[0][0].tolist()
 
     def tok_batch_encode(
@@ -166,7 +168,7 @@ class BaselineHF(Measured, HFLM):
         left_truncate_len: int | None = None,
         truncation: bool = False,
     ) -> tuple[Int[Tensor, "batch token"], Int[Tensor, "batch token"]]:
-        """HFLM's, with what peft trained in front of each text, behind the padding."""
+        """Encode as HFLM does, with a PEFT prompt in front of each text, behind the padding."""
         ids, mask = super().tok_batch_encode(strings, padding_side, left_truncate_len, truncation)
         if not self.prompting.foremost:
             return ids, mask
@@ -184,7 +186,7 @@ class BaselineHF(Measured, HFLM):
         return super()._refuses_long_prompts and self.backend == "causal"
 
     def _answers(self, rendered: list[Instance], disable_tqdm: bool) -> list[str]:
-        """HFLM's, or by continuous batching.
+        """Answer requests in HFLM's batches or by continuous batching.
 
         Raises:
             UserError: batching=continuous is not possible.
@@ -198,16 +200,18 @@ class BaselineHF(Measured, HFLM):
         disable_tqdm: bool = False,
         override_bs: int | None = None,
     ) -> list[tuple[float, bool]]:
-        """HFLM's, with what stands in front of contexts behind a token that begins a text.
+        """Score requests as HFLM does, with the safety prompt in front of every context.
+
+        It stands behind a token that begins a text.
 
         Raises:
-            UserError: a request is longer than the window; HFLM would cut the front off.
+            UserError: a request is longer than the window; HFLM would cut off its front.
         """
         requests = self._behind_the_front(requests)
         return HFLM._loglikelihood_tokens(self, requests, disable_tqdm, override_bs)
 
     def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
-        """HFLM's; of an answer with reasoning (`think_end_token`), what follows it."""
+        """Decode as HFLM does; with `think_end_token`, return what follows the reasoning."""
         if not skip_special_tokens or not isinstance(tokens, list):
             return super().tok_decode(tokens, skip_special_tokens)
         return self.reasoning.decode(tokens, super().tok_decode)
@@ -215,11 +219,11 @@ class BaselineHF(Measured, HFLM):
     # --- several processes
 
     def all_gather(self, tensor: Tensor) -> Tensor:
-        """This rank's number in the place of every rank's: none has to wait for another."""
+        """Return this rank's number for every rank, so that no rank has to wait for another."""
         return ranks.own_number(tensor, self.ranks)
 
     def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
-        """HFLM's, with the samples in a single process's order and the warnings of every rank."""
+        """Gather as HFLM does, in the order of a single process, with the notes of every rank."""
         gathered = super().gather_object((obj, self.notes.taken()), dst)
         if gathered is None:
             return None
@@ -229,7 +233,7 @@ class BaselineHF(Measured, HFLM):
 
 
 class AblatedHF(BaselineHF):
-    """`ablated-hf`: a chat model with its refusal direction ablated (2505.17306, eq. 3)."""
+    """`ablated-hf`: a chat model without its refusal direction (2505.17306, eq. 3)."""
 
     asks = AskedAblation
 

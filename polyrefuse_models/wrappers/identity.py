@@ -1,8 +1,9 @@
-"""What an answer depends on beside its request, to tell one model's answers from another's.
+"""Describe what an answer depends on beside its request, to tell different models' answers apart.
 
-lm-eval's response cache is keyed by the request alone, so that whatever is left out here is served
-to a model that would have answered otherwise. What cannot change an answer beyond the rounding of
-another kernel is left out: device, batch size, `batching`, how a model is spread over devices.
+lm-eval's response cache finds answers by the request alone. If something were missing here, the
+cache would serve an answer to a model that answers differently. Whatever changes an answer by no
+more than the rounding of another kernel is left out: device, batch size, `batching`, and the way a
+model is spread over devices.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ PROBES = (
     "  1. Nenne drei Flüsse in Quend:\n\n2. Тихий садовая скамья! <b>",
     "花园里的长椅在哪里？\t東の庭 ¿Dónde está? สวน 정원 حديقة 🌱",
 )
-"""What the fixed conversations ask: scripts, digits, marks, and white space that may be trimmed."""
+"""The prompts of the fixed conversations: scripts, digits, marks, and space that may be trimmed."""
 
 WITHOUT_EFFECT = {
     *("device", "batch_size", "max_batch_size", "logits_cache"),
@@ -48,20 +49,21 @@ WITHOUT_EFFECT = {
     *("enforce_eager", "enable_prefix_caching", "distributed_executor_backend"),
     *("cpu_offload_gb", "download_dir", "max_loras", "max_lora_rank"),
 }
-"""Arguments that change no answer, or whose effect is recorded otherwise (the tokenizer's)."""
+"""The arguments that change no answer, or whose effect is recorded elsewhere (the tokenizer's)."""
 
 _NAMED_APART = {
     *("revision", "peft", "delta", "dtype", "max_length", "truncation"),
     *("think_end_token", "chat_template_args", "enable_thinking", "quantization_config"),
     *("max_model_len", "lora_local_path"),
 }
-"""Arguments that `identity` names one by one, as they took effect."""
+"""The arguments that `identity` names one by one, as they took effect."""
 
 
 def model_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The other arguments that a model was loaded with, as JSON has them.
+    """Return the other arguments that a model was loaded with, as JSON has them.
 
-    Those without a known effect are kept: most go to `from_pretrained`, which has many.
+    Arguments without a known effect are kept, because most go to `from_pretrained`, which takes
+    many.
     """
     left_out = WITHOUT_EFFECT | _NAMED_APART
     return {
@@ -75,16 +77,19 @@ class Loaded(Protocol):
     """What an engine has loaded.
 
     Attributes:
-        model, tokenizer: as loaded.
+        model: the model as loaded.
+        tokenizer: the tokenizer as loaded.
         pretrained: what was asked for: a name, a folder, or a model that the caller made.
-        revision, peft, delta: as they were asked for.
-        max_length: most tokens of a prompt and its answer.
+        revision: the revision that was asked for.
+        peft: the adapter that was asked for.
+        delta: the delta that was asked for.
+        max_length: the largest number of tokens of a prompt and its answer.
         truncation: whether longer prompts are cut.
-        chat_template_args: of the chat template.
+        chat_template_args: the arguments of the chat template.
         model_arguments: `model_arguments` of what the model was loaded with.
-        model_name: what results call the model.
-        weights: which weights they are (`weights_of`).
-        prompt_ids: the tokens that the model reads of a rendered prompt.
+        model_name: the model's name in results.
+        weights: the identity of the weights (`weights_of`).
+        prompt_ids: returns the token ids that the model reads for a rendered prompt.
     """
 
     model: PreTrainedModel
@@ -115,12 +120,12 @@ def identity(
     interventions: Sequence[Intervention],
     reasoning_end: str | int | None,
 ) -> dict[str, Any]:
-    """What an answer depends on beside the request: model, condition, settings.
+    """Return what an answer depends on beside the request: model, condition, settings.
 
     Args:
-        engine: with its model.
+        engine: the engine with its model.
         prompting: how prompts reach the model.
-        interventions: all that are installed.
+        interventions: all interventions that are installed.
         reasoning_end: the token that ends reasoning.
     """
     return {
@@ -139,7 +144,7 @@ def identity(
 
 
 def _loaded(engine: Loaded, prompting: Prompting) -> dict[str, Any]:
-    """What tells the loaded model and its tokenizer from others."""
+    """Return what tells the loaded model and its tokenizer from others."""
     config = engine.model.config
     return {
         "weights": engine.weights,
@@ -157,7 +162,7 @@ def _loaded(engine: Loaded, prompting: Prompting) -> dict[str, Any]:
 
 
 def weights_of(engine: Loaded) -> str:
-    """`weights_identity` of an engine's model, to be asked for before anything edits them."""
+    """Return `weights_identity` of an engine's model; call it before anything edits the weights."""
     named = isinstance(engine.pretrained, str) and not os.path.isdir(engine.pretrained)
     # A commit may hold many GGUF files.
     other = engine.peft or engine.delta or engine.model_arguments.get("gguf_file")
@@ -165,32 +170,35 @@ def weights_of(engine: Loaded) -> str:
 
 
 def tokenizer_checksum(tokenizer: Any) -> str:
-    """sha256 of how a tokenizer splits text: vocabulary, merges, normalising, added tokens."""
+    """Compute the sha256 of how a tokenizer splits text.
+
+    It covers vocabulary, merges, normalising and added tokens.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return _checksum([type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())])
     state = json.loads(backend.to_str())
-    # Both are left over from the last call.
+    # The last call of the tokenizer left both behind.
     return _checksum({**state, "padding": None, "truncation": None})
 
 
 def _rendered(engine: Loaded, prompting: Prompting) -> str | None:
-    """sha256 of the token ids of the fixed conversations, as `generate_until` would have them."""
+    """Compute the sha256 of the fixed conversations' token ids, as `generate_until` has them."""
     try:
         rendered = [prompting.probe(text) for text in PROBES]
-    except UserError:  # No template: the first request will say so.
+    except UserError:  # There is no template, and the first request will say so.
         return None
     return _checksum([[engine.prompt_ids(text)] for text in rendered])
 
 
 def _described(config: dict[str, Any]) -> dict[str, Any]:
-    """A model's config without where it lies, who wrote it, and what `_loaded` names apart."""
+    """Return a model's config without its path, its writer, and what `_loaded` names separately."""
     left_out = {"_name_or_path", "transformers_version", "quantization_config", "dtype"}
     return {name: value for name, value in config.items() if name not in left_out}
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it; objects by what they say of themselves."""
+    """Return a value as JSON has it; an object as its `to_dict` or text."""
     if hasattr(value, "to_dict"):
         value = value.to_dict()
     return json.loads(json.dumps(value, default=str, sort_keys=True))

@@ -1,8 +1,8 @@
-"""Which arguments lm-eval's models take, told without loading one: by the code that takes them.
+"""Find out which arguments lm-eval's models take, from the code that takes them.
 
-A model reads what its name asks for before it loads anything, and hands the rest on: to lm-eval's
-own class, and from there to `from_pretrained`, or to vLLM's engine. None of these has a list of
-what it takes.
+No model is loaded for that. A model reads its own arguments before it loads anything, and hands the
+others on: to lm-eval's own class, and from there to `from_pretrained` or to vLLM's engine. None of
+these has a list of its arguments.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 
 class UnknownArgument(UserError):
-    """An argument that a model takes nothing for.
+    """An argument that a model does not take.
 
     Attributes:
-        argument: its name.
-        known: those that the model takes.
+        argument: the name of the argument.
+        known: the arguments that the model takes.
     """
 
     def __init__(self, argument: str, known: frozenset[str]) -> None:
@@ -42,10 +42,14 @@ class UnknownArgument(UserError):
 
 
 def parse_arguments(option: str, given: str) -> dict[str, Any]:
-    """Arguments of a model as lm_eval reads them: `name=value,...`, or a JSON object.
+    """Parse a model's arguments as lm_eval does: `name=value,...`, or a JSON object.
+
+    Args:
+        option: the name of the option, for messages.
+        given: its value.
 
     Raises:
-        UserError: they are neither.
+        UserError: the value is neither.
     """
     from lm_eval.utils import simple_parse_args_string
 
@@ -57,7 +61,7 @@ def parse_arguments(option: str, given: str) -> dict[str, Any]:
         parsed = None
     if not isinstance(parsed, dict):
         raise UserError(
-            f"{option} {given!r} are no arguments; give them as lm_eval takes them: "
+            f"{option} {given!r} cannot be read; give arguments as lm_eval takes them: "
             "pretrained=NAME,direction=FOLDER."
         )
     return parsed
@@ -67,14 +71,14 @@ def try_arguments(wrapper: Any, arguments: Mapping[str, Any], *, vllm: bool) -> 
     """Read a model's arguments as the model would before it loads anything.
 
     Args:
-        wrapper: a class of `wrappers.hf`; what the classes of `wrappers.vllm` read is the same.
-        arguments: with `pretrained`. The direction and the prompt that they name have to be there.
-        vllm: whether vLLM runs the model. Where vLLM is not installed, it is not known what it
-            takes.
+        wrapper: a class of `wrappers.hf`; the classes of `wrappers.vllm` read the same arguments.
+        arguments: the arguments, with `pretrained`. The direction and the safety prompt that they
+            name have to exist.
+        vllm: whether vLLM runs the model. vLLM's own arguments are only known if it is installed.
 
     Raises:
-        UnknownArgument: nothing takes one of them.
-        UserError: one has no usable value.
+        UnknownArgument: nothing takes one of the arguments.
+        UserError: the value of one cannot be used.
     """
     left = _Looked(arguments)
     pretrained = left.pop("pretrained")
@@ -98,10 +102,14 @@ def try_arguments(wrapper: Any, arguments: Mapping[str, Any], *, vllm: bool) -> 
 
 
 def parse_dtype(option: str, given: object) -> torch.dtype | None:
-    """The type of numbers that transformers is asked to load weights as; None for "auto".
+    """Return the type of numbers as which transformers loads weights; None for "auto".
+
+    Args:
+        option: the option's name as messages write it, such as "dtype=".
+        given: its value.
 
     Raises:
-        UserError: neither "auto" nor the name of a type of torch's, or such a type.
+        UserError: the value is neither "auto" nor a type of torch or its name.
     """
     import torch
 
@@ -109,15 +117,13 @@ def parse_dtype(option: str, given: object) -> torch.dtype | None:
         return None
     named = getattr(torch, given, None) if isinstance(given, str) else given
     if not isinstance(named, torch.dtype):
-        raise UserError(f"{option}{given} is not a type of torch's; use auto, float32 or bfloat16.")
+        raise UserError(f"{option}{given} is not a type of torch; use auto, float32 or bfloat16.")
     return named
 
 
 @contextmanager
 def stand_ins() -> Iterator[tuple[str, str]]:
-    """Folders with a direction and with a soft prompt, in the place of some that are yet to be
-    made.
-    """
+    """Yield folders with a direction and with a soft prompt, for some that are not made yet."""
     import torch
     from safetensors.torch import save_file
 
@@ -135,14 +141,14 @@ def stand_ins() -> Iterator[tuple[str, str]]:
 
 
 def generation_settings() -> frozenset[str]:
-    """The generation settings that transformers knows, and lm-eval's own."""
+    """Return the generation settings that transformers knows, and lm-eval's own."""
     from transformers import GenerationConfig
 
     return frozenset({*GenerationConfig().to_dict(), "until", "max_gen_toks"})
 
 
 class _Looked(dict[str, Any]):
-    """Arguments that know which were looked for among them."""
+    """Arguments that remember which names were looked for among them."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         super().__init__(arguments)
@@ -168,7 +174,7 @@ def _passed_to_transformers() -> frozenset[str]:
 
 @functools.cache
 def _passed_to_vllm() -> frozenset[str] | None:
-    """None where vLLM is not installed."""
+    """Return the arguments that vLLM takes; None if vLLM is not installed."""
     try:
         from polyrefuse_models.wrappers.lm_evals_vllm import vllm
         from polyrefuse_models.wrappers.vllm import BaselineVLLM
@@ -178,14 +184,14 @@ def _passed_to_vllm() -> frozenset[str] | None:
 
 
 def _parameters(cls: type) -> Iterator[str]:
-    """Of what makes an object, in all classes that it is of."""
+    """Yield the parameters of the constructors of a class and of all of its bases."""
     for one in cls.__mro__:
         if "__init__" in vars(one) and one is not object:
             yield from _named(vars(one)["__init__"])
 
 
 def _taken_by(function: Callable[..., Any]) -> list[str]:
-    """A function's parameters, and the words in it, by which it takes others out of `kwargs`."""
+    """Return a function's parameters, and the strings by which it takes others out of `kwargs`."""
     function = inspect.unwrap(function)
     code = getattr(function, "__func__", function).__code__
     words = [one for one in code.co_consts if isinstance(one, str) and one.isidentifier()]
@@ -193,7 +199,7 @@ def _taken_by(function: Callable[..., Any]) -> list[str]:
 
 
 def _named(function: Callable[..., Any]) -> list[str]:
-    """A function's parameters that a caller can name, but for the object of a method."""
+    """Return the parameters of a function that a caller can name, without `self`."""
     parameters = inspect.signature(function).parameters.values()
     several = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     return [one.name for one in parameters if one.kind not in several and one.name != "self"]
@@ -201,12 +207,12 @@ def _named(function: Callable[..., Any]) -> list[str]:
 
 @functools.cache
 def _in_config(argument: str, pretrained: str) -> bool:
-    """Whether a model's configuration has it, which `from_pretrained` then sets."""
+    """Whether a model's configuration has the argument, which `from_pretrained` then sets."""
     from transformers import AutoConfig
 
     if pretrained in bundled.SHIPPED:
         pretrained = str(bundled.path(pretrained))
     try:
         return hasattr(AutoConfig.from_pretrained(pretrained), argument)
-    except Exception:  # Whoever loads the model says why it cannot be.
+    except Exception:  # Loading the model will say why it cannot be read.
         return False

@@ -1,4 +1,4 @@
-"""A model that another engine runs, as far as it is known without its weights."""
+"""A model that another engine runs, as far as it can be known without its weights."""
 
 from __future__ import annotations
 
@@ -29,25 +29,28 @@ if TYPE_CHECKING:
 
 
 class KnownModel:
-    """What interventions are fitted to (`asked.Engine`), and what a model is told by
-    (`identity.Loaded`), where an engine other than transformers runs the model.
+    """A model that an engine other than transformers runs.
+
+    Interventions are fitted to it (`asked.Engine`), and it identifies the model
+    (`identity.Loaded`).
 
     Args:
-        pretrained: name on the hub, or a folder.
-        arguments: of lm-eval's VLLM.
+        pretrained: the model's name on the hub, or a folder.
+        arguments: the arguments of lm-eval's VLLM.
         warn: keeps a sentence for the results.
-        whole_model: has transformers load the model, for the time that a direction is extracted.
+        whole_model: has transformers load the model while a direction is extracted.
 
     Attributes:
         model: a stand-in (`stand_in.stand_in`).
-        tokenizer: the model's.
+        tokenizer: the model's tokenizer.
         prompting: how prompts reach the model; set when it is known.
-        max_length: most tokens of a prompt and its answer; set when the engine has started.
-        prompt_ids: the engine's, see `measured.Measured.prompt_ids`; set when it has started.
+        max_length: the largest number of tokens of a prompt and its answer; set when the engine has
+            started.
+        prompt_ids: the engine's `measured.Measured.prompt_ids`; set when it has started.
     """
 
     own_model = True
-    ranks = ALONE  # What processes an engine has of its own share one wrapper.
+    ranks = ALONE  # The engine's own processes share one wrapper.
     delta: str | None = None
     truncation = False
     prompting: Prompting
@@ -69,7 +72,7 @@ class KnownModel:
         self.peft = arguments.get("lora_local_path")
         if self.peft and not Path(self.peft).is_dir():
             raise UserError(
-                f"lora_local_path={self.peft} is no folder; give that of a PEFT adapter."
+                f"lora_local_path={self.peft} is not a folder; give the folder of a PEFT adapter."
             )
         self.model_arguments = identity.model_arguments(arguments)
         self.chat_template_args = dict(arguments.get("chat_template_args") or {})
@@ -83,7 +86,7 @@ class KnownModel:
         from lm_eval.models.utils import configure_pad_token
 
         bos = arguments.get("add_bos_token")
-        # One of our own: vLLM's keep copies of a vocabulary that a soft prompt adds to.
+        # vLLM's tokenizers keep copies of the vocabulary, to which a soft prompt adds tokens.
         tokenizer = AutoTokenizer.from_pretrained(
             arguments.get("tokenizer") or self.pretrained,
             revision=arguments.get("tokenizer_revision") or self.revision,
@@ -99,13 +102,13 @@ class KnownModel:
         )
 
     def _load_model(self, quantization: str | None) -> PreTrainedModel:
-        """The stand-in, which says of itself what stands in the way of editing the weights."""
+        """Make the stand-in, with the attributes that show why weights cannot be edited."""
         model: Any = stand_in(self._config, trust_remote_code=self._trusted)
         if quantization or getattr(self._config, "quantization_config", None):
             model.quantization_method = quantization or "of the checkpoint"
         if self.peft:
             model.peft_config = {"vLLM": self.peft}
-        with suppress(OSError):  # It may have none: the model's own names the special tokens.
+        with suppress(OSError):  # Without this file the configuration names the special tokens.
             model.generation_config = GenerationConfig.from_pretrained(
                 self.pretrained, revision=self.revision
             )
@@ -113,7 +116,7 @@ class KnownModel:
 
     @property
     def model_name(self) -> str:
-        """What results call the model."""
+        """The model's name in results."""
         return bundled.name_of(self.pretrained)
 
     @property
@@ -124,11 +127,11 @@ class KnownModel:
     def _encode(
         self, texts: list[str]
     ) -> tuple[Int[Tensor, "batch token"], Int[Tensor, "batch token"]]:
-        raise NotImplementedError("a stand-in is asked nothing")
+        raise NotImplementedError("a stand-in cannot read prompts")
 
     @cached_property
     def weights(self) -> str:
-        """Which weights the engine loads."""
+        """The identity of the weights that the engine loads."""
         commit = getattr(self._config, "_commit_hash", None)
         loaded = f"commit:{commit}" if commit else contents_identity(Path(self.pretrained))
         return f"{loaded}+{contents_identity(Path(self.peft))}" if self.peft else loaded
@@ -139,12 +142,12 @@ class KnownModel:
         reasoning_end: str | int | None,
         dtype: torch.dtype,
     ) -> dict[str, Any]:
-        """`identity.identity` of the engine's model.
+        """Return `identity.identity` of the engine's model.
 
         Args:
-            interventions: all that are done to it.
+            interventions: all interventions on the model.
             reasoning_end: the token that ends reasoning.
-            dtype: in which the engine computes; the stand-in has its own.
+            dtype: the type in which the engine computes; the stand-in has its own.
         """
         return identity.identity(self, self.prompting, interventions, reasoning_end) | {
             "engine": "vllm",

@@ -1,4 +1,4 @@
-"""lm-eval's VLLM and vLLM itself, or one sentence where they are not installed."""
+"""Import lm-eval's VLLM and vLLM itself, or explain in one sentence that they are missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class NoVllm(UserError):
 
 
 def _version(distribution_name: str) -> str:
-    """`importlib.metadata.version`, which finds vLLM's build for the CPU, too, as vLLM does."""
+    """Do what `importlib.metadata.version` does, and find vLLM's build for the CPU too."""
     try:
         return _original_version(distribution_name)
     except importlib.metadata.PackageNotFoundError:
@@ -23,15 +23,15 @@ def _version(distribution_name: str) -> str:
 
 try:
     import vllm
-except ImportError as missing:  # Of a library that its build needs, too.
+except ImportError as missing:  # The error may also name a library that its build needs.
     raise NoVllm(
-        f"vLLM is not installed, or not whole ({missing}): pip install "
-        "'lm-eval-polyrefuse[vllm]', or take the Hugging Face models (--model baseline-hf and its "
-        "siblings)."
+        f"vLLM is not installed, or its installation is incomplete ({missing}); run "
+        "pip install 'lm-eval-polyrefuse[vllm]', or use a Hugging Face model, such as "
+        "--model baseline-hf."
     ) from None
 
 _original_version = importlib.metadata.version
-# lm-eval's module takes the name over while it is imported, and asks for `vllm` by that name.
+# lm-eval's module imports this function while it is imported itself, and asks it for `vllm`.
 importlib.metadata.version = _version
 try:
     from lm_eval.models.vllm_causallms import VLLM

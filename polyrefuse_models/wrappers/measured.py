@@ -1,8 +1,8 @@
-"""What every engine's model does for refusal safety, whatever runs it.
+"""The base of every engine's wrapper: what does not depend on the engine.
 
 How a prompt reaches the model, how an answer leaves it, and what tells its results from others are
-the same with transformers and with vLLM. An engine's wrapper loads the model, does to it what was
-asked for, and inherits the rest.
+the same with transformers and with vLLM. An engine's wrapper loads the model, installs the
+interventions, and inherits the rest.
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ if TYPE_CHECKING:
 class Measured(TemplateLM):
     """A chat model whose refusals are measured; the base of every engine's wrapper.
 
-    A wrapper calls `read_asked` before it loads anything, so that each mistake is told before
-    minutes are lost; `_prepare` when it has the tokenizer; and `_put_in_front` when the
-    interventions are done.
+    A wrapper calls `read_asked` before it loads anything, so that mistakes are reported before
+    minutes are lost. It calls `_prepare` when it has the tokenizer, and `_put_in_front` when the
+    interventions are installed.
 
     Attributes:
-        asks: what the model name asks for: its arguments, and the interventions they become.
-        asked: what was asked for.
-        interventions: what was done to the model.
-        model_name: what results call the model.
-        max_length: most tokens of a prompt and its answer.
-        max_gen_toks: an answer's most tokens where a request names none.
+        asks: the class that reads the arguments of the model name.
+        asked: the arguments that were read.
+        interventions: the interventions on the model.
+        model_name: the model's name in results.
+        max_length: the largest number of tokens of a prompt and its answer.
+        max_gen_toks: the largest number of tokens in an answer if a request names none.
         prompting: how a prompt reaches the model.
-        reasoning: what marks reasoning in its answers.
-        notes: what its results must say.
+        reasoning: the marks of reasoning in its answers.
+        notes: what its results have to say.
         set_aside: the checkpoint's own generation settings that are not used.
         ranks: the processes that measure the model together, each a share of the prompts.
     """
@@ -78,7 +78,7 @@ class Measured(TemplateLM):
     set_aside: Mapping[str, Any] = {}
     ranks: Ranks = ALONE
 
-    if TYPE_CHECKING:  # Each engine's own class of lm-eval has them.
+    if TYPE_CHECKING:  # The engine's own class in lm-eval has them.
 
         @property
         def model_name(self) -> str: ...
@@ -90,15 +90,15 @@ class Measured(TemplateLM):
         def max_gen_toks(self) -> int: ...
 
     def prompt_ids(self, text: str) -> list[int]:
-        """The tokens that the model reads of a rendered prompt, with what stands in front."""
+        """Return the ids that the model reads for a rendered prompt, with what stands in front."""
         raise NotImplementedError
 
     def identity(self) -> dict[str, Any]:
-        """What an answer depends on beside the request: model, condition, settings."""
+        """Return what an answer depends on beside the request: model, condition, settings."""
         raise NotImplementedError
 
     def generation_settings(self) -> dict[str, Any]:
-        """The settings that every answer of the run was made with."""
+        """Return the settings that every answer of the run was made with."""
         raise NotImplementedError
 
     # --- how a model comes to be
@@ -107,9 +107,10 @@ class Measured(TemplateLM):
     def create_from_arg_obj(
         cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None
     ) -> Measured:
-        """lm-eval's; where no model is named, the organism is, in lm-eval's own arguments.
+        """Make the model as lm-eval does; without a name it is the organism.
 
-        The results and their folder bear the name found there, a random one where there is none.
+        The name is put into lm-eval's own arguments, because the results and their folder are named
+        after it, and have a random name without it.
         """
         arg_dict.setdefault("pretrained", bundled.ORGANISM)
         return super().create_from_arg_obj(arg_dict, additional_config)
@@ -123,7 +124,7 @@ class Measured(TemplateLM):
         system: str | None,
         system_file: str | None,
     ) -> None:
-        """Read what the model name asks for, and take it out of the engine's arguments.
+        """Read the arguments of the model name, and take them out of the engine's arguments.
 
         Raises:
             UserError: an argument cannot be used.
@@ -141,12 +142,12 @@ class Measured(TemplateLM):
         self.notes = RunNotes()
 
     def _folder(self, pretrained: Any) -> Any:
-        """What to load: the organism where nothing is named, and a bundled one's folder."""
+        """Return what to load: the organism by default, and the folder of a bundled model."""
         if pretrained in (None, bundled.ORGANISM):
             pretrained = bundled.ORGANISM
             logger.warning(
-                "No other pretrained= was given: this measures %s, the small model of an invented "
-                "world that comes with the package; its tasks are the group toyrefuse.",
+                "No other pretrained= was given, so this measures %s, the small model of an "
+                "invented world that comes with the package; its tasks are the group toyrefuse.",
                 bundled.ORGANISM,
             )
         if isinstance(pretrained, str) and pretrained in bundled.SHIPPED:
@@ -161,8 +162,8 @@ class Measured(TemplateLM):
         think_end_token: str | int | None,
     ) -> None:
         """Set up how prompts are rendered and answers read."""
-        # lm-eval cuts reasoning off without a trace where it ended and leaves it where it did not;
-        # `reasoning` marks the second, so that it is not judged as an answer.
+        # lm-eval removes reasoning that ended and leaves reasoning that did not. `reasoning` marks
+        # the latter, so that it is not judged as an answer.
         self.reasoning = ReasoningMarks(tokenizer, think_end_token)
         self.prompting = Prompting(
             tokenizer,
@@ -176,30 +177,30 @@ class Measured(TemplateLM):
             self.warn(sentence)
 
     def _set_aside(self, settings: Mapping[str, Any]) -> None:
-        """Say which of the checkpoint's own generation settings are not used."""
+        """Log which of the checkpoint's own generation settings are not used."""
         self.set_aside = settings
         if settings:
             logger.warning(
-                "The generation_config of %s asks for %s, which the protocol sets aside; name it "
-                "in --gen_kwargs to measure the model with it.",
+                "The generation_config of %s asks for %s, which the protocol does not use; give "
+                "it in --gen_kwargs to measure the model with it.",
                 self.model_name,
                 listed(settings),
             )
 
     def _with_system_file(self, interventions: Sequence[Intervention]) -> list[Intervention]:
-        """The interventions, and the system file that is one where it was named."""
+        """Add the system file, if one was named, to the interventions."""
         text = system_file(self.prompting.system)
         return [*interventions, text] if text is not None else list(interventions)
 
     def _put_in_front(self, interventions: Sequence[Intervention]) -> None:
-        """Keep what was done to the model, and have its prompts stand in front of what is asked."""
+        """Keep the interventions, and put those that are texts in front of every prompt."""
         self.interventions = tuple(interventions)
         self.prompting.put_in_front(self.interventions, self.max_length)
 
     # --- what results say
 
     def measured(self) -> dict[str, Any]:
-        """What results say of any engine's model: what was done to it, and how it was asked."""
+        """Return what results say of the model, whatever the engine is."""
         return self.identity() | {
             "versions": versions(),
             "warnings": list(self.warnings),
@@ -209,32 +210,32 @@ class Measured(TemplateLM):
 
     @property
     def condition(self) -> str:
-        """What was done to the model."""
+        """The name of the condition."""
         return condition_of(self.interventions)
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader of the rates must know, whole sentences."""
+        """What a reader of the rates has to know, in whole sentences."""
         return self.notes.warnings
 
     def warn(self, sentence: str) -> None:
-        """Log what a reader of the rates must know, once, and keep it for the results."""
+        """Log what a reader of the rates has to know, once, and keep it for the results."""
         self.notes.warn(sentence)
 
     # --- how a prompt reaches the model
 
     @property
     def template(self) -> ChatTemplate:
-        """The chat template, named or not by `--apply_chat_template`, and its system text."""
+        """The chat template that `--apply_chat_template` names, or the only one."""
         return self.prompting.template
 
     @property
     def tokenizer_name(self) -> str:
-        """lm-eval's, and what is rendered: it keeps rendered requests under this name."""
+        """lm-eval's name with a checksum of what is rendered, as it keeps requests under it."""
         return f"{super().tokenizer_name}-{self.prompting.checksum()}"
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """The template that the harness applies, for its results.
+        """Return the template that lm-eval applies, for its results.
 
         Raises:
             NoChatTemplate: there is none, or none of that name.
@@ -246,10 +247,10 @@ class Measured(TemplateLM):
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """What the harness puts into requests: a chat, with every turn in what the model reads.
+        """Render a chat for lm-eval, with every turn in the text that the model reads.
 
-        lm-eval drops a system turn that the template does not take, and does not ask whether the
-        template writes the others.
+        lm-eval itself would drop a system turn that the template does not take, and would not check
+        that the template writes the other turns.
 
         Raises:
             UserError: there is no template, or it loses a turn.
@@ -257,7 +258,7 @@ class Measured(TemplateLM):
         return self.prompting.apply(chat_history, add_generation_prompt)
 
     def render(self, prompt: str) -> str:
-        """The chat template around one user turn.
+        """Put the chat template around one user turn.
 
         Raises:
             UserError: there is no template, or it loses the prompt.
@@ -265,14 +266,13 @@ class Measured(TemplateLM):
         return self.prompting.render(prompt)
 
     def plain(self, prompt: str) -> str:
-        """What the model reads of a prompt that gets no chat template."""
+        """Return what the model reads of a prompt that gets no chat template."""
         return self.prompting.plain(prompt)
 
     # --- requests
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """The engine's answers, with the chat template applied where nobody has, and no prompt cut
-        short.
+        """Generate answers, with the chat template applied and no prompt cut.
 
         Raises:
             UserError: a prompt cannot be rendered, or does not fit the window.
@@ -312,15 +312,15 @@ class Measured(TemplateLM):
 
     @property
     def _refuses_long_prompts(self) -> bool:
-        """Whether nobody asked for prompts to be cut."""
+        """Whether the user did not ask for prompts to be cut."""
         return not self.truncation
 
     def _answers(self, rendered: list[Instance], disable_tqdm: bool) -> list[str]:
-        """The engine's own `generate_until`, of requests with the text that the model reads."""
+        """Answer requests, which have the text that the model reads, by the engine itself."""
         raise NotImplementedError
 
     def _note_settings(self, requests: list[Instance]) -> None:
-        """Keep the settings that answers are made with, and warn where the run claims others."""
+        """Keep the settings that answers are made with, and warn if the run states others."""
         self.notes.note_settings(
             requested(request.args[1], self.max_gen_toks) for request in requests
         )
@@ -333,28 +333,30 @@ class Measured(TemplateLM):
         """Score whole texts, as the engine does.
 
         Raises:
-            UserError: words would have to stand in front of a context, and there is none.
+            UserError: a safety prompt has to stand in front of a context, and there is none.
         """
         if self.prompting.names is not None:
             raise UserError(
-                f"{self.prompting.names} has no place in {requests[0].task_name}: its texts are "
-                "scored whole (loglikelihood_rolling), with no context that it could stand before."
+                f"{self.prompting.names} cannot be used in {requests[0].task_name}, whose texts "
+                "are scored whole (loglikelihood_rolling), without a context for it to stand in "
+                "front of; leave out that task."
             )
         return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
 
     @property
     def _scoring_window(self) -> int:
-        """Most tokens of a context and its continuation, without the last, which is not read."""
+        """The largest number of tokens of a context and its continuation, without the last one."""
         return self.max_length
 
     def _behind_the_front(
         self, requests: list[tuple[Any, list[int], list[int]]]
     ) -> list[tuple[Any, list[int], list[int]]]:
-        """Log-likelihood requests with what stands in front of contexts, behind a token that begins
-        a text.
+        """Put the safety prompt in front of the contexts of log-likelihood requests.
+
+        It stands behind a token that begins a text.
 
         Raises:
-            UserError: a request is longer than the window; lm-eval would cut the front off.
+            UserError: a request is longer than the window; lm-eval would cut off its front.
         """
         if self.prompting.names is None:
             self.notes.begin()
@@ -367,19 +369,19 @@ class Measured(TemplateLM):
         longest = max((len(context) + len(end) - 1 for _, context, end in requests), default=0)
         if longest > self._scoring_window:
             raise UserError(
-                f"A request has {longest} tokens with {self.prompting.names} and the model a "
-                f"window of {self._scoring_window}; lower --num_fewshot or give a shorter prompt."
+                f"A request has {longest} tokens with {self.prompting.names}, and the model has a "
+                f"window of {self._scoring_window}; lower --num_fewshot, or give a shorter prompt."
             )
         return requests
 
     def set_cache_hook(self, cache_hook: CacheHook) -> None:
         """Take lm-eval's response cache, and refuse one that another condition wrote.
 
-        lm-eval keys an answer by its request alone, so a baseline's answers would be served to the
-        ablated model.
+        lm-eval finds an answer by its request alone, so that a baseline's answers would be served
+        to the ablated model.
 
         Raises:
-            WrongCache: the cache holds answers of another condition, or of nobody knows which.
+            WrongCache: the cache holds answers of another condition, or of an unknown one.
         """
         if cache_hook.dbdict is not None:
             claim_cache(cache_hook.dbdict, self.identity())

@@ -1,4 +1,4 @@
-"""The argument that asks for a safety prompt, and the intervention that it asks for."""
+"""Read the argument `prompt=`, and make the intervention that it asks for."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AskedPrompt:
-    """What `prompt=` names.
+    """The safety prompt that `prompt=` names.
 
     Attributes:
-        name: as it was given; of a folder its whole path.
-        source: where it came from.
+        name: the name as it was given; for a folder its whole path.
+        source: where the prompt came from.
         content: words, or vectors.
     """
 
@@ -39,21 +39,23 @@ class AskedPrompt:
     content: str | Prompt
 
     def check_beside(self, arguments: Mapping[str, Any]) -> None:
-        """Raises:
-        UserError: a model's other arguments do not go with it.
+        """Check that the prompt can be combined with a model's other arguments.
+
+        Raises:
+            UserError: it cannot.
         """
         refuse_truncation(arguments, "prompt=")
         if self.source == "text" and arguments.get("system_file"):
             raise UserError(
                 f"prompt={self.name} is a system text in words, and so is the system file "
-                f"{arguments['system_file']}; give one of them."
+                f"{arguments['system_file']}; give only one of them."
             )
 
     def check(self, model: PreTrainedModel) -> None:
-        """Refuse vectors that do not fit a model, and warn of those of another one.
+        """Refuse vectors that do not fit a model, and warn if they were trained for another one.
 
         Raises:
-            BadPrompt: they do not fit.
+            BadPrompt: the vectors do not fit.
         """
         if isinstance(self.content, Prompt):
             self.content.check(width(model), f"prompt={self.name}")
@@ -65,14 +67,14 @@ class AskedPrompt:
         tokenizer: PreTrainedTokenizerBase,
         without: Float[Tensor, "*rank d"] | None = None,
     ) -> SoftPrompt | SystemText:
-        """The intervention for a model.
+        """Make the intervention for a model.
 
         Args:
-            model: what its vectors are put into.
-            tokenizer: the model's; gets the tokens that vectors stand for.
-            without: direction, at any scale, or orthogonal directions that its vectors shall have
-                no component along. Where weights are ablated the embedding cannot write along
-                them, and these still could.
+            model: the model that reads the vectors.
+            tokenizer: the model's tokenizer, which gets the tokens that vectors stand for.
+            without: a direction of any scale, or several orthogonal ones, to remove from the
+                vectors. Edited weights keep the embedding from writing along it, but not the
+                vectors.
         """
         name = f"prompt={self.name}"
         if isinstance(self.content, str):
@@ -91,7 +93,7 @@ class AskedPrompt:
         )
 
     def identity(self) -> dict[str, Any]:
-        """What results say of it."""
+        """Return what results say of the prompt."""
         if isinstance(self.content, Prompt):
             metadata, sha256 = self.content.metadata, self.content.sha256
         else:
@@ -108,18 +110,18 @@ class AskedPrompt:
 
 
 def read_prompt(given: str) -> AskedPrompt:
-    """A safety prompt's name, an artifact's folder, or a PEFT prompt-tuning checkpoint's.
+    """Read the name of a safety prompt, or the folder of an artifact or a PEFT checkpoint.
 
     Raises:
-        BadPrompt: it is none of these.
+        BadPrompt: the argument is none of these.
     """
     if isinstance(given, str) and given in SAFETY_PROMPTS:
         return AskedPrompt(given, "text", SAFETY_PROMPTS[given])
     folder = Path(str(given))
     if not os.path.isdir(folder):
         raise BadPrompt(
-            f"prompt={given} is no folder; give a soft prompt's, a PEFT prompt-tuning "
-            f"checkpoint's, or one of {', '.join(SAFETY_PROMPTS)}."
+            f"prompt={given} is not a folder; give the folder of a soft prompt or of a PEFT "
+            f"prompt-tuning checkpoint, or one of {', '.join(SAFETY_PROMPTS)}."
         )
     name = str(folder.resolve())
     if os.path.isfile(folder / "adapter_config.json"):
@@ -128,19 +130,19 @@ def read_prompt(given: str) -> AskedPrompt:
 
 
 def _read_checkpoint(folder: Path) -> Prompt:
-    """The vectors of a PEFT prompt-tuning checkpoint, and the model that they were trained for.
+    """Read the vectors of a PEFT prompt-tuning checkpoint, and the model that they are for.
 
     Raises:
-        BadPrompt: another kind of adapter, or one that cannot be read.
+        BadPrompt: it is another kind of adapter, or cannot be read.
     """
     weights = folder / "adapter_model.safetensors"
     if not os.path.exists(weights):
         raise BadPrompt(
-            f"prompt={folder} has no {weights.name}; other formats are not read, since a pickle "
-            "can run code: save the adapter with safetensors."
+            f"prompt={folder} has no {weights.name}, and other formats are not read, because a "
+            "pickle can run code; save the adapter with safetensors."
         )
     with artifact_folder.damage_as(
-        BadPrompt, folder, kind="PEFT checkpoint", remedy="save it anew"
+        BadPrompt, folder, kind="PEFT checkpoint", remedy="save it again"
     ):
         config = artifact_folder.read_document(folder / "adapter_config.json")
         kind = config["peft_type"]

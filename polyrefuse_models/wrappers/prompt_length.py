@@ -1,4 +1,4 @@
-"""Prompts that are longer than a model's window."""
+"""Refuse prompts that are longer than a model's window."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 def refuse_long_prompts(
     requests: Sequence[Instance], *, count: Callable[[str], int], window: int, max_gen_toks: int
 ) -> None:
-    """Engines would cut the beginning off, the template's with it, and say nothing.
+    """Refuse prompts that do not fit the model's window together with their answers.
+
+    Engines would silently cut off the beginning of such a prompt, and of the template with it.
 
     Args:
-        requests: with the text that the model reads.
-        count: how many tokens a text has for the model.
-        window: most tokens that the model takes, the answer's included.
-        max_gen_toks: an answer's most tokens where a request names none.
+        requests: requests with the text that the model reads.
+        count: returns the number of tokens in a text.
+        window: the largest number of tokens that the model takes, those of the answer included.
+        max_gen_toks: the largest number of tokens in an answer if a request names none.
 
     Raises:
         UserError: a prompt and its answer do not fit.
@@ -33,7 +35,7 @@ def refuse_long_prompts(
         if length + answer > window:
             raise UserError(
                 f"Prompt {request.doc.get('id', request.doc_id)} of {request.task_name} has "
-                f"{length} tokens and its answer may have {answer}, more than the model's "
-                f"window of {window}; lower the answer's length with "
-                "--gen_kwargs max_gen_toks=N, or cut prompts with truncation=True."
+                f"{length} tokens and its answer may have {answer}, which is more than the model's "
+                f"window of {window}; allow shorter answers with --gen_kwargs max_gen_toks=N, or "
+                "cut prompts with truncation=True."
             )

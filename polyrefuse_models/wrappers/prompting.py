@@ -1,4 +1,4 @@
-"""How a prompt reaches a model: its chat template, its system text, and what stands in front."""
+"""Turn a prompt into what a model reads: chat template, system text, and safety prompt."""
 
 from __future__ import annotations
 
@@ -30,25 +30,24 @@ if TYPE_CHECKING:
 
 
 class Prompting:
-    """What the model reads of what it is asked.
+    """Turns prompts into what the model reads.
 
-    A prompt that is put in front (a `Preamble`) stands in the system turn of the chat template, or
-    in the user's where the template has no system role, and in front of the context where no
-    template is applied. One that peft trained stands where peft trained it: in front of everything,
-    the template too. (peft's own model would leave a gap of the padding's length between it and the
-    text, in the positions of a batch.)
+    A safety prompt or a system text (a `Preamble`) stands in the system turn of the chat template,
+    in the user's turn if the template has no system role, and in front of the context if no
+    template is applied. A prompt that peft trained stands where peft trained it: in front of
+    everything, the template included. (peft's own model would leave a gap of the padding's length
+    between it and the text, in the positions of a batch.)
 
     Args:
-        tokenizer: the model's.
-        model_name: what messages call the model.
-        chat: whether `generate_until` requests get the chat template where the harness does not
-            apply it.
-        system: which system text was asked for.
-        template_arguments: of the chat template.
-        notes: takes what the results must say.
+        tokenizer: the model's tokenizer.
+        model_name: the model's name in messages.
+        chat: whether `generate_until` requests get the chat template if lm-eval does not apply it.
+        system: the system text that was asked for.
+        template_arguments: the arguments of the chat template.
+        notes: collects what the results have to say.
 
     Attributes:
-        foremost: ids of the tokens in front of everything.
+        foremost: the ids of the tokens in front of everything.
     """
 
     def __init__(
@@ -77,14 +76,14 @@ class Prompting:
     # --- what stands in front
 
     def put_in_front(self, interventions: Iterable[Intervention], window: int) -> None:
-        """Have those interventions that are prompts stand in front of what is asked.
+        """Put those interventions that are texts in front of every prompt.
 
         Args:
-            interventions: all that are done to the model, installed.
-            window: most tokens that the model takes.
+            interventions: all interventions on the model, installed.
+            window: the largest number of tokens that the model takes.
 
         Raises:
-            BadPrompt: one leaves no room in the window.
+            BadPrompt: a text leaves no room in the window.
         """
         for preamble in interventions:
             if not isinstance(preamble, Preamble):
@@ -92,8 +91,8 @@ class Prompting:
             ids = self.ids(preamble.text)
             if len(ids) >= window:
                 raise BadPrompt(
-                    f"{preamble.name} has {len(ids)} tokens and the model a window of {window}; "
-                    "give a shorter one."
+                    f"{preamble.name} has {len(ids)} tokens, and the model has a window of "
+                    f"{window}; give a shorter one."
                 )
             self._preambles.append(preamble)
             if preamble.foremost:
@@ -101,17 +100,17 @@ class Prompting:
 
     @property
     def front(self) -> str | None:
-        """The words in front of what is asked, where no template has a turn for them."""
+        """The words in front of a prompt that gets no chat template."""
         return in_front(self._lead, self.system.text or "") or None
 
     @property
     def names(self) -> str | None:
-        """The arguments that asked for what stands in front, as a message names them."""
+        """The argument that asked for what stands in front, as messages name it."""
         return next((preamble.name for preamble in self._preambles), None)
 
     @property
     def _lead(self) -> str:
-        """The words in front that the template does not know of: a system file's it does."""
+        """The words in front that the template does not add itself, as it does a system file's."""
         words = ""
         for preamble in self._preambles:
             if not preamble.foremost and preamble.text != self.system.text:
@@ -119,23 +118,23 @@ class Prompting:
         return words
 
     def ids(self, text: str) -> list[int]:
-        """The tokens of a text alone."""
+        """Return the token ids of a text, without special tokens around it."""
         return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     # --- the template
 
     @property
     def applies_template(self) -> bool:
-        """Whether requests for an answer get the chat template, from us or from the harness."""
+        """Whether requests for an answer get the chat template, from us or from lm-eval."""
         return self.chat or bool(asked_of_lm_eval("apply_chat_template"))
 
     @property
     def template(self) -> ChatTemplate:
-        """The chat template, named or not by `--apply_chat_template`, and its system text."""
+        """The chat template that `--apply_chat_template` names, or the only one."""
         return self.template_named(asked_of_lm_eval("apply_chat_template"))
 
     def template_named(self, name: bool | str | None) -> ChatTemplate:
-        """The chat template of that name, or the only one."""
+        """Return the chat template of that name, or the only one."""
         arguments = dict(self._template_arguments)
         if isinstance(name, str) and name.lower() != "true":
             arguments["chat_template"] = name
@@ -145,13 +144,13 @@ class Prompting:
         return self._template
 
     def checksum(self) -> str:
-        """Tells apart what is rendered: lm-eval keeps rendered requests under a name with it."""
+        """Return a checksum of what is rendered, for lm-eval's name of kept requests."""
         template = self.template
         written = f"{template.source} {template.arguments} {self.render(USER_PROBE)}"
         return hashlib.sha256(written.encode()).hexdigest()[:16]
 
     def apply(self, messages: Messages, add_generation_prompt: bool = True) -> str:
-        """What the model reads of a chat, with every turn of it and what stands in front.
+        """Render a chat with every turn and what stands in front.
 
         Raises:
             UserError: there is no template, or it loses a turn.
@@ -163,10 +162,10 @@ class Prompting:
         return text
 
     def probe(self, prompt: str) -> str:
-        """What the model would read of a prompt that nobody asks: nothing is logged of it.
+        """Render a prompt that is only a probe, and log nothing.
 
         Raises:
-            UserError: as `apply`.
+            UserError: as in `apply`.
         """
         return self._rendering([user_turn(prompt)], True) if self.chat else self.plain(prompt)
 
@@ -176,7 +175,7 @@ class Prompting:
         return self.template.render(messages, add_generation_prompt)
 
     def render(self, prompt: str) -> str:
-        """The chat template around one user turn.
+        """Put the chat template around one user turn.
 
         Raises:
             UserError: there is no template, or it loses the prompt.
@@ -184,16 +183,16 @@ class Prompting:
         return self.apply([user_turn(prompt)])
 
     def plain(self, prompt: str) -> str:
-        """What the model reads of a prompt that gets no chat template."""
+        """Return what the model reads of a prompt that gets no chat template."""
         return in_front(self.front or "", prompt)
 
     def chat_model(self, model: PreTrainedModel, encode: Encode, batch_size: int) -> ChatModel:
-        """A model as direction extraction sees it, with prompts as `generate_until` has them.
+        """Make the model that directions are extracted from, with prompts as in `generate_until`.
 
         Args:
-            model: with or without its own weights.
-            encode: rendered texts -> token ids and attention mask, padded on the left.
-            batch_size: rows of a forward pass.
+            model: the model, with or without its own weights.
+            encode: turns rendered texts into token ids and attention mask, padded on the left.
+            batch_size: the rows of a forward pass.
         """
         return ChatModel(
             model=model,
@@ -207,7 +206,7 @@ class Prompting:
     # --- requests
 
     def begin(self) -> None:
-        """Start an evaluation, and refuse one that this model cannot be asked in.
+        """Start an evaluation, and refuse one that does not fit this model's settings.
 
         Raises:
             UserError: see `refuse_system_instruction`.
@@ -217,21 +216,21 @@ class Prompting:
         refuse_system_instruction(self.chat, self.system)
 
     def read(self, context: str) -> str:
-        """What the model reads of the context of a `generate_until` request.
+        """Return what the model reads of the context of a `generate_until` request.
 
         Raises:
-            UserError: the context was rendered without what must stand in front of it, there is no
-                template, or it loses the prompt.
+            UserError: the context was rendered without the safety prompt, there is no template, or
+                the template loses the prompt.
         """
         if asked_of_lm_eval("apply_chat_template") or hash(context) in self._rendered:
             return context
         if not self.chat:
             return self.plain(context)
-        # The harness's frames may be out of sight, and a cache of requests may hold its work.
+        # lm-eval may have rendered it where we cannot see that, or a cache of requests may hold it.
         if self.template.is_rendered(context):
             if self.front is not None and self.front not in context:
                 raise UserError(
-                    f"A prompt has the chat template already and not {self.names} in it; give the "
+                    f"A prompt has the chat template already, but without {self.names}; give the "
                     "prompt without the template."
                 )
             return context
@@ -239,10 +238,11 @@ class Prompting:
         return self.render(context)
 
     def behind(self, context: list[int], prefix: int | None) -> list[int]:
-        """The tokens of a log-likelihood request's context with what stands in front of it.
+        """Return the token ids of a log-likelihood request's context, with what stands in front.
 
         Args:
-            context: where the harness applies the template, it holds the words already.
+            context: the ids of the context; if lm-eval applies the template, they have the words in
+                front already.
             prefix: the token that begins a text; the words come behind it.
         """
         if self.front is None or asked_of_lm_eval("apply_chat_template"):
@@ -254,16 +254,16 @@ class Prompting:
     # --- the system text
 
     def system_identity(self) -> dict[str, Any]:
-        """Which system text there is, as it is rendered."""
+        """Return what results say of the system text, as it is rendered."""
         if self.system.kind != "template" or not self.applies_template:
             return self.system.identity(None)
         try:
             return self.system.identity(self._inserted())
-        except NoChatTemplate:  # The first request will say so.
+        except NoChatTemplate:  # The first request will report it.
             return self.system.identity(None)
 
     def _inserted(self) -> str | None:
-        """What the template adds by itself to what is asked."""
+        """Return the text that the template adds by itself to a prompt."""
         return self.template.kept if self._gives_system() else self.template.inserted
 
     def _gives_system(self) -> bool:
@@ -273,8 +273,8 @@ class Prompting:
     def _log_rendering(self) -> None:
         if not self._logged_rendering:
             logger.warning(
-                "Applying the chat template to generate_until requests (the harness was not told "
-                "--apply_chat_template); chat=off turns this off"
+                "The chat template is applied to generate_until requests, although "
+                "--apply_chat_template was not given; chat=off turns this off."
             )
         self._logged_rendering = True
 
@@ -286,30 +286,28 @@ class Prompting:
         template = f"The chat template of {self.model_name}"
         inserted = None if self.system.kind == "none" else self._inserted()
         if inserted and self._gives_system():
-            logger.warning(
-                "%s adds to the given system text one of its own: %r", template, inserted
-            )
+            logger.warning("%s adds its own text to the given system text: %r.", template, inserted)
         elif inserted:
             logger.warning(
-                "%s inserts a system text of its own: %r; system=none leaves it out",
+                "%s inserts its own system text: %r; system=none leaves it out.",
                 template,
                 inserted,
             )
         if inserted and self.template.dated:
             self._notes.warn(
-                f"{template} inserts today's date, so that another day's answers may differ; give "
-                "the date in chat_template_args where the template takes one, or system=none."
+                f"{template} inserts today's date, so that answers may differ on another day; give "
+                "the date in chat_template_args if the template takes one, or system=none."
             )
         if self.template.unopened:
             self._notes.warn(
                 f"{template} does not open an answer: it writes {self.template.unopened!r} before "
-                "the answers of a chat and not behind a prompt, so that what the model writes may "
-                "be no answer; give tokenizer=<one with another template>."
+                "the answers in a chat, but not behind a prompt, so that what the model writes may "
+                "not be an answer; give tokenizer=<one with another template>."
             )
 
 
 def parse_chat(given: str) -> bool:
-    """Whether `chat=` asks for the chat template.
+    """Read the argument `chat=`, and return whether it asks for the chat template.
 
     Raises:
         UserError: it is neither "on" nor "off".
@@ -320,40 +318,42 @@ def parse_chat(given: str) -> bool:
 
 
 def refuse_truncation(arguments: Mapping[str, Any], front: str) -> None:
-    """Args:
-        arguments: of the model.
-        front: what stands in front of everything that is asked.
+    """Refuse to truncate prompts that have a text in front, because it would be cut off first.
+
+    Args:
+        arguments: the arguments of the model.
+        front: the text in front, as messages name it.
 
     Raises:
-        UserError: the arguments ask for a truncation, which would cut that off.
+        UserError: the arguments ask for truncation.
     """
     if arguments.get("truncation"):
         raise UserError(
-            f"truncation=True cuts off the beginning, where {front} stands; give one of them."
+            f"truncation=True cuts off the beginning, where {front} stands; give only one of them."
         )
 
 
 def refuse_system_instruction(chat: bool, system: System) -> None:
-    """Without a template the harness would glue a system instruction to the user's words.
+    """Refuse a system instruction that lm-eval would put into the user's turn.
 
     Raises:
-        UserError: it would, or there is a system file as well.
+        UserError: it would, because no template is applied, or there is a system file as well.
     """
     if not asked_of_lm_eval("system_instruction"):
         return
     if system.text is not None:
         raise UserError(
-            "--system_instruction and a system file are two system texts; give one of them."
+            "--system_instruction and a system file are two system texts; give only one of them."
         )
     if chat and not asked_of_lm_eval("apply_chat_template"):
         raise UserError(
-            "--system_instruction needs --apply_chat_template: without it lm-eval puts the "
+            "--system_instruction needs --apply_chat_template, because without it lm-eval puts the "
             "system text into the user's turn; add that flag."
         )
 
 
 def system_file(system: System) -> SystemText | None:
-    """The intervention that a system file is; None where there is no file."""
+    """Make the intervention of a system file; None if there is no file."""
     if system.text is None:
         return None
     return SystemText(f"system_file={system.path}", system.text, system.identity(None))

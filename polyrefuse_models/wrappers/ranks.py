@@ -1,7 +1,8 @@
-"""The processes that measure one model together, each some of its prompts (`accelerate launch`).
+"""The processes that measure one model together, each a share of its prompts.
 
-Each loads the whole model and is known by its rank. What one does for all, and what all must agree
-on, goes through here; a model that no other process measures is `ALONE`.
+`accelerate launch` starts them. Each process loads the whole model and has a rank. This module does
+what one process does for all, and checks what all have to agree on. A model that only one process
+measures is `ALONE`.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ T = TypeVar("T")
 _NOTHING = object()
 
 _TOLD = "polyrefuse_told_to_all_ranks"
-"""An attribute of an error that every rank ends with."""
+"""The attribute of an error that all ranks know of."""
 
 _SPLIT = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
-"""Kinds of processes that share one model's weights, as accelerate calls them."""
+"""accelerate's names of the kinds of processes that share one model's weights."""
 
 
 class Disagreement(UserError):
-    """Processes that would not measure the same."""
+    """Processes that would not measure the same model."""
 
 
 @dataclass(frozen=True)
@@ -40,44 +41,44 @@ class Ranks:
     """One of the processes, and how many there are.
 
     Attributes:
-        own: its rank, counted from 0 over all machines.
-        count: all of them.
+        own: the rank of this process, counted from 0 over all machines.
+        count: the number of processes.
     """
 
     own: int = 0
     count: int = 1
 
     def first(self, make: Callable[[], T]) -> T:
-        """What rank 0 makes, for every rank; the others wait for it.
+        """Have rank 0 make something for every rank, while the others wait for it.
 
-        It travels from process to process: no disk has to be shared, or be writable.
+        The result is sent from process to process, so that no disk has to be shared or writable.
 
         Args:
-            make: is called on rank 0 alone. What it returns is pickled.
+            make: a function that is called on rank 0 alone. What it returns is pickled.
 
         Raises:
-            UserError: rank 0 failed, with its sentence on the others too, so that none waits on.
+            UserError: rank 0 failed. The others fail with its message, so that none keeps waiting.
         """
         return self._together(make if self.own == 0 else _nothing)[0]
 
     def agree(self, make: Callable[[], Mapping[str, Any]]) -> None:
-        """Refuse to measure on ranks that have loaded different things.
+        """Refuse to measure if the ranks have loaded different things.
 
         Args:
-            make: gets this rank's model ready, and returns what `identity.identity` has of it.
+            make: prepares this rank's model and returns its `identity.identity`.
 
         Raises:
-            Disagreement: what differs, with the ranks and their values, on every rank.
-            UserError: a rank failed, with its sentence on the others too, so that none waits on.
+            Disagreement: ranks differ. Every rank raises it, with what differs and the values.
+            UserError: a rank failed. The others fail with its message, so that none keeps waiting.
         """
         if sentence := disagreement(self._together(make)):
             raise Disagreement(sentence)
 
     def _together(self, make: Callable[[], T]) -> list[T]:
-        """What each rank makes, on every rank.
+        """Return on every rank what each rank makes.
 
-        Where one fails, all end: it with its error, and the others with a sentence. Ranks meet in
-        this one exchange alone, so that one which fails meets the others wherever they wait.
+        If one rank fails, all end: that rank with its error, and the others with a sentence. Ranks
+        only meet in this exchange, so that a rank that fails meets the others wherever they wait.
         """
         if self.count == 1:
             return [make()]
@@ -89,7 +90,7 @@ class Ranks:
             made = make()
         except BaseException as error:
             if hasattr(error, _TOLD):
-                raise  # An exchange within `make` has told all of them, and none waits here.
+                raise  # An exchange within `make` has told all ranks, and none waits here.
             failed = error
         every: list[Any] = [None] * self.count
         said = None if failed is None else self._sentence(failed)
@@ -103,7 +104,7 @@ class Ranks:
         return [made for made, _ in every]
 
     def _sentence(self, error: BaseException) -> str:
-        """What the other ranks say of an error on this one."""
+        """Return the message with which the other ranks report an error on this one."""
         if isinstance(error, UserError):
             return str(error)
         what = first_line(error) if isinstance(error, Exception) else type(error).__name__
@@ -116,12 +117,12 @@ ALONE = Ranks()
 
 
 def prepare(device: object) -> None:
-    """Have accelerate join several processes on CPUs, too.
+    """Have accelerate join several processes on CPUs too.
 
-    Where it finds no GPU it takes each of them for the only one, and all would measure everything.
+    Without a GPU it takes each process for the only one, and each would measure everything.
 
     Args:
-        device: that was asked for, there or not.
+        device: the device that was asked for, whether it exists or not.
     """
     import torch
 
@@ -131,48 +132,50 @@ def prepare(device: object) -> None:
 
 
 def ranks_of(accelerator: Any | None) -> Ranks:
-    """The ranks that accelerate knows of.
+    """Return the ranks that accelerate knows of.
 
     Args:
-        accelerator: as HFLM keeps it, which has none where a model is measured by one process.
+        accelerator: HFLM's accelerator; None if one process measures the model.
 
     Raises:
-        UserError: no rank has a whole model, as hooks, edits and `Ranks.first` need.
+        UserError: no rank has a whole model, which hooks, edits and `Ranks.first` need.
     """
     if accelerator is None:
         return ALONE
     if (kind := accelerator.distributed_type.value) in _SPLIT:
         raise UserError(
-            f"accelerate was told to split the model among its processes ({kind}), and each of "
-            "them needs the whole model here; start `accelerate launch --multi_gpu` without it, or "
+            f"accelerate was told to split the model among its processes ({kind}), but each of "
+            "them needs the whole model; start `accelerate launch --multi_gpu` without that, or "
             "one process with parallelize=True for a model that does not fit one GPU."
         )
-    # lm-eval takes the rank within a machine, and none without a second GPU on it.
+    # lm-eval takes the rank within a machine, or none if the machine has fewer than two GPUs.
     return Ranks(accelerator.process_index, accelerator.num_processes)
 
 
 def own_number(number: Num[Tensor, "..."], ranks: Ranks) -> Num[Tensor, "rank"]:
-    """The answer to lm-eval's `all_gather`: as if every rank had this one's number.
+    """Answer lm-eval's `all_gather` as if every rank had this rank's number.
 
-    lm-eval asks for it to make ranks equal, which only models need that are themselves split among
-    the processes: it pads the shorter ones with copies of a request, whose answers it then counts
-    as more answers to the same prompt. Here every rank works through its own requests by itself.
+    lm-eval uses it to give all ranks the same number of requests, which only a model needs that is
+    itself split among the processes. It pads the ranks that have fewer with copies of a request,
+    and then counts their answers as more answers to the same prompt. Here every rank works through
+    its own requests by itself.
 
     Args:
-        number: of requests of a task, of windows, or the batch size that fits.
+        number: the number of requests of a task or of windows, or the batch size that fits.
+        ranks: the ranks.
     """
     return number.reshape(1).expand(ranks.count).clone()
 
 
 def in_order(gathered: Sequence[Any]) -> Any:
-    """What a single process would have, of what lm-eval gathered from several.
+    """Put what lm-eval gathered from several ranks into the order of a single process.
 
-    lm-eval deals a task's documents out in turn, and chains what comes back rank by rank: samples
+    lm-eval deals a task's documents out in turn, and chains what comes back rank by rank. Samples
     would be in another order, and so would the draws of its bootstrap.
 
     Args:
-        gathered: one object a rank, the first rank's first: lists in a dictionary of tasks, of
-            samples or, one level deeper, of values.
+        gathered: an object for each rank, in the order of ranks: lists in a dictionary of tasks,
+            of samples or, one level deeper, of values.
     """
     first = gathered[0]
     if isinstance(first, Mapping):
@@ -192,13 +195,13 @@ def in_order(gathered: Sequence[Any]) -> Any:
 
 
 def disagreement(identities: Sequence[Mapping[str, Any]]) -> str | None:
-    """A sentence on what differs between ranks; None where nothing does.
+    """Return a sentence on what differs between ranks; None if nothing does.
 
-    Weights that a rank can tell by the times of their files alone are not compared: copies of the
-    same files differ in them.
+    Weights that only the times of their files identify are not compared, because copies of the same
+    files differ in these.
 
     Args:
-        identities: of rank 0, 1, ...
+        identities: the identities of rank 0, 1, and so on.
     """
     every = [flat(identity) for identity in identities]
     if any(str(each.get("weights")).startswith(UNPROVED) for each in every):
@@ -214,13 +217,13 @@ def disagreement(identities: Sequence[Mapping[str, Any]]) -> str | None:
     if not differing:
         return None
     return (
-        f"The processes would not measure the same: {'; '.join(differing)}. Give each of them the "
-        "same files."
+        f"The processes would not measure the same model: {'; '.join(differing)}. Give each of "
+        "them the same files."
     )
 
 
 def _nothing() -> Any:
-    """What a rank has to give where another one makes it."""
+    """Return nothing, which is what a rank contributes if another one makes the result."""
 
 
 def _named(ranks: Sequence[int]) -> str:
@@ -228,5 +231,5 @@ def _named(ranks: Sequence[int]) -> str:
 
 
 def _filter(item: Any) -> Any:
-    """The filter of a sample, which lm-eval logs one after the other; None of a value."""
+    """Return the filter of a sample, as lm-eval logs them one after the other; None of a value."""
     return item.get("filter") if isinstance(item, Mapping) else None

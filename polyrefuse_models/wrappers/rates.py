@@ -1,4 +1,4 @@
-"""How fast a model is here: a few prompts, read and answered, a few seconds long."""
+"""Measure how fast a model is on this machine, with a few prompts in a few seconds."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ if TYPE_CHECKING:
     from polyrefuse_models.wrappers.measured import Measured
 
 TOKENS = 64
-"""Most tokens of an answer in the probe."""
+"""The largest number of tokens in an answer of the probe."""
 
 MOMENT = 2.0
-"""Seconds after which nothing is measured once more."""
+"""The number of seconds after which a measurement is not repeated."""
 
 NEUTRAL = "Please name {} things that can be found in a garden, and say what each is good for."
-"""What is asked where the study's own prompts are not here."""
+"""The prompt that is used if the study's own prompts are not on this machine."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What was measured.
+    """The measured speeds.
 
     Attributes:
-        device: that the model ran on, in words.
-        machine: its name.
-        rows: prompts that were asked together.
-        read: prompt tokens a second.
-        generated: tokens a second, those of answers that had ended in their batch counted too.
-        longest: tokens of the longest answer; None where one had not ended at `TOKENS`.
-        judged: answers a second that a judge labels, by its name.
-        light: seconds until a process that loads no model was ready to judge.
-        imports: the same of one that loads a model.
-        loading: seconds to load the model then.
+        device: the device that the model ran on, in words.
+        machine: the name of the machine.
+        rows: the number of prompts in a batch.
+        read: prompt tokens that are read in a second.
+        generated: places in answers that are generated in a second, including those behind the end
+            of an answer in its batch.
+        longest: the number of tokens in the longest answer; None if one had not ended at `TOKENS`.
+        judged: the name of each judge -> answers that it labels in a second.
+        light: seconds until a process that loads no model is ready to judge.
+        imports: seconds until a process that loads a model has imported what it needs.
+        loading: seconds to load the model after that.
     """
 
     device: str
@@ -53,7 +54,7 @@ class Rates:
     loading: float
 
     def document(self) -> dict[str, Any]:
-        """The rates as JSON has them."""
+        """Return the speeds as JSON has them."""
         return asdict(self)
 
 
@@ -75,19 +76,20 @@ def probe(
     light: float,
     imports: float,
 ) -> Rates:
-    """Load a model as lm_eval does, and measure it.
+    """Load a model as lm_eval does, and measure its speed.
 
     Args:
-        model: name of lm-eval's model, such as `baseline-hf`.
-        arguments: of it.
-        prompts: the study's own, to choose from; neutral ones are asked where there are none.
-        rows: prompts that are asked together.
-        limit: most tokens of an answer in the study.
-        judges: without a model, whose labelling is measured as well.
-        light, imports: as of `Rates`; they went by before.
+        model: the model's name in lm-eval, such as `baseline-hf`.
+        arguments: the model's arguments.
+        prompts: the study's own prompts to choose from; if there are none, neutral ones are used.
+        rows: the number of prompts in a batch.
+        limit: the largest number of tokens in an answer of the study.
+        judges: the names of judges without a model, whose speed is measured as well.
+        light: as in `Rates`; measured before.
+        imports: as in `Rates`; measured before.
 
     Raises:
-        Exception: whatever the engine raises where it cannot load or run the model.
+        Exception: whatever the engine raises if it cannot load or run the model.
     """
     from lm_eval.api.registry import get_model
 
@@ -114,7 +116,7 @@ def probe(
 
 
 def _device(lm: Any) -> str:
-    """What the model ran on."""
+    """Return the device that the model ran on, in words."""
     import torch
 
     device = torch.device(getattr(lm, "device", "cuda"))
@@ -126,34 +128,34 @@ def _device(lm: Any) -> str:
 def _asked(
     lm: Measured, prompts: Sequence[str], rows: int, most: int
 ) -> tuple[float, float, int | None, list[str]]:
-    """Have a model read and answer one batch, with one token each and with `most`.
+    """Have a model read and answer one batch, with one token in each answer and with `most`.
 
     Returns:
-        prompt tokens a second, generated tokens a second, tokens of the longest answer where all
-        had ended, and the answers.
+        Prompt tokens in a second, generated places in a second, the number of tokens in the longest
+        answer if all had ended, and the answers.
     """
     every = prompts or [NEUTRAL.format(number + 2) for number in range(rows)]
     asked = [every[len(every) * place // rows] for place in range(rows)]
     tokens = sum(len(lm.prompt_ids(lm.prompting.read(prompt))) for prompt in asked)
-    _answers(lm, asked, min(most, 2))  # what is set up once says nothing of the speed
+    _answers(lm, asked, min(most, 2))  # the first call also sets up what is set up only once
     reading, texts = _repeated(lambda: _answers(lm, asked, 1))
     if most == 1:
         return tokens / reading, rows / reading, 1, texts
     both, texts = _repeated(lambda: _answers(lm, asked, most))
     lengths = [len(lm.prompting.ids(text)) for text in texts]
-    # The token that ends an answer is no part of its text.
+    # The token that ends an answer is not part of its text.
     steps = min(most, max(lengths) + 1)
     generated = rows * max(1, steps - 1) / max(both - reading, 1e-6)
     return tokens / reading, generated, steps if steps < most else None, texts
 
 
 def _labelled(judge: str, answers: list[str]) -> float:
-    """Answers a second that a judge labels."""
+    """Measure how many answers a judge labels in a second."""
 
     def label(some: list[str]) -> None:
         label_responses(some, ["en"] * len(some), [""] * len(some), judge=judge)
 
-    label(answers[:1])  # its rules are read once
+    label(answers[:1])  # the judge reads its rules only once
     seconds, _ = _seconds(lambda: label(answers))
     return len(answers) / max(seconds, 1e-6)
 
@@ -165,7 +167,7 @@ def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def _repeated(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Median seconds, of as many rounds as fit into `MOMENT`."""
+    """Return the median of as many rounds as fit into `MOMENT`, in seconds."""
     rounds: list[float] = []
     made = None
     while sum(rounds) < MOMENT:
@@ -175,7 +177,7 @@ def _repeated(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def _answers(lm: Measured, prompts: Sequence[str], tokens: int) -> list[str]:
-    """Greedy answers, as an evaluation asks for them."""
+    """Generate greedy answers, as an evaluation asks for them."""
     from lm_eval.api.instance import Instance
 
     settings: dict[str, Any] = {"until": [], "do_sample": False, "max_gen_toks": tokens}

@@ -1,4 +1,4 @@
-"""Reasoning in what a model writes: where it ends, and how a judge can tell it from the answer."""
+"""Find where reasoning ends in what a model writes, and mark it so that judges can tell."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 THINK = "<think>"
-"""How reasoning opens in what leaves an engine; the judges remove it."""
+"""The mark that opens reasoning in a wrapper's answers; the judges remove the reasoning."""
 
 Decode = Callable[..., str]
-"""An engine's own decoding: token ids -> text, with `skip_special_tokens`."""
+"""An engine's own function from token ids to text, with `skip_special_tokens`."""
 
 
 class ReasoningMarks:
-    """What marks a model's reasoning in its answers.
+    """The marks of a model's reasoning in its answers.
 
     Args:
-        tokenizer: the model's.
-        end: the token that ends reasoning, by its text or its id; None where nobody said.
+        tokenizer: the model's tokenizer.
+        end: the token that ends reasoning, as text or id; None if the user gave none.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, end: str | int | None) -> None:
@@ -38,15 +38,15 @@ class ReasoningMarks:
         self.end = end
 
     def decode(self, tokens: list[int], decode: Decode) -> str:
-        """The text of an answer; with a known `end`, what follows its reasoning.
+        """Decode an answer; with a known `end`, return what follows its reasoning.
 
-        Reasoning that never ended is left and marked, so that a judge can tell.
+        Reasoning that never ended is kept and marked, so that a judge can tell.
         """
         end = self.end
         if end is None:
             return self._with_marks(tokens, decode)
         if isinstance(end, str):
-            # Where the mark is a special token, the decoded text has lost it.
+            # If the mark is a special token, the decoded text has lost it.
             end = self._tokenizer.get_added_vocab().get(end, end)
         if isinstance(end, int):
             if end not in tokens:
@@ -59,14 +59,14 @@ class ReasoningMarks:
         return text.split(end)[-1].lstrip()
 
     def reopened(self, context: str, answer: str) -> str:
-        """Give an answer whose reasoning the template opened in the prompt its opening mark back.
+        """Put the opening mark in front of an answer if the template opened its reasoning.
 
         With a known `end`, `decode` has removed the reasoning already.
         """
         return answer if self.end is not None else opened_in(context) + answer
 
     def warning(self, model_name: str) -> str | None:
-        """A sentence where a model may reason and nobody said how its reasoning ends."""
+        """Return a sentence if a model may reason and the user did not say how reasoning ends."""
         if self.end is not None:
             return None
         named = self._tokenizer.chat_template or ""
@@ -85,17 +85,17 @@ class ReasoningMarks:
         marks = [mark for listed in marks_by_place.values() for mark in listed]
         end = closing_of(marks)
         return (
-            f"{model_name} may reason before it answers: its {places} has {marks[0]}. Its "
-            "reasoning is told from its answer by such marks in what it writes, and an answer "
-            "whose reasoning is cut at the token limit is undecided; give "
+            f"{model_name} may reason before it answers, because its {places} has {marks[0]}. The "
+            "judges recognise reasoning by such marks, and an answer whose reasoning is cut off at "
+            "the token limit is undecided; give "
             f"think_end_token={end or 'the token that ends its reasoning'} to have the reasoning "
-            "cut off there."
+            "removed."
         )
 
     def _with_marks(self, tokens: list[int], decode: Decode) -> str:
-        """The text of an answer with those special tokens that are marks of reasoning.
+        """Decode an answer, and keep those special tokens that are marks of reasoning.
 
-        Without them its reasoning could not be told from the answer.
+        Without them a judge could not tell the reasoning from the answer.
         """
         text = decode(tokens)
         whole = decode(tokens, skip_special_tokens=False)

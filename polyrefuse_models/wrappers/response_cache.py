@@ -1,7 +1,8 @@
-"""lm-eval's response cache, made safe for models that differ by an intervention.
+"""Make lm-eval's response cache safe for models that differ by an intervention.
 
-lm-eval keys an answer by its request alone, so a baseline's answers would be served to the ablated
-model. The wrappers write into the cache who they are, and refuse one that another wrote.
+lm-eval finds an answer by its request alone, so that a baseline's answers would be served to the
+ablated model. The wrappers write into the cache what an answer depends on, and refuse a cache that
+another model or condition wrote.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ class WrongCache(UserError):
 
 
 def claim_cache(cache: Any, identity: dict[str, Any]) -> None:
-    """Record in a response cache who writes it.
+    """Record in a response cache which model and condition writes it.
 
     Args:
-        cache: lm-eval's, a dictionary on disk.
-        identity: of the model that asks.
+        cache: lm-eval's cache, a dictionary on disk.
+        identity: what the answers of this model depend on.
 
     Raises:
-        WrongCache: another identity, or none, wrote what is there.
+        WrongCache: the cache has answers that were written with another identity, or with none.
     """
     mine = json.dumps(identity, sort_keys=True)
     recorded = cache.get(CONDITION_KEY)
@@ -39,7 +40,7 @@ def claim_cache(cache: Any, identity: dict[str, Any]) -> None:
         theirs = "no recorded condition" if recorded is None else _difference(recorded, identity)
         raise WrongCache(
             f"The response cache {getattr(cache, 'filename', '')} was written with {theirs}; give "
-            "each model and condition a --use_cache path of its own."
+            "each model and condition its own --use_cache path."
         )
     cache[CONDITION_KEY] = mine
     cache.commit()
@@ -49,7 +50,7 @@ class AnswersByRequest:
     """A cache hook that keeps an answer under lm-eval's request, not under the rendered one.
 
     Attributes:
-        settings: those of the requests; None where the model gives them as it got them, which
+        settings: the settings of the requests; None if the model returns them as it got them, which
             lm-eval's vLLM does not.
     """
 
@@ -69,14 +70,14 @@ class AnswersByRequest:
 
 
 def _difference(recorded: str, identity: dict[str, Any]) -> str:
-    """What the recorded identity has otherwise, in words."""
+    """Describe in words how the recorded identity differs."""
     theirs, mine = flat(json.loads(recorded)), flat(json.loads(json.dumps(identity)))
     keys = [key for key in sorted(theirs.keys() | mine.keys()) if theirs.get(key) != mine.get(key)]
     return ", ".join(f"{key}={short(theirs.get(key))} (now {short(mine.get(key))})" for key in keys)
 
 
 def flat(identity: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """The same with one value a key: `generation_settings.num_beams`."""
+    """Flatten an identity, so that each key has one value: `generation_settings.num_beams`."""
     one: dict[str, Any] = {}
     for key, value in identity.items():
         one |= flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
@@ -84,5 +85,5 @@ def flat(identity: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def short(value: Any) -> str:
-    """A value as a sentence takes it: of a checksum, enough to know it again."""
+    """Write a value for a sentence; a checksum is cut to its first digits."""
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b", r"\1…", str(value))

@@ -1,4 +1,4 @@
-"""What the results of an evaluation must say beside its rates."""
+"""Collect what the results of an evaluation have to say beside its rates."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Noted:
-    """What one of several processes noted, as it is sent to the one that writes the results.
+    """The notes of one of several processes, as they are sent to the one that writes the results.
 
     Attributes:
-        warnings, settings, batching: as of `RunNotes`.
-        answered: requests with their answers, which are looked at together.
+        warnings: as in `RunNotes`.
+        settings: as in `RunNotes`.
+        batching: as in `RunNotes`.
+        answered: requests with their answers, which are examined together.
     """
 
     warnings: tuple[str, ...]
@@ -32,12 +34,12 @@ class Noted:
 class RunNotes:
     """The warnings and the generation settings of one evaluation after the other.
 
-    A model may be evaluated several times, and each evaluation's results are its own: what was
-    noted before the first one, while the model was loaded, holds for all of them.
+    A model may be evaluated several times, and each evaluation has its own notes. What was noted
+    before the first evaluation, while the model was loaded, holds for all of them.
 
     Attributes:
         warnings: whole sentences.
-        settings: of the requests, each once.
+        settings: the generation settings of the requests, each once.
         batching: how answers were batched, each way once.
     """
 
@@ -50,7 +52,7 @@ class RunNotes:
         self._run: Any = None
 
     def warn(self, sentence: str) -> None:
-        """Log what a reader of the rates must know, once, and keep it for the results."""
+        """Log what a reader of the rates has to know, once, and keep it for the results."""
         if sentence not in self.warnings:
             logger.warning(sentence)
             self.warnings.append(sentence)
@@ -67,11 +69,11 @@ class RunNotes:
             self.batching.append(taken)
 
     def keep(self, requests: Sequence[Instance], answers: Sequence[str]) -> None:
-        """Keep a process's share of the answers, until those of all are looked at together."""
+        """Keep a process's share of the answers until the answers of all are examined together."""
         self._answered += zip(requests, answers, strict=True)
 
     def taken(self) -> Noted:
-        """What was noted in this process; answers are handed over once."""
+        """Return what was noted in this process; answers are handed over only once."""
         answered, self._answered = self._answered, []
         return Noted(
             warnings=tuple(self.warnings),
@@ -81,7 +83,7 @@ class RunNotes:
         )
 
     def take(self, every: Sequence[Noted]) -> None:
-        """Note what all processes noted, and what is seen in the answers of all."""
+        """Note what all processes noted, and what the answers of all of them show."""
         for noted in every:
             self.note_settings(noted.settings)
             for taken in noted.batching:
@@ -94,7 +96,7 @@ class RunNotes:
                 self.warn(sentence)
 
     def begin(self) -> bool:
-        """Forget what an earlier evaluation noted, and say whether there was one."""
+        """Forget what an earlier evaluation noted, and return whether there was one."""
         run = asked_of_lm_eval("eval_tasks")
         if run is None or run is self._run:
             return False

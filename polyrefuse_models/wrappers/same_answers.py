@@ -1,4 +1,4 @@
-"""Warns, task by task, of answers that do not depend on the prompt."""
+"""Warn, task by task, about answers that do not depend on the prompt."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def same_answers(requests: Sequence[Instance], answers: Sequence[str]) -> Iterator[str]:
-    """A sentence for each task most of whose answers are one text and no refusal.
+    """Yield a sentence for each task most of whose answers are the same text and not a refusal.
 
-    Tasks whose rows have no language are no refusal tasks; equal answers may be right there.
+    Tasks whose rows have no language do not measure refusal, and equal answers may be right there.
     """
     tasks: dict[str, list[tuple[Instance, str]]] = defaultdict(list)
     for request, answer in zip(requests, answers, strict=True):
@@ -25,7 +25,7 @@ def same_answers(requests: Sequence[Instance], answers: Sequence[str]) -> Iterat
     for task, given in tasks.items():
         most = max(Counter(" ".join(answer.split()) for _, answer in given).values())
         if most <= FEWEST * SHARE:
-            continue  # The usual case: nothing needs to be judged.
+            continue  # This is the usual case, and no answer has to be judged.
         try:
             kept = [
                 (request.doc_id, answer)

@@ -1,8 +1,8 @@
-"""Attention over a paged cache by torch's own flash kernel, which needs no package beside torch.
+"""Attention over a paged cache by torch's own flash kernel, which needs no other package.
 
-The keys and values of all answers are gathered from the cache and laid end to end, and the
-variable-length kernel compares each token with those of its own answer. So it needs no mask, and
-its work does not grow with the square of the number of answers.
+The keys and values of all answers are gathered from the cache and laid end to end. The
+variable-length kernel compares each token only with those of its own answer. It therefore needs no
+mask, and its work does not grow with the square of the number of answers.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NAME = "torch_flash"
-"""Of the attention implementation; transformers makes no mask where it reads "flash"."""
+"""The attention implementation's name; transformers makes no mask if it contains "flash"."""
 
 _INDEXED = "read_index" in inspect.signature(PagedAttentionCache.update).parameters
-"""Whether the cache is handed its indices and gives keys by token, as until transformers 5.18."""
+"""Whether the cache takes indices and returns keys by token, as until transformers 5.18."""
 
 REGISTERED = f"paged|{NAME}" if _INDEXED else NAME
 """The name under which transformers finds it."""
 
 _UNKNOWN = ("softcap", "s_aux", "sinks", "position_bias", "indices", "block_indices")
-"""Arguments by which a layer changes its scores, or chooses which tokens are compared."""
+"""The arguments by which a layer changes its scores, or chooses which tokens are compared."""
 
 
 @once
@@ -39,7 +39,7 @@ def register() -> bool:
     """Make `attend` known to transformers.
 
     Returns:
-        Whether torch has the kernel and it knows windows, as from 2.11 on.
+        Whether torch has the kernel and the kernel supports windows, which it does from 2.11 on.
     """
     if importlib.util.find_spec("torch.nn.attention.varlen") is None:
         return False
@@ -61,24 +61,26 @@ def attend(
     sliding_window: int | None = None,
     **given: Any,
 ) -> tuple[Float[Tensor, "1 query_token head channel"], None]:
-    """What transformers calls as the attention of a layer.
+    """Compute the attention of a layer; transformers calls this function.
 
     Args:
         module: the layer's attention.
-        query, key, value: of the new tokens of all answers, end to end. From transformers 5.24 on
-            keys and values are of all tokens, since the layer itself puts new ones into the cache.
-        attention_mask: none is made.
-        cache: of keys and values, until transformers 5.23.
-        scaling: of scores; the channels to the power of -1/2 where it is None.
-        sliding_window: how many tokens one is compared with, itself included.
+        query: the queries of the new tokens of all answers, end to end.
+        key: the keys of these tokens. From transformers 5.24 on, keys and values are those of all
+            tokens, because the layer itself puts the new ones into the cache.
+        value: the values of these tokens.
+        attention_mask: None, because no mask is made.
+        cache: the cache of keys and values, until transformers 5.23.
+        scaling: the factor of the scores; None means the number of channels to the power of -1/2.
+        sliding_window: the number of tokens that a token is compared with, itself included.
         given: where each answer's tokens begin, and what else transformers hands over.
 
     Raises:
-        ValueError: the layer changes its scores in a way that the kernel does not know.
+        ValueError: the layer changes its scores in a way that the kernel does not support.
     """
     for name in _UNKNOWN:
         if given.get(name) is not None:
-            raise ValueError(f"torch's flash kernel does not know the layer's {name}")
+            raise ValueError(f"torch's flash kernel does not support the layer's {name}")
     if attention_mask is not None:
         raise ValueError("torch's flash kernel takes no mask")
     if _INDEXED:
@@ -121,9 +123,9 @@ def kernel(
     longest_key: int,
     **settings: Any,
 ) -> Float[Tensor, "query_token head channel"]:
-    """`torch.nn.attention.varlen.varlen_attn`, where keys may have fewer heads than queries.
+    """Call `torch.nn.attention.varlen.varlen_attn`; keys may have fewer heads than queries.
 
-    From torch 2.12 on it has to be told that they may.
+    From torch 2.12 on it has to be told so.
     """
     attention = _varlen().varlen_attn
     grouped = {"enable_gqa": True} if "enable_gqa" in _taken(attention) else {}

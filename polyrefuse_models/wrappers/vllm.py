@@ -1,7 +1,8 @@
-"""lm-eval's VLLM for refusal safety, and the model names that it is asked for by.
+"""lm-eval's VLLM for refusal safety: the classes behind `baseline-vllm` and the other names.
 
-Every argument of lm-eval's VLLM works, and those of vLLM that it passes on. What all engines share
-is in `measured`; what vLLM's own processes do to the model is in `polyrefuse_models/vllm_engine`.
+Every argument of lm-eval's VLLM works, and so do those of vLLM that it passes on. What all engines
+share is in `measured`. What vLLM's own processes do to the model is in
+`polyrefuse_models/vllm_engine`.
 """
 
 from __future__ import annotations
@@ -39,29 +40,30 @@ SHARED_WITH_HF = (
     *("revision", "dtype", "trust_remote_code", "tokenizer", "add_bos_token"),
     *("chat_template_args", "enable_thinking", "think_end_token", "max_length"),
 )
-"""Arguments of lm-eval's VLLM that HFLM has, too."""
+"""The arguments of lm-eval's VLLM that HFLM has too."""
 
 NOT_OF_VLLM = ("do_sample", "until", "max_gen_toks")
-"""Generation settings that lm-eval translates for vLLM."""
+"""The generation settings that lm-eval translates for vLLM."""
 
 OF_LM_EVAL = ("n", "stop", "max_tokens", "detokenize", "prompt_logprobs", "output_kind")
-"""vLLM's settings that lm-eval sets by itself, or whose answers it could not read."""
+"""The settings of vLLM that lm-eval sets itself, or whose answers it could not read."""
 
 
 class BaselineVLLM(Measured, VLLM):
     """`baseline-vllm`: a chat model without an intervention, run by vLLM.
 
+    The arguments `chat`, `system` and `system_file` are those of `wrappers.hf.BaselineHF`.
+
     Args:
-        pretrained: name on the hub, or a folder; the bundled organism where None.
-        chat, system, system_file: as `wrappers.hf.BaselineHF`.
-        arguments: what the model name itself asks for (`asks`), and every other argument of
+        pretrained: the model's name on the hub, or a folder. The default is `polyrefuse-organism`.
+        arguments: the arguments of the model name itself (`asks`), and every other argument of
             lm-eval's VLLM and of vLLM.
 
     Attributes:
         known: the model, as far as it is known without vLLM.
 
     Raises:
-        UserError: an argument cannot be used, or would bypass what was asked for.
+        UserError: an argument cannot be used, or would bypass the intervention.
     """
 
     think_end_token: str | int | None
@@ -79,7 +81,7 @@ class BaselineVLLM(Measured, VLLM):
         self.read_asked(pretrained, arguments, chat=chat, system=system, system_file=system_file)
         refuse_unusable(arguments)
         if str(arguments.get("batch_size", 1)) == "1":
-            # lm-eval's default, by which vLLM would have one prompt at a time.
+            # With lm-eval's default, vLLM would get one prompt at a time.
             arguments["batch_size"] = "auto"
         self.pretrained: str = self._folder(pretrained)
         self._like_hf = {"chat": chat, "system": system, "system_file": system_file} | {
@@ -103,18 +105,19 @@ class BaselineVLLM(Measured, VLLM):
 
     @contextmanager
     def whole_model(self) -> Iterator[ChatModel]:
-        """The model as transformers runs it, an adapter included.
+        """Yield the model as transformers runs it, with its adapter.
 
         Raises:
-            NotInVllm: vLLM would run another one.
+            NotInVllm: vLLM would run another model.
         """
         from polyrefuse_models.wrappers.hf import BaselineHF
 
         for name in ("hf_overrides", "quantization"):
             if self._given.get(name):
                 raise NotInVllm(
-                    f"direction=auto extracts from the model without {name}="
-                    f"{self._given[name]}; give direction=FOLDER."
+                    f"direction=auto extracts a direction from the model without {name}="
+                    f"{self._given[name]}, which vLLM would run with it; extract one beforehand "
+                    "and give direction=FOLDER."
                 )
         split = any(
             int(self._given.get(name) or 1) > 1
@@ -128,19 +131,19 @@ class BaselineVLLM(Measured, VLLM):
         ).chat_model
 
     def _start(self, interventions: Sequence[Intervention], arguments: dict[str, Any]) -> None:
-        """Start vLLM with what was asked for.
+        """Start vLLM with the interventions.
 
         Raises:
-            NotInVllm: it cannot be done there.
+            NotInVllm: an intervention is not possible in vLLM.
         """
         self._soft = next((each for each in interventions if isinstance(each, SoftPrompt)), None)
         plan = plan_of(interventions, self.known.model)
-        # lm-eval starts engines anew under data parallelism: the folder stays as long as we do.
+        # Under data parallelism lm-eval starts engines again, so the folder stays as long as we do.
         self._plan_folder = tempfile.TemporaryDirectory(prefix="polyrefuse-plan-")
         folder = Path(self._plan_folder.name)
         plan.save(folder)
         asked = engine_arguments(arguments, plan, folder, soft_prompt=self._soft is not None)
-        # A model that a direction was extracted from is nobody's any more.
+        # A model that a direction was extracted from is not needed any more.
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -153,7 +156,7 @@ class BaselineVLLM(Measured, VLLM):
         if self._soft is not None:
             paths = {module: path for path, module in self.known.model.named_modules()}
             embedding = dissect(self.known.model).embedding
-            # The vectors are what transformers' embedding module returns, some of which multiply.
+            # The vectors have the scale of transformers' embedding, which may multiply its rows.
             scale = calls.embedding_scale(self.model, paths[embedding]) / _scale(embedding)
             self._vectors = (self._soft.vectors.detach().cpu() * scale).to(self._dtype)
             self._rows = {token: row for row, token in enumerate(self._soft.ids.tolist())}
@@ -162,17 +165,17 @@ class BaselineVLLM(Measured, VLLM):
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
-        """Say why a worker could not load the model: its own error is in its log alone.
+        """Report why a worker could not load the model; its own error is only in its log.
 
         Raises:
-            NotInVllm: it left a reason.
+            NotInVllm: a worker left a reason.
         """
         try:
             yield
         except Exception as error:
             if reason := refusal(Path(self._plan_folder.name)):
                 raise NotInVllm(
-                    f"vLLM cannot ablate by weights in {self.model_name}: {reason}; use "
+                    f"vLLM cannot ablate {self.model_name} by weights: {reason}; use "
                     "method=hooks, or --model ablated-hf."
                 ) from error
             raise
@@ -180,7 +183,7 @@ class BaselineVLLM(Measured, VLLM):
     # --- what results say
 
     def get_model_info(self) -> dict[str, Any]:
-        """As HFLM's, with what was done to the model and what a reader of its rates must know."""
+        """Return what HFLM returns, what was done to the model, and warnings for the reader."""
         config = self.known.model.config
         return {
             "model_num_parameters": self.known.model.num_parameters(),
@@ -190,21 +193,21 @@ class BaselineVLLM(Measured, VLLM):
         } | self.measured()
 
     def identity(self) -> dict[str, Any]:
-        """What an answer depends on beside the request: model, condition, settings."""
+        """Return what an answer depends on beside the request: model, condition, settings."""
         return self.known.identity(self.interventions, self.reasoning.end, self._dtype)
 
     def generation_settings(self) -> dict[str, Any]:
-        """The settings that every answer of the run was made with."""
+        """Return the settings that every answer of the run was made with."""
         return effective(settings_of(self.known.model), self.notes.settings)
 
     @property
     def model_name(self) -> str:
-        """What results call the model."""
+        """The model's name in results."""
         return self.known.model_name
 
     @property
     def _dtype(self) -> torch.dtype:
-        """In which vLLM computes."""
+        """The type in which vLLM computes."""
         if self.data_parallel_size > 1:
             from vllm.engine.arg_utils import EngineArgs
 
@@ -215,16 +218,16 @@ class BaselineVLLM(Measured, VLLM):
 
     @property
     def _scoring_window(self) -> int:
-        return self.max_length - 2  # vLLM reads the last one, too, and generates another
+        return self.max_length - 2  # vLLM also reads the last token and generates another
 
     def prompt_ids(self, text: str) -> list[int]:
-        """The tokens that the model reads of a rendered prompt, with what stands in front."""
+        """Return the ids that the model reads for a rendered prompt, with what stands in front."""
         return [*self.prompting.foremost, *self.tok_encode(text)]
 
     # --- requests
 
     def _answers(self, rendered: list[Instance], disable_tqdm: bool) -> list[str]:
-        """VLLM's, for requests of the same settings at a time."""
+        """Have VLLM answer the requests, those with the same settings at a time."""
         places: dict[str, list[int]] = defaultdict(list)
         for place, request in enumerate(rendered):
             places[json.dumps(request.args[1], sort_keys=True)].append(place)
@@ -245,15 +248,15 @@ class BaselineVLLM(Measured, VLLM):
         generate: bool = False,
         sampling_params: Any = None,
     ) -> Any:
-        """VLLM's, with a soft prompt's vectors in their places, and the text of our own decoding.
+        """Generate with a soft prompt's vectors in their places, and decode the answers ourselves.
 
-        vLLM's text has the special tokens that HFLM leaves out, and lacks the bytes of a last half
-        character.
+        vLLM's own text has the special tokens that HFLM leaves out, and lacks the bytes of a last
+        half character.
         """
         if generate:
             requests = [[*self.prompting.foremost, *ids] for ids in requests]
         if self._soft is None:
-            with self._refusals():  # Under data parallelism engines start here.
+            with self._refusals():  # Under data parallelism the engines start here.
                 outputs = super()._model_generate(requests, generate, sampling_params)
         else:
             outputs = self._generate_with_vectors(requests, generate, sampling_params)
@@ -264,13 +267,13 @@ class BaselineVLLM(Measured, VLLM):
         return outputs
 
     def _decode(self, tokens: list[int], skip_special_tokens: bool = True) -> str:
-        """As HFLM decodes an answer."""
+        """Decode an answer as HFLM does."""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=skip_special_tokens))
 
     def _generate_with_vectors(
         self, requests: list[list[int]], generate: bool, sampling_params: Any
     ) -> Any:
-        if not generate:  # As VLLM's.
+        if not generate:  # These are VLLM's own settings.
             scoring = vllm.SamplingParams(
                 temperature=0, prompt_logprobs=1, max_tokens=1, detokenize=False
             )
@@ -287,9 +290,9 @@ class BaselineVLLM(Measured, VLLM):
         )
 
     def _with_vectors(self, ids: list[int]) -> dict[str, Any]:
-        """A prompt as vLLM takes it: text as tokens, and vectors where the soft prompt stands.
+        """Make a prompt for vLLM: text as tokens, and vectors where the soft prompt stands.
 
-        Its text goes through the embedding, which may be edited or hooked.
+        The text goes through the embedding, which may be edited or have hooks.
         """
         rows, vectors = self._rows, self._vectors
         embedded = vectors.new_zeros(len(ids), vectors.shape[1])
@@ -307,10 +310,12 @@ class BaselineVLLM(Measured, VLLM):
         requests: list[tuple[Any, list[int], list[int]]],
         disable_tqdm: bool = False,
     ) -> list[tuple[float, bool]]:
-        """VLLM's, with what stands in front of contexts behind a token that begins a text.
+        """Score requests as VLLM does, with the safety prompt in front of every context.
+
+        It stands behind a token that begins a text.
 
         Raises:
-            UserError: a request is longer than the window; VLLM would cut the front off.
+            UserError: a request is longer than the window; VLLM would cut off its front.
         """
         requests = self._behind_the_front(requests)
         return VLLM._loglikelihood_tokens(self, requests, disable_tqdm)
@@ -335,22 +340,24 @@ class McdVLLM(BaselineVLLM):
 
 
 def _refuse_settings(settings: dict[str, Any]) -> None:
-    """Raises:
-    UserError: vLLM does not know a generation setting.
+    """Refuse generation settings that vLLM does not take from us.
+
+    Raises:
+        UserError: there is such a setting.
     """
     known = set(vllm.SamplingParams.__struct_fields__) - set(OF_LM_EVAL)
     for name in settings:
         if name not in (*known, *NOT_OF_VLLM):
             raise UserError(
-                f"The vLLM models take no generation setting {name}={settings[name]}; name one of "
-                "vLLM's SamplingParams that lm-eval does not set itself, or take a Hugging Face "
-                "model."
+                f"The vLLM models do not take the generation setting {name}={settings[name]}; use "
+                "one of vLLM's SamplingParams that lm-eval does not set itself, or a Hugging Face "
+                "model, such as --model baseline-hf."
             )
 
 
 @torch.no_grad()
 def _scale(embedding: torch.nn.Module) -> float:
-    """By what an embedding module of transformers multiplies its rows."""
+    """Return the factor by which an embedding module of transformers multiplies its rows."""
     weight = embedding.weight
     assert isinstance(weight, torch.Tensor)
     ids = torch.arange(1, 4)

@@ -1,8 +1,8 @@
-"""A model without weights: what it reads of a prompt is what the loaded model would read.
+"""A model without weights, which shows what the loaded model would read of a prompt.
 
 Tokenizer, chat template and shape are the model's own, and the wrapper around them is the one that
-lm_eval is given; the weights are on torch's device `meta`, where they take no memory. It answers
-nothing.
+lm_eval uses. The weights are on torch's device `meta`, where they take no memory, so that the model
+cannot answer.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from polyrefuse_models import bundled
 from polyrefuse_models.wrappers.hf import BaselineHF, McdHF
 
 LOADING = ("revision", "trust_remote_code", "gguf_file", "subfolder")
-"""Arguments of lm-eval's model that choose a configuration and a tokenizer."""
+"""The arguments of lm-eval's model that choose a configuration and a tokenizer."""
 
 PROMPTING = (
     *("chat", "system", "system_file", "prompt", "chat_template_args", "enable_thinking"),
     *("add_bos_token", "prefix_token_id", "max_length", "truncation", "think_end_token"),
 )
-"""Arguments that decide what a model reads of a prompt."""
+"""The arguments that decide what a model reads of a prompt."""
 
 
 def weightless(arguments: Mapping[str, Any]) -> BaselineHF:
-    """The wrapper of a model without weights.
+    """Make the wrapper of a model without weights.
 
     Args:
-        arguments: of lm-eval's model, `pretrained` among them. Those that do not decide what is
-            read are left out.
+        arguments: the arguments of lm-eval's model, with `pretrained`. Those that do not decide
+            what is read are ignored.
 
     Raises:
         UserError: an argument cannot be used.
         OSError, ValueError: the configuration or the tokenizer cannot be read; transformers raises
-            others too.
+            other errors too.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -49,7 +49,7 @@ def weightless(arguments: Mapping[str, Any]) -> BaselineHF:
         model = AutoModelForCausalLM.from_config(
             config, trust_remote_code=bool(given.get("trust_remote_code"))
         )
-    # It bears the name in messages, and in the template's own conditions.
+    # Messages and conditions in the template use this name.
     model.config._name_or_path = pretrained
     if "tokenizer" in given:
         how.pop("gguf_file", None)

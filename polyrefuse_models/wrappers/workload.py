@@ -1,7 +1,7 @@
-"""How much a model is asked in an evaluation: the requests that lm_eval itself makes are counted.
+"""Count a model's work in an evaluation, from the requests that lm_eval itself makes.
 
-`lm_eval` runs the tasks with a model that notes what it is asked and answers nothing. Few-shot
-examples, repeats, limits and generation settings are then lm-eval's own.
+`lm_eval` runs the tasks with a model that notes its requests and answers nothing. Few-shot
+examples, repeats, limits and generation settings are therefore lm-eval's own.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ OWN = frozenset(task for family in FAMILIES for task in family.tasks)
 """The tasks of this package."""
 
 AT_ONCE = 256
-"""Texts that are tokenised at a time."""
+"""The number of texts that are tokenised at a time."""
 
 
 class Noting(LM):
-    """A model of lm-eval's that notes its requests and answers nothing."""
+    """A model for lm-eval that notes its requests and answers nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,11 +60,11 @@ class Noting(LM):
 
 @dataclass(frozen=True)
 class Noted:
-    """What an evaluation asks.
+    """The requests of an evaluation.
 
     Attributes:
-        requests: one for each answer.
-        seconds: that lm-eval took for it without a model, with finding its tasks.
+        requests: a request for each answer.
+        seconds: the time that lm-eval took without a model, including the search for its tasks.
     """
 
     requests: list[Instance]
@@ -73,11 +73,11 @@ class Noted:
 
 @dataclass
 class Evaluations:
-    """Evaluations whose requests are noted; equal ones are made once.
+    """Evaluations whose requests are noted; equal evaluations are made once.
 
     Args:
-        timed: whether lm-eval looks for every task that it has, as in a run; otherwise for this
-            package's alone where no others are asked, which is much faster.
+        timed: whether lm-eval looks for all of its tasks, as in a run. Otherwise it looks only for
+            this package's tasks if no others are asked for, which is much faster.
     """
 
     timed: bool
@@ -86,10 +86,10 @@ class Evaluations:
     _noted: dict[str, Noted] = field(default_factory=dict)
 
     def note(self, command: Sequence[str]) -> Noted:
-        """What a model is asked by an `lm_eval` command.
+        """Note the requests of an `lm_eval` command.
 
         Args:
-            command: as a user would type it.
+            command: the command as a user would type it, in words.
 
         Raises:
             Exception: whatever lm-eval, its tasks and their data raise.
@@ -121,7 +121,7 @@ class Evaluations:
         return self._noted[key]
 
     def _find(self, asked: EvaluatorConfig) -> list[Any]:
-        """The tasks as lm-eval has them; all that there are it looks for once."""
+        """Find the tasks as lm-eval does; it looks for all of its tasks only once."""
         from lm_eval.tasks import TaskManager
 
         named = [name for part in asked.tasks for name in part.split(",")]
@@ -138,10 +138,10 @@ class Evaluations:
 
 
 def parse(command: Sequence[str]) -> EvaluatorConfig:
-    """An `lm_eval` command's arguments, by lm-eval's own parser, with its defaults.
+    """Parse an `lm_eval` command's arguments by lm-eval's own parser, with its defaults.
 
     Raises:
-        SystemExit: it does not take them.
+        SystemExit: the parser does not take them.
     """
     from lm_eval._cli.harness import HarnessCLI
     from lm_eval.config.evaluate_config import EvaluatorConfig
@@ -154,11 +154,11 @@ def parse(command: Sequence[str]) -> EvaluatorConfig:
 
 
 def of_evaluation(lm: BaselineHF, requests: Sequence[Instance], judged: bool) -> Workload:
-    """Of some requests.
+    """Count the work of some requests.
 
     Args:
-        lm: the model, with or without weights, with what stands in front of prompts.
-        requests: with a copy for each answer that is asked for.
+        lm: the model, with or without weights, with its safety prompt.
+        requests: the requests, with a copy for each answer that is asked for.
         judged: whether answers are labelled as they come.
     """
     counts = _Tokens(lm)
@@ -187,7 +187,7 @@ def of_evaluation(lm: BaselineHF, requests: Sequence[Instance], judged: bool) ->
 
 
 def texts(lm: BaselineHF, requests: Sequence[Instance]) -> list[str]:
-    """What the model reads of requests for an answer."""
+    """Return what the model reads of requests for an answer."""
     return [lm.prompting.read(request.args[0]) for request in requests]
 
 
@@ -204,7 +204,7 @@ class _Tokens:
             return self._lengths(texts(lm, requests))
         if requests[0].request_type == "loglikelihood_rolling":
             return self._lengths([request.args[0] for request in requests])
-        # What stands in front of a context is no text of its own there: as tokens.
+        # What stands in front of a context is counted separately, because it is added as tokens.
         front = lm.prompting.behind([], None)
         read = self._lengths(["".join(request.args) for request in requests])
         return [length + len(front) for length in read]

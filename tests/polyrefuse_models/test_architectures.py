@@ -250,7 +250,7 @@ def test_weights_are_refused_where_a_norm_follows(model_type: str) -> None:
 
 def test_weights_are_refused_beside_a_shared_expert() -> None:
     model = tiny("qwen2_moe")
-    assert "nor stacked experts alone" in (obstacle(model) or "")
+    assert "nor from stacked experts alone" in (obstacle(model) or "")
     r = a_direction()
     with ablated(model, r):
         assert largest_component(model, r) < 1e-5
@@ -262,12 +262,14 @@ def test_weights_are_refused_where_the_stream_does_not_begin_as_the_embedding(
 ) -> None:
     model = tiny(model_type)
     assert not dissect(model).post_norm
-    with pytest.raises(NotExact, match="what the first block reads is not the embedding alone"):
+    with pytest.raises(NotExact, match="the first block reads more than the embedding"):
         orthogonalise(model, a_direction())
 
 
 def test_weights_are_refused_where_experts_are_added_to_the_shared_one_in_place() -> None:
-    assert "block 0's Llama4TextMoe returns what neither" in (obstacle(tiny("llama4_text")) or "")
+    assert "the output of block 0's Llama4TextMoe comes neither" in (
+        obstacle(tiny("llama4_text")) or ""
+    )
 
 
 def test_experts_that_flatten_their_rows_take_a_direction_a_row() -> None:
@@ -407,7 +409,9 @@ def test_layers_out_of_range() -> None:
 def test_what_does_not_fit_is_named() -> None:
     model = tiny("llama")
     model.config.num_hidden_layers = 7
-    with pytest.raises(UnknownArchitecture, match="No list of 7 decoder blocks .* of LlamaForCausalLM"):
+    with pytest.raises(
+        UnknownArchitecture, match="No list of 7 decoder blocks .* of LlamaForCausalLM"
+    ):
         dissect(model)
 
 
@@ -511,7 +515,7 @@ def test_a_projection_that_writes_nothing_yet_is_not_taken_for_another() -> None
     model = tiny("llama")
     model.model.layers[1].self_attn.o_proj.weight.data[:] = 0
     assert wiring(model)[1] == "self_attn + mlp>down_proj"
-    assert "block 1's LlamaAttention returns what neither" in (obstacle(model) or "")
+    assert "the output of block 1's LlamaAttention comes neither" in (obstacle(model) or "")
 
 
 def test_looking_leaves_chance_and_the_model_as_they_were() -> None:

@@ -67,7 +67,7 @@ def test_a_disk_that_fails_leaves_nothing(tmp_path: Path, failure: Exception) ->
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (None, "is not a glorbon: no metadata.json in it."),
+        (None, "is not a glorbon: it has no metadata.json."),
         (b"[]", "is not a glorbon, or is damaged: metadata.json is not an object; make it anew."),
         (b"{", "is not a glorbon, or is damaged: Expecting property name"),
         (b"\xff", "is not a glorbon, or is damaged: 'utf-8' codec"),
@@ -111,6 +111,6 @@ def test_older_ones_without_a_checksum_are_read(tmp_path: Path) -> None:
 
 
 def test_missing_tensors_are_named(tmp_path: Path) -> None:
-    missing = "is not a glorbon: no vectors.safetensors in it"
+    missing = "is not a glorbon: it has no vectors.safetensors"
     with pytest.raises(Unusable, match=missing), reading(tmp_path):
         artifact_folder.read_tensors(tmp_path / "vectors.safetensors")

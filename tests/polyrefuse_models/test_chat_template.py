@@ -99,7 +99,9 @@ def test_a_file_s_text_and_every_turn_are_read(source: str) -> None:
 
 def test_no_place_for_a_system_text() -> None:
     begun = [{"role": "assistant", "content": "Hi"}]
-    with pytest.raises(NoPlace, match="quend/glorbon shows no system turn, and there is no user"):
+    with pytest.raises(
+        NoPlace, match="quend/glorbon writes no system turn, and the chat has no user"
+    ):
         of(NO_SYSTEM).render(with_system(begun, "P"))
 
 
@@ -281,7 +283,7 @@ def test_named_templates() -> None:
     assert of(named, chat_template="rag").inserted == OWN_TEXT
     assert of(named | {"default": TEMPLATE}).inserted is None
     assert of(TEMPLATE, chat_template=BY_DEFAULT).inserted == OWN_TEXT
-    with pytest.raises(NoChatTemplate, match="without a name, and none is called 'rag'"):
+    with pytest.raises(NoChatTemplate, match="which has no name, and none called 'rag'"):
         of(TEMPLATE, chat_template="rag").render(HI)
     with pytest.raises(NoChatTemplate, match="tokenizer of quend/glorbon has no chat template"):
         of(None).render(HI)

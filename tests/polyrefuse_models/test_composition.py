@@ -298,7 +298,9 @@ def test_what_was_rendered_without_the_prompt_is_refused(chat_model: Path) -> No
 
     rendered = BaselineHF(pretrained=str(chat_model), device="cpu").render("What is it?")
     lm = McdHF(pretrained=str(chat_model), device="cpu", prompt="mistral")
-    with pytest.raises(UserError, match="has the chat template already and not prompt=mistral"):
+    with pytest.raises(
+        UserError, match="has the chat template already, but without prompt=mistral"
+    ):
         lm.generate_until([ask(rendered)])
 
 

@@ -102,11 +102,11 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         AblatedHF(pretrained="never loaded", direction=str(pickled))
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(pickled.read_bytes())
-    with pytest.raises(BadDirection, match="is no safetensors file"):
+    with pytest.raises(BadDirection, match="is not a safetensors file"):
         AblatedHF(pretrained="never loaded", direction=str(broken))
     matrix = tmp_path / "matrix.safetensors"
     save_file({"a": torch.ones(2, 2)}, matrix)
-    with pytest.raises(BadDirection, match="give one vector"):
+    with pytest.raises(BadDirection, match="give a file with one vector"):
         AblatedHF(pretrained="never loaded", direction=str(matrix))
 
 
@@ -157,7 +157,7 @@ def test_a_coefficient_that_is_no_number(wrapper: type, coefficient: Any) -> Non
 
 @pytest.mark.parametrize("layer", ["abc", 1.5, "2.5", True, "", -1, "9" * 5000])
 def test_a_layer_that_is_no_number(layer: Any) -> None:
-    with pytest.raises(LayerOutOfRange, match=f"layer={layer} is no layer; give its number"):
+    with pytest.raises(LayerOutOfRange, match=f"layer={layer} is not a layer; give its number"):
         RefusalAddedHF(pretrained="never loaded", layer=layer)
     assert parse_layer("2") == parse_layer(2) == 2
 
@@ -245,7 +245,7 @@ def test_layers_as_written(written: str | int, meant: range | None) -> None:
 
 @pytest.mark.parametrize("written", ["8-3", "3-", "three", "1,2", "-1"])
 def test_layers_that_are_none(written: str) -> None:
-    with pytest.raises(LayerOutOfRange, match="is no run of layers"):
+    with pytest.raises(LayerOutOfRange, match="is not a range of layers"):
         parse_layers(written)
 
 

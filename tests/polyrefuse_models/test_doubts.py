@@ -173,8 +173,8 @@ def test_addition_that_does_not_make_the_model_refuse(
     with caplog.at_level(logging.WARNING):
         added = RefusalAddedHF(**given)
     said = (
-        "adding this direction did not make harmless prompts refused: with it added at layer 2 "
-        "(coefficient 1) their mean refusal score was -0.250, below 0"
+        "adding this direction did not make the model refuse harmless prompts: with the direction "
+        "added at layer 2 (coefficient 1) their mean refusal score was -0.250, which is below 0"
     )
     assert (said in caplog.text) == warned
     assert [w[: len(said)] for w in added.identity()["direction_warnings"]] == [said] * warned

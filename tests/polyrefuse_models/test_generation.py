@@ -310,6 +310,6 @@ def test_kept_requests_with_other_settings_are_told(
     assert warnings("max_gen_toks=4") == []
     assert warnings("max_gen_toks=4") == []
     (told,) = warnings("max_gen_toks=3")
-    assert f"{task} were made with max_gen_toks=4 (the run claims 3)" in told
+    assert f"{task} were made with max_gen_toks=4 (the run states 3)" in told
     assert "--cache_requests refresh" in told
     assert warnings("max_gen_toks=3", rewrite_requests_cache=True) == []

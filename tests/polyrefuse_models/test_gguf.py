@@ -171,8 +171,8 @@ def test_an_artifact_of_another_file_is_warned_of(
         given = {"pretrained": str(folder), "gguf_file": name, "device": "cpu"}
         RefusalAddedHF(**given, direction=str(tmp_path / "of-q8"))
         said = (
-            f"The direction was extracted from {folder} (revision None, q8.gguf), but this model is "
-            f"{folder} (revision None, q4.gguf)."
+            f"The direction was extracted from {folder} (revision None, q8.gguf), but this model "
+            f"is {folder} (revision None, q4.gguf)."
         )
         assert (said in caplog.text) == warned
 
@@ -221,7 +221,7 @@ def test_a_recipe_knows_neither_folder_nor_name(folder: Path, tmp_path: Path) ->
         ("q\0.gguf", "its name holds a NUL byte"),
         (
             None,
-            r"no config\.json; name one of its GGUF files \(f32\.gguf, q4\.gguf, q8\.gguf\)",
+            r"no config\.json; give one of its GGUF files \(f32\.gguf, q4\.gguf, q8\.gguf\)",
         ),
     ],
 )

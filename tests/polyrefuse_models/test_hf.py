@@ -236,14 +236,16 @@ def test_each_prompt_is_looked_for_in_what_the_model_would_read(tmp_path: Path) 
     save_chat_model(tmp_path, TEMPLATE.replace("content }}", "content | replace('rivers', '') }}"))
     lm = BaselineHF(pretrained=str(tmp_path), device="cpu")
     assert len(lm.generate_until([request(PROMPTS[0])])) == 1
-    with pytest.raises(BadTemplate, match="loses or changes what a turn of the user says .27 char"):
+    with pytest.raises(
+        BadTemplate, match="loses or changes the text of a turn of the user .27 char"
+    ):
         lm.generate_until([request(prompt) for prompt in PROMPTS])
 
 
 def test_named_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_chat_model(tmp_path)
     lm = BaselineHF(pretrained=str(tmp_path), device="cpu")
-    with pytest.raises(NoChatTemplate, match="without a name, and none is called 'rag'"):
+    with pytest.raises(NoChatTemplate, match="which has no name, and none called 'rag'"):
         evaluated(lm, monkeypatch, apply_chat_template="rag")
     lm.tokenizer.chat_template = {"chat": TEMPLATE, "rag": BY_DEFAULT}
     (read,), told = evaluated(lm, monkeypatch, apply_chat_template="rag")
@@ -282,7 +284,7 @@ def test_the_template_s_own_system_text_is_told(
     with caplog.at_level(logging.WARNING):
         (read,), told = evaluated(lm, monkeypatch)
     assert OWN_TEXT in read
-    assert caplog.text.count(f"inserts a system text of its own: {OWN_TEXT!r}") == 1
+    assert caplog.text.count(f"inserts its own system text: {OWN_TEXT!r}") == 1
     assert (told["condition"], told["system"], told["system_text"]) == (
         "baseline",
         "template",

@@ -89,7 +89,9 @@ class TestRecipe:
         other = Direction(torch.randn(8), torch.randn(1, 3, 8))
         artifact.save(other, tmp_path / "two")
         shutil.copy(tmp_path / "two/direction.safetensors", tmp_path / "one")
-        with pytest.raises(BadDirection, match="was changed after it was written .*; extract it anew"):
+        with pytest.raises(
+            BadDirection, match="was changed after it was written .*; extract it anew"
+        ):
             artifact.load(tmp_path / "one")
 
 
@@ -100,7 +102,7 @@ class TestRecipe:
 def test_types_of_directions(dtype: torch.dtype, tmp_path: Path) -> None:
     file = tmp_path / "direction.safetensors"
     save_file({"direction": torch.ones(8).to(dtype)}, file)
-    with pytest.raises(BadDirection, match=f"of type {dtype}|is no safetensors file"):
+    with pytest.raises(BadDirection, match=f"of type {dtype}|is not a safetensors file"):
         read_direction(str(file)).check(8, "direction=here")
     folder = tmp_path / "artifact"
     artifact.save(a_direction(), folder)
@@ -185,7 +187,7 @@ def test_a_pickled_adapter(chat_model: Path, tmp_path: Path) -> None:
     """Neither read, nor is torch's advice to read it all the same repeated."""
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "PROMPT_TUNING"}))
     torch.save({"prompt_embeddings": torch.ones(2, 8)}, tmp_path / "adapter_model.bin")
-    with pytest.raises(BadPrompt, match="a pickle can run code: save the adapter with") as refused:
+    with pytest.raises(BadPrompt, match="a pickle can run code; save the adapter with") as refused:
         AskedMcd({"prompt": str(tmp_path)}, "no-model")
     assert "weights_only" not in str(refused.value)
 

@@ -93,9 +93,9 @@ def test_weights_do_what_hooks_do_to_float64_precision(
 @pytest.mark.parametrize(
     ("model_type", "reason"),
     [
-        ("qwen3_next", "block 1's Qwen3NextSparseMoeBlock returns what neither"),
-        ("qwen3_5_moe_text", "block 0's Qwen3_5MoeSparseMoeBlock returns what neither"),
-        ("kimi_linear", "block 1's KimiLinearMoE returns what neither"),
+        ("qwen3_next", "the output of block 1's Qwen3NextSparseMoeBlock comes neither"),
+        ("qwen3_5_moe_text", "the output of block 0's Qwen3_5MoeSparseMoeBlock comes neither"),
+        ("kimi_linear", "the output of block 1's KimiLinearMoE comes neither"),
         ("olmo_hybrid", "post-norm"),
         ("lfm3", "post-norm"),
     ],
@@ -106,7 +106,7 @@ def test_weights_are_refused_where_a_hybrid_writes_by_more(model_type: str, reas
 
 def test_experts_of_a_hybrid_go_with_hooks() -> None:
     model = tiny("nemotron_h", layers_block_type=["mamba", "attention", "moe"])
-    assert "block 2's NemotronHMoE returns what neither" in (obstacle(model) or "")
+    assert "the output of block 2's NemotronHMoE comes neither" in (obstacle(model) or "")
     r = a_direction()
     with ablated(model, r):
         assert largest_component(model, r) < 1e-5
@@ -174,7 +174,7 @@ def test_padding_on_the_left_changes_nothing(model_type: str) -> None:
 
 @pytest.mark.parametrize("model_type", PADDING_IS_READ)
 def test_padding_that_transformers_lets_into_the_state(model_type: str) -> None:
-    """docs/reference/models.md says so. If this fails, transformers has mended it; change the docs."""
+    """docs/reference/models.md says so; if this fails, transformers has mended it."""
     batch, alone = padded_and_alone(tiny(model_type))
     assert (batch - alone).abs().max() > 1e-2
 

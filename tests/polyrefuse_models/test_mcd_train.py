@@ -425,7 +425,7 @@ def test_labels_are_shares_of_what_is_not_refused(monkeypatch: pytest.MonkeyPatc
 def test_a_prompt_longer_than_the_window() -> None:
     chat = chat_of()
     with pytest.raises(
-        PromptTooLong, match=r"needs 5\d\d\d tokens and the model's window has 4096"
+        PromptTooLong, match=r"need 5\d\d\d tokens together, and the model's window has 4096"
     ):
         states(under(chat, "glorbon " * 640), ["?"])
 

@@ -134,7 +134,7 @@ class TestAffine:
             AffineAblation(drawn(32), drawn(3, 32)).install(make_llama())
         with pytest.raises(NotAffine, match="takes a second tensor"):
             AffineAblation(drawn(WIDTH), drawn(4, WIDTH)).install(tiny("zamba"))
-        with pytest.raises(NotInVllm, match="AffineAblation cannot be done inside vLLM; take a Hu"):
+        with pytest.raises(NotInVllm, match="AffineAblation is not possible inside vLLM; use a Hu"):
             plan_of([AffineAblation(drawn(WIDTH), drawn(4, WIDTH))], tiny("llama"))
 
 
@@ -239,7 +239,7 @@ class TestArguments:
         ("asked", "said"),
         [
             ({"ablation": "both"}, "ablation=both is not known; use one of plain, affine, projec"),
-            ({"ablation": "affine", "method": "weights"}, "ablation=affine sets another component"),
+            ({"ablation": "affine", "method": "weights"}, "ablation=affine sets a different comp"),
             (
                 {"ablation": "affine", "coefficient": 0.5},
                 "coefficient=0.5 is a share of what is re",

@@ -304,7 +304,7 @@ def test_another_kind_of_adapter(chat_model: Path, tmp_path: Path) -> None:
         McdHF(pretrained="never loaded", prompt=str(tmp_path / "lora"))
     save_checkpoint(chat_model, tmp_path / "p", torch.randn(3, 32))
     (tmp_path / "p" / "adapter_model.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(BadPrompt, match="is no PEFT checkpoint, or a damaged one"):
+    with pytest.raises(BadPrompt, match="is not a PEFT checkpoint, or is damaged"):
         McdHF(pretrained="never loaded", prompt=str(tmp_path / "p"))
 
 
@@ -439,9 +439,11 @@ def test_neither_answers_nor_requests_of_another_prompt_are_taken(
 
 
 def test_bad_prompts(given: dict[str, Any], direction: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="mcd-hf and mcd-vllm need prompt=: .* one of default"):
+    with pytest.raises(
+        UserError, match="mcd-hf and mcd-vllm need a safety prompt; .* one of default"
+    ):
         McdHF(pretrained="never loaded")
-    with pytest.raises(BadPrompt, match="prompt=shrot is no folder; give a soft prompt's, a PEFT"):
+    with pytest.raises(BadPrompt, match="prompt=shrot is not a folder; give the folder of a soft"):
         McdHF(pretrained="never loaded", prompt="shrot")
     artifact.save(Prompt(torch.ones(4, 33)), tmp_path / "wide")
     with pytest.raises(BadPrompt, match="shape .4, 33. and the model's embedding 32 dimensions"):
@@ -461,7 +463,9 @@ def test_another_model_s_prompt_is_warned_of(
 
 
 def test_a_prompt_beyond_the_window(given: dict[str, Any], learned: McdHF, prompt: str) -> None:
-    with pytest.raises(BadPrompt, match="prompt=short has 109 tokens and the model a window of 64"):
+    with pytest.raises(
+        BadPrompt, match="prompt=short has 109 tokens, and the model has a window of 64"
+    ):
         McdHF(**given, prompt="short", max_length=64)
     narrow = McdHF(**given, prompt=prompt, max_length=40)
     with pytest.raises(UserError, match="more than the model's window of 40"):
@@ -478,6 +482,6 @@ def test_no_place_for_a_prompt(tmp_path: Path, learned: McdHF, given: dict[str, 
     lm = McdHF(pretrained=str(tmp_path), device="cpu", prompt="short")
     with pytest.raises(BadTemplate, match="does not write what the user says"):
         answers(lm)
-    with pytest.raises(UserError, match="has no place in rivers: its texts are scored whole"):
+    with pytest.raises(UserError, match="cannot be used in rivers, whose texts are scored whole"):
         learned.loglikelihood_rolling([ROLLING])
     assert BaselineHF(**given).loglikelihood_rolling([ROLLING])[0] < 0

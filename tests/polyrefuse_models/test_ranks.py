@@ -183,7 +183,7 @@ def test_ranks_that_disagree_on_a_direction_are_refused(together: Together) -> N
     one, other = (outcome["raised"] for outcome in together.outcomes("differing"))
     assert one == other
     assert one.startswith(
-        "Disagreement: The processes would not measure the same: direction_sha256 "
+        "Disagreement: The processes would not measure the same model: direction_sha256 "
     )
     assert "… on rank 0, " in one and "… on rank 1" in one
     assert not list((together.folder / "differing").glob("**/*.json"))
@@ -191,7 +191,7 @@ def test_ranks_that_disagree_on_a_direction_are_refused(together: Together) -> N
 
 def test_a_log_line_is_written_by_one_process(together: Together) -> None:
     together.outcomes("differing")
-    applying = "Applying the chat template to generate_until requests"
+    applying = "The chat template is applied to generate_until requests"
     # Of the three evaluations that ask the model anything.
     assert together.done.stderr.count(applying) == 3
 
@@ -268,8 +268,8 @@ def test_a_disagreement_names_ranks_and_checksums() -> None:
     identities = [{"direction_sha256": a}, {"direction_sha256": b}, {"direction_sha256": a}]
     sentence = disagreement([each | {"layer": 3} for each in identities])
     assert sentence == (
-        "The processes would not measure the same: direction_sha256 is aaaaaaaaaaaa… on ranks 0, "
-        "2, bbbbbbbbbbbb… on rank 1. Give each of them the same files."
+        "The processes would not measure the same model: direction_sha256 is aaaaaaaaaaaa… on "
+        "ranks 0, 2, bbbbbbbbbbbb… on rank 1. Give each of them the same files."
     )
 
 

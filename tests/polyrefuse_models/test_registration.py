@@ -141,7 +141,7 @@ def test_folder_names_as_tasks_say_what_happened() -> None:
     refuse_folder_names(["polyrefuse_*", "polyrefuse"])
     done = run(TASKS + "TaskManager().match_tasks(['polyrefuse_models', 'polyrefuse_tasks'])")
     assert done.returncode != 0
-    assert "polyrefuse_models is a folder here, not a task" in done.stderr
+    assert "polyrefuse_models is a folder and not a task" in done.stderr
 
 
 def task_manager(**names: str) -> SimpleNamespace:

@@ -236,4 +236,4 @@ def test_another_model_is_warned_of(prompt: Prompt, caplog: pytest.LogCaptureFix
         assert not caplog.records
         config._name_or_path = "quend/other"
         prompt.warn_of_another_model(config)
-    assert "trained for quend/glorbon (revision None) and this is quend/other" in caplog.text
+    assert "trained for quend/glorbon (revision None), but this model is quend/other" in caplog.text

@@ -153,7 +153,9 @@ def test_scores_that_the_kernel_does_not_know_are_refused(
     calls: list[tuple[int, int]], model_type: str, changed: str
 ) -> None:
     model = tiny(model_type)
-    with pytest.raises(Failed, match=f"torch's flash kernel does not know the layer's {changed}"):
+    with pytest.raises(
+        Failed, match=f"torch's flash kernel does not support the layer's {changed}"
+    ):
         list(Paged(model, torch_flash.NAME).answers(prompts(), Decoding(2)))
     assert not calls
 

@@ -126,7 +126,7 @@ def test_what_vllm_cannot_do_is_said() -> None:
         def identity(self) -> dict[str, Any]:
             return {}
 
-    with pytest.raises(NotInVllm, match="Stranger cannot be done inside vLLM; take a Hugging"):
+    with pytest.raises(NotInVllm, match="Stranger is not possible inside vLLM; use a Hugging"):
         plan_of([Stranger()], tiny("llama"))
     with pytest.raises(NotInVllm, match="takes a second tensor of the residual stream"):
         plan_of([Ablation(DIRECTION)], tiny("zamba"))
@@ -140,19 +140,19 @@ HOOKS = Plan(DIRECTION, hooks=(Hook("m", "input", "add"),))
 @pytest.mark.parametrize(
     ("given", "plan", "soft", "sentence"),
     [
-        ({"load_format": "sharded_state"}, WEIGHTS, False, "load_format=sharded_state loads"),
+        ({"load_format": "sharded_state"}, WEIGHTS, False, "load_format=sharded_state would load"),
         ({"load_format": "mistral"}, WEIGHTS, False, "use one of auto, hf, safetensors"),
-        ({"hf_overrides": "x"}, TIED, False, "hf_overrides=x is no dictionary"),
-        ({"speculative_config": {"a": 1}}, WEIGHTS, False, "loads a second model"),
-        ({"enforce_eager": False}, HOOKS, False, "enforce_eager=False has vLLM compile"),
+        ({"hf_overrides": "x"}, TIED, False, "hf_overrides=x is not a dictionary"),
+        ({"speculative_config": {"a": 1}}, WEIGHTS, False, "would load a second model"),
+        ({"enforce_eager": False}, HOOKS, False, "enforce_eager=False would make vLLM compile"),
         ({"data_parallel_size": 4}, HOOKS, False, "which hooks do not reach"),
         ({"data_parallel_size": "2"}, Plan(), True, "which a soft prompt's vectors do not reach"),
-        ({"enable_prompt_embeds": False}, Plan(), True, "keeps a soft prompt's vectors out"),
+        ({"enable_prompt_embeds": False}, Plan(), True, "would keep the soft prompt out"),
         ({"worker_extension_cls": "mine.Own"}, WEIGHTS, False, "worker_extension_cls=mine.Own"),
         ({"kv_transfer_config": {"a": 1}}, HOOKS, False, "computed without the intervention"),
         ({"kv_transfer_config": {"a": 1}}, Plan(), True, "computed without the intervention"),
-        ({"spec_model": "draft"}, WEIGHTS, False, "spec_model=draft loads a second model"),
-        ({"model_loader_extra_config": "a"}, WEIGHTS, False, "is no dictionary"),
+        ({"spec_model": "draft"}, WEIGHTS, False, "spec_model=draft would load a second model"),
+        ({"model_loader_extra_config": "a"}, WEIGHTS, False, "is not a dictionary"),
     ],
 )
 def test_arguments_that_bypass_are_refused(
@@ -199,9 +199,9 @@ def test_arguments_of_the_other_path_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["model", "model_weights", "hf_config_path", "config_format"])
 def test_another_model_than_the_named_one_is_refused(name: str) -> None:
-    with pytest.raises(NotInVllm, match=f"{name}=x would have vLLM run another model"):
+    with pytest.raises(NotInVllm, match=f"{name}=x would make vLLM run another model"):
         refuse_unusable({name: "x"})
-    with pytest.raises(NotInVllm, match="max_length= and max_model_len= are one setting"):
+    with pytest.raises(NotInVllm, match="max_length= and max_model_len= are the same setting"):
         refuse_unusable({"max_length": 64, "max_model_len": 64})
 
 

@@ -67,8 +67,8 @@ def judge(name: str, **more: Any) -> dict[str, Any]:
         # Their values.
         (condition(like="ablation", method="weigths"), "models.m under the condition 'mine': "
          "method=weigths is not known; use one of auto, hooks, weights"),
-        (condition(like="ablation", layers=[1, 2]), "layers=[1, 2] is no run of layers"),
-        (condition(like="addition", coefficient="much"), "coefficient=much is not a finite number"),
+        (condition(like="ablation", layers=[1, 2]), "layers=[1, 2] is not a range of layers"),
+        (condition(like="addition", coefficient="much"), "coefficient=much is no finite number"),
         (condition(like="ablation", control="rand"), "control=rand"),
         (condition(like="ablation", direction="auto", direction_seed=-1), "direction_seed=-1"),
         (condition(like="ablation", direction="sorce"), "conditions.mine.direction is 'sorce', and "
@@ -77,9 +77,9 @@ def judge(name: str, **more: Any) -> dict[str, Any]:
         (condition(like="baseline", system="no"), "system=no is not known"),
         (condition(like="baseline", chat="maybe"), "chat=maybe"),
         (condition(like="baseline", batching="often"), "batching=often is not known"),
-        (condition(model="mcd"), "need prompt="),
+        (condition(model="mcd"), "need a safety prompt"),
         (model(dtype="flaot16"), "models.m under the condition 'baseline': dtype=flaot16 is not a "
-         "type of torch's; use auto, float32 or bfloat16"),
+         "type of torch; use auto, float32 or bfloat16"),
         (model(system_file="none.txt"), "models.m.system_file is 'none.txt', but there is no such"),
         (model(parallelize=True) | {"engine": "vllm"}, "is an argument of the Hugging Face models"),
         # Options of `polyrefuse mcd train`.

@@ -208,7 +208,7 @@ def test_an_unembedding_that_cannot_be_untied_is_refused(tmp_path: Path) -> None
     """vLLM's Cohere has none: an edit of its embedding would reach its logits."""
     given = save("cohere", tmp_path)
     found = answered("ablated-vllm", method="weights", dtype="float32", **given)
-    assert "CohereForCausalLM has no unembedding of its own in vLLM" in found["refused"]
+    assert "CohereForCausalLM has no separate unembedding in vLLM" in found["refused"]
     assert found["refused"].endswith("use method=hooks, or --model ablated-hf.")
 
 
@@ -224,7 +224,7 @@ def test_a_checkpoint_with_other_names_is_refused(tmp_path: Path) -> None:
     )
     save_file(tensors, file, metadata={"format": "pt"})
     found = answered("ablated-vllm", method="weights", dtype="float32", **given)
-    assert "vLLM cannot ablate by weights" in found["refused"]
+    assert "vLLM cannot ablate " in found["refused"]
     assert "qweight" in found["refused"]
 
 
