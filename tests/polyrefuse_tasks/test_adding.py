@@ -83,7 +83,7 @@ REFUSED = {
         [row for row in rows("de") if row["id"] != "h1"],
         "line 3: the pair 'thing 1' in de has 0 harmful and 1 harmless rows",
     ),
-    "code": (changed(2, language="German"), "line 3 has the language 'German', which is not a code"),
+    "code": (changed(2, language="German"), "line 3 has the language 'German', which is not a"),
     "split": (changed(2, split="dev"), "line 3 has the split 'dev': choose from train, val"),
 }
 

@@ -395,7 +395,7 @@ def test_an_artifact_s_attack_is_its_condition(
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ([], "parameters is [], no object"),
+        ([], "parameters is [], not an object"),
         ({"model": 5}, "no text 'model'"),
         ({"model": ".."}, "the model '..'"),
         ({"model": "m", "method": 5}, "no text 'method'"),
@@ -575,7 +575,7 @@ def test_what_a_file_does_not_say_is_asked_for(format: str, asked: str, tmp_path
     known = {name: value for name, value in ALL.items() if name != asked and format != "heretic"}
     options = (part for name, value in known.items() for part in (f"--{name}", value))
     said = refused(format, tmp_path / "out", path, *options)
-    assert f"does not say the {asked}: name it with --{asked}" in said
+    assert f"does not name the {asked}: give it with --{asked}" in said
 
 
 @pytest.mark.parametrize(("attack", "condition"), [("DirectRequest", "baseline"), ("GCG", "GCG")])
