@@ -120,7 +120,7 @@ class TestAgreement:
     def test_on_what_the_judge_does_not_measure(self, tmp_path: Path) -> None:
         path = write(tmp_path, GOOD | {"harmful": False})
         assert_one_sentence(
-            run("agreement", path, "--on", "harm"), "judge 'native' measures refusal alone"
+            run("agreement", path, "--on", "harm"), "judge 'native' measures only refusal"
         )
 
     def test_no_minus_before_zero(self) -> None:

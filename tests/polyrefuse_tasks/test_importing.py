@@ -249,7 +249,7 @@ def test_heretic_s_log_of_a_model_that_it_did_not_make(tmp_path: Path) -> None:
     rows = [row | {"phase": "model_evaluation", "trial_number": None} for row in LOG[:3]]
     path, output = put(tmp_path / "log.jsonl", rows), tmp_path / "results"
     given = ("--model", "some-model")
-    assert "name it with --condition" in refused("heretic", output, path, *given)
+    assert "give it with --condition" in refused("heretic", output, path, *given)
     imported("heretic", output, path, *given, "--condition", "ablation")
     assert config_in(output)["condition"] == "ablation"
 
@@ -400,7 +400,7 @@ def test_an_artifact_s_attack_is_its_condition(
         ({"model": ".."}, "the model '..'"),
         ({"model": "m", "method": 5}, "no text 'method'"),
         ({"model": "m", "method": "a\nb"}, "the condition 'a\\nb'"),
-        (None, "name it with --model"),
+        (None, "give it with --model"),
     ],
 )  # fmt: skip
 def test_artifacts_that_cannot_be_used(parameters: Any, said: str, tmp_path: Path) -> None:
@@ -596,4 +596,4 @@ def test_a_path_that_is_not_laid_out_so(tmp_path: Path) -> None:
         "judge", "import", path, "--format", "mainlp", "--output", tmp_path / "out"
     )
     assert code == 2
-    assert "is no <model>/<lang>/<date>/<run>/completions/" in err
+    assert "is not a path <model>/<lang>/<date>/<run>/completions/" in err

@@ -85,7 +85,7 @@ def _named_again(*levels: str) -> str:
         pytest.param(
             _named_again("[mi, vi]", *(f"[{', '.join([f'*a{i}'] * 9)}]" for i in range(12)))
             + "opening: *a12\n",
-            "or more, what it names again included; a phrase file may hold at most 20000",
+            "or more, where repeated parts count again; a phrase file may hold at most 20000",
             id="lists that name lists",
         ),
         pytest.param(
@@ -93,7 +93,7 @@ def _named_again(*levels: str) -> str:
             "may hold at most 20000",
             id="mappings merged into mappings",
         ),
-        pytest.param("opening: &a [mi, *a]\n", "*a names what it is a part of", id="a circle"),
+        pytest.param("opening: &a [mi, *a]\n", "*a repeats a part within itself", id="a circle"),
         pytest.param(
             f"opening: {'[' * 400_000}{']' * 400_000}",
             "nested 9 levels deep or more; a phrase file has at most 8",
