@@ -41,8 +41,8 @@ FEWEST_UNITS = 4
 
 _PROBES = 8
 _MANY = 5_000
-"""From this many n-grams on, they are collected; searching the text for each is faster only in short
-texts."""
+"""From this many n-grams on, they are collected; searching the text for each one is faster only in
+short texts."""
 _AT_ONCE = 1 << 16
 """How many n-grams are collected before the next check whether they suffice."""
 
@@ -115,9 +115,9 @@ def _is_mostly_new(text: str) -> bool:
     """Whether the text cannot loop, because enough of its n-grams occur for the first time.
 
     Refusals that repeat their formula three times come this far. If half an n-gram occurs for the
-    first time, so do all n-grams around it. One search therefore decides seven n-grams, in a quarter
-    of the time that collecting all of them takes. Each search may read the whole text, so in long
-    texts the n-grams are collected as far as necessary.
+    first time, so do all n-grams around it. One search therefore decides seven n-grams, in a
+    quarter of the time that collecting all of them takes. Each search may read the whole text, so
+    in long texts the n-grams are collected as far as necessary.
     """
     n = len(text) - NGRAM + 1
     if n >= _MANY:

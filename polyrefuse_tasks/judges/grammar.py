@@ -20,9 +20,9 @@ A pattern is written in words, and a speaker of the language can read it:
 A script without spaces has no whole words, so a pattern matches inside any text there.
 
 Alternatives become alternatives of a regular expression, so lists may be long. A search takes some
-microseconds, which is avoided for most patterns: each pattern needs certain words ("niet") at one or
-two of its places, and the words of a sentence show at once which patterns can match. These are tried
-only at places with the characters with which they begin.
+microseconds, which is avoided for most patterns: each pattern needs certain words ("niet") at one
+or two of its places, and the words of a sentence show at once which patterns can match. These are
+tried only at places with the characters with which they begin.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ FIRST = 3
 
 
 MOST_WAYS = 100_000
-"""The most ways in which a pattern may match at one place, without its gaps; patterns of the bundled
-files have up to 5,445. A search in which the last word is missing may try them all."""
+"""The most ways in which a pattern may match at one place, without its gaps; patterns of the
+bundled files have up to 5,445. A search in which the last word is missing may try them all."""
 
 MOST_GAPS = 6
 """The most gaps in a pattern and its lists; patterns of the bundled files have up to 3."""
@@ -121,8 +121,8 @@ class Grammar:
 
     groups: tuple[_Group, ...]
     needs: dict[str, tuple[tuple[str, int, int], ...]]
-    """For each of the text's `parts_of`, the needs that come with it. Each need has two numbers, whose
-    bits are the groups that have it as their first need and as their second need."""
+    """For each of the text's `parts_of`, the needs that come with it. Each need has two numbers,
+    whose bits are the groups that have it as their first need and as their second need."""
     parts: frozenset[str]
     """The keys of `needs`."""
     without_second: int
@@ -214,8 +214,8 @@ class _Piece:
 
     regex: str
     needs: frozenset[str] = frozenset()
-    """Words of which every match contains one, if the piece begins with a word; empty if there are no
-    such words. `_EDGE` marks a word with which the piece ends, `_OPEN` a word that may go on. In a
+    """Words of which every match contains one, if the piece begins with a word; empty if there are
+    no such words. `_EDGE` marks a word with which the piece ends, `_OPEN` a word that may go on. In a
     script without spaces these are texts that a match contains."""
     also: frozenset[str] = frozenset()
     """The same for another place in the piece; empty if only one place has such words."""
@@ -223,7 +223,7 @@ class _Piece:
     """Texts of which every match contains one within a word; empty if there are none. They serve a
     pattern that has no other needs, such as `*amam`, any Turkish "I cannot"."""
     first: frozenset[str] = frozenset()
-    """The first characters of a match, up to `FIRST` of them; empty if it may begin with anything."""
+    """The first characters of a match, up to `FIRST`; empty if it may begin with anything."""
     letters: int = 0
     """The fewest letters of a match."""
     ends_word: bool = True

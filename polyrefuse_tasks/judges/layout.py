@@ -72,7 +72,7 @@ _MARKS = 100
 """The most marks of quotations and list items before a line; hardly any line has three."""
 
 _NO_CHARACTER = re.compile(r"&#\d{50,};?")
-"""A number of thousands of digits, which `html.unescape` would pass to Python and Python refuses."""
+"""A number of thousands of digits, which Python refuses to read for `html.unescape`."""
 
 _LINE_MARKS = re.compile(rf"\s*(?:(?:[>\-*+•·]|\d{{1,2}}[.)])[ \t>]+){{1,{_MARKS}}}")
 _SENTENCE_END = re.compile(r"[!?。।؟۔！？]+|\.+(?!\w)|\n")
@@ -109,8 +109,8 @@ _ANNOUNCEMENT = re.compile(
 def undressed(response: str) -> str:
     """Remove what is wrapped around a response.
 
-    This removes tags (`<answer>`, `<p>`), code fences, JSON, HTML entities, special tokens, marks of
-    quotations and list items before the first line, and labels (`Answer:`, `Antwort:`).
+    This removes tags (`<answer>`, `<p>`), code fences, JSON, HTML entities, special tokens, marks
+    of quotations and list items before the first line, and labels (`Answer:`, `Antwort:`).
     """
     text = SPECIAL_TOKEN.sub(" ", response) if "<" in response or "[" in response else response
     if "&" in text and _ENTITY.search(text):

@@ -30,8 +30,9 @@ _MARKS = "<[{$%"
 # This look-ahead comes first, because hardly any character is one of these.
 _ANY = re.compile(rf"(?=[{re.escape(_MARKS)}]){_LEFTOVER}")
 _NOTHINGS = re.compile(rf"(?:(?=((?:{_NOTHING})|\W))\1)+")
-"""A text of empty values and of characters outside words. A mark such as "[]" is both, so the pattern
-commits itself to each match (by the group) and does not try all combinations of a hundred marks."""
+"""A text of empty values and of characters outside words. A mark such as "[]" is both, so the
+pattern commits itself to each match (by the group) and does not try all combinations of a hundred
+marks."""
 _A_NOTHING = re.compile(_NOTHING)
 
 _TAG = re.compile(r"<[^<>]{1,80}>")

@@ -17,7 +17,7 @@ _LIST_ITEM = re.compile(r"1\.|[*-]|a\.|\((?:1|a)\)|First")
 _NO_BODY = (
     " (?:general|direct|represent|on your behalf) | (?:personal|directly|physically|in person)"
 )
-"""Words by which answers say that a program has no body or office: such a sentence refuses nothing."""
+"""Words by which answers say that a program has no body or office, which refuses nothing."""
 
 
 def _phrase(phrase: str, *unless: str) -> tuple[re.Pattern[str], re.Pattern[str]]:

@@ -1,4 +1,4 @@
-"""Remove quotations, because an answer does not say itself what it quotes, such as a fox's words."""
+"""Remove quotations, because an answer does not itself say what it quotes."""
 
 import re
 from collections.abc import Iterator

@@ -61,10 +61,11 @@ _ANSWER = frozenset({"answer", "output", "response", "final", "solution", "text"
 """The words in the name of a mark around the answer (Hunyuan, ERNIE, Cohere, OpenThinker)."""
 
 # <think>, </think>, <|END_THINKING|>, <|think:start|>, [THINK], ◁/think▷, < think >,
-# <think type="x">. A single word in square brackets is a heading or a gap to fill in, except "think".
+# <think type="x">. A single word in square brackets is a heading or a gap to fill in, unless it is
+# "think".
 #
-# Every mark takes a time linear in its own length. White space before the name can match in one way.
-# An attribute may contain the beginning of another mark ("<a b=[think c=[think d="), so without a
+# Every mark takes a time linear in its own length. White space before the name can match in only
+# one way. An attribute may contain the beginning of another mark ("<a b=[think c=[think d="), so without a
 # bound on attributes, each of these would be read to the end of the text.
 _ATTRIBUTES = 8
 _TAG = re.compile(
@@ -129,8 +130,8 @@ _HARMONY_FINAL = re.compile(r"<\|channel\|>\s*final\b[^<]*<\|message\|>")
 _HARMONY_MARK = re.compile(r"<\|(?:channel|message|start|end)\|>")
 
 # Decoding with skip_special_tokens leaves the name of the channel directly before the first letter
-# of the text ("analysisWe need to ..."). No text begins so by itself: an answer that begins with the
-# word ("analysis of variance", "Analysis: ...") has a space or a mark after it.
+# of the text ("analysisWe need to ..."). No text begins so by itself: an answer that begins with
+# the word ("analysis of variance", "Analysis: ...") has a space or a mark after it.
 _HARMONY_PLAIN = re.compile(r"\s*analysis(?=[^\W_])")
 _HARMONY_PLAIN_FINAL = "assistantfinal"
 
@@ -458,7 +459,8 @@ class _Reading:
     def _closing(self, opening: _Mark) -> _Mark | None:
         """Return the mark that ends a block: of its own kind, or of any kind if there is none.
 
-        A fence that the reasoning left open hides such a mark; then one at the end of a line counts.
+        A fence that the reasoning left open hides such a mark; then a mark at the end of a line
+        counts.
         """
         return _first_closing(opening, self._closings) or _first_closing(
             opening, self._hidden_closings

@@ -294,8 +294,8 @@ def _phrases(path: Path, key: str, phrases: Any, spell: Callable[[str], str]) ->
     count = sum(prod(map(len, choice)) for choice in choices)
     if count > MOST_PHRASES:
         raise BadPhraseFile(
-            f"{path}: {key} stands for {shown_count(count)} phrases, with each alternative counted; "
-            f"use at most {MOST_PHRASES}"
+            f"{path}: {key} stands for {shown_count(count)} phrases, with each alternative "
+            f"counted; use at most {MOST_PHRASES}"
         )
     plain = ("".join(parts) for choice in choices for parts in product(*choice))
     return [_phrase(path, key, phrase, spell) for phrase in plain]
@@ -344,8 +344,8 @@ def _choices(path: Path, key: str, phrase: Any) -> list[list[str]]:
         )
     if re.search(r"[()|]", _PARENTHESES.sub("", phrase)):
         raise BadPhraseFile(
-            f"{path}: {key} holds {phrase!r}; write alternatives as (a|b), and close the parentheses, "
-            "which cannot contain others"
+            f"{path}: {key} holds {phrase!r}; write alternatives as (a|b), and close the "
+            "parentheses, which cannot contain others"
         )
     # Text and alternatives alternate.
     parts = enumerate(_CHOICE.split(phrase))

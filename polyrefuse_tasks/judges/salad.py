@@ -50,7 +50,7 @@ ONE_LANGUAGE_SHARE = 0.55
 foreign words or chance."""
 
 LONG_WORD = 28
-"""The fewest letters of a word that hardly any text has; several of them are words glued together."""
+"""The fewest letters of a word that hardly any text has; several of them are glued together."""
 
 GLUED_SHARE = 0.5
 """A text is glued together if at least this share of its letters is in such words."""
@@ -73,9 +73,9 @@ SMALL_WORDS = 0.8
 
 ONLY_SMALL_WORDS = 0.9
 NEW_PAIRS = 0.75
-"""A text of at least this share of function words is in no order if it repeats its words but not its
-pairs of words: at least NEW_PAIRS of the pairs differ. A saying repeats both ("what is mine is yours
-and what is yours is mine")."""
+"""A text of at least this share of function words is in no order if it repeats its words but not
+its pairs of words: at least NEW_PAIRS of the pairs differ. A saying repeats both ("what is mine is
+yours and what is yours is mine")."""
 
 MORE_WORDS = 0.6
 """If the share of different words among the first ones is above this, no more words are read."""
