@@ -386,7 +386,7 @@ def _seconds(header: str | None) -> float | None:
 
 
 def _forms_of_key() -> list[str]:
-    """Return the key in its JSON form, in which quotes and backslashes are escaped, and as it is."""
+    """Return the key in its JSON form, with escaped quotes and backslashes, and as it is."""
     key = os.environ.get(KEY)
     return [json.dumps(key)[1:-1], key] if key else []
 

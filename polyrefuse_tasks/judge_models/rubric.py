@@ -65,7 +65,7 @@ def chat(prompt: str, response: str, **arguments: Any) -> Chat:
 
 
 def parse(verdict: str) -> Judgement:
-    """Read the one JSON object of a verdict; undecided if there is none, several, or a key twice."""
+    """Read the one JSON object of a verdict; undecided if there are none or several."""
     answer = strip_reasoning(verdict)
     found = OBJECT.findall(answer or "")
     if len(found) != 1:

@@ -215,8 +215,8 @@ class _Piece:
     regex: str
     needs: frozenset[str] = frozenset()
     """Words of which every match contains one, if the piece begins with a word; empty if there are
-    no such words. `_EDGE` marks a word with which the piece ends, `_OPEN` a word that may go on. In a
-    script without spaces these are texts that a match contains."""
+    no such words. `_EDGE` marks a word with which the piece ends, `_OPEN` a word that may go on. In
+    a script without spaces these are texts that a match contains."""
     also: frozenset[str] = frozenset()
     """The same for another place in the piece; empty if only one place has such words."""
     inner: frozenset[str] = frozenset()

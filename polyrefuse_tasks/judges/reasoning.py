@@ -65,8 +65,8 @@ _ANSWER = frozenset({"answer", "output", "response", "final", "solution", "text"
 # "think".
 #
 # Every mark takes a time linear in its own length. White space before the name can match in only
-# one way. An attribute may contain the beginning of another mark ("<a b=[think c=[think d="), so without a
-# bound on attributes, each of these would be read to the end of the text.
+# one way. An attribute may contain the beginning of another mark ("<a b=[think c=[think d="), so
+# without a bound on attributes, each of these would be read to the end of the text.
 _ATTRIBUTES = 8
 _TAG = re.compile(
     r"(?:<[|｜]?|◁|\[(?=/?think))(?P<gap>\s*)(?:(?P<slash>/)\s*)?(?P<label>[a-z][\w:.-]*)"
