@@ -641,7 +641,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda path: _edit_samples(path, lambda line: line["doc"].pop("response_language"), 2),
         "has other labels than the lines before",
     ),
-    "no results of its date": (lambda path: path.unlink(), "has no results file of its date"),
+    "no results of its date": (lambda path: path.unlink(), "has no results file of the same date"),
 }
 
 

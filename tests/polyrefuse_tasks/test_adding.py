@@ -75,7 +75,7 @@ REFUSED = {
     ),
     "id twice": (changed(2, id="h0"), r"line 3 has the id 'h0' in de a second time \(line 1"),
     "id missing": (changed(2, id=None), "line 3 has no id, but other rows have one"),
-    "id of two lines": (changed(2, id="a\nb"), "line 3: its id has to be text of one line"),
+    "id of two lines": (changed(2, id="a\nb"), "line 3: its id must be text on one line"),
     "harmful": (changed(2, harmful="perhaps"), "line 3 has a `harmful` that is neither"),
     "kinds differ": (changed(8, harmful=False), "line 9 has another `harmful` than line 1"),
     "pairs differ": (changed(2, pair="other"), "line 11 has another `pair` than line 3"),
@@ -100,7 +100,7 @@ def test_what_is_refused_is_named_by_its_place(tmp_path: Path, name: str) -> Non
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("a.txt", b"prompt\n", "no .jsonl or .csv file"),
+        ("a.txt", b"prompt\n", "neither a .jsonl nor a .csv file"),
         ("a.csv", b"", "no column named prompt"),
         ("a.csv", b"prompt\n", "holds no rows"),
         ("a.csv", b"prompt,prompt\na,b\n", "the column 'prompt' twice"),
@@ -134,7 +134,7 @@ def test_flags_and_columns_must_agree(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", rows("de"))
     with pytest.raises(BadPrompts, match="line 2 is harmless by its column, and --harmful says"):
         read_prompts(path, harmful=True)
-    with pytest.raises(BadPrompts, match="line 1 is in 'de', which --langs fr does not have"):
+    with pytest.raises(BadPrompts, match="line 1 is in 'de', which --langs fr does not name"):
         read_prompts(path, languages=["fr"])
     unnamed = write_jsonl(tmp_path / "b.jsonl", changed(0, language=None))
     with pytest.raises(BadPrompts, match="line 1 names no language, and --langs has de, en"):
@@ -167,7 +167,7 @@ def test_what_is_not_read_is_said(tmp_path: Path) -> None:
         *((name, "built in") for name in ("harmful", "oktest", "toyrefuse", "polyrefuse", "mcd")),
         *((name, "built in") for name in ("overrefusal", "xstest", "xstest_safe", "advbench")),
         *((name, "ends in the code of a language") for name in ("stones_de", "my_harmful_en")),
-        ("a" * 41, "40 characters at most"),
+        ("a" * 41, "at most 40 characters"),
         ("stones_harmful", "mixed up with your dataset stones"),
         ("pebbles", "mixed up with your dataset pebbles_harmless"),
     ],

@@ -204,7 +204,7 @@ class TestCompare:
 
     def test_on_what_the_judge_does_not_measure(self) -> None:
         rows = [row(REFUSES, True)]
-        with pytest.raises(NotMeasured, match="^The judge 'native' measures only refusal, .* on harm"):
+        with pytest.raises(NotMeasured, match="^The judge 'native' measures only refusal, .* harm"):
             compare(rows, "native", "harm")
         with pytest.raises(NotMeasured, match="^The judge 'first-word' measures only harm, "):
             compare(rows, ByFirstWord("harm"), "refusal")
