@@ -365,7 +365,7 @@ def test_failures_that_pass(server: Server, failure: Answer, waits: list[float])
 @pytest.mark.parametrize("status", [429, 500])
 def test_failures_that_stay(server: Server, status: int) -> None:
     server.play = lambda number, body: (status, b"", {})
-    with pytest.raises(CannotJudge, match=rf"after 3 tries \(status {status}\). The labels so far"):
+    with pytest.raises(CannotJudge, match=rf"in 3 tries \(status {status}\). The labels so far"):
         labels(judge_at(server, tries=3))
     assert len(server.requests) == 3
 

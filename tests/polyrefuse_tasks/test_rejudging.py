@@ -235,7 +235,10 @@ def test_labels_stay_until_there_is_one_in_their_place(results: Path) -> None:
     ("damage", "told"),
     [
         (lambda text: text.replace(b"\n", b"\r"), "is not a line of labels"),
-        (lambda text: text.replace(b'"revision": "one"}', b'"revision": "two"}', 1), "which differs from that"),
+        (
+            lambda text: text.replace(b'"revision": "one"}', b'"revision": "two"}', 1),
+            "which differs",
+        ),
         (lambda text: text + b'{"id": "x", "answer": 0}\n', "revision is None"),
         (lambda text: text + text.replace(b'"one"', b'"two"'), "labelled with another revision"),
         (lambda text: b"not JSON\n" + text, r"is not JSON, or was cut off; remove it and run `p"),
