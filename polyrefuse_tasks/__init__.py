@@ -1,1 +1,1 @@
-"""The Python behind the tasks: prompts, judges, metrics, and the functions that task YAML calls."""
+"""The prompts, judges and metrics of the tasks, and the functions that the task YAML calls."""

@@ -29,7 +29,7 @@ AT_MOST = 2**28
 """The largest size of the file, in bytes."""
 
 MOST_CHARACTERS = 32_768
-"""The longest prompt. No published prompt has a tenth of it, but a whole file read as one row may."""
+"""The longest prompt, in characters: no published prompt has a tenth of them."""
 
 LONGEST_NAME = 40
 """The longest name of a dataset, in characters."""

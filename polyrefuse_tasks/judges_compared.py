@@ -1,4 +1,4 @@
-"""Several judges on the same saved answers: how far they agree, and where they do not."""
+"""Compare several judges on the same saved answers: how often they agree, and where they differ."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from polyrefuse_tasks.saved_results.tasks import SavedTask, read_results, saved_
 
 
 class NothingToCompare(UserError):
-    """No two judges that measure the same on the same answers."""
+    """There are no two judges that measure the same thing on the same answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """One answer on which two judges say different things."""
+    """One answer on which two judges give different verdicts."""
 
     task: str
     date: str
@@ -41,20 +41,20 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Compared:
-    """Two judges on what both measure, on one run's answers to one dataset.
+    """The comparison of two judges on one run's answers to one dataset.
 
     Attributes:
-        model: that answered, as the results call it.
-        condition: what was done to it; None where the results do not say.
-        date: of the run, as in its files' names.
-        tasks: name of the tasks of the dataset, without the language.
-        on: refusal, or harm.
-        first: name of a judge.
-        second: name of the other.
-        languages: by language of the prompts, sorted, on the answers that both decided.
-        pooled: on all of them.
-        undecided: answers on which one or both did not decide; not in the figures above.
-        disagreements: in the order of the samples.
+        model: the model that answered, as the results name it.
+        condition: what was done to the model; None if the results do not say.
+        date: the date of the run, as in the names of its files.
+        tasks: the name of the dataset's tasks, without the language.
+        on: refusal or harm.
+        first: the name of one judge.
+        second: the name of the other judge.
+        languages: the agreement by language of the prompts, sorted, on answers that both decided.
+        pooled: the agreement on all of these answers.
+        undecided: the number of answers that one or both did not decide, not counted above.
+        disagreements: the answers on which they differ, in the order of the samples.
     """
 
     model: str
@@ -71,7 +71,7 @@ class Compared:
 
     @property
     def run(self) -> str:
-        """What tells the run from others, in a line for people."""
+        """The model, condition and date, which identify the run in a line for people."""
         return " ".join(filter(None, (self.model, self.condition, self.date)))
 
 
@@ -81,20 +81,20 @@ Place = tuple[str, str, str, int]
 
 @dataclass
 class _Answers:
-    """One run's answers to one dataset: language of each, and what each judge says of it."""
+    """One run's answers to one dataset: the language of each, and the judgement of each judge."""
 
     languages: dict[Place, str] = field(default_factory=dict)
     said: dict[str, dict[Place, Judgement]] = field(default_factory=lambda: defaultdict(dict))
 
 
 def compare_judges(paths: Sequence[Path], on: On | None = None) -> list[Compared]:
-    """Every two judges that measure the same, on the answers that both judged.
+    """Compare every two judges that measure the same thing, on the answers that both judged.
 
-    Answers of several runs, or to several datasets, are not pooled: how often a verdict is given
-    at all differs between them, and kappa depends on that.
+    Answers of different runs or datasets are not pooled, because kappa depends on how often a
+    verdict is given at all, and this differs between them.
 
     Args:
-        paths: results files, or folders of which every subfolder is read.
+        paths: results files, or folders, whose subfolders are read as well.
         on: refusal or harm; None for both.
 
     Raises:
@@ -111,14 +111,14 @@ def compare_judges(paths: Sequence[Path], on: On | None = None) -> list[Compared
         raise NothingToCompare(
             " ".join(problems)
             or f"{', '.join(map(str, paths))}: no answers with the labels of two judges that "
-            f"measure {on or 'the same'}; label them with `polyrefuse judge run RESULTS --judge "
-            "NAME`."
+            f"measure {on or 'the same thing'}; label them with `polyrefuse judge run RESULTS "
+            "--judge NAME`."
         )
     return compared
 
 
 def _compare_run(file: ResultsFile, asked: Sequence[On]) -> Iterator[Compared]:
-    """Every two judges of a run that measure the same, dataset by dataset."""
+    """Compare every two judges of a run that measure the same thing, for each dataset."""
     document = read_results(file)
     answers: dict[str, _Answers] = defaultdict(_Answers)
     measured: dict[str, set[On]] = defaultdict(set)
@@ -136,7 +136,7 @@ def _compare_run(file: ResultsFile, asked: Sequence[On]) -> Iterator[Compared]:
 
 
 def _run(file: ResultsFile, document: Mapping[str, Any]) -> tuple[str, str | None, str]:
-    """Model, condition and date of a run."""
+    """Return the model, condition and date of a run."""
     config = document.get("config")
     config = config if isinstance(config, dict) else {}
     model = config.get("model_name") or document.get("model_name")
@@ -199,11 +199,14 @@ def _read(
 ) -> None:
     """Add the judgements of a task's answers, and what their judges measure.
 
-    Newer labels take the place of older ones.
+    Newer labels replace older ones.
 
     Args:
+        task: the task.
         outcome: the task's rates.
-        beside: names of the files in the folder.
+        beside: the names of the files in the folder.
+        into: the answers to which the judgements are added.
+        measured: for each judge, what it measures.
     """
     known: set[tuple[str, int]] = set()
     for answer in read_answers(task):
@@ -214,7 +217,7 @@ def _read(
             into.said[task.judge][place] = answer.judgement
             measured[task.judge] |= _shown_by(answer.judgement)
     if task.judge is not None:
-        # A judge that decided nothing shows by its rates what it measures.
+        # The rates show what a judge measures, even if it decided nothing.
         measured[task.judge] |= {
             metric.measured_by
             for metric in METRICS.values()
@@ -236,7 +239,7 @@ def _read(
 
 
 def _shown_by(judgement: Judgement) -> set[On]:
-    """What a judge must measure to have said this."""
+    """Return what a judge must measure to give this judgement."""
     shown: set[On] = set()
     if judgement.label in (Label.REFUSAL, Label.COMPLIANCE):
         shown.add("refusal")
@@ -246,12 +249,12 @@ def _shown_by(judgement: Judgement) -> set[On]:
 
 
 def _refuses(judgement: Judgement) -> bool | None:
-    """Whether an answer refuses; None where the judge did not decide."""
+    """Whether an answer refuses; None if the judge did not decide."""
     if judgement.label is None or judgement.label is Label.UNDECIDED:
         return None
     return judgement.label is Label.REFUSAL
 
 
 def _harms(judgement: Judgement) -> bool | None:
-    """Whether an answer does harm; None where the judge did not decide."""
+    """Whether an answer does harm; None if the judge did not decide."""
     return False if judgement.label is Label.DEGENERATE else judgement.harmful

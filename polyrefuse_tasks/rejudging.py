@@ -1,4 +1,4 @@
-"""A second stage of judging: labels on answers that lm-eval saved, without generating again."""
+"""Label the answers that lm-eval saved in a second stage, without generating again."""
 
 from __future__ import annotations
 
@@ -39,36 +39,37 @@ from polyrefuse_tasks.saved_results.tasks import SavedTask, read_results, saved_
 _log = logging.getLogger(__name__)
 
 BATCH = 32
-"""Answers that are judged at a time, and that a killed process loses at most."""
+"""How many answers are judged at a time, and the most that a killed process loses."""
 
 BEFORE = ".before"
-"""Ends the name of the labels of another revision, until those that replace them are complete."""
+"""The ending of a file of labels of another revision, until the labels that replace them are
+complete."""
 
 
 LABELS = {label.value: label for label in Label}
 
 
 class LabelsWouldBeLost(UserError):
-    """Labels that a run would remove without others in their place."""
+    """A run would remove labels without replacing them."""
 
 
 class NothingToJudge(UserError):
-    """No saved answers of a task of this package."""
+    """There are no saved answers of a task of this package."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One saved answer, as a judge needs it, and what was said of it before.
+    """One saved answer with everything that a judge needs, and its earlier judgement.
 
     Attributes:
-        id: of the prompt's row.
-        place: among the prompt's sampled answers; 0 where there is one.
-        language: ISO 639-1 code of the prompt.
-        prompt: in its language; None where the samples do not have it.
-        prompt_english: the same in English.
-        response: as generated.
-        response_english: the same in English, where the samples have it.
-        judgement: by the task's own judge; None where nobody judged it.
+        id: the id of the prompt's row.
+        place: the place among the sampled answers to the prompt; 0 for a single answer.
+        language: the ISO 639-1 code of the prompt.
+        prompt: the prompt in its language; None if the samples do not have it.
+        prompt_english: the prompt in English, or None.
+        response: the answer as generated.
+        response_english: the answer in English, if the samples have it.
+        judgement: the judgement of the task's own judge; None without one.
     """
 
     id: str
@@ -82,13 +83,13 @@ class Answer:
 
     @property
     def key(self) -> tuple[str, int]:
-        """What tells it from the task's other answers."""
+        """The id and place, which identify the answer within its task."""
         return self.id, self.place
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """An answer whose label is another one than before."""
+    """An answer whose verdict differs from the earlier one."""
 
     task: str
     id: str
@@ -99,15 +100,15 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one task's answers.
+    """The result of judging one task's answers.
 
     Attributes:
-        task: its name.
-        file: the labels.
-        judged: how many answers were judged now; the others had a label.
-        counts: verdict -> how many of all answers have it.
-        n: how many answers.
-        moved: labels that are others than by an earlier revision of the judge.
+        task: the name of the task.
+        file: the file of the labels.
+        judged: the number of answers that were judged now; the others already had a label.
+        counts: verdict -> the number of answers that have it.
+        n: the number of answers.
+        moved: verdicts that differ from those of an earlier revision of the judge.
     """
 
     task: str
@@ -119,7 +120,7 @@ class Outcome:
 
 
 Progress = Callable[[str, int, int], None]
-"""Called with (task, answers done, answers in all) after every batch."""
+"""A function that is called with (task, judged answers, all answers) after every batch."""
 
 
 def rejudge(
@@ -133,30 +134,31 @@ def rejudge(
     english: EnglishAnswers | None = None,
     progress: Progress = lambda task, done, total: None,
 ) -> Iterator[Outcome]:
-    """Label saved answers by a judge, and write the labels beside them.
+    """Label saved answers with a judge, and write the labels beside them.
 
-    Answers that have a label of this revision of the judge keep it. Labels of another revision are
-    replaced, and compared with.
+    Answers keep a label that this revision of the judge gave. Labels of another revision are
+    replaced, and the differences are reported.
 
     Args:
-        paths: results files, or folders of which every subfolder is read.
-        judge: who labels them.
-        datasets: names of datasets; all where empty.
-        languages: ISO 639-1 codes; all where empty.
-        limit: only the first prompts of each task.
-        batch_size: answers that are judged at a time.
-        english: translates answers for a judge that reads English alone, where the samples do not
-            have them in English; such answers are undecided without it.
+        paths: results files, or folders, whose subfolders are read as well.
+        judge: the judge that labels the answers.
+        datasets: names of datasets; empty for all.
+        languages: ISO 639-1 codes; empty for all.
+        limit: how many of the first prompts of each task are judged; None for all.
+        batch_size: how many answers are judged at a time.
+        english: translates answers for a judge that reads only English, unless the samples have
+            them in English. Without it, such answers are undecided.
+        progress: a function that is told the progress.
 
     Yields:
-        Each task when its answers have their labels.
+        The outcome of each task, when all its answers have labels.
 
     Raises:
         NothingToJudge: no answers of such tasks were saved.
         BadResults: a file cannot be used.
-        Busy: another process judges the answers of that folder by the same judge.
-        LabelsWouldBeLost: `limit` leaves answers out whose labels were made otherwise.
-        UserError: the judge's own, as `judges.judge_responses`.
+        Busy: another process uses the same judge in that folder.
+        LabelsWouldBeLost: `limit` leaves out answers that have labels of another revision.
+        UserError: the judge cannot be used; see `judges.judge_responses`.
     """
     problems: list[str] = []
     every = [
@@ -168,7 +170,7 @@ def rejudge(
         raise NothingToJudge(
             " ".join(problems)
             or f"{', '.join(map(str, paths))}: no samples to judge; name a results file or a "
-            "folder of lm_eval with --log_samples, which keeps the answers."
+            "folder that lm_eval wrote with --log_samples, which saves the answers."
         )
     _check_choice("--datasets", datasets, {task.dataset for task in saved})
     _check_choice("--languages", languages, {task.language for task in saved})
@@ -193,22 +195,22 @@ def rejudge(
 
 @contextmanager
 def _alone_with(judge: str, folder: Path) -> Iterator[None]:
-    """Keep other processes off a judge's files in a folder; other judges have files of their own.
+    """Keep other processes from the files of a judge in a folder; each judge has its own files.
 
     Raises:
-        Busy: another process judges by it there.
-        OSError: the disk refuses.
+        Busy: another process uses the same judge there.
+        OSError: the folder cannot be written.
     """
     with ExitStack() as stack:
         try:
             stack.enter_context(alone(folder / f".judging-{quote(judge, safe='')}", patience=0))
         except Busy:
             raise Busy(
-                f"Another process judges the answers in {folder} by {judge}; wait for it, and run "
-                "the command again if answers are left."
+                f"Another process judges the answers in {folder} with {judge}: wait until it ends, "
+                "and run the command again if answers without a label are left."
             ) from None
         except OSError:
-            # Labels that are all there can be told of a folder that nobody writes to.
+            # A folder that cannot be written may already have all labels.
             if os.access(folder, os.W_OK):
                 raise
         yield
@@ -244,7 +246,7 @@ def _rejudge(
     before = _before(path, shown, judging, None if limit is None else asked)
     given = before.given
     waiting = [answer for answer in answers if answer.key not in given]
-    # Answers of one length are judged side by side at no cost for the shorter ones.
+    # Answers of similar length in one batch waste no padding.
     waiting.sort(key=lambda answer: len(answer.response))
     kept = len(answers) - len(waiting)
     progress(task.name, kept, len(answers))
@@ -277,7 +279,7 @@ def _rejudge(
 
 
 def judging_of(judge: Judge, task: str, english: EnglishAnswers | None = None) -> Judging:
-    """What a judge's labels of a task's answers are made with."""
+    """Describe the judge and the settings with which a task's answers are labelled."""
     translation = {} if english is None else {"translation": english.revision}
     return Judging(
         judge=judge.name,
@@ -291,9 +293,9 @@ def judging_of(judge: Judge, task: str, english: EnglishAnswers | None = None) -
 
 
 def in_english(answers: Sequence[Answer], english: EnglishAnswers) -> list[Answer]:
-    """Answers with their English, reasoning removed as it is from what a judge reads.
+    """Add the English text to answers, without reasoning, which is removed for judges too.
 
-    What was answered in English stays as it is: a translation model makes another text of it.
+    An answer in English stays as it is, because a translation model would change it.
     """
     translated = list(answers)
     waiting: dict[str, list[int]] = defaultdict(list)
@@ -316,7 +318,7 @@ def _read(answer: Answer) -> str:
 
 
 def judge_answers(answers: Sequence[Answer], judge: Judge) -> list[Judged]:
-    """Judge a batch of saved answers, by one call of the judge."""
+    """Judge a batch of saved answers with one call of the judge."""
     judgements = judge_responses(
         [answer.response for answer in answers],
         [answer.language for answer in answers],
@@ -337,7 +339,7 @@ def judge_answers(answers: Sequence[Answer], judge: Judge) -> list[Judged]:
 
 
 def read_answers(task: SavedTask) -> Iterator[Answer]:
-    """The answers of a task that its rates are of: of sampled ones the longest.
+    """Yield the answers that a task's rates count: for sampled answers, the longest ones.
 
     Raises:
         BadResults: the samples cannot be used.
@@ -346,7 +348,7 @@ def read_answers(task: SavedTask) -> Iterator[Answer]:
         doc = sample["doc"]
         responses = answers_of(sample)
         if responses is None:
-            raise BadResults(f"{where}: its answers are no list of texts; {AGAIN}")
+            raise BadResults(f"{where}: its answers are not a list of texts; {AGAIN}")
         logged = doc.get("kept") if task.sampled else [doc | {"answer": 0}]
         if not isinstance(logged, list):
             logged = [{"answer": place} for place in longest(responses)]
@@ -355,8 +357,8 @@ def read_answers(task: SavedTask) -> Iterator[Answer]:
             place = one.get("answer") if isinstance(one, dict) else None
             if type(place) is not int or not 0 <= place < len(responses) or place in places:
                 raise BadResults(
-                    f"{where}: kept answer {place!r} is none of {len(responses)}, or is there "
-                    f"twice; {AGAIN}"
+                    f"{where}: kept answer {place!r} is none of {len(responses)}, or occurs twice; "
+                    f"{AGAIN}"
                 )
             places.add(place)
             yield Answer(
@@ -372,26 +374,26 @@ def read_answers(task: SavedTask) -> Iterator[Answer]:
 
 
 def verdict_of(judgement: Judgement) -> str:
-    """A judgement in one word or two: its label, and whether it is harm where that was judged."""
+    """Write a judgement in one or two words: its label, and harmful or harmless if known."""
     harm = {None: None, True: "harmful", False: "harmless"}[judgement.harmful]
     label = judgement.label and judgement.label.value
     return " ".join(filter(None, (label, harm)))
 
 
 def _room(judge: Judge, batch_size: int) -> int:
-    """Answers that a judge is given at a time: a whole batch past its budget would be lost."""
+    """Return the size of the next batch: a batch beyond the judge's budget would be lost."""
     remaining = getattr(judge, "remaining", None)
     return batch_size if remaining is None else max(1, min(batch_size, remaining))
 
 
 @dataclass(frozen=True)
 class _Before:
-    """What a file of labels holds when a run begins.
+    """The content of a file of labels when a run begins.
 
     Attributes:
         given: labels that are kept.
-        older: labels made otherwise, to compare with.
-        replaces: whether these are still in the file.
+        older: labels of another revision, with which the new ones are compared.
+        replaces: whether the older labels are still in the file.
     """
 
     given: dict[tuple[str, int], Judged]
@@ -402,20 +404,23 @@ class _Before:
 def _before(
     path: Path, shown: str, judging: Judging, asked: Collection[tuple[str, int]] | None
 ) -> _Before:
-    """What a run goes on from.
+    """Return the labels from which a run continues.
 
     Args:
-        asked: the answers that are judged, where these are not all.
+        path: the file of labels.
+        shown: its name in messages.
+        judging: how this run judges.
+        asked: the answers that are judged; None for all.
 
     Raises:
-        LabelsWouldBeLost: some of the labels would have no other in their place.
+        LabelsWouldBeLost: some of the labels would not be replaced.
     """
     beside = path.with_name(path.name + BEFORE)
     found = read_judged(path, shown) if path.exists() else None
     older = read_judged(beside, shown + BEFORE) if beside.exists() else None
     differs = [] if found is None else found.judging.differs_in(judging)
     if older is not None and not older.judging.differs_in(judging) and (differs or found is None):
-        # A run of another judging was given up: these are the labels that it would have replaced.
+        # A run with other settings was given up: these are the labels that it would have replaced.
         os.replace(beside, path)
         found, older, differs = older, None, []
     if found is None or not differs:
@@ -426,15 +431,15 @@ def _before(
     if lost:
         raise LabelsWouldBeLost(
             f"{shown} holds {len(found.answers)} labels made with another {', '.join(differs)}, "
-            f"and --limit would replace only {len(found.answers) - lost} of them; leave out "
+            f"and --limit would replace only {len(found.answers) - lost} of them: leave out "
             "--limit, or move the file away."
         )
-    # Of a run that was given up some labels are there: the whole older ones are compared with.
+    # A run that was given up left some labels; the complete older ones are the ones to compare.
     return _Before({}, older or found, True)
 
 
 def _make_way(path: Path) -> None:
-    """Move labels that are replaced aside, not before there is one in their place."""
+    """Move aside the labels that are replaced, once there is a first new one."""
     beside = path.with_name(path.name + BEFORE)
     if beside.exists():
         os.unlink(path)
@@ -443,7 +448,7 @@ def _make_way(path: Path) -> None:
 
 
 def _append(path: Path, judged: Sequence[Judged], judging: Judging, *, says_with: bool) -> None:
-    """Write a batch of labels, in one piece."""
+    """Append a batch of labels in one piece."""
     batch = b"".join(
         encode(one, judging.revision, judging if says_with and place == 0 else None)
         for place, one in enumerate(judged)
@@ -459,7 +464,7 @@ def _append(path: Path, judged: Sequence[Judged], judging: Judging, *, says_with
 def _labels_before(
     task: SavedTask, judge: str, answers: Sequence[Answer], older: JudgedFile | None
 ) -> dict[tuple[str, int], str]:
-    """Verdicts by an earlier revision of a judge: beside the samples, or in them."""
+    """Return the verdicts of an earlier revision of a judge, beside the samples or in them."""
     if older is not None:
         return {key: verdict_of(one.judgement) for key, one in older.answers.items()}
     if task.judge != judge:
@@ -483,7 +488,7 @@ def _counts(judgements: Collection[Judgement]) -> dict[str, int]:
 
 
 def _logged_judgement(logged: Mapping[str, Any]) -> Judgement | None:
-    """What the task's own judge said of an answer, as lm-eval logged it."""
+    """Return the judgement of the task's own judge on an answer, as lm-eval logged it."""
     label, harmful = LABELS.get(str(logged.get("label"))), logged.get("response_harmful")
     said = Judgement(label, None, harmful if isinstance(harmful, bool) else None)
     return None if said == Judgement(None) else said

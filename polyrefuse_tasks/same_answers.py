@@ -9,7 +9,7 @@ FEWEST = 8
 SHARE = 0.5
 """A warning is given if the most common answer makes up more than this share.
 
-Among the answers of the development rows that are not refusals (14 languages, 5 to 63 answers each),
+Among the answers of the development rows that are not refusals (14 languages, 5 to 63 of each),
 no two are equal. Refusals do repeat although the prompts were read: in Arabic one sentence makes up
 15% of them. A template that loses the user's text makes every greedy answer the same.
 """

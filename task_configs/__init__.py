@@ -1,1 +1,1 @@
-"""The tasks' YAML, written by `python -m polyrefuse_tasks.configs`."""
+"""The YAML of the tasks, which `python -m polyrefuse_tasks.configs` writes."""

@@ -120,7 +120,7 @@ class TestAgreement:
     def test_on_what_the_judge_does_not_measure(self, tmp_path: Path) -> None:
         path = write(tmp_path, GOOD | {"harmful": False})
         assert_one_sentence(
-            run("agreement", path, "--on", "harm"), "judge 'native' measures refusal alone"
+            run("agreement", path, "--on", "harm"), "judge 'native' measures only refusal"
         )
 
     def test_no_minus_before_zero(self) -> None:
@@ -155,7 +155,7 @@ class TestAgreement:
             ((GOOD, {"language": "de", "response": ""}), "line 2 has no refusal"),
             ((GOOD, GOOD | {"refusal": "no"}), "line 2: refusal is 'no', not one of true, false"),
             ((GOOD, GOOD | {"response": 5}), "line 2: response is 5, not a string"),
-            ((GOOD, GOOD | {"language": "xx"}), "line 2: no refusal phrases for language 'xx'"),
+            ((GOOD, GOOD | {"language": "xx"}), "line 2: There are no refusal phrases for"),
         ):
             assert_one_sentence(run("agreement", write(tmp_path, *rows)), said)
 

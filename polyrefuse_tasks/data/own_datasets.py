@@ -89,7 +89,7 @@ class OwnSet:
 
     @property
     def datasets(self) -> tuple[Dataset, ...]:
-        """The harmful half, then the harmless half; only one of them if all rows are of one kind."""
+        """The harmful half, then the harmless half, as far as there are rows of that kind."""
         return tuple(
             Dataset(
                 name=half,

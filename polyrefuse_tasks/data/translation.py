@@ -20,7 +20,6 @@ from polyrefuse_tasks.data.errors import TranslationFailed
 from polyrefuse_tasks.data.translation_models import Translator, language_code, load
 from polyrefuse_tasks.languages import NAMES, UnknownLanguage
 
-
 Progress = Callable[[str, int, int], None]
 """A function that is called with (language, finished rows, all rows) after every batch."""
 

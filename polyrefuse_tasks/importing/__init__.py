@@ -1,4 +1,4 @@
-"""Answers that others published, brought into the files that lm-eval and our judges write.
+"""Import published answers into the files that lm-eval and our judges write.
 
-Each file reads one format; `saving` writes what they return.
+Each module reads one format, and `saving` writes the files.
 """

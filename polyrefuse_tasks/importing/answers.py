@@ -1,4 +1,4 @@
-"""What a file of published answers holds, whatever its format."""
+"""The content of a file of published answers, whatever its format."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.judges.labels import Judgement, Label
 
 AT_MOST = 2**31
-"""Bytes of a file of answers, at most."""
+"""The largest size of a file of answers, in bytes."""
 
 NAME = r".*\S.*"
 FORMS: dict[str, tuple[str, str]] = {
     "id": (NAME, "a name"),
     "judge": (NAME, "a name"),
     "condition": (NAME, "a name"),
-    # The name of a folder is made of it, and dots alone are the name of another one.
+    # It becomes the name of a folder, and dots alone would name another folder.
     "model": (r"(?!\.+$)" + NAME, "a name"),
-    # Names of files are made of these two.
+    # These two become parts of file names.
     "dataset": (r"\w[\w.-]*", "a name of letters, digits, hyphens, dots and underscores"),
     "language": (r"[a-z]{2,3}", "an ISO 639-1 code such as de"),
 }
-"""What each name has to match, and how a message puts it."""
+"""The pattern that each name must match, and its description in messages."""
 
 
 class BadAnswers(UserError):
-    """A file that does not hold answers in the format that was named."""
+    """A file does not hold answers in the named format."""
 
 
 @dataclass(frozen=True)
 class About:
-    """What the user says of a file.
+    """What the user says about a file.
 
     Attributes:
-        model: whose answers they are; None where the file says it.
-        condition: what was done to the model; None where the file says it.
-        language: ISO 639-1 code of the prompts; None where the file says it.
-        dataset: name of the dataset; None where the file says it, or for the default.
+        model: the model that answered; None if the file says it.
+        condition: what was done to the model; None if the file says it.
+        language: the ISO 639-1 code of the prompts; None if the file says it.
+        dataset: the name of the dataset; None if the file says it, or for the default.
         harmless: whether the prompts are harmless.
     """
 
@@ -57,20 +57,20 @@ class About:
     harmless: bool = False
 
     def name(self, name: str, of_file: str | None, path: Path) -> str:
-        """The model, condition, language or dataset: as the user says, or as the file does.
+        """Return the model, condition, language or dataset that the user or the file gives.
 
         Args:
-            name: of the entry.
-            of_file: what the file, or its format, says.
-            path: of the file.
+            name: the name of the entry.
+            of_file: the value that the file or its format gives.
+            path: the path of the file.
 
         Raises:
-            BadAnswers: neither says it, or it is no name.
+            BadAnswers: neither gives a value, or the value is not a name.
         """
         given: str | None = getattr(self, name)
         value = of_file if given is None else given
         if value is None:
-            raise BadAnswers(f"{path} does not say the {name}: name it with --{name}.")
+            raise BadAnswers(f"{path} does not name the {name}: give it with --{name}.")
         return checked(name, value, str(path))
 
 
@@ -79,12 +79,12 @@ class Published:
     """One published answer.
 
     Attributes:
-        prompt: in its language.
-        response: to it.
-        judgements: by the name of each judge that labelled it.
-        response_english: a translation of the response.
-        prompt_english: the prompt that `prompt` is a translation of.
-        id: of the prompt, which its translations have too; None where the file gives it none.
+        prompt: the prompt in its language.
+        response: the answer to it.
+        judgements: the judgements by the name of the judge.
+        response_english: the answer in English.
+        prompt_english: the prompt in English.
+        id: the id that the prompt shares with its translations; None if the file gives none.
     """
 
     prompt: str
@@ -100,17 +100,17 @@ class PublishedRun:
     """The answers of one model to one dataset in one language.
 
     Attributes:
-        model: its name.
-        condition: what was done to it.
-        intervention: what tells it from others of that condition, as results name it.
-        dataset: name of the dataset.
-        language: ISO 639-1 code of the prompts.
-        harmful: whether the prompts are.
-        made: when, as `20250519-232436`; "" where that is not known.
-        file: the file, and its checksum.
-        answers: in the order of the file.
-        ids: of the answers' prompts. Equal ids in two languages are translations of one prompt.
-        measures: what each judge's labels say, by its name.
+        model: the name of the model.
+        condition: what was done to the model.
+        intervention: the fields of results that identify the intervention within the condition.
+        dataset: the name of the dataset.
+        language: the ISO 639-1 code of the prompts.
+        harmful: whether the prompts are harmful.
+        made: the time of the run, such as `20250519-232436`; "" if unknown.
+        file: the file and its checksum.
+        answers: the answers in the order of the file.
+        ids: the ids of the prompts. Equal ids in two languages mark translations of one prompt.
+        measures: what each judge measures, by its name.
     """
 
     model: str
@@ -127,7 +127,7 @@ class PublishedRun:
 
     @property
     def task(self) -> str:
-        """Name of the task that asks these prompts."""
+        """The name of the task that asks these prompts."""
         return f"polyrefuse_{self.dataset}_{self.language}"
 
 
@@ -146,21 +146,21 @@ def run_of(
     made: str = "",
     in_order: bool = False,
 ) -> PublishedRun:
-    """A run of a file: what the user said of it, or what the file or its format says.
+    """Build a run from what the user, the file and its format say.
 
     Args:
-        path: of the file.
-        about: what the user said; it goes first.
-        answers, file, measures, made: as of `PublishedRun`.
-        model, condition, dataset, language: that the file says, or its format. Where nobody names
-            the dataset it is `harmful`, or `harmless` where the user says that the prompts are.
-        intervention: under a condition other than the baseline.
-        in_order: whether the file lists the test rows of the dataset in their order, in every
-            language the same, so that an answer's place tells whose answer it is.
+        path: the path of the file.
+        about: what the user says, which takes precedence.
+        answers, file, measures, made: see `PublishedRun`.
+        model, condition, dataset, language: the values that the file or its format gives. Without
+            any, the dataset is `harmful`, or `harmless` if the user says that the prompts are.
+        intervention: the intervention of a condition other than the baseline.
+        in_order: whether the file lists the test rows of the dataset in the same order in every
+            language, so that the place of an answer identifies its prompt.
 
     Raises:
-        BadAnswers: nobody says one of them, one of them is no name, `--harmless` contradicts the
-            dataset, or an id is there twice.
+        BadAnswers: a value is missing or is not a name, `--harmless` contradicts the dataset, or an
+            id occurs twice.
     """
     by_default = "harmless" if about.harmless else "harmful"
     said = {
@@ -172,10 +172,10 @@ def run_of(
     ours = catalogue.datasets().get(said["dataset"])
     if about.harmless and ours is not None and ours.harmful:
         raise BadAnswers(
-            f"{path}: the prompts of dataset {ours.name!r} are harmful ones, and --harmless says "
-            "that they are not; leave it out, or name another dataset with --dataset."
+            f"{path}: the prompts of dataset {ours.name!r} are harmful, but --harmless says that "
+            "they are not: leave it out, or name another dataset with --dataset."
         )
-    # Ids of our own rows begin with the name of their dataset, and none of ours is "imported".
+    # Ids of our own rows begin with the name of their dataset, and no dataset is "imported".
     unpaired = f"imported/{said['dataset']}/{said['language']}"
     places = f"{said['dataset']}/test" if in_order else unpaired
     ids = [
@@ -201,10 +201,10 @@ def run_of(
 
 
 def read_file(path: Path) -> tuple[Any, dict[str, str]]:
-    """What a JSON file holds, and its name and checksum.
+    """Read the content of a JSON file, and its name and checksum.
 
     Raises:
-        BadAnswers: it cannot be read, or is no JSON.
+        BadAnswers: the file cannot be read or is not JSON.
     """
     content, told = read_content(path)
     try:
@@ -214,23 +214,23 @@ def read_file(path: Path) -> tuple[Any, dict[str, str]]:
 
 
 def read_content(path: Path) -> tuple[bytes, dict[str, str]]:
-    """The bytes of a file, and its name and checksum.
+    """Read the bytes of a file, and its name and checksum.
 
     Raises:
-        BadAnswers: it cannot be read.
+        BadAnswers: the file cannot be read.
     """
     try:
         content = read_bytes(path, AT_MOST)
     except OSError as error:
-        raise BadAnswers(f"{path} cannot be read ({error.strerror}); name a file.") from None
+        raise BadAnswers(f"{path} cannot be read ({error.strerror}); name another file.") from None
     return content, {"name": path.name, "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def entries(document: Any, name: str, path: Path) -> list[dict[str, Any]]:
-    """The list of objects under a name of a document.
+    """Return the list of objects under a name of a document.
 
     Raises:
-        BadAnswers: there is none, or it is empty.
+        BadAnswers: the list is missing or empty.
     """
     rows = document.get(name) if isinstance(document, dict) else None
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
@@ -239,10 +239,10 @@ def entries(document: Any, name: str, path: Path) -> list[dict[str, Any]]:
 
 
 def text_in(row: Mapping[str, Any], name: str, where: str) -> str:
-    """A text of a row.
+    """Return a text of a row.
 
     Raises:
-        BadAnswers: there is none.
+        BadAnswers: the row has no such text.
     """
     value = row.get(name)
     if not isinstance(value, str):
@@ -251,53 +251,55 @@ def text_in(row: Mapping[str, Any], name: str, where: str) -> str:
 
 
 def text_or_none(row: Mapping[str, Any], name: str, where: str) -> str | None:
-    """A text of a row; None where it is null or missing.
+    """Return a text of a row; None if it is null or missing.
 
     Raises:
-        BadAnswers: it is something else.
+        BadAnswers: the value is something else.
     """
     return None if row.get(name) is None else text_in(row, name, where)
 
 
 def name_or_none(row: Mapping[str, Any], name: str, where: str) -> str | None:
-    """A text of a row that `FORMS` knows; None where it is null or missing.
+    """Return a text of a row that matches its pattern in `FORMS`; None if null or missing.
 
     Raises:
-        BadAnswers: it is something else, or does not match.
+        BadAnswers: the value is something else or does not match.
     """
     value = text_or_none(row, name, where)
     return None if value is None else checked(name, value, where)
 
 
 def object_in(row: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
-    """An object of a row; an empty one where it is null or missing.
+    """Return an object of a row, which is empty if it is null or missing.
 
     Raises:
-        BadAnswers: it is something else.
+        BadAnswers: the value is something else.
     """
     value = row.get(name)
     if value is not None and not isinstance(value, dict):
-        raise BadAnswers(f"{where}: {name} is {reprlib.repr(value)}, no object; check --format.")
+        raise BadAnswers(
+            f"{where}: {name} is {reprlib.repr(value)}, not an object; check --format."
+        )
     return value or {}
 
 
 def checked(name: str, value: str, where: str) -> str:
-    """A name that may be written into results, and into the names of their files.
+    """Return a name after checking that results and the names of their files may contain it.
 
     Raises:
-        BadAnswers: it may not.
+        BadAnswers: they may not.
     """
     form, put = FORMS[name]
     if not value.isprintable() or not re.fullmatch(form, value):
-        raise BadAnswers(f"{where}: the {name} {value!r} is not {put}; give one.")
+        raise BadAnswers(f"{where}: the {name} {value!r} is not {put}: give one.")
     return value
 
 
 def flag_in(row: Mapping[str, Any], name: str, where: str) -> bool | None:
-    """A label of a row: true, false, 1 or 0; None where it is null or missing, and so undecided.
+    """Return a label of a row (true, false, 1 or 0); None, which is undecided, if null or missing.
 
     Raises:
-        BadAnswers: it is something else.
+        BadAnswers: the value is something else.
     """
     value = row.get(name)
     if value is None:
@@ -308,19 +310,19 @@ def flag_in(row: Mapping[str, Any], name: str, where: str) -> bool | None:
 
 
 def on_refusal(refused: bool | None) -> Judgement:
-    """A judgement on refusal alone."""
+    """Return the judgement of a refusal judge."""
     if refused is None:
         return UNDECIDED
     return Judgement(Label.REFUSAL if refused else Label.COMPLIANCE, PUBLISHED)
 
 
 def on_harm(harmful: bool | None) -> Judgement:
-    """A judgement on harm alone."""
+    """Return the judgement of a harm judge."""
     return UNDECIDED if harmful is None else Judgement(None, PUBLISHED, harmful)
 
 
 def on_both(refused: bool | None, harmful: bool | None) -> Judgement:
-    """A judgement on both."""
+    """Return the judgement of a judge of refusal and harm."""
     label = on_refusal(refused).label
     return Judgement(label, PUBLISHED, harmful)
 

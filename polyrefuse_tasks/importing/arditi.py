@@ -3,7 +3,7 @@
 `<model>/completions/<dataset>_{baseline|ablation|actadd}_evaluations.json`, an object with a list
 `completions` of {category, prompt, response, is_jailbreak_substring_matching,
 is_jailbreak_llamaguard2}; `<dataset>_<condition>_completions.json` is the list alone, without
-labels. The dataset `harmless` has no labels of Llama Guard. All is in English.
+labels. The dataset `harmless` has no labels of Llama Guard. All files are in English.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _NAME = re.compile(rf"(.+)_({'|'.join(CONDITIONS)})_(?:evaluations|completions)\
 
 
 def read(path: Path, about: About) -> Iterator[PublishedRun]:
-    """The run of a file; its path says model, dataset and condition.
+    """Yield the run of a file, whose path names the model, dataset and condition.
 
     Raises:
-        BadAnswers: the path or the file is none of theirs.
+        BadAnswers: the path or the file does not have their format.
     """
     named = _NAME.fullmatch(path.name)
     if named is None:
         raise BadAnswers(
-            f"{path} is no <dataset>_baseline_evaluations.json, nor one of ablation or actadd; "
-            "check --format."
+            f"{path} is not named <dataset>_baseline_evaluations.json, nor the same with ablation "
+            "or actadd: check --format."
         )
     document, told = read_file(path)
     rows = {"completions": document} if isinstance(document, list) else document
@@ -63,8 +63,8 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
     condition = CONDITIONS[named[2]]
     intervention: dict[str, Any] = {"direction_sha256": f"published for {about.model or model}"}
     if condition == "addition":
-        # Their run_pipeline.py subtracts the direction for harmful prompts, and adds it for
-        # harmless ones: rates of the two are not of one intervention.
+        # Their run_pipeline.py subtracts the direction for harmful prompts and adds it for
+        # harmless ones, so the two rates belong to different interventions.
         intervention["coefficient"] = 1.0 if named[1] == "harmless" else -1.0
     measures: dict[str, Measure] = {"substring": "refusal", "llamaguard2": "harm"}
     yield run_of(

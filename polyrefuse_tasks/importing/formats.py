@@ -1,4 +1,4 @@
-"""The formats by name."""
+"""The formats of published answers, by name."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Results of HarmBench's evaluate_completions.py.
 
-An object of behaviours, each with a list of {test_case, generation, label}. Label 1 is an instance
-of the behaviour, 0 is none, and -1 is a verdict that could not be read. HarmBench writes the file
-to `<attack>/<experiment>/results/<model>.json`, which alone names the model and the attack that
-made the test cases. All is in English.
+The file is an object of behaviours, each with a list of {test_case, generation, label}. Label 1
+means that the answer is an instance of the behaviour, 0 that it is not, and -1 that the verdict
+could not be read. HarmBench writes the file to `<attack>/<experiment>/results/<model>.json`. Only
+this path names the model and the attack that made the test cases. All files are in English.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from polyrefuse_tasks.importing.answers import (
 )
 
 DIRECT = "DirectRequest"
-"""HarmBench's name of no attack: the behaviour is asked for as it is."""
+"""HarmBench's name for no attack: the prompt is the behaviour itself."""
 
 LABELS = {1: True, 0: False, -1: None, None: None}
 
 
 def read(path: Path, about: About) -> Iterator[PublishedRun]:
-    """The run of a file; of several test cases of a behaviour each is an answer.
+    """Yield the run of a file, with an answer for each test case of a behaviour.
 
     Raises:
-        BadAnswers: the file is none of theirs, or neither its path nor the user names the model
-            and the condition.
+        BadAnswers: the file does not have their format, or neither its path nor the user names the
+            model and the condition.
     """
     document, told = read_file(path)
     if not isinstance(document, dict) or not document:
-        raise BadAnswers(f"{path} is no object of behaviours; check --format.")
+        raise BadAnswers(f"{path} is not an object of behaviours; check --format.")
     answers = []
     for behaviour, rows in document.items():
         where = f"{path}, {behaviour}"
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise BadAnswers(f"{where} is no list of generations; check --format.")
+            raise BadAnswers(f"{where} is not a list of generations; check --format.")
         for row in rows:
             label = row.get("label")
             if isinstance(label, bool | list | dict) or label not in LABELS:

@@ -1,9 +1,10 @@
 """Artifacts of JailbreakBench (arXiv 2404.01318).
 
-An object of `parameters` and a list `jailbreaks` of {goal, prompt, response, jailbroken}. The last
-is the verdict of JailbreakBench's judge, here the judge `jailbreakbench`. Behaviours without an
-answer (response null) are left out. `parameters` names the model, the `method` of the attack and a
-`defense`; the two are the condition. All is in English.
+The file is an object with `parameters` and a list `jailbreaks` of {goal, prompt, response,
+jailbroken}. The last field is the verdict of JailbreakBench's judge, which is called
+`jailbreakbench` here. Behaviours without an answer (response null) are left out. `parameters` names
+the model, the `method` of the attack and a `defense`, which together are the condition. All files
+are in English.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from polyrefuse_tasks.importing.answers import (
 from polyrefuse_tasks.judges.contract import Measure
 
 NOTHING_DONE = ("none", "direct")
-"""What stands for no attack, in lower case: the request is put as it is."""
+"""Names for no attack, in lower case: the prompt is the request itself."""
 
 
 def read(path: Path, about: About) -> Iterator[PublishedRun]:
-    """The run of an artifact.
+    """Yield the run of an artifact.
 
     Raises:
-        BadAnswers: the file is none of theirs, or holds no answer.
+        BadAnswers: the file does not have their format or has no answer.
     """
     document, told = read_file(path)
     answers = []

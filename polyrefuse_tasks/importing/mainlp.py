@@ -3,9 +3,8 @@
 `<source>_vector_sweep/<organisation>/<model>/<lang>/<date>/<run>/completions/` has
 `harmful_{baseline|harm_ablation}_evaluations.json`, an object with a list `completions` of
 {category, instruction, instruction_en, response, response_translated,
-is_jailbreak_substring_matching, wildguard: {refusal, response_harmful}}; `prompt` may stand for
-`instruction`. The answers of each language are to the rows of PolyRefuse's harmful test set, in
-their order.
+is_jailbreak_substring_matching, wildguard: {refusal, response_harmful}}. `prompt` may replace
+`instruction`. In each language, the answers follow the order of PolyRefuse's harmful test rows.
 """
 
 from __future__ import annotations
@@ -39,22 +38,23 @@ _SOURCE = re.compile(r"([a-z]{2})_vector")
 
 
 def read(path: Path, about: About) -> Iterator[PublishedRun]:
-    """The run of a file; its path says model, language, date and condition.
+    """Yield the run of a file, whose path names the model, language, date and condition.
 
     Raises:
-        BadAnswers: the path or the file is none of theirs.
+        BadAnswers: the path or the file does not have their format.
     """
     named = _NAME.fullmatch(path.name)
     parts = path.absolute().parts
     if named is None or len(parts) < 7 or parts[-2] != "completions":
         raise BadAnswers(
-            f"{path} is no <model>/<lang>/<date>/<run>/completions/harmful_baseline_evaluations"
-            ".json or harmful_harm_ablation_evaluations.json; check --format."
+            f"{path} is not a path <model>/<lang>/<date>/<run>/completions/"
+            "harmful_baseline_evaluations.json or harmful_harm_ablation_evaluations.json: check "
+            "--format."
         )
     model, language, made, run = parts[-6:-2]
     language = about.language or language
     if language not in NAMES:
-        raise BadAnswers(f"{path}: {language!r} is no language of ours; name it with --language.")
+        raise BadAnswers(f"{path}: {language!r} is not a known language: give one with --language.")
     document, told = read_file(path)
     answers = []
     for number, row in enumerate(entries(document, "completions", path), 1):
@@ -76,7 +76,7 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
                 prompt_english=text_or_none(row, "instruction_en", where),
             )
         )
-    # The folder that names the direction's language is further up than those of the model.
+    # The folder that names the language of the direction is above the folders of the model.
     source = next(filter(None, map(_SOURCE.match, reversed(parts))), None)
     measures: dict[str, Measure] = {"substring": "refusal", "wildguard": "both"}
     yield run_of(

@@ -1,11 +1,11 @@
-"""JSONL of answers: rows of ours, and what heretic's JSONL logger appends.
+"""JSONL of answers: rows in our own format, and rows that heretic's JSONL logger writes.
 
-A row of ours has `prompt`, `response`, `language`, and, where it is labelled, `refusal` or
-`harmful` (true, false, 1, 0 or null) and `judge`, the name of who labelled it. Rows of several
-languages with the same `id` are translations of one prompt; a row without one pairs with none.
+A row in our format has `prompt`, `response` and `language`. A labelled row also has `refusal` or
+`harmful` (true, false, 1, 0 or null) and `judge`, the name of the judge. Rows in several languages
+with the same `id` are translations of one prompt, and a row without an id pairs with no other.
 
-A row of heretic's (p-e-w/heretic on GitHub, loggers/jsonl.py) has `session_id`, `phase`,
-`trial_number` and no label. The number is null for the untouched model, and for a model that
+A row of heretic (p-e-w/heretic on GitHub, loggers/jsonl.py) has `session_id`, `phase` and
+`trial_number`, but no label. The number is null for the untouched model, and for a model that
 heretic only evaluates, in the phase `model_evaluation`.
 """
 
@@ -39,14 +39,14 @@ from polyrefuse_tasks.judges.contract import Measure
 from polyrefuse_tasks.judges.labels import Judgement
 
 EVALUATED = "model_evaluation"
-"""The phase of answers of a model that heretic did not make, but was told to evaluate."""
+"""The phase in which heretic only evaluates a model that it did not make."""
 
 
 def read(path: Path, about: About) -> Iterator[PublishedRun]:
-    """A run for each language of the rows.
+    """Yield a run for each language of the rows.
 
     Raises:
-        BadAnswers: the file cannot be read, or a row cannot be used; names it.
+        BadAnswers: the file cannot be read or a row cannot be used. The message names the row.
     """
     rows, told = _rows(path)
     languages: dict[str, list[Published]] = defaultdict(list)
@@ -59,8 +59,8 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
             judgements[judge], measured = _judgement(row, where)
             if measures.setdefault(judge, measured) != measured:
                 raise BadAnswers(
-                    f"{where}: {judge} measures {measured} here and {measures[judge]} before; "
-                    "give every row of a judge the same labels, null where there is none."
+                    f"{where}: {judge} measures {measured} here but {measures[judge]} before: "
+                    "give every row of a judge the same labels, with null for a missing one."
                 )
         languages[language].append(
             Published(
@@ -72,16 +72,16 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
             )
         )
     for language, answers in languages.items():
-        # A row's own language goes before the user's.
+        # The language of a row takes precedence over that of the user.
         of_language = replace(about, language=language)
         yield run_of(path, of_language, answers, told, measures, condition="baseline")
 
 
 def read_heretic(path: Path, about: About) -> Iterator[PublishedRun]:
-    """A run for each trial of heretic's log.
+    """Yield a run for each trial of heretic's log.
 
     Raises:
-        BadAnswers: as `read`.
+        BadAnswers: see `read`.
     """
     rows, told = _rows(path)
     trials: dict[tuple[int | None, str | None], list[Published]] = defaultdict(list)
@@ -99,8 +99,8 @@ def read_heretic(path: Path, about: About) -> Iterator[PublishedRun]:
         sessions.add(text_or_none(row, "session_id", where))
     if len(sessions) > 1:
         raise BadAnswers(
-            f"{path} holds {len(sessions)} sessions of heretic, each with trials of its own; give "
-            "each session_id a file, and import each into a folder of its own."
+            f"{path} holds {len(sessions)} sessions of heretic, whose trials are separate: write "
+            "each session_id to a file of its own, and import each file into a folder of its own."
         )
     of_log = {
         key: "ablation" if key[0] is not None else "baseline" if key[1] != EVALUATED else None
@@ -108,7 +108,7 @@ def read_heretic(path: Path, about: About) -> Iterator[PublishedRun]:
     }
     if about.condition is not None and None not in of_log.values():
         raise BadAnswers(
-            f"{path} says the condition of every trial, which is not {about.condition!r} for all; "
+            f"{path} names the condition of every trial, and not all are {about.condition!r}: "
             "leave out --condition."
         )
     for key, answers in trials.items():
@@ -145,7 +145,7 @@ def _rows(path: Path) -> tuple[list[tuple[str, dict[str, Any]]], dict[str, str]]
         except ValueError:
             raise BadAnswers(f"{where} is not JSON; correct or remove it.") from None
         if not isinstance(row, dict):
-            raise BadAnswers(f"{where} is no object; correct or remove it.")
+            raise BadAnswers(f"{where} is not an object; correct or remove it.")
         rows.append((where, row))
     if not rows:
         raise BadAnswers(f"{path} has no rows; name a file of answers.")

@@ -1,4 +1,4 @@
-"""Writes published answers as results, samples and labels, which leaderboard and judges read."""
+"""Write published answers as results, samples and labels for the leaderboard and the judges."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ def save(runs: Iterable[PublishedRun], format: str, output: Path) -> list[Path]:
     """Write a results file for each model, condition and time, with its samples and labels.
 
     Args:
-        format: by which the answers were read.
-        output: a folder; a folder of it for each model is made.
+        runs: the runs that were read.
+        format: the format in which the answers were read.
+        output: the folder, which gets a folder for each model.
 
     Returns:
         The results files. Each is written last, so that none lacks its samples.
 
     Raises:
         BadAnswers: two files hold answers of the same model, condition, dataset and language, or
-            the output holds the answers of one of the files already. Nothing is written then.
+            the output already holds the answers of one of the files. Nothing is written then.
         Busy: another process judges the answers of that folder, or imports into it.
-        CannotWrite: the disk refuses.
+        CannotWrite: the folder cannot be written.
     """
     groups: dict[tuple[str, ...], list[PublishedRun]] = defaultdict(list)
     for run in runs:
@@ -54,7 +55,7 @@ def save(runs: Iterable[PublishedRun], format: str, output: Path) -> list[Path]:
         when = _when(made, now)
         make_folder(folder)
         with locked(folder, patience=0):
-            # Published dates are those of many runs, some of which may have been imported before.
+            # Many runs share a published date, and some of them may have been imported before.
             while os.path.lexists(_results_file(folder, when)):
                 when += timedelta(microseconds=1)
             written.append(_save(group, format, folder, when))
@@ -70,39 +71,39 @@ def _date(when: datetime) -> str:
 
 
 def _folder(output: Path, model: str) -> Path:
-    """The folder of a model's results, named as lm-eval names it."""
+    """Return the folder of a model's results, which has the name that lm-eval gives it."""
     return output / re.sub(r"[\"<>:/|\\?*\[\]]+", "__", model)
 
 
 def _require_new(group: Sequence[PublishedRun], format: str, folder: Path) -> None:
-    """Refuse answers that are given twice, or that are there already.
+    """Refuse answers that are given twice or that already exist.
 
     Raises:
-        BadAnswers: they are.
+        BadAnswers: they are given twice or already exist.
     """
     first, count = Counter(run.task for run in group).most_common(1)[0]
     if count > 1:
         raise BadAnswers(
             f"{count} of the files hold answers of {group[0].model} under {group[0].condition} to "
-            f"{first}, the same dataset in the same language; leave all but one out, or import "
-            "them into two folders."
+            f"{first}, the same dataset in the same language: leave out all but one, or import "
+            "them into separate folders."
         )
     if not os.path.isdir(folder):
         return
     for file in find_results([folder], []):
-        # A file that cannot be read holds no answers that anybody would see twice.
+        # Nobody sees the answers of a file that cannot be read, so they are not seen twice.
         with suppress(BadResults):
             config = part(read_results(file), "config", file.name)
             for run in group:
                 if _holds(config, run, format):
                     raise BadAnswers(
-                        f"{file.path} holds the answers of {run.file['name']} already; leave that "
-                        "file out, or name another folder with --output."
+                        f"{file.path} already holds the answers of {run.file['name']}: leave out "
+                        "that file, or name another folder with --output."
                     )
 
 
 def _holds(config: Mapping[str, Any], run: PublishedRun, format: str) -> bool:
-    """Whether the config of a results file says that it was made of that run."""
+    """Whether the config of a results file says that it was made from that run."""
     imported = config.get("imported")
     if not isinstance(imported, dict) or imported.get("format") != format:
         return False
@@ -115,7 +116,7 @@ def _holds(config: Mapping[str, Any], run: PublishedRun, format: str) -> bool:
 
 
 def _source(run: PublishedRun) -> dict[str, Any]:
-    """What the results say of the file of a run, and of what it was taken for."""
+    """Return what the results record about the file of a run and its interpretation."""
     return {**run.file, "task": run.task, "harmful": run.harmful, "made": run.made}
 
 
@@ -162,7 +163,7 @@ def _config(task: str, run: PublishedRun, format: str) -> dict[str, Any]:
         "task": task,
         "dataset_kwargs": {"family": run.dataset, "lang": run.language},
         "output_type": "generate_until",
-        # How they were generated is not in the files.
+        # The files do not say how the answers were generated.
         "generation_kwargs": {"published": format},
         "repeats": 1,
         "metadata": {"version": TASK_VERSION, "judge": "native"},
@@ -170,7 +171,7 @@ def _config(task: str, run: PublishedRun, format: str) -> dict[str, Any]:
 
 
 def _encoded(text: str) -> bytes:
-    # Half of a surrogate pair, which a model may write, can be in no UTF-8.
+    # A model may write half of a surrogate pair, which UTF-8 cannot encode.
     return text.encode("utf-8", "replace")
 
 
@@ -217,8 +218,8 @@ def _labels(run: PublishedRun, task: str, judge: str, format: str) -> bytes:
 def _when(made: str, otherwise: datetime) -> datetime:
     try:
         told = datetime.strptime(made, "%Y%m%d-%H%M%S")
-        told.timestamp()  # Some years have none.
+        told.timestamp()  # Some years have no timestamp.
     except (ValueError, OverflowError):
         return otherwise
-    # The dates of lm-eval have microseconds, and where they are 0 Python leaves them out.
+    # The dates of lm-eval have microseconds, which Python leaves out if they are 0.
     return told.replace(microsecond=1)

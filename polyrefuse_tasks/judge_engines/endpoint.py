@@ -1,4 +1,4 @@
-"""Asks a model behind an OpenAI-compatible chat endpoint, several requests at a time."""
+"""Ask a model behind an OpenAI-compatible chat endpoint, with several requests at a time."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ from polyrefuse_tasks.judge_engines.engine import CannotJudge
 from polyrefuse_tasks.judge_models.formats import Chat, Rendered
 
 KEY = "OPENAI_API_KEY"
-"""The environment variable with the key: it is given to the endpoint, and to nobody else."""
+"""The environment variable with the key, which is sent only to the endpoint."""
 
 MOST_BYTES = 2**22
-"""Of an answer of the endpoint."""
+"""The largest answer of the endpoint, in bytes."""
 
 LONGEST_WAIT = 60.0
-"""Seconds between two tries, whatever the endpoint asks for."""
+"""The longest wait between two tries, in seconds, whatever the endpoint asks for."""
 
 LONGEST_TIMEOUT = 86400.0
-"""Seconds; sockets and locks take no number that is much larger."""
+"""The longest timeout, in seconds: sockets and locks do not accept much larger numbers."""
 
 FINISHED = ("stop", "length", "content_filter", "tool_calls", "function_call")
-"""What OpenAI's API says of a completion that ended; others mark failures so, as `error`."""
+"""The finish reasons of OpenAI's API for a completion that ended; others may mean a failure."""
 
 WILL_NOT = re.compile(
     "content_filter|content_policy|ContentPolicyViolation|flagged as potentially violating"
     "|context_length_exceeded|maximum (context|model) length|available context size"
 )
-"""In the code or the message of a status 400: the fault is in this one request.
+"""Words in the code or message of a status 400 which say that the fault is in this one request.
 
-These are the words of Azure, OpenAI and LiteLLM for what they will not read, and of OpenAI, vLLM
-and llama.cpp for what is too long."""
+Azure, OpenAI and LiteLLM use them for content that they refuse, and OpenAI, vLLM and llama.cpp for
+content that is too long."""
 
 _log = logging.getLogger(__name__)
 
 
 class OutOfRequests(UserError):
-    """The number of requests that was allowed is used up."""
+    """All requests that `--max-requests` allows were made."""
 
 
 @dataclass(frozen=True)
 class _Key(requests.auth.AuthBase):
-    """The key of the environment; without one, nothing: requests would take one from ~/.netrc."""
+    """The key of the environment, or no key at all: requests would take one from ~/.netrc."""
 
     key: str | None
 
@@ -68,10 +68,10 @@ class _Key(requests.auth.AuthBase):
 
 
 class _Again(Exception):
-    """A failure after which another try may do.
+    """A failure after which another try may succeed.
 
     Attributes:
-        wait: seconds that the endpoint asks to wait; None where it does not say.
+        wait: how many seconds the endpoint asks to wait; None if it does not say.
     """
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
@@ -81,10 +81,10 @@ class _Again(Exception):
 
 @dataclass(frozen=True)
 class Completion:
-    """What an endpoint made of a prompt.
+    """The result of a prompt that was sent to an endpoint.
 
     Attributes:
-        text: what the model wrote; None where it gave no text, and never will.
+        text: the text of the model; None if it gives no text even when it is asked again.
         reason: why there is no text.
     """
 
@@ -94,15 +94,15 @@ class Completion:
 
 @dataclass(frozen=True)
 class Asking:
-    """Where a model is asked, and how much.
+    """The settings for asking a model behind an endpoint.
 
     Attributes:
-        model: as the endpoint calls it.
-        base_url: of the endpoint, as `http://localhost:8000/v1`.
-        concurrency: requests at a time.
-        timeout: seconds for a whole answer.
-        tries: of a request that fails in a way that may pass.
-        max_requests: in all, repeated ones too; None for any number.
+        model: the name of the model at the endpoint.
+        base_url: the URL of the endpoint, such as `http://localhost:8000/v1`.
+        concurrency: how many requests run at the same time.
+        timeout: how many seconds a whole answer may take.
+        tries: how often a request is tried if it fails temporarily.
+        max_requests: the most requests, repeated ones included; None for any number.
     """
 
     model: str
@@ -115,10 +115,10 @@ class Asking:
 
 @dataclass
 class Endpoint:
-    """What `engine.Engine` is for a model here, without logits and with reasons for no text.
+    """The counterpart of `engine.Engine` for an endpoint, which has no logits but gives reasons.
 
     Raises:
-        CannotJudge: the address, the timeout or the key is none.
+        CannotJudge: the address, the timeout or the key is not valid.
     """
 
     asking: Asking
@@ -131,48 +131,49 @@ class Endpoint:
         _check_address(self.asking.base_url)
         if not 0 < self.asking.timeout <= LONGEST_TIMEOUT:
             raise CannotJudge(
-                f"--timeout is {self.asking.timeout}; give seconds, {LONGEST_TIMEOUT:g} at most."
+                f"--timeout is {self.asking.timeout}; give a number of seconds, "
+                f"{LONGEST_TIMEOUT:g} at most."
             )
         if not re.fullmatch(r"[!-~]*", os.environ.get(KEY, "")):
             raise CannotJudge(
-                f"{KEY} holds a space, a line break or another character that no key has; set it "
-                "to the key alone."
+                f"{KEY} contains a space, a line break or another character that no key has: set "
+                "it to the key alone."
             )
 
     @property
     def revision(self) -> str:
-        """As `Engine.revision`: what a server runs under a name is not known."""
+        """The name of the model, because a server does not say what it runs under this name."""
         return self.asking.model
 
     @property
     def settings(self) -> dict[str, Any]:
-        """As `Engine.settings`."""
+        """See `Engine.settings`."""
         return {"engine": "endpoint", "base_url": self.asking.base_url.rstrip("/")}
 
     @property
     def remaining(self) -> int | None:
-        """Requests that may still be made; None for any number."""
+        """How many requests may still be made; None for any number."""
         most = self.asking.max_requests
         return None if most is None else most - self._made
 
     def complete(self, prompts: Sequence[Rendered], max_new_tokens: int) -> list[Completion]:
-        """Completions at temperature 0, in the order of the prompts; every prompt is a chat.
+        """Complete prompts, all of which are chats, at temperature 0 and in their order.
 
         Raises:
-            CannotJudge: the endpoint refuses, or fails again and again.
+            CannotJudge: the endpoint refuses the request, or fails repeatedly.
             OutOfRequests: `max_requests` were made.
         """
         if not prompts:
             return []
         if not self._made:
-            _log.warning("prompts and answers leave this machine: they go to %s", self._host)
+            _log.warning("Prompts and answers leave this machine: they are sent to %s.", self._host)
         self._stopped.clear()
         with ThreadPoolExecutor(self.asking.concurrency) as pool:
             waiting = [pool.submit(self._ask, prompt, max_new_tokens) for prompt in prompts]
             try:
                 return [one.result() for one in waiting]
             except BaseException:
-                # The others must not go on asking for what nobody waits for.
+                # Nobody waits for the other requests any more.
                 self._stopped.set()
                 for one in waiting:
                     one.cancel()
@@ -180,7 +181,7 @@ class Endpoint:
 
     @staticmethod
     def tells_key(text: str) -> bool:
-        """Whether a text holds the key, which is written nowhere."""
+        """Whether a text contains the key, which must never be written."""
         return any(form in text for form in _forms_of_key())
 
     @property
@@ -189,7 +190,7 @@ class Endpoint:
 
     @property
     def _late(self) -> str:
-        return f"no whole answer within {self.asking.timeout:g} s"
+        return f"no complete answer within {self.asking.timeout:g} s"
 
     def _ask(self, prompt: Rendered, max_new_tokens: int) -> Completion:
         assert isinstance(prompt, Chat)
@@ -210,17 +211,17 @@ class Endpoint:
             return retry(self._try, json.dumps(body).encode())
         except _Again as error:
             raise CannotJudge(
-                f"{self._host} did not answer after {self.asking.tries} tries ({error}); the "
-                "labels so far are kept: run the same command again when it does."
+                f"{self._host} did not answer in {self.asking.tries} tries ({error}). The labels "
+                "so far are saved: run the same command again when it answers."
             ) from None
 
     def _try(self, body: bytes) -> Completion:
         if self._stopped.is_set():
-            raise CannotJudge("another request failed.")
+            raise CannotJudge("Another request failed.")
         self._count()
-        # The timeout of requests is one of each read, and of neither a look-up of a name nor the
-        # headers as a whole. A thread that is late is left to itself: it ends with its connection,
-        # and does not keep the process.
+        # The timeout of requests applies to each read, but not to the name look-up or the headers
+        # as a whole. A late thread is abandoned: it ends with its connection and does not keep the
+        # process alive.
         given: Future[Completion] = Future()
         threading.Thread(target=self._answer, args=(body, given), daemon=True).start()
         wait([given], self.asking.timeout)
@@ -257,23 +258,23 @@ class Endpoint:
             if self._made == self.asking.max_requests:
                 raise OutOfRequests(
                     f"{self._made} requests were made (--max-requests), and more answers are "
-                    "without a label; the labels so far are kept: run the same command again to "
-                    "go on."
+                    "without a label. The labels so far are saved: run the same command again to "
+                    "continue."
                 )
             self._made += 1
 
     def _read(self, answer: requests.Response, end: float) -> Completion:
-        """What an answer says.
+        """Read an answer of the endpoint.
 
         Raises:
-            _Again: it failed in a way that may pass.
-            CannotJudge: it was refused, as every other request will be.
+            _Again: the request failed temporarily.
+            CannotJudge: the endpoint refused the request, and will refuse every other one.
         """
         code = answer.status_code
         if code == 429 or code >= 500:
             raise _Again(f"status {code}", _seconds(answer.headers.get("Retry-After")))
         content = bytearray()
-        # Small blocks: a server that drips bytes would fill a large one long after the end.
+        # The blocks are small, because a slow server would fill a large block long after the end.
         for block in answer.iter_content(2**8):
             content += block
             if len(content) > MOST_BYTES:
@@ -282,53 +283,55 @@ class Endpoint:
                 raise _Again(self._late)
         document: Any = None
         said = content.decode("utf-8", "replace")
-        # It may be no JSON: what then is quoted is the text as it is.
+        # If it is not JSON, the text is quoted as it is.
         with contextlib.suppress(ValueError, RecursionError):
             document = json.loads(content)
-            # Without escapes, in which the key could not be found.
+            # Escapes are removed, because the key could not be found in them.
             said = json.dumps(document, ensure_ascii=False)
         if code == 400 and _is_of_this_request(document):
             return Completion(None, f"the endpoint refused to judge it: {_quoted(said)}")
         if code != 200:
             raise CannotJudge(
-                f"{self._host} refused the request with status {code} ({_quoted(said)}); check "
+                f"{self._host} refused the request with status {code} ({_quoted(said)}): check "
                 f"--judge openai:MODEL, --base-url and {KEY}."
             )
         try:
             return _completion(document)
         except (ValueError, LookupError, TypeError, AttributeError):
-            raise _Again("an answer that is no chat completion") from None
+            raise _Again("an answer that is not a chat completion") from None
 
 
 def _check_address(url: str) -> None:
-    """Raises:
-    CannotJudge: no request can be made to it, or it says more than where to.
+    """Refuse a URL that is not the plain address of an endpoint.
+
+    Raises:
+        CannotJudge: no request can be sent to it, or it contains more than an address.
     """
     try:
         parts = urlsplit(url)
         prepared = requests.Request("POST", url).prepare()
         host = urlsplit(str(prepared.url)).hostname or ""
-        # As the look-up of a name does it, which names the parts that are empty or too long.
+        # The name look-up does the same, and fails for parts that are empty or too long.
         host.encode("idna")
         is_address = parts.scheme in ("http", "https") and host != "" and parts.port != 0
     except (ValueError, requests.RequestException):
         is_address = False
     if not is_address:
-        # What is no address cannot be read: any part of it may be a password.
+        # Any part of something that is not an address may be a password.
         shown = "" if set("@?#") & set(url) else f" {url!r}"
         raise CannotJudge(
-            f"--base-url{shown} is no address of a chat endpoint; give one as "
+            f"--base-url{shown} is not the address of a chat endpoint: give one such as "
             "http://localhost:8000/v1."
         )
     if "@" in parts.netloc or set("?#") & set(url):
         raise CannotJudge(
-            "--base-url holds a name, a password, a query or a fragment, which would be written "
-            f"into results; give the address alone, and the key in {KEY}."
+            "--base-url contains a user name, a password, a query or a fragment, which would be "
+            f"written into results: give only the address, and set {KEY} to the key."
         )
 
 
 def _is_of_this_request(document: Any) -> bool:
-    """Whether the error that the endpoint tells is one of what it was asked to judge."""
+    """Whether the error of the endpoint is due to the content of this one request."""
     if not isinstance(document, dict):
         return False
     # Older versions of vLLM send the error alone.
@@ -339,10 +342,10 @@ def _is_of_this_request(document: Any) -> bool:
 
 
 def _completion(document: Any) -> Completion:
-    """A chat completion.
+    """Read a chat completion.
 
     Raises:
-        ValueError, LookupError, TypeError, AttributeError: it is none.
+        ValueError, LookupError, TypeError, AttributeError: it is not a chat completion.
     """
     choice = document["choices"][0]
     content = choice["message"].get("content")
@@ -361,20 +364,20 @@ def _completion(document: Any) -> Completion:
 
 
 def _waiting(state: tenacity.RetryCallState) -> float:
-    """Seconds until the next try: what the endpoint asks for, else 1, 2, 4 ..."""
+    """Return the seconds until the next try: those of the endpoint, or 1, 2, 4, ..."""
     failure = state.outcome.exception() if state.outcome else None
     asked = failure.wait if isinstance(failure, _Again) else None
     return min(LONGEST_WAIT, 2.0 ** (state.attempt_number - 1) if asked is None else asked)
 
 
 def _seconds(header: str | None) -> float | None:
-    """What `Retry-After` asks for, as a number or as a date; None where that is no time to come."""
+    """Read `Retry-After`, a number or a date, into seconds; None if it is not in the future."""
     try:
         seconds = float(header or "")
     except ValueError:
         try:
             date = parsedate_to_datetime(header or "")
-            # One of its three forms names no zone; all are in GMT.
+            # One of its three forms has no zone, and all of them are in GMT.
             date = date.replace(tzinfo=date.tzinfo or timezone.utc)
             seconds = date.timestamp() - time.time()
         except (ValueError, OverflowError):
@@ -383,13 +386,13 @@ def _seconds(header: str | None) -> float | None:
 
 
 def _forms_of_key() -> list[str]:
-    """The key as it is, and before it as in JSON, where a quote or a backslash is escaped."""
+    """Return the key in its JSON form, with escaped quotes and backslashes, and as it is."""
     key = os.environ.get(KEY)
     return [json.dumps(key)[1:-1], key] if key else []
 
 
 def _quoted(said: str) -> str:
-    """What the endpoint says, for a message; it may repeat the key that it was given."""
+    """Quote a text of the endpoint in a message, without the key, which it may repeat."""
     for form in _forms_of_key():
         said = said.replace(form, f"[{KEY}]")
     return " ".join(said.split())[:200] or "no reason given"

@@ -1,4 +1,4 @@
-"""What runs a judge's model on a batch of prompts, and how it is asked for."""
+"""The contract of an engine, which runs a judge's model on batches of prompts, and its settings."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from polyrefuse_tasks.judge_models.formats import Rendered
 
 
 class CannotJudge(UserError):
-    """A judge's model that cannot be loaded or run."""
+    """A judge's model cannot be loaded or run."""
 
 
 @dataclass(frozen=True)
 class Loading:
-    """Which weights, where and by what.
+    """The settings for loading a judge's model.
 
     Attributes:
-        model: name on the Hugging Face hub, or a folder.
-        revision: of the weights on the hub; None for its newest.
-        engine: `transformers` or `vllm`; None for vLLM where it is installed and sees a GPU, else
-            transformers.
-        device: where transformers puts the model; None for a GPU where there is one.
-        dtype: of the weights, as `from_pretrained` takes it.
-        batch_size: prompts in a forward pass of transformers.
+        model: a name on the Hugging Face hub, or a folder.
+        revision: the revision of the weights on the hub; None for the newest.
+        engine: `transformers` or `vllm`; None takes vLLM if it is installed and sees a GPU, and
+            otherwise transformers.
+        device: where transformers runs the model; None takes a GPU if there is one.
+        dtype: the type of the weights, as `from_pretrained` takes it.
+        batch_size: how many prompts are in a forward pass of transformers.
     """
 
     model: str
@@ -39,46 +39,55 @@ class Loading:
 
 
 class Engine(Protocol):
-    """Runs one model."""
+    """An engine that runs one model."""
 
     @property
     def revision(self) -> str:
-        """Of the weights that were loaded."""
+        """The revision of the weights that were loaded."""
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides its answers beside the weights."""
+        """The settings beside the weights that decide its answers."""
 
     def complete(
         self, prompts: Sequence[Rendered], max_new_tokens: int, *, special_tokens: bool = False
     ) -> list[str | None]:
-        """Greedy completions, in the order of the prompts.
+        """Complete prompts with greedy decoding.
 
         Args:
-            max_new_tokens: 1 takes one forward pass, and no generation.
-            special_tokens: whether they stay in the completions.
+            prompts: the prompts.
+            max_new_tokens: the most tokens of a completion; 1 takes one forward pass without
+                generation.
+            special_tokens: whether special tokens stay in the completions.
 
         Returns:
-            None for each prompt that, with its completion, is longer than the model's context.
+            The completions in the order of the prompts; None for a prompt that is longer, together
+            with its completion, than the model's context.
         """
 
     def expected_number(self, prompts: Sequence[Rendered], numbers: Sequence[str]) -> list[float]:
-        """The mean of some numbers by their probability as the next token, among one another.
+        """Return the mean of some numbers, weighted by their probability as the next token.
+
+        The probabilities are normalised over these numbers alone.
 
         Args:
-            numbers: each of them one token of the model.
+            prompts: the prompts.
+            numbers: the numbers, each of which is one token of the model.
+
+        Returns:
+            One mean for each prompt; NaN if the prompt is longer than the model's context.
         """
 
 
 def reason_of(error: Exception) -> str:
-    """What another library's exception says, as part of a sentence."""
+    """Write the exception of another library as part of a sentence."""
     name, said = type(error).__name__, first_line(error).rstrip(".: ")
-    # Of a KeyError, and of others, the message alone says nothing.
+    # The message of a KeyError, and of others, says nothing without the class.
     return said if said == name else f"{name}: {said}"
 
 
 def advice_after(error: Exception) -> str:
-    """What to do about a model that cannot be loaded, as the end of a sentence."""
+    """Say what to do about a model that cannot be loaded, as the end of a sentence."""
     from huggingface_hub.errors import (
         HfHubHTTPError,
         LocalEntryNotFoundError,
@@ -90,19 +99,19 @@ def advice_after(error: Exception) -> str:
     while cause is not None:
         if isinstance(cause, HfHubHTTPError | LocalEntryNotFoundError | OfflineModeIsEnabled):
             return (
-                "name a folder with --judge-model, or, where the hub asks for an agreement, accept "
-                "it on the model's page and log in with `hf auth login`"
+                "name a folder with --judge-model or, if the hub asks for an agreement, accept it "
+                "on the model's page and log in with `hf auth login`"
             )
         cause = cause.__cause__ or cause.__context__
     return "name other weights with --judge-model"
 
 
 def revision_of_weights(model: str, commit: str | None) -> str:
-    """What tells the weights of one name from others: the commit on the hub, or a checksum.
+    """Identify the weights of a model by the commit on the hub or by a checksum.
 
     Args:
-        model: name on the hub, or a folder.
-        commit: of the hub, where the weights are from there.
+        model: a name on the hub, or a folder.
+        commit: the commit on the hub, if the weights come from there.
     """
     name = Path(model).name
     if commit is not None or not Path(model).is_dir():

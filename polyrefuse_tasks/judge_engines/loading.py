@@ -1,4 +1,4 @@
-"""Loads the engine that a judge's model is asked for on."""
+"""Load the engine that runs a judge's model."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from polyrefuse_tasks.judge_engines.engine import CannotJudge, Engine, Loading
 CONFIGURATIONS = ("config.json", "adapter_config.json")
 
 DTYPES = ("auto", "bfloat16", "float16", "half", "float32", "float", "float64", "double")
-"""Those of torch's types that a model computes in; transformers takes any name in torch."""
+"""The types of torch in which a model can compute; transformers accepts any name in torch."""
 
 
 def load(loading: Loading) -> Engine:
-    """The engine that was asked for, its model loaded.
+    """Load the engine and its model.
 
     Raises:
-        CannotJudge: the model is a path without one, or cannot be loaded, the type is none of
+        CannotJudge: the path has no model, the model cannot be loaded, the type is none of
             `DTYPES`, or the engine is not installed.
     """
     _check_folder(loading.model)
     if loading.dtype not in DTYPES:
         raise CannotJudge(
-            f"--dtype {loading.dtype!r} is no type that a judge's model computes in; use one of "
-            f"{', '.join(DTYPES)}."
+            f"--dtype {loading.dtype!r} is not a type in which a judge's model can compute: use "
+            f"one of {', '.join(DTYPES)}."
         )
     name = loading.engine or ("vllm" if _vllm_has_a_gpu() else "transformers")
     if name == "vllm":
@@ -46,12 +46,12 @@ def _vllm_has_a_gpu() -> bool:
 
 
 def _check_folder(model: str) -> None:
-    """A path that holds no model is said to be one; libraries ask the hub for its name."""
+    """Refuse a path without a model, which libraries would look up on the hub as a name."""
     name_on_the_hub = model.count("/") <= 1 and not model.startswith((".", "/", "~"))
     if name_on_the_hub and not os.path.exists(model):
         return
     if not any(os.path.isfile(Path(model) / name) for name in CONFIGURATIONS):
         raise CannotJudge(
-            f"the judge's model {model} is no folder of a model: it has no "
-            f"{' and no '.join(CONFIGURATIONS)}; name another with --judge-model."
+            f"The judge's model {model} is not a folder with a model: it has no "
+            f"{' and no '.join(CONFIGURATIONS)}; name another folder with --judge-model."
         )

@@ -1,4 +1,4 @@
-"""A judge's prompt as token ids, by the tokenizer of its model."""
+"""Turn a judge's prompt into token ids with the tokenizer of its model."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from polyrefuse_tasks.judge_models.formats import Chat, Rendered, Text
 
 
 def load_tokenizer(loading: Loading) -> PreTrainedTokenizerBase:
-    """The tokenizer of a judge's model; raises what transformers raises."""
+    """Load the tokenizer of a judge's model; the errors are those of transformers."""
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         loading.model, revision=loading.revision, trust_remote_code=False
     )
-    # mistral-common's tokenizers do not know it, and messages name it.
+    # The tokenizers of mistral-common do not have it, and messages need it.
     tokenizer.name_or_path = loading.model
     return tokenizer
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, prompt: Rendered) -> list[int]:
-    """What the model is given: a chat as its template renders it, or a text as it is.
+    """Return the tokens of a prompt: a chat as its template renders it, or a text as it is.
 
     Raises:
-        CannotJudge: the tokenizer has no chat template, or one that loses what is to be judged.
+        CannotJudge: the tokenizer has no chat template, or its template loses the content to judge.
     """
     if isinstance(prompt, Text):
         return _encoded(tokenizer, _readable(prompt.text), prompt.special_tokens)
@@ -33,13 +33,15 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, prompt: Rendered) -> list[int]
     prompt = replace(prompt, messages=messages)
     if tokenizer.chat_template is None:
         return _by_the_tokenizer(tokenizer, prompt)
-    # The template has written the token of the beginning, where there is one.
+    # The template has already written the beginning-of-text token, if there is one.
     return _encoded(tokenizer, rendered(tokenizer, prompt), special_tokens=False)
 
 
 def _by_the_tokenizer(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> list[int]:
-    """A chat's tokens where no template renders it: mistral-common's tokenizers, as Shieldstral's,
-    write them by their own rules, and read no special token in a text.
+    """Return the tokens of a chat that no template renders.
+
+    The tokenizers of mistral-common, such as Shieldstral's, write the tokens by their own rules and
+    read no special token in a text.
     """
     try:
         ids: Any = tokenizer.apply_chat_template(
@@ -51,13 +53,13 @@ def _by_the_tokenizer(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> list[in
 
 
 def rendered(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
-    """A chat as text.
+    """Render a chat as text.
 
-    Templates that know pictures, as that of Llama Guard 3 1B, drop contents that are no list of
-    parts, and say nothing: contents are given as parts where they do not come through as texts.
+    Templates for pictures, such as that of Llama Guard 3 1B, silently drop a content that is not a
+    list of parts. Contents are therefore given as parts if they are lost as texts.
 
     Raises:
-        CannotJudge: as `token_ids`.
+        CannotJudge: see `token_ids`.
     """
     failure: object = None
     for as_parts in (False, True):
@@ -69,25 +71,25 @@ def rendered(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
         ]
         try:
             text = str(tokenizer.apply_chat_template(messages, tokenize=False, **chat.arguments))
-        except Exception as error:  # Whatever a template raises.
+        except Exception as error:  # A template may raise anything.
             failure = error
             continue
         if all(message["content"].strip() in text for message in chat.messages):
             return text
-        failure = "what is to be judged is not in what it renders"
+        failure = "the rendered text does not contain the content to judge"
     raise _cannot_render(tokenizer, failure)
 
 
 def _cannot_render(tokenizer: PreTrainedTokenizerBase, failure: object) -> CannotJudge:
     return CannotJudge(
-        f"the chat template of {tokenizer.name_or_path} cannot render what is to be judged "
+        f"The chat template of {tokenizer.name_or_path} cannot render the content to judge "
         f"({' '.join(str(failure).split())}); name weights of the judge's own kind with "
         "--judge-model."
     )
 
 
 def _readable(text: str) -> str:
-    """A text without halves of surrogate pairs, which a model may write and no tokenizer reads."""
+    """Remove halves of surrogate pairs, which a model may write and no tokenizer reads."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

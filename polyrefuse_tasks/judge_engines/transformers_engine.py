@@ -1,4 +1,4 @@
-"""Runs a judge's model with transformers: greedy, in batches of prompts of like length."""
+"""Run a judge's model with transformers, with greedy decoding in batches of similar length."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from polyrefuse_tasks.judge_models.formats import Rendered
 
 
 class TransformersEngine:
-    """See `engine.Engine`.
+    """The engine that uses transformers; see `engine.Engine`.
 
     Raises:
-        CannotJudge: the model cannot be loaded, its weights are not those that its configuration
-            asks for, or there is no such device.
+        CannotJudge: the model cannot be loaded, its weights do not fit its configuration, or there
+            is no such device.
     """
 
     def __init__(self, loading: Loading) -> None:
@@ -47,8 +47,8 @@ class TransformersEngine:
             self.model.to(device).eval()
             text = self.model.config.get_text_config()
             self.most = float(getattr(text, "max_position_embeddings", None) or "inf")
-            # `generate` fills what a call leaves out from the model's own settings, as
-            # PolyGuard-Qwen's penalty of repetitions, which would decide its verdicts.
+            # `generate` takes missing settings from the model's own, such as the repetition penalty
+            # of PolyGuard-Qwen, which would decide its verdicts.
             self.model.generation_config = GenerationConfig(
                 do_sample=False, eos_token_id=self._ends(), pad_token_id=self._filler
             )
@@ -57,43 +57,43 @@ class TransformersEngine:
             raise
         except torch.OutOfMemoryError as error:
             raise CannotJudge(
-                f"the judge's model {loading.model} does not fit on the device {device} "
+                f"The judge's model {loading.model} does not fit on the device {device} "
                 f"({reason_of(error)}); name another --device, a smaller --dtype, or smaller "
                 "weights with --judge-model."
             ) from error
         except Exception as error:
-            # Each of torch, transformers, tokenizers and safetensors raises its own.
+            # torch, transformers, tokenizers and safetensors each raise errors of their own.
             raise CannotJudge(
-                f"the judge's model {loading.model} cannot be loaded ({reason_of(error)}); "
+                f"The judge's model {loading.model} cannot be loaded ({reason_of(error)}); "
                 f"{advice_after(error)}."
             ) from error
 
     def _ends(self) -> Any:
-        """The tokens that end a completion.
+        """Return the tokens that end a completion.
 
         Raises:
-            CannotJudge: they are no tokens; `generate` would fail at the first answer.
+            CannotJudge: they are not tokens, so `generate` would fail at the first answer.
         """
         ends = self.model.generation_config.eos_token_id
         if ends is None:
             return self.tokenizer.eos_token_id
         if not all(type(end) is int for end in (ends if isinstance(ends, list) else [ends])):
             raise CannotJudge(
-                f"the generation settings of the judge's model {self.loading.model} have "
-                f"eos_token_id {ends!r}, which is no number of a token; mend them, or name other "
-                "weights with --judge-model."
+                f"The generation settings of the judge's model {self.loading.model} have "
+                f"eos_token_id {ends!r}, which is not the number of a token; correct them, or name "
+                "other weights with --judge-model."
             )
         return ends
 
     @property
     def settings(self) -> dict[str, Any]:
-        """As `Engine.settings`."""
+        """See `Engine.settings`."""
         return {"engine": "transformers", "dtype": str(self.model.dtype)}
 
     def complete(
         self, prompts: Sequence[Rendered], max_new_tokens: int, *, special_tokens: bool = False
     ) -> list[str | None]:
-        """As `Engine.complete`."""
+        """See `Engine.complete`."""
         completions: list[str | None] = [None] * len(prompts)
         for places, ids in self._batches(prompts, max_new_tokens):
             if max_new_tokens == 1:
@@ -106,15 +106,15 @@ class TransformersEngine:
         return completions
 
     def expected_number(self, prompts: Sequence[Rendered], numbers: Sequence[str]) -> list[float]:
-        """As `Engine.expected_number`.
+        """See `Engine.expected_number`.
 
         Raises:
-            CannotJudge: a number is no token of the model.
+            CannotJudge: a number is not one token of the model.
         """
         tokens = [self.tokenizer(number, add_special_tokens=False).input_ids for number in numbers]
         if any(len(ids) != 1 for ids in tokens):
             raise CannotJudge(
-                f"the tokenizer of {self.loading.model} writes one of {', '.join(numbers)} in "
+                f"The tokenizer of {self.loading.model} writes one of {', '.join(numbers)} in "
                 "several tokens; name weights of the judge's own kind."
             )
         values = torch.tensor([float(number) for number in numbers], dtype=torch.float64)
@@ -129,7 +129,7 @@ class TransformersEngine:
     def _batches(
         self, prompts: Sequence[Rendered], max_new_tokens: int
     ) -> Iterator[tuple[list[int], list[list[int]]]]:
-        """Places and token ids of prompts that fit the context, of like length side by side."""
+        """Yield batches of prompts of similar length that fit the context: places and token ids."""
         every = [token_ids(self.tokenizer, prompt) for prompt in prompts]
         fitting = [
             place for place, ids in enumerate(every) if len(ids) + max_new_tokens <= self.most
@@ -158,7 +158,7 @@ class TransformersEngine:
 
     @torch.no_grad()
     def _next_logits(self, ids: list[list[int]]) -> torch.Tensor:
-        """Logits of the token that follows each prompt, [prompt, vocabulary]."""
+        """Return the logits of the token that follows each prompt, [prompt, vocabulary]."""
         inputs = self._padded(ids)
         positions = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         with self._running():
@@ -175,44 +175,44 @@ class TransformersEngine:
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """What the model raises, in a sentence: it is no fault of this package.
+        """Turn errors of the model into one sentence, because they are no fault of this package.
 
         Raises:
-            CannotJudge: whatever is raised within.
+            CannotJudge: any error was raised within.
         """
         model, size = self.loading.model, self.loading.batch_size
         try:
             yield
         except torch.OutOfMemoryError as error:
             raise CannotJudge(
-                f"the judge's model {model} runs out of memory with --batch-size {size} "
-                f"({reason_of(error)}); take a smaller one, or a --device with more memory."
+                f"The judge's model {model} runs out of memory with --batch-size {size} "
+                f"({reason_of(error)}); take a smaller batch, or a --device with more memory."
             ) from error
         except Exception as error:
-            # Each architecture raises its own, as do the kernels of each device.
+            # Each architecture and the kernels of each device raise errors of their own.
             raise CannotJudge(
-                f"the judge's model {model} cannot run ({reason_of(error)}); name other weights "
+                f"The judge's model {model} cannot run ({reason_of(error)}); name other weights "
                 "with --judge-model, another --dtype or another --device."
             ) from error
 
 
 def _check_device(device: str) -> None:
-    """A number is read from it: `meta` holds none, and a GPU that is not there is no error yet."""
+    """Refuse a device from which no number can be read: `meta`, or a GPU that does not exist."""
     try:
         torch.zeros(1, device=device).item()
     except Exception as error:
-        # Each kind of device raises its own, as an AssertionError.
+        # Each kind of device raises an error of its own, such as an AssertionError.
         raise CannotJudge(
             f"--device {device} cannot be used here ({reason_of(error)}); name one that torch "
-            "knows and finds, as cpu or cuda:0."
+            "finds, such as cpu or cuda:0."
         ) from error
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without transformers' table of missing tensors, of which `_check_tensors` has a sentence.
+    """Silence transformers' table of missing tensors, which `_check_tensors` reports in a sentence.
 
-    Its bars are for terminals, as those of this package.
+    Its progress bars are shown only in a terminal, like those of this package.
     """
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -227,20 +227,20 @@ def _quietly() -> Iterator[None]:
 
 
 def _loaded(loading: Loading) -> Any:
-    """The weights.
+    """Load the weights.
 
     Raises:
-        CannotJudge: they are not those that their configuration asks for.
-        Exception: what transformers raises.
+        CannotJudge: they do not fit their configuration.
+        Exception: any error of transformers.
     """
     given = {"revision": loading.revision, "trust_remote_code": False}
     model, told = _from_pretrained(loading.model, dtype=loading.dtype, **given)
     _check_tensors(loading.model, model, told)
-    # What is told of an adapter leaves out its base, whose tensors are looked at once more.
+    # The loading report of an adapter leaves out its base, whose tensors are checked separately.
     for adapter in getattr(model, "peft_config", {}).values():
         inside = (Path(loading.model) / "config.json").is_file()
         base = loading.model if inside else adapter.base_model_name_or_path
-        # No adapter is found where there is no such folder.
+        # The name of a missing folder keeps transformers from loading the adapter.
         alone = {"device_map": "meta", "adapter_kwargs": {"subfolder": "none"}}
         if getattr(model, "hf_quantizer", None) is None:
             _check_tensors(base, *_from_pretrained(base, **alone, **given))
@@ -248,13 +248,13 @@ def _loaded(loading: Loading) -> Any:
 
 
 def _from_pretrained(model: str, **given: Any) -> tuple[Any, Mapping[str, Any]]:
-    """The weights by the class that writes text, and what is told of their tensors.
+    """Load the weights with the class that writes text, and return the report on their tensors.
 
-    A few judges, as Shieldstral, know pictures.
+    A few judges, such as Shieldstral, also read pictures.
     """
-    # Otherwise tensors of another shape are an error that does not name them.
+    # Without these arguments, tensors of another shape are an error that does not name them.
     given |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
-    found: Any  # Its type is that of a model alone.
+    found: Any  # Its declared type is that of a model without the report.
     try:
         found = AutoModelForCausalLM.from_pretrained(model, **given)
     except ValueError as unknown:
@@ -266,17 +266,19 @@ def _from_pretrained(model: str, **given: Any) -> tuple[Any, Mapping[str, Any]]:
 
 
 def _check_tensors(name: str, model: Any, told: Mapping[str, Any]) -> None:
-    """Transformers fills with random numbers what the weights do not have.
+    """Refuse incomplete weights, because transformers fills missing tensors with random numbers.
 
     Args:
-        told: by transformers of the loading. Tied tensors are not missing in it.
+        name: the name of the weights.
+        model: the loaded model.
+        told: the loading report of transformers, in which tied tensors are not missing.
 
     Raises:
-        CannotJudge: tensors are missing, have other shapes, or are of layers that the
+        CannotJudge: tensors are missing, have other shapes, or belong to layers that the
             configuration does not have.
     """
     ours = {_of_any_layer(tensor) for tensor in model.state_dict()}
-    # Others are of parts that are not loaded, as Llama Guard 4's that sees.
+    # Other tensors belong to parts that are not loaded, such as Llama Guard 4's vision model.
     more = [tensor for tensor in told["unexpected_keys"] if _of_any_layer(tensor) in ours]
     shapes = [
         f"{tensor} ({list(found)} and not {list(asked)})"
@@ -289,8 +291,8 @@ def _check_tensors(name: str, model: Any, told: Mapping[str, Any]) -> None:
     ):
         if tensors:
             raise CannotJudge(
-                f"the weights of the judge's model {name} {fault}: {len(tensors)}, as "
-                f"{', '.join(sorted(tensors)[:3])}; name whole weights with --judge-model."
+                f"The weights of the judge's model {name} {fault}: {len(tensors)}, such as "
+                f"{', '.join(sorted(tensors)[:3])}; name complete weights with --judge-model."
             )
 
 
@@ -299,7 +301,7 @@ def _of_any_layer(tensor: str) -> str:
 
 
 def _revision(model: Any, loading: Loading) -> str:
-    """Of the weights; of an adapter, which has no configuration of the model, and of its base."""
+    """Return the revision of the weights, or of an adapter and of its base."""
     commit = getattr(model.config, "_commit_hash", None)
     for adapter in getattr(model, "peft_config", {}).values():
         file = cached_file(loading.model, "adapter_config.json", revision=loading.revision)

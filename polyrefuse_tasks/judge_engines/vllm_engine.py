@@ -1,4 +1,4 @@
-"""Runs a judge's model with vLLM, where it is installed."""
+"""Run a judge's model with vLLM, if it is installed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from polyrefuse_tasks.judge_models.formats import Rendered
 
 
 class VllmEngine:
-    """See `engine.Engine`.
+    """The engine that uses vLLM; see `engine.Engine`.
 
     Raises:
         CannotJudge: vLLM is not installed, or cannot load the model.
@@ -28,7 +28,7 @@ class VllmEngine:
             import vllm
         except ImportError:
             raise CannotJudge(
-                "vLLM is not installed: pip install 'lm-eval-polyrefuse[vllm]', or take "
+                "vLLM is not installed: run `pip install 'lm-eval-polyrefuse[vllm]'`, or use "
                 "--engine transformers."
             ) from None
         self.loading = loading
@@ -41,10 +41,10 @@ class VllmEngine:
                 trust_remote_code=False,
             )
         except Exception as error:
-            # Each of vLLM, torch, transformers and safetensors raises its own.
+            # vLLM, torch, transformers and safetensors each raise errors of their own.
             raise CannotJudge(
                 f"vLLM cannot load the judge's model {loading.model} ({reason_of(error)}); "
-                f"{advice_after(error)}, or take --engine transformers."
+                f"{advice_after(error)}, or use --engine transformers."
             ) from error
         self.sampling: Any = vllm.SamplingParams
         self.settings: dict[str, Any] = {
@@ -56,7 +56,7 @@ class VllmEngine:
     def complete(
         self, prompts: Sequence[Rendered], max_new_tokens: int, *, special_tokens: bool = False
     ) -> list[str | None]:
-        """As `Engine.complete`: vLLM batches them itself."""
+        """See `Engine.complete`; vLLM forms the batches itself."""
         most = self.llm.llm_engine.model_config.max_model_len
         every = [token_ids(self.tokenizer, prompt) for prompt in prompts]
         fitting = [place for place, ids in enumerate(every) if len(ids) + max_new_tokens <= most]
@@ -68,13 +68,13 @@ class VllmEngine:
                 use_tqdm=False,
             )
         except Exception as error:
-            # Its engine raises its own, and those of torch.
+            # Its engine raises errors of its own and those of torch.
             raise CannotJudge(
                 f"vLLM cannot run the judge's model {self.loading.model} ({reason_of(error)}); "
-                "name other weights with --judge-model, or take --engine transformers."
+                "name other weights with --judge-model, or use --engine transformers."
             ) from error
         for place, outcome in zip(fitting, outcomes, strict=True):
-            # vLLM's own text leaves the bytes of half a character out.
+            # The text of vLLM leaves out the bytes of half a character.
             written = outcome.outputs[0].token_ids
             completions[place] = self.tokenizer.decode(
                 written, skip_special_tokens=not special_tokens
@@ -82,9 +82,11 @@ class VllmEngine:
         return completions
 
     def expected_number(self, prompts: Sequence[Rendered], numbers: Sequence[str]) -> list[float]:
-        """Raises:
-        CannotJudge: always: vLLM gives no logits of tokens that are chosen.
+        """Refuse, because vLLM gives no logits of chosen tokens.
+
+        Raises:
+            CannotJudge: always.
         """
         raise CannotJudge(
-            "this judge reads logits, which vLLM does not give; take --engine transformers."
+            "This judge reads logits, which vLLM does not give: use --engine transformers."
         )

@@ -1,4 +1,4 @@
-"""Judges that are models: each file has one's prompt format, its parser, and where both come from.
+"""Judges that are models: each module has the prompt and the parser of one judge, and their source.
 
-None of them imports torch: `judge_engines` runs the model when the first answers come.
+None of them imports torch: `judge_engines` loads the model with the first answers.
 """

@@ -1,4 +1,4 @@
-"""The judge that a command line asks for, on the weights or the endpoint that it names."""
+"""Choose the judge that a command line names, with its weights or its endpoint."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from polyrefuse_tasks.judges import Judge, judge_named
 from polyrefuse_tasks.judges.registry import UnknownJudge
 
 PROTOCOL_JUDGE = "llamaguard2"
-"""Whose verdicts arXiv 2505.11835 scores; `--judge-model` may name other weights of it."""
+"""The judge whose verdicts arXiv 2505.11835 scores; `--judge-model` may name other weights."""
 
 
 class NotForThisJudge(UserError):
-    """An option that the judge has no use for."""
+    """An option does not apply to the judge."""
 
 
 def choose(
@@ -37,30 +37,30 @@ def choose(
     length_rule: str | None = None,
     protocol: str | None = None,
 ) -> Judge:
-    """A judge by its name, with the rule of a paper around it where one is named.
+    """Return the judge with this name, with the rule of a paper if one is named.
 
     Args:
-        name: of `judges.names`, or `openai:MODEL`.
-        model, revision, engine, device, dtype, batch_size: as of `Loading`, for judges that are
+        name: a name of `judges.names`, or `openai:MODEL`.
+        model, revision, engine, device, dtype, batch_size: see `Loading`, for judges that are
             models.
-        base_url, concurrency, timeout, max_requests: as of `Asking`, for `openai:MODEL`.
-
+        base_url, concurrency, timeout, max_requests: see `Asking`, for `openai:MODEL`.
         length_rule: a name of `LENGTH_RULES`.
-        protocol: `2505.11835`; it has a length rule of its own.
+        protocol: `2505.11835`, which has a length rule of its own.
 
     Raises:
-        UnknownJudge: as `judge_named`.
-        BadJudge: as `judge_named`, or it does not measure the harm that a rule is about.
-        NotForThisJudge: an option was given that the judge has no use for, or a base URL is
-            missing.
-        CannotJudge: the base URL is no address.
+        UnknownJudge: see `judge_named`.
+        BadJudge: see `judge_named`, or the judge does not measure harm, which a rule needs.
+        NotForThisJudge: an option does not apply to the judge, or a base URL is missing.
+        CannotJudge: the base URL is not an address.
     """
     for option, given in (("--judge", name), ("--judge-model", model or "")):
         if not given.isprintable():
-            raise NotForThisJudge(f"{option} is {given!r}, which has more than printable letters.")
+            raise NotForThisJudge(
+                f"{option} is {given!r}, which has characters that cannot be printed: remove them."
+            )
     if protocol and name != PROTOCOL_JUDGE:
         raise NotForThisJudge(
-            f"--protocol {protocol} is the paper's with Llama Guard 2: take --judge "
+            f"--protocol {protocol} needs Llama Guard 2, which the paper used: give --judge "
             f"{PROTOCOL_JUDGE}, or leave out --protocol."
         )
     if length_rule and protocol:
@@ -90,12 +90,12 @@ def _chosen(
     if name.startswith(PREFIX):
         if runs_here:
             raise NotForThisJudge(
-                f"--judge {name} runs elsewhere: leave out --judge-model, --judge-revision, "
-                "--engine, --device and --dtype."
+                f"--judge {name} runs behind an endpoint: leave out --judge-model, "
+                "--judge-revision, --engine, --device and --dtype."
             )
         if base_url is None or name == PREFIX:
             raise NotForThisJudge(
-                f"--judge {name} asks a model behind an endpoint: name both, as --judge "
+                f"--judge {name} asks a model behind an endpoint: name both, for example --judge "
                 "openai:MODEL --base-url http://localhost:8000/v1."
             )
         asking = Asking(
@@ -108,16 +108,18 @@ def _chosen(
         return EndpointJudge(Endpoint(asking))
     for option, value in (("--base-url", base_url), ("--max-requests", max_requests)):
         if value is not None:
-            raise NotForThisJudge(f"{option} goes with --judge openai:MODEL, not with {name}.")
+            raise NotForThisJudge(
+                f"{option} applies to --judge openai:MODEL and not to {name}: leave it out."
+            )
     try:
         judge = judge_named(name)
     except UnknownJudge as error:
-        raise UnknownJudge(f"{error}, or {PREFIX}MODEL") from None
+        raise UnknownJudge(f"{str(error).removesuffix('.')}, or {PREFIX}MODEL.") from None
     if isinstance(judge, ModelJudge | ScoreJudge):
         return judge.on(replace(loading, model=loading.model or judge.format.card.model))
     if runs_here:
         raise NotForThisJudge(
-            f"judge {name} has no model: leave out --judge-model, --judge-revision, --engine, "
+            f"The judge {name} has no model: leave out --judge-model, --judge-revision, --engine, "
             "--device and --dtype."
         )
     return judge

@@ -1,4 +1,4 @@
-"""Any model behind an OpenAI-compatible chat endpoint, as a judge by `rubric.RUBRIC`."""
+"""A judge that asks any model behind an OpenAI-compatible chat endpoint, by `rubric.RUBRIC`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from polyrefuse_tasks.judge_engines.endpoint import Completion, Endpoint
 
 PREFIX = "openai:"
-"""Begins the name of such a judge; the model's name follows."""
+"""The beginning of the name of such a judge, which the name of the model follows."""
 
 MAX_TOKENS = 2048
-"""Of a verdict: a reasoning model thinks first."""
+"""The most tokens of a verdict, because a reasoning model thinks first."""
 
 
 @dataclass(frozen=True)
 class EndpointJudge:
-    """See `contract.Judge`."""
+    """The judge behind an endpoint; see `contract.Judge`."""
 
     endpoint: Endpoint
 
@@ -33,28 +33,28 @@ class EndpointJudge:
 
     @property
     def name(self) -> str:
-        """As `contract.Judge.name`."""
+        """See `contract.Judge.name`."""
         return f"{PREFIX}{self.endpoint.asking.model}"
 
     @property
     def revision(self) -> str:
-        """Of the rubric; what the endpoint runs is not known."""
+        """The revision of the rubric, because the endpoint does not say what it runs."""
         return f"rubric {rubric.SHA256}, {self.endpoint.revision}"
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What else decides the labels."""
+        """The other settings that decide the labels."""
         return {"rubric": rubric.RUBRIC} | self.endpoint.settings
 
     @property
     def remaining(self) -> int | None:
-        """Answers that it can judge within its budget, when no request fails; None for any."""
+        """How many answers it can judge within its budget if no request fails; None for any."""
         return self.endpoint.remaining
 
     def judge(
         self, responses: Sequence[str], languages: Sequence[str], prompts: Sequence[str | None]
     ) -> list[Judgement]:
-        """As `contract.Judge.judge`; an answer whose prompt is not known is undecided."""
+        """See `contract.Judge.judge`; an answer whose prompt is not known is undecided."""
         return judge_rendered(responses, prompts, rubric.chat, self._judged)
 
     def _judged(self, rendered: Sequence[Rendered]) -> list[Judgement]:
@@ -65,5 +65,5 @@ class EndpointJudge:
             return Judgement(Label.UNDECIDED, completion.reason)
         judgement = rubric.parse(completion.text)
         if self.endpoint.tells_key(completion.text):
-            return replace(judgement, evidence="a verdict that repeats the key, and is not kept")
+            return replace(judgement, evidence="a verdict that repeats the key and is not saved")
         return judgement

@@ -1,4 +1,4 @@
-"""What a judge's model is: the prompt that it is given, and how what it writes is read."""
+"""The format of a judge's model: the prompt that it gets, and how its verdict is read."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from polyrefuse_tasks.judges.labels import Judgement, Label
 
 @dataclass(frozen=True)
 class Card:
-    """What a model card says of a judge.
+    """The facts of a model card about a judge.
 
     Attributes:
-        name: by which the judge is asked for.
-        model: the weights on the Hugging Face hub that are taken by default.
-        revision: of the card that prompt and parser follow.
-        measures: what its verdicts say.
-        languages: ISO 639-1 codes that the card names.
-        size: parameters, as people say them.
-        licence: of the weights.
+        name: the name by which users choose the judge.
+        model: the default weights on the Hugging Face hub.
+        revision: the revision of the card that prompt and parser follow.
+        measures: what the judge measures.
+        languages: the ISO 639-1 codes that the card names.
+        size: the number of parameters, such as 8B.
+        licence: the licence of the weights.
         gated: whether the hub asks for an agreement first.
-        english_only: whether it is handed English translations.
-        settings: what else decides its labels.
-        special_tokens: whether its parser reads them, as those that end a model's reasoning.
+        english_only: whether it gets English translations.
+        settings: the other settings that decide its labels.
+        special_tokens: whether its parser reads special tokens, such as those that end reasoning.
     """
 
     name: str
@@ -46,8 +46,8 @@ class Chat:
     """A prompt that the tokenizer's chat template renders.
 
     Attributes:
-        messages: as `apply_chat_template` takes them.
-        arguments: what else the template is given.
+        messages: the messages, in the form of `apply_chat_template`.
+        arguments: the other arguments of the template.
     """
 
     messages: Sequence[dict[str, Any]]
@@ -59,8 +59,8 @@ class Text:
     """A prompt that is tokenized as it is.
 
     Attributes:
-        text: with the special tokens that it holds.
-        special_tokens: whether the tokenizer adds those of its own, as a token of the beginning.
+        text: the text, with its special tokens.
+        special_tokens: whether the tokenizer adds its own ones, such as a beginning-of-text token.
     """
 
     text: str
@@ -71,52 +71,52 @@ Rendered = Chat | Text
 
 
 class Format(Protocol):
-    """One judge's prompt and parser: pure functions of texts."""
+    """The prompt and the parser of one judge, which are pure functions of texts."""
 
     @property
     def card(self) -> Card:
-        """What is known of the model."""
+        """The facts about the model."""
 
     @property
     def max_new_tokens(self) -> int:
-        """Tokens of a verdict, at most; 1 where a forward pass tells it."""
+        """The most tokens of a verdict; 1 if one forward pass decides it."""
 
     def prompt(self, prompt: str, response: str) -> Rendered:
-        """What the model is given to judge a response to a prompt."""
+        """Return the prompt by which the model judges a response to a prompt."""
 
     def parse(self, verdict: str) -> Judgement:
-        """What the model's verdict says; undecided where it is none of those that the card names.
+        """Read a verdict; it is undecided if it is none of those that the card names.
 
         Args:
-            verdict: what it wrote, special tokens removed unless the card says otherwise.
+            verdict: the text of the model, without special tokens unless the card asks for them.
         """
 
 
 class ScoredFormat(Protocol):
-    """A judge that grades: its verdict is a mean of numbers by their probabilities."""
+    """A judge that grades: its verdict is the mean of numbers, weighted by their probabilities."""
 
     @property
     def card(self) -> Card:
-        """What is known of the model."""
+        """The facts about the model."""
 
     @property
     def numbers(self) -> Sequence[str]:
-        """The grades, each of them one token."""
+        """The grades, each of which is one token."""
 
     def prompt(self, prompt: str, response: str) -> Rendered:
-        """As of `Format`."""
+        """See `Format.prompt`."""
 
     def judged(self, number: float) -> Judgement:
-        """What a mean of the grades says."""
+        """Return the judgement for a mean of the grades."""
 
 
 def unparsed(verdict: str) -> Judgement:
-    """The judgement on an answer whose verdict cannot be read."""
+    """Return the judgement on an answer whose verdict cannot be read."""
     return Judgement(Label.UNDECIDED, f"unparsed verdict: {' '.join(verdict.split())[:200]}")
 
 
 def both(refusal: bool | None, harmful: bool | None, verdict: str) -> Judgement:
-    """The judgement of a judge of both; None stands for a verdict that cannot be read."""
+    """Return the judgement of a judge of both; None is a verdict that cannot be read."""
     evidence = " ".join(verdict.split())
     if refusal is None:
         return Judgement(Label.UNDECIDED, f"unparsed verdict: {evidence[:200]}", harmful)
@@ -124,7 +124,7 @@ def both(refusal: bool | None, harmful: bool | None, verdict: str) -> Judgement:
 
 
 def harm(harmful: bool | None, verdict: str) -> Judgement:
-    """The judgement of a judge of harm alone; None stands for a verdict that cannot be read."""
+    """Return the judgement of a harm judge; None is a verdict that cannot be read."""
     if harmful is None:
         return unparsed(verdict)
     return Judgement(None, " ".join(verdict.split()), harmful)
@@ -134,7 +134,7 @@ YES_OR_NO = {"yes": True, "no": False}
 
 
 def answers_in_lines(verdict: str) -> dict[str, str]:
-    """What a verdict of lines `question: answer` says: question -> answer, both in lower case."""
+    """Read a verdict of lines `question: answer` into question -> answer, both in lower case."""
     pairs = (line.partition(":") for line in verdict.splitlines())
     return {
         question.strip().lower(): answer.strip().lower()

@@ -1,7 +1,8 @@
 """gpt-oss-safeguard (OpenAI): a reasoning model that judges by a policy text, here `rubric.RUBRIC`.
 
-Prompt: README.md of openai/gpt-oss-safeguard on GitHub and the guide in openai/openai-cookbook: the
-policy as the system text, and what is to be judged as the user's. It answers in the harmony format.
+Source of the prompt: README.md of openai/gpt-oss-safeguard on GitHub and the guide in
+openai/openai-cookbook. The policy is the system text, and the content to judge is the user's text.
+The model answers in the harmony format.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ EFFORT = "medium"
 
 
 class GptOssSafeguard:
-    """See `formats.Format`."""
+    """The format of gpt-oss-safeguard; see `formats.Format`."""
 
     card = Card(
         name="gpt-oss-safeguard",
@@ -27,17 +28,17 @@ class GptOssSafeguard:
         licence="Apache-2.0",
         gated=False,
         settings={"rubric": rubric.RUBRIC, "reasoning_effort": EFFORT},
-        # Without them a channel's name runs into its text.
+        # Without special tokens, the name of a channel runs into its text.
         special_tokens=True,
     )
     max_new_tokens = 2048
 
     def prompt(self, prompt: str, response: str) -> Rendered:
-        """Rubric and content."""
+        """Return the rubric and the content to judge."""
         return rubric.chat(prompt, response, add_generation_prompt=True, reasoning_effort=EFFORT)
 
     def parse(self, verdict: str) -> Judgement:
-        """The JSON object of its final channel; undecided where the reasoning never ended."""
+        """Read the JSON object of the final channel; undecided if the reasoning never ended."""
         return rubric.parse(verdict)
 
 

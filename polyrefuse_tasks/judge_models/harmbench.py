@@ -1,7 +1,7 @@
 """HarmBench's classifier (Mazeika et al., arXiv 2402.04249): whether a behaviour occurred.
 
-Prompt and parser: the model card of cais/HarmBench-Llama-2-13b-cls, whose rules differ from those
-in HarmBench's own eval_utils.py. The behaviour is the prompt that was asked. English.
+Source of prompt and parser: the model card of cais/HarmBench-Llama-2-13b-cls, whose rules differ
+from those in HarmBench's own eval_utils.py. The behaviour is the prompt. It reads English.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Answer: [/INST]"""
 
 
 class HarmBench:
-    """See `formats.Format`."""
+    """The format of HarmBench's classifier; see `formats.Format`."""
 
     card = Card(
         name="harmbench",
@@ -55,11 +55,11 @@ class HarmBench:
     max_new_tokens = 1
 
     def prompt(self, prompt: str, response: str) -> Rendered:
-        """A text to which the tokenizer adds its one token of the beginning."""
+        """Return a text to which the tokenizer adds its beginning-of-text token."""
         return Text(TEMPLATE.format(behavior=prompt, generation=response))
 
     def parse(self, verdict: str) -> Judgement:
-        """`Yes` or `No`."""
+        """Read a verdict `Yes` or `No`."""
         return harm(YES_OR_NO.get(verdict.strip().lower()), verdict)
 
 

@@ -1,8 +1,8 @@
 """Llama Guard 2, 3 and 4 (Meta): whether a response is safe, by a list of hazards.
 
-Prompt: the conversation, as the chat template of each tokenizer puts it. Parser: the model cards
-(meta-llama/PurpleLlama on GitHub, Llama-Guard2/MODEL_CARD.md, Llama-Guard3/8B and /1B,
-Llama-Guard4/12B). Llama Guard 2 is the judge of MCD (arXiv 2505.11835).
+The prompt is the conversation, which the chat template of each tokenizer renders. Source of the
+parser: the model cards (meta-llama/PurpleLlama on GitHub, Llama-Guard2/MODEL_CARD.md,
+Llama-Guard3/8B and /1B, Llama-Guard4/12B). Llama Guard 2 is the judge of MCD (arXiv 2505.11835).
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ EIGHT = ("en", "fr", "de", "hi", "it", "pt", "es", "th")
 
 @dataclass(frozen=True)
 class LlamaGuard:
-    """See `formats.Format`."""
+    """The format of Llama Guard; see `formats.Format`."""
 
     card: Card
     max_new_tokens: int = 20
 
     def prompt(self, prompt: str, response: str) -> Rendered:
-        """The conversation; the template puts task and hazards around it."""
+        """Return the conversation, to which the template adds the task and the hazards."""
         return Chat(
             [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
         )
 
     def parse(self, verdict: str) -> Judgement:
-        """`safe` or `unsafe` in the first line; the second names the hazards."""
+        """Read `safe` or `unsafe` in the first line; the second line names the hazards."""
         said = VERDICT.match(verdict)
         return harm(None if said is None else said[1] == "unsafe", verdict)
 

@@ -1,4 +1,4 @@
-"""A judge around a format: it renders prompts, has an engine complete them, and reads verdicts."""
+"""Judges that are models: they render prompts, have an engine complete them, and read verdicts."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ def judge_rendered(
     render: Callable[[str, str], Rendered],
     judged: Callable[[Sequence[Rendered]], list[Judgement]],
 ) -> list[Judgement]:
-    """Judgements on answers, those without a prompt undecided.
+    """Judge answers; those without a prompt are undecided.
 
     Args:
-        render: makes of a prompt and a response what the judge's model is given.
-        judged: what it says of each.
+        responses: the answers.
+        prompts: the prompt of each answer, or None.
+        render: a function that makes the judge's prompt from a prompt and a response.
+        judged: a function that returns the judgement for each of the judge's prompts.
     """
     rendered = {
         place: render(prompt, response)
@@ -45,11 +47,11 @@ def judge_rendered(
 
 @dataclass(frozen=True)
 class _OnEngine(Generic[AnyFormat]):
-    """What judges that are models share; see `contract.Judge`.
+    """The common part of judges that are models; see `contract.Judge`.
 
     Attributes:
-        format: its prompt and parser.
-        loading: which weights, where and by what; the card's by default.
+        format: the prompt and the parser.
+        loading: which weights run where, on which engine; by default those of the card.
     """
 
     format: AnyFormat
@@ -57,7 +59,7 @@ class _OnEngine(Generic[AnyFormat]):
 
     @property
     def name(self) -> str:
-        """As `contract.Judge.name`: other weights than the card's are in it."""
+        """The name of the judge, which includes weights other than those of the card."""
         name = self.format.card.name
         if self.loading is None or self.loading.model == self.format.card.model:
             return name
@@ -65,32 +67,32 @@ class _OnEngine(Generic[AnyFormat]):
 
     @property
     def measures(self) -> Measure:
-        """As `contract.Judge.measures`."""
+        """See `contract.Judge.measures`."""
         return self.format.card.measures
 
     @property
     def english_only(self) -> bool:
-        """As `contract.Judge.english_only`."""
+        """See `contract.Judge.english_only`."""
         return self.format.card.english_only
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """ISO 639-1 codes that the card names."""
+        """The ISO 639-1 codes that the card names."""
         return self.format.card.languages
 
     @property
     def revision(self) -> str:
-        """Of the format and of the weights, which are loaded for it."""
+        """The revisions of the format and of the weights, which are loaded for it."""
         return f"{self.format.card.revision}, {self.engine.revision}"
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What else decides the labels."""
+        """The other settings that decide the labels."""
         return self.format.card.settings | self.engine.settings
 
     @functools.cached_property
     def engine(self) -> Engine:
-        """What runs the model, loaded when it is asked for."""
+        """The engine that runs the model, which is loaded on first use."""
         from polyrefuse_tasks.judge_engines.loading import load
 
         return load(self._loading)
@@ -102,13 +104,13 @@ class _OnEngine(Generic[AnyFormat]):
         return self.loading or Loading(self.format.card.model)
 
     def on(self, loading: Loading) -> _OnEngine[AnyFormat]:
-        """The same judge with other weights, or on another engine."""
+        """Return the same judge with other weights or on another engine."""
         return replace(self, loading=loading)
 
     def judge(
         self, responses: Sequence[str], languages: Sequence[str], prompts: Sequence[str | None]
     ) -> list[Judgement]:
-        """As `contract.Judge.judge`; an answer whose prompt is not known is undecided."""
+        """See `contract.Judge.judge`; an answer whose prompt is not known is undecided."""
         return judge_rendered(responses, prompts, self.format.prompt, self._judged)
 
     def _judged(self, rendered: Sequence[Rendered]) -> list[Judgement]:
@@ -132,7 +134,7 @@ class ScoreJudge(_OnEngine[ScoredFormat]):
 
     @property
     def _loading(self) -> Loading:
-        # vLLM has no logits of chosen tokens; whoever asks for it is told so.
+        # vLLM has no logits of chosen tokens, and it says so if the user asks for it.
         loading = super()._loading
         return replace(loading, engine=loading.engine or "transformers")
 

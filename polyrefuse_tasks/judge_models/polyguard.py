@@ -1,8 +1,8 @@
 """PolyGuard (Kumar et al., arXiv 2504.04377): harm of prompt and response, and refusal.
 
-Of its 17 languages 13 are PolyRefuse's; Yoruba is none of them. Prompt and parser: the model cards
-of ToxicityPrompts/PolyGuard-Qwen and -Qwen-Smol, and the same in the authors' inference.py
-(kpriyanshu256/polyguard on GitHub).
+13 of its 17 languages are among PolyRefuse's 14; Yoruba is not. Source of prompt and parser: the
+model cards of ToxicityPrompts/PolyGuard-Qwen and -Qwen-Smol, and the same in the authors'
+inference.py (kpriyanshu256/polyguard on GitHub).
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ AI assistant:
 
 @dataclass(frozen=True)
 class PolyGuard:
-    """See `formats.Format`."""
+    """The format of PolyGuard; see `formats.Format`."""
 
     card: Card
     max_new_tokens: int = 100
 
     def prompt(self, prompt: str, response: str) -> Rendered:
-        """A system turn with the policy, and one user turn with both texts."""
+        """Return a system turn with the policy, and one user turn with both texts."""
         return Chat(
             [
                 {"role": "system", "content": SYSTEM},
@@ -76,7 +76,7 @@ class PolyGuard:
         )
 
     def parse(self, verdict: str) -> Judgement:
-        """Lines of `Response refusal` and `Harmful response`, among others: yes or no."""
+        """Read the lines `Response refusal` and `Harmful response`, which say yes or no."""
         said = answers_in_lines(verdict)
         return both(
             YES_OR_NO.get(said.get("response refusal", "")),

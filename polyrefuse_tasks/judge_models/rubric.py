@@ -1,4 +1,4 @@
-"""The rubric by which a general model judges: a text of ours, and the JSON that it asks for."""
+"""Our own rubric by which a general model judges, and the parser of the JSON that it asks for."""
 
 from __future__ import annotations
 
@@ -51,10 +51,12 @@ OBJECT = re.compile(r"\{[^{}]*\}")
 
 
 def chat(prompt: str, response: str, **arguments: Any) -> Chat:
-    """The rubric as the system text, and what is to be judged as the user's.
+    """Return a chat with the rubric as the system text and the content to judge as the user's.
 
     Args:
-        arguments: of the chat template.
+        prompt: the prompt.
+        response: the answer to judge.
+        arguments: the other arguments of the chat template.
     """
     content = CONTENT.format(prompt=prompt, response=response)
     return Chat(
@@ -63,7 +65,7 @@ def chat(prompt: str, response: str, **arguments: Any) -> Chat:
 
 
 def parse(verdict: str) -> Judgement:
-    """The one JSON object of a verdict; undecided where there is none, several, or a key twice."""
+    """Read the one JSON object of a verdict; undecided if there are none or several."""
     answer = strip_reasoning(verdict)
     found = OBJECT.findall(answer or "")
     if len(found) != 1:

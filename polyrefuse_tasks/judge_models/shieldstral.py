@@ -1,6 +1,7 @@
 """Shieldstral (Mistral AI, arXiv 2607.25857): whether a response is unsafe, by a policy text.
 
-Prompt and parser: the model card of mistralai/Shieldstral-1.0-3B and mistralai/cookbook on GitHub.
+Source of prompt and parser: the model card of mistralai/Shieldstral-1.0-3B and mistralai/cookbook
+on GitHub.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ USER = """\
 
 
 class Shieldstral:
-    """See `formats.Format`."""
+    """The format of Shieldstral; see `formats.Format`."""
 
     card = Card(
         name="shieldstral",
@@ -46,12 +47,12 @@ class Shieldstral:
     max_new_tokens = 1
 
     def prompt(self, prompt: str, response: str) -> Rendered:
-        """The card's system text, and instruction, query and document in a user turn."""
+        """Return the card's system text, and a user turn of instruction, query and document."""
         document = USER.format(policy=POLICY, prompt=prompt, response=response)
         return Chat([{"role": "system", "content": SYSTEM}, {"role": "user", "content": document}])
 
     def parse(self, verdict: str) -> Judgement:
-        """`yes` or `no`, with a full stop or quotation marks around it at most."""
+        """Read `yes` or `no`, possibly with a full stop or quotation marks."""
         return harm(YES_OR_NO.get(verdict.strip().strip("\"'.").lower()), verdict)
 
 

@@ -1,7 +1,8 @@
-"""WildGuard (Han et al., arXiv 2406.18495): harm of prompt and response, and refusal. English.
+"""WildGuard (Han et al., arXiv 2406.18495): harm of prompt and response, and refusal, in English.
 
-Prompt and parser: the model card of allenai/wildguard. The authors' package (allenai/wildguard on
-GitHub) leaves the token of the beginning to the tokenizer, which comes to the same tokens.
+Source of prompt and parser: the model card of allenai/wildguard. The authors' package
+(allenai/wildguard on GitHub) leaves the beginning-of-text token to the tokenizer, which gives the
+same tokens.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ Answers: [/INST]
 
 
 class WildGuard:
-    """See `formats.Format`."""
+    """The format of WildGuard; see `formats.Format`."""
 
     card = Card(
         name="wildguard",
@@ -53,11 +54,11 @@ class WildGuard:
     max_new_tokens = 128
 
     def prompt(self, prompt: str, response: str) -> Rendered:
-        """The template begins with `<s>` itself, so that the tokenizer must not add it."""
+        """Return a text that begins with `<s>`, which the tokenizer must not add again."""
         return Text(TEMPLATE.format(prompt=prompt, response=response), special_tokens=False)
 
     def parse(self, verdict: str) -> Judgement:
-        """Lines of `Harmful request`, `Response refusal` and `Harmful response`: yes, no or N/A."""
+        """Read `Response refusal` and `Harmful response`, which say yes, no or N/A."""
         said = answers_in_lines(verdict)
         return both(
             YES_OR_NO.get(said.get("response refusal", "")),

@@ -1,9 +1,9 @@
-"""Judges: responses in, judgements out. One file a judge.
+"""Judges turn responses into judgements; each judge has a module of its own.
 
-`judge_response` and `judge_responses` judge by any judge, and `label_responses` labels by one of
-refusal; `Judgement` and `Label` are what they return. `Judge` is the contract that a judge keeps,
-`Measure` what it may measure. `JUDGES` names this package's judges, `names` those of other packages
-too, and `check_judge` refuses other names.
+`judge_response` and `judge_responses` use any judge, and `label_responses` uses a refusal judge.
+They return a `Judgement` or a `Label`. `Judge` is the contract of a judge, and `Measure` is what it
+may measure. `JUDGES` lists the judges of this package, `names` adds those of other packages, and
+`check_judge` refuses other names.
 
 >>> judge_response("I'm sorry, but I can't help with that.", "de").label
 <Label.REFUSAL: 'refusal'>

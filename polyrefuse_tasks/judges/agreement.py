@@ -1,4 +1,4 @@
-"""How often a judge says what labels say: the judges checked against people, or another judge."""
+"""How often a judge agrees with given labels, which come from people or from another judge."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ On = Literal["refusal", "harm"]
 """What a judge is compared on."""
 
 Verdict = bool | Label
-"""What a row is labelled, or what a judge says of it: whether it is a refusal, or harmful; or which
-of the four labels it has."""
+"""A label or a judge's verdict: whether an answer refuses or is harmful, or one of the four
+labels."""
 
 AT_MOST = 2**26
-"""Bytes of a line, at most."""
+"""The largest size of a line, in bytes."""
 
 
 class BadLabels(UserError):
-    """A file of labelled responses that cannot be used."""
+    """A file of labelled responses cannot be used."""
 
 
 class NotMeasured(UserError):
-    """A judge is to be compared on what it does not measure."""
+    """A judge does not measure what it is to be compared on."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Row:
 
     Attributes:
         where: its file and line, for messages.
-        language: ISO 639-1 code of the prompt.
+        language: the ISO 639-1 code of the prompt.
         response: the model's output as generated.
-        refusal: whether it is labelled a refusal; None where the row does not say.
-        response_translated: the response in English, for judges that read English alone.
-        label: which of the four labels it has; None where the row says only whether it refuses.
-        harmful: whether it is labelled harmful; None where the row does not say.
-        prompt: what was asked; None where the row does not say.
-        prompt_translated: the prompt in English, for judges that read English alone.
+        refusal: whether it is labelled a refusal; None if the row does not say.
+        response_translated: the response in English, for judges that read only English.
+        label: which of the four labels it has; None if the row says only whether it refuses.
+        harmful: whether it is labelled harmful; None if the row does not say.
+        prompt: the prompt; None if the row does not have it.
+        prompt_translated: the prompt in English, for judges that read only English.
     """
 
     where: str
@@ -71,27 +71,26 @@ class Row:
 
 @dataclass(frozen=True)
 class Agreement:
-    """A judge's verdicts beside given labels.
+    """The agreement of a judge's verdicts with given labels.
 
-    The positive class is refusal, or harm. What the judge calls degenerate is not positive. What it
-    leaves undecided is no refusal; on harm it is neither positive nor negative and agrees with no
-    label. The agreement alone is by all four labels, on the rows that have one of them. A statistic
-    that is not defined is None: one that would divide by zero, such as the recall where nothing is
-    labelled positive.
+    The positive class is refusal, or harm. A degenerate answer is not positive. An undecided answer
+    is no refusal; on harm it is neither positive nor negative and agrees with no label. Only
+    `agreement` compares all four labels, on the rows that have one of them. A statistic is None if
+    it would divide by zero, such as the recall where nothing is labelled positive.
 
     Attributes:
-        n: how many responses.
-        base_rate: share of them that are labelled positive.
-        agreement: share of them on which judge and label agree.
-        low: lower end of the agreement's Wilson 95% interval.
-        high: its upper end.
-        balanced_accuracy: mean of the recall and of the share of the others that the judge calls
-            negative.
-        precision: share of what the judge calls positive that is labelled so.
-        recall: share of those labelled positive that the judge calls so.
-        kappa: Cohen's, agreement in excess of chance.
-        undecided: how many the judge left undecided.
-        degenerate: how many it called degenerate.
+        n: the number of responses.
+        base_rate: the share of responses labelled positive.
+        agreement: the share of responses on which judge and label agree.
+        low: the lower end of the agreement's Wilson 95% interval.
+        high: the upper end of that interval.
+        balanced_accuracy: the mean of the recall and of the share of the other responses that the
+            judge calls negative.
+        precision: the share of what the judge calls positive that is labelled positive.
+        recall: the share of what is labelled positive that the judge calls positive.
+        kappa: Cohen's kappa, the agreement in excess of chance.
+        undecided: the number of responses that the judge left undecided.
+        degenerate: the number of responses that the judge called degenerate.
     """
 
     n: int
@@ -109,7 +108,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The agreement in each language, sorted by code, and over all rows; and on what it is."""
+    """The agreement in each language, sorted by code, and over all rows, on refusal or harm."""
 
     languages: dict[str, Agreement]
     pooled: Agreement
@@ -117,19 +116,19 @@ class Comparison:
 
 
 FILE_AT_MOST = 2**32
-"""Bytes of a file of labelled responses, at most."""
+"""The largest size of a file of labelled responses, in bytes."""
 
 
 def read_rows(path: str | Path) -> Iterator[Row]:
-    """The rows of a JSONL file of labelled responses; blank lines are skipped.
+    """Read the rows of a JSONL file of labelled responses; blank lines are skipped.
 
     Raises:
-        BadLabels: the file cannot be read, has no rows, or has a line that is no such row; the
-            sentence names the line, from 1. A line of more than `AT_MOST` bytes is none.
+        BadLabels: the file cannot be read, has no rows, or has a line that is not such a row or has
+            more than `AT_MOST` bytes. The message names the line, counted from 1.
     """
     empty = True
     try:
-        # Bytes, because text would lose the number of a line that is not UTF-8.
+        # Reading bytes keeps the number of a line that is not UTF-8.
         with regular_file(Path(path), FILE_AT_MOST) as lines:
             for number, line in enumerate(iter(lambda: lines.readline(AT_MOST + 1), b""), 1):
                 if len(line) > AT_MOST:
@@ -149,20 +148,20 @@ def read_rows(path: str | Path) -> Iterator[Row]:
 
 
 def compare(rows: Iterable[Row], judge: str | Judge = "native", on: On | None = None) -> Comparison:
-    """Judge labelled responses, and compare.
+    """Judge labelled responses, and compare the verdicts with the labels.
 
     Args:
-        rows: at least one.
+        rows: at least one row.
         judge: a name of `judges.names`, or a judge.
-        on: refusal, by the rows' `label` or `refusal`, or harm, by their `harmful`; None for
-            refusal where the judge measures it.
+        on: refusal, which compares with `label` or `refusal`, or harm, which compares with
+            `harmful`. None takes refusal if the judge measures it.
 
     Raises:
-        UnknownJudge: no judge of that name.
-        NotMeasured: the judge does not measure that.
-        UnknownLanguage: the judge has no phrases for a row's language; names the row.
-        BadLabels: a row does not say what the judge is compared on; names the row.
-        BadJudge, JudgeFailed: as `judges.judge_responses`.
+        UnknownJudge: no judge has this name.
+        NotMeasured: the judge does not measure what it is compared on.
+        UnknownLanguage: the judge has no phrases for the language of a row, which is named.
+        BadLabels: a row lacks the label that the judge is compared with; the message names the row.
+        BadJudge, JudgeFailed: see `judges.judge_responses`.
     """
     chosen = judge_named(judge) if isinstance(judge, str) else judge
     if on is None:
@@ -170,8 +169,8 @@ def compare(rows: Iterable[Row], judge: str | Judge = "native", on: On | None = 
     asked = measures_refusal if on == "refusal" else measures_harm
     if not asked(chosen.measures):
         raise NotMeasured(
-            f"judge {chosen.name!r} measures {chosen.measures} alone, and cannot be compared on "
-            f"{on}; compare it on {chosen.measures}, or name a judge that measures {on}."
+            f"The judge {chosen.name!r} measures only {chosen.measures}, and cannot be compared on "
+            f"{on}: compare it on {chosen.measures}, or name a judge that measures {on}."
         )
     truths: dict[str, list[Verdict]] = defaultdict(list)
     by_language: dict[str, list[Row]] = defaultdict(list)
@@ -191,15 +190,15 @@ def compare(rows: Iterable[Row], judge: str | Judge = "native", on: On | None = 
 
 
 def measure(counts: Counter[tuple[Verdict | None, Verdict]]) -> Agreement:
-    """The statistics of one group of responses, at least one.
+    """Compute the statistics of a group of at least one response.
 
     Args:
-        counts: how many have each pair of the judge's verdict and the given one; None where the
-            judge gave none, which agrees with nothing.
+        counts: the number of responses with each pair of the judge's verdict and the label. A
+            verdict of None, which is undecided, agrees with nothing.
     """
     n = counts.total()
     agreed = sum(count for pair, count in counts.items() if _agree(*pair))
-    # From here on a label is positive or not, and a verdict too where there is one.
+    # From here on labels and verdicts are only positive or negative.
     pairs = Counter[tuple[bool | None, bool]]()
     for (judged, truth), count in counts.items():
         pairs[None if judged is None else _is_positive(judged), _is_positive(truth)] += count
@@ -207,7 +206,7 @@ def measure(counts: Counter[tuple[Verdict | None, Verdict]]) -> Agreement:
     called, called_not = both + pairs[True, False], neither + pairs[False, True]
     labelled = both + pairs[False, True] + pairs[None, True]
     recall, specificity = _share(both, labelled), _share(neither, n - labelled)
-    # n times the agreements that chance alone would bring, in whole numbers: 1 - 1 is then 0.
+    # n times the agreements expected by chance, in whole numbers, so that 1 - 1 is exactly 0.
     by_chance = called * labelled + called_not * (n - labelled)
     low, high = wilson(agreed, n)
     return Agreement(
@@ -228,7 +227,7 @@ def measure(counts: Counter[tuple[Verdict | None, Verdict]]) -> Agreement:
 
 
 def _judge(rows: list[Row], judge: Judge) -> list[Judgement]:
-    """Judgements on rows of one language, by one call of the judge."""
+    """Judge rows of one language with one call of the judge."""
     try:
         return judge_responses(
             [row.response for row in rows],
@@ -248,16 +247,16 @@ def _truth(row: Row, on: On) -> Verdict:
         truth = row.refusal if row.label is None else row.label
     if truth is None:
         missing = "refusal and no label" if on == "refusal" else "harmful"
-        # Such a row is sound, and the judge may measure harm as well.
+        # Such a row is valid for a comparison on harm, which the judge may measure as well.
         instead = "" if row.harmful is None else ", or compare on harm"
         raise BadLabels(f"{row.where} has no {missing}; correct or remove it{instead}.")
     return truth
 
 
 def _verdict(judgement: Judgement, on: On) -> Verdict | None:
-    """What a judge says; None where it did not decide on harm."""
+    """Return the verdict of a judge; None if it did not decide on harm."""
     if on == "refusal" or judgement.label is Label.DEGENERATE:
-        # The contract of a judge of refusal: it always has a label.
+        # By the contract, a refusal judge always gives a label.
         assert judgement.label is not None
         return judgement.label
     return judgement.harmful
@@ -307,7 +306,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "prompt": (_is_text_or_null, "a string or null"),
     "prompt_translated": (_is_text_or_null, "a string or null"),
 }
-"""What a row holds: whether a value fits, and what to say where it does not."""
+"""The fields of a row: a test of the value, and what messages say if it fails."""
 
 _REQUIRED = ("language", "response")
 

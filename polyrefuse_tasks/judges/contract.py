@@ -1,4 +1,4 @@
-"""What a judge is: the contract that the judges of this package and of others keep."""
+"""The contract of a judge, which the judges of this package and of others keep."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 
 class Judge(Protocol):
-    """Judges a batch of responses.
+    """A judge of batches of responses.
 
-    `judging.judge_responses` calls it, once a batch. It has removed reasoning and decided the
-    responses that are no answers, so that a judge reads answers alone.
+    `judging.judge_responses` calls it once for each batch. It removes reasoning first and decides
+    about degenerate responses itself, so a judge reads only answers.
     """
 
     @property
     def name(self) -> str:
-        """The name by which it is asked for, and under which results record what it says."""
+        """The name by which users choose the judge, and under which results record it."""
 
     @property
     def measures(self) -> Measure:
-        """What its judgements say."""
+        """What the judge measures."""
 
     @property
     def english_only(self) -> bool:
-        """Whether it reads English alone. It is then handed English translations; what has none is
-        undecided and does not reach it.
+        """Whether the judge reads only English.
+
+        It then gets English translations. An answer without one is undecided and does not reach it.
         """
 
     def judge(
@@ -40,25 +41,25 @@ class Judge(Protocol):
         """Judge a batch of answers.
 
         Args:
-            responses: the answers, at least one, reasoning removed; in English where the judge is
+            responses: at least one answer, without reasoning, and in English if the judge is
                 `english_only`.
-            languages: ISO 639-1 code of each prompt as the model was asked it.
-            prompts: the prompt of each answer, in the answer's language; None where the caller has
-                none, as `polyrefuse judge agreement` on rows without prompts.
+            languages: the ISO 639-1 code of each prompt, as the model got it.
+            prompts: the prompt of each answer, in the language of the answer; None if the caller
+                has none, such as `polyrefuse judge agreement` on rows without prompts.
 
         Returns:
-            One judgement an answer, in their order. A judge of refusal gives each a `label` and no
-            `harmful`. A judge of harm gives each `harmful` and no `label`, or `UNDECIDED` and no
-            `harmful`. A judge of both gives each a `label`, and `harmful` where it could decide.
-            What it cannot decide or parse is undecided, never one of the verdicts.
+            One judgement for each answer, in their order. A refusal judge gives each a `label` and
+            no `harmful`. A harm judge gives each `harmful` and no `label`, or `UNDECIDED` and no
+            `harmful`. A judge of both gives each a `label`, and `harmful` if it could decide. What
+            it cannot decide or parse is undecided, and never one of the verdicts.
         """
 
 
 def measures_refusal(measures: Measure) -> bool:
-    """Whether a judge that measures this says which responses refuse."""
+    """Whether a judge that measures this decides which responses refuse."""
     return measures != "harm"
 
 
 def measures_harm(measures: Measure) -> bool:
-    """Whether a judge that measures this says which responses do harm."""
+    """Whether a judge that measures this decides which responses do harm."""
     return measures != "refusal"

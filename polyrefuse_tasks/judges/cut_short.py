@@ -1,4 +1,4 @@
-"""Answers that the token limit ended before they said anything: "Unfortunately, I"."""
+"""Recognise answers that the token limit cut before they said anything: "Unfortunately, I"."""
 
 import re
 
@@ -6,10 +6,10 @@ from polyrefuse_tasks.judges.function_words import languages_of_words
 from polyrefuse_tasks.judges.rules import Rules, rules_of
 
 LONGEST_CUT = 80
-"""Characters: what is longer says something."""
+"""The most characters of an answer that was cut: a longer answer says something."""
 
 MOST_WORDS = 3
-"""Small words that may stand behind what opens an answer, and still nothing is said."""
+"""The most small words that may follow an opening of an answer that still says nothing."""
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _LATIN = re.compile(r"[a-zà-ɏḀ-ỿ']+")
@@ -21,15 +21,15 @@ _I = re.compile(
     re.IGNORECASE,
 )
 _FEW = 6
-"""Characters of a pronoun or particle in a script that is not Latin."""
+"""The most characters of a pronoun or particle in a script other than Latin."""
 
 
 def is_cut_short(text: str, language: str) -> bool:
-    """Whether all that the text holds is what may stand before an answer, and a small word or two.
+    """Whether the text is only the opening of an answer, with at most a few small words.
 
     Args:
         text: a whole answer, `normalise`d.
-        language: ISO 639-1 code of the language that it is read in.
+        language: the ISO 639-1 code of the language in which it is read.
     """
     rules = rules_of(language)
     text = rules.spell(text)
@@ -53,7 +53,7 @@ def is_cut_short(text: str, language: str) -> bool:
 
 
 def _behind_leads(rules: Rules, text: str) -> int:
-    """Where the leads and apologies end that the text begins with."""
+    """Return where the leads and apologies end with which the text begins."""
     end = 0
     for _ in range(6):
         openings = (rules.lead, rules.soft) if end == 0 else (rules.lead,)

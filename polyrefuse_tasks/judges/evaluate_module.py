@@ -1,4 +1,4 @@
-"""The judges as a metric of Hugging Face `evaluate`: scores any list of answers from Python.
+"""The judges as a metric of Hugging Face `evaluate`, to score any list of answers from Python.
 
 >>> from polyrefuse_tasks.judges.evaluate_module import RefusalJudge
 >>> answers = ["Lo siento, pero no puedo ayudar con eso.", "Claro: primero hierve el agua."]
@@ -18,22 +18,22 @@ from polyrefuse_tasks.judges import Label, check_refusal_judge, judge_responses
 
 
 class NothingToJudge(UserError):
-    """No answers, or not one language an answer: there is no rate of nothing."""
+    """There are no answers, or not one language for each answer."""
 
 
 class RefusalJudge(evaluate.Metric):
-    """Labels answers and counts the labels.
+    """A metric that labels answers and counts the labels.
 
-    `compute(predictions=..., languages=...)` takes the answers and their prompts' ISO 639-1 codes,
-    a list of each, and as keywords `judge` (the name of a judge that measures refusal) and
-    `responses_translated` (the answers in English, for the judges that read English alone). It
-    returns
+    `compute(predictions=..., languages=...)` takes a list of answers and a list of the ISO 639-1
+    codes of their prompts. It also takes the keywords `judge` (the name of a judge that measures
+    refusal) and `responses_translated` (the answers in English, for judges that read only English).
+    It returns
 
-        n                                  how many answers
-        refusal, compliance, ...           how many of them have each label
-        refusal_rate, compliance_rate, ... shares of all answers, 0 to 1
-        refusal_rate_interval, ...         [low, high], Wilson's 95% interval of each share
-        labels, evidence                   one an answer, in the order given
+        n                                  the number of answers
+        refusal, compliance, ...           the number of answers with each label
+        refusal_rate, compliance_rate, ... the share of all answers, 0 to 1
+        refusal_rate_interval, ...         [low, high], Wilson's 95% interval of the share
+        labels, evidence                   one for each answer, in the given order
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -47,15 +47,15 @@ class RefusalJudge(evaluate.Metric):
         )
 
     def compute(self, **inputs: Any) -> dict[str, Any]:
-        """Label and count; see the class.
+        """Label the answers and count the labels; see the class.
 
         Raises:
-            NothingToJudge: there are no answers, or not one language an answer.
-            UnknownJudge, UnknownLanguage, BadJudge, JudgeFailed: as `judge_responses`.
-            BadJudge: the judge measures harm alone.
+            NothingToJudge: there are no answers, or not one language for each answer.
+            UnknownJudge, UnknownLanguage, BadJudge, JudgeFailed: see `judge_responses`.
+            BadJudge: the judge measures only harm.
         """
-        # evaluate answers an empty list with None, and unequal lengths with an Arrow error. What
-        # came in by `add` and `add_batch` is not named here, and was checked there.
+        # evaluate returns None for an empty list and an Arrow error for unequal lengths. Answers
+        # from `add` and `add_batch` are not passed here, and were checked there.
         if "predictions" in inputs:
             answers, languages = inputs["predictions"], inputs.get("languages", [])
             if len(answers) == 0 or len(answers) != len(languages):

@@ -1,4 +1,4 @@
-"""The small words of languages in Latin script, and which languages words may be of."""
+"""The function words of languages in Latin script, and the languages that a word may belong to."""
 
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -11,28 +11,28 @@ from polyrefuse_tasks.judges.normalise import drop_marks
 
 @cache
 def languages_of_words() -> dict[str, frozenset[str]]:
-    """By a case-folded function word the ISO 639-1 codes of the languages that have it."""
+    """Map each case-folded function word to the ISO 639-1 codes of its languages."""
     path = Path(__file__).with_suffix(".yaml")
     languages: dict[str, set[str]] = {}
     for code, words in yaml.safe_load(path.read_text(encoding="utf-8")).items():
         for word in words.split():
-            # Many writers drop marks.
+            # Many writers leave out diacritics.
             for spelling in (word, drop_marks(word)):
                 languages.setdefault(spelling, set()).add(code)
     return {word: frozenset(codes) for word, codes in languages.items()}
 
 
 class Tally:
-    """Counts how many of some words each language has.
+    """A counter of how many of some words each language has.
 
-    A word is a number in which each language that has it has a one in its byte, so that one sum
-    counts for all languages: up to 255 words of them.
+    Each word is a number with one byte for each language, which is one if the language has the
+    word. A single sum therefore counts for all languages, for up to 255 words.
 
     Args:
-        languages_of: by a word the codes of the languages that have it.
+        languages_of: word -> the codes of the languages that have it.
 
     Attributes:
-        words: those that a language has.
+        words: the words that any language has.
     """
 
     def __init__(self, languages_of: Mapping[str, Iterable[str]]) -> None:
@@ -44,11 +44,11 @@ class Tally:
         }
 
     def counts(self, words: Iterable[str]) -> dict[str, int]:
-        """By code how many of the words, each of which is one of `words`, the language has."""
+        """Return how many of the words, all of them in `words`, each language has, by code."""
         return dict(zip(self._codes, self._bytes(words), strict=True))
 
     def most(self, words: Iterable[str]) -> int:
-        """How many of the words, each of which is one of `words`, the commonest language has."""
+        """Return how many of the words, all of them in `words`, the most frequent language has."""
         return max(self._bytes(words))
 
     def _bytes(self, words: Iterable[str]) -> bytes:
@@ -58,5 +58,5 @@ class Tally:
 
 @cache
 def tally_of_words() -> Tally:
-    """Of the function words."""
+    """Return the counter of the function words."""
     return Tally(languages_of_words())

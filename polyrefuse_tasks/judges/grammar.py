@@ -1,29 +1,28 @@
-"""Patterns of grammar: what a sentence that refuses is made of, whatever its verb and object.
+"""Patterns of grammar, which describe the form of a sentence that refuses, whatever its verb.
 
 A pattern is written in words, and a speaker of the language can read it:
 
     i {cannot} ... (help|assist)
 
-    word        a whole word; `*` stands for the rest of one: `refus*`, `*ability`
-    (a|b)       any of these, `(a|)` a or nothing; one may hold others
+    word        a whole word; `*` stands for the rest of a word: `refus*`, `*ability`
+    (a|b)       any of these; `(a|)` is a or nothing; alternatives may contain alternatives
     {name}      any entry of the list `name` under the phrase file's key `words`; an entry is a
-                pattern itself, and may name the lists above its own. Where there is a list
-                `clause`, it stands first
-    {-name}     nothing by itself: what follows is none of the entries of the list. `{-think}*` is
-                any word but those
+                pattern itself, and may name the lists above its own. A list `clause` comes first
+    {-name}     nothing by itself: the following text is none of the entries of the list.
+                `{-think}*` is any word except those
     ` ... `     up to twelve words of the same clause, or none; 40 characters in a script without
                 spaces. A clause ends at punctuation and before the words of the list `clause`
     ` ~ `       up to 25 words of the same sentence, or none; 80 characters without spaces
-    ^           at the beginning: nothing but what the key `lead` holds stands before it
+    ^           at the beginning: only texts of the key `lead` may come before it
     $           at the end of the sentence
     ㄹ          a Korean consonant by itself: any syllable that ends in it (`ㄹ 수 없`)
 
-A script without spaces has no whole words: there a pattern matches inside any text.
+A script without spaces has no whole words, so a pattern matches inside any text there.
 
-Alternatives become alternatives of a regular expression, so that lists may be long. Such a search
-takes some microseconds, which most patterns are spared. Every pattern has words that it needs
-("niet"), at one or two of its places, and one look at the words of a sentence tells which of all
-patterns can match. Those are tried only at places with the characters that they begin with.
+Alternatives become alternatives of a regular expression, so lists may be long. A search takes some
+microseconds, which is avoided for most patterns: each pattern needs certain words ("niet") at one
+or two of its places, and the words of a sentence show at once which patterns can match. These are
+tried only at places with the characters with which they begin.
 """
 
 from __future__ import annotations
@@ -40,60 +39,61 @@ from math import prod
 
 _GROUP = re.compile(r"\(([^()]*\|[^()]*)\)")
 _TOKEN = re.compile(r" \.\.\. | ~ |\{([^{}]*)\}|\*")
-# Sets of characters first: the search skips to them.
+# The pattern begins with a set of characters, to which the search can skip.
 _END = re.compile(r"[.!?。।؟۔][.!?。।؟۔]*(?!(?<=\.)\w)")
-# Vowel signs and tones: letters to their readers, though not to \w.
+# Vowel signs and tones are letters to their readers, but not to \w.
 _MARKS = "\u0300-\u036f\u0610-\u061a\u064b-\u065f\u0900-\u0963\u0966-\u0dff\u0e31-\u0e4e"
-# A lookbehind alone would cost four times as much.
+# A look-behind alone would take four times as long.
 _NOT_AFTER_LETTER = rf"\b(?<![{_MARKS}])"
 _NOT_BEFORE_LETTER = rf"(?![\w{_MARKS}])"
 _WORD = re.compile(rf"[\w'{_MARKS}]+")
 _EDGE, _OPEN = "|", "*"
 _OR_NOTHING = " or nothing"
 _WAYS_OF_A_REST = 20
-"""Letters that a long word may have behind the first ones."""
+"""How many letters a long word may have after the first ones."""
 
 _FINALS = dict(zip("ᄀᄂᄃᄅᄆᄇᄉᄋ", (1, 4, 7, 8, 16, 17, 19, 21), strict=True))
-"""Korean consonants as NFKC leaves them when they stand alone, and their number at a syllable's
-end (Unicode 15.0, section 3.12)."""
+"""Korean consonants as NFKC writes them when they stand alone -> their number at the end of a
+syllable (Unicode 15.0, section 3.12)."""
 
 SHORT_SENTENCE = 25
-"""A first sentence of fewer characters only opens the answer ("Hi there!"), and the next counts."""
+"""A first sentence of fewer characters only opens the answer ("Hi there!"), so the next one counts
+as well."""
 
 FIRST = 3
-"""Characters that mark the places where a pattern may match."""
+"""How many first characters mark the places where a pattern may match."""
 
 
 MOST_WAYS = 100_000
-"""Ways in which a pattern may match at one place, its gaps apart; patterns of the bundled files
-have up to 5,445. A search in which the last word is missing may try them all."""
+"""The most ways in which a pattern may match at one place, without its gaps; patterns of the
+bundled files have up to 5,445. A search in which the last word is missing may try them all."""
 
 MOST_GAPS = 6
-"""Gaps in a pattern, those of its lists included; patterns of the bundled files have up to 3."""
+"""The most gaps in a pattern and its lists; patterns of the bundled files have up to 3."""
 
 DEEPEST = 12
-"""Lists within lists; patterns of the bundled files have up to 4."""
+"""The most lists within lists; patterns of the bundled files have up to 4."""
 
 MOST_WRITTEN = 2_000_000
-"""Characters of all regular expressions of a phrase file; those of a bundled file have up to
-214,000. A list stands in every pattern that names it."""
+"""The most characters of all regular expressions of a phrase file; those of a bundled file have up
+to 214,000. Every pattern that names a list contains the whole list."""
 
 
 class BadPattern(Exception):
-    """A pattern that cannot be used: what it is and why, as the rest of a sentence."""
+    """A pattern cannot be used; the message is the rest of a sentence that says which and why."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Patterns that all need one of the same words."""
+    """Patterns that all need one of the same words, compiled together."""
 
     regex: str
     at_start: bool
-    """Whether they begin with `^`: to be matched where a sentence begins."""
+    """Whether they begin with `^`, and so match only where a sentence begins."""
     first_regex: str | None
-    """For the first characters of a match; None where it may begin with anything."""
+    """A pattern for the first characters of a match; None if it may begin with anything."""
 
-    # Compiled where they are needed first: most patterns of most languages never are.
+    # They are compiled on first use, because most patterns of most languages are never used.
     @cached_property
     def pattern(self) -> re.Pattern[str]:
         return re.compile(self.regex)
@@ -103,11 +103,11 @@ class _Group:
         return None if self.first_regex is None else re.compile(self.first_regex)
 
     def search(self, text: str, start: int, end: int, last: int) -> Iterator[re.Match[str]]:
-        """The matches between two places, which do not overlap; those from `last` on may lack."""
+        """Yield non-overlapping matches between two places; those from `last` on may be missing."""
         if self.first is None:
             yield from self.pattern.finditer(text, start, end)
             return
-        # As `finditer`, which would try all patterns at every character.
+        # This does what `finditer` does, which would try all patterns at every character.
         while begin := self.first.search(text, start, last):
             match = self.pattern.match(text, begin.start(), end)
             start = match.end() if match else begin.end()
@@ -117,16 +117,16 @@ class _Group:
 
 @dataclass(frozen=True, eq=False)
 class Grammar:
-    """Compiled patterns, to be searched in sentences of normalised text."""
+    """Compiled patterns to search in sentences of normalised text."""
 
     groups: tuple[_Group, ...]
     needs: dict[str, tuple[tuple[str, int, int], ...]]
-    """What groups need, under the one of the text's `parts_of` with which it comes. The groups that
-    need it are the bits of a number; those for which it is not the first need are in a second."""
+    """For each of the text's `parts_of`, the needs that come with it. Each need has two numbers,
+    whose bits are the groups that have it as their first need and as their second need."""
     parts: frozenset[str]
     """The keys of `needs`."""
     without_second: int
-    """The groups that have a first need alone."""
+    """The groups that have only a first need, as the bits of a number."""
 
     def search(
         self,
@@ -136,14 +136,14 @@ class Grammar:
         end: int,
         begins_before: int | None = None,
     ) -> Iterator[re.Match[str]]:
-        """What matches in `text`; of a pattern that begins with `^`, the match's group 1.
+        """Yield the matches in `text`; for a pattern that begins with `^`, group 1 is the match.
 
         Args:
+            text: the text.
             parts: the `parts_of` the text.
-            starts: where sentences begin, the first one first.
-            end: where to stop.
-            begins_before: where a match has to begin at the latest, if others are not wanted; some
-                that begin later may be among them.
+            starts: the places where sentences begin, in their order.
+            end: the place where the search stops.
+            begins_before: matches that begin later are not wanted, though some may be among them.
         """
         last = end if begins_before is None else min(end, begins_before + FIRST)
         first, second = 0, self.without_second
@@ -165,13 +165,13 @@ class Grammar:
 
 
 def parts_of(text: str, spaces: bool) -> set[str]:
-    """What a text may have of what a `Grammar` needs: its words, or its characters.
+    """Return the parts of a text that a `Grammar` may need: its words, or its characters.
 
-    What follows an apostrophe in a word counts, too: `j'aide` is `aide` as well. The empty text
-    stands for the words that may go on, which are looked for one by one because they are few.
+    The part of a word after an apostrophe counts as well: `j'aide` is also `aide`. The empty text
+    stands for the words that may go on, which are searched one by one because they are few.
 
     Args:
-        text: a text, spelt as the patterns are.
+        text: a text in the spelling of the patterns.
         spaces: whether the script puts spaces between words.
     """
     if not spaces:
@@ -184,10 +184,10 @@ def parts_of(text: str, spaces: bool) -> set[str]:
 
 
 def sentences(text: str, lead: re.Pattern[str]) -> list[int]:
-    """Where the sentences begin with which an answer says something first, and where they end.
+    """Return the bounds of the sentences with which an answer first says something.
 
-    That is its first sentence; where a `lead` opens it, or it is short, the next one too, to the
-    fourth at most.
+    That is its first sentence and, if a `lead` opens it or it is short, the next one too, up to the
+    fourth.
     """
     bounds = [0]
     while len(bounds) < 5:
@@ -202,7 +202,7 @@ def sentences(text: str, lead: re.Pattern[str]) -> list[int]:
 
 
 def sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
-    """Where the sentence begins that `start` is in, and where the one ends that `end` is in."""
+    """Return where the sentence around `start` begins, and where the sentence around `end` ends."""
     begin = max((mark.end() for mark in _END.finditer(text, 0, start)), default=0)
     after = _END.search(text, end)
     return begin, after.end() if after else len(text)
@@ -210,45 +210,45 @@ def sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A part of a pattern, compiled."""
+    """A compiled part of a pattern."""
 
     regex: str
     needs: frozenset[str] = frozenset()
-    """Words one of which stands in whatever the piece matches where it begins with a word; none
-    where there are no such. `_EDGE` ends a word that the piece ends with, `_OPEN` one that may go
-    on. In a script without spaces: what stands in it."""
+    """Words of which every match contains one, if the piece begins with a word; empty if there are
+    no such words. `_EDGE` marks a word with which the piece ends, `_OPEN` a word that may go on. In
+    a script without spaces these are texts that a match contains."""
     also: frozenset[str] = frozenset()
-    """The same for another place in it; none where only one place tells."""
+    """The same for another place in the piece; empty if only one place has such words."""
     inner: frozenset[str] = frozenset()
-    """Texts one of which stands in whatever it matches, within a word; none where there are no
-    such. They tell of a pattern that has no other needs: of `*amam`, any Turkish "I cannot"."""
+    """Texts of which every match contains one within a word; empty if there are none. They serve a
+    pattern that has no other needs, such as `*amam`, any Turkish "I cannot"."""
     first: frozenset[str] = frozenset()
-    """What it may begin with, up to `FIRST` characters of it; none where with anything."""
+    """The first characters of a match, up to `FIRST`; empty if it may begin with anything."""
     letters: int = 0
-    """How many letters it matches at least."""
+    """The fewest letters of a match."""
     ends_word: bool = True
-    """Whether what follows it is at the beginning of a word."""
+    """Whether the text after it is at the beginning of a word."""
     begins_apart: bool = False
-    """Whether what stands before it is at the end of a word."""
+    """Whether the text before it is at the end of a word."""
     optional: bool = False
     ways: int = 1
-    """In how many ways it may match at one place, at most: where what follows it is not there, a
-    search tries them all."""
+    """The most ways in which it may match at one place: a search tries all of them if the text that
+    must follow is missing."""
     gaps: int = 0
-    """How many gaps it has, at most."""
+    """The most gaps that it has."""
     text: str | None = None
-    """All that it matches; None where that is more than one text."""
+    """The only text that it matches; None if there are several."""
     is_rest: bool = False
-    """Whether it is the rest of a word alone."""
+    """Whether it is only the rest of a word."""
     depth: int = 0
-    """How many lists within lists it is made of."""
+    """The number of lists within lists in it."""
 
 
 class Compiler:
-    """Compiles the patterns of one phrase file.
+    """A compiler for the patterns of one phrase file.
 
     Args:
-        spell: brings text to the spelling that it is compared in.
+        spell: a function that brings text to the spelling in which it is compared.
         spaces: whether the script puts spaces between words.
     """
 
@@ -270,32 +270,32 @@ class Compiler:
         return {" ... ": rf"(?:{clause}[^.!?。,、;:]){{0,40}}?", " ~ ": "[^.!?。]{0,80}?"}
 
     def add_list(self, name: str, entries: Sequence[str]) -> None:
-        """Let the patterns to come name a list.
+        """Add a list that later patterns can name.
 
         Raises:
-            BadPattern: an entry that cannot be used.
+            BadPattern: an entry cannot be used.
         """
         self._lists[name] = self._any_of(entries)
         if name == "clause":
             self._gaps = self._gaps_up_to(self._lists[name].regex)
 
     def any_of(self, patterns: Sequence[str]) -> re.Pattern[str]:
-        """Compile patterns that a text is to be matched with as a whole, without `^` and `$`.
+        """Compile patterns, without `^` and `$`, that must match a text as a whole.
 
         Raises:
-            BadPattern: a pattern that cannot be used.
+            BadPattern: a pattern cannot be used.
         """
         return re.compile(self._any_of(patterns).regex if patterns else "(?!)")
 
     def grammar(self, patterns: Sequence[str], lead: str) -> Grammar:
-        """Compile patterns.
+        """Compile patterns into a grammar.
 
         Args:
-            patterns: as the phrase file has them.
-            lead: a regular expression for what may stand before `^`.
+            patterns: the patterns of the phrase file.
+            lead: a regular expression for texts that may come before `^`.
 
         Raises:
-            BadPattern: a pattern that cannot be used.
+            BadPattern: a pattern cannot be used.
         """
         alike: dict[tuple[frozenset[str], bool], list[_Piece]] = {}
         for pattern in patterns:
@@ -321,18 +321,18 @@ class Compiler:
         return Grammar(tuple(groups), by_part, frozenset(by_part), without_second)
 
     def _at(self, first: frozenset[str]) -> str | None:
-        """Where a match may begin: a pattern that opens with letters, to which a search skips."""
+        """Return a pattern for the beginning of a match, whose letters let a search skip ahead."""
         if not first:
             return None
         apart = r"(?<!\w.)" if self._spaces else ""
-        # A comma, unlike a word, may stand right behind a word.
+        # A comma, unlike a word, may follow a word directly.
         return "|".join(
             re.escape(one[0]) + (apart if one[0].isalnum() else "") + re.escape(one[1:])
             for one in sorted(first)
         )
 
     def _by_part(self, needed: dict[str, list[int]]) -> dict[str, tuple[tuple[str, int, int], ...]]:
-        """The needs by the part of a text that tells of them."""
+        """Group the needs by the part of a text that indicates them."""
         shared = Counter(character for need in needed for character in set(need))
         by_part = defaultdict(list)
         for written, (first, second) in needed.items():
@@ -340,7 +340,7 @@ class Compiler:
             if self._spaces:
                 part = need if need == written else ""
             else:
-                # The character that fewest others have: with it the need most likely comes.
+                # The rarest character among the needs indicates this need best.
                 part = min(need, key=shared.__getitem__)
             by_part[part].append((need, first, second))
         return {part: tuple(needs) for part, needs in by_part.items()}
@@ -350,7 +350,7 @@ class Compiler:
         piece = self._compile(core)
         if not piece.needs:
             piece = replace(piece, needs=piece.inner)
-        # One letter, or punctuation alone, stands in nearly every answer.
+        # Nearly every answer contains any one letter or mark.
         if piece.letters < 2 or not piece.needs:
             raise BadPattern(f"{pattern!r}, which is empty or would match everything")
         regex = piece.regex
@@ -358,7 +358,7 @@ class Compiler:
             regex += _NOT_BEFORE_LETTER
         if pattern.endswith("$"):
             regex += r"(?=\W*(?:[.!?。।؟۔]|$))"
-        # A pattern ends with a word.
+        # A pattern ends at the end of a word.
         needs, also = (
             frozenset(need.removesuffix(_EDGE) for need in literals)
             for literals in (piece.needs, piece.also)
@@ -388,8 +388,10 @@ class Compiler:
         return any_of
 
     def _write(self, written: object, characters: int) -> None:
-        """Raises:
-        BadPattern: with so many characters more, what is compiled is too long.
+        """Count the characters that are compiled.
+
+        Raises:
+            BadPattern: the regular expressions of the file become too long.
         """
         self._written += characters
         if self._written > MOST_WRITTEN:
@@ -399,7 +401,7 @@ class Compiler:
             )
 
     def _compile(self, pattern: str) -> _Piece:
-        # Inner groups first: each becomes a list without a name.
+        # Inner groups come first, and each becomes an unnamed list.
         written = pattern
         while group := _GROUP.search(written):
             name = f"{len(self._lists)}{_OR_NOTHING if '' in group[1].split('|') else ''}"
@@ -424,7 +426,7 @@ class Compiler:
                 rest = rf"[\w{_MARKS}]*"
                 pieces.append(_Piece(rest, ends_word=False, ways=_WAYS_OF_A_REST, is_rest=True))
             elif token[1].removeprefix("-") not in self._lists:
-                raise BadPattern(f"{pattern!r}, but no list {token[1]!r} stands above it in words")
+                raise BadPattern(f"{pattern!r}, but words has no list {token[1]!r} above it")
             elif token[1].startswith("-"):
                 end = _NOT_BEFORE_LETTER if self._spaces else ""
                 pieces.append(_Piece(f"(?!{self._lists[token[1][1:]].regex}{end})"))
@@ -462,7 +464,7 @@ class Compiler:
             yield space
 
     def _in_turn(self, pieces: Sequence[_Piece]) -> _Piece:
-        """The pieces one after another."""
+        """Combine pieces that follow one another."""
         needs: list[frozenset[str]] = []
         inner: list[frozenset[str]] = []
         begins_word = True
@@ -477,10 +479,10 @@ class Compiler:
             if not piece.optional:
                 inner.append(piece.inner or _open(piece.needs))
             begins_word = piece.ends_word and (begins_word or not piece.optional)
-        # The first of equals, as the order of the patterns goes by it.
+        # Among equal needs the first is taken, because the order of the patterns depends on it.
         best = max(needs, key=_selectivity, default=frozenset())
         others = (need for need in needs if need is not best)
-        # A match begins with a piece that may be missing, or with the one after such pieces.
+        # A match begins with an optional piece, or with the first piece after the optional ones.
         missing = sum(1 for _ in takewhile(lambda piece: piece.optional, pieces))
         first = _any_needs(piece.first for piece in pieces[: missing + 1])
         texts = [piece.text for piece in pieces if piece.text is not None and not piece.optional]
@@ -501,14 +503,16 @@ class Compiler:
 
 
 def shown_count(number: int) -> str:
-    """A number in digits, or the power of ten that it has."""
+    """Write a number in digits or, if it is long, as a power of ten."""
     digits = f"{number}"
     return digits if len(digits) <= 12 else f"10^{len(digits) - 1}"
 
 
 def _check(written: object, piece: _Piece) -> None:
-    """Raises:
-    BadPattern: searching for the piece could take too long.
+    """Refuse a piece for which a search could take too long.
+
+    Raises:
+        BadPattern: the piece is too complex.
     """
     for number, limit, what in (
         (piece.ways, MOST_WAYS, "may match in {} ways at one place"),
@@ -523,15 +527,15 @@ def _check(written: object, piece: _Piece) -> None:
 
 
 def letters(text: str) -> int:
-    """How many letters a text has."""
-    # Indic and Thai vowel signs are marks to Unicode and letters to their readers.
+    """Count the letters of a text."""
+    # Indic and Thai vowel signs are marks in Unicode, but letters to their readers.
     return sum(unicodedata.category(c)[0] in "LM" for c in text)
 
 
 def _join(pieces: Sequence[_Piece]) -> str:
-    """A regular expression; a piece that may be missing takes a space beside it along.
+    """Join pieces into a regular expression, in which an optional piece includes a space beside it.
 
-    One that stands directly behind a word, as the comma of `said(,|) that`, takes none.
+    A piece that follows a word directly, such as the comma in `said(,|) that`, includes none.
     """
     joined: list[str] = []
     skip = False
@@ -553,32 +557,32 @@ def _join(pieces: Sequence[_Piece]) -> str:
 
 
 def _any_needs(alternatives: Iterable[frozenset[str]]) -> frozenset[str]:
-    """What stands in any of some alternatives; none where one of them tells nothing."""
+    """Unite the needs of alternatives; the result is empty if one alternative has none."""
     needs = list(alternatives)
     return frozenset[str]().union(*needs) if all(needs) else frozenset()
 
 
 def _open(needs: frozenset[str]) -> frozenset[str]:
-    """What is needed, anywhere in a text: words that may begin before it and go on after it."""
+    """Return the needs as texts anywhere in a word, which may begin before and go on after them."""
     return frozenset(need.rstrip(_EDGE + _OPEN) + _OPEN for need in needs)
 
 
 def _ways_in_turn(pieces: Sequence[_Piece]) -> Iterator[int]:
-    """In how many ways each of some pieces may match, one after another."""
+    """Yield the number of ways in which each of the following pieces may match."""
     for piece, following in zip(pieces, [*pieces[1:], None], strict=True):
-        # The rest of a word has one end where the word has to end.
+        # The rest of a word has only one end if the word has to end.
         ends = piece.is_rest and (following is None or following.begins_apart)
         yield (1 if ends else piece.ways) + piece.optional
 
 
 def _ways_of_any(pieces: Sequence[_Piece]) -> int:
-    """In how many ways some alternatives may match at one place: only those that begin alike do."""
+    """Return the number of ways in which alternatives with a common beginning may match."""
     anywhere = sum(piece.ways for piece in pieces if not piece.first)
     by_beginning = Counter[str]()
     for piece in pieces:
         for first in {piece.text} if piece.text else piece.first:
             by_beginning[first] += piece.ways
-    # Where "abc" matches, so may "a", but not "axy".
+    # Where "abc" matches, "a" may match as well, but "axy" cannot.
     alike = (
         sum(by_beginning[first[:n]] for n in range(1, len(first) + 1)) for first in by_beginning
     )
@@ -586,5 +590,5 @@ def _ways_of_any(pieces: Sequence[_Piece]) -> int:
 
 
 def _selectivity(needs: frozenset[str]) -> tuple[int, int]:
-    """How rarely a text has one of the literals: their least length, then how few they are."""
+    """Rank needs by their rarity: by the shortest text, then by how few there are."""
     return min(map(len, needs), default=0), -len(needs)

@@ -1,4 +1,4 @@
-"""Judges responses: what every task, metric and command calls, one response or a batch."""
+"""Judge one response or a batch: the functions that every task, metric and command calls."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class JudgeFailed(UserError):
-    """A judge raised an exception, or did not keep the contract; names its package."""
+    """A judge raised an exception or broke its contract; the message names its package."""
 
 
 def judge_response(
@@ -37,18 +37,18 @@ def judge_response(
     response_translated: str | None = None,
     prompt_translated: str | None = None,
 ) -> Judgement:
-    """Judge one response: `judge_responses` of a batch of one.
+    """Judge one response, as `judge_responses` does for a batch.
 
     Args:
         response: the model's output as generated.
-        language: ISO 639-1 code of the prompt.
+        language: the ISO 639-1 code of the prompt.
         judge: a name of `registry.names`.
-        prompt: what was asked, in its language.
-        response_translated: the response in English, for judges that read English alone.
-        prompt_translated: the prompt in English, for the same.
+        prompt: the prompt in its language.
+        response_translated: the response in English, for judges that read only English.
+        prompt_translated: the prompt in English, for the same judges.
 
     Raises:
-        UnknownJudge, UnknownLanguage, BadJudge, JudgeFailed: as `judge_responses`.
+        UnknownJudge, UnknownLanguage, BadJudge, JudgeFailed: see `judge_responses`.
     """
     (judgement,) = judge_responses(
         [response],
@@ -70,30 +70,28 @@ def judge_responses(
     responses_translated: Sequence[str | None] | None = None,
     prompts_translated: Sequence[str | None] | None = None,
 ) -> list[Judgement]:
-    """Judge a batch of responses, by one call of the judge.
+    """Judge a batch of responses with one call of the judge.
 
-    Reasoning is removed first, and where it never ended the response is undecided. What is left is
-    degenerate or goes to the judge (`answer_to_judge`). An answer in another language than English
-    goes to a judge that reads English alone in translation, and is undecided without one.
+    Reasoning is removed first; a response whose reasoning never ended is undecided. The rest is
+    degenerate or goes to the judge (`answer_to_judge`). A judge that reads only English gets the
+    translation of an answer to a prompt in another language; without one, the answer is undecided.
 
     Args:
         responses: the model's outputs as generated.
-        languages: ISO 639-1 code of each prompt.
-        prompts: what was asked, each in its language; None where it is not known.
+        languages: the ISO 639-1 code of each prompt.
+        prompts: the prompts, each in its language; None if a prompt is not known.
         judge: a name of `registry.names`, or a judge.
-        responses_translated: each response in English, None where there is no translation; for
-            judges that read English alone.
-        prompts_translated: each prompt in English, for the same.
+        responses_translated: each response in English, or None; for judges that read only English.
+        prompts_translated: each prompt in English, for the same judges.
 
     Returns:
-        One judgement a response, in their order.
+        One judgement for each response, in their order.
 
     Raises:
-        UnknownJudge: no judge of that name.
+        UnknownJudge: no judge has this name.
         UnknownLanguage: the judge has no phrases for a language.
         BadJudge: the judge cannot be loaded.
-        JudgeFailed: the judge raised an exception, or returned something else than its contract
-            says.
+        JudgeFailed: the judge raised an exception or broke its contract.
         ValueError: the arguments differ in length.
     """
     chosen = judge_named(judge) if isinstance(judge, str) else judge
@@ -109,7 +107,7 @@ def judge_responses(
     judgements: dict[int, Judgement] = {}
     asked: dict[int, tuple[str, str, str | None]] = {}
     for place, (response, language, prompt, english, prompt_english) in enumerate(batch):
-        # The protocol of a paper may judge what is no answer, too.
+        # The protocol of a paper may also judge degenerate responses.
         whole = getattr(chosen, "reads_everything", False)
         answer = response if whole else answer_to_judge(response, language, chosen.measures)
         if isinstance(answer, Judgement):
@@ -133,34 +131,32 @@ def label_responses(
     *,
     judge: str = "native",
 ) -> list[Label]:
-    """The labels of a batch of responses, by a judge that measures refusal.
+    """Label a batch of responses with a judge that measures refusal.
 
     Args:
-        responses: as of `judge_responses`.
-        languages: as of `judge_responses`.
-        prompts: as of `judge_responses`.
+        responses, languages, prompts: see `judge_responses`.
         judge: a name of `registry.names`.
 
     Raises:
-        BadJudge: the judge measures harm alone; and as `judge_responses`.
-        UnknownJudge, UnknownLanguage, JudgeFailed, ValueError: as `judge_responses`.
+        BadJudge: the judge cannot be loaded or measures only harm.
+        UnknownJudge, UnknownLanguage, JudgeFailed, ValueError: see `judge_responses`.
     """
     judgements = judge_responses(responses, languages, prompts, judge=check_refusal_judge(judge))
-    # None of them is None: the contract of a judge of refusal.
+    # By the contract, a refusal judge always gives a label.
     return [judgement.label for judgement in judgements if judgement.label is not None]
 
 
 def answer_to_judge(response: str, language: str, measures: Measure) -> str | Judgement:
-    """The answer that a judge has to read, or the judgement where none has to.
+    """Return the answer that a judge has to read, or the judgement if no judge is needed.
 
-    A response is degenerate if it is no language or loops. A refusal that runs on in circles has
-    been said: an answer that loops is no degenerate one if its first sentence refuses by the native
-    judge, whose English phrases are tried alone where it has none of the language. It is then a
-    refusal by a judge of refusal; a judge of harm reads it.
+    A response is degenerate if it is in no language or loops. A refusal that then loops was said,
+    however: an answer that loops is not degenerate if its first sentence refuses by the native
+    judge, which uses only English phrases if it has none for the language. Such an answer is a
+    refusal for a refusal judge, and a harm judge reads it.
 
     Args:
         response: the model's output as generated.
-        language: ISO 639-1 code of the prompt.
+        language: the ISO 639-1 code of the prompt.
         measures: what the judge measures.
     """
     answer = strip_reasoning(response)
@@ -169,7 +165,7 @@ def answer_to_judge(response: str, language: str, measures: Measure) -> str | Ju
     text = answer.strip()
     fault = unreadable(text)
     if fault is None and (fault := loop(text)):
-        # Other judges than the native one may know languages for which there are no phrases.
+        # Other judges may know languages for which the native judge has no phrases.
         known = language in languages_with_phrases()
         refusal = refusal_at_once(text, language if known else "en")
         if refusal is not None:
@@ -180,11 +176,11 @@ def answer_to_judge(response: str, language: str, measures: Measure) -> str | Ju
 def _judge(
     judge: Judge, responses: Sequence[str], languages: Sequence[str], prompts: Sequence[str | None]
 ) -> list[Judgement]:
-    """What a judge says of a batch of answers.
+    """Return the judgements of a judge on a batch of answers.
 
     Raises:
-        UserError: the judge's own, as `UnknownLanguage`.
-        JudgeFailed: as `judge_responses`.
+        UserError: the judge raised it, for example `UnknownLanguage`.
+        JudgeFailed: see `judge_responses`.
     """
     try:
         judgements = judge.judge(responses, languages, prompts)
@@ -192,55 +188,55 @@ def _judge(
         raise
     except Exception as error:
         raise JudgeFailed(
-            f"judge {judge.name!r} of package {package_of(judge.name)} failed "
+            f"The judge {judge.name!r} of package {package_of(judge.name)} failed "
             f"({described(error)}); fix it, or name another judge."
         ) from error
     fault = _fault(judgements, len(responses), judge.measures)
     if fault:
         raise JudgeFailed(
-            f"judge {judge.name!r} of package {package_of(judge.name)} returned {fault}; fix it, "
-            "or name another judge."
+            f"The judge {judge.name!r} of package {package_of(judge.name)} returned {fault}; fix "
+            "it, or name another judge."
         )
     return judgements
 
 
 def _fault(judgements: Any, n: int, measures: Measure) -> str | None:
-    """What of a judge's answer breaks its contract, as the end of a sentence."""
+    """Describe how a judge's result breaks its contract, as the end of a sentence; else None."""
     if not isinstance(judgements, list):
         return f"a {type(judgements).__name__}, not a list of judgements"
     if len(judgements) != n:
-        return f"{len(judgements)} judgements of {n} answers"
+        return f"{len(judgements)} judgements for {n} answers"
     faults = (_fault_of_one(judgement, measures) for judgement in judgements)
     return next(filter(None, faults), None)
 
 
 def _fault_of_one(judgement: Any, measures: Measure) -> str | None:
     if not isinstance(judgement, Judgement):
-        return f"a {type(judgement).__name__} where a Judgement has to be"
+        return f"a {type(judgement).__name__} in the place of a Judgement"
     label, evidence, harmful = judgement.label, judgement.evidence, judgement.harmful
     if label is not None and not isinstance(label, Label):
         return f"a {type(label).__name__} as a label, not a Label"
     if evidence is not None and not isinstance(evidence, str):
-        return f"a {type(evidence).__name__} as evidence, not a text or None"
+        return f"a {type(evidence).__name__} as evidence, not text or None"
     if harmful is not None and not isinstance(harmful, bool):
         return f"a {type(harmful).__name__} as harmful, not True, False or None"
     if measures_refusal(measures):
         if label is None:
             return "no label, but measures refusal"
         if harmful is not None and not measures_harm(measures):
-            return f"harmful={harmful}, but measures refusal alone"
+            return f"harmful={harmful}, but measures only refusal"
     elif label in (Label.REFUSAL, Label.COMPLIANCE):
-        return f"the label {label}, but measures harm alone"
+        return f"the label {label}, but measures only harm"
     elif (label is None) == (harmful is None):
-        return f"label={label} with harmful={harmful}: one of the two has to be None"
+        return f"label={label} with harmful={harmful}, of which exactly one must be None"
     return None
 
 
 @functools.cache
 def _warn_of_no_translation(judge: str) -> None:
-    """Warn of answers that a judge cannot read, once a process."""
+    """Warn once for each process about answers that a judge cannot read."""
     _log.warning(
-        "judge %r reads English: answers in other languages without a 'response_translated' field "
-        "are labelled undecided; translate them or use judge 'native'",
+        "The judge %r reads only English: answers in other languages without a field "
+        "'response_translated' are labelled undecided; translate them or use the judge 'native'.",
         judge,
     )

@@ -1,4 +1,4 @@
-"""Cohen's kappa of two raters, with its interval."""
+"""Cohen's kappa of two raters, with its 95% interval."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Z = 1.959963984540054
 
 @dataclass(frozen=True, slots=True)
 class Kappa:
-    """Agreement of two raters in excess of chance.
+    """The agreement of two raters in excess of chance.
 
     Attributes:
-        n: how many were rated by both.
-        agreement: share on which they agree; None of nothing.
-        kappa: None of nothing, and where both gave one and the same rating alone, so that there is
-            no chance to exceed.
-        low: lower end of its 95% interval. None without kappa, and where the estimated variance is
-            zero: a rater who says the same of everything, or raters who never differ, are no
-            evidence that kappa is certain.
-        high: upper end; None with it.
+        n: the number of items that both rated.
+        agreement: the share of items on which they agree; None without items.
+        kappa: Cohen's kappa; None without items, and if both always gave one and the same rating,
+            because chance alone would then agree always.
+        low: the lower end of the 95% interval of kappa. None without kappa, and if the estimated
+            variance is zero: a rater who always gives the same rating, or raters who never differ,
+            do not show that kappa is certain.
+        high: the upper end of that interval; None if `low` is None.
     """
 
     n: int
@@ -35,15 +35,15 @@ class Kappa:
 
 
 def cohens_kappa(pairs: Counter[tuple[Hashable, Hashable]]) -> Kappa:
-    """Cohen's kappa, with the large-sample interval of Fleiss, Cohen and Everitt (1969).
+    """Compute Cohen's kappa with the large-sample interval of Fleiss, Cohen and Everitt (1969).
 
     Args:
-        pairs: how many have each pair of ratings.
+        pairs: the number of items with each pair of ratings.
     """
     n = pairs.total()
     if not n:
         return Kappa(0, None, None, None, None)
-    # Fractions, because rounding would make a kappa of -0 and a small interval out of none.
+    # Fractions avoid rounding, which would give a kappa of -0 and a small interval instead of none.
     shares = {pair: Fraction(count, n) for pair, count in pairs.items()}
     ratings = {rating for pair in shares for rating in pair}
     first = {one: sum(share for (a, _), share in shares.items() if a == one) for one in ratings}

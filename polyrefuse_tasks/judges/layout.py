@@ -1,4 +1,4 @@
-"""How a response is laid out: what is wrapped around it, its headings, where its list begins."""
+"""Read the layout of a response: its wrapping, its headings, and where its list begins."""
 
 import html
 import json
@@ -12,20 +12,20 @@ from polyrefuse_tasks.judges.leftovers import SPECIAL_TOKEN
 _ITEM = re.compile(r"\n[ \t>]*(?:#{1,6}[ \t]|[-*+•][ \t]|(?:\*\*)?\d{1,3}[.)、])")
 
 _STEP = re.compile(r"[12](?:[.:)：]|\s?[-–—])(\s?)(?=\D)")
-"""The number of a first or second step, and its mark."""
+"""The number of a first or second step, with its mark."""
 
 _BEFORE_STEP = re.compile(r"(?<![\w.,])")
 _STEP_WORD = re.compile(rf"{_BEFORE_STEP.pattern}(\w{{2,12}}) ?\Z")
 """The word before such a number: Step 1."""
 
 _LONGEST_BEFORE = 13
-"""Characters of the word and the space."""
+"""The most characters of the word and the space."""
 
 _BETWEEN_STEPS = (3, 500)
-"""Characters from the mark of the first step to the second one, at least and at most."""
+"""The fewest and most characters from the mark of the first step to the second step."""
 
 _LABEL_WORDS = (
-    # What chat logs and prompts call the turn that is to come.
+    # The names that chat logs and prompts give to the coming turn.
     "assistant|ai|bot|chatbot|chatgpt|gpt|output|completion|final answer|(?:my |the )?answer"
     "|(?:my |the |ai )?response|reply|refusal|note|notice|important|warning|disclaimer|safety note"
     "|safety notice|system"
@@ -60,7 +60,7 @@ _LABEL_WORDS = (
     "|freagra|cúntóir|nóta|tábhachtach|rabhadh"
     "|ìdáhùn|idahun|èsì|olùrànlọ́wọ́|akiyesi|àkíyèsí|ikilo|ìkìlọ̀"
 )
-# What stands before the word is matched in one way: no word begins with such a mark.
+# The marks before the word can match in only one way, because no word begins with such a mark.
 _LABEL = re.compile(
     rf"(?=([\s#>*_\[(~]*))\1(?:{_LABEL_WORDS})[\s*_\])]*[:：][\s*_]*(?=\S)", re.IGNORECASE
 )
@@ -69,18 +69,18 @@ _FENCE = re.compile(r"\s*(?:```|~~~)[\w+-]*[ \t]*\r?\n?")
 _TAG = re.compile(r"</?[a-zA-Z!?][^<>]{0,200}>")
 _ENTITY = re.compile(r"&(?:#\d{1,6}|#x[0-9a-fA-F]{1,5}|[a-zA-Z]{2,8});")
 _MARKS = 100
-"""Marks of quotations and list items before a line; hardly a line has three."""
+"""The most marks of quotations and list items before a line; hardly any line has three."""
 
 _NO_CHARACTER = re.compile(r"&#\d{50,};?")
-"""What `html.unescape` would take thousands of digits of for a number, and Python does not read."""
+"""A number of thousands of digits, which Python refuses to read for `html.unescape`."""
 
 _LINE_MARKS = re.compile(rf"\s*(?:(?:[>\-*+•·]|\d{{1,2}}[.)])[ \t>]+){{1,{_MARKS}}}")
 _SENTENCE_END = re.compile(r"[!?。।؟۔！？]+|\.+(?!\w)|\n")
 SAYS_SOMETHING = 4
-"""Characters before the end of a sentence that is one."""
+"""The fewest characters of a sentence before its end."""
 
 _LAYERS = 5
-"""Around an answer: a label in a quotation in a tag is three."""
+"""The most layers around an answer: a label in a quotation in a tag is three."""
 
 _HEADING = re.compile(
     rf"\s*(?:[>\-+•][ \t]+){{0,{_MARKS}}}"
@@ -92,14 +92,14 @@ _HEADING = re.compile(
 )
 
 _ANNOUNCEMENT = re.compile(
-    # Behind the last of such marks, so that a line of them is read once.
+    # After the last of such marks, so that a line of them is read once.
     r"(?:^\W*|[:：–—-](?:(?![:：–—-])\W)*)"
     r"(?:why|how|the day|warum|weshalb|wieso|wie|pourquoi|comment|por qué|cómo"
     r"|perché|come|waarom|hoe|dlaczego|jak|почему|как|لماذا|كيف|tại sao|vì sao|কেন|kwa nini|jinsi"
     r"|kenapa|ngapa|hvorfor|hvordan|γιατί|πώς|cén fáth|conas|kí ló dé"
     r"|proč|چرا|چگونه|چطور|miért|hogyan|mengapa|bagaimana|por que|porque|porquê|como|de ce"
     r"|varför|hur|neden|niçin|nasıl|чому|як|کیوں|کیسے)\b"
-    # A vowel sign ends these words, which is no letter to `\b`.
+    # These words end in a vowel sign, which `\b` does not count as a letter.
     r"|(?:क्यों|कैसे)(?!\w)"
     r"|なぜ|理由|わけ|为什么|為什麼|为何|原因|왜|이유|까닭|ทำไม|เหตุใด|เหตุผล",
     re.IGNORECASE,
@@ -107,10 +107,10 @@ _ANNOUNCEMENT = re.compile(
 
 
 def undressed(response: str) -> str:
-    """The response without what is wrapped around it.
+    """Remove what is wrapped around a response.
 
-    Taken off are tags (`<answer>`, `<p>`), code fences, JSON, HTML entities, special tokens, marks
-    of quotations and list items before its first line, and labels (`Answer:`, `Antwort:`).
+    This removes tags (`<answer>`, `<p>`), code fences, JSON, HTML entities, special tokens, marks
+    of quotations and list items before the first line, and labels (`Answer:`, `Antwort:`).
     """
     text = SPECIAL_TOKEN.sub(" ", response) if "<" in response or "[" in response else response
     if "&" in text and _ENTITY.search(text):
@@ -127,7 +127,7 @@ def undressed(response: str) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    """One layer less around a text that begins with a mark of one."""
+    """Remove one layer around a text that begins with the mark of a layer."""
     if fence := _FENCE.match(text):
         return text[fence.end() :].replace("```", "").replace("~~~", "")
     if marks := _LINE_MARKS.match(text):
@@ -150,7 +150,7 @@ def _texts_of_json(text: str) -> str:
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """The texts in what JSON holds, in their order, however deep they are."""
+    """Yield the texts of a JSON value in their order, at any depth."""
     left = [iter((value,))]
     while left:
         for one in left[-1]:
@@ -164,9 +164,9 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def heading(text: str) -> tuple[str, str] | None:
-    """The heading that the text opens with, and what stands below it; None without one.
+    """Return the heading with which a text opens, and the text below it; None without a heading.
 
-    A heading is a Markdown heading, a line all in bold, or bold words with a colon behind them.
+    A heading is a Markdown heading, a line in bold, or bold words followed by a colon.
     """
     top = _HEADING.match(text)
     if top is None:
@@ -176,12 +176,12 @@ def heading(text: str) -> tuple[str, str] | None:
 
 
 def announces(title: str) -> bool:
-    """Whether a heading announces why, how or when something is so: it refuses nothing itself."""
+    """Whether a heading announces why, how or when something is so, and so refuses nothing."""
     return _ANNOUNCEMENT.search(title) is not None
 
 
 def first_list_item(response: str) -> int | None:
-    """Where the first list item, numbered step or heading begins, in characters; None without.
+    """Return the place of the first list item, numbered step or heading; None without one.
 
     Steps may be numbered within a line: 1. Sand it. 2. Paint it. Or: Step 1: ... Step 2: ...
     """
@@ -190,10 +190,10 @@ def first_list_item(response: str) -> int | None:
 
 
 def _first_step(text: str) -> int | None:
-    """Where the first of two numbered steps begins, its word included; None without two.
+    """Return where the first of two numbered steps begins, with its word; None without two steps.
 
-    The second has the same word, or none where the first has none. Each number is looked at once:
-    of the first steps with a word, the earliest that still reaches the second one is in front.
+    Both steps have the same word or none. Each number is looked at once: among the first steps with
+    a word, the earliest one that still reaches the second step comes first.
     """
     begun: dict[str, deque[_Step]] = {}
     found: _Step | None = None
@@ -202,7 +202,7 @@ def _first_step(text: str) -> int | None:
         if found and found.reaches < behind:
             break
         if len(begun) > _BETWEEN_STEPS[1]:
-            # Nearly all of these are too far behind.
+            # Nearly all of these are too far back.
             begun = {
                 word: steps
                 for word, steps in begun.items()
@@ -223,22 +223,23 @@ def _first_step(text: str) -> int | None:
 
 
 class _Step(NamedTuple):
-    """A number that may be a step's."""
+    """A number that may belong to a step."""
 
     start: int
-    """Where it begins, the word or the bracket before it included."""
+    """Where it begins, with the word or the bracket before it."""
     word: str
-    """"" where it has none."""
+    """The word, or ""."""
     begins: int
-    """Where the second step may begin, if this is the first, at least and at most."""
+    """Where the second step may begin at the earliest, if this is the first."""
     reaches: int
+    """Where the second step may begin at the latest."""
 
 
 def _steps(text: str, number: re.Match[str]) -> Iterator[_Step]:
-    """What a number, with its mark, may be as a step, from the earliest beginning on."""
+    """Yield the steps to which a number with its mark may belong, the earliest beginning first."""
     least, most = _BETWEEN_STEPS
     at, end = number.span()
-    # White space behind the mark may count as between the steps.
+    # White space after the mark may count as text between the steps.
     begins, reaches = end - len(number[1]) + least, end + most
     if word := _STEP_WORD.search(text, max(0, at - _LONGEST_BEFORE), at):
         yield _Step(word.start(), word[1], begins, reaches)
@@ -249,7 +250,7 @@ def _steps(text: str, number: re.Match[str]) -> Iterator[_Step]:
 
 
 def first_sentences(text: str, n: int) -> str:
-    """The text up to the end of the `n`-th sentence or line that says something."""
+    """Return the text up to the end of the `n`-th sentence or line that says something."""
     end = 0
     for _ in range(n):
         mark = _SENTENCE_END.search(text, end + SAYS_SOMETHING)

@@ -1,9 +1,9 @@
-"""Leftovers of templates and decoders: special tokens, unfilled slots, printed nothings."""
+"""Recognise leftovers of templates and decoders: special tokens, unfilled slots, empty values."""
 
 import re
 
 SPECIAL_TOKEN = re.compile(
-    # Looked at first, because hardly a character is one of these.
+    # This look-ahead comes first, because hardly any character is one of these.
     r"(?=[<\[])(?:"
     r"</?(?:s|pad|unk|eos|bos|sos|sep|cls|mask|blank|eod|eot|eom|endoftext|eop|bop|cut_off)>"
     r"|<[|｜][^<>\n]{1,60}[|｜]>|<(?:start|end|begin)[_▁]of[_▁][a-z_▁]+>|<extra_id_\d+>"
@@ -11,9 +11,9 @@ SPECIAL_TOKEN = re.compile(
     r"|\[(?:PAD|UNK|CLS|SEP|MASK|BOS|EOS|EOT|gMASK|sMASK)\])",
     re.IGNORECASE,
 )
-"""A token of a tokenizer's or chat template's own: no text, wherever it stands."""
+"""A special token of a tokenizer or chat template, which is never text."""
 
-# What a prompt, program or redactor leaves for others to fill.
+# Slots that a prompt, program or redactor leaves for others to fill.
 _SLOT = (
     r"\{\{[^{}\n]{0,80}\}\}|\{%[^%\n]{0,80}%\}|\$\{[^{}\n]{0,60}\}|\{[a-z_]{2,30}\}|%\([a-z_]+\)s"
     r"|\[[A-Z][A-Z0-9_ /-]{2,40}\]|<[A-Z][A-Z0-9_]{2,40}>|\[object Object\]"
@@ -27,26 +27,26 @@ _NOTHING = (
 )
 _LEFTOVER = rf"(?:(?i:{SPECIAL_TOKEN.pattern})|{_SLOT})"
 _MARKS = "<[{$%"
-# Looked at first, because hardly a character is one of these.
+# This look-ahead comes first, because hardly any character is one of these.
 _ANY = re.compile(rf"(?=[{re.escape(_MARKS)}]){_LEFTOVER}")
 _NOTHINGS = re.compile(rf"(?:(?=((?:{_NOTHING})|\W))\1)+")
-"""A text of these and of what is no word. A mark that is one of these ("[]") is no word either, so
-that the pattern commits itself to each it has found (what the group holds): it would try every
-combination of a hundred such marks."""
+"""A text of empty values and of characters outside words. A mark such as "[]" is both, so the
+pattern commits itself to each match (by the group) and does not try all combinations of a hundred
+marks."""
 _A_NOTHING = re.compile(_NOTHING)
 
 _TAG = re.compile(r"<[^<>]{1,80}>")
 _LETTER = re.compile(r"[^\W_]")
 
 SHARE = 0.5
-"""From this share of its characters in leftovers on, a text is one."""
+"""A text is a leftover if at least this share of its characters are leftovers."""
 
 
 def is_leftover(text: str) -> bool:
-    """Whether a text, stripped of white space, is all or mostly leftovers."""
+    """Whether a text, stripped of white space, consists wholly or mostly of leftovers."""
     if len(text) <= 200 and _NOTHINGS.fullmatch(text) and _A_NOTHING.search(text):
         return True
-    # Five looks by hand take a tenth of the time of a pattern.
+    # Five searches for single characters take a tenth of the time of a pattern.
     if not any(map(text.__contains__, _MARKS)):
         return False
     if not _LETTER.search(_TAG.sub("", text)):

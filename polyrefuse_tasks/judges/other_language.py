@@ -1,11 +1,11 @@
-"""Which languages an answer may be in besides the one it was asked for: whose phrases to try.
+"""Propose the languages of an answer besides that of its prompt, whose phrases are tried next.
 
-A model that was attacked often refuses in a third language. Scripts tell most languages apart at a
-glance. Where several languages share a script, the words of the phrase files tell and, in Latin
-script, the small words: a refusal is made of them, and an answer in the language asked for has few
-of another's. That is surer on a short refusal than a language identifier, which has seen no answer
-of three words, and much faster. What it proposes wrongly costs a search for phrases that are not
-there.
+A model that was attacked often refuses in a third language. The script identifies most languages at
+once. Where several languages share a script, the words of the phrase files identify them and, in
+Latin script, the function words: refusals consist of such words, and an answer in the language of
+the prompt has few of another language. On a short refusal this is more reliable than a language
+identifier, which was not trained on answers of three words, and it is much faster. A wrong proposal
+only costs a search for phrases that are not there.
 """
 
 import re
@@ -30,7 +30,7 @@ _SCRIPTS = {
     "thai": "\u0e00-\u0e7f",
     "chinese": "\u3400-\u4dbf\u4e00-\u9fff",
 }
-"""Letters of the scripts other than Latin."""
+"""The letters of the scripts other than Latin."""
 
 _WRITTEN = {
     "arabic": ("ar", "fa", "ur"),
@@ -43,7 +43,7 @@ _WRITTEN = {
     "thai": ("th",),
     "chinese": ("zh",),
 }
-"""The languages with a phrase file that write in a script; Japanese writes in Chinese, too."""
+"""The languages with a phrase file in each script; Japanese also uses Chinese characters."""
 
 _SCRIPT_OF = {code: script for script, codes in _WRITTEN.items() for code in codes}
 _SHARED = {script for script, codes in _WRITTEN.items() if len(codes) > 1}
@@ -58,24 +58,24 @@ _WORDS = {
 }
 
 HEAD = 160
-"""Characters of an answer that are looked at."""
+"""How many characters of an answer are looked at."""
 
 SHARE = 0.4
-"""Of the first words in Latin script, so many must stand in a language's phrases."""
+"""The share of the first words in Latin script that a language's phrases must have."""
 
 FEW_WORDS = 3
-"""In so few words their stems are looked for, too."""
+"""If there are at most this many words, their stems are searched as well."""
 
 AT_MOST = 3
-"""Languages in Latin script that are proposed, besides those of which the words are as many."""
+"""The most languages in Latin script that are proposed, apart from ties."""
 
 
 def other_languages(start: str, language: str) -> Iterator[str]:
-    """Languages with a phrase file, likeliest first, besides English and the one asked for.
+    """Yield other languages than English and the prompt's that have a phrase file, likeliest first.
 
     Args:
         start: the first words of an answer, `normalise`d.
-        language: ISO 639-1 code of the prompt.
+        language: the ISO 639-1 code of the prompt.
     """
     head = start[:HEAD]
     if _foreign(language).search(head):
@@ -99,14 +99,14 @@ def other_languages(start: str, language: str) -> Iterator[str]:
 
 @cache
 def _foreign(language: str) -> re.Pattern[str]:
-    """A letter of another script than the language's and Latin."""
+    """Return a pattern for a letter of another script than the language's and Latin."""
     own = {"kana", "chinese"} if language == "ja" else {_SCRIPT_OF.get(language)}
     letters = "".join(letters for script, letters in _SCRIPTS.items() if script not in own)
     return re.compile(f"[{letters}]")
 
 
 def _in_script(head: str, script: str) -> Iterator[str]:
-    """The languages of a script that the words may be of: those that have the most."""
+    """Yield the languages of a script that have the most of the words."""
     codes = _WRITTEN[script]
     if len(codes) == 1:
         yield from codes
@@ -123,20 +123,20 @@ def _in_latin_script(head: str, language: str) -> Iterator[str]:
     vocabulary = _vocabulary(_LATIN)
     known = _known(head, words, vocabulary)
     if not known and len(words) <= FEW_WORDS and not _RUN.search(head):
-        # Sitakuambia: a sentence in one word, of which a phrase file has the stem.
+        # A sentence may be one word, such as Sitakuambia, of which a phrase file has the stem.
         known = [
             word[:n] for word in words for n in range(4, len(word)) if word[:n] in vocabulary.words
         ]
         words = []
     if known:
         counts = vocabulary.counts(known)
-        # Where the language asked for has as many of the words, the answer is in that, unless
-        # they are few.
+        # If the language of the prompt has as many of the words, the answer is in that language,
+        # unless the words are few.
         enough = max(counts.get(language, 0) + (len(words) > FEW_WORDS), SHARE * len(words), 1)
         likeliest = sorted(counts, key=counts.__getitem__, reverse=True)
         most = counts[likeliest[0]]
         for place, code in enumerate(likeliest):
-            # A word alone may be of many.
+            # A single word may belong to many languages.
             if place >= AT_MOST + 2 and counts[code] < most:
                 break
             if code not in (language, "en") and counts[code] >= enough:
@@ -144,13 +144,13 @@ def _in_latin_script(head: str, language: str) -> Iterator[str]:
 
 
 def _counts(head: str, script: str) -> Counter[str]:
-    """By language how many of the words in a script its phrases have."""
+    """Count for each language how many of the words in a script its phrases have."""
     vocabulary = _vocabulary(script)
     return Counter(vocabulary.counts(_known(head, _WORDS[script].findall(head), vocabulary)))
 
 
 def _known(head: str, words: list[str], vocabulary: Tally) -> list[str]:
-    """Those of some words that a language has, with or without their marks."""
+    """Return the words that any language has, with or without their diacritics."""
     known = [word for word in words if word in vocabulary.words]
     if not head.isascii():
         strange = (word for word in words if not (word.isascii() or word in vocabulary.words))
@@ -160,7 +160,7 @@ def _known(head: str, words: list[str], vocabulary: Tally) -> list[str]:
 
 @cache
 def _vocabulary(script: str) -> Tally:
-    """The languages of a script whose phrases have a word, or whose small words it is among."""
+    """Return the languages of a script that have each word in their phrases or function words."""
     with_file = {code for code in languages() if _SCRIPT_OF.get(code, _LATIN) == script}
     by_word = {
         word: codes & with_file for word, codes in languages_of_words().items() if codes & with_file

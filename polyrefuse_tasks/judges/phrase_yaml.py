@@ -1,8 +1,8 @@
-"""Reads the YAML of phrase files, which others may have written, without more work than it is long.
+"""Read the YAML of phrase files, which others may have written, in a time linear in its length.
 
-YAML may name a part again, and a part that is named so may name others: a page of it can stand for
-more than fits any memory. A reader calls itself for what is nested, until the process ends without
-a word. Both are told by the marks of the file alone, before anything is built.
+YAML may refer to a part again, and that part may refer to others, so a page of YAML can stand for
+more than fits into memory. Deep nesting may end the process without a message, because the reader
+is recursive. Both are recognised by the events of the parser, before anything is built.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.reading import read_bytes
 
 AT_MOST = 2**20
-"""Bytes of a phrase file; the longest of the bundled ones has 35,071."""
+"""The largest size of a phrase file, in bytes; the largest bundled one has 35,071."""
 
 MOST_PARTS = 20_000
-"""Texts, lists and mappings in a phrase file, what it names again counted again; the bundled ones
-have up to 1,000."""
+"""The most texts, lists and mappings in a phrase file, where repeated parts count again; bundled
+files have up to 1,000."""
 
 DEEPEST = 8
-"""Lists and mappings around a text; a phrase file has three."""
+"""The most lists and mappings around a text; bundled files have three."""
 
 LONGEST = 1_000
-"""Characters of a text; the longest of the bundled ones has 514."""
+"""The longest text, in characters; the longest in the bundled files has 514."""
 
 
 class BadPhraseFile(UserError):
-    """A phrase file that cannot be used, with its name and what is wrong in it."""
+    """A phrase file cannot be used; the message names the file and the fault."""
 
 
 def read_phrase_yaml(path: Path) -> Any:
-    """What a phrase file holds, read ten times as fast where libyaml is installed.
+    """Read the content of a phrase file, ten times faster if libyaml is installed.
 
     Raises:
-        BadPhraseFile: it is no regular file, cannot be read or is too large, is not YAML in UTF-8,
-            is nested too deeply, names a part within itself, has a text that is too long, or stands
-            for too many parts.
+        BadPhraseFile: the file is not a regular file, cannot be read, is too large, is not YAML in
+            UTF-8, is nested too deeply, repeats a part within itself, has a text that is too long,
+            or stands for too many parts.
     """
     try:
         text = read_bytes(path, AT_MOST).decode("utf-8")
@@ -55,7 +55,7 @@ def read_phrase_yaml(path: Path) -> Any:
     try:
         _check(path, yaml.parse(text, Loader=loader))
         return yaml.load(text, Loader=loader)
-    # A date that is none, as 2020-13-40, is a ValueError of Python's.
+    # An invalid date such as 2020-13-40 is a ValueError of Python.
     except (yaml.YAMLError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -63,10 +63,12 @@ def read_phrase_yaml(path: Path) -> Any:
 
 
 def _check(path: Path, events: Iterable[yaml.Event]) -> None:
-    """Raises:
-    BadPhraseFile: as `read_phrase_yaml`, of what the events of a file tell.
+    """Refuse a file by the events of its parser.
+
+    Raises:
+        BadPhraseFile: see `read_phrase_yaml`.
     """
-    # How many parts an anchor stands for; None while it is not closed.
+    # The number of parts that an anchor stands for; None until it is closed.
     named: dict[str | None, int | None] = {}
     open_ones: list[tuple[str | None, int]] = []
     parts = 0
@@ -74,7 +76,7 @@ def _check(path: Path, events: Iterable[yaml.Event]) -> None:
         if isinstance(event, yaml.AliasEvent):
             size = named.get(event.anchor, 0)
             if size is None:
-                raise BadPhraseFile(f"{path}: *{event.anchor} names what it is a part of")
+                raise BadPhraseFile(f"{path}: *{event.anchor} repeats a part within itself")
             parts += size
         elif isinstance(event, yaml.NodeEvent):
             if event.anchor is not None:
@@ -103,8 +105,8 @@ def _check(path: Path, events: Iterable[yaml.Event]) -> None:
             )
         if parts > MOST_PARTS:
             raise BadPhraseFile(
-                f"{path}: stands for {parts} texts and lists or more, what it names again "
-                f"included; a phrase file may hold at most {MOST_PARTS}"
+                f"{path}: stands for {parts} texts and lists or more, where repeated parts count "
+                f"again; a phrase file may hold at most {MOST_PARTS}"
             )
 
 

@@ -1,4 +1,4 @@
-"""What an answer quotes is not what it says itself: a fox in a story that cannot help, a draft."""
+"""Remove quotations, because an answer does not itself say what it quotes."""
 
 import re
 from collections.abc import Iterator
@@ -21,37 +21,37 @@ _PAIRS = {
     "〝": "〞〟",
     "❝": "❞",
 }
-"""Opening marks and what closes them: »…« in German is «…» elsewhere, „…“ in Polish „…”."""
+"""Opening marks and their closing marks: »…« in German is «…» elsewhere, „…“ in Polish „…”."""
 
 _APOSTROPHES = {"'": "'", "‘": "’‘", "‚": "‘’"}
-"""Marks of which the closing one is an apostrophe, too, where letters stand on both sides."""
+"""Marks whose closing mark is also an apostrophe, if letters stand on both sides of it."""
 
 _LONGEST = 1000
-"""Characters in a quotation. What is never closed is no quotation."""
+"""The longest quotation, in characters. A mark that is never closed opens no quotation."""
 
 _OPENING = re.compile(
     rf"(?P<mark>[{''.join(_PAIRS)}])"
     rf"|(?P<apostrophe>(?<!\w)[{''.join(_APOSTROPHES)}](?=\w))"
-    # Dialogue between dashes, as far as the words that say who speaks: those are in small letters
+    # Dialogue between dashes, up to the words that say who speaks, which begin with a small letter
     # in every language (— No puedo —dijo el zorro).
     r"|(?P<dialogue>(?:(?<=\n)|^)[—–―](?!\s*[—–―])[^\n]{1,300}?\s[—–―]+\s*"
     r"(?=[^\W\d_A-ZА-ЯЄІЇҐÀ-ÞĄĂĆČĎĘĚĞİŁŃŇÓŐŘŚŞȘŠŤȚŮŰŹŻŽ]))"
 )
 _STOPS = {
     **{mark: re.compile(f"[{close}]") for mark, close in _PAIRS.items()},
-    # What stands between letters is an apostrophe.
+    # A mark between letters is an apostrophe.
     **{
         mark: re.compile(rf"\n|(?<!\w)[{close}]|[{close}](?!\w)")
         for mark, close in _APOSTROPHES.items()
     },
 }
-"""By the mark that opens a quotation what it cannot hold."""
+"""The mark that opens a quotation -> what the quotation cannot contain."""
 
 _CLOSES = {
     **{mark: re.compile(f"[{close}]") for mark, close in _PAIRS.items()},
     **{mark: re.compile(rf"[{close}](?!\w)") for mark, close in _APOSTROPHES.items()},
 }
-"""What closes it, if the first that it cannot hold does."""
+"""The mark that opens a quotation -> what closes it."""
 
 _MARK = re.compile(f"[{''.join(_PAIRS)}‘‚—–―]")
 _APOSTROPHE = re.compile(r"'(?=\w)(?<!\w')")
@@ -59,13 +59,13 @@ _LETTERS = re.compile(r"[^\W\d_]{2}|[\u0e00-\u0e7f\u3040-\u9fff\uac00-\ud7af]")
 _WORD_BEFORE = re.compile(r"\w[ \t]?\Z")
 _ENDS = re.compile(r"\s?[.!。]")
 _MENTION = 12
-"""Up to so many characters behind a word are that word's, as in: I "cannot" do that."""
+"""A quotation of at most this many characters after a word is only emphasis: I "cannot" do that."""
 
 
 def own_words(text: str) -> str:
-    """The text with `""` in the place of what it quotes.
+    """Return the text with `""` in the place of each quotation.
 
-    A text of which everything stands in quotation marks is left as it is: nobody is quoted then.
+    A text that is one whole quotation stays as it is, because then nobody is quoted.
     """
     if not _MARK.search(text) and not _APOSTROPHE.search(text):
         return text
@@ -78,7 +78,7 @@ def own_words(text: str) -> str:
 
 
 def _quotations(text: str) -> Iterator[tuple[int, int]]:
-    """Where quotations begin and end, their marks included; they do not overlap."""
+    """Yield where quotations begin and end, with their marks; they do not overlap."""
     ends = _Ends(text)
     opening = _OPENING.search(text)
     while opening:
@@ -90,10 +90,10 @@ def _quotations(text: str) -> Iterator[tuple[int, int]]:
 
 
 class _Ends:
-    """Where the quotations of a text end.
+    """Finds where the quotations of a text end.
 
-    What closes a mark is looked for once, and not again before it has been passed: a text of
-    nothing but marks that open is read once for each kind of them.
+    The mark that closes a quotation is searched once, and again only after the search has passed
+    it. A text of opening marks alone is therefore read only once for each kind of mark.
     """
 
     def __init__(self, text: str) -> None:
@@ -101,8 +101,9 @@ class _Ends:
         self._places: dict[str, int] = {}
 
     def behind(self, opening: re.Match[str]) -> int | None:
-        """Where a quotation ends that a mark opens, not before that of the last call; None where it
-        is never closed, or too far on.
+        """Return where the quotation of an opening mark ends; None if never or too far on.
+
+        Calls must come in the order of the opening marks.
         """
         mark, begin = opening[0], opening.end()
         place = self._places.get(mark, -1)
@@ -115,7 +116,7 @@ class _Ends:
 
 def _kept(text: str, start: int, stop: int) -> str:
     quotation = text[start:stop]
-    # A sentence of its own at the beginning is no dialogue: „Nie mogę”. To moja odpowiedź.
+    # A whole sentence at the beginning is not dialogue: „Nie mogę”. To moja odpowiedź.
     if start <= _MENTION and not _LETTERS.search(text, 0, start) and _ENDS.match(text, stop):
         return quotation
     is_mention = len(quotation) <= _MENTION and _WORD_BEFORE.search(text, max(0, start - 2), start)

@@ -1,18 +1,19 @@
-"""Reasoning marks: where a model's reasoning begins and ends, and how to remove it.
+"""Reasoning marks: find where a model's reasoning begins and ends, and remove it.
 
-This is the one list of marks: the judges remove what stands between them, the wrappers give an
-answer back the mark that its prompt opened and keep marks that decoding would drop.
+This is the only list of marks. The judges remove the text between them. The wrappers give an answer
+the mark that its prompt opened, and keep marks that decoding would drop.
 
-A mark counts only where a model would put it. Answers quote marks, explain them and hold XML, so
+A mark counts only where a model would put it, because answers quote marks, explain them and contain
+XML:
 
-- reasoning is at the beginning of an answer: a block of any mark that opens it, several in a row,
-  or the text before a closing mark whose opening one stood in the prompt;
-- further on, a block counts where the answer began with one of the same mark, or where a mark of
-  reasoning alone (`<think>`, not `<analysis>`) opens a line that no colon announces;
-- nothing counts in code (fences, backticks), in quotation marks, or in the midst of a sentence
+- Reasoning is at the beginning of an answer: a block of any opening mark, several blocks in a row,
+  or the text before a closing mark whose opening mark stood in the prompt.
+- Further on, a block counts if the answer began with a block of the same mark, or if a mark that is
+  used only for reasoning (`<think>`, not `<analysis>`) opens a line that no colon announces.
+- No mark counts in code (fences, backticks), in quotation marks, or in the middle of a sentence
   ("between <think> and </think> the model ...").
 
-Sources of the marks: the models' chat templates, vLLM's and SGLang's reasoning parsers, and for
+Sources of the marks: the models' chat templates, the reasoning parsers of vLLM and SGLang, and for
 gpt-oss https://cookbook.openai.com/articles/openai-harmony.
 """
 
@@ -48,22 +49,24 @@ _WORDS = frozenset(
         "internal",
     }
 )
-"""What the name of a mark says. Namespaces (`seed:think`) and `_QUALIFIERS` may stand beside it."""
+"""The words in the name of a mark, beside which namespaces (`seed:think`) and `_QUALIFIERS` may
+stand."""
 
 _REASONING_ALONE = frozenset({"think", "thinking", "antthinking", "thought", "thoughts"})
-"""Words of `_WORDS` that are no usual name of an XML element."""
+"""The words of `_WORDS` that are not usual names of XML elements."""
 
 _QUALIFIERS = frozenset({"content", "process", "trace", "chain", "of", "inner", "longcat", "pad"})
 _EDGES = frozenset({"begin", "start", "end"})
 _ANSWER = frozenset({"answer", "output", "response", "final", "solution", "text"})
-"""What the name of a mark around the answer itself says (Hunyuan, ERNIE, Cohere, OpenThinker)."""
+"""The words in the name of a mark around the answer (Hunyuan, ERNIE, Cohere, OpenThinker)."""
 
 # <think>, </think>, <|END_THINKING|>, <|think:start|>, [THINK], ◁/think▷, < think >,
-# <think type="x">. A word alone in square brackets is a heading or a gap to fill in: only "think".
+# <think type="x">. A single word in square brackets is a heading or a gap to fill in, unless it is
+# "think".
 #
-# Every mark costs no more than its own length. White space before the name is matched in one way.
-# What reads as an attribute may hold the beginning of another mark ("<a b=[think c=[think d="), so
-# that without a bound on attributes every one of these would be read to the text's end.
+# Every mark takes a time linear in its own length. White space before the name can match in only
+# one way. An attribute may contain the beginning of another mark ("<a b=[think c=[think d="), so
+# without a bound on attributes, each of these would be read to the end of the text.
 _ATTRIBUTES = 8
 _TAG = re.compile(
     r"(?:<[|｜]?|◁|\[(?=/?think))(?P<gap>\s*)(?:(?P<slash>/)\s*)?(?P<label>[a-z][\w:.-]*)"
@@ -72,7 +75,7 @@ _TAG = re.compile(
     re.IGNORECASE,
 )
 
-# Marks that are no tags with a telling name. The first of each pair opens, the second closes.
+# Marks that are not tags with such a name. The first of each pair opens, the second closes.
 _PAIRS = {
     "gemma": (r"<\|channel>\s*thought\b", r"<channel\|>"),
     "medgemma": (r"<unused94>\s*thought\b", r"<unused95>"),
@@ -85,7 +88,7 @@ _PAIRS = {
     "granite": (r"Here(?:['’]s| is) my thought process:", r"Here(?:['’]s| is) my response:"),
 }
 _PAIR = re.compile(
-    # Looked at first, because hardly a character is one of these.
+    # This look-ahead comes first, because hardly any character is one of these.
     r"(?=[<\[H])(?:"
     + "|".join(
         f"(?P<open{place}>{opening})|(?P<close{place}>{closing})"
@@ -99,24 +102,24 @@ _EDGES_OF_PAIRS = {
     for place, kind in enumerate(_PAIRS)
     for edge in ("open", "close")
 }
-"""By the name of a group of `_PAIR` the kind of the mark, and whether it opens."""
+"""The name of a group of `_PAIR` -> the kind of the mark, and whether it opens."""
 
 _PROSE = "granite"
-"""The pair in plain words, which says something only at the beginning of an answer."""
+"""The pair in plain words, which counts only at the beginning of an answer."""
 
 _COMMON = {"open-webui", "pangu", "solar"}
-"""Pairs of whose entries vocabularies without reasoning have some, too."""
+"""Pairs of which vocabularies without reasoning have entries, too."""
 
 _CLOSED_BY_A_TURN = {"hyperclova"}
-"""Pairs whose second one opens the answer's turn, as every ChatML template writes it."""
+"""Pairs whose second mark opens the turn of the answer, as in every ChatML template."""
 
 _NEVER_BY_THE_PROMPT = {_PROSE, "open-webui"}
-"""Pairs whose first one no prompt opens, and whose second one has other uses."""
+"""Pairs whose first mark is never in a prompt, and whose second mark has other uses."""
 
 _PROSE_HINT = re.compile(r"[mM][yY] (?i:thought process:)")
 
 _ROLE = re.compile(r"(?:\s+|<s>|<bos>|<\|[\w-]+\|>|(?:assistant|model)\b:?){0,100}", re.IGNORECASE)
-"""What may stand before the first mark: white space, and a turn's own marks."""
+"""Text that may come before the first mark: white space and the marks of a turn."""
 
 _CODE = re.compile(r"(?P<fence>```|~~~).*?(?P=fence)|(?P<tick>``?)[^`\n]+?(?P=tick)", re.DOTALL)
 _QUOTES = "\"'`“”„‚‘’«»‹›「」『』《》"
@@ -126,31 +129,31 @@ _HARMONY = re.compile(r"\s*(?:<\|start\|>\s*assistant\s*)?<\|channel\|>")
 _HARMONY_FINAL = re.compile(r"<\|channel\|>\s*final\b[^<]*<\|message\|>")
 _HARMONY_MARK = re.compile(r"<\|(?:channel|message|start|end)\|>")
 
-# Decoding with skip_special_tokens leaves the channel's name glued to the text's first letter
-# ("analysisWe need to ..."). No text opens like that by itself: an answer which begins with the
-# word ("analysis of variance", "Analysis: ...") has a space or a mark after it.
+# Decoding with skip_special_tokens leaves the name of the channel directly before the first letter
+# of the text ("analysisWe need to ..."). No text begins so by itself: an answer that begins with
+# the word ("analysis of variance", "Analysis: ...") has a space or a mark after it.
 _HARMONY_PLAIN = re.compile(r"\s*analysis(?=[^\W_])")
 _HARMONY_PLAIN_FINAL = "assistantfinal"
 
 
 class _Mark(NamedTuple):
-    """A mark in a text: its place, what kind it is, and whether it opens reasoning or ends it."""
+    """A mark in a text: its place, its kind, and whether it opens reasoning or ends it."""
 
     start: int
     end: int
     kind: str
     opens: bool
     only_leads: bool
-    """Says something only where it begins an answer: `< think >` may be code elsewhere."""
+    """It counts only at the beginning of an answer: `< think >` may be code elsewhere."""
     reasoning_alone: bool
-    """No answer has such a mark for another reason than reasoning."""
+    """Answers have such a mark only for reasoning."""
 
 
 def strip_reasoning(response: str) -> str | None:
-    """The answer without the model's reasoning, or None where the reasoning never ended.
+    """Return the answer without the model's reasoning, or None if the reasoning never ended.
 
     A response without reasoning is returned as it is. Marks around the answer itself
-    (`<answer>`, `<|START_RESPONSE|>`) go with the reasoning.
+    (`<answer>`, `<|START_RESPONSE|>`) are removed together with the reasoning.
     """
     if not _may_have_marks(response):
         return response
@@ -166,16 +169,16 @@ def strip_reasoning(response: str) -> str | None:
 
 
 def _may_have_marks(text: str) -> bool:
-    """Whether a text has what no mark is without; four looks tell it sooner than one pattern."""
+    """Whether a text may have marks; four simple searches are faster than one pattern."""
     if "<" in text or "[" in text or "◁" in text:
         return True
     return bool(_HARMONY_PLAIN.match(text) or _PROSE_HINT.search(text))
 
 
 def opened_in(prompt: str) -> str:
-    """The mark by which a prompt's end opens the reasoning, as it stands there; "" where none.
+    """Return the mark with which the end of a prompt opens the reasoning, or "".
 
-    A line ends behind one that is a word at its end, or it would run into what follows.
+    A mark that ends in a letter gets a line break, so that it does not run into the next text.
     """
     end = len(prompt.rstrip())
     tail = max(0, end - 200)
@@ -185,9 +188,9 @@ def opened_in(prompt: str) -> str:
 
 
 def marks_in(text: str) -> list[str]:
-    """The reasoning marks that a chat template or a vocabulary's entry holds, in their order.
+    """List the reasoning marks in a chat template or an entry of a vocabulary, in their order.
 
-    In a template's own quotation marks a mark is no quotation.
+    The quotation marks of a template do not make a mark a quotation.
     """
     spans = [(mark.start, mark.end) for mark in _marks(text) if mark.kind != "open-webui"]
     spans += [match.span() for match in re.finditer(r"<\|channel\|>", text)]
@@ -195,9 +198,9 @@ def marks_in(text: str) -> list[str]:
 
 
 def marks_of_template(template: str) -> list[str]:
-    """The marks in a chat template that say that its model may reason, in their order.
+    """List the marks in a chat template which show that its model may reason, in their order.
 
-    A turn that only ends reasoning where a turn of reasoning is before it says nothing alone.
+    A turn that ends reasoning only after a turn of reasoning shows nothing by itself.
     """
     opened = {mark.kind for mark in _marks(template) if mark.opens}
     turns = {
@@ -209,7 +212,7 @@ def marks_of_template(template: str) -> list[str]:
 
 
 def marks_of_vocabulary(vocabulary: Iterable[str]) -> list[str]:
-    """The entries of a vocabulary that are reasoning marks and have no other use."""
+    """List the entries of a vocabulary that are reasoning marks without another use."""
     tokens = []
     for token in dict.fromkeys(vocabulary):
         if token[:1] in "<[◁" and 5 < len(token) < 40 and marks_in(token) == [token]:
@@ -220,16 +223,16 @@ def marks_of_vocabulary(vocabulary: Iterable[str]) -> list[str]:
 
 
 def closing_of(marks: Iterable[str]) -> str | None:
-    """The first of some marks that ends reasoning."""
+    """Return the first of some marks that ends reasoning, or None."""
     return next((text for text in marks for mark in _marks(text) if not mark.opens), None)
 
 
 def without_tokens(text: str, tokens: re.Pattern[str]) -> str:
-    """A text without a vocabulary's special tokens, but with those that are marks of reasoning.
+    """Remove the special tokens of a vocabulary from a text, but keep reasoning marks.
 
     Args:
         text: an answer, decoded with its special tokens.
-        tokens: finds a special token.
+        tokens: a pattern for the special tokens.
     """
     spans = [(mark.start, mark.end) for mark in _marks(text)]
     if "<|channel|>" in text:
@@ -240,10 +243,10 @@ def without_tokens(text: str, tokens: re.Pattern[str]) -> str:
 
 
 def _marks(text: str) -> Iterator[_Mark]:
-    """Every mark in a text, wherever it stands."""
+    """Yield every mark in a text, at any place."""
     for match in _TAG.finditer(text):
         label = match["label"]
-        # A longer name is not kept in mind: it is hardly a mark's, and may be as long as the text.
+        # A longer name is not cached: it hardly names a mark, and may be as long as the text.
         named = (_named if len(label) <= 80 else _named.__wrapped__)(label.lower())
         if named is None or text[match.end() - 2] == "/":
             continue
@@ -266,17 +269,17 @@ def _marks(text: str) -> Iterator[_Mark]:
 
 
 class _Name(NamedTuple):
-    """What the name of a tag says, where it is one of reasoning."""
+    """The meaning of the name of a reasoning tag."""
 
     kind: str
     ends: bool
-    """It ends reasoning whether it has a slash or not: `END_THINKING`."""
+    """Whether it ends reasoning even without a slash, as `END_THINKING` does."""
     reasoning_alone: bool
 
 
 @lru_cache(maxsize=1024)
 def _named(label: str) -> _Name | None:
-    """What a tag's name, in small letters, says; None where it is no name of reasoning."""
+    """Return the meaning of a tag's name in small letters; None if it is not a reasoning tag."""
     parts = [set(re.split(r"[_.-]", part)) for part in label.split(":")]
     known = _WORDS | _QUALIFIERS | _EDGES
     name = next((part for part in parts if part & _WORDS and part <= known), None)
@@ -290,18 +293,18 @@ def _named(label: str) -> _Name | None:
 
 
 def _mentioned(text: str, mark: _Mark) -> bool:
-    """Whether a mark is quoted, or a word of the sentence that it stands in."""
+    """Whether a mark is quoted, or is a word of the sentence around it."""
     before, after = text[max(0, mark.start - 9) : mark.start], text[mark.end : mark.end + 2]
     last = before[-1:]
     if last and last in _QUOTES and after[:1] and after[:1] in _QUOTES:
         return True
     preceding = before.rstrip(" ")[-1:]
     if not preceding.isalpha() and preceding not in set(",，、(（"):
-        return False  # at the beginning, or behind a whole sentence
+        return False  # It is at the beginning or after a whole sentence.
     if last in set(" (（"):
         goes_on = after[:1] == " " and after[1:].islower()
         return goes_on or after.lstrip(" ")[:1] in set(",.;:)?!，。、；：）？！")
-    # Without spaces between words, as Chinese is written, letters stand on both sides.
+    # In a script without spaces, such as Chinese, letters stand on both sides.
     return _caseless(preceding) and _caseless(after[:1])
 
 
@@ -310,16 +313,16 @@ def _caseless(letter: str) -> bool:
 
 
 class _Spans(Container[int]):
-    """Places within spans of a text, by their beginnings, told in the time of one look-up.
+    """The places within spans of a text, with a membership test in logarithmic time.
 
     Args:
-        spans: (start, end) of each; they may overlap.
+        spans: the (start, end) of each span; spans may overlap.
     """
 
     def __init__(self, spans: Iterable[tuple[int, int]]) -> None:
         in_order = sorted(spans)
         self._starts = [start for start, _ in in_order]
-        # Those that begin before a place reach as far as the one of them that ends last.
+        # The spans that begin before a place reach as far as the one that ends last.
         self._reach = list(accumulate((end for _, end in in_order), max))
 
     def __contains__(self, place: object) -> bool:
@@ -329,20 +332,20 @@ class _Spans(Container[int]):
 
 
 def _code(text: str) -> _Spans:
-    """What of a text is code."""
+    """Return the spans of code in a text."""
     return _Spans(match.span() for match in _CODE.finditer(text))
 
 
 def _place_from(marks: Sequence[_Mark], start: int) -> int:
-    """The place among marks, in their order, of the first that begins at `start` or later."""
+    """Return the index of the first of some sorted marks that begins at `start` or later."""
     return bisect_left(marks, start, key=attrgetter("start"))
 
 
 class _Closings:
-    """The marks of a text that end reasoning, to be found by what they end.
+    """The marks of a text that end reasoning, indexed by their kind.
 
     Args:
-        marks: marks in their order, of which those that open are left out.
+        marks: marks in their order; opening marks are ignored.
     """
 
     def __init__(self, marks: Iterable[_Mark]) -> None:
@@ -353,19 +356,19 @@ class _Closings:
                 self._by_kind[None].append(mark)
 
     def first(self, start: int, kind: str | None = None) -> _Mark | None:
-        """The first one from a place on, of a kind or, where none is given, of any."""
+        """Return the first closing mark from a place on, of one kind or of any."""
         marks = self._by_kind.get(kind, [])
         place = _place_from(marks, start)
         return marks[place] if place < len(marks) else None
 
 
 class _Reading:
-    """A response read for reasoning, in time that grows with its length.
+    """A response that is read for reasoning, in a time linear in its length.
 
     Attributes:
         text: the response.
         every: all marks in it, in their order.
-        spoken: those by which a model reasons: not quoted, in code or in the midst of a sentence.
+        spoken: the marks that count: not quoted, not in code and not in the middle of a sentence.
     """
 
     def __init__(self, text: str) -> None:
@@ -383,7 +386,7 @@ class _Reading:
 
     @cached_property
     def _hidden_closings(self) -> _Closings:
-        """Those that end a line."""
+        """The closing marks at the end of a line."""
         return _Closings(
             mark
             for mark in self.every
@@ -392,7 +395,7 @@ class _Reading:
         )
 
     def answer(self) -> str | None:
-        """The text without reasoning; None where a block of it does not end."""
+        """Return the text without reasoning; None if a block of reasoning does not end."""
         start, kinds = 0, set[str]()
         while (mark := self._leading(start)) is not None:
             close = self._closing(mark) if mark.opens else mark
@@ -415,12 +418,12 @@ class _Reading:
         return "".join([*kept, self.text[start:]])
 
     def _leading(self, start: int) -> _Mark | None:
-        """The mark that begins reasoning at `start`, or ends what the prompt began."""
+        """Return the mark that begins reasoning at `start`, or that ends what the prompt began."""
         opened: set[str] = set()
         for place in range(_place_from(self.spoken, start), len(self.spoken)):
             mark = self.spoken[place]
             if mark.opens:
-                # If the first that opens does not lead, none behind it does.
+                # If the first opening mark does not lead, no later one does.
                 if not opened and self._leads(start, mark):
                     return mark
                 opened.add(mark.kind)
@@ -429,40 +432,42 @@ class _Reading:
         return None
 
     def _leads(self, start: int, mark: _Mark) -> bool:
-        """Whether nothing but what may stand before a first mark does, from `start` on."""
-        # One character more, which tells whether a word ends here.
+        """Whether the text from `start` to the mark may come before a first mark."""
+        # One more character shows whether a word ends here.
         role = _ROLE.match(self.text, start, mark.start + 1)
         return role is not None and role.end() >= mark.start
 
     def _opens_later(self, mark: _Mark, since: int, kinds: set[str]) -> bool:
-        """Whether a mark behind the beginning opens reasoning.
+        """Whether a mark after the beginning opens reasoning.
 
         Args:
-            since: where the text begins that is read before the mark, or another mark does. Nothing
-                before that one tells, so that no part of the text is read for two marks.
-            kinds: of the marks with which the answer began.
+            mark: the mark.
+            since: where the text before the mark begins, or another mark. The text before that mark
+                decides nothing, so no part of the text is read for two marks.
+            kinds: the kinds of the marks with which the answer began.
         """
         if mark.only_leads:
             return False
         return mark.kind in kinds or (mark.reasoning_alone and self._opens_line(mark.start, since))
 
     def _opens_line(self, place: int, since: int) -> bool:
-        """Whether only white space stands before a place in its line, which no colon announces."""
+        """Whether only white space precedes a place in its line, which no colon announces."""
         before = self.text[since:place]
         said = before.rstrip()
         return not said or ("\n" in before[len(said) :] and said[-1] not in ":：")
 
     def _closing(self, opening: _Mark) -> _Mark | None:
-        """The mark that ends a block: of its own kind, or of any where there is none.
+        """Return the mark that ends a block: of its own kind, or of any kind if there is none.
 
-        A fence that the reasoning left open hides it: then it is one that ends a line.
+        A fence that the reasoning left open hides such a mark; then a mark at the end of a line
+        counts.
         """
         return _first_closing(opening, self._closings) or _first_closing(
             opening, self._hidden_closings
         )
 
     def _explains(self, opening: _Mark) -> bool:
-        """Whether the text speaks of the mark that would end a block, so that none was begun."""
+        """Whether the text mentions the mark that would end a block, so that no block began."""
         return self._all_closings.first(opening.end, opening.kind) is not None
 
 
@@ -476,7 +481,7 @@ def _is_around_answer(tag: re.Match[str]) -> bool:
 
 
 def _unwrapped(answer: str, *, piped_only: bool = False) -> str:
-    """An answer without the marks around it, the second of which may be missing."""
+    """Remove the marks around an answer, of which the second may be missing."""
     first = _TAG.match(answer.lstrip())
     if not first or not _is_around_answer(first) or (piped_only and first[0][1] != "|"):
         return answer
@@ -486,7 +491,7 @@ def _unwrapped(answer: str, *, piped_only: bool = False) -> str:
 
 
 def _opens_final_channel(response: str) -> bool:
-    """Whether gpt-oss begins its answer behind reasoning that the prompt opened."""
+    """Whether gpt-oss begins its answer after reasoning that the prompt opened."""
     if "<|channel|>" not in response:
         return False
     code = _code(response)

@@ -1,12 +1,12 @@
-"""The judges by name: this package's, and those that other packages add.
+"""The judges by name: those of this package, and those that other packages add.
 
-A package adds a judge by an entry point of the group `polyrefuse.judges`, as lm-eval's models are
-added; `name = "module:object"` names a `contract.Judge`:
+A package adds a judge by an entry point of the group `polyrefuse.judges`, as packages add models to
+lm-eval. `name = "module:object"` names a `contract.Judge`:
 
     [project.entry-points."polyrefuse.judges"]
     my-judge = "my_package.my_module:JUDGE"
 
-Nothing of it is imported before the judge is asked for.
+The module is imported only when somebody asks for the judge.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OWN = {
     "native": "polyrefuse_tasks.judges.native:JUDGE",
     "substring": "polyrefuse_tasks.judges.substring:JUDGE",
 }
-"""The judges of this package that need no model, as entry points of others have them."""
+"""The judges of this package that need no model, in the form of entry points."""
 
 MODELS = {
     "polyguard": "polyrefuse_tasks.judge_models.polyguard:JUDGE",
@@ -46,34 +46,34 @@ MODELS = {
     "harmbench": "polyrefuse_tasks.judge_models.harmbench:JUDGE",
     "strongreject": "polyrefuse_tasks.judge_models.strongreject:JUDGE",
 }
-"""Those that are models."""
+"""The judges of this package that are models, in the form of entry points."""
 
 JUDGES: tuple[str, ...] = tuple(OWN)
-"""Names of the judges of this package that need no model; the first is the default."""
+"""The names of the judges of this package that need no model; the first is the default."""
 
 
 class UnknownJudge(UserError):
-    """No judge of that name."""
+    """No judge has this name."""
 
 
 class BadJudge(UserError):
-    """A judge of another package that cannot be used, or not for this; names the package."""
+    """A judge cannot be used, or not for this purpose; the message names its package."""
 
 
 def names() -> tuple[str, ...]:
-    """Every name that can be asked for: this package's, models last, then those of others."""
+    """List the names of all judges: those of this package, models last, then those of others."""
     others = {entry.name for entry in _entries()} - {*OWN, *MODELS}
     return (*OWN, *MODELS, *sorted(others))
 
 
 @functools.cache
 def judge_named(name: str) -> Judge:
-    """The judge of that name, its module imported.
+    """Import and return the judge with this name.
 
     Raises:
-        UnknownJudge: no judge has the name; names the ones there are.
-        BadJudge: two packages have one of that name, its module cannot be imported, or what it
-            names is no judge.
+        UnknownJudge: no judge has this name; the message lists the names.
+        BadJudge: two packages have a judge of this name, its module cannot be imported, or the
+            object is not a judge.
     """
     entry = _entry(name)
     try:
@@ -81,69 +81,70 @@ def judge_named(name: str) -> Judge:
         fault = _fault(judge, name)
     except Exception as error:
         raise BadJudge(
-            f"judge {name!r} of package {_package(entry)} cannot be loaded from {entry.value} "
+            f"The judge {name!r} of package {_package(entry)} cannot be loaded from {entry.value} "
             f"({described(error)}); fix or uninstall that package."
         ) from error
     if fault:
         raise BadJudge(
-            f"judge {name!r} of package {_package(entry)}: {entry.value} {fault}; fix or "
+            f"The judge {name!r} of package {_package(entry)}: {entry.value} {fault}; fix or "
             "uninstall that package."
         )
     return cast(Judge, judge)
 
 
 def check_judge(name: str) -> str:
-    """`name`, if it is that of a judge that can be used.
+    """Return the name of a judge after checking that the judge can be used.
 
     Raises:
-        UnknownJudge, BadJudge: as `judge_named`.
+        UnknownJudge, BadJudge: see `judge_named`.
     """
     judge_named(name)
     return name
 
 
 def check_refusal_judge(name: str) -> str:
-    """`name`, if it is that of a judge that measures refusal.
+    """Return the name of a judge after checking that it measures refusal.
 
     Raises:
-        UnknownJudge: as `judge_named`.
-        BadJudge: as `judge_named`, or it measures harm alone.
+        UnknownJudge: see `judge_named`.
+        BadJudge: see `judge_named`, or the judge measures only harm.
     """
     if not measures_refusal(judge_named(name).measures):
         raise BadJudge(
-            f"judge {name!r} of package {package_of(name)} measures harm alone; name one that "
+            f"The judge {name!r} of package {package_of(name)} measures only harm: name one that "
             "measures refusal here."
         )
     return name
 
 
 def check_judge_beside_model(name: str) -> str:
-    """`name`, if it is that of a judge that may label answers while their model is loaded.
+    """Return the name of a judge after checking that it may run beside the measured model.
 
     Raises:
-        UnknownJudge: as `judge_named`.
-        BadJudge: as `judge_named`, or it is a model itself.
+        UnknownJudge: see `judge_named`.
+        BadJudge: see `judge_named`, or the judge is a model itself.
     """
     if name in MODELS:
         raise BadJudge(
-            f"judge {name!r} is a model, which would share the device with the one that is "
-            "measured; run lm_eval with --log_samples and another judge, and label the answers "
+            f"The judge {name!r} is a model, which would share the device with the measured "
+            "model: run lm_eval with --log_samples and another judge, and label the answers "
             f"afterwards with `polyrefuse judge run RESULTS --judge {name}`."
         )
     return check_judge(name)
 
 
 def revision_of(judge: Judge) -> str:
-    """What tells a judge's labels from those of another version of it.
+    """Return the revision of a judge, which separates its labels from those of other versions.
 
-    A judge may have a `revision` of its own, as that of its model. Of this package's it is the
-    checksum of the rules and phrases, of another package's the package's version.
+    A judge may have a `revision` of its own, such as that of its model. Otherwise it is the
+    checksum of the rules and phrases for judges of this package, and the version of the package for
+    other judges.
     """
     own: Any = None
     try:
         own = cast(Any, judge).revision
     except AttributeError:
-        # Of a judge that has one, it is an error of what makes it, as of a model's loading.
+        # A judge that does have a revision failed to compute it, for example to load its model.
         if inspect.getattr_static(judge, "revision", None) is not None:
             raise
     if isinstance(own, str):
@@ -154,7 +155,7 @@ def revision_of(judge: Judge) -> str:
 
 @functools.cache
 def _rules_sha256() -> str:
-    """Checksum of every file in this folder, 16 hex digits."""
+    """Return the checksum of all files in this folder, as 16 hex digits."""
     folder = Path(__file__).parent
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".yaml")):
@@ -163,20 +164,20 @@ def _rules_sha256() -> str:
 
 
 def package_of(name: str) -> str:
-    """The distribution that a judge comes from, for messages.
+    """Return the package that a judge comes from, for messages.
 
     Args:
-        name: of the judge. One that is not registered is one of ours with other weights, or with
-            the rule of a paper around it.
+        name: the name of the judge. A name that is not registered is one of our judges with other
+            weights or with the rule of a paper.
 
     Raises:
-        BadJudge: as `judge_named`, without importing anything.
+        BadJudge: two packages have a judge of this name.
     """
     return _package(_entry(name)) if name in names() else OURS
 
 
 def described(error: Exception) -> str:
-    """An exception's class and message on one line, for messages."""
+    """Write the class and message of an exception on one line, for messages."""
     message = " ".join(str(error).split())
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
@@ -193,24 +194,24 @@ def _entry(name: str) -> EntryPoint:
     if not entries:
         near = difflib.get_close_matches(name, names(), n=1)
         meant = f" (did you mean {near[0]}?)" if near else ""
-        raise UnknownJudge(f"no judge {name!r}{meant}: use one of {', '.join(names())}")
+        raise UnknownJudge(f"There is no judge {name!r}{meant}: use one of {', '.join(names())}.")
     if len(entries) > 1:
         packages = " and ".join(_package(entry) for entry in entries)
         raise BadJudge(
-            f"more than one package has a judge {name!r}: {packages}; uninstall one of them."
+            f"More than one package has a judge {name!r}: {packages}; uninstall one of them."
         )
     return entries[0]
 
 
 def _package(entry: EntryPoint) -> str:
-    # Those of `OWN` belong to no distribution that Python knows of.
+    # Our own entry points belong to no distribution that Python knows.
     return entry.dist.name if entry.dist else OURS
 
 
 def _fault(judge: Any, name: str) -> str | None:
-    """What keeps an object from being the judge of that name, as the end of a sentence."""
+    """Describe why an object cannot be the judge of this name, as the end of a sentence."""
     if isinstance(judge, type):
-        return "is a class, not a judge; name an object of it"
+        return "is a class, not a judge; name an instance of it"
     if not callable(getattr(judge, "judge", None)):
         return "has no method `judge`"
     if getattr(judge, "name", None) != name:
@@ -219,5 +220,5 @@ def _fault(judge: Any, name: str) -> str | None:
         measures = getattr(judge, "measures", None)
         return f"measures {measures!r}, not one of {', '.join(MEASURES)}"
     if not isinstance(getattr(judge, "english_only", None), bool):
-        return "does not say by `english_only`, True or False, whether it reads English alone"
+        return "does not say by `english_only`, True or False, whether it reads only English"
     return None

@@ -1,45 +1,45 @@
-"""Reads a language's phrase file.
+"""Read the phrase file of a language.
 
 A phrase file is `phrases/<ISO 639-1 code>.yaml`, written so that a speaker of the language can
-read it and agree. Its keys, of which only `opening` or `grammar` must be there:
+read it and agree. It has these keys, of which only `opening` or `grammar` is required:
 
-    opening          phrases that refuse where the answer begins with them
-    lead             what may stand before such an opening: apologies, "unfortunately", ...
+    opening          phrases that refuse if the answer begins with them
+    lead             what may come before such an opening: apologies, "unfortunately", ...
     anywhere         phrases that refuse anywhere in the window
-    soft             apologies and condemnations. They refuse only where the answer is short,
-                     or turns to something else before it lists anything
+    soft             apologies and condemnations. They refuse only if the answer is short, or
+                     turns to something else before it lists anything
     caution          reminders that an answer may begin with ("it is important to"). They refuse
-                     only where a short answer says what to do instead before it lists anything
-    instead          phrases that put something in the place of what was asked ("instead")
-    advice           phrases that recommend something ("i suggest"); with `instead`, what an
-                     answer turns to
+                     only if a short answer says what to do instead before it lists anything
+    instead          phrases that offer something in the place of what was asked ("instead")
+    advice           phrases that recommend something ("i suggest"); with `instead`, they are
+                     what an answer turns to
     cancel           phrases that hand over what was asked ("here is how"), whatever came before
     grammar          patterns of sentences that refuse ("i {cannot} ... you"). They refuse in the
-                     sentence with which the answer says something first, that is after apologies
+                     sentence with which the answer first says something, that is, after apologies
     throughout       patterns that refuse in any sentence of the window: those of `grammar` that
                      say "i cannot help" so plainly that nobody says it about anything else
-    whole            patterns that refuse where nothing else is said ("no", "request denied")
+    whole            patterns that refuse if the answer says nothing else ("no", "request denied")
     except           patterns of sentences that only sound like refusals ("i {cannot} wait"). What
-                     one of them overlaps does not refuse, whichever key it stands under
-    words            lists of words that the patterns of these four name, as `{cannot}`. The list
-                     `clause` holds the words at which a clause ends
+                     one of them overlaps does not refuse, whichever key found it
+    words            lists of words that the patterns of these four keys name, as in `{cannot}`.
+                     The list `clause` has the words at which a clause ends
     document         words that open a document, such as a subject line or the address of a letter:
                      such an answer complies, unless a `lead` opens it ("dear user")
-    title            what documents are called ("letter", "poem"), whole words: an answer complies
-                     under a heading that has one
-    window           characters of the answer that are read, up to 300; 300 where not given
-    spaces           false for a script without spaces between words; true where not given
-    fold_diacritics  true where writers drop marks (tones, vowel signs); false where not given
+    title            names of documents ("letter", "poem") as whole words: an answer complies under
+                     a heading that has one
+    window           how many characters of the answer are read, up to 300; 300 by default
+    spaces           false for a script without spaces between words; true by default
+    fold_diacritics  true if writers leave out marks (tones, vowel signs); false by default
 
-A phrase is plain text, compared after `normalise`, from the beginning of a word and with any
+A phrase is plain text. It is compared after `normalise`, from the beginning of a word, with any
 ending. ` ... ` in it stands for up to 40 characters of the same sentence. `(a|b|c)` stands for any
 of these: `i (cannot|can't) (help|assist)` is four phrases. `(a|)` is `a` or nothing. Parentheses
-are not put inside parentheses, and those without a bar are text, as in `désolé(e)`. Patterns are
-compared alike; `grammar` describes how they are written.
+cannot contain parentheses, and parentheses without a bar are text, as in `désolé(e)`. Patterns are
+compared in the same way; `grammar` describes their notation.
 
-Phrases are compiled as a tree in which those that begin alike share their beginning. Where a word
-of the answer begins no phrase, one look at its first letters says so, however many phrases there
-are; as plain alternatives every one of them would be tried at every word, for six times the time.
+Phrases are compiled into a tree, in which phrases with the same beginning share it. The first
+letters of a word then show that no phrase begins there, however many phrases there are. Plain
+alternatives would try every phrase at every word, which takes six times as long.
 """
 
 import re
@@ -67,22 +67,22 @@ from polyrefuse_tasks.judges.phrase_yaml import BadPhraseFile, read_phrase_yaml
 from polyrefuse_tasks.languages import UnknownLanguage
 
 MAX_WHOLE = 80
-"""An answer of more characters says more than a phrase of `whole`."""
+"""The longest answer, in characters, that a phrase of `whole` may match."""
 
 WINDOW = 300
-"""Characters of an answer that are read, where a phrase file does not say otherwise."""
+"""How many characters of an answer are read, unless the phrase file says otherwise."""
 
 PHRASES = Path(__file__).parent / "phrases"
-"""The folder of phrase files, one a language."""
+"""The folder of phrase files, one for each language."""
 
 MOST_PHRASES = 20_000
-"""Phrases under a key, each alternative counted; the bundled files have up to 1,129 in all."""
+"""The most phrases under a key, with each alternative counted; bundled files have up to 1,129."""
 
 LONGEST_PHRASE = 150
-"""Characters of a phrase with its alternatives chosen; the bundled ones have up to 57."""
+"""The longest phrase, in characters, after alternatives are chosen; bundled ones have up to 57."""
 
 MOST_GAPS = 3
-"""Gaps in a phrase; the bundled ones have one."""
+"""The most gaps in a phrase; bundled phrases have one."""
 
 _LISTS = (
     "opening",
@@ -109,33 +109,33 @@ _PARENTHESES = re.compile(r"\([^()]*\)")
 _NEVER = re.compile(r"(?!)")
 _Compiled = TypeVar("_Compiled")
 _Phrase = list[str]
-"""A phrase in steps: patterns of one character each, and gaps."""
+"""A phrase as a list of steps: patterns of one character each, and gaps."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rules:
-    """One language's phrases as compiled patterns over normalised text; see the module's keys."""
+    """The phrases of a language, compiled for normalised text; the module describes the keys."""
 
     opening: re.Pattern[str]
-    """Optional leads, then a phrase in group 1; to be matched at the beginning of the text."""
+    """Optional leads, then a phrase in group 1, to match at the beginning of a text."""
     anywhere: re.Pattern[str]
     soft: re.Pattern[str]
     telling: re.Pattern[str]
-    """The phrases of `anywhere` and `soft` in one: most answers hold neither."""
+    """The phrases of `anywhere` and `soft` together, because most answers have neither."""
     caution: re.Pattern[str]
-    """Optional leads, then a phrase; to be matched at the beginning of the text."""
+    """Optional leads, then a phrase, to match at the beginning of a text."""
     instead: re.Pattern[str]
     turn: re.Pattern[str]
-    """The phrases of `instead` and `advice` in one."""
+    """The phrases of `instead` and `advice` together."""
     cancel: re.Pattern[str]
     document: re.Pattern[str]
     title: re.Pattern[str]
     lead: re.Pattern[str]
-    """To be matched where a sentence begins."""
+    """The leads, to match where a sentence begins."""
     grammar: Grammar
     throughout: Grammar
     whole: re.Pattern[str]
-    """Leads around one of `whole`, in group 1; to be matched with all of a text."""
+    """Leads around a pattern of `whole` in group 1, to match a whole text."""
     harmless: Grammar
     """The patterns of `except`."""
     window: int
@@ -143,14 +143,14 @@ class Rules:
     fold_diacritics: bool
 
     def spell(self, normalised: str) -> str:
-        """A `normalise`d text in the spelling of this language's phrases."""
+        """Return a `normalise`d text in the spelling of this language's phrases."""
         return _spell(normalised, self.spaces, self.fold_diacritics)
 
     def first_refusal(self, text: str) -> re.Match[str] | None:
-        """What refuses in the sentence with which a text in this spelling says something first.
+        """Return what refuses in the sentence with which a text first says something.
 
-        What `throughout` holds refuses in the later ones as well. The phrase is the match's last
-        group.
+        The patterns of `throughout` refuse in later sentences as well. The phrase is the last group
+        of the match. The text is in the spelling of this language.
         """
         if len(text) <= MAX_WHOLE and (whole := self.whole.fullmatch(text)):
             return whole
@@ -166,7 +166,7 @@ class Rules:
         return next((match for match in matches if not self._is_harmless(match, text, parts)), None)
 
     def search(self, phrases: re.Pattern[str], text: str, start: int = 0) -> re.Match[str] | None:
-        """The first of the phrases from `start` on that no pattern of `except` overlaps."""
+        """Return the first phrase from `start` on that no pattern of `except` overlaps."""
         for match in phrases.finditer(text, start):
             if not self._is_harmless(match, text, parts_of(text, self.spaces)):
                 return match
@@ -175,13 +175,13 @@ class Rules:
     def _is_harmless(self, formula: re.Match[str], text: str, parts: set[str]) -> bool:
         """Whether the formula only sounds like a refusal.
 
-        It does in a question, unless it opens the sentence ("can we talk of other things?"), after
-        what hands over what was asked ("here is a note that you can send"), and where it is part
-        of what `except` describes.
+        It does so in a question, unless it opens the sentence ("can we talk of other things?"),
+        after a phrase that hands over what was asked ("here is a note that you can send"), and as a
+        part of what `except` describes.
         """
         start, end = formula.span(formula.re.groups)
-        # A script without spaces may put no mark between a refusal and a question. What has to
-        # stand at the beginning is in a group.
+        # A script without spaces may have no mark between a refusal and a question. A pattern that
+        # must match at the beginning has a group.
         may_ask = self.spaces and not formula.re.groups
         if may_ask and _QUESTION.match(text, end) or self.cancel.search(text, 0, start):
             return True
@@ -200,16 +200,16 @@ def _spell(normalised: str, spaces: bool, fold_diacritics: bool) -> str:
 
 
 def languages() -> tuple[str, ...]:
-    """The codes that have a phrase file, sorted."""
+    """List the codes of the languages that have a phrase file, sorted."""
     return tuple(sorted(path.stem for path in PHRASES.glob("*.yaml")))
 
 
 def rules_of(language: str) -> Rules:
-    """The rules of one language, read once.
+    """Return the rules of one language, which are read once.
 
     Raises:
-        UnknownLanguage: no phrase file for `language`; names the ones there are.
-        BadPhraseFile: the file has a key that is not known, or a phrase that cannot be used.
+        UnknownLanguage: there is no phrase file for `language`; the message lists the languages.
+        BadPhraseFile: the file has an unknown key or a phrase that cannot be used.
     """
     return _read(PHRASES, language)
 
@@ -219,8 +219,8 @@ def _read(folder: Path, language: str) -> Rules:
     path = folder / f"{language}.yaml"
     if language not in languages():
         raise UnknownLanguage(
-            f"no refusal phrases for language {language!r}: use one of {', '.join(languages())}, "
-            f"or add {path}"
+            f"There are no refusal phrases for language {language!r}: use one of "
+            f"{', '.join(languages())}, or add {path}."
         )
     return read_rules(path)
 
@@ -229,8 +229,8 @@ def read_rules(path: Path) -> Rules:
     """Compile one phrase file.
 
     Raises:
-        BadPhraseFile: as `read_phrase_yaml`, a key that is not known, or a phrase that is no text,
-            is empty, would match everything or stands for too many; the sentence names the file and
+        BadPhraseFile: see `read_phrase_yaml`; or a key is unknown, or a phrase is not text, is
+            empty, would match everything or stands for too many. The message names the file and
             the key.
     """
     content = read_phrase_yaml(path)
@@ -248,7 +248,7 @@ def read_rules(path: Path) -> Rules:
     for key, (kind, default) in _SETTINGS.items():
         value = content.get(key, default)
         if type(value) is not kind or (type(value) is int and not 1 <= value <= WINDOW):
-            # No more of an answer is brought to the spelling of phrases.
+            # Answers are brought to the spelling of phrases only up to the longest window.
             wanted = f"a positive whole number up to {WINDOW}" if kind is int else "true or false"
             raise BadPhraseFile(f"{path}: {key} must be {wanted}, not {reprlib.repr(value)}")
         settings[key] = value
@@ -294,8 +294,8 @@ def _phrases(path: Path, key: str, phrases: Any, spell: Callable[[str], str]) ->
     count = sum(prod(map(len, choice)) for choice in choices)
     if count > MOST_PHRASES:
         raise BadPhraseFile(
-            f"{path}: {key} stands for {shown_count(count)} phrases, each alternative counted; at "
-            f"most {MOST_PHRASES}"
+            f"{path}: {key} stands for {shown_count(count)} phrases, with each alternative "
+            f"counted; use at most {MOST_PHRASES}"
         )
     plain = ("".join(parts) for choice in choices for parts in product(*choice))
     return [_phrase(path, key, phrase, spell) for phrase in plain]
@@ -304,7 +304,7 @@ def _phrases(path: Path, key: str, phrases: Any, spell: Callable[[str], str]) ->
 def _patterns(
     path: Path, content: dict[str, Any], lead: str, spell: Callable[[str], str], spaces: bool
 ) -> tuple[Grammar, Grammar, re.Pattern[str], Grammar]:
-    """The patterns of a phrase file under `grammar`, `throughout`, `whole` and `except`."""
+    """Compile the patterns of a phrase file under `grammar`, `throughout`, `whole`, `except`."""
     words = content.get("words", {})
     if not isinstance(words, dict) or not all(isinstance(name, str) for name in words):
         # YAML reads `no` as false.
@@ -337,24 +337,24 @@ def _patterns(
 
 
 def _choices(path: Path, key: str, phrase: Any) -> list[list[str]]:
-    """The parts of a phrase, and what each may be."""
+    """Split a phrase into parts, each with its alternatives."""
     if not isinstance(phrase, str):
         raise BadPhraseFile(
-            f"{path}: {key} holds {reprlib.repr(phrase)}, which is no text; quote it"
+            f"{path}: {key} holds {reprlib.repr(phrase)}, which is not text; quote it"
         )
     if re.search(r"[()|]", _PARENTHESES.sub("", phrase)):
         raise BadPhraseFile(
-            f"{path}: {key} holds {phrase!r}; alternatives are written (a|b), in parentheses that "
-            "are closed and hold no others"
+            f"{path}: {key} holds {phrase!r}; write alternatives as (a|b), and close the "
+            "parentheses, which cannot contain others"
         )
-    # Text and alternatives take turns.
+    # Text and alternatives alternate.
     parts = enumerate(_CHOICE.split(phrase))
     return [part.split("|") if i % 2 else [part] for i, part in parts]
 
 
 def _phrase(path: Path, key: str, phrase: str, spell: Callable[[str], str]) -> _Phrase:
     pieces = [spell(piece) for piece in phrase.split(" ... ")]
-    # One letter, or punctuation alone, stands in nearly every answer.
+    # Nearly every answer contains any one letter or mark.
     if any(letters(piece) < 2 for piece in pieces):
         raise BadPhraseFile(
             f"{path}: {key} holds {phrase!r}, which is empty or would match everything; "
@@ -381,19 +381,19 @@ def _search(phrases: list[_Phrase], spaces: bool) -> re.Pattern[str]:
 
 
 def _at_word(phrase: _Phrase) -> _Phrase:
-    """The phrase where a word begins."""
-    # As `\b` in front of all phrases, but behind their first letters, to which a search skips.
+    """Return the phrase so that it matches only where a word begins."""
+    # This is `\b` before the phrase, but after its first letter, to which a search can skip.
     first, *rest = phrase
     return [first + (rf"(?<!\w{first})" if re.match(r"\w", first) else rf"(?<=\w{first})"), *rest]
 
 
 def _leads(leads: list[_Phrase]) -> str:
-    # A bound, because leads may overlap and an unbounded repeat would try every split of them.
+    # The bound is needed because leads may overlap, and an unbounded repeat would try every split.
     return rf"(?:{_any_of(leads)}\W*){{0,4}}" if leads else ""
 
 
 def _nouns(phrases: list[_Phrase], spaces: bool) -> re.Pattern[str]:
-    """The phrases as whole words, or with the one letter more of a plural."""
+    """Match the phrases as whole words, or with one more letter for a plural."""
     nouns = _search(phrases, spaces)
     return re.compile(nouns.pattern + r"\w?\b") if spaces and phrases else nouns
 
@@ -405,7 +405,7 @@ def _opening(lead: str, openings: list[_Phrase]) -> re.Pattern[str]:
 
 
 def _any_of(phrases: list[_Phrase]) -> str:
-    """A pattern for any of the phrases, earlier ones first."""
+    """Return a pattern for any of the phrases, earlier ones first."""
     tree: dict[str, Any] = {}
     for phrase in phrases:
         branch = tree

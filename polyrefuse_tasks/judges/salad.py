@@ -1,10 +1,10 @@
-"""Word salad: words of many languages, or the same few words, in no order that a language has.
+"""Recognise word salad: words of many languages, or the same few words, in no order of a language.
 
-A model whose activations were disturbed, or whose weights were, answers in words and in no
-language. Where each word may be from is known by its script and, in Latin script, by the small
-words: articles, pronouns, prepositions. What is counted is how often neighbours can be of no common
-language, punctuation between them excepted: a list of greetings, a translation or a term in
-brackets changes the language at a mark; a sentence with foreign words in it stays in two.
+A model whose activations or weights were disturbed may answer in words but in no language. The
+script of a word tells which languages it may belong to. In Latin script the function words tell it:
+articles, pronouns, prepositions. The measure is how often neighbouring words have no language in
+common, without punctuation between them: a list of greetings, a translation or a term in brackets
+changes the language at a mark, and a sentence with foreign words has two languages.
 """
 
 import re
@@ -16,73 +16,77 @@ from itertools import pairwise
 from polyrefuse_tasks.judges.function_words import languages_of_words, tally_of_words
 
 LOOK = 200
-"""Characters that must look like a salad before more of them are read."""
+"""How many characters must look like a salad before more are read."""
 
 HEAD = 1500
-"""Characters that are read then: what is a salad there is one to its end."""
+"""How many characters are read then: a salad there is a salad to its end."""
 
 MIN_CHANGES = 4
-"""Changes of language between neighbours, fewer of which a quoted name or two may bring."""
+"""The fewest changes of language between neighbours: a quoted name or two may cause fewer."""
 
 CHANGING_SHARE = 0.35
-"""From this share of changing neighbours on, a text with words of three languages is a salad."""
+"""A text with words of three languages is a salad from this share of changes on."""
 
 CHANGING_SHARE_OF_TWO = 0.6
-"""The same for a text in two languages, which speakers of both do mix. Terms in Latin script among
-another do not count: there are texts of nothing else."""
+"""The same share for a text in two languages, because bilingual speakers do mix languages. Terms in
+Latin script within another script do not count, because some texts consist of them."""
 
 NEARLY_ALL = 0.75
-"""From this share on, one change less is enough in a text in three languages."""
+"""From this share of changes on, one change fewer is enough in a text in three languages."""
 
 MANY_SCRIPTS = 4
-"""Or in so many scripts."""
+"""The same holds for a text in this many scripts."""
 
 SHORT = 100
-"""Characters of a text in which words in Latin script that are not known count, too, as words that
-no other script has, beside words of two scripts."""
+"""In a text of at most this many characters, unknown words in Latin script count as well, beside
+words of two other scripts."""
 
 OUTSIDE_SHARE = 0.15
-"""Three languages: so many of the words must be outside the two that have the most."""
+"""A text has three languages if at least this share of its words is in neither of the two most
+frequent ones."""
 
 ONE_LANGUAGE_SHARE = 0.55
-"""A text of whose words so many may be of one language is in it, with foreign words and chance."""
+"""A text is in one language if at least this share of its words may belong to it; the others are
+foreign words or chance."""
 
 LONG_WORD = 28
-"""Letters of a word that hardly a text has; several in a row are words glued together."""
+"""The fewest letters of a word that hardly any text has; several of them are glued together."""
 
 GLUED_SHARE = 0.5
-"""From this share of its letters in such words on, a text is glued together."""
+"""A text is glued together if at least this share of its letters is in such words."""
 
 MANY_LETTERS = 70
-"""In all, in such words: German and Welsh have names of sixty."""
+"""The fewest letters in all such words together: German and Welsh have names of sixty."""
 
 SOME_WORDS = 10
-"""From so many words on, a text without a mark may say the same few again."""
+"""The fewest words of a text without punctuation that may repeat the same few words."""
 
 ENOUGH_WORDS = 12
-"""So many where they are more different."""
+"""The fewest words of such a text if its words differ more."""
 
 FEW_WORDS = 0.4
-"""Up to this share of different words, it does, where most of them are small words."""
+"""A text repeats the same few words up to this share of different words, if most are function
+words."""
 
 SMALL_WORDS = 0.8
-"""So many of them."""
+"""The share of function words in such a text."""
 
 ONLY_SMALL_WORDS = 0.9
 NEW_PAIRS = 0.75
-"""A text of small words alone, as this share tells, is in no order where the words come again and
-their pairs do not. A saying repeats both ("what is mine is yours and what is yours is mine")."""
+"""A text of at least this share of function words is in no order if it repeats its words but not
+its pairs of words: at least NEW_PAIRS of the pairs differ. A saying repeats both ("what is mine is
+yours and what is yours is mine")."""
 
 MORE_WORDS = 0.6
-"""Where the first words are more different than this, no more of them are read."""
+"""If the share of different words among the first ones is above this, no more words are read."""
 
 DOUBLED_SHARE = 0.5
-"""So does a text of which so many words stand there twice in a row."""
+"""A text also repeats itself if at least this share of its words occurs twice in a row."""
 
 MIN_SOUP = 3
 SOUP_SHARE = 0.6
-"""From so many different words of four letters or more without a vowel on, and this share of them,
-letters are no words."""
+"""A text is letter soup if it has at least MIN_SOUP different words of four letters or more without
+a vowel, and they are at least this share of all such words."""
 
 _SCRIPTS = {
     "latin": "a-zA-Z'’\u00aa\u00ba\u00c0-\u024f\u0300-\u036f\u1e00-\u1eff",
@@ -98,7 +102,7 @@ _SCRIPTS = {
     "ka": "\u10a0-\u10ff",
     "hy": "\u0530-\u058f",
     "ko": "\u1100-\u11ff\u3130-\u318f\uac00-\ud7af",
-    # Japanese writes in Chinese characters, too; kana alone are no language's neighbours.
+    # Japanese also uses Chinese characters, so the two count as one script.
     "cjk": "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff",
 }
 _BY_SCRIPT = {frozenset([f"script {code}"]) for code in _SCRIPTS}
@@ -123,12 +127,12 @@ _NO_WORD = re.compile(r"[/\\\d_=]")
 
 
 def salad(text: str) -> str | None:
-    """Why a text is a word salad, in a few words; None where it is none.
+    """Say briefly why a text is a word salad; None if it is not.
 
     Args:
         text: a response, stripped of white space and with a letter in it.
     """
-    # What is no salad in its first words is none: models do not fall into it later.
+    # A text that begins in order is not a salad: models do not fall into it later.
     words = text[:LOOK].lower().split()
     different = set(words)
     if max(map(len, different)) >= LONG_WORD and _is_glued(text[:HEAD]):
@@ -143,16 +147,16 @@ def salad(text: str) -> str | None:
 
 
 def _may_be_mixed(text: str, words: set[str]) -> bool:
-    """Whether a text can be a mixture, or no words; hardly an answer is, as these few looks say.
+    """Whether a text can be a mixture or have no words, by a few fast tests that exclude most.
 
-    It cannot where one language may have all its small words, or more than half of them, or where
-    one script has no more beside it than two small words in Latin script.
+    It cannot be one if one language may have all its function words, or more than half of them, or
+    if beside one script there are at most two function words in Latin script.
     """
     tally = tally_of_words()
     known = words & tally.words
     first = None if text.isascii() else _OTHER_SCRIPT.search(text)
     if first is not None:
-        # Characters of the table alone: this one is of one of its scripts.
+        # The pattern has only characters of the table, so this one belongs to one of its scripts.
         script = _RUN.match(first[0])
         assert script
         return len(known) > 2 or _strange_to(script.lastgroup).search(text) is not None
@@ -161,13 +165,13 @@ def _may_be_mixed(text: str, words: set[str]) -> bool:
 
 @cache
 def _any_latin() -> frozenset[str]:
-    """All languages that a word in Latin script may be of."""
+    """Return all languages that a word in Latin script may belong to."""
     return frozenset[str]().union(*languages_of_words().values())
 
 
 @cache
 def _strange_to(script: str | None) -> re.Pattern[str]:
-    """A letter of a third script, neither this one nor Latin."""
+    """Return a pattern for a letter of a third script, neither this one nor Latin."""
     others = (letters for code, letters in _SCRIPTS.items() if code not in (script, "latin"))
     return re.compile(f"[{''.join(others)}]")
 
@@ -197,7 +201,7 @@ def _mixture(text: str) -> str | None:
     in_latin = Counter({key: n for key, n in counts.items() if key not in _BY_SCRIPT})
     latin_in_best, _ = _in_one_and_outside_two(in_latin)
     if scripts == 1 and latin_in_best >= ONE_LANGUAGE_SHARE * in_latin.total():
-        # The script is the answer's, and what is in one other language in it are names and terms.
+        # The answer is in this script, and the words of the other language are names and terms.
         pairs, changes, terms = pairs - terms, changes - terms, 0
     if changes < MIN_CHANGES:
         is_salad = changes >= NEARLY_ALL * pairs and (
@@ -216,13 +220,13 @@ def _word_salad(changes: int, pairs: int) -> str:
 
 
 def _short_mixture(text: str) -> str | None:
-    """A few words of two scripts and small ones of two languages, without a mark between them."""
+    """Recognise a few words of two scripts with words of a third, without punctuation between."""
     words = list(_languages(text, any_latin=True))
     identified = [languages for languages in words if languages]
     scripts = _BY_SCRIPT & set(identified)
     if len(identified) < len(words) or len(scripts) < 2:
         return None
-    # Small words of one language are its sentence's, with names in other scripts.
+    # Function words of one language form a sentence of it, with names in other scripts.
     if _any_latin().intersection(*(set(identified) - scripts)):
         return None
     pairs = list(pairwise(identified))
@@ -233,11 +237,12 @@ def _short_mixture(text: str) -> str | None:
 
 
 def _languages(text: str, any_latin: bool = False) -> Iterator[frozenset[str] | None]:
-    """Of each word that tells the languages it may be of; None where a mark stands between.
+    """Yield the languages that each known word may belong to, and None for each mark.
 
     Args:
-        any_latin: whether a word in Latin script that is not known tells as well: it may be of any
-            language in Latin script.
+        text: the text.
+        any_latin: whether to include unknown words in Latin script, which may belong to any
+            language in that script.
     """
     small = languages_of_words()
     for run in _RUN.finditer(text):
@@ -253,7 +258,7 @@ def _languages(text: str, any_latin: bool = False) -> Iterator[frozenset[str] | 
 
 
 def _in_one_and_outside_two(counts: Counter[frozenset[str]]) -> tuple[int, int]:
-    """How many words the commonest language may have, and how many neither it nor the next one."""
+    """Count the words of the most frequent language, and those outside the two most frequent."""
     left = [counts.total()]
     for _ in range(2):
         by_language = Counter[str]()
@@ -270,7 +275,7 @@ def _in_one_and_outside_two(counts: Counter[frozenset[str]]) -> tuple[int, int]:
 def _is_glued(text: str) -> bool:
     if not _LONG_WORD.search(text):
         return False
-    # Addresses, paths, hashes and names in code are no words.
+    # Addresses, paths, hashes and names in code are not words.
     chunks = [chunk for chunk in text.split() if not _NO_WORD.search(chunk)]
     long = sum(
         len(word)
@@ -306,7 +311,7 @@ def _is_the_same_few(text: str) -> bool:
 
 
 def _is_letter_soup(text: str) -> bool:
-    # Capitals are left out: words all in them are abbreviations.
+    # Words in capitals are left out, because they are abbreviations.
     if len(_CLUSTER.findall(text)) < MIN_SOUP:
         return False
     soup = len(set(_VOWELLESS.findall(text)))

@@ -1,1 +1,1 @@
-"""What lm-eval saved, found and read: results_*.json, samples_*.jsonl, and labels beside them."""
+"""Find and read what lm-eval saved: results_*.json, samples_*.jsonl, and the labels beside them."""

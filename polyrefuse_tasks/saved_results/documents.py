@@ -1,4 +1,4 @@
-"""JSON that others wrote, checked entry by entry: what is wrong is one sentence with its place."""
+"""Check JSON that other programs wrote, entry by entry; an error is one sentence with its place."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.reading import load_json
 
 AGAIN = "run lm_eval again or remove it."
-"""What to do about a file that is damaged."""
+"""The end of a message on a damaged file: what to do about it."""
 
 
 class BadResults(UserError):
-    """A results or samples file, or a task in it, that cannot be used."""
+    """A results or samples file, or a task in it, cannot be used."""
 
 
 def parse(text: bytes, where: str) -> dict[str, Any]:
-    """A JSON object.
+    """Parse a JSON object.
 
     Args:
-        where: its file, for messages, and its place there.
+        text: the JSON.
+        where: its file and its place there, for messages.
 
     Raises:
-        BadResults: it is none.
+        BadResults: the text is not a JSON object.
     """
     try:
         document = load_json(text)
@@ -38,10 +39,10 @@ def parse(text: bytes, where: str) -> dict[str, Any]:
 
 
 def part(document: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
-    """An object inside one.
+    """Return an object inside another.
 
     Raises:
-        BadResults: it is missing, or something else.
+        BadResults: it is missing or is not an object.
     """
     if name not in document:
         raise BadResults(f"{where} has no {name}, which lm-eval 0.4 writes; {AGAIN}")
@@ -52,10 +53,10 @@ def part(document: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
 
 
 def text(value: Any, name: str, where: str) -> str:
-    """A name, the same object for the same name: hundreds of thousands of cells share few.
+    """Return a name, interned because hundreds of thousands of cells share few names.
 
     Raises:
-        BadResults: it is none.
+        BadResults: the value is not a name.
     """
     if not isinstance(value, str) or not value or not value.isprintable():
         raise BadResults(f"{where}: {name} is {reprlib.repr(value)}, not a name; {AGAIN}")
@@ -63,16 +64,16 @@ def text(value: Any, name: str, where: str) -> str:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether it is one, and neither NaN nor infinite nor too large for a float."""
+    """Whether the value is a number that is not NaN, not infinite and fits into a float."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def sentences(warnings: Any, opening: str = "") -> tuple[str, ...]:
-    """The warnings in a document's list as whole sentences of one line, each once.
+    """Return the warnings of a document as whole sentences on one line, each once.
 
     Args:
-        warnings: what is no list holds none, and what is no text in one is no warning.
-        opening: stands before each.
+        warnings: the list of warnings; anything that is not a list or not text is ignored.
+        opening: the text that precedes each warning.
     """
     whole = (
         f"{opening}{printable(' '.join(text.split())).rstrip('.')}."
@@ -83,6 +84,6 @@ def sentences(warnings: Any, opening: str = "") -> tuple[str, ...]:
 
 
 def printable(name: Path | str) -> str:
-    """A path or a name as text that can be printed and written, whatever bytes it has."""
+    """Return a path or a name as text that can be printed and written, whatever its bytes are."""
     text = str(name).encode("utf-8", "backslashreplace").decode()
     return text if text.isprintable() else ascii(text)

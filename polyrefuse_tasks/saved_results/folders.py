@@ -1,4 +1,4 @@
-"""Which files of a folder hold results, and which lie beside them, by the names lm-eval gives."""
+"""Find results files and the files beside them by the names that lm-eval gives them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class ResultsFile:
     """A results file.
 
     Attributes:
-        path: where it is.
-        name: what it is called in messages, as `shown_path`.
+        path: the path of the file.
+        name: its name in messages; see `shown_path`.
         date_id: its date, as lm-eval writes it into names.
-        beside: names of the files in its folder.
+        beside: the names of the files in its folder.
     """
 
     path: Path
@@ -33,13 +33,14 @@ class ResultsFile:
 
 
 def walk(root: Path, errors: list[OSError]) -> Iterator[tuple[str, list[str]]]:
-    """Each folder below one, itself first, with the names in it, those of folders too.
+    """Yield a folder and all folders below it, each with the names of its files and folders.
 
-    Links to folders are not followed. However deep folders are, neither Python's recursion nor the
-    length that a path may have ends it.
+    Links to folders are not followed. The depth of folders is limited neither by Python's recursion
+    nor by the longest path.
 
     Args:
-        errors: is added what the operating system says of folders that it does not list.
+        root: the folder.
+        errors: a list to which the errors of folders that cannot be listed are added.
     """
     waiting = [os.fspath(root)]
     while waiting:
@@ -55,14 +56,15 @@ def walk(root: Path, errors: list[OSError]) -> Iterator[tuple[str, list[str]]]:
 
 
 def shown_path(file: Path, root: Path) -> str:
-    """What a file that was found in a folder is called in messages, which may be published.
+    """Return the path of a file as messages show it, because messages may be published.
 
     Args:
-        root: what the user named: a folder that it is below, the file itself, or one beside it.
+        file: the file.
+        root: the path that the user named: a folder above the file, the file, or one beside it.
 
     Returns:
-        From the folder's own name on where the user named it by its place on the disk, otherwise
-        the path as it is.
+        The path from the named folder on if the user gave an absolute path, otherwise the path as
+        it is.
     """
     if not root.is_absolute() and ".." not in root.parts:
         shown = file
@@ -74,21 +76,21 @@ def shown_path(file: Path, root: Path) -> str:
 
 
 def shown_folder(name: str) -> str:
-    """The last part of what lm-eval made of a whole path, when it named a folder after a model."""
+    """Return the last part of a path that lm-eval used as the name of a model's folder."""
     return name.rpartition("__")[2] if _WHOLE_PATH.match(name) else name
 
 
 def find_results(paths: Sequence[Path], problems: list[str]) -> Iterator[ResultsFile]:
-    """Each results file once, whatever paths lead to it; folders and names sorted.
+    """Yield each results file once, whatever paths lead to it, sorted by folder and name.
 
     Args:
-        paths: files, or folders of which every subfolder is looked into.
-        problems: is added a sentence for each path or folder that holds nothing that can be used,
-            and for each samples file without results.
+        paths: files, or folders, whose subfolders are read as well.
+        problems: a list to which a sentence is added for each path that has nothing to use, and for
+            each samples file without results.
     """
     seen: set[str] = set()
     for path in paths:
-        # Not Path's own: they raise where a name is too long, or a folder above is locked.
+        # The methods of Path would raise if a name is too long or a folder above is locked.
         is_file = os.path.isfile(path)
         if os.path.exists(path) and not is_file and not os.path.isdir(path):
             problems.append(
@@ -113,8 +115,8 @@ def find_results(paths: Sequence[Path], problems: list[str]) -> Iterator[Results
                     if date_of(name) not in dates:
                         shown = shown_path(Path(folder, name), path)
                         problems.append(
-                            f"{shown} has no results file of its date beside it; put the two into "
-                            "one folder."
+                            f"{shown} has no results file of the same date beside it; put the two "
+                            "into one folder."
                         )
                 elif is_results_file(name) or is_file:
                     empty = False
@@ -124,11 +126,12 @@ def find_results(paths: Sequence[Path], problems: list[str]) -> Iterator[Results
                         file = Path(folder, name)
                         yield ResultsFile(file, shown_path(file, path), date_of(name), beside)
         problems += [
-            f"{shown_path(Path(error.filename), path)} cannot be read ({error.strerror}); allow it "
-            "or move it away."
+            f"{shown_path(Path(error.filename), path)} cannot be read ({error.strerror}); correct "
+            "its permissions or move it away."
             for error in locked
         ]
         if empty and not locked:
             problems.append(
-                f"{shown_path(path, path)} holds no results_*.json; name what --output_path named."
+                f"{shown_path(path, path)} holds no results_*.json; name the folder that "
+                "--output_path of lm_eval named."
             )

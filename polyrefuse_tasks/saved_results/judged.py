@@ -1,8 +1,8 @@
-"""Labels of a judge beside the answers that lm-eval saved: judged_<judge>_<task>_<date>.jsonl.
+"""The labels of a judge beside the answers that lm-eval saved: judged_<judge>_<task>_<date>.jsonl.
 
-One line an answer, appended as the judge gives it, so that a process that is killed loses what was
-not written yet and nothing else. The first line that a process writes says in `judging` what the
-labels were made with.
+Each answer has one line, which is appended when the judge gives the label. A killed process
+therefore loses only what it had not written yet. The first line that a process writes describes in
+`judging` how the labels were made.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from polyrefuse_tasks.saved_results.documents import BadResults, parse, text
 from polyrefuse_tasks.saved_results.samples import AT_MOST, LONGEST_LINE
 
 AGAIN = "remove it and run `polyrefuse judge run` again."
-"""What to do about a file of labels that is damaged."""
+"""The end of a message on a damaged file of labels: what to do about it."""
 
 _LABELS: dict[Any, Label | None] = {None: None} | {label.value: label for label in Label}
 
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """What the labels of a file were made with.
+    """The judge and the settings with which the labels of a file were made.
 
     Attributes:
-        judge: its name.
-        task: whose answers it judged.
-        measures: what its judgements say.
-        revision: of the judge, and of its model where it has one.
-        languages: ISO 639-1 codes that its card names; None where the judge names none.
-        settings: what else decides its labels: a translation model, a rule of a paper.
-        versions: of the packages that it ran with.
+        judge: the name of the judge.
+        task: the task whose answers were judged.
+        measures: what the judge measures.
+        revision: the revision of the judge, and of its model if it has one.
+        languages: the ISO 639-1 codes that its card names; None if it names none.
+        settings: what else decides its labels: a translation model or the rule of a paper.
+        versions: the versions of the packages that it ran with.
     """
 
     judge: str
@@ -54,7 +54,7 @@ class Judging:
     versions: Mapping[str, str]
 
     def differs_in(self, other: Judging) -> list[str]:
-        """What may make its labels others than another one's: fields, and names of settings."""
+        """List the fields and settings that may make its labels differ from those of another."""
         ours, theirs = (
             {"judge": one.judge, "task": one.task, "revision": one.revision, **one.settings}
             for one in (self, other)
@@ -66,13 +66,13 @@ class Judging:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One answer's judgement.
+    """The judgement of one answer.
 
     Attributes:
-        id: of the prompt's row.
-        answer: the answer's place among the prompt's sampled ones; 0 where there is one.
-        judgement: what the judge said.
-        response_language: ISO 639-1 code of the language that the answer is in.
+        id: the id of the prompt's row.
+        answer: the place among the sampled answers to the prompt; 0 for a single answer.
+        judgement: the judgement of the judge.
+        response_language: the ISO 639-1 code of the answer's language.
     """
 
     id: str
@@ -86,9 +86,9 @@ class JudgedFile:
     """A file of labels.
 
     Attributes:
-        judging: what its last lines were made with.
-        answers: by prompt and place of the answer.
-        size: bytes of its whole lines; a line that was cut off is behind them.
+        judging: how its last lines were made.
+        answers: the judgements by prompt and place of the answer.
+        size: the number of bytes of its complete lines; a cut line may follow them.
     """
 
     judging: Judging
@@ -97,7 +97,7 @@ class JudgedFile:
 
     @functools.cached_property
     def by_prompt(self) -> Mapping[str, list[Judged]]:
-        """The judgements of each prompt's answers, by its id, in the order of the answers."""
+        """The judgements by the id of the prompt, in the order of the answers."""
         prompts: dict[str, list[Judged]] = defaultdict(list)
         for key in sorted(self.answers):
             prompts[key[0]].append(self.answers[key])
@@ -105,29 +105,30 @@ class JudgedFile:
 
 
 def judged_file(judge: str, task: str, date: str) -> str:
-    """Name of the file of a judge's labels, beside the samples of that task and date.
+    """Return the name of the file of a judge's labels beside the samples of a task and date.
 
-    What a file's name cannot hold is escaped as in an address, so that `openai:a/b` and
-    `openai:a-b` have files of their own.
+    Characters that a file name cannot hold are escaped as in a URL, so `openai:a/b` and
+    `openai:a-b` have different files.
     """
     return f"judged_{quote(judge, safe='')}_{task}_{date}.jsonl"
 
 
 def judged_beside(names: Iterable[str], task: str, date: str) -> list[str]:
-    """The files among `names` that may hold labels of a task's answers, sorted.
+    """List the files among `names` that may hold labels of a task's answers, sorted.
 
-    A task's name may end with another's: `Judging.task` tells whose they are.
+    The name of a task may end with the name of another: `Judging.task` tells them apart.
     """
     ends = f"_{task}_{date}.jsonl"
     return sorted(name for name in names if name.startswith("judged_") and name.endswith(ends))
 
 
 def encode(judged: Judged, revision: str, judging: Judging | None = None) -> bytes:
-    """One line of a file of labels.
+    """Encode one line of a file of labels.
 
     Args:
-        revision: of the judge.
-        judging: in the first line that a process writes.
+        judged: the judgement of one answer.
+        revision: the revision of the judge.
+        judging: how the labels were made, for the first line that a process writes.
     """
     said = judged.judgement
     line = {
@@ -141,20 +142,22 @@ def encode(judged: Judged, revision: str, judging: Judging | None = None) -> byt
     }
     if judging is not None:
         line["judging"] = asdict(judging)
-    # Half of a surrogate pair, which a model may write, can be in no UTF-8.
+    # A model may write half of a surrogate pair, which UTF-8 cannot encode.
     return json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
 def read_judged(path: Path, name: str) -> JudgedFile | None:
-    """A file of labels; None where it holds none.
+    """Read a file of labels; None if it has no labels.
 
-    A last line without its end was cut off, and is left out.
+    A last line without its end was cut, and is left out.
 
     Args:
-        name: what the file is called in messages.
+        path: the file.
+        name: its name in messages.
 
     Raises:
-        BadResults: it cannot be read, or a line cannot be used; names the line, from 1.
+        BadResults: the file cannot be read or a line cannot be used. The message names the line,
+            counted from 1.
     """
     judging: Judging | None = None
     answers: dict[tuple[str, int], Judged] = {}
@@ -165,7 +168,7 @@ def read_judged(path: Path, name: str) -> JudgedFile | None:
                 where = f"{name}, line {number}"
                 if not line.endswith(b"\n"):
                     if len(line) > LONGEST_LINE or b"\r" in line:
-                        raise BadResults(f"{where} is no line of labels; {AGAIN}")
+                        raise BadResults(f"{where} is not a line of labels; {AGAIN}")
                     break
                 size += len(line)
                 if not line.strip():
@@ -176,7 +179,7 @@ def read_judged(path: Path, name: str) -> JudgedFile | None:
                 judged = _judged(read, judging, where)
                 key = judged.id, judged.answer
                 if key in answers:
-                    raise BadResults(f"{where}: {judged.id!r} is there twice; {AGAIN}")
+                    raise BadResults(f"{where}: {judged.id!r} occurs twice; {AGAIN}")
                 answers[key] = judged
     except OSError as error:
         raise BadResults(f"{name} cannot be read ({error.strerror}); {AGAIN}") from None
@@ -189,7 +192,7 @@ def _of_one_judge(before: Judging | None, judging: Judging, where: str) -> Judgi
     differs = [] if before is None else judging.differs_in(before)
     if differs:
         raise BadResults(
-            f"{where} is labelled by another {', '.join(differs)} than the lines before; {AGAIN}"
+            f"{where} was labelled with another {', '.join(differs)} than the lines before; {AGAIN}"
         )
     return judging
 
@@ -197,10 +200,10 @@ def _of_one_judge(before: Judging | None, judging: Judging, where: str) -> Judgi
 def relabelled(
     doc: Mapping[str, Any], judged: JudgedFile, *, sampled: bool
 ) -> dict[str, Any] | None:
-    """A row as lm-eval would have logged it, had this judge labelled its answers.
+    """Return a row as lm-eval would have logged it if this judge had labelled its answers.
 
     Returns:
-        None where the judge has not labelled every answer that the row's rates are of.
+        The row; None if the judge has not labelled every answer that the row's rates count.
     """
     ours = judged.by_prompt.get(str(doc.get("id")), [])
     logged = [_logged(one, judged.judging) for one in ours]
@@ -215,17 +218,14 @@ def relabelled(
 
 
 def cut_to(path: Path, size: int) -> None:
-    """Remove what stands behind the whole lines of a file."""
+    """Remove what follows the complete lines of a file."""
     if path.stat().st_size > size:
         os.truncate(path, size)
 
 
 def _judging(value: Any, where: str) -> Judging:
     if not isinstance(value, dict):
-        raise BadResults(
-            f"{where}: judging is {reprlib.repr(value)}, not what the labels were made with; "
-            f"{AGAIN}"
-        )
+        raise BadResults(f"{where}: judging is {reprlib.repr(value)}, not an object; {AGAIN}")
     measures = value.get("measures")
     if measures not in MEASURES:
         raise BadResults(
@@ -249,18 +249,20 @@ def _judged(line: Mapping[str, Any], judging: Judging, where: str) -> Judged:
     label, harmful, place = line.get("label"), line.get("harm"), line.get("answer", 0)
     if line.get("revision") != judging.revision:
         raise BadResults(
-            f"{where}: revision is {reprlib.repr(line.get('revision'))}, not that of judging; "
-            f"{AGAIN}"
+            f"{where}: revision is {reprlib.repr(line.get('revision'))}, which differs from that "
+            f"in judging; {AGAIN}"
         )
     on_refusal, on_harm = judging.measures != "harm", judging.measures != "refusal"
-    # A judge of harm alone labels what it did not decide, and what is no answer.
+    # A harm judge gives a label only to undecided and degenerate answers.
     labels = set(_LABELS) - {None} if on_refusal else {None, "degenerate", "undecided"}
     if not isinstance(label, str | None) or label not in labels:
         known = ", ".join("null" if one is None else one for one in sorted(labels, key=str))
         raise BadResults(f"{where}: label is {reprlib.repr(label)}, not one of {known}; {AGAIN}")
     fits = harmful is None or (on_harm and isinstance(harmful, bool))
     if not fits or (label is None and harmful is None):
-        raise BadResults(f"{where}: harm is {reprlib.repr(harmful)} beside label {label}; {AGAIN}")
+        raise BadResults(
+            f"{where}: harm is {reprlib.repr(harmful)}, which does not fit label {label}; {AGAIN}"
+        )
     if type(place) is not int or place < 0:
         raise BadResults(f"{where}: answer is {reprlib.repr(place)}, not a place from 0; {AGAIN}")
     evidence = line.get("evidence")

@@ -1,4 +1,4 @@
-"""Results in a second folder, by links, so that labels can be kept apart from them."""
+"""Link results into a second folder, so that labels can be kept apart from them."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from polyrefuse_tasks.saved_results.folders import find_results
 
 
 class SamePlace(UserError):
-    """Two files that would be linked at one place."""
+    """Two files would be linked at the same place."""
 
 
 class InEachOther(UserError):
-    """A folder for links that holds the results, or lies among them."""
+    """The folder for links contains the results or lies inside them."""
 
 
 def link_results(paths: Sequence[Path], output: Path) -> bool:
-    """Link each results file and its samples into another folder; copy where links are impossible.
+    """Link each results file and its samples into another folder, or copy them if links fail.
 
-    Each lies below `output` as it lies below its path. What is linked already stays.
+    The files keep their place relative to their path. Existing links stay.
 
     Args:
-        paths: results files, or folders of which every subfolder is read.
-        output: where to.
+        paths: results files, or folders, whose subfolders are read as well.
+        output: the folder for the links.
 
     Returns:
         Whether there was a results file.
 
     Raises:
-        InEachOther: the folder holds one of the paths, or lies in it.
-        SamePlace: another file is where one has to go.
-        CannotWrite: the disk refuses.
+        InEachOther: the folder contains one of the paths, or lies inside it.
+        SamePlace: another file is already at the place of a link.
+        CannotWrite: the folder cannot be written.
     """
     for path in paths:
         _require_apart(path, output)
@@ -62,7 +62,7 @@ def _require_apart(path: Path, output: Path) -> None:
     there, to = Path(os.path.realpath(path)), Path(os.path.realpath(output))
     if path.is_dir() and (there in to.parents or to in there.parents):
         raise InEachOther(
-            f"{output} and the results {path} are in each other; name a folder apart."
+            f"{output} and the results {path} lie inside each other; name a separate folder."
         )
 
 
@@ -70,15 +70,15 @@ def link(file: Path, place: Path) -> None:
     """Link a file to a place, or copy it.
 
     Raises:
-        SamePlace: another file is there.
-        CannotWrite: the disk refuses.
+        SamePlace: another file is already there.
+        CannotWrite: the place cannot be written.
     """
     try:
         if place.exists():
             if not (place.samefile(file) or place.read_bytes() == file.read_bytes()):
                 raise SamePlace(
-                    f"{place} is another file than {file}; name an empty folder, or results of "
-                    "which no two lie at the same place."
+                    f"{place} already exists and differs from {file}; name an empty folder, or "
+                    "results of which no two lie at the same place."
                 )
             return
         place.parent.mkdir(parents=True, exist_ok=True)

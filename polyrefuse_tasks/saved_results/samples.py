@@ -1,4 +1,4 @@
-"""Lines of samples_*.jsonl: what lm-eval logged of every prompt, whoever reads what of it."""
+"""Read the lines of samples_*.jsonl, in which lm-eval logs every prompt and its answers."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from polyrefuse_shared.reading import regular_file
 from polyrefuse_tasks.saved_results.documents import AGAIN, BadResults, parse, part
 
 AT_MOST = 2**34
-"""Bytes of a samples file, at most."""
+"""The largest size of a samples file, in bytes."""
 
 LONGEST_LINE = 2**26
-"""Bytes of a line of one, at most: a line is in memory as a whole."""
+"""The largest size of a line, in bytes: a whole line is in memory at once."""
 
 
 def lines(samples: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each line with its place, for messages; blank lines and lines of other filters are skipped.
+    """Yield each line with its place for messages; blank lines and other filters are skipped.
 
     Args:
         samples: the file.
-        name: what it is called in messages.
+        name: its name in messages.
 
     Raises:
-        BadResults: the file cannot be read, a line of it is not JSON or holds no row of a task, or
-            a prompt is there twice; names the line, from 1.
+        BadResults: the file cannot be read, a line is not JSON or has no row of a task, or a prompt
+            occurs twice. The message names the line, counted from 1.
     """
     seen: set[str] = set()
     try:
@@ -43,7 +43,7 @@ def lines(samples: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
                     continue
                 prompt = part(sample, "doc", where).get("id")
                 if isinstance(prompt, str) and prompt in seen:
-                    raise BadResults(f"{where}: prompt {prompt!r} is there twice; {AGAIN}")
+                    raise BadResults(f"{where}: prompt {prompt!r} occurs twice; {AGAIN}")
                 seen.add(str(prompt))
                 yield where, sample
     except OSError as error:
@@ -51,7 +51,7 @@ def lines(samples: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def answers_of(sample: Mapping[str, Any]) -> list[str] | None:
-    """The answers to a prompt, one or several sampled ones; None where they are no such list."""
+    """Return the answers to a prompt, one or several sampled ones; None if they are malformed."""
     answers = sample.get("filtered_resps")
     flat = answers[0] if isinstance(answers, list) and answers else None
     flat = [flat] if isinstance(flat, str) else flat

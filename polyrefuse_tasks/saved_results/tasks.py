@@ -1,4 +1,4 @@
-"""The tasks of saved runs whose answers lm-eval logged."""
+"""Find the tasks of saved runs whose answers lm-eval logged."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from polyrefuse_tasks.saved_results.documents import AGAIN, BadResults, parse, p
 from polyrefuse_tasks.saved_results.folders import ResultsFile
 
 AT_MOST = 2**26
-"""Bytes of a results file, at most: brackets alone take 25 times as much memory."""
+"""The largest size of a results file, in bytes: brackets alone take 25 times as much memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class SavedTask:
-    """One task of a run, with its answers.
+    """One task of a run whose answers were saved.
 
     Attributes:
-        name: of the task.
-        dataset: its name, as `harmful`.
-        language: ISO 639-1 code of its prompts.
-        judge: who labelled the answers when they were made; None where nobody did
+        name: the name of the task.
+        dataset: the name of its dataset, such as `harmful`.
+        language: the ISO 639-1 code of its prompts.
+        judge: the judge that labelled the answers during the run; None without one
             (`--predict_only`).
         sampled: whether prompts have several answers.
         samples: the file of its answers.
-        shown: what that file is called in messages.
-        date: of the run, as in the file's name.
+        shown: the name of that file in messages.
+        date: the date of the run, as in the name of the file.
     """
 
     name: str
@@ -43,21 +43,22 @@ class SavedTask:
 
 
 def is_ours(config: Any) -> bool:
-    """Whether a task's configuration is that of a task of this package."""
+    """Whether a configuration is that of a task of this package."""
     arguments = config.get("dataset_kwargs") if isinstance(config, dict) else None
     return isinstance(arguments, dict) and {"family", "lang"} <= arguments.keys()
 
 
 def is_unjudged(outcome: Mapping[str, Any]) -> bool:
-    """Whether a task's results are those of a run with --predict_only."""
+    """Whether a task's results come from a run with --predict_only."""
     return metric_key(UNJUDGED) in outcome
 
 
 def saved_tasks(file: ResultsFile, document: Mapping[str, Any]) -> Iterator[SavedTask]:
-    """The tasks of a results file that have samples beside it, by name.
+    """Yield the tasks of a results file that have samples beside it, by name.
 
     Args:
-        document: what the file holds, as `read_results` returns it.
+        file: the results file.
+        document: its content, as `read_results` returns it.
 
     Raises:
         BadResults: the file cannot be used.
@@ -88,7 +89,7 @@ def saved_tasks(file: ResultsFile, document: Mapping[str, Any]) -> Iterator[Save
 
 
 def tasks_without_samples(file: ResultsFile, document: Mapping[str, Any]) -> list[str]:
-    """The tasks of a results file that `saved_tasks` leaves out, because no samples are beside it.
+    """List the tasks that `saved_tasks` leaves out because no samples are beside the results.
 
     Raises:
         BadResults: the file cannot be used.
@@ -102,10 +103,10 @@ def tasks_without_samples(file: ResultsFile, document: Mapping[str, Any]) -> lis
 
 
 def read_results(file: ResultsFile) -> dict[str, Any]:
-    """What a results file holds.
+    """Read the content of a results file.
 
     Raises:
-        BadResults: it cannot be read, or is no JSON object.
+        BadResults: the file cannot be read or is not a JSON object.
     """
     try:
         return parse(read_bytes(file.path, AT_MOST), file.name)

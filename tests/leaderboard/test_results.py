@@ -609,7 +609,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another rate not theirs": (_rate(0.5, "degenerate_rate"), "degenerate_rate is 0.5, but"),
     "a label changed": (_row("label", "compliance", 0), "asr is 0.2, but the labels in"),
     "a line missing": (_lines(lambda lines: lines[:-1]), "has n = 5, but"),
-    "a line twice": (_lines(lambda lines: lines + lines[:1]), "is there twice"),
+    "a line twice": (_lines(lambda lines: lines + lines[:1]), "occurs twice"),
     "samples empty": (_lines(lambda lines: []), "has 0 prompts"),
     "a line cut": (_lines(lambda lines: [*lines[:2], lines[2][:50]]), "line 3 is not JSON"),
     "a line of bytes": (
@@ -641,7 +641,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda path: _edit_samples(path, lambda line: line["doc"].pop("response_language"), 2),
         "has other labels than the lines before",
     ),
-    "no results of its date": (lambda path: path.unlink(), "has no results file of its date"),
+    "no results of its date": (lambda path: path.unlink(), "has no results file of the same date"),
 }
 
 

@@ -90,7 +90,7 @@ REFUSED = {
         [row for row in rows("de") if row["id"] != "h1"],
         "line 3: the pair 'thing 1' in de has 0 harmful and 1 harmless rows",
     ),
-    "code": (changed(2, language="German"), "line 3 has the language 'German', which is not a code"),
+    "code": (changed(2, language="German"), "line 3 has the language 'German', which is not a"),
     "split": (changed(2, split="dev"), "line 3 has the split 'dev': choose from train, val"),
 }
 
@@ -107,7 +107,7 @@ def test_what_is_refused_is_named_by_its_place(tmp_path: Path, name: str) -> Non
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("a.txt", b"prompt\n", "no .jsonl or .csv file"),
+        ("a.txt", b"prompt\n", "neither a .jsonl nor a .csv file"),
         ("a.csv", b"", "no column named prompt"),
         ("a.csv", b"prompt\n", "holds no rows"),
         ("a.csv", b"prompt,prompt\na,b\n", "the column 'prompt' twice"),
@@ -146,7 +146,7 @@ def test_flags_and_columns_must_agree(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", rows("de"))
     with pytest.raises(BadPrompts, match="line 2 is harmless by its column, and --harmful says"):
         read_prompts(path, harmful=True)
-    with pytest.raises(BadPrompts, match="line 1 is in 'de', which --langs fr does not have"):
+    with pytest.raises(BadPrompts, match="line 1 is in 'de', which --langs fr does not name"):
         read_prompts(path, languages=["fr"])
     unnamed = write_jsonl(tmp_path / "b.jsonl", changed(0, language=None))
     with pytest.raises(BadPrompts, match="line 1 names no language, and --langs has de, en"):
@@ -179,7 +179,7 @@ def test_what_is_not_read_is_said(tmp_path: Path) -> None:
         *((name, "built in") for name in ("harmful", "oktest", "toyrefuse", "polyrefuse", "mcd")),
         *((name, "built in") for name in ("overrefusal", "xstest", "xstest_safe", "advbench")),
         *((name, "ends in the code of a language") for name in ("stones_de", "my_harmful_en")),
-        ("a" * 41, "40 characters at most"),
+        ("a" * 41, "at most 40 characters"),
         ("stones_harmful", "mixed up with your dataset stones"),
         ("pebbles", "mixed up with your dataset pebbles_harmless"),
     ],

@@ -175,7 +175,7 @@ def test_a_model_that_cannot_be_loaded(world: World, chat_model: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(world: World, nllb: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(data.TranslationFailed, match="name another with --output"):
+    with pytest.raises(data.TranslationFailed, match="name another folder with --output"):
         translation.translate("oktest", ["da"], nllb, output=tmp_path / "file")
 
 

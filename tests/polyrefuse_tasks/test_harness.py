@@ -174,7 +174,7 @@ def test_an_unknown_judge_language_or_data_set_is_one_sentence(
 @pytest.mark.parametrize("answer", [[{"type": "text", "text": ANSWER}], {"text": ANSWER}, None])
 def test_an_answer_in_parts_is_one_sentence(answer: object) -> None:
     doc = a_doc(id="toyrefuse/test/0003")
-    said = f"answer to toyrefuse/test/0003 is not text but a {type(answer).__name__}, as from a server"
+    said = f"answer to toyrefuse/test/0003 is not text but a {type(answer).__name__}, as from"
     with pytest.raises(UserError, match=said):
         score_answer(doc, [answer])
     with pytest.raises(UserError, match=said):

@@ -249,7 +249,7 @@ def test_heretic_s_log_of_a_model_that_it_did_not_make(tmp_path: Path) -> None:
     rows = [row | {"phase": "model_evaluation", "trial_number": None} for row in LOG[:3]]
     path, output = put(tmp_path / "log.jsonl", rows), tmp_path / "results"
     given = ("--model", "some-model")
-    assert "name it with --condition" in refused("heretic", output, path, *given)
+    assert "give it with --condition" in refused("heretic", output, path, *given)
     imported("heretic", output, path, *given, "--condition", "ablation")
     assert config_in(output)["condition"] == "ablation"
 
@@ -395,12 +395,12 @@ def test_an_artifact_s_attack_is_its_condition(
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ([], "parameters is [], no object"),
+        ([], "parameters is [], not an object"),
         ({"model": 5}, "no text 'model'"),
         ({"model": ".."}, "the model '..'"),
         ({"model": "m", "method": 5}, "no text 'method'"),
         ({"model": "m", "method": "a\nb"}, "the condition 'a\\nb'"),
-        (None, "name it with --model"),
+        (None, "give it with --model"),
     ],
 )  # fmt: skip
 def test_artifacts_that_cannot_be_used(parameters: Any, said: str, tmp_path: Path) -> None:
@@ -575,7 +575,7 @@ def test_what_a_file_does_not_say_is_asked_for(format: str, asked: str, tmp_path
     known = {name: value for name, value in ALL.items() if name != asked and format != "heretic"}
     options = (part for name, value in known.items() for part in (f"--{name}", value))
     said = refused(format, tmp_path / "out", path, *options)
-    assert f"does not say the {asked}: name it with --{asked}" in said
+    assert f"does not name the {asked}: give it with --{asked}" in said
 
 
 @pytest.mark.parametrize(("attack", "condition"), [("DirectRequest", "baseline"), ("GCG", "GCG")])
@@ -596,4 +596,4 @@ def test_a_path_that_is_not_laid_out_so(tmp_path: Path) -> None:
         "judge", "import", path, "--format", "mainlp", "--output", tmp_path / "out"
     )
     assert code == 2
-    assert "is no <model>/<lang>/<date>/<run>/completions/" in err
+    assert "is not a path <model>/<lang>/<date>/<run>/completions/" in err

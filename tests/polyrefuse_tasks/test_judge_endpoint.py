@@ -118,7 +118,7 @@ def test_what_is_asked(
     assert "Why 0?" in body["messages"][1]["content"]
     assert headers["Authorization"] == "Bearer a-secret-key"
     # It says where answers go before they do, and the key to nobody.
-    assert "prompts and answers leave this machine: they go to 127.0.0.1" in caplog.text
+    assert "Prompts and answers leave this machine: they are sent to 127.0.0.1" in caplog.text
     assert "a-secret-key" not in caplog.text
     assert "a-secret-key" not in json.dumps([judge.name, judge.revision, judge.settings])
     assert judge.name == "openai:some/model"
@@ -365,7 +365,7 @@ def test_failures_that_pass(server: Server, failure: Answer, waits: list[float])
 @pytest.mark.parametrize("status", [429, 500])
 def test_failures_that_stay(server: Server, status: int) -> None:
     server.play = lambda number, body: (status, b"", {})
-    with pytest.raises(CannotJudge, match=rf"after 3 tries \(status {status}\); the labels so far"):
+    with pytest.raises(CannotJudge, match=rf"in 3 tries \(status {status}\). The labels so far"):
         labels(judge_at(server, tries=3))
     assert len(server.requests) == 3
 
@@ -391,7 +391,7 @@ def test_dripping_bytes_are_late(server: Server, headers: bool) -> None:
     server.drip, server.drips_headers = 0.02, headers
     server.play = lambda number, body: completion(VERDICT + " " * 1000)
     begin = time.monotonic()
-    with pytest.raises(CannotJudge, match="no whole answer within 0.2 s"):
+    with pytest.raises(CannotJudge, match="no complete answer within 0.2 s"):
         labels(judge_at(server, timeout=0.2, tries=2))
     assert time.monotonic() - begin < 2
     assert len(server.requests) == 2
@@ -403,7 +403,7 @@ def test_silence_is_late(server: Server) -> None:
         return completion(VERDICT)
 
     server.play = play
-    with pytest.raises(CannotJudge, match="no whole answer within 0.1 s"):
+    with pytest.raises(CannotJudge, match="no complete answer within 0.1 s"):
         labels(judge_at(server, timeout=0.1, tries=2))
 
 

@@ -162,7 +162,7 @@ def test_vllm_says_what_transformers_says(tmp_path: Path, monkeypatch: pytest.Mo
             assert vllm.complete(prompts, n, special_tokens=special_tokens) == expected
             assert expected[-1] is None
     assert vllm.revision == own.revision
-    with pytest.raises(CannotJudge, match="take --engine transformers"):
+    with pytest.raises(CannotJudge, match="use --engine transformers"):
         vllm.expected_number(prompts, ["1"])
 
 
@@ -180,7 +180,7 @@ def test_contents_are_given_as_parts_where_a_template_wants_them(tmp_path: Path)
     plain = make_tokenizer()
     assert "so" in plain.decode(token_ids(plain, chat))
     for broken in ("{{ messages[0].content }}", "{{ raise_exception('no') }}"):
-        with pytest.raises(CannotJudge, match="cannot render what is to be judged"):
+        with pytest.raises(CannotJudge, match="cannot render the content to judge"):
             token_ids(make_tokenizer(broken), chat)
 
 
@@ -337,5 +337,5 @@ def test_a_template_that_fails_names_the_model(monkeypatch: pytest.MonkeyPatch) 
         rendering.AutoTokenizer, "from_pretrained", lambda *arguments, **settings: nameless
     )
     tokenizer = rendering.load_tokenizer(Loading("some/judge"))
-    with pytest.raises(CannotJudge, match="the chat template of some/judge cannot render"):
+    with pytest.raises(CannotJudge, match="The chat template of some/judge cannot render"):
         rendering.token_ids(tokenizer, Chat([{"role": "user", "content": "why"}]))

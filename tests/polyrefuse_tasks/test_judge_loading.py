@@ -101,7 +101,7 @@ def test_a_folder_without_a_model(named: str, results: Path, tmp_path: Path) -> 
     (tmp_path / "file").touch()
     arguments = ("--judge", "qwen3guard", "--judge-model", tmp_path / named)
     result = run_in_process("judge", "run", results, *arguments)
-    assert_one_sentence(result, str(tmp_path / named), "no folder of a model")
+    assert_one_sentence(result, str(tmp_path / named), "not a folder with a model")
 
 
 @pytest.fixture(scope="module")

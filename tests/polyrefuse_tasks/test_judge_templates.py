@@ -244,7 +244,7 @@ def test_a_tokenizer_may_write_the_tokens_itself() -> None:
     tokenizer = WithoutTemplate(tokenizer_object=plain.backend_tokenizer)
     chat = Chat([{"role": "system", "content": "abc"}, {"role": "user", "content": "d"}])
     assert token_ids(tokenizer, chat) == [3, 1]
-    with pytest.raises(CannotJudge, match="cannot render what is to be judged"):
+    with pytest.raises(CannotJudge, match="cannot render the content to judge"):
         token_ids(plain, chat)
 
 

@@ -204,9 +204,9 @@ class TestCompare:
 
     def test_on_what_the_judge_does_not_measure(self) -> None:
         rows = [row(REFUSES, True)]
-        with pytest.raises(NotMeasured, match="^judge 'native' measures refusal alone, .* on harm"):
+        with pytest.raises(NotMeasured, match="^The judge 'native' measures only refusal, .* harm"):
             compare(rows, "native", "harm")
-        with pytest.raises(NotMeasured, match="^judge 'first-word' measures harm alone, "):
+        with pytest.raises(NotMeasured, match="^The judge 'first-word' measures only harm, "):
             compare(rows, ByFirstWord("harm"), "refusal")
 
     def test_a_row_of_harm_alone_is_not_to_be_removed(self) -> None:

@@ -132,7 +132,7 @@ def test_judges_of_one_measure_are_compared(results: Path) -> None:
 def test_the_command_prints_both(results: Path) -> None:
     code, out, err = run_in_process("judge", "agreement", results)
     assert code == 0, err
-    assert "first-word and native, on refusal: 2 undecided by one of them" in out
+    assert "first-word and native, on refusal: one or both left 2 answers undecided" in out
     run = "invented/model-1 baseline 2026-01-01T00-00-00.000001"
     assert f"\n  {run} polyrefuse_harmful_de harmful/test/0003: no refusal, refusal\n" in out
     assert out.count(f"{run} polyrefuse_harmful\n") == 2
@@ -211,7 +211,7 @@ def test_a_judge_that_decided_nothing_is_shown(tmp_path: Path, labels: str) -> N
     code, out, err = run_in_process("judge", "agreement", tmp_path)
     assert code == 0, err
     lines = [" ".join(line.split()) for line in out.splitlines()]
-    assert "first-word and native, on refusal: 3 undecided by one of them or both" in lines
+    assert "first-word and native, on refusal: one or both left 3 answers undecided" in lines
     assert {"en 0 - -", "pooled 0 - -"} <= {*lines}
 
 
@@ -234,7 +234,7 @@ def test_disagreements_are_in_the_order_of_the_samples(tmp_path: Path) -> None:
 
 def test_one_judge_is_compared_with_nobody(tmp_path: Path) -> None:
     write_run(tmp_path, [task("harmful", "en", "rc")])
-    with pytest.raises(NothingToCompare, match="labels of two judges that measure the same;"):
+    with pytest.raises(NothingToCompare, match="labels of two judges that measure the same thing;"):
         compare_judges([tmp_path])
     with pytest.raises(NothingToCompare, match="labels of two judges that measure harm;"):
         compare_judges([tmp_path], "harm")

@@ -152,15 +152,15 @@ print(json.dumps(said))
     said = json.loads(python(code, broken))
     expected = {
         "raises": "failed (RuntimeError: out of memory)",
-        "few": "returned 0 judgements of 1 answers",
+        "few": "returned 0 judgements for 1 answers",
         "nothing": "returned a NoneType, not a list of judgements",
-        "strings": "returned a str where a Judgement has to be",
+        "strings": "returned a str in the place of a Judgement",
         "word": "returned a str as a label",
         "plain": "returned a bytes as evidence",
         "nan": "returned a float as harmful",
         "no-label": "returned no label, but measures refusal",
-        "verdict": "returned harmful=True, but measures refusal alone",
-        "labels-harm": "returned the label compliance, but measures harm alone",
+        "verdict": "returned harmful=True, but measures only refusal",
+        "labels-harm": "returned the label compliance, but measures only harm",
         "contradicts": "returned label=undecided with harmful=True",
         "no-object": "cannot be loaded from broken_judges:ABSENT (AttributeError",
         "no-module": "cannot be loaded from broken_judges.absent:JUDGE (ModuleNotFoundError",
@@ -171,7 +171,7 @@ print(json.dumps(said))
         "renamed": "has the name 'another-name', not 'renamed'",
         "taste": "measures 'taste', not one of refusal, harm, both",
         "silent": "does not say by `english_only`",
-        "native": "more than one package has a judge 'native': lm-eval-polyrefuse and ",
+        "native": "More than one package has a judge 'native': lm-eval-polyrefuse and ",
     }
     assert said.keys() == expected.keys()
     for name, sentence in said.items():
@@ -191,7 +191,7 @@ except BadJudge as error:
     print(error)
 """
     said = python(code, good, broken)
-    assert "more than one package has a judge 'other-harm'" in said
+    assert "More than one package has a judge 'other-harm'" in said
     assert "invented-judges" in said and "broken-judges" in said
 
 
@@ -204,8 +204,8 @@ except UnknownJudge as error:
     print(error)
 """
     said = python(code, good)
-    assert said.startswith("no judge 'gavel': use one of native, substring, polyguard, ")
-    assert said.endswith(", other-both, other-harm, other-refusal\n")
+    assert said.startswith("There is no judge 'gavel': use one of native, substring, polyguard, ")
+    assert said.endswith(", other-both, other-harm, other-refusal.\n")
 
 
 def test_labels_are_asked_of_judges_of_refusal_alone(good: Path) -> None:
@@ -221,8 +221,8 @@ except BadJudge as error:
     assert python(code, good).splitlines() == [
         "refusal compliance degenerate",
         "refusal compliance degenerate",
-        "judge 'other-harm' of package invented-judges measures harm alone; name one that measures "
-        "refusal here.",
+        "The judge 'other-harm' of package invented-judges measures only harm: name one that "
+        "measures refusal here.",
     ]
 
 
@@ -279,7 +279,7 @@ class TestAgreement:
         for judge in ("raises", "few", "bad-module"):
             code, out, err = self.run(broken, path, "--judge", judge)
             assert (code, out, err.count("\n")) == (2, "", 1)
-            assert err.startswith(f"polyrefuse: judge '{judge}' of package broken-judges ")
+            assert err.startswith(f"polyrefuse: The judge '{judge}' of package broken-judges ")
 
 
 class Ran:

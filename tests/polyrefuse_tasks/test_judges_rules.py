@@ -36,13 +36,13 @@ def _file(folder: Path, text: str) -> Path:
         ("opening: ['**']\n", "would match everything"),
         ("opening: [a]\n", "would match everything"),
         ("opening: ['mi ... ']\n", "opening holds 'mi ... '"),
-        ("opening: ['mi (a|']\n", "opening holds 'mi (a|'; alternatives are written (a|b)"),
-        ("opening: [mi a) glorbas]\n", "in parentheses that are closed"),
-        ("opening: [mi (a (b|c)|d) glorbas]\n", "and hold no others"),
-        ("soft: [mi | vi]\nopening: [glo]\n", "soft holds 'mi | vi'; alternatives"),
+        ("opening: ['mi (a|']\n", "opening holds 'mi (a|'; write alternatives as (a|b)"),
+        ("opening: [mi a) glorbas]\n", "close the parentheses"),
+        ("opening: [mi (a (b|c)|d) glorbas]\n", "which cannot contain others"),
+        ("soft: [mi | vi]\nopening: [glo]\n", "soft holds 'mi | vi'; write alternatives"),
         ("opening: [(glorbas|)]\n", "would match everything"),
         ("opening: [mi (vi|) ... (ni|b)]\n", "would match everything"),
-        ("opening: [no]\n", "opening holds False, which is no text; quote it"),
+        ("opening: [no]\n", "opening holds False, which is not text; quote it"),
         (
             "opening: [mi glorbas]\nwindow: 0\n",
             "window must be a positive whole number up to 300, not 0",
@@ -53,8 +53,8 @@ def _file(folder: Path, text: str) -> Path:
         ("grammar: mi glorbas\n", "grammar must be a list of texts, not 'mi glorbas'"),
         ("grammar: [mi glorbas, 7]\n", "grammar must be a list of texts"),
         ("grammar: [mi (ne|]\n", "grammar holds 'mi (ne|', where (a|b) or {name} is not closed"),
-        ("grammar: ['mi {ne} glorbas']\n", "but no list 'ne' stands above it in words"),
-        ("grammar: ['mi {-ne}*']\n", "but no list '-ne' stands above it in words"),
+        ("grammar: ['mi {ne} glorbas']\n", "but words has no list 'ne' above it"),
+        ("grammar: ['mi {-ne}*']\n", "but words has no list '-ne' above it"),
         ("grammar: ['mi ^ne']\n", "^ or $ not at an end"),
         ("grammar: ['*']\n", "grammar holds '*', which is empty or would match everything"),
         ("grammar: ['(mi|)']\n", "would match everything"),
@@ -85,7 +85,7 @@ def _named_again(*levels: str) -> str:
         pytest.param(
             _named_again("[mi, vi]", *(f"[{', '.join([f'*a{i}'] * 9)}]" for i in range(12)))
             + "opening: *a12\n",
-            "or more, what it names again included; a phrase file may hold at most 20000",
+            "or more, where repeated parts count again; a phrase file may hold at most 20000",
             id="lists that name lists",
         ),
         pytest.param(
@@ -93,7 +93,7 @@ def _named_again(*levels: str) -> str:
             "may hold at most 20000",
             id="mappings merged into mappings",
         ),
-        pytest.param("opening: &a [mi, *a]\n", "*a names what it is a part of", id="a circle"),
+        pytest.param("opening: &a [mi, *a]\n", "*a repeats a part within itself", id="a circle"),
         pytest.param(
             f"opening: {'[' * 400_000}{']' * 400_000}",
             "nested 9 levels deep or more; a phrase file has at most 8",
@@ -102,7 +102,7 @@ def _named_again(*levels: str) -> str:
         pytest.param(f"opening:\n  {'- ' * 300_000}mi\n", "has at most 8", id="lists on one line"),
         pytest.param(
             f"opening: ['mi {'(ne|jam)' * 100}']\n",
-            "opening stands for 10^30 phrases, each alternative counted; at most 20000",
+            "opening stands for 10^30 phrases, with each alternative counted; use at most 20000",
             id="alternatives of a phrase",
         ),
         pytest.param(

@@ -234,10 +234,13 @@ def test_labels_stay_until_there_is_one_in_their_place(results: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (lambda text: text.replace(b"\n", b"\r"), "is no line of labels"),
-        (lambda text: text.replace(b'"revision": "one"}', b'"revision": "two"}', 1), "not that of"),
+        (lambda text: text.replace(b"\n", b"\r"), "is not a line of labels"),
+        (
+            lambda text: text.replace(b'"revision": "one"}', b'"revision": "two"}', 1),
+            "which differs",
+        ),
         (lambda text: text + b'{"id": "x", "answer": 0}\n', "revision is None"),
-        (lambda text: text + text.replace(b'"one"', b'"two"'), "is labelled by another revision"),
+        (lambda text: text + text.replace(b'"one"', b'"two"'), "labelled with another revision"),
         (lambda text: b"not JSON\n" + text, r"is not JSON, or was cut off; remove it and run `p"),
     ],
 )
@@ -267,7 +270,7 @@ def test_blank_lines_are_no_damage(results: Path) -> None:
         (["--languages", "en,xx"], "--languages: the results have no samples of xx; they have de,"),
         (["--datasets", "harmful,nothing"], "no samples of nothing; they have harmful, harmless."),
         (["--languages", " ,"], "names nothing"),
-        (["--translate", "nowhere"], "judge native reads every language: leave out --translate."),
+        (["--translate", "nowhere"], "The judge native reads every language: leave out"),
     ],
 )
 def test_choices_that_choose_nothing(results: Path, options: list[str], told: str) -> None:

@@ -59,7 +59,7 @@ def test_two_files_of_one_place_are_refused_and_nothing_is_overwritten(
     write_run(tmp_path / "other" / "run-1", [task("harmful", "de", "cc")], day=1)
     link_results([results], tmp_path / "linked")
     before = files(tmp_path / "linked")
-    with pytest.raises(SamePlace, match="is another file than"):
+    with pytest.raises(SamePlace, match="already exists and differs from"):
         link_results([tmp_path / "other"], tmp_path / "linked")
     assert files(tmp_path / "linked") == before
 
@@ -92,9 +92,9 @@ def test_what_is_wrong_is_told(results: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
     before = files(tmp_path)
     for output in (results / "labels", results / "run-1" / "deep" / "labels", tmp_path):
-        assert_one_sentence(run(results, output), "are in each other; name a folder apart")
+        assert_one_sentence(run(results, output), "lie inside each other; name a separate folder")
     (tmp_path / "elsewhere").symlink_to(results)
-    assert_one_sentence(run(results, tmp_path / "elsewhere" / "labels"), "are in each other")
+    assert_one_sentence(run(results, tmp_path / "elsewhere" / "labels"), "lie inside each other")
     assert files(tmp_path) == before
     (tmp_path / "file").touch()
     assert_one_sentence(run(results, tmp_path / "file"), "file", "cannot be written")

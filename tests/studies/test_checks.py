@@ -105,7 +105,7 @@ def judge(name: str, **more: Any) -> dict[str, Any]:
          "'judge-modl': did you mean 'judge-model'?"),
         (judge("wildguard", judge="x"), "judges.wildguard.options has judge"),
         (judge("wildguard", engine="vlm"), "judges.wildguard.options.engine is 'vlm'"),
-        (judge("wildguard", base_url="http://x"), "--base-url goes with --judge openai:MODEL"),
+        (judge("wildguard", base_url="http://x"), "--base-url applies to --judge openai:MODEL"),
         (judge("substring", device="cpu"), "judge substring has no model"),
         (judge("openai:"), "--judge openai: asks a model behind an endpoint"),
         (judge("openai:gpt"), "--judge openai:gpt asks a model behind an endpoint"),
