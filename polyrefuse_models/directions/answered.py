@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from polyrefuse_models import bundled
@@ -104,9 +104,10 @@ def answers_of(
 ) -> Answers:
     """The answers that a model gave in some runs, under the condition that it is in now.
 
-    A run is taken where it is of the same model (by its weights, or by its name where the results
-    do not say the weights), of the same condition, and where prompts reached the model as they do
-    now, through the same chat template and with the same system text.
+    A run is taken where it is of the same model and the same condition, and where prompts reached
+    the model as they do now, through the same chat template and with the same system text. The
+    model is the same where its weights are. Where the results do not identify weights in the same
+    way, its name decides (`_same_name`).
 
     Args:
         runs: as `saved_runs` returns them; of two answers to one prompt the newer run's is taken.
@@ -121,19 +122,22 @@ def answers_of(
     """
     taken: list[tuple[ResultsFile, Mapping[str, Any]]] = []
     others: list[str] = []
+    notes: list[str] = []
     for file, document in runs:
         other = _differs(document, identity, file.name)
         if other:
             others.append(f"{file.name} {other}")
         else:
             taken.append((file, document))
+            if note := _called_otherwise(document, identity, file.name):
+                notes.append(note)
     if not taken:
         raise NoAnswers(
             f"--results: no run of {printable(identity['model_name'])} under condition "
             f"{identity['condition']}: {_listed(others)}; name results that `lm_eval --model "
             "baseline-hf --log_samples` wrote of this model, with the same system text."
         )
-    notes = [f"{other}; it is left out." for other in others]
+    notes += [f"{other}; it is left out." for other in others]
     prompts: dict[tuple[str, str, str], AnsweredPrompt] = {}
     judges: set[str] = set()
     again = 0
@@ -191,11 +195,10 @@ def _differs(document: Mapping[str, Any], identity: Mapping[str, Any], where: st
     """Why a run's answers are not those of the model as it is now; None where they are."""
     config = part(document, "config", where)
     model = _model(document, config)
-    weights, ours = config.get("weights"), identity["weights"]
-    comparable = _scheme(weights) is not None and _scheme(weights) == _scheme(ours)
-    if comparable and weights != ours:
-        return f"is of other weights, of {printable(model)}"
-    if not comparable and model != identity["model_name"]:
+    comparable = _says_weights(config, identity)
+    if comparable and config["weights"] != identity["weights"]:
+        return f"is of other weights, of {printable(model)}{_other_type(config, identity)}"
+    if not comparable and not _same_name(model, identity["model_name"]):
         return f"is of another model, {printable(model)}"
     condition = str(config.get("condition", "baseline"))
     if document.get("system_instruction"):
@@ -209,6 +212,51 @@ def _differs(document: Mapping[str, Any], identity: Mapping[str, Any], where: st
     if rendered is None and not chat:
         return "has prompts that no chat template was put around"
     return None
+
+
+def _says_weights(config: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
+    """Whether results identify their model's weights in the way that the model's own are."""
+    theirs, ours = _scheme(config.get("weights")), _scheme(identity["weights"])
+    return theirs is not None and theirs == ours
+
+
+def _other_type(config: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+    """That weights differ because they were loaded as another type, where that may be so."""
+    theirs = str(config.get("model_dtype", "")).removeprefix("torch.")
+    ours = identity.get("dtype")
+    if not theirs or ours is None or theirs == ours:
+        return ""
+    return f" (loaded as {printable(theirs)}, and this model as {ours}: give --dtype the same)"
+
+
+def _same_name(theirs: str, ours: str) -> bool:
+    """Whether two names, as `bundled.name_of` has them, may be of one model.
+
+    A path that was resolved is a model's full name, and so is OWNER/NAME on the hub. A name that
+    is not a path on this machine may be the short name of either, or a path relative to a folder
+    that is no longer the current one; then the last part decides.
+    """
+    if theirs == ours:
+        return True
+    if PurePath(theirs).name != PurePath(ours).name:
+        return False
+    paths = [PurePath(name).is_absolute() for name in (theirs, ours)]
+    owners = ["/" in name for name in (theirs, ours)]
+    return not all(paths) and (any(paths) or not all(owners))
+
+
+def _called_otherwise(
+    document: Mapping[str, Any], identity: Mapping[str, Any], where: str
+) -> str | None:
+    """A note that a run's model was known by the last part of its name alone."""
+    config = part(document, "config", where)
+    model = _model(document, config)
+    if model == identity["model_name"] or _says_weights(config, identity):
+        return None
+    return (
+        f"{where} calls its model {printable(model)} and does not identify its weights in the same "
+        f"way; it is taken to be {printable(identity['model_name'])}, whose name ends alike."
+    )
 
 
 def _scheme(weights: Any) -> str | None:

@@ -98,6 +98,58 @@ class TestAnswers:
         write_run(tmp_path, [task("harmful", "de", "rc")], model="elsewhere/model", info=info)
         assert labels(read(tmp_path)) == "rc"
 
+    @pytest.mark.parametrize(
+        ("theirs", "ours"),
+        [
+            ("model-1", "invented/model-1"),
+            ("models/model-1", "/somewhere/models/model-1"),
+            ("/elsewhere/model-1", "invented/model-1"),
+            ("invented/model-1", "/somewhere/model-1/"),
+        ],
+    )
+    def test_a_name_that_ends_alike_is_taken_and_told(
+        self, tmp_path: Path, theirs: str, ours: str
+    ) -> None:
+        write_run(tmp_path, [task("harmful", "de", "rc")], model=theirs)
+        answers = read(tmp_path, model_name=ours)
+        assert labels(answers) == "rc"
+        (note,) = answers.notes
+        assert f"calls its model {theirs} and" in note and f"taken to be {ours}," in note
+
+    @pytest.mark.parametrize(
+        ("theirs", "ours"),
+        [
+            ("/elsewhere/model-1", "/somewhere/model-1"),
+            ("other/model-1", "invented/model-1"),
+            ("model-2", "/somewhere/model-1"),
+        ],
+    )
+    def test_other_folders_and_owners_are_other_models(
+        self, tmp_path: Path, theirs: str, ours: str
+    ) -> None:
+        write_run(tmp_path, [task("harmful", "de", "rc")], model=theirs)
+        with pytest.raises(NoAnswers, match=f"is of another model, {theirs}"):
+            read(tmp_path, model_name=ours)
+
+    def test_one_folder_in_three_spellings(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = tmp_path / "models" / "small"
+        folder.mkdir(parents=True)
+        (tmp_path / "link").symlink_to(folder)
+        monkeypatch.chdir(tmp_path)
+        for number, theirs in enumerate(("models/../models/small/", f"{folder}/", "link")):
+            run = {"config": plain_hf(theirs), "top": {"chat_template": "{{ x }}"}}
+            write_run(tmp_path / str(number), [task("harmful", "de", "rc")], model=theirs, **run)
+            answers = read(tmp_path / str(number), model_name=str(folder.resolve()))
+            assert (labels(answers), answers.notes) == ("rc", ())
+
+    def test_weights_that_were_loaded_as_another_type_are_told(self, tmp_path: Path) -> None:
+        info = {"weights": "checksum:ab", "model_dtype": "torch.bfloat16"}
+        write_run(tmp_path, [task("harmful", "de", "rc")], info=info)
+        with pytest.raises(NoAnswers, match="loaded as bfloat16, and this model as float32: give"):
+            read(tmp_path, dtype="float32")
+
     def test_weights_that_were_identified_otherwise_go_by_the_name(self, tmp_path: Path) -> None:
         write_run(tmp_path, [task("harmful", "de", "rc")], info={"weights": "contents:dd"})
         assert labels(read(tmp_path)) == "rc"
