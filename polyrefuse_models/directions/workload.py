@@ -15,7 +15,7 @@ from polyrefuse_models.workload import Part, Workload
 from polyrefuse_tasks import data
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from polyrefuse_models.chat_model import ChatModel
     from polyrefuse_models.directions.prompts import Prompts
@@ -102,13 +102,19 @@ def of_transfer(
 
 
 def of_geometry(
-    chat: ChatModel, languages: Sequence[str], *, dataset: str, limit: int | None
+    chat: ChatModel,
+    languages: Sequence[str],
+    *,
+    dataset: str,
+    limit: int | None,
+    answered: Iterable[str] = (),
 ) -> Workload:
-    """Of `geometry.geometry`.
+    """Count what `geometry.geometry` reads.
 
     Args:
         chat: the model, with or without weights.
         languages, dataset, limit: as of `geometry`.
+        answered: the prompts of a run that are measured too.
     """
     asked = [
         row.prompt
@@ -116,6 +122,7 @@ def of_geometry(
         for kind in kinds_of(dataset)
         for row in data.load(kind, language)[:limit]
     ]
+    asked += sorted({*answered}.difference(asked))
     return Workload(len(asked), (_read_once(chat, "states of prompts", asked),))
 
 
