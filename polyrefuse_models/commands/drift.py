@@ -1,4 +1,4 @@
-"""`polyrefuse drift`: how far a condition moves answers to harmless prompts."""
+"""`polyrefuse drift` measures how far a condition moves the answers to harmless prompts."""
 
 from __future__ import annotations
 
@@ -15,51 +15,63 @@ from polyrefuse_shared.options import Json, count_option, seed_option, show
 app = typer.Typer(no_args_is_help=True)
 
 HARMLESS = ("harmless", "toyrefuse_harmless")
-"""Datasets that are asked where nobody says, for a published and for a bundled model."""
+"""Default datasets: the first for any model, the second for a bundled one."""
 
 
 @app.command(epilog="Example: polyrefuse drift --langs en --limit 20 --output drift")
 def drift(
-    output: Annotated[Path, typer.Option("--output", help="A new folder for the report.")],
+    output: Annotated[
+        Path, typer.Option("--output", help="Folder for the report. It must not exist yet.")
+    ],
     langs: Annotated[
-        str, typer.Option("--langs", help="Languages of the prompts, with commas: en,de.")
+        str,
+        typer.Option(
+            "--langs", help="Languages of the prompts as ISO 639-1 codes, for example en,de."
+        ),
     ],
     model: Annotated[
-        str, typer.Option("--model", help="A model of lm_eval's with a condition: ablated-hf.")
+        str,
+        typer.Option(
+            "--model", help="What lm_eval --model takes for the condition, for example ablated-hf."
+        ),
     ] = "ablated-hf",
     model_args: Annotated[
-        str, typer.Option("--model_args", help="Its arguments, as lm_eval takes them.")
+        str,
+        typer.Option(
+            "--model_args", help="Arguments of that model, as lm_eval --model_args takes them."
+        ),
     ] = "",
     reference_args: Annotated[
         str | None,
         typer.Option(
             "--reference_args",
-            help="Arguments of the untouched model, baseline-hf. By default those of the condition "
-            "without what the condition asks for: no direction, prompt or system file.",
+            help="Arguments of the untouched model, baseline-hf. Default: --model_args without the "
+            "direction, prompt and system file that make the condition.",
         ),
     ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(
             "--dataset",
-            help="A dataset of harmless prompts; toyrefuse_harmless for a bundled model and "
-            "harmless for any other by default.",
+            help="Dataset of harmless prompts. Default: toyrefuse_harmless for a bundled model, "
+            "and harmless for any other.",
         ),
     ] = None,
     limit: Annotated[
-        int | None, count_option("--limit", help="Prompts of each language; all by default.")
+        int | None,
+        count_option("--limit", help="Number of prompts in each language. Default: all."),
     ] = None,
     seed: Annotated[int, seed_option("Seed of the bootstrap intervals.")] = 0,
     batch_size: Annotated[
-        int | None, count_option("--batch-size", help="Rows in a forward pass.")
+        int | None, count_option("--batch-size", help="Prompts in one forward pass.")
     ] = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Measure the KL divergence that a condition causes on harmless prompts.
 
-    The first token after each prompt is compared between the untouched model and the model under
-    the condition. Nothing is generated.
+    The command compares the distribution of the first token after each prompt between the untouched
+    model and the model under the condition. It generates no answers.
     """
     from polyrefuse_models import artifact_folder
     from polyrefuse_models.bundled import is_shipped
@@ -77,11 +89,13 @@ def drift(
     rows = {language: data.load(name, language)[:limit] for language in languages}
     for language, of_language in rows.items():
         if not of_language:
-            raise UserError(f"--dataset {name} has no test prompts in {language}; name another.")
+            raise UserError(
+                f"--dataset {name} has no test prompts in {language}; name another dataset."
+            )
         if any(row.harmful for row in of_language):
             raise UserError(
-                f"--dataset {name} has harmful prompts; name one of harmless prompts, such as "
-                "harmless."
+                f"--dataset {name} has harmful prompts; name a dataset of harmless prompts, such "
+                "as harmless."
             )
     prompts = {language: [row.prompt for row in rows[language]] for language in languages}
     reference = (

@@ -1,4 +1,4 @@
-"""The model that a sub-command runs: loading it, and having it answer prompts."""
+"""Loads the model that a sub-command runs, and has it answer prompts."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def load(
     system_file: str | None,
     gguf_file: str | None,
 ) -> BaselineHF:
-    """Load the model as lm-eval would, with rows a forward pass that follow the device.
+    """Load the model as lm-eval would, with a batch size that suits the device.
 
     Raises:
-        UserError: it cannot be loaded; the message has the loader's first line.
+        UserError: the model cannot be loaded; the message has the first line of the loader's.
     """
     import torch
 
@@ -56,12 +56,13 @@ def load(
 
 
 def answers(lm: BaselineHF, rows: Sequence[Row], max_gen_toks: int) -> list[str]:
-    """Greedy answers to the prompts of some rows, generated as in an evaluation.
+    """Generate greedy answers to the prompts of some rows, as an evaluation does.
 
-    Where a GPU's memory is too small for `lm.batch_size` rows, half of them are taken, and stay.
+    Where the memory of a GPU is too small for `lm.batch_size` rows, half as many are taken from
+    then on.
 
     Raises:
-        UserError: it is too small for half of them, too.
+        UserError: the memory is too small for half as many, too.
     """
     from lm_eval.api.instance import Instance
 
@@ -87,11 +88,11 @@ def answers(lm: BaselineHF, rows: Sequence[Row], max_gen_toks: int) -> list[str]
 
 
 def reference_of(model: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of the same model without what its condition asks for.
+    """Return the arguments of the same model without those that ask for a condition.
 
     Args:
-        model: lm-eval's name of the model under the condition.
-        arguments: of it.
+        model: the name that lm-eval has for the model under the condition, such as ablated-hf.
+        arguments: the arguments of that model.
 
     Raises:
         UserError: an argument cannot be used.
@@ -110,10 +111,10 @@ def reference_of(model: str, arguments: dict[str, Any]) -> dict[str, Any]:
 def load_condition(
     model: str, arguments: dict[str, Any], batch_size: int | None, device: str | None
 ) -> BaselineHF:
-    """Load a model of lm-eval's with what was done to it, as lm_eval does.
+    """Load one of this package's models together with its interventions, as lm_eval does.
 
     Raises:
-        UserError: it is none of this package's, needs vLLM, or cannot be loaded.
+        UserError: the model is not one of this package's, needs vLLM, or cannot be loaded.
     """
     import torch
 
@@ -134,16 +135,16 @@ def load_condition(
 
 
 def _wrapper(model: str) -> type[BaselineHF]:
-    """The class of one of lm-eval's models of this package that transformers runs.
+    """Find the class of a model that this package adds to lm-eval and transformers runs.
 
     Raises:
-        UserError: it is none.
+        UserError: there is no such model.
     """
     from polyrefuse_models.registration import MODELS
 
     known = [name for name in MODELS if name.endswith("-hf")]
     if model not in known:
-        raise UserError(f"--model {model} cannot be compared; name one of {', '.join(known)}.")
+        raise UserError(f"--model {model} cannot be compared; use one of {', '.join(known)}.")
     module, name = MODELS[model].split(":")
     found: type[BaselineHF] = getattr(importlib.import_module(module), name)
     return found
