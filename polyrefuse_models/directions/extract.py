@@ -22,10 +22,10 @@ class Observed:
     """What one forward pass over some prompts showed.
 
     Attributes:
-        states: residual stream at every block's input and every position asked for, on the CPU in
-            the model's precision; position -1, the last input token, is the last.
-        left: the same of what the last block passes on.
-        logits: of the answer's first token, on the CPU in float32.
+        states: residual stream at the input of every block and at every requested position, on the
+            CPU in the model's precision. The last position, -1, is the last input token.
+        left: the states that the last block passes on, at the same positions.
+        logits: the logits of the first token of the answer, on the CPU in float32.
     """
 
     states: Float[Tensor, "prompt position layer d"]
