@@ -113,7 +113,7 @@ def test_a_random_model_gets_every_warning() -> None:
         (1.5, 1.5, "of 1.500, not below the untouched model's 1.500: ablating it removes no"),
         (2.0, 1.5, "not below the untouched model's 1.500"),
         (-1.0, -1.2, "not below the untouched model's -1.200"),
-        (0.3, 5.0, "of 0.300 .untouched 5.000., not below 0: the model goes on refusing"),
+        (0.3, 5.0, "of 0.300 .untouched 5.000., not below 0: the model still refuses"),
         (-0.1, 5.0, None),
         (-3.0, -2.0, None),
     ],
