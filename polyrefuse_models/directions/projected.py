@@ -38,11 +38,11 @@ def projected(direction: Direction, origin: str) -> Float[Tensor, "d"]:
     if layer is None:
         raise BadDirection(
             f"ablation=projected needs the direction's layer, which {origin} does not name; "
-            "extract it anew with `polyrefuse direction extract`."
+            "extract it again with `polyrefuse direction extract`."
         )
     mean = means[layer]
     if not mean.any():
-        raise BadDirection(f"{origin}: the mean of harmless prompts is 0; extract it anew.")
+        raise BadDirection(f"{origin}: the mean of harmless prompts is 0; extract it again.")
     left = orthogonal_to(direction.direction, mean)
     if left.norm() < LEAST_LEFT * direction.direction.double().norm():
         raise BadDirection(

@@ -156,7 +156,7 @@ def kept(
     made = direction.metadata.get("subspace") or {}
     named = f"The direction of {language} "
     if direction.subspace is None:
-        return named + "was written without a subspace; extract it anew."
+        return named + "was written without a subspace; extract it again."
     if made.get("of") != "prompts" or made.get("langs") != [language]:
         return named + "has a subspace that is not of its own prompts' differences alone."
     if (direction.metadata.get("position"), direction.metadata.get("layer")) != place:

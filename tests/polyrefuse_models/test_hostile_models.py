@@ -89,7 +89,7 @@ class TestRecipe:
         other = Direction(torch.randn(8), torch.randn(1, 3, 8))
         artifact.save(other, tmp_path / "two")
         shutil.copy(tmp_path / "two/direction.safetensors", tmp_path / "one")
-        with pytest.raises(BadDirection, match="not as it was written .*; extract it anew"):
+        with pytest.raises(BadDirection, match="not as it was written .*; extract it again"):
             artifact.load(tmp_path / "one")
 
 

@@ -72,8 +72,8 @@ class TestAnswers:
             ({"condition": "ablation", "info": DIRECTION}, "is of condition ablation"),
             ({"top": {"system_instruction": "Be kind."}}, "with a --system_instruction"),
             ({"info": {"weights": "checksum:ab"}}, "is of other weights, of invented/model-1"),
-            ({"info": {"rendered_sha256": "cc"}}, "another chat template or system text"),
-            ({"config": plain_hf(MODEL)}, "no chat template was put around"),
+            ({"info": {"rendered_sha256": "cc"}}, "another chat template or beside another system text"),
+            ({"config": plain_hf(MODEL)}, "put no chat template around its prompts"),
         ],
     )
     def test_other_results_are_refused(
@@ -147,7 +147,7 @@ class TestAnswers:
     def test_weights_that_were_loaded_as_another_type_are_told(self, tmp_path: Path) -> None:
         info = {"weights": "checksum:ab", "model_dtype": "torch.bfloat16"}
         write_run(tmp_path, [task("harmful", "de", "rc")], info=info)
-        with pytest.raises(NoAnswers, match="loaded as bfloat16, and this model as float32: give"):
+        with pytest.raises(NoAnswers, match="loaded as bfloat16, and this model as float32: give the same"):
             read(tmp_path, dtype="float32")
 
     def test_weights_that_were_identified_otherwise_go_by_the_name(self, tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ class TestAnswers:
     def test_several_answers_are_no_verdict(self, tmp_path: Path) -> None:
         tasks = [task("multijail", "de", ["rc", "cc"], sampled=True)]
         write_run(tmp_path, tasks)
-        with pytest.raises(NoAnswers, match="several answers to a prompt, which are not one"):
+        with pytest.raises(NoAnswers, match="several answers to each prompt, which are not one"):
             read(tmp_path)
 
     def test_without_samples(self, tmp_path: Path) -> None:
@@ -222,8 +222,8 @@ class TestAnswers:
     @pytest.mark.parametrize(
         ("changed", "said"),
         [
-            ({"label": "maybe"}, "label is 'maybe', which is none of a judge's"),
-            ({"label": ["refusal"]}, "label is .'refusal'., which is none"),
+            ({"label": "maybe"}, "label is 'maybe', which no judge gives"),
+            ({"label": ["refusal"]}, "label is .'refusal'., which no judge"),
             ({"prompt": None}, "does not hold its prompt"),
             ({"harmful": "yes"}, "does not hold its prompt and whether it is harmful"),
             ({"id": 3}, "id is 3, not a name"),

@@ -139,7 +139,7 @@ class TestKept:
     @pytest.mark.parametrize(
         ("place", "changed", "said"),
         [
-            ((-1, 2), {"subspace": None}, "was written without a subspace; extract it anew."),
+            ((-1, 2), {"subspace": None}, "was written without a subspace; extract it again."),
             ((-2, 2), {}, "has its subspace at another place than position -1, layer 2."),
             (
                 (-1, 2),
