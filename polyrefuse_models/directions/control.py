@@ -52,7 +52,8 @@ def parse_control(kind: str | None, seed: str | int | None, options: tuple[str, 
     if kind is None:
         if seed is not None:
             raise BadControl(
-                f"{of_seed}{seed} needs {of_kind}{CONTROLS[0]}, since it chooses the random direction."
+                f"{of_seed}{seed} needs {of_kind}{CONTROLS[0]}, since it chooses the random "
+                "direction."
             )
         return None
     if kind not in CONTROLS:
@@ -82,8 +83,8 @@ def random_direction(like: Float[Tensor, "d"], seed: int) -> Float[Tensor, "d"]:
 def random_subspace(d: int, rank: int, seed: int) -> Float[Tensor, "rank d"]:
     """Draw a random subspace, in float32 and alike on every machine.
 
-    Every subspace is equally likely.     The first vector is that of `random_direction` with the same seed, with length 1. The vectors of
-    a lower rank are the first vectors of a higher rank.
+    Every subspace is equally likely. The first vector is that of `random_direction` with the same
+    seed, with length 1. The vectors of a lower rank are the first vectors of a higher rank.
 
     Args:
         d: the number of dimensions.

@@ -300,7 +300,7 @@ class TestArguments:
         [
             ({"rank": 0}, "rank=0 is no rank; give how many directions to remove, from 1"),
             ({"rank": "two"}, "rank=two is no rank"),
-            ({"rank": 4}, "rank=4 needs 4 vectors and direction=.* holds 3; extract the direction again"),
+            ({"rank": 4}, "rank=4 needs 4 vectors and direction=.* holds 3; extract the"),
             ({"rank": 2, "ablation": "affine"}, "rank=2 removes several directions"),
             ({"rank": 9, "direction": "auto"}, "rank=9 is more than the 5 vectors that direction="),
         ],

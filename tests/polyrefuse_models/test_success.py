@@ -72,7 +72,7 @@ class TestAnswers:
             ({"condition": "ablation", "info": DIRECTION}, "is of condition ablation"),
             ({"top": {"system_instruction": "Be kind."}}, "with a --system_instruction"),
             ({"info": {"weights": "checksum:ab"}}, "is of other weights, of invented/model-1"),
-            ({"info": {"rendered_sha256": "cc"}}, "another chat template or beside another system text"),
+            ({"info": {"rendered_sha256": "cc"}}, "into another chat template or beside another"),
             ({"config": plain_hf(MODEL)}, "put no chat template around its prompts"),
         ],
     )
@@ -147,7 +147,7 @@ class TestAnswers:
     def test_weights_that_were_loaded_as_another_type_are_told(self, tmp_path: Path) -> None:
         info = {"weights": "checksum:ab", "model_dtype": "torch.bfloat16"}
         write_run(tmp_path, [task("harmful", "de", "rc")], info=info)
-        with pytest.raises(NoAnswers, match="loaded as bfloat16, and this model as float32: give the same"):
+        with pytest.raises(NoAnswers, match="loaded as bfloat16, and this model as float32: give"):
             read(tmp_path, dtype="float32")
 
     def test_weights_that_were_identified_otherwise_go_by_the_name(self, tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ class TestKept:
             (
                 (-1, 2),
                 {"metadata": {"subspace": {"of": "languages", "langs": ["de", "en"]}}},
-                "has a subspace that is not of its own prompts' differences alone.",
+                "has a subspace that does not come from the differences of its own prompts alone.",
             ),
         ],
     )
