@@ -262,9 +262,8 @@ def _place(chat: ChatModel, direction: Direction) -> tuple[int, int]:
     n_positions = max(1, len(chat.suffix))
     if not -n_positions <= position < 0:
         raise BadDirection(
-            f"The direction's position {position} does not exist in this model, whose chat "
-            f"template puts {n_positions} tokens after the user's text; extract a direction from this "
-            "model."
+            f"The direction's position {position} does not exist in this model: its chat template "
+            f"puts {n_positions} tokens after the user's text; extract a direction from this model."
         )
     return position, layer
 
