@@ -18,6 +18,7 @@ from polyrefuse_studies.schema import Condition, Judge, Model, Study, Training, 
 from polyrefuse_models.bundled import own_dataset
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.versions import versions
+from polyrefuse_tasks.configs import SampledFamily
 
 ANSWERS = "results"
 """The subfolder of a job's folder into which lm_eval writes."""
@@ -302,11 +303,37 @@ class _OfModel:
         command += self._loading("direction", "geometry", "geometry")
         if directions.dataset is not None:
             command += ["--dataset", directions.dataset]
-        command += ["--output", f"{OWN}/{GEOMETRY}"]
         # English is always measured, too.
+        languages = ["en", *directions.geometry]
+        needs = [need]
+        if answers := self._untouched_answers(languages):
+            needs.append(answers)
+            command += ["--results", f"{folder_of(answers)}/{ANSWERS}"]
+        command += ["--output", f"{OWN}/{GEOMETRY}"]
         with at("directions.geometry"):
-            rests_on = self._prompts(["en", *directions.geometry])
-        return self._job("geometry", "geometry", command, [need], rests_on)
+            rests_on = self._prompts(languages)
+        return self._job("geometry", "geometry", command, needs, rests_on)
+
+    def _untouched_answers(self, languages: Sequence[str]) -> str | None:
+        """The job whose answers show where prompts lie that the model refused and answered.
+
+        Returns:
+            None where no condition is the model as it is, where it answers no prompt once in one of
+            these languages, or where vLLM answers: the geometry runs the model with transformers.
+        """
+        study = self._study
+        answered = {
+            language
+            for family, language in asked(study.datasets, study.languages)
+            if not isinstance(family, SampledFamily)
+        }
+        if study.engine != "hf" or not answered.intersection(languages):
+            return None
+        untouched = arguments_of(self._model)
+        for name, condition in study.conditions.items():
+            if condition.model == "baseline" and arguments_of(self._model, condition) == untouched:
+                return self._called(name)
+        return None
 
     def _judging(self, condition: str, judge: Judge) -> Job:
         need, where = self._called(condition), f"judges.{judge.judge}.options"

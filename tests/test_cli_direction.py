@@ -582,15 +582,15 @@ class TestGeometry:
             ),
             (("--results", empty), "holds no results_*.json"),
             (("--results", tmp_path / "nowhere"), "does not exist"),
-            (("--judge=native",), "--judge native labels no answers without --results"),
+            (("--judge=native",), "--judge native has no answers to choose labels of"),
             (("--calibrated-in=th",), "--calibrated-in th is not one of the languages"),
             (
                 ("--false-alarms=0",),
-                "--false-alarms 0.0 is no share; give one from 0.0001 to below 1.",
+                "--false-alarms 0.0 is not a share; give one from 0.0001 to below 1.",
             ),
-            (("--false-alarms=1e-300",), "--false-alarms 1e-300 is no share"),
-            (("--false-alarms=1",), "--false-alarms 1.0 is no share"),
-            (("--false-alarms=nan",), "--false-alarms nan is no share"),
+            (("--false-alarms=1e-300",), "--false-alarms 1e-300 is not a share"),
+            (("--false-alarms=1",), "--false-alarms 1.0 is not a share"),
+            (("--false-alarms=nan",), "--false-alarms nan is not a share"),
         ):
             given = ("geometry", "--direction", german, "--langs=de", "--output", tmp_path / "new")
             assert_one_sentence(run(*given, *more), said)

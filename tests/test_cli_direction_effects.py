@@ -137,9 +137,9 @@ class TestSweep:
         [
             (("--coefficients=",), "--coefficients '' has no number"),
             (("--coefficients=,",), "--coefficients ',' has no number"),
-            (("--coefficients=0,one",), "--coefficients one is no finite number"),
-            (("--coefficients=nan",), "--coefficients nan is no finite number"),
-            (("--coefficients=0,1e999",), "--coefficients 1e999 is no finite number"),
+            (("--coefficients=0,one",), "--coefficients one is not a finite number"),
+            (("--coefficients=nan",), "--coefficients nan is not a finite number"),
+            (("--coefficients=0,1e999",), "--coefficients 1e999 is not a finite number"),
             (("--langs=,",), "--langs ',' names no language"),
             (("--langs=en,xx",), "no language 'xx'"),
             (("--dataset=foo",), "dataset=foo is not known"),
@@ -345,8 +345,8 @@ class TestRank:
         ("more", "said"),
         [
             ("--ranks=", "--ranks '' has no number"),
-            ("--ranks=0,1", "--ranks 0 is no number from 1"),
-            ("--ranks=1.5", "--ranks 1.5 is no number from 1"),
+            ("--ranks=0,1", "--ranks 0 is not a whole number from 1"),
+            ("--ranks=1.5", "--ranks 1.5 is not a whole number from 1"),
             ("--ranks=1,6", "rank=6 needs 6 vectors and --direction"),
             ("--langs=,", "--langs ',' names no language"),
             ("--langs=en,xx", "no language 'xx'"),

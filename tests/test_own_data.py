@@ -222,7 +222,7 @@ class TestOthersKnowThem:
             *command, "--dataset", "quarry", language, "de", "--output", tmp_path / "out",
             "--model", "polyrefuse-organism",
         )  # fmt: skip
-        assert_one_sentence(result, "quarry", "has harmful prompts alone")
+        assert_one_sentence(result, "quarry", "has only harmful prompts")
 
     def test_translation(self, stones: Path, mirror: Path, tmp_path: Path) -> None:
         from tests.translation_models import save_nllb

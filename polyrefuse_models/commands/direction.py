@@ -1,4 +1,4 @@
-"""`polyrefuse direction`: extract, choose, transfer, geometry, compare, rank, sweep."""
+"""`polyrefuse direction` extracts refusal directions and measures what they do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polyrefuse_models.commands.direction_effects import compare, rank, sweep
+from polyrefuse_models.commands.direction_effects import (
+    Folder,
+    Languages,
+    compare,
+    rank,
+    sweep,
+)
 from polyrefuse_models.commands.loaded_model import answers, load
 from polyrefuse_models.commands.model_options import (
     AnyDataset,
@@ -32,7 +38,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Extract a refusal direction and choose among scores.",
+    help="Extract refusal directions and measure what they do.",
     epilog="Example: polyrefuse direction extract --output direction",
 )
 app.command(
@@ -45,60 +51,74 @@ app.command(
     epilog="Example: polyrefuse direction sweep --direction direction --langs en --output out"
 )(sweep)
 
-Seed = Annotated[int, seed_option("Seed of the random choice of prompts.")]
+Seed = Annotated[int, seed_option("Seed of the random choice of prompts, from 0.")]
 RuleName = Annotated[
     str,
     typer.Option(
         "--rule",
-        help="The rule that chooses: 2505.17306 asks for a KL divergence of at most 0.2, "
-        "2406.11717 for at most 0.1 and a steering score of at least 0; cosmic compares states in "
-        "the place of first tokens, for models whose refusals begin in no known way.",
+        help="Rule that chooses among the candidates. 2505.17306 allows a KL divergence of up to "
+        "0.2. 2406.11717 allows up to 0.1 and requires a steering score of at least 0. cosmic "
+        "compares states and not first tokens, for models whose refusals begin in no known way.",
     ),
 ]
 
 
 @app.command(epilog="Example: polyrefuse direction extract --output direction")
 def extract(
-    output: Annotated[Path, typer.Option("--output", help="A new folder for the artifact.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", help="Folder for the artifact. It must not exist yet."),
+    ],
     source_lang: Annotated[
-        str, typer.Option("--source-lang", help="Language of the prompts.")
+        str,
+        typer.Option("--source-lang", help="Language of the prompts, as an ISO 639-1 code."),
     ] = "en",
     model: AnyModel = None,
     dataset: AnyDataset = None,
     rule: RuleName = select.DEFAULT.name,
     all_scores: Annotated[
-        bool, typer.Option("--all-scores", help="Score every candidate of every layer.")
+        bool,
+        typer.Option(
+            "--all-scores",
+            help="Compute every score of every candidate, not only what the rule needs.",
+        ),
     ] = False,
     control: Annotated[
         str | None,
         typer.Option(
             "--control",
-            help="random writes a random direction of the same norm in the direction's place.",
+            help="Write a control in place of the direction: random is a random direction of the "
+            "same norm.",
         ),
     ] = None,
     control_seed: Annotated[
-        int | None, typer.Option("--control-seed", help="Seed of the random direction.")
+        int | None,
+        typer.Option(
+            "--control-seed", help="Seed of the random direction, from 0. Needs --control."
+        ),
     ] = None,
     rank: Annotated[
         int | None,
         count_option(
             "--rank",
-            help="Vectors of the subspace that is written beside the direction, which is the "
-            "first; 5 by default, or as many as the prompts have.",
+            help="Number of vectors in the refusal subspace, the first of which is the direction. "
+            "Default: 5, or fewer where the prompts span fewer.",
         ),
     ] = None,
     subspace_of: Annotated[
         str,
         typer.Option(
             "--subspace-of",
-            help="What the other vectors are singular vectors of: prompts (each refused prompt's "
-            "difference from the harmless mean) or languages (the languages' directions).",
+            help="What the other vectors are singular vectors of: prompts takes the difference of "
+            "each refused prompt from the mean of harmless ones, and languages the direction of "
+            "each language.",
         ),
     ] = "prompts",
     langs: Annotated[
         str | None,
         typer.Option(
-            "--langs", help="More languages whose prompts the subspace is made of: de,yo."
+            "--langs",
+            help="More languages for the subspace, as ISO 639-1 codes, for example de,yo.",
         ),
     ] = None,
     seed: Seed = 0,
@@ -110,7 +130,7 @@ def extract(
     gguf_file: GgufFile = None,
     as_json: Json = False,
 ) -> None:
-    """Extract a refusal direction from training prompts and select it on validation prompts."""
+    """Extract refusal directions from training prompts and choose one on validation prompts."""
     from polyrefuse_models.bundled import own_dataset
     from polyrefuse_models.directions import artifact
     from polyrefuse_models.directions.control import OF_CONTROL, parse_control
@@ -160,8 +180,8 @@ def extract(
         }
         | {name: metadata[name] for name in (*OF_CONTROL, "control_scores") if name in metadata},
         *(f"Note: {warning}." for warning in warnings),
-        f"position {chosen.position}, layer {chosen.layer} of {direction.candidates.shape[1]}, by "
-        f"rule {rule}",
+        f"chosen: position {chosen.position}, layer {chosen.layer} of "
+        f"{direction.candidates.shape[1]}, by rule {rule}",
         *_scores(chosen, metadata),
         *_refused(refused),
         *_stability(stability),
@@ -174,16 +194,19 @@ def extract(
 @app.command(epilog="Example: polyrefuse direction choose direction/scores.json")
 def choose(
     scores: Annotated[
-        Path, typer.Argument(metavar="SCORES.json", help="The scores.json of an artifact.")
+        Path, typer.Argument(metavar="SCORES.json", help="The scores.json of a direction artifact.")
     ],
     n_layers: Annotated[
         int | None,
-        count_option("--n-layers", help="Layers of the model; by default the highest layer + 1."),
+        count_option(
+            "--n-layers",
+            help="Number of layers of the model. Default: one more than the highest in the file.",
+        ),
     ] = None,
     rule: RuleName = select.DEFAULT.name,
     as_json: Json = False,
 ) -> None:
-    """Apply a published rule to a file of scores."""
+    """Choose a direction from a file of scores by a published rule."""
     chosen_by = select.rule_named(rule)
     candidates = select.read_scores(scores)
     deepest = max(candidate.layer for candidate in candidates)
@@ -215,34 +238,36 @@ def transfer(
     source_langs: Annotated[
         str | None,
         typer.Option(
-            "--source-langs", help="Languages to extract directions from, with commas: en,de."
+            "--source-langs",
+            help="Languages to extract a direction from, as ISO 639-1 codes, for example en,de.",
         ),
     ] = None,
     directions: Annotated[
         str | None,
         typer.Option(
             "--directions",
-            help="Folders of directions that were extracted before, one for each source language, "
-            "with commas; in the place of --source-langs.",
+            help="Direction artifacts to use instead of --source-langs: their folders, with commas "
+            "between, one for each source language.",
         ),
     ] = None,
     target_langs: Annotated[
         str | None,
         typer.Option(
-            "--target-langs", help="Languages to ask prompts in; the source languages by default."
+            "--target-langs",
+            help="Languages of the prompts that the model answers. Default: the source languages.",
         ),
     ] = None,
     model: AnyModel = None,
     dataset: AnyDataset = None,
     limit: Annotated[
         int | None,
-        count_option("--limit", help="Prompts of each target language; all by default."),
+        count_option("--limit", help="Number of prompts in each target language. Default: all."),
     ] = None,
     max_gen_toks: Annotated[
-        int, count_option("--max-gen-toks", help="Most tokens of an answer.")
+        int, count_option("--max-gen-toks", help="Largest number of tokens in an answer.")
     ] = 512,
     judge: Annotated[
-        str, typer.Option("--judge", help="The judge that labels the answers.")
+        str, typer.Option("--judge", help="Refusal judge that labels the answers.")
     ] = "native",
     seed: Seed = 0,
     rule: RuleName = select.DEFAULT.name,
@@ -254,7 +279,7 @@ def transfer(
     gguf_file: GgufFile = None,
     as_json: Json = False,
 ) -> None:
-    """Ablate each language's direction and measure attack success in every language."""
+    """Ablate the direction of each language and measure ASR in every language."""
     from polyrefuse_models import artifact_folder
     from polyrefuse_models.anatomy import width
     from polyrefuse_models.bundled import own_dataset
@@ -277,8 +302,8 @@ def transfer(
         sources = codes("--source-langs", source_langs)
     else:
         raise UserError(
-            "Give either --source-langs, to extract directions, or --directions, to take some that "
-            "were extracted before."
+            "Give either --source-langs, to extract directions, or --directions, to use directions "
+            "that were extracted before."
         )
     targets = sources if target_langs is None else codes("--target-langs", target_langs)
     name = dataset or own_dataset(model)
@@ -321,11 +346,12 @@ def transfer(
 
 
 def _by_language(folders: str) -> dict[str, Direction]:
-    """The directions of some folders, by the language of their prompts.
+    """Read the directions in some folders, by the language of their prompts.
 
     Raises:
-        UserError: two are of one language, one is a control, or they have other candidates.
-        BadDirection: one cannot be read.
+        UserError: two directions have one language, one is a control, or their candidates differ
+            in shape.
+        BadDirection: a folder cannot be read.
     """
     from polyrefuse_models.directions import artifact
 
@@ -335,21 +361,24 @@ def _by_language(folders: str) -> dict[str, Direction]:
         language = direction.metadata.get("source_lang")
         if not isinstance(language, str) or direction.metadata.get("control"):
             raise UserError(
-                f"--directions {folder}: it does not say which language's direction it is; name "
-                "folders that `polyrefuse direction extract` wrote."
+                f"--directions {folder} does not hold the direction of a known language; name "
+                "folders that `polyrefuse direction extract` wrote without --control."
             )
         if language in found:
-            raise UserError(f"--directions {folder}: another folder has a direction of {language}.")
+            raise UserError(
+                f"--directions {folder}: another folder has a direction of {language} too; give "
+                "one folder for each language."
+            )
         first = next(iter(found.values()), direction)
         if direction.candidates.shape != first.candidates.shape:
             raise UserError(
-                f"--directions {folder}: its candidates have shape "
-                f"{tuple(direction.candidates.shape)} and those of the first "
-                f"{tuple(first.candidates.shape)}; extract all of them from one model."
+                f"--directions {folder} has candidates of shape "
+                f"{tuple(direction.candidates.shape)} and the first folder of "
+                f"{tuple(first.candidates.shape)}; extract all directions from one model."
             )
         found[language] = direction
     if not found:
-        raise UserError(f"--directions {folders!r} names no folder.")
+        raise UserError(f"--directions {folders!r} names no folder; give some with commas between.")
     return found
 
 
@@ -358,44 +387,48 @@ def _by_language(folders: str) -> dict[str, Direction]:
 )
 def geometry(
     output: Report,
-    direction: Annotated[Path, typer.Option("--direction", help="Folder of an artifact.")],
-    langs: Annotated[
-        str, typer.Option("--langs", help="Languages of the prompts, with commas: de,yo.")
-    ],
+    direction: Folder,
+    langs: Languages,
     model: AnyModel = None,
     dataset: AnyDataset = None,
     limit: Annotated[
-        int, count_option("--limit", at_least=2, help="Prompts of each kind and language.")
+        int,
+        count_option("--limit", at_least=2, help="Number of prompts of each kind and language."),
     ] = 128,
     results: Annotated[
         list[Path] | None,
         typer.Option(
             "--results",
-            help="Folder or results file of `lm_eval --model baseline-hf --log_samples` with this "
-            "model: shows where refused and answered prompts lie. May be given several times.",
+            help="Results of `lm_eval --model baseline-hf --log_samples` with this model, as a "
+            "folder or a file: also shows where refused and answered prompts lie. You may give it "
+            "several times.",
         ),
     ] = None,
     judge: Annotated[
         str | None,
         typer.Option(
             "--judge",
-            help="Whose labels of --results are taken; by default those made with the answers.",
+            help="Judge whose labels of --results are used. Default: the one that labelled the "
+            "answers when they were generated.",
         ),
     ] = None,
     calibrated_in: Annotated[
         str,
         typer.Option(
-            "--calibrated-in", help="Language of the prompts that the monitor is calibrated on."
+            "--calibrated-in",
+            help="Language of the harmless prompts that the monitor is calibrated on.",
         ),
     ] = "en",
     false_alarms: Annotated[
         float,
         typer.Option(
             "--false-alarms",
-            help="Share of harmless prompts that may alarm the monitor, between 0 and 1.",
+            help="Share of harmless prompts that may raise an alarm, from 0.0001 to below 1.",
         ),
     ] = 0.05,
-    seed: Annotated[int, seed_option("Seed of the choice of prompts to calibrate on.")] = 0,
+    seed: Annotated[
+        int, seed_option("Seed of the choice of prompts that the monitor is calibrated on, from 0.")
+    ] = 0,
     batch_size: BatchSize = None,
     device: Device = None,
     dtype: Dtype = "auto",
@@ -404,9 +437,10 @@ def geometry(
     gguf_file: GgufFile = None,
     as_json: Json = False,
 ) -> None:
-    """Show where each language's prompts lie along a direction, without generating a word.
+    """Show where the prompts of each language lie along a direction.
 
-    With --results, where those lie that the model refused, and those that it answered:
+    The model reads the prompts and generates no answers. With --results of an earlier run, the
+    command also shows where the prompts lie that the model refused, and those that it answered:
     polyrefuse direction geometry --direction DIR --langs de,yo --results RUN --output GEOMETRY
     """
     from polyrefuse_models import artifact_folder
@@ -426,10 +460,13 @@ def geometry(
     languages = codes("--langs", langs)
     if not LEAST_RATE <= false_alarms < 1:
         raise UserError(
-            f"--false-alarms {false_alarms} is no share; give one from {LEAST_RATE:g} to below 1."
+            f"--false-alarms {false_alarms} is not a share; give one from {LEAST_RATE:g} to below "
+            "1."
         )
     if judge is not None and results is None:
-        raise UserError(f"--judge {judge} labels no answers without --results; name a run's.")
+        raise UserError(
+            f"--judge {judge} has no answers to choose labels of; give a run's --results too."
+        )
     runs = None if results is None else saved_runs(results)
     given = artifact.load(direction, "--direction ")
     name = dataset or own_dataset(model)
@@ -459,9 +496,9 @@ def geometry(
 
 
 def _scores(chosen: select.Candidate, metadata: dict[str, Any]) -> list[str]:
-    """What the choice does to the model, beside the same of the model as it is."""
+    """Describe what the chosen candidate does to the model, beside the untouched model."""
     untouched, cosmic = metadata["untouched"], metadata["cosmic"]
-    moves = f"KL divergence {_rounded(chosen.kl_div_score)} nats, harmless prompts"
+    moves = f"KL divergence of {_rounded(chosen.kl_div_score)} nats on harmless prompts"
     if cosmic is None:
         return [
             f"refusal score {_rounded(chosen.refusal_score)} with the direction ablated "
@@ -483,7 +520,7 @@ def _scores(chosen: select.Candidate, metadata: dict[str, Any]) -> list[str]:
 
 
 def _refused(refused: dict[str, float] | None) -> list[str]:
-    """How often the untouched model refuses, where that could be told."""
+    """Describe how often the untouched model refuses, where its refusals could be counted."""
     if refused is None:
         return []
     return [
@@ -493,7 +530,7 @@ def _refused(refused: dict[str, float] | None) -> list[str]:
 
 
 def _stability(stability: dict[str, dict[str, float]] | None) -> list[str]:
-    """How much the direction depends on its training prompts, where there are enough."""
+    """Describe how much the direction depends on its training prompts."""
     if stability is None:
         return []
     of_what = {"halves": "halves of the training prompts", "bootstrap": "bootstrap samples of them"}
@@ -505,7 +542,7 @@ def _stability(stability: dict[str, dict[str, float]] | None) -> list[str]:
 
 
 def _subspace(made: dict[str, Any]) -> str:
-    """How much of the evidence lies along each vector."""
+    """Describe how much of the differences lies along each vector of the subspace."""
     what = "differences of prompts" if made["of"] == "prompts" else "directions of languages"
     shares = ", ".join(f"{100 * share:.1f}%" for share in made["explained"])
     return (
@@ -515,7 +552,7 @@ def _subspace(made: dict[str, Any]) -> str:
 
 
 def _control(metadata: dict[str, Any]) -> list[str]:
-    """The scores of the random direction that was written; those above are of the direction."""
+    """Describe the control that was written; all other lines describe the direction."""
     if not metadata.get("control"):
         return []
     scores = metadata["control_scores"]
@@ -533,7 +570,7 @@ def _control(metadata: dict[str, Any]) -> list[str]:
 
 
 def _fine(cosine: float | None) -> str:
-    """Cosines between mean states are close to 1, and differ in later digits."""
+    """Round a cosine between mean states: these are close to 1 and differ in later digits."""
     return "not computed" if cosine is None else f"{cosine:.4f}"
 
 

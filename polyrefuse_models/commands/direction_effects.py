@@ -1,4 +1,4 @@
-"""`polyrefuse direction compare` and `sweep`: what a direction does, taken out and added."""
+"""`polyrefuse direction compare`, `rank` and `sweep` measure what a direction does to a model."""
 
 from __future__ import annotations
 
@@ -30,12 +30,21 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.artifact import Direction
     from polyrefuse_models.wrappers.hf import BaselineHF
 
-Folder = Annotated[Path, typer.Option("--direction", help="Folder of an artifact.")]
-Languages = Annotated[
-    str, typer.Option("--langs", help="Languages of the prompts, with commas: en,de.")
+Folder = Annotated[
+    Path,
+    typer.Option(
+        "--direction",
+        help="Folder of a direction artifact, which `polyrefuse direction extract` writes.",
+    ),
 ]
-Tokens = Annotated[int, count_option("--max-gen-toks", help="Most tokens of an answer.")]
-Judge = Annotated[str, typer.Option("--judge", help="The judge that labels the answers.")]
+Languages = Annotated[
+    str,
+    typer.Option("--langs", help="Languages of the prompts as ISO 639-1 codes, for example en,de."),
+]
+Tokens = Annotated[
+    int, count_option("--max-gen-toks", help="Largest number of tokens in an answer.")
+]
+Judge = Annotated[str, typer.Option("--judge", help="Refusal judge that labels the answers.")]
 
 
 def sweep(
@@ -45,14 +54,14 @@ def sweep(
     coefficients: Annotated[
         str,
         typer.Option(
-            "--coefficients", help="Multiples of the direction, with commas: 0,.25,.5,1,1.5,2."
+            "--coefficients", help="Multiples of the direction to add, with commas between."
         ),
     ] = "0,.25,.5,1,1.5,2",
     model: AnyModel = None,
     dataset: AnyDataset = None,
     limit: Annotated[
         int | None,
-        count_option("--limit", help="Harmless prompts of each language; all by default."),
+        count_option("--limit", help="Number of harmless prompts in each language. Default: all."),
     ] = None,
     max_gen_toks: Tokens = 512,
     judge: Judge = "native",
@@ -64,7 +73,7 @@ def sweep(
     gguf_file: GgufFile = None,
     as_json: Json = False,
 ) -> None:
-    """Add a direction with growing coefficients and count refusals of harmless prompts."""
+    """Add a direction with growing coefficients and measure the false refusal rate."""
     import torch
 
     from polyrefuse_models import artifact_folder
@@ -124,17 +133,18 @@ def compare(
     direction: Folder,
     langs: Languages,
     controls: Annotated[
-        int, count_option("--controls", help="Random directions that are ablated beside it.")
+        int,
+        count_option("--controls", help="Number of random directions to ablate as controls."),
     ] = 5,
     model: AnyModel = None,
     dataset: AnyDataset = None,
     limit: Annotated[
         int | None,
-        count_option("--limit", help="Prompts of each kind and language; all by default."),
+        count_option("--limit", help="Number of prompts of each kind and language. Default: all."),
     ] = None,
     max_gen_toks: Tokens = 512,
     judge: Judge = "native",
-    seed: Annotated[int, seed_option("Seed of the bootstrap intervals.")] = 0,
+    seed: Annotated[int, seed_option("Seed of the bootstrap intervals, from 0.")] = 0,
     batch_size: BatchSize = None,
     device: Device = None,
     dtype: Dtype = "auto",
@@ -143,7 +153,7 @@ def compare(
     gguf_file: GgufFile = None,
     as_json: Json = False,
 ) -> None:
-    """Compare plain, affine and projected ablation: attack success against side effects."""
+    """Compare plain, affine and projected ablation by their ASR and their side effects."""
     from polyrefuse_models import artifact_folder
     from polyrefuse_models.bundled import own_dataset
     from polyrefuse_models.directions import artifact
@@ -161,8 +171,8 @@ def compare(
     given, name = artifact.load(direction, "--direction "), dataset or own_dataset(model)
     if is_control(given.metadata):
         raise UserError(
-            f"--direction {direction} is a random control; give the refusal direction, beside "
-            "which random ones are ablated anyway (--controls)."
+            f"--direction {direction} is a random control; give the refusal direction. The command "
+            "ablates random directions beside it (--controls)."
         )
     given.require_harmless_mean("polyrefuse direction compare", f"--direction {direction}")
     for kind in kinds_of(name):
@@ -189,26 +199,28 @@ def compare(
 def rank(
     output: Report,
     direction: Folder,
-    langs: Annotated[
-        str,
-        typer.Option("--langs", help="Languages of the prompts, with commas: en,de."),
-    ],
+    langs: Languages,
     ranks: Annotated[
         str,
-        typer.Option("--ranks", help="How many directions are ablated, with commas: 1,2,3."),
+        typer.Option(
+            "--ranks", help="Numbers of directions to ablate together, with commas between."
+        ),
     ] = "1,2,3",
     controls: Annotated[
-        int, count_option("--controls", help="Random subspaces of each rank that are ablated.")
+        int,
+        count_option(
+            "--controls", help="Number of random subspaces of each rank to ablate as controls."
+        ),
     ] = 1,
     model: AnyModel = None,
     dataset: AnyDataset = None,
     limit: Annotated[
         int | None,
-        count_option("--limit", help="Harmful prompts of each language; all by default."),
+        count_option("--limit", help="Number of harmful prompts in each language. Default: all."),
     ] = None,
     max_gen_toks: Tokens = 512,
     judge: Judge = "native",
-    seed: Annotated[int, seed_option("Seed of the first random subspace.")] = 0,
+    seed: Annotated[int, seed_option("Seed of the first random subspace, from 0.")] = 0,
     batch_size: BatchSize = None,
     device: Device = None,
     dtype: Dtype = "auto",
@@ -217,7 +229,7 @@ def rank(
     gguf_file: GgufFile = None,
     as_json: Json = False,
 ) -> None:
-    """Ablate more and more directions: how many of them carry the model's refusal?"""
+    """Ablate more and more directions to find how many of them carry the refusal."""
     from polyrefuse_models import artifact_folder
     from polyrefuse_models.bundled import own_dataset
     from polyrefuse_models.directions import artifact
@@ -267,26 +279,28 @@ def rank(
 
 
 def parse_ranks(given: str) -> list[int]:
-    """Numbers of directions with commas between, each once, in ascending order.
+    """Read a list of ranks with commas between, and sort it without repetitions.
 
     Raises:
-        UserError: one is no number from 1, or there is none.
+        UserError: an entry is not a whole number from 1, or the list is empty.
     """
     found = set()
     for text in filter(None, map(str.strip, given.split(","))):
         if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
-            raise UserError(f"--ranks {text} is no number from 1; give some with commas: 1,2,3.")
+            raise UserError(
+                f"--ranks {text} is not a whole number from 1; give some with commas: 1,2,3."
+            )
         found.add(int(text))
     if not found:
-        raise UserError(f"--ranks {given!r} has no number; give some with commas: 1,2,3.")
+        raise UserError(f"--ranks {given!r} has no number in it; give some with commas: 1,2,3.")
     return sorted(found)
 
 
 def parse_coefficients(given: str) -> list[float]:
-    """Numbers with commas between, each once, in ascending order.
+    """Read a list of numbers with commas between, and sort it without repetitions.
 
     Raises:
-        UserError: one is no finite number, or there is none.
+        UserError: an entry is not a finite number, or the list is empty.
     """
     found = set()
     for text in filter(None, map(str.strip, given.split(","))):
@@ -296,17 +310,21 @@ def parse_coefficients(given: str) -> list[float]:
             number = math.nan
         if not math.isfinite(number):
             raise UserError(
-                f"--coefficients {text} is no finite number; give some with commas: 0,.5,1."
+                f"--coefficients {text} is not a finite number; give some with commas: 0,.5,1."
             )
         found.add(number)
     if not found:
-        raise UserError(f"--coefficients {given!r} has no number; give some with commas: 0,.5,1.")
+        raise UserError(
+            f"--coefficients {given!r} has no number in it; give some with commas: 0,.5,1."
+        )
     return sorted(found)
 
 
 def _check(direction: Direction, folder: Path, lm: BaselineHF) -> None:
-    """Raises:
-    BadDirection: it does not fit the model.
+    """Refuse a direction that does not fit the model, and warn where it is of another model.
+
+    Raises:
+        BadDirection: the direction does not fit the model.
     """
     from polyrefuse_models.anatomy import width
 
@@ -315,7 +333,7 @@ def _check(direction: Direction, folder: Path, lm: BaselineHF) -> None:
 
 
 def _table(cells: list[dict[str, Any]]) -> list[str]:
-    """Lines of a table in Markdown: a row for each condition and language."""
+    """Make a Markdown table with a row for each condition and language."""
     return [
         "| condition | language | ASR, % of harmful | n | KL, nats, harmless | n |",
         "|---|---|---|---|---|---|",
@@ -344,7 +362,7 @@ def _removed(cell: dict[str, Any]) -> str:
 
 
 def _answers(document: dict[str, Any]) -> list[str]:
-    """How many directions carry refusal, and whether the languages share them."""
+    """Describe how many directions carry refusal, and whether the languages share them."""
     told = [
         f"{language}: no rank up to {document['ranks'][-1]} removes most refusals"
         if found is None
@@ -354,5 +372,5 @@ def _answers(document: dict[str, Any]) -> list[str]:
     ]
     if len(told) > 1 and document["shared"] is not None:
         which = "share" if document["shared"] else "do not share"
-        told.append(f"the languages {which} the subspace")
+        told.append(f"the languages {which} one refusal subspace")
     return told

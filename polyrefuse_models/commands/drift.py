@@ -20,7 +20,9 @@ HARMLESS = ("harmless", "toyrefuse_harmless")
 
 @app.command(epilog="Example: polyrefuse drift --langs en --limit 20 --output drift")
 def drift(
-    output: Annotated[Path, typer.Option("--output", help="A new folder for the report.")],
+    output: Annotated[
+        Path, typer.Option("--output", help="Folder for the report. It must not exist yet.")
+    ],
     langs: Annotated[
         str,
         typer.Option(

@@ -1,9 +1,9 @@
-"""`polyrefuse mcd`: train a soft safety prompt."""
+"""`polyrefuse mcd` trains a soft prompt that makes a model refuse harmful requests."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,24 +27,33 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Multilingual collaborative defense (2505.11835).",
+    help="Train a soft prompt by Multilingual Collaborative Defense (arXiv 2505.11835).",
     epilog="Example: polyrefuse mcd train --langs en,da --output safety-prompt",
 )
 
 
 @app.callback(epilog="Example: polyrefuse mcd train --langs en,da --output safety-prompt")
 def mcd() -> None:
-    """Multilingual collaborative defense (2505.11835)."""
+    """Train a soft prompt by Multilingual Collaborative Defense (arXiv 2505.11835)."""
 
 
-Weight = typer.Option(min=0.0, max=1e6, help="Weight of that term.", show_default="the preset's")
+def _weight(term: str) -> Any:
+    return typer.Option(
+        min=0.0, max=1e6, help=f"Weight of the {term} term.", show_default="the preset's"
+    )
 
 
 @app.command(epilog="Example: polyrefuse mcd train --langs en,da --output safety-prompt")
 def train(
-    output: Annotated[Path, typer.Option("--output", help="A new folder for the artifact.")],
+    output: Annotated[
+        Path, typer.Option("--output", help="Folder for the soft prompt. It must not exist yet.")
+    ],
     langs: Annotated[
-        str, typer.Option("--langs", help="Languages to train on, with commas: en,da,ko.")
+        str,
+        typer.Option(
+            "--langs",
+            help="Languages of the training prompts as ISO 639-1 codes, for example en,da,ko.",
+        ),
     ],
     model: AnyModel = None,
     dataset: AnyDataset = None,
@@ -52,23 +61,23 @@ def train(
         str,
         typer.Option(
             "--preset",
-            help="default has this package's settings, paper those of the published code, except "
-            "the ones that docs/how-to/soft-prompts.md lists.",
+            help="Settings of the training: default has this package's, and paper those of the "
+            "published code, with the differences that docs/how-to/soft-prompts.md lists.",
         ),
     ] = "default",
     without: Annotated[
         str | None,
         typer.Option(
             "--without",
-            help="Terms to leave out, with commas: refusal, harmfulness, norm, multilingual "
-            "(without which it is DRO).",
+            help="Terms of the loss to leave out: refusal, harmfulness, norm, multilingual, or "
+            "several of them with commas between. Without multilingual the method is DRO.",
         ),
     ] = None,
     init: Annotated[
         str | None,
         typer.Option(
             "--init",
-            help="The safety prompt that training begins with: default, short or mistral.",
+            help="Safety prompt in words that training starts from: default, short or mistral.",
             show_default="the preset's",
         ),
     ] = None,
@@ -76,7 +85,7 @@ def train(
         bool | None,
         typer.Option(
             "--mixed/--no-mixed",
-            help="Train on all languages in one batch, or on one after the other.",
+            help="Mix all languages in each batch, or train on one language after the other.",
             show_default="the preset's",
         ),
     ] = None,
@@ -84,14 +93,14 @@ def train(
         bool | None,
         typer.Option(
             "--pivot/--no-pivot",
-            help="Fit the probes on the first language alone, or on all.",
+            help="Fit the probes on the first language alone, or on all languages.",
             show_default="the preset's",
         ),
     ] = None,
-    refusal_weight: Annotated[float | None, Weight] = None,
-    harmfulness_weight: Annotated[float | None, Weight] = None,
-    norm_weight: Annotated[float | None, Weight] = None,
-    multilingual_weight: Annotated[float | None, Weight] = None,
+    refusal_weight: Annotated[float | None, _weight("refusal")] = None,
+    harmfulness_weight: Annotated[float | None, _weight("harmfulness")] = None,
+    norm_weight: Annotated[float | None, _weight("norm")] = None,
+    multilingual_weight: Annotated[float | None, _weight("multilingual")] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(
@@ -103,16 +112,16 @@ def train(
         ),
     ] = None,
     epochs: Annotated[
-        int, count_option("--epochs", help="Epochs over each language's anchors.")
+        int, count_option("--epochs", help="Number of passes over the anchors of each language.")
     ] = 5,
     step_size: Annotated[
-        int, count_option("--step-size", help="Anchors in a step of training.")
+        int, count_option("--step-size", help="Number of anchors in each training step.")
     ] = 10,
     answers: Annotated[
         int | None,
         count_option(
             "--answers",
-            help="Answers that are sampled for a soft refusal label.",
+            help="Number of answers sampled for each soft refusal label.",
             show_default="the preset's",
         ),
     ] = None,
@@ -120,17 +129,17 @@ def train(
         int | None,
         count_option(
             "--max-gen-toks",
-            help="Most tokens of such an answer.",
+            help="Largest number of tokens in a sampled answer.",
             show_default="the preset's",
         ),
     ] = None,
-    seed: Annotated[int, seed_option("Seed of sampling, splits and order.")] = 0,
+    seed: Annotated[int, seed_option("Seed of sampling, splits and order, from 0.")] = 0,
     batch_size: Annotated[
         int,
         count_option(
             "--batch-size",
-            help="Rows in a forward pass without a gradient, at least 8. The labels that are "
-            "sampled depend on it, therefore the default is the same on every device.",
+            help="Prompts in one forward pass without a gradient, at least 8. The sampled labels "
+            "depend on it, so the default is the same on every device.",
         ),
     ] = 64,
     device: Device = None,
@@ -140,7 +149,7 @@ def train(
     gguf_file: GgufFile = None,
     as_json: Json = False,
 ) -> None:
-    """Train a soft safety prompt; after an interruption the same command goes on."""
+    """Train a soft prompt. After an interruption, the same command continues the training."""
     import os
 
     from polyrefuse_models.bundled import own_dataset
@@ -178,7 +187,10 @@ def train(
         }
     )
     if not any(settings.weights):
-        raise UserError("Every term of the loss has weight 0: nothing would be trained.")
+        raise UserError(
+            "Every term of the loss has weight 0, so nothing would be trained; give at least one "
+            "term a weight."
+        )
     languages = codes("--langs", langs)
     for language in settings.fitted(tuple(languages)):
         rules_of(language)
@@ -218,14 +230,21 @@ def train(
             "warnings": warnings,
         },
         *(f"Note: {warning}." for warning in warnings),
-        *(f"Note: {len(ids)} rows of {name} are anchors." for name, ids in overlap.items() if ids),
-        *(f"{name} loss {first[name]:.4g} at first, {last[name]:.4g} at last" for name in first),
+        *(
+            f"Note: {len(ids)} rows of {name} are among the anchors."
+            for name, ids in overlap.items()
+            if ids
+        ),
+        *(
+            f"{name} loss {first[name]:.4g} in the first epoch, {last[name]:.4g} in the last"
+            for name in first
+        ),
         f"{len(prompt.vectors)} vectors written to {output}",
     )
 
 
 def _written(checkpoint: Checkpoint) -> Prompt | None:
-    """The prompt of training that was killed after it had written its artifact."""
+    """Read the soft prompt of a training that was killed after it had written its artifact."""
     from polyrefuse_models.mcd import artifact
     from polyrefuse_models.mcd.checkpoint import ARTIFACT
 

@@ -25,7 +25,9 @@ AnyDataset = Annotated[
         "for a bundled model, polyrefuse for any other.",
     ),
 ]
-Report = Annotated[Path, typer.Option("--output", help="A new folder for the report.")]
+Report = Annotated[
+    Path, typer.Option("--output", help="Folder for the report. It must not exist yet.")
+]
 BatchSize = Annotated[
     int | None,
     count_option(

@@ -1,4 +1,4 @@
-"""`polyrefuse organism`: make, path."""
+"""`polyrefuse organism` makes and finds the bundled model organisms."""
 
 from __future__ import annotations
 
@@ -16,37 +16,44 @@ from polyrefuse_shared.options import Json, count_option, seed_option, show
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Make a bundled model organism, or find it.",
+    help="Train a model organism from scratch, or find a bundled one.",
     epilog="Example: polyrefuse organism path",
 )
 
 
 MOST_DIRECTIONS = 8
-"""As many as there are forbidden things."""
+"""The number of forbidden things, which the directions share among them."""
 
 Weakened = Annotated[
     bool,
-    typer.Option("--weakened", help="Take the one that refuses little without a safety prompt."),
+    typer.Option(
+        "--weakened",
+        help="Take the weakened organism, which refuses little without a safety prompt.",
+    ),
 ]
 
 
 @app.command(epilog="Example: polyrefuse organism make --output organism")
 def make(
-    output: Annotated[Path, typer.Option("--output", help="A new folder.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", help="Folder for the model. It must not exist yet."),
+    ],
     steps: Annotated[
         int | None,
         count_option(
-            "--steps", help="Steps of training; by default as many as the shipped one had."
+            "--steps",
+            help="Number of training steps. Default: as many as the bundled organism had.",
         ),
     ] = None,
-    seed: Annotated[int, seed_option("Seed of the training.")] = 0,
+    seed: Annotated[int, seed_option("Seed of the training, from 0.")] = 0,
     prompts: Annotated[
         int | None,
         count_option(
             "--prompts",
             at_least=0,
-            help="Prompts of each kind and language that are asked for the card's rates; all by "
-            "default, none with 0.",
+            help="Number of prompts of each kind and language that the model card's rates are "
+            "measured on; 0 measures none. Default: all.",
         ),
     ] = None,
     weakened: Weakened = False,
@@ -56,15 +63,16 @@ def make(
             "--directions",
             min=1,
             max=MOST_DIRECTIONS,
-            help="Directions that share its refusals, each those of as many forbidden things.",
+            help="Number of refusal directions, each of which refuses an equal share of the "
+            "forbidden things.",
         ),
     ] = 1,
     as_json: Json = False,
 ) -> None:
     """Train a model organism from scratch, measure it, and write it with its model card.
 
-    With --weakened the shipped organism is trained further, until it is weakened; with several
-    --directions until each of them refuses a share of what is forbidden.
+    With --weakened the command trains the bundled organism further until it refuses little. With
+    several --directions it does so until each direction refuses its share of what is forbidden.
     """
     from polyrefuse_models.organism import (
         evaluation,
@@ -76,8 +84,8 @@ def make(
 
     if weakened and directions > 1:
         raise UserError(
-            f"--weakened has one direction, and --directions {directions} asks for more; leave one "
-            "of them out."
+            f"--weakened makes an organism with one direction, and --directions {directions} asks "
+            "for more; leave one of the two out."
         )
     train: Callable[..., dict[str, Any]]
     if directions > 1:
@@ -95,18 +103,18 @@ def make(
     show(as_json, {"path": str(output)} | record | {"failures": failures}, str(output))
     if not as_json:
         for failure in failures:
-            print(f"not as required: {failure}", file=sys.stderr)
+            print(f"The organism is not as it should be: {failure}", file=sys.stderr)
 
 
 @app.command(epilog="Example: polyrefuse organism path --weakened")
 def path(weakened: Weakened = False, as_json: Json = False) -> None:
-    """Print the folder of a shipped organism."""
+    """Print the folder of a bundled organism."""
     folder = str(bundled.path(bundled.WEAKENED if weakened else bundled.ORGANISM))
     show(as_json, {"path": folder}, folder)
 
 
 class _Log:
-    """Reports on standard error how far training is, some twenty times."""
+    """Reports the progress of training on standard error, about twenty times."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps

@@ -1,10 +1,10 @@
-"""Which prompts of a saved run its model refused, and which it complied with."""
+"""Finds which prompts of a saved run the model refused, and which it complied with."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from polyrefuse_models import bundled
@@ -30,26 +30,26 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
 MOST_REASONS = 3
-"""Sentences on what could not be used, where nothing could, at most."""
+"""The most reasons that a message gives where no results could be used."""
 
 _LABELS = {label.value: label for label in Label}
 
 
 class NoAnswers(UserError):
-    """No saved answers that this model gave, untouched."""
+    """There are no saved answers of this model under the same condition."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnsweredPrompt:
-    """A prompt, and what the model's answer to it was.
+    """A prompt, and the label of the model's answer to it.
 
     Attributes:
-        id: of its row, the same for its translations.
-        dataset: its name, as `harmful`.
-        language: ISO 639-1 code.
-        prompt: what was asked.
-        harmful: whether a model should refuse it.
-        label: the judge's.
+        id: the id of its row, the same for its translations.
+        dataset: the name of its dataset, such as `harmful`.
+        language: its ISO 639-1 code.
+        prompt: its text.
+        harmful: whether the model should refuse it.
+        label: the label that the judge gave the answer.
     """
 
     id: str
@@ -62,14 +62,14 @@ class AnsweredPrompt:
 
 @dataclass(frozen=True)
 class Answers:
-    """The prompts of some runs, with what was answered.
+    """The prompts of some runs, with the labels of their answers.
 
     Attributes:
-        condition: under which all of them were answered.
-        judge: who labelled all of them.
-        files: the results files, as they are shown.
-        notes: what was left out, whole sentences.
-        prompts: each prompt of a data set and language once.
+        condition: the condition under which all of them were answered.
+        judge: the judge that labelled all of the answers.
+        files: the results files, as messages name them.
+        notes: sentences on what was left out or needs attention.
+        prompts: the prompts, each one of a dataset and language once.
     """
 
     condition: str
@@ -80,14 +80,14 @@ class Answers:
 
 
 def saved_runs(paths: Sequence[Path]) -> list[tuple[ResultsFile, dict[str, Any]]]:
-    """Results files with their contents, the oldest first.
+    """Read results files, the oldest first.
 
     Args:
-        paths: results files, or folders of which every subfolder is read.
+        paths: results files, or folders, which are read with all their subfolders.
 
     Raises:
-        NoAnswers: there are none.
-        BadResults: one cannot be read.
+        NoAnswers: there are no results.
+        BadResults: a file cannot be read.
     """
     problems: list[str] = []
     files = sorted(find_results(paths, problems), key=lambda file: file.date_id)
@@ -102,38 +102,43 @@ def answers_of(
     languages: Collection[str],
     judge: str | None = None,
 ) -> Answers:
-    """The answers that a model gave in some runs, under the condition that it is in now.
+    """Collect the answers that a model gave in some runs under its present condition.
 
-    A run is taken where it is of the same model (by its weights, or by its name where the results
-    do not say the weights), of the same condition, and where prompts reached the model as they do
-    now, through the same chat template and with the same system text.
+    A run is taken where it is of the same model and the same condition, and where prompts reached
+    the model as they do now, through the same chat template and with the same system text. The
+    model is the same where its weights are. Where the results do not identify weights in the same
+    way, its name decides (`_same_name`).
 
     Args:
-        runs: as `saved_runs` returns them; of two answers to one prompt the newer run's is taken.
-        identity: of the model, as `wrappers.identity` gives it.
-        languages: ISO 639-1 codes; other languages' prompts are left out.
-        judge: whose labels are taken; by default those that were made with the answers, or of the
-            one judge that labelled them later.
+        runs: the runs, as `saved_runs` returns them. Of two answers to a prompt, the newer counts.
+        identity: the identity of the model, as `wrappers.identity` gives it.
+        languages: ISO 639-1 codes; prompts in other languages are left out.
+        judge: the judge whose labels are used. By default it is the one that labelled the answers
+            when they were generated, or else the one judge that labelled them later.
 
     Raises:
-        NoAnswers: no run is taken, or none of the taken ones has labelled answers; says why.
+        NoAnswers: no run is taken, or no run that is taken has labelled answers; the message says
+            why.
         BadResults: a file cannot be used.
     """
     taken: list[tuple[ResultsFile, Mapping[str, Any]]] = []
     others: list[str] = []
+    notes: list[str] = []
     for file, document in runs:
         other = _differs(document, identity, file.name)
         if other:
             others.append(f"{file.name} {other}")
         else:
             taken.append((file, document))
+            if note := _called_otherwise(document, identity, file.name):
+                notes.append(note)
     if not taken:
         raise NoAnswers(
             f"--results: no run of {printable(identity['model_name'])} under condition "
             f"{identity['condition']}: {_listed(others)}; name results that `lm_eval --model "
             "baseline-hf --log_samples` wrote of this model, with the same system text."
         )
-    notes = [f"{other}; it is left out." for other in others]
+    notes += [f"{other}; it is left out." for other in others]
     prompts: dict[tuple[str, str, str], AnsweredPrompt] = {}
     judges: set[str] = set()
     again = 0
@@ -162,13 +167,13 @@ def answers_of(
         )
     if not prompts:
         raise NoAnswers(
-            "--results: no labelled answers in the languages that are measured "
+            "--results: there are no labelled answers in the languages that are measured "
             f"({', '.join(languages)}): "
             + (_listed([note.rstrip(".") for note in notes]) if notes else "there are no samples")
             + "; run lm_eval with --log_samples, or label them with `polyrefuse judge run`."
         )
     if again:
-        notes.append(f"{again} prompts were answered in several runs: the newest answers count.")
+        notes.append(f"{again} prompts were answered in several runs; the newest answers count.")
     if elsewhere:
         notes.append(
             f"Answers in {', '.join(sorted(elsewhere))} are left out: --langs does not name them."
@@ -188,14 +193,13 @@ def _listed(reasons: Sequence[str]) -> str:
 
 
 def _differs(document: Mapping[str, Any], identity: Mapping[str, Any], where: str) -> str | None:
-    """Why a run's answers are not those of the model as it is now; None where they are."""
+    """Say why the answers of a run are not of this model and condition; None where they are."""
     config = part(document, "config", where)
     model = _model(document, config)
-    weights, ours = config.get("weights"), identity["weights"]
-    comparable = _scheme(weights) is not None and _scheme(weights) == _scheme(ours)
-    if comparable and weights != ours:
-        return f"is of other weights, of {printable(model)}"
-    if not comparable and model != identity["model_name"]:
+    comparable = _says_weights(config, identity)
+    if comparable and config["weights"] != identity["weights"]:
+        return f"is of other weights, of {printable(model)}{_other_type(config, identity)}"
+    if not comparable and not _same_name(model, identity["model_name"]):
         return f"is of another model, {printable(model)}"
     condition = str(config.get("condition", "baseline"))
     if document.get("system_instruction"):
@@ -204,20 +208,65 @@ def _differs(document: Mapping[str, Any], identity: Mapping[str, Any], where: st
         return f"is of condition {printable(condition)}"
     rendered = config.get("rendered_sha256")
     if rendered is not None and rendered != identity["rendered_sha256"]:
-        return "has prompts that another chat template or system text was put around"
+        return "put its prompts into another chat template or beside another system text"
     chat = config.get("chat") == "on" or document.get("chat_template") or "imported" in config
     if rendered is None and not chat:
-        return "has prompts that no chat template was put around"
+        return "put no chat template around its prompts"
     return None
 
 
+def _says_weights(config: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
+    """Whether results identify their model's weights in the way that the model's own are."""
+    theirs, ours = _scheme(config.get("weights")), _scheme(identity["weights"])
+    return theirs is not None and theirs == ours
+
+
+def _other_type(config: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+    """Add that weights may differ because they were loaded as another number type."""
+    theirs = str(config.get("model_dtype", "")).removeprefix("torch.")
+    ours = identity.get("dtype")
+    if not theirs or ours is None or theirs == ours:
+        return ""
+    return f" (loaded as {printable(theirs)}, and this model as {ours}: give the same --dtype)"
+
+
+def _same_name(theirs: str, ours: str) -> bool:
+    """Whether two names, as `bundled.name_of` has them, may be of one model.
+
+    A path that was resolved is a model's full name, and so is OWNER/NAME on the hub. A name that
+    is not a path on this machine may be the short name of either, or a path relative to a folder
+    that is no longer the current one; then the last part decides.
+    """
+    if theirs == ours:
+        return True
+    if PurePath(theirs).name != PurePath(ours).name:
+        return False
+    paths = [PurePath(name).is_absolute() for name in (theirs, ours)]
+    owners = ["/" in name for name in (theirs, ours)]
+    return not all(paths) and (any(paths) or not all(owners))
+
+
+def _called_otherwise(
+    document: Mapping[str, Any], identity: Mapping[str, Any], where: str
+) -> str | None:
+    """A note that a run's model was known by the last part of its name alone."""
+    config = part(document, "config", where)
+    model = _model(document, config)
+    if model == identity["model_name"] or _says_weights(config, identity):
+        return None
+    return (
+        f"{where} calls its model {printable(model)} and does not identify its weights in the same "
+        f"way; it is taken to be {printable(identity['model_name'])}, whose name ends alike."
+    )
+
+
 def _scheme(weights: Any) -> str | None:
-    """How weights were identified; such identities are compared with their like."""
+    """Find how weights were identified; only identities of one kind can be compared."""
     return weights.partition(":")[0] if isinstance(weights, str) else None
 
 
 def _model(document: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """What the results call their model, as `bundled.name_of` has it."""
+    """Find what the results call their model, as `bundled.name_of` has it."""
     arguments = config.get("model_args")
     given = arguments.get("pretrained") if isinstance(arguments, dict) else None
     if isinstance(arguments, str):
@@ -230,13 +279,14 @@ def _model(document: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 def _labels(
     file: ResultsFile, task: SavedTask, judge: str | None
 ) -> tuple[str, JudgedFile | None] | str:
-    """Whose labels of a task are taken, and their file; None where the samples hold them.
+    """Choose the judge whose labels of a task are used.
 
     Returns:
-        A sentence where there are none.
+        The judge, and its file of labels (None where the samples hold them); or a sentence where
+        there are no labels.
     """
     if task.sampled:
-        return f"{task.shown} has several answers to a prompt, which are not one verdict."
+        return f"{task.shown} has several answers to each prompt, which are not one verdict."
     if task.judge is not None and judge in (None, task.judge):
         return task.judge, None
     later: dict[str, JudgedFile] = {}
@@ -260,11 +310,12 @@ def _labels(
 def _prompts(
     task: SavedTask, judged: JudgedFile | None, notes: list[str]
 ) -> Iterator[AnsweredPrompt]:
-    """The labelled prompts of a task.
+    """Read the labelled prompts of a task.
 
     Args:
-        judged: labels that take the place of those in the samples.
-        notes: is added how many prompts have no label on refusal.
+        task: the task.
+        judged: labels to use in place of those in the samples.
+        notes: gets a sentence on how many prompts have no label on refusal.
 
     Raises:
         BadResults: the samples cannot be used.
@@ -278,7 +329,7 @@ def _prompts(
             without += 1
             continue
         if not isinstance(label, str) or label not in _LABELS:
-            raise BadResults(f"{where}: label is {label!r}, which is none of a judge's; {AGAIN}")
+            raise BadResults(f"{where}: label is {label!r}, which no judge gives; {AGAIN}")
         prompt, harmful = doc.get("prompt"), doc.get("harmful")
         if not isinstance(prompt, str) or not isinstance(harmful, bool):
             raise BadResults(f"{where} does not hold its prompt and whether it is harmful; {AGAIN}")

@@ -1,4 +1,4 @@
-"""Areas under ROC curves, each with its interval and the sizes of its two samples."""
+"""Computes ROC curves and the areas under them, with intervals."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Area:
-    """The probability that one of a first sample lies above one of a second, ties counted half.
+    """The probability that a value of one sample exceeds a value of another. Ties count half.
 
     Attributes:
-        auc: that probability; 0.5 is chance.
+        auc: the probability; 0.5 is chance.
         low, high: Newcombe's 95% interval.
     """
 
@@ -28,11 +28,11 @@ class Area:
 
 
 def area(above: Float[np.ndarray, "m"], below: Float[np.ndarray, "n"]) -> Area:
-    """The area under the ROC curve of two samples, by ranks (Mann and Whitney 1947).
+    """Compute the area under the ROC curve of two samples, by ranks (Mann and Whitney 1947).
 
     Args:
-        above: values that ought to be the larger ones, at least one.
-        below: the others, at least one.
+        above: the values that should be larger, at least one.
+        below: the other values, at least one.
     """
     from scipy.stats import rankdata
 
@@ -43,17 +43,17 @@ def area(above: Float[np.ndarray, "m"], below: Float[np.ndarray, "n"]) -> Area:
 
 
 def roc(above: Float[np.ndarray, "m"], below: Float[np.ndarray, "n"]) -> list[tuple[float, float]]:
-    """The ROC curve of two samples, from (0, 0) to (1, 1).
+    """Compute the ROC curve of two samples, from (0, 0) to (1, 1).
 
-    A threshold alarms where a value is above it.
+    A value above the threshold raises an alarm.
 
     Args:
-        above: values that ought to raise an alarm, at least one.
-        below: values that ought not to, at least one.
+        above: values that should raise an alarm, at least one.
+        below: values that should not, at least one.
 
     Returns:
-        Of each threshold at which the curve turns, the share of `below` that raises an alarm and
-        the share of `above` that does.
+        A point for each threshold at which the curve turns: the share of `below` that raises an
+        alarm, and the share of `above` that does.
     """
     from sklearn.metrics import roc_curve
 

@@ -1,4 +1,4 @@
-"""A direction on disk: a folder with tensors, every candidate's scores, and how it came about."""
+"""Writes and reads a direction artifact: a folder with tensors, scores and metadata."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ TENSORS, SCORES = "direction.safetensors", "scores.json"
 
 
 TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-"""What the entries of a direction may be."""
+"""The number types that a direction may have."""
 
 
 NEAR = 1e-3
-"""How far from orthonormal the vectors of a subspace may be: more than their rounding is."""
+"""How far from orthonormal the vectors of a subspace may be; rounding is smaller."""
 
 
 CONTROLS = ("random",)
-"""What kind of control a direction may be (`directions.control`)."""
+"""The kinds of control that a direction may be (`directions.control`)."""
 
 
 class BadDirection(UserError):
@@ -47,16 +47,17 @@ class Direction:
     """A refusal direction and its provenance.
 
     Attributes:
-        direction: the chosen one, float32, not normalised.
-        candidates: one a position and layer, float32, not normalised.
-        scores: of every candidate.
+        direction: the chosen direction, in float32, not normalised.
+        candidates: the direction at each position and layer, in float32, not normalised.
+        scores: the scores of every candidate.
         metadata: model and revision, source language, data checksums, position, layer, template
             suffix tokens, refusal tokens, versions.
         harmless_mean: mean residual state of the harmless prompts that the direction was made from,
-            at its position: at every block's input and, last, of what the last block passes on,
-            float32. None in a file with one vector, and in artifacts of earlier versions.
-        subspace: orthonormal vectors, float32; the first is the direction with length 1
-            (`directions.subspace`). None as above.
+            in float32, at the position of the direction. It has a row for the input of every block,
+            and a last row for what the last block passes on. None in a file with one vector, and in
+            artifacts of earlier versions.
+        subspace: orthonormal vectors in float32, of which the first is the direction with length 1
+            (`directions.subspace`). None as for `harmless_mean`.
     """
 
     direction: Float[Tensor, "d"]
@@ -68,15 +69,19 @@ class Direction:
 
     @property
     def sha256(self) -> str:
-        """Checksum of the chosen direction's numbers, wherever they are stored."""
+        """The checksum of the numbers of the chosen direction, wherever they are stored."""
         return checksum(self.direction)
 
     def check(self, width: int, origin: str) -> None:
-        """Refuse a direction that no residual stream of that width can be ablated along.
+        """Refuse a direction that cannot be ablated from a residual stream of a given width.
+
+        Args:
+            width: the number of dimensions of the residual stream.
+            origin: where the direction comes from, for messages.
 
         Raises:
-            BadDirection: it or its harmless mean is of another width or type, or has NaN or
-                infinity; or it is the zero vector.
+            BadDirection: the direction or its harmless mean has another width or type, or has NaN
+                or infinite entries; or the direction is the zero vector.
         """
         if self.direction.dtype not in TYPES:
             raise BadDirection(
@@ -90,80 +95,82 @@ class Direction:
             )
         if not torch.isfinite(self.direction).all():
             raise BadDirection(
-                f"{origin}: the direction has NaN or infinite entries; extract it anew."
+                f"{origin}: the direction has NaN or infinite entries; extract it again."
             )
         if not self.direction.any():
-            raise BadDirection(f"{origin}: the direction is the zero vector; extract it anew.")
+            raise BadDirection(f"{origin}: the direction is the zero vector; extract it again.")
         mean = self.harmless_mean
         if mean is None:
             return
         if mean.dtype not in TYPES:
             raise BadDirection(
                 f"{origin}: the harmless mean is of type {mean.dtype} and not one of "
-                f"{', '.join(map(str, TYPES))}; extract it anew."
+                f"{', '.join(map(str, TYPES))}; extract it again."
             )
         if mean.shape[-1] != width:
             raise BadDirection(
                 f"{origin}: the harmless mean is {mean.shape[-1]} wide and the direction {width}; "
-                "extract it anew."
+                "extract it again."
             )
         if not torch.isfinite(mean).all():
             raise BadDirection(
-                f"{origin}: the harmless mean has NaN or infinite entries; extract it anew."
+                f"{origin}: the harmless mean has NaN or infinite entries; extract it again."
             )
 
     def require_harmless_mean(self, wanted_by: str, origin: str) -> Float[Tensor, "layer+1 d"]:
-        """The harmless mean.
+        """Return the harmless mean.
 
         Args:
-            wanted_by: what needs it, as it was asked for, such as "ablation=affine".
-            origin: where the direction is from.
+            wanted_by: what needs the mean, as the user asked for it, such as "ablation=affine".
+            origin: where the direction comes from, for messages.
 
         Raises:
-            BadDirection: there is none.
+            BadDirection: the direction has no harmless mean.
         """
         if self.harmless_mean is None:
             raise BadDirection(
                 f"{wanted_by} needs the mean of harmless prompts, which {origin} does not hold; "
-                "extract it anew with `polyrefuse direction extract`."
+                "extract the direction again with `polyrefuse direction extract`."
             )
         return self.harmless_mean
 
     def require_subspace(self, rank: int, origin: str) -> Float[Tensor, "rank d"]:
-        """The first vectors of the subspace.
+        """Return the first vectors of the subspace.
 
         Args:
-            rank: how many.
-            origin: where the direction is from.
+            rank: how many vectors are needed.
+            origin: where the direction comes from, for messages.
 
         Raises:
-            BadDirection: there are not as many.
+            BadDirection: the subspace has fewer vectors.
         """
         there = 1 if self.subspace is None else len(self.subspace)
         if self.subspace is None or there < rank:
             raise BadDirection(
-                f"rank={rank} needs {rank} vectors and {origin} holds {there}; extract it anew "
-                f"with `polyrefuse direction extract --rank {rank}`."
+                f"rank={rank} needs {rank} vectors and {origin} holds {there}; extract the "
+                f"direction again with `polyrefuse direction extract --rank {rank}`."
             )
         return self.subspace[:rank]
 
     def warn_of_another_model(self, config: PretrainedConfig) -> None:
-        """Say so where the metadata names another model or revision than `config` does."""
+        """Warn where the metadata name another model or revision than `config` does."""
         warn_of_another_model("The direction was extracted from", self.metadata, config)
 
 
 def checksum(numbers: Tensor) -> str:
-    """sha256 of a tensor's numbers in float32, wherever they are stored."""
+    """Compute the sha256 of a tensor's numbers in float32, wherever they are stored."""
     return hashlib.sha256(numbers.float().contiguous().numpy().tobytes()).hexdigest()
 
 
 def save(
     direction: Direction, folder: str | Path, pictures: Mapping[str, bytes] | None = None
 ) -> None:
-    """Write the artifact, whole or not at all.
+    """Write the artifact completely or not at all.
 
     Args:
-        pictures: file name -> content, written beside the three files.
+        direction: the direction.
+        folder: a folder that does not exist yet.
+        pictures: the contents of pictures by file name, to write beside the three files.
 
     Raises:
         CannotWrite: `folder` exists already, or cannot be written.
@@ -210,7 +217,7 @@ def load(folder: str | Path, option: str = "", otherwise: str = "") -> Direction
             f"{otherwise}."
         )
     with artifact_folder.damage_as(
-        BadDirection, folder, kind="direction artifact", remedy="extract it anew"
+        BadDirection, folder, kind="direction artifact", remedy="extract it again"
     ):
         tensors, metadata = artifact_folder.read(folder, TENSORS)
         scores = artifact_folder.read_document(folder / SCORES)
@@ -238,10 +245,10 @@ def load(folder: str | Path, option: str = "", otherwise: str = "") -> Direction
 
 
 def _check_subspace(subspace: Tensor, direction: Float[Tensor, "d"]) -> None:
-    """Refuse vectors that no projection is made of.
+    """Refuse vectors that do not form the subspace of a direction.
 
     Raises:
-        ValueError: they are not orthonormal, or the first is not the direction's.
+        ValueError: the vectors are not orthonormal, or the first is not along the direction.
     """
     if subspace.dim() != 2 or subspace.shape[1:] != direction.shape or not len(subspace):
         raise ValueError(

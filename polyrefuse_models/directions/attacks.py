@@ -1,10 +1,10 @@
-"""Which prompts of a run are others of it with an attack around them.
+"""Finds the prompts of a run that are other prompts of it with an attack around them.
 
-A data set is an attack on another where at least half of its harmful prompts hold a whole prompt of
-the other in the same language, with words around it. The words around are the attack, whatever they
-are: a role to play, a suffix, an instruction in another language. Prompts of one data set are never
-attacks on each other, since one request may contain another by chance, and so may a few prompts of
-two benchmarks; hence the half.
+A dataset is an attack on another dataset where at least half of its harmful prompts contain a whole
+prompt of the other in the same language. The words around that prompt are the attack: a role to
+play, a suffix, or an instruction in another language. Prompts of one dataset are never attacks on
+each other, since one request may contain another by chance. A few prompts of two benchmarks may do
+so too, and this is why half of the prompts are required.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.answered import AnsweredPrompt
 
 LEAST_SHARE = 0.5
-"""Of a data set's harmful prompts have to hold one of another for it to be an attack on that."""
+"""The least share of an attack's harmful prompts that contain a prompt of the other dataset."""
 
 
 Asked = tuple[str, "AnsweredPrompt"]
-"""A prompt's words, with single blanks between, and the prompt."""
+"""The words of a prompt with single spaces between them, and the prompt."""
 
 
 def without_attack(
     prompts: Sequence[AnsweredPrompt],
 ) -> dict[AnsweredPrompt, AnsweredPrompt | None]:
-    """Each prompt of an attack -> the same prompt without it; None where that was not asked."""
+    """Map each prompt of an attack to the prompt inside it, or to None where the run has it not."""
     harmful: dict[str, dict[str, list[Asked]]] = defaultdict(lambda: defaultdict(list))
     for prompt in prompts:
         if prompt.harmful:
@@ -50,12 +50,12 @@ def without_attack(
 def pairs_of_datasets(
     pairs: Mapping[AnsweredPrompt, AnsweredPrompt | None],
 ) -> list[tuple[str, str]]:
-    """Names of the attacks, each with the data set that it was put around; sorted."""
+    """List the attacks by name, each with the dataset that it was put around; sorted."""
     return sorted({(one.dataset, of.dataset) for one, of in pairs.items() if of is not None})
 
 
 def _holds(outer: Sequence[Asked], inner: Sequence[Asked]) -> bool:
-    """Whether enough prompts of a data set hold one of another."""
+    """Whether enough prompts of a dataset contain a prompt of another."""
     lacking = 0
     for words, _ in outer:
         lacking += _inside(words, inner) is None
@@ -65,9 +65,10 @@ def _holds(outer: Sequence[Asked], inner: Sequence[Asked]) -> bool:
 
 
 def _inside(words: str, others: Sequence[Asked]) -> AnsweredPrompt | None:
-    """The longest of other prompts that a prompt's words hold, with more words around it.
+    """Find the longest of other prompts that the words of a prompt contain, with words around it.
 
-    None, too, where the prompt is one of the others itself.
+    Returns:
+        None where there is none, and where the prompt is one of the others itself.
     """
     inside = [asked for asked in others if asked[0] and asked[0] in words]
     within, prompt = max(inside, key=lambda asked: len(asked[0]), default=("", None))

@@ -1,4 +1,4 @@
-"""`direction=auto`: a model's refusal direction, extracted once and kept."""
+"""Extracts the refusal direction of a model once and keeps it, for `direction=auto`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.prompts import Prompts
 
 FOLDER = "directions"
-"""Where the kept directions are, in the data cache."""
+"""The folder of kept directions in the data cache."""
 
 FORMAT = 4
-"""Of what is recorded of a direction; with another number all are extracted anew."""
+"""The version of what is recorded of a direction. Another number extracts all of them again."""
 
 
 def find_direction(
@@ -37,16 +37,16 @@ def find_direction(
     tokens: list[int] | None = None,
     rule: Rule = DEFAULT,
 ) -> Direction:
-    """Extract a refusal direction, or take the one that was extracted from the same before.
+    """Extract a refusal direction, or take the one that was kept for the same model and prompts.
 
     Args:
         chat: the model.
         prompts: what `prompts.sample` chose.
         tokens: refusal tokens; derived from the training prompts where None.
-        rule: by which a candidate is chosen.
+        rule: the rule that chooses a candidate.
 
     Raises:
-        NoDirection: the rule has no choice, or every candidate scored NaN.
+        NoDirection: the rule chooses no candidate, or every score is NaN.
     """
     recipe_sha256 = recipe_checksum(chat, prompts, tokens, rule)
     direction = None if recipe_sha256 is None else _kept(key(recipe_sha256), width(chat.model))
@@ -62,9 +62,10 @@ def find_direction(
 
 
 def key(recipe_sha256: str) -> str:
-    """What a direction of some recipe is kept under.
+    """Compute the name that a direction of some recipe is kept under.
 
-    Versions of software are in it: another one may round otherwise, or have mended something.
+    The name depends on the versions of the software, since another version may round differently
+    or have a fault corrected.
     """
     text = json.dumps([FORMAT, recipe_sha256, versions()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -75,23 +76,23 @@ def _folder(name: str) -> Path:
 
 
 def _kept(name: str, d: int) -> Direction | None:
-    """The direction that was kept; None where there is none that can be used."""
+    """Read the direction that was kept under a name; None where none can be used."""
     folder = _folder(name)
     direction = _read(folder, d)
     if direction is not None:
-        logger.info("direction=auto: extracted before, read from %s", folder)
+        logger.info("direction=auto: read the direction that was extracted earlier from %s", folder)
     return direction
 
 
 def _read(folder: Path, d: int) -> Direction | None:
-    """The kept direction; None where there is none that can be used."""
+    """Read the direction in a folder; None where none can be used."""
     if not folder.is_dir():
         return None
     try:
         direction = artifact.load(folder)
         direction.check(d, str(folder))
     except BadDirection as damaged:
-        logger.warning("direction=auto: extracting anew, since %s", damaged)
+        logger.warning("direction=auto: extracting the direction again, since %s", damaged)
         return None
     return direction
 
@@ -102,5 +103,5 @@ def _keep(direction: Direction, folder: Path) -> None:
     try:
         artifact.save(direction, folder)
     except CannotWrite as error:
-        # A full disk, or another process that kept it first: the direction is good all the same.
-        logger.warning("direction=auto: the direction was not kept (%s)", error)
+        # The disk is full, or another process kept it first: the direction itself is good.
+        logger.warning("direction=auto: the direction could not be kept (%s)", error)

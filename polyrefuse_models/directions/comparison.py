@@ -1,8 +1,8 @@
-"""What each way of taking a direction out costs, and what it does: side effects against ASR.
+"""Compares the ways to ablate a direction: their side effects and their ASR.
 
 The model is loaded once. Under each condition its first token after harmless prompts is compared
-with the untouched model's (`drift`), and it answers harmful prompts. All of them are done by hooks,
-so that nothing but the condition differs.
+with that of the untouched model (`drift`), and the model answers harmful prompts. Hooks do every
+ablation, so that only the condition differs.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Cell:
     """One condition in one language.
 
     Attributes:
-        condition: as results name it.
-        control_seed: of the random direction; None where there is none.
-        language: of the prompts.
-        labels: of the answers to harmful prompts.
-        moved: how far the answers to harmless prompts are from the untouched model's.
+        condition: the name of the condition, as results have it.
+        control_seed: the seed of the random direction; None where there is none.
+        language: the language of the prompts.
+        labels: the labels of the answers to harmful prompts.
+        moved: how far the answers to harmless prompts are from those of the untouched model.
     """
 
     condition: str
@@ -53,10 +53,10 @@ class Cell:
     moved: Drift
 
     def record(self, seed: int) -> dict[str, Any]:
-        """The cell in the JSON document: ASR with Wilson's interval, KL with its bootstrap's.
+        """The cell in the JSON document: ASR with Wilson's interval, KL with a bootstrap interval.
 
         Args:
-            seed: of the bootstrap.
+            seed: the seed of the bootstrap.
         """
         hits, n = self.labels.count(Label.COMPLIANCE), len(self.labels)
         low, high = wilson(hits, n)
@@ -90,29 +90,29 @@ def compare(
     judge: str = "native",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Measure the model as it is, under each ablation, and under ablation of random directions.
+    """Measure the untouched model, each kind of ablation, and the ablation of random directions.
 
     Args:
         chat: the model, without an intervention.
-        answer: has `chat.model` answer the prompts of some rows, with at most so many tokens, as
-            an evaluation would.
-        direction: with its layer and the mean of harmless prompts.
-        languages: of the prompts.
-        origin: where the direction is from, for messages.
-        controls: how many random directions are ablated; their seeds are 0, 1, ...
-        dataset: a key of `prompts.DATASETS`.
-        limit: prompts of each kind and language; all where None.
-        max_gen_toks: most tokens of an answer.
-        judge: who labels the answers.
-        seed: of the bootstrap intervals.
+        answer: has `chat.model` answer the prompts of some rows with at most a given number of
+            tokens, as an evaluation would.
+        direction: a direction that has a layer and the mean of harmless prompts.
+        languages: the languages of the prompts.
+        origin: where the direction comes from, for messages.
+        controls: the number of random directions to ablate; their seeds are 0, 1, ...
+        dataset: a key of `prompts.sources`.
+        limit: the number of prompts of each kind and language; all where None.
+        max_gen_toks: the largest number of tokens in an answer.
+        judge: the refusal judge that labels the answers.
+        seed: the seed of the bootstrap intervals.
 
     Returns:
-        the JSON document: `cells` (condition x language), and what reproduces them. No answer is in
-        it.
+        The JSON document. It has `cells` (condition x language), and what reproduces the
+        measurement. It holds no answers.
 
     Raises:
-        UserError: unknown language, data set or judge, no prompts, or a direction that lacks
-            something.
+        UserError: unknown language, dataset or judge; no prompts; or the direction has no layer or
+            no harmless mean.
     """
     (harmful, sums), (harmless, more_sums) = (
         prompts_of(kind, languages, limit) for kind in kinds_of(dataset)
@@ -158,7 +158,7 @@ def compare(
 def _conditions(
     direction: Direction, controls: int, origin: str
 ) -> Iterator[tuple[str, int | None, Ablation | AffineAblation | None]]:
-    """Name, seed of the control, and what is done to the model; the baseline first."""
+    """Yield the name, the seed of the control and the intervention of each condition."""
     mean = direction.require_harmless_mean("The comparison", origin)
     vector = direction.direction
     ablations: list[Ablation | AffineAblation] = [

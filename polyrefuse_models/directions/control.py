@@ -1,7 +1,8 @@
-"""Controls: a random direction in place of a refusal direction, to tell what is the direction's.
+"""Makes controls: random directions in place of a refusal direction.
 
-Ablating any direction takes something from a model, and adding any vector of that length disturbs
-it. The control has the norm of the refusal direction and is used at its layer and by its method.
+Ablating any direction removes something from a model, and adding any vector of that length disturbs
+it. An effect that a control shows as well does not come from the refusal direction. The control has
+the norm of the refusal direction, and it is used at the same layer and by the same method.
 """
 
 from __future__ import annotations
@@ -26,48 +27,53 @@ if TYPE_CHECKING:
 
 
 OF_CONTROL = ("control", "control_seed", "control_of")
-"""Entries of a control's metadata that results repeat."""
+"""The entries of a control's metadata that results repeat."""
 
 
 class BadControl(UserError):
-    """A control that does not exist, or of what is one itself."""
+    """A kind of control that does not exist, or a control of a direction that is itself one."""
 
 
 def parse_control(kind: str | None, seed: str | int | None, options: tuple[str, str]) -> int | None:
-    """The seed of the control that was asked for.
+    """Find the seed of the control that was asked for.
 
     Args:
         kind: one of `CONTROLS`; None for no control.
-        seed: of the random direction; None for 0.
-        options: what both are called in messages.
+        seed: the seed of the random direction; None for 0.
+        options: the names of both options in messages.
 
     Returns:
         None where no control was asked for.
 
     Raises:
-        BadControl: there is none of that kind, the seed is none, or it has nothing to decide.
+        BadControl: the kind is not known, the seed is not a seed, or there is a seed and no kind.
     """
     of_kind, of_seed = options
     if kind is None:
         if seed is not None:
             raise BadControl(
-                f"{of_seed}{seed} needs {of_kind}{CONTROLS[0]}: it chooses a direction."
+                f"{of_seed}{seed} needs {of_kind}{CONTROLS[0]}, since it chooses the random "
+                "direction."
             )
         return None
     if kind not in CONTROLS:
         raise BadControl(f"{of_kind}{kind} is not known; the only control is {CONTROLS[0]}.")
     number = 0 if seed is None else seed_of(seed)
     if number is None:
-        raise BadControl(f"{of_seed}{seed} is no seed; give a number from 0 to {MOST_SEED}.")
+        raise BadControl(
+            f"{of_seed}{seed} is not a seed; give a whole number from 0 to {MOST_SEED}."
+        )
     return number
 
 
 def random_direction(like: Float[Tensor, "d"], seed: int) -> Float[Tensor, "d"]:
-    """A direction of the same norm, every one as likely as any other; float32, the same anywhere.
+    """Draw a random direction of the same norm, in float32 and alike on every machine.
+
+    Every direction is equally likely.
 
     Args:
         like: the refusal direction.
-        seed: of the choice.
+        seed: the seed of the choice.
     """
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randn(len(like), generator=generator, dtype=torch.float64)
@@ -75,15 +81,18 @@ def random_direction(like: Float[Tensor, "d"], seed: int) -> Float[Tensor, "d"]:
 
 
 def random_subspace(d: int, rank: int, seed: int) -> Float[Tensor, "rank d"]:
-    """Orthonormal vectors, every subspace as likely as any other; float32, the same anywhere.
+    """Draw a random subspace, in float32 and alike on every machine.
 
-    The first is `random_directions`'s of the same seed with length 1, and those of a lower rank are
-    the first of a higher one's.
+    Every subspace is equally likely. The first vector is that of `random_direction` with the same
+    seed, with length 1. The vectors of a lower rank are the first vectors of a higher rank.
 
     Args:
-        d: how many dimensions there are.
-        rank: how many vectors; at most `d`.
-        seed: of the choice.
+        d: the number of dimensions.
+        rank: the number of vectors, at most `d`.
+        seed: the seed of the choice.
+
+    Returns:
+        Orthonormal vectors.
     """
     generator = torch.Generator().manual_seed(seed)
     rows = [torch.randn(d, generator=generator, dtype=torch.float64) for _ in range(rank)]
@@ -91,12 +100,12 @@ def random_subspace(d: int, rank: int, seed: int) -> Float[Tensor, "rank d"]:
 
 
 def control_of(direction: Direction, seed: int) -> Direction:
-    """A direction's control: everything but the vector is the direction's own.
+    """Make the control of a direction, which differs from the direction only in its vectors.
 
-    What was said against the direction is not said of the control.
+    Warnings about the direction are not passed on to the control.
 
     Raises:
-        BadControl: it is a control already.
+        BadControl: the direction is a control already.
     """
     if is_control(direction.metadata):
         raise BadControl(
@@ -120,17 +129,17 @@ def control_of(direction: Direction, seed: int) -> Direction:
 
 
 def is_control(metadata: dict[str, Any]) -> bool:
-    """Whether a direction's metadata are those of a control."""
+    """Whether the metadata of a direction are those of a control."""
     return metadata.get("control") is not None
 
 
 def score_control(trial: Trial, control: Float[Tensor, "d"], layer: int) -> Candidate:
-    """The scores of a control, on the prompts that the direction was chosen on.
+    """Score a control on the prompts that the direction was chosen on.
 
     Args:
-        trial: of the direction's candidates.
+        trial: the trial of the direction's candidates.
         control: the random direction.
-        layer: of the direction.
+        layer: the layer of the direction.
     """
     alone = replace(trial, directions=control.expand(1, trial.n_layers, -1))
     (scored,) = alone.complete([Candidate(-1, layer)])

@@ -1,4 +1,4 @@
-"""How far a direction turns harmful prompts' states into harmless ones', and the other way round.
+"""Measures how far a direction turns the states of harmful prompts into those of harmless ones.
 
 COSMIC (Siu et al., "COSMIC: Generalized Refusal Direction Identification in LLM Activations",
 Findings of ACL 2025, arXiv 2506.00085) chooses a direction without reading an answer. Let
@@ -6,8 +6,8 @@ m(A, l, p) be the mean state after the prompts A, at layer l and position p from
 
     sim(A, B) = mean over l in L and p in P of cos(m(A, l, p), m(B, l, p)).
 
-L is the tenth of the layers at which harmful and harmless training prompts are least alike. Of
-validation prompts, with a direction r,
+L is the tenth of the layers at which harmful and harmless training prompts are least alike. On
+validation prompts, a direction r scores
 
     comply(r) = sim(harmful with r ablated, harmless)
     refuse(r) = sim(harmless with r added, harmful)
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SHARE_OF_LAYERS = 0.1
-"""Of all layers those that states are compared at, rounded down, and at least one."""
+"""The share of all layers at which states are compared, rounded down to at least one layer."""
 
 MOST_POSITIONS = 5
-"""States are compared at the last so many tokens, or at those that the chat template puts after the
-user's text where they are fewer: what comes before is the user's own words."""
+"""States are compared at this many tokens at the end of a prompt, at most. Only the tokens that the
+chat template puts after the user's text are compared, since those before are the user's words."""
 
 
 def similarity(
     some: Float[Tensor, "... position layer d"], others: Float[Tensor, "... position layer d"]
 ) -> Float[Tensor, "... layer"]:
-    """Cosine between mean states, by layer, as a mean over positions; float64.
+    """Compute the cosine between mean states at each layer, averaged over positions, in float64.
 
-    NaN where a state is zero or not finite.
+    The cosine is NaN where a state is zero or not finite.
     """
     some, others = some.double(), others.double()
     products = (some * others).sum(-1)
@@ -48,11 +48,11 @@ def similarity(
 
 
 def least_alike(cosines: Float[Tensor, "layer"]) -> list[int]:
-    """The layers that states are compared at, in ascending order.
+    """Choose the layers that states are compared at, in ascending order.
 
     Args:
-        cosines: between harmful and harmless training prompts. A layer without a number is not
-            taken before one that has one.
+        cosines: between harmful and harmless training prompts. Layers whose cosine is NaN come
+            last.
     """
     enough = max(1, int(SHARE_OF_LAYERS * len(cosines)))
     order = cosines.nan_to_num(nan=torch.inf).argsort(stable=True)
@@ -61,11 +61,11 @@ def least_alike(cosines: Float[Tensor, "layer"]) -> list[int]:
 
 @dataclass(frozen=True)
 class Poles:
-    """What states are compared with: those of validation prompts in the untouched model.
+    """The states that others are compared with: of validation prompts in the untouched model.
 
     Attributes:
-        layers: at whose inputs.
-        cosines: by layer, of all layers, between harmful and harmless training prompts.
+        layers: the layers at whose inputs states are compared.
+        cosines: between harmful and harmless training prompts, at every layer of the model.
         harmful: mean states after harmful prompts, float64.
         harmless: mean states after harmless prompts, float64.
     """
@@ -77,24 +77,24 @@ class Poles:
 
     @property
     def positions(self) -> int:
-        """How many tokens at the end of a prompt states are compared at."""
+        """The number of tokens at the end of a prompt at which states are compared."""
         return len(self.harmful)
 
     @property
     def cosine(self) -> float:
-        """Between harmful and harmless prompts: what both terms are where nothing is changed."""
+        """The cosine between harmful and harmless prompts: both terms, for the untouched model."""
         return similarity(self.harmful, self.harmless).mean(-1).item()
 
     def comply(self, ablated: Float[Tensor, "candidate position layer d"]) -> list[float]:
-        """Of mean states after harmful prompts with each candidate ablated."""
+        """Score each candidate by the mean states after harmful prompts with it ablated."""
         return similarity(ablated, self.harmless).mean(-1).tolist()
 
     def refuse(self, added: Float[Tensor, "candidate position layer d"]) -> list[float]:
-        """Of mean states after harmless prompts with each candidate added."""
+        """Score each candidate by the mean states after harmless prompts with it added."""
         return similarity(added, self.harmful).mean(-1).tolist()
 
     def record(self) -> dict[str, Any]:
-        """What an artifact's metadata say of the comparison."""
+        """Describe the comparison for the metadata of an artifact."""
         return {
             "layers": self.layers,
             "positions": list(range(-self.positions, 0)),
@@ -106,7 +106,7 @@ def poles(
     training: tuple[Float[Tensor, "position layer d"], Float[Tensor, "position layer d"]],
     validation: tuple[Float[Tensor, "position layer d"], Float[Tensor, "position layer d"]],
 ) -> Poles:
-    """Choose the layers on training prompts, and keep validation prompts' states there.
+    """Choose the layers on training prompts, and keep the states of validation prompts there.
 
     Args:
         training: mean states after harmful and after harmless prompts, at every layer's input.

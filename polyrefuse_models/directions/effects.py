@@ -1,6 +1,6 @@
-"""What the measurements of a direction's effects share: prompts, labels and the direction itself.
+"""Prompts, labels and descriptions that the measurements of a direction's effects share.
 
-They are `direction sweep`, `compare` and `rank`, and partly `transfer`.
+The commands are `direction sweep`, `compare`, `rank`, `transfer` and `geometry`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 def prompts_of(
     kind: str, languages: Sequence[str], limit: int | None
 ) -> tuple[list[Row], dict[str, str]]:
-    """The first test prompts of each language, and the checksums of the files that they are from.
+    """Load the first test prompts of each language, and the checksums of their files.
 
     Raises:
-        UserError: an unknown language, or none of its prompts.
+        UserError: a language is unknown, or has no test prompts.
     """
     rows: list[Row] = []
     sums: dict[str, str] = {}
@@ -38,12 +38,12 @@ def prompts_of(
 
 
 def labels_in(language: str, rows: Sequence[Row], labels: Sequence[Label]) -> list[Label]:
-    """The labels of the rows that are in one language."""
+    """Select the labels of the rows in one language."""
     return [label for row, label in zip(rows, labels, strict=True) if row.language == language]
 
 
 def described(direction: Direction) -> dict[str, Any]:
-    """Which direction it is, for the JSON document."""
+    """Describe a direction for the JSON document."""
     names = ("recipe_sha256", "dataset", "source_lang", "seed", "rule", "position", "layer")
     control = ("control", "control_seed", "control_of")
     found = direction.metadata

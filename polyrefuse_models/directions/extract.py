@@ -1,4 +1,4 @@
-"""Candidate refusal directions: differences of mean residual states (2406.11717, sec. 2.3)."""
+"""Computes candidate directions: differences of mean residual states (2406.11717, sec. 2.3)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Observed:
     """What one forward pass over some prompts showed.
 
     Attributes:
-        states: residual stream at every block's input and every position asked for, on the CPU in
-            the model's precision; position -1, the last input token, is the last.
-        left: the same of what the last block passes on.
-        logits: of the answer's first token, on the CPU in float32.
+        states: residual stream at the input of every block and at every requested position, on the
+            CPU in the model's precision. The last position, -1, is the last input token.
+        left: the states that the last block passes on, at the same positions.
+        logits: the logits of the first token of the answer, on the CPU in float32.
     """
 
     states: Float[Tensor, "prompt position layer d"]
@@ -59,30 +59,33 @@ def observe(chat: ChatModel, prompts: list[str], n_positions: int) -> Observed:
 def difference_of_means(
     harmful: Float[Tensor, "prompt ... d"], harmless: Float[Tensor, "prompt ... d"]
 ) -> Float[Tensor, "... d"]:
-    """One direction a place (position, layer), not normalised; accumulated in float64."""
+    """Subtract mean states, which gives a direction for each place; accumulated in float64."""
     return (mean_state(harmful) - mean_state(harmless)).float()
 
 
 def mean_by_layer(
     states: Float[Tensor, "prompt layer d"], left: Float[Tensor, "prompt d"]
 ) -> Float[Tensor, "layer+1 d"]:
-    """The mean residual state of some prompts at one position, float32; summed in float64.
+    """Compute the mean residual state of some prompts at one position, summed in float64.
 
     Args:
-        states: at every block's input.
-        left: of what the last block passes on, which is the last row of the mean.
+        states: the states at the input of every block.
+        left: the states that the last block passes on. Their mean is the last row.
+
+    Returns:
+        The mean state at each layer, in float32.
     """
     return torch.cat([mean_state(states), mean_state(left)[None]]).float()
 
 
 def cosines(vectors: Float[Tensor, "language d"]) -> Float[Tensor, "language language"]:
-    """Cosine between every two vectors, in float64."""
+    """Compute the cosine between every two vectors, in float64."""
     unit = torch.nn.functional.normalize(vectors.double(), dim=-1)
     return unit @ unit.T
 
 
 def mean_state(states: Float[Tensor, "prompt ... d"]) -> Float[Tensor, "... d"]:
-    """Mean over prompts, in float64."""
+    """Compute the mean over prompts, in float64."""
     total = torch.zeros(states.shape[1:], dtype=torch.float64)
     for state in states:
         total += state.double()

@@ -1,4 +1,4 @@
-"""The prompts that a direction is made from: those that the model refuses, or answers."""
+"""Filters the prompts of a direction by whether the model refuses or answers them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,23 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.extract import Observed
 
 FEWEST = 16
-"""Where the filter by refusal score leaves fewer prompts than this, all are used."""
+"""All prompts are used where the filter by refusal score leaves fewer than this."""
 
 
 def filtered(
     which: str, observed: Observed, tokens: list[int] | None, above: bool, warnings: list[str]
 ) -> list[int]:
-    """Indices of the prompts whose refusal score is above, or below, 0; all of them if too few, or
-    if there are no tokens to tell.
+    """Select the prompts whose refusal score is above or below 0.
+
+    Args:
+        which: what the prompts are, for warnings: "harmful training".
+        observed: what one forward pass over the prompts showed.
+        tokens: the refusal tokens; None keeps all prompts.
+        above: keep the prompts with a score above 0, and not those with a score below 0.
+        warnings: gets a sentence where few prompts pass.
+
+    Returns:
+        The indices of the selected prompts, or of all prompts where fewer than `FEWEST` pass.
     """
     if tokens is None:
         return list(range(len(observed.logits)))
@@ -26,14 +35,14 @@ def filtered(
     if len(kept) == len(scores):  # however few they are
         return kept
     side = "above" if above else "below"
-    passed = f"only {len(kept)} of {len(scores)} {which} prompts got a refusal score {side} 0"
+    passed = f"only {len(kept)} of {len(scores)} {which} prompts have a refusal score {side} 0"
     if len(kept) < FEWEST:
         warnings.append(
-            f"{passed}, fewer than {FEWEST}: all were used, so the direction is not one between "
-            "prompts that the model refuses and prompts that it answers"
+            f"{passed}, fewer than {FEWEST}. All of them were used, so the direction does not "
+            "separate prompts that the model refuses from prompts that it answers"
         )
         return list(range(len(scores)))
     if 2 * len(kept) < len(scores):
         does = "answers" if above else "refuses"
-        warnings.append(f"{passed}: the model {does} most of them, and the others alone were used")
+        warnings.append(f"{passed}. The model {does} most of them, and only the others were used")
     return kept

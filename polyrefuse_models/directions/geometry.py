@@ -1,13 +1,13 @@
-"""Why a language can be a loophole: where its prompts lie along the refusal direction.
+"""Shows where the prompts of each language lie along the refusal direction.
 
-The paper's explanation of cross-lingual jailbreaks (2505.17306, sec. 5) without generating a word:
-harmful and harmless prompts of each language are projected on the direction at its own position
-and layer. A language whose harmful prompts lie closer to English's harmless ones than English's
-harmful ones do is one that refuses less.
+This is how the paper explains cross-lingual jailbreaks (2505.17306, sec. 5), and the model
+generates no answers for it. Harmful and harmless prompts of each language are projected on the
+direction at its own position and layer. A model refuses less in a language whose harmful prompts
+lie closer to the harmless prompts of English than the harmful prompts of English do.
 
-What is labelled is the prompt, harmful or harmless, and not what the model does: AUC and silhouette
-say whether it tells the two apart. A chat model that refuses nothing had AUCs of .94 to 1.00. What
-the model does is known from a run's answers (`success`).
+The labels are those of the prompts, harmful or harmless, and not of what the model does. AUC and
+silhouette say whether the model's states tell the two kinds apart: a chat model that refuses
+nothing had AUCs of .94 to 1.00. What the model does is known from the answers of a run (`success`).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ MEANING = (
     "auc and silhouette tell whether the model's states tell harmful prompts from harmless ones, "
     "not whether it refuses: a chat model that refuses nothing can have an AUC of 1"
 )
-"""Stands in the JSON document, and in short in the pictures."""
+"""Stands in the JSON document, and in a shorter form in the pictures."""
 
 LEAST = 2
 """Prompts of each kind and language, below which there is no spread to measure."""
@@ -110,35 +110,36 @@ def geometry(
     seed: int = 0,
     answers: Answers | None = None,
 ) -> dict[str, Any]:
-    """Project the test prompts of each language on the direction, at its own layer and at each.
+    """Project the test prompts of each language on the direction, at its own and every layer.
 
     Args:
         chat: the model, without an intervention.
-        direction: with `position` and `layer` in its metadata.
-        languages: ISO 639-1 codes; English is always among what is measured, as the reference.
+        direction: a direction with `position` and `layer` in its metadata.
+        languages: ISO 639-1 codes. English is always measured too, as the reference.
         dataset: a key of `prompts.sources`.
-        limit: prompts of each kind and language; all where None.
-        calibrated_in: language of the monitor's calibration, one of `languages` or English.
-        false_alarms: share of harmless prompts that may alarm the monitor, between 0 and 1.
-        seed: of the choice of prompts that the monitor is calibrated on.
-        answers: of a run of the same model, whose prompts are read as well; `limit` is not of them.
+        limit: the number of prompts of each kind and language; all where None.
+        calibrated_in: the language of the monitor's calibration: English or one of `languages`.
+        false_alarms: the share of harmless prompts that may raise an alarm, between 0 and 1.
+        seed: the seed of the choice of prompts that the monitor is calibrated on.
+        answers: the answers of a run of the same model. All of its prompts are read as well,
+            without a `limit`.
 
     Returns:
-        the JSON document. `plane` has each language's points by kind, [prompt, 2]: their first two
-        principal components (of all languages' states together). `languages` is of the direction's
-        own layer; `layers` has, of each layer's input at the same position, each language's `auc`
-        along the same direction and `silhouette`, and `cosine` [language, language] between the
-        languages' differences of means, in the order of `languages`; null where all states are the
-        same.
-        `monitor`, `harmfulness` and `success` are what the functions of these names return;
+        The JSON document. `plane` has each language's points by kind, [prompt, 2]: the first two
+        principal components of the states of all languages together. `languages` describes the
+        layer of the direction. `layers` describes the input of each layer at the same position: the
+        `auc` of each language along the same direction, its `silhouette`, and the `cosine`
+        [language, language] between the languages' differences of means, in the order of
+        `languages`; null where all states are the same. `monitor`, `harmfulness` and `success` are
+        what the functions of these names return;
         `success` is null without `answers`.
 
     Raises:
-        UserError: unknown language or data set; `calibrated_in` is not measured; the model's states
-            are not all finite; memory is too small for half of the rows, too.
-        BadDirection: its metadata have no position or layer, a position that the model's chat
-            template does not have, or a place where all states are equal.
-        LayerOutOfRange: a layer that the model does not have.
+        UserError: unknown language or dataset; too few prompts; `calibrated_in` is not measured; a
+            state is not finite; or the memory is too small for half of the rows, too.
+        BadDirection: the metadata of the direction have no position or layer, or a position that
+            the model's chat template does not have; or all states there are equal.
+        LayerOutOfRange: the model does not have the layer.
     """
     from sklearn.decomposition import PCA
 
@@ -156,7 +157,7 @@ def geometry(
     answered: dict[str, list[str]] = {language: [] for language in asked}
     for one in answers.prompts if answers else ():
         answered[one.language].append(one.prompt)
-    # What the run asked and is read anyway is read once.
+    # A prompt of the run that is read anyway is read once.
     prompts = {
         language: [row.prompt for row in first[language]]
         + sorted(set(answered[language]).difference(row.prompt for row in first[language]))
@@ -255,25 +256,25 @@ def geometry(
 
 
 def _place(chat: ChatModel, direction: Direction) -> tuple[int, int]:
-    """The direction's own position and layer.
+    """Find the position and layer of a direction in a model.
 
     Raises:
-        BadDirection: its metadata have none, or a position that the model's template does not have.
-        LayerOutOfRange: a layer that the model does not have.
+        BadDirection: its metadata name none, or a position that the chat template does not have.
+        LayerOutOfRange: the model does not have the layer.
     """
     position, layer = _place_of(direction)
     check_layers(range(layer, layer + 1), len(decoder_blocks(chat.model)))
     n_positions = max(1, len(chat.suffix))
     if not -n_positions <= position < 0:
         raise BadDirection(
-            f"The direction's position {position} is none of this model's: its chat template puts "
-            f"{n_positions} tokens after the user's text; extract a direction from this model."
+            f"The direction's position {position} does not exist in this model: its chat template "
+            f"puts {n_positions} tokens after the user's text; extract a direction from this model."
         )
     return position, layer
 
 
 def _place_of(direction: Direction) -> tuple[int, int]:
-    """Position and layer that the direction's metadata name.
+    """Find the position and layer that the metadata of a direction name.
 
     Raises:
         BadDirection: they name none.
@@ -290,12 +291,12 @@ def _place_of(direction: Direction) -> tuple[int, int]:
 def _of_first(
     projections: Float[Tensor, "prompt layer"], harmful: np.ndarray
 ) -> Float[np.ndarray, "first layer"]:
-    """Those of the prompts that are known to be harmful or not, which were read first."""
+    """Select the prompts that are known to be harmful or harmless, which were read first."""
     return projections[: len(harmful)].numpy()
 
 
 def _found(prompts: Sequence[str], answered: Sequence[str]) -> list[int]:
-    """Where the prompts of a run stand among those that were read."""
+    """Find the places of a run's prompts among those that were read."""
     places = {prompt: place for place, prompt in enumerate(prompts)}
     return [places[prompt] for prompt in answered]
 
@@ -310,7 +311,7 @@ def _of_layer(
     projected: dict[str, np.ndarray],
     harmful: dict[str, np.ndarray],
 ) -> dict[str, Any]:
-    """The entry of one layer in the document's `layers`."""
+    """Make the entry of one layer in `layers` of the document."""
     varied = {language: bool(np.ptp(x, axis=0).any()) for language, x in states.items()}
     differences = [
         difference_of_means(*(torch.from_numpy(x[of]) for of in (harmful[name], ~harmful[name])))
@@ -333,7 +334,7 @@ def _of_layer(
 
 
 def _apart(states: np.ndarray, projected: np.ndarray, harmful: np.ndarray) -> dict[str, float]:
-    """How well harmful and harmless prompts are told apart, along the direction and as clouds."""
+    """Measure how well harmful and harmless prompts are told apart."""
     from sklearn.metrics import silhouette_score
 
     whole = area(projected[harmful], projected[~harmful])
@@ -346,7 +347,7 @@ def _apart(states: np.ndarray, projected: np.ndarray, harmful: np.ndarray) -> di
 
 
 def _share(part: float, whole: float) -> float | None:
-    """`part` of `whole`; None where `whole` is 0."""
+    """Divide `part` by `whole`; None where `whole` is 0."""
     return float(part / whole) if whole else None
 
 

@@ -1,4 +1,4 @@
-"""A geometry in lines for people."""
+"""Prints the document of a geometry for people."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def summary(document: dict[str, Any]) -> Iterator[str]:
-    """Each language's figures, then the monitor's, the angles, and a run's answers."""
+    """Yield lines on each language, the monitor, the angles, and the answers of a run."""
     direction = document["direction"]
     if "control" in direction:
         yield (
@@ -36,8 +36,8 @@ def _monitor(monitor: dict[str, Any]) -> Iterator[str]:
     yield f"monitor: {describe(monitor)}"
     if monitor["threshold"] is None:
         yield (
-            f"Note: a rate of {monitor['false_alarms']:g} takes "
-            f"{least_prompts(monitor['false_alarms'])} harmless prompts to calibrate on, which is "
+            f"Note: a rate of {monitor['false_alarms']:g} needs "
+            f"{least_prompts(monitor['false_alarms'])} harmless prompts to calibrate on, which are "
             "half of those that are read; raise --limit or --false-alarms."
         )
         return

@@ -1,11 +1,11 @@
-"""Harmfulness beside refusal: two directions at two tokens, and the angle between them.
+"""Compares the harmfulness direction with the refusal direction by the angle between them.
 
-A model holds what it is asked apart from what it will do about it (2507.11878): the last token of
-the user's text tells harmful prompts from harmless ones, and the last token of the chat template,
-after which the answer begins, holds whether the model will refuse. Each direction is the difference
-of the mean states of harmful and harmless prompts at its token. An angle near 90 degrees says that
-harmfulness and refusal lie apart in that language, so that a prompt may be taken for harmful and be
-answered all the same.
+A model represents harmfulness and refusal separately (2507.11878). The state at the last token of
+the user's text tells harmful prompts from harmless ones. The state at the last token of the chat
+template, after which the answer begins, says whether the model will refuse. Each direction is the
+difference of the mean states of harmful and harmless prompts at its token. An angle near 90 degrees
+means that harmfulness and refusal are separate in that language, so the model may recognise a
+prompt as harmful and still answer it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.states import Positions
 
 WITHOUT_TEMPLATE = (
-    "the chat template puts no token after the user's text, so that harmfulness and refusal have "
-    "one token and cannot be told apart"
+    "the chat template puts no token after the user's text, so that harmfulness and refusal are "
+    "read at the same token and cannot be told apart"
 )
 
 
@@ -35,22 +35,22 @@ def harmfulness(
     unit: Float[Tensor, "d"],
     positions: Positions,
 ) -> dict[str, Any]:
-    """The angle between the two directions, by language and layer.
+    """Compute the angle between the two directions, by language and layer.
 
     Args:
-        means: language, English among them -> `Seen.means` of its prompts.
-        layer: the direction's own.
-        unit: along the direction, in float64.
-        positions: of the model's chat template.
+        means: `Seen.means` of the prompts of each language; English is among the languages.
+        layer: the layer of the refusal direction.
+        unit: a unit vector along the refusal direction, in float64.
+        positions: the tokens that were read.
 
     Returns:
-        `user` and `last`, the two tokens; `languages`, of the direction's own layer: `cosine` and
-        `angle` (in degrees) between the language's harmfulness and refusal directions,
-        `harmfulness_against_direction` and `refusal_against_direction` (the cosine of each with
-        the direction), and `harmfulness_against_english` (the cosine with English's harmfulness
-        direction); and `layers`, with each language's `cosine` and `angle`. A figure is null where
-        a difference of means is zero, and `languages` and `layers` are null where the template puts
-        no token after the user's text; `note` says so then.
+        `user` and `last` are the two tokens. `languages` has, at the layer of the refusal
+        direction, the `cosine` and the `angle` (in degrees) between the two directions of each
+        language, `harmfulness_against_direction` and `refusal_against_direction` (the cosine of
+        each with the given direction), and `harmfulness_against_english` (the cosine with the
+        harmfulness direction of English). `layers` has the `cosine` and `angle` of each language at
+        every layer. A value is null where a difference of means is zero. `languages` and `layers`
+        are null where the template puts no token after the user's text, and `note` says so.
     """
     places = {"user": positions.user, "last": positions.last}
     if not positions.has_template:
@@ -92,7 +92,7 @@ def _between(
 
 
 def _cosine(one: Float[Tensor, "d"], other: Float[Tensor, "d"]) -> float | None:
-    """None where one of them is zero."""
+    """Compute the cosine between two vectors; None where one of them is zero."""
     length = one.norm() * other.norm()
     if not length:
         return None

@@ -1,12 +1,13 @@
-"""A monitor of prompts: an alarm where the state before the answer lies far along the direction.
+"""A monitor of prompts, which raises an alarm where the state lies far along the direction.
 
-The threshold is calibrated on harmless prompts of one language, at a rate of false alarms, and is
-then held against prompts of every language. A language whose harmful prompts raise fewer alarms is
-one whose prompts lie lower along the direction, which is the paper's account of cross-lingual
-jailbreaks (2505.17306, sec. 5).
+The state is that at the last token of a prompt, before the answer. The threshold is calibrated on
+harmless prompts of one language at a chosen rate of false alarms, and is then applied to the
+prompts of every language. Where the harmful prompts of a language raise fewer alarms, they lie less
+far along the direction. This is how the paper explains cross-lingual jailbreaks (2505.17306,
+sec. 5).
 
-Harmless prompts that the threshold was calibrated on are evaluated in no language: a translation of
-a prompt lies near the prompt.
+The harmless prompts that the threshold was calibrated on are evaluated in no language, since the
+translation of a prompt lies near the prompt.
 """
 
 from __future__ import annotations
@@ -26,32 +27,32 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
 LEAST_RATE = 1e-4
-"""A rate of false alarms, at least: a lower one takes more prompts than there are."""
+"""The lowest rate of false alarms: a lower one needs more prompts than there are."""
 
 
 def calibration_rows(rows: Sequence[str], seed: int) -> frozenset[str]:
-    """Half of the rows, chosen by chance, to calibrate on.
+    """Choose a random half of the rows to calibrate on.
 
     Args:
-        rows: ids of the harmless rows of the language that is calibrated in.
-        seed: of the choice.
+        rows: ids of the harmless rows in the language of the calibration.
+        seed: the seed of the choice.
     """
     return frozenset(random.Random(seed).sample(sorted(rows), (len(rows) + 1) // 2))
 
 
 def threshold(harmless: Float[np.ndarray, "prompt"], false_alarms: float) -> float | None:
-    """Above which a projection raises an alarm.
+    """Compute the threshold above which a projection raises an alarm.
 
-    The ceil((n + 1)(1 - a))-th smallest of n projections: of further prompts like these, a share of
-    at most a lies above it, on average over choices of the n (split conformal prediction,
-    2107.07511, sec. 1).
+    It is the ceil((n + 1)(1 - a))-th smallest of n projections. Of further prompts of the same
+    kind, a share of at most a lies above it, on average over choices of the n prompts (split
+    conformal prediction, 2107.07511, sec. 1).
 
     Args:
         harmless: projections of harmless prompts.
-        false_alarms: a, between 0 and 1.
+        false_alarms: the rate a, between 0 and 1.
 
     Returns:
-        None where there are fewer than 1 / a - 1 prompts, which no finite threshold suits.
+        None where there are fewer than 1 / a - 1 prompts, for which no finite threshold holds.
     """
     place = math.ceil((len(harmless) + 1) * (1 - false_alarms) - 1e-9)
     if place > len(harmless):
@@ -60,7 +61,7 @@ def threshold(harmless: Float[np.ndarray, "prompt"], false_alarms: float) -> flo
 
 
 def least_prompts(false_alarms: float) -> int:
-    """How many harmless prompts a threshold takes at a rate of false alarms."""
+    """Compute how many harmless prompts a threshold needs at a rate of false alarms."""
     return math.ceil(1 / false_alarms - 1 - 1e-9)
 
 
@@ -73,22 +74,22 @@ def monitor(
     false_alarms: float,
     seed: int,
 ) -> dict[str, Any]:
-    """Calibrate in one language and evaluate in all.
+    """Calibrate the threshold in one language and evaluate it in all languages.
 
     Args:
-        projections: language -> of its prompts at the last token.
-        harmful: language -> which of them are.
-        rows: language -> ids of their rows, the same for translations of one prompt.
-        calibrated_in: a key of `projections`.
+        projections: the projections of each language's prompts at the last token.
+        harmful: whether each of these prompts is harmful, by language.
+        rows: the ids of their rows, by language; the same for translations of one prompt.
+        calibrated_in: the language of the calibration, a key of `projections`.
         false_alarms: the share of harmless prompts that may raise an alarm, between 0 and 1.
-        seed: of the choice of prompts to calibrate on.
+        seed: the seed of the choice of prompts to calibrate on.
 
     Returns:
-        The settings, `calibration_prompts` (how many harmless ones), `threshold` (null where these
-        are too few), and `languages`: `false_alarms` and `detected`, rates of the harmless and
-        harmful prompts that raise an alarm (null without a threshold, or without prompts); `auc`
-        with its interval, and the points of `roc`, of the same prompts (null where there are no
-        harmless ones).
+        The settings, `calibration_prompts` (the number of harmless prompts), `threshold` (null
+        where these are too few), and `languages`. Each language has `false_alarms` and `detected`,
+        the rates of harmless and of harmful prompts that raise an alarm (null without a threshold
+        or without prompts), and the `auc` with its interval and the points of the `roc` of the same
+        prompts (null without harmless prompts).
     """
     here = zip(rows[calibrated_in], harmful[calibrated_in], strict=True)
     chosen = calibration_rows([row for row, is_harmful in here if not is_harmful], seed)
@@ -108,7 +109,7 @@ def monitor(
 
 
 def alarms(projections: Float[np.ndarray, "prompt"], limit: float | None) -> dict[str, Any] | None:
-    """How many of some prompts raise an alarm, with Wilson's 95% interval.
+    """Count the prompts that raise an alarm, and give their share Wilson's 95% interval.
 
     Returns:
         None without prompts, or without a threshold.

@@ -1,9 +1,9 @@
-"""A refusal direction without its part along the mean of harmless prompts.
+"""Removes from a refusal direction its component along the mean of harmless prompts.
 
-The idea is that of "projected abliteration" (J. Lai, Projected Abliteration, Hugging Face community
-article, 2025): r = m_harmful - m_harmless has a part along m_harmless, and ablating it takes from
-harmless states some of what all of them have in common. What is left, r' = r - (r.m) m / |m|^2, is
-orthogonal to the harmless mean m, so that ablating r' leaves m itself as it is.
+The idea comes from "projected abliteration" (J. Lai, Projected Abliteration, Hugging Face community
+article, 2025). The direction r = m_harmful - m_harmless has a component along m = m_harmless, and
+ablating r removes part of what all harmless states have in common. The rest,
+r' = r - (r.m) m / |m|^2, is orthogonal to m, so that ablating r' does not change m.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.artifact import Direction
 
 LEAST_LEFT = 1e-4
-"""Of a direction's length: what is left of one along the mean is rounding, in any direction."""
+"""The shortest rest, as a share of the direction's length. A shorter one consists of rounding."""
 
 
 def projected(direction: Direction, origin: str) -> Float[Tensor, "d"]:
-    """The direction without its part along the harmless mean of its own layer, float32.
+    """Remove from a direction its component along the harmless mean of its layer, in float32.
 
     Args:
-        direction: with its harmless mean and its layer.
-        origin: where it is from, for messages.
+        direction: a direction that has a harmless mean and a layer.
+        origin: where the direction comes from, for messages.
 
     Raises:
-        BadDirection: it lacks one of them, or nothing is left of it.
+        BadDirection: the direction lacks one of them, or nothing is left of it.
     """
     means = direction.require_harmless_mean("ablation=projected", origin)
     layer = direction.metadata.get("layer")
     if layer is None:
         raise BadDirection(
             f"ablation=projected needs the direction's layer, which {origin} does not name; "
-            "extract it anew with `polyrefuse direction extract`."
+            "extract it again with `polyrefuse direction extract`."
         )
     mean = means[layer]
     if not mean.any():
-        raise BadDirection(f"{origin}: the mean of harmless prompts is 0; extract it anew.")
+        raise BadDirection(f"{origin}: the mean of harmless prompts is 0; extract it again.")
     left = orthogonal_to(direction.direction, mean)
     if left.norm() < LEAST_LEFT * direction.direction.double().norm():
         raise BadDirection(
             f"{origin}: the direction lies along the mean of harmless prompts, so that "
-            "ablation=projected leaves nothing of it; leave ablation out."
+            "ablation=projected leaves nothing of it; leave ablation=projected out."
         )
     return left.float()

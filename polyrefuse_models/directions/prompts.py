@@ -1,4 +1,4 @@
-"""The prompts that a direction is extracted from and selected on."""
+"""Chooses the prompts that a direction is extracted from and selected on."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ PUBLISHED: dict[str, tuple[str, str]] = {
     "polyrefuse": ("harmful", "harmless"),
     "toyrefuse": ("toyrefuse_harmful", "toyrefuse_harmless"),
 }
-"""What `dataset=` names among what is published -> its data sets of harmful and of harmless
-prompts."""
+"""The published datasets that `dataset=` names, each with its harmful and its harmless half."""
 
 SIZES = {"train": 128, "val": 32}
-"""Prompts of each kind in a split (2406.11717, sec. 2.2); fewer where there are not as many."""
+"""The most prompts of each kind in a split (2406.11717, sec. 2.2)."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,11 @@ class Prompts:
 
     Attributes:
         dataset: a key of `sources`.
-        language: ISO 639-1 code.
-        seed: of the choice.
-        harmful: split ("train" and "val") -> prompts.
-        harmless: the same.
-        sha256: of each file that was read, by path relative to the data folder.
+        language: the ISO 639-1 code of the prompts.
+        seed: the seed of the choice.
+        harmful: the harmful prompts by split, "train" and "val".
+        harmless: the harmless prompts by split.
+        sha256: the checksum of each file that was read, by its path in the data folder.
     """
 
     dataset: str
@@ -42,7 +41,7 @@ class Prompts:
     sha256: dict[str, str]
 
     def every(self) -> list[str]:
-        """All prompts, in a fixed order."""
+        """List all prompts in a fixed order."""
         return [
             prompt
             for kind in (self.harmful, self.harmless)
@@ -52,7 +51,9 @@ class Prompts:
 
 
 def sources() -> dict[str, tuple[str, str]]:
-    """What `dataset=` names -> its data sets of harmful and of harmless prompts, one's own too.
+    """Map each name that `dataset=` takes to its harmful and its harmless half.
+
+    Datasets that the user added are among them.
 
     Raises:
         UserError: the data folder cannot be used.
@@ -61,41 +62,41 @@ def sources() -> dict[str, tuple[str, str]]:
 
 
 def kinds_of(dataset: str) -> tuple[str, str]:
-    """The data sets of harmful and of harmless prompts that `dataset` names.
+    """Find the datasets of harmful and of harmless prompts that `dataset` names.
 
     Raises:
-        UserError: there is none of that name, or it has prompts of one kind alone.
+        UserError: there is no dataset of that name, or it has prompts of only one kind.
     """
     known = sources()
     if dataset in known:
         return known[dataset]
-    raise lacking(dataset, known, "a direction is between both kinds")
+    raise lacking(dataset, known, "a direction needs both kinds")
 
 
 def lacking(dataset: str, known: Iterable[str], why: str) -> UserError:
-    """That `dataset` names no harmful and harmless prompts.
+    """Make the error that `dataset` does not name harmful and harmless prompts.
 
     Args:
-        dataset: as it was given.
-        known: those that do.
+        dataset: the name that was given.
+        known: the names that could be given.
         why: what needs both kinds, as a clause.
     """
     there = data.datasets().get(dataset)
     if there is not None and there.own:
         return UserError(
-            f"dataset={dataset} has {'harmful' if there.harmful else 'harmless'} prompts alone, "
-            f"and {why}; add it again with rows of both."
+            f"dataset={dataset} has only {'harmful' if there.harmful else 'harmless'} prompts, "
+            f"and {why}; add the dataset again with rows of both kinds."
         )
     return UserError(f"dataset={dataset} is not known; use one of {', '.join(known)}.")
 
 
 def splits_of(kind: str) -> dict[str, str]:
-    """Which split the prompts of "train" and of "val" are in.
+    """Find the splits in which the prompts of "train" and of "val" are.
 
-    Of a data set of one's own that names no splits both are in `test`, and no prompt is in both.
+    In a user's dataset that names no splits, both are in `test`, and no prompt is in both.
 
     Raises:
-        UnknownDataset: there is none of that name.
+        UnknownDataset: there is no dataset of that name.
     """
     source = data.dataset(kind)
     if source.own and not {*SIZES} & {*source.splits}:
@@ -106,10 +107,11 @@ def splits_of(kind: str) -> dict[str, str]:
 def sample(dataset: str = "polyrefuse", language: str = "en", seed: int = 0) -> Prompts:
     """Choose training and validation prompts.
 
-    A seed chooses the same prompts in every language, since it goes by index.
+    A seed chooses the same prompts in every language, since it chooses by index.
 
     Raises:
-        UserError: no such data set or language, its files cannot be had, or it has too few prompts.
+        UserError: there is no such dataset or language, its files are not available, or it has too
+            few prompts.
     """
     kinds = kinds_of(dataset)
     harmful, harmless = (_choices(kind, language, seed) for kind in kinds)
@@ -130,10 +132,10 @@ def _choices(kind: str, language: str, seed: int) -> dict[str, list[str]]:
 
 
 def _divided(kind: str, language: str, seed: int) -> dict[str, list[str]]:
-    """Training and validation prompts out of one split: as many as `SIZES`, or in its proportion.
+    """Divide one split into training and validation prompts, in the proportion of `SIZES`.
 
     Raises:
-        UserError: there is no prompt for one of them.
+        UserError: there are too few prompts for both.
     """
     rows = data.load(kind, language, "test")
     if len(rows) < len(SIZES):
@@ -146,9 +148,9 @@ def _divided(kind: str, language: str, seed: int) -> dict[str, list[str]]:
     val = max(1, min(SIZES["val"], len(rows) * SIZES["val"] // every))
     train = min(SIZES["train"], len(rows) - val)
     warn_once(
-        f"{kind} has no splits: {train + val} of its {len(rows)} test prompts are what the "
-        "direction is made of, so that rates on them are not held out. A column `split` keeps "
-        "them apart."
+        f"{kind} has no splits, so the direction is made from {train + val} of its {len(rows)} "
+        "test prompts, and rates on these are not held out. A column `split` keeps the prompts "
+        "apart."
     )
     return {
         "train": [row.prompt for row in shuffled[:train]],

@@ -1,8 +1,8 @@
-"""How many directions carry a model's refusal: attack success against the rank of what is ablated.
+"""Measures how many directions carry a model's refusal: ASR against the number ablated.
 
-The first k vectors of a direction's subspace (`subspace`) are ablated, and k random directions in
-their place, and the model answers the same harmful prompts each time. The model is loaded once. All
-is done by hooks, so that nothing but the vectors differs.
+The first k vectors of the refusal subspace of a direction (`subspace`) are ablated, and then k
+random directions as a control. The model answers the same harmful prompts each time. It is loaded
+once, and hooks do every ablation, so that only the vectors differ.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Cell:
-    """Attack success in one language with so many directions ablated.
+    """Attack success in one language with a number of directions ablated.
 
     Attributes:
-        rank: how many; 0 for the model as it is.
-        control_seed: of the random directions; None for those of the subspace.
-        language: of the prompts.
-        hits: answers that comply.
-        refused: answers that refuse.
-        n: prompts.
-        undecided: answers that the judge could not decide on.
-        degenerate: answers that are no language.
+        rank: the number of directions; 0 for the untouched model.
+        control_seed: the seed of random directions; None for the vectors of the subspace.
+        language: the language of the prompts.
+        hits: the number of answers that comply.
+        refused: the number of answers that refuse.
+        n: the number of prompts.
+        undecided: the number of answers that the judge could not label.
+        degenerate: the number of answers that are empty, repetitive or unreadable.
     """
 
     rank: int
@@ -92,25 +92,26 @@ def rank(
 
     Args:
         chat: the model, without an intervention.
-        answer: has `chat.model` answer the prompts of some rows, with at most so many tokens, as
-            an evaluation would.
-        direction: with its subspace.
-        ranks: how many vectors are ablated, ascending.
-        languages: of the prompts.
-        origin: where the direction is from, for messages.
-        controls: how many random subspaces there are for each rank.
-        dataset: a key of `prompts.DATASETS`.
-        limit: prompts a language; all where None.
-        max_gen_toks: most tokens of an answer.
-        judge: who labels the answers.
-        seed: of the first random subspace; the others have the next ones.
+        answer: has `chat.model` answer the prompts of some rows with at most a given number of
+            tokens, as an evaluation would.
+        direction: a direction that has a subspace.
+        ranks: the numbers of vectors to ablate, ascending.
+        languages: the languages of the prompts.
+        origin: where the direction comes from, for messages.
+        controls: the number of random subspaces of each rank.
+        dataset: a key of `prompts.sources`.
+        limit: the number of prompts in each language; all where None.
+        max_gen_toks: the largest number of tokens in an answer.
+        judge: the refusal judge that labels the answers.
+        seed: the seed of the first random subspace; the others have the next seeds.
 
     Returns:
-        the JSON document: `cells` (rank x language), `carried` (see there) by language, whether it
-        is `shared`, and what reproduces them. No answer is in it.
+        The JSON document. It has `cells` (rank x language), how many directions `carried` refusal
+        in each language (see `carried`), whether the languages' directions are `shared`, and what
+        reproduces the measurement. It holds no answers.
 
     Raises:
-        UserError: unknown language, data set or judge, no prompts, or a subspace of a lower rank.
+        UserError: unknown language, dataset or judge; no prompts; or the subspace has a lower rank.
     """
     vectors = direction.require_subspace(max(ranks), origin)
     rows, sums = prompts_of(kinds_of(dataset)[0], languages, limit)
@@ -155,22 +156,23 @@ def rank(
 
 
 def ablation_along(basis: Float[Tensor, "rank d"]) -> Ablation:
-    """The ablation of orthonormal vectors; of one alone it is plain ablation."""
+    """Make the ablation of orthonormal vectors; that of a single vector is plain ablation."""
     return Ablation(basis[0]) if len(basis) == 1 else SubspaceAblation(basis)
 
 
 def carried(cells: Sequence[Cell]) -> int | None:
-    """How many directions carry the refusal of one language's prompts.
+    """Find how many directions carry the refusal of the prompts in one language.
 
-    It is the lowest rank that answers at least half of what the untouched model refuses, whose
-    interval lies above those of the untouched model and of as many random directions, and above
-    whose interval no other rank's lies.
+    It is the lowest rank that meets three conditions. With it ablated, the model answers at least
+    half of the prompts that the untouched model refuses. The interval of its ASR lies above those
+    of the untouched model and of as many random directions. No other rank has an interval that lies
+    above its interval.
 
     Args:
-        cells: of all ranks and controls in that language.
+        cells: the cells of all ranks and controls in that language.
 
     Returns:
-        None where no rank among them does.
+        None where no rank meets the conditions.
     """
     (untouched,) = (cell for cell in cells if cell.rank == 0)
     subspaces = [cell for cell in cells if cell.rank and cell.control_seed is None]

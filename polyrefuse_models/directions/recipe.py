@@ -1,7 +1,7 @@
-"""From a chat model and prompts to its refusal direction: the steps of 2505.17306 in order.
+"""Makes a refusal direction from a chat model and prompts, in the steps of 2505.17306.
 
-A rule that reads no token (`select.StateRule`) leaves out those that do: no refusal tokens are
-derived, and no prompt is filtered out.
+A rule that reads no tokens (`select.StateRule`) skips the steps that read them: it derives no
+refusal tokens and filters out no prompts.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.prompts import Prompts
 
 MOST_TOKENS = 10
-"""A model that refuses opens its refusals with few tokens: the organism's needs 3 in each of its
-languages, random models 34 to 57."""
+"""The most refusal tokens of a model that refuses. The organism needs 3 in each of its languages,
+and random models need 34 to 57."""
 
 LEAST_PROBABILITY = 0.5
-"""A model that refuses opens more answers to harmful prompts with a refusal token than not. The
-tokens of the organism have a probability of 1.00 together, those of the weakened organism, which
-refuses a third of the prompts, .33 to .44, of the organism with its direction ablated .32, and of
-random models .26 to .38."""
+"""The least probability of all refusal tokens together after harmful prompts, for a model that
+refuses most of them. It is 1.00 for the organism, .33 to .44 for the weakened organism, which
+refuses a third of the prompts, .32 for the organism with its direction ablated, and .26 to .38 for
+random models."""
 
 
 def n_positions(chat: ChatModel) -> int:
-    """How many tokens at the end of a prompt candidates are taken from."""
+    """Count the tokens at the end of a prompt at which candidates are extracted."""
     return max(1, len(chat.suffix))
 
 
@@ -72,26 +72,26 @@ def make_direction(
     control_seed: int | None = None,
     subspace: Asked | None = None,
 ) -> Direction:
-    """Extract candidate directions from the training prompts and select one on validation.
+    """Extract candidate directions from training prompts and choose one on validation prompts.
 
-    Where a GPU's memory is too small for `chat.batch_size` rows, it is done with half of them.
+    Where the memory of a GPU is too small for `chat.batch_size` rows, half as many are used.
 
     Args:
         chat: the model.
         prompts: what `prompts.sample` chose.
         tokens: ids of the refusal tokens; derived from the training prompts where None.
-        rule: by which a candidate is chosen; one that reads no token takes no `tokens`.
-        all_scores: score every candidate, not only those that the choice needs.
+        rule: the rule that chooses a candidate. A rule that reads no tokens takes no `tokens`.
+        all_scores: compute every score of every candidate, not only those that the choice needs.
         recipe_sha256: the `recipe_checksum`, where it was computed before.
-        control_seed: return the direction's control of that seed, with `control_scores` of its own
-            in the metadata.
-        subspace: which subspace goes with it; the usual one where None.
+        control_seed: return the control with this seed in place of the direction, with its
+            `control_scores` in the metadata.
+        subspace: the subspace to write with the direction; the usual one where None.
 
     Raises:
-        NoDirection: the rule has no choice, or every candidate scored NaN.
-        NoSubspace: there is no subspace of that rank.
-        UserError: memory is too small for half of the rows, too; `tokens` for a rule that reads
-            none.
+        NoDirection: the rule chooses no candidate, or every score is NaN.
+        NoSubspace: there is no subspace of the requested rank.
+        UserError: the memory is too small for half of the rows, too; or `tokens` are given for a
+            rule that reads none.
     """
     rule.check_tokens(tokens)
     return within_memory(
@@ -235,16 +235,16 @@ def _make_direction(
 def recipe_checksum(
     chat: ChatModel, prompts: Prompts, tokens: list[int] | None, rule: Rule = DEFAULT
 ) -> str | None:
-    """sha256 of all that decides which direction is extracted, by which results identify it.
+    """Compute the sha256 of everything that decides which direction is extracted.
 
-    The numbers themselves differ in their last digits between batch sizes and devices. The weights
-    are hashed, in memory: name and revision are the same with an adapter, a quantisation or more
-    training in a folder, and file headers are equal for two trainings of one architecture. The
-    token ids are hashed as well: the chat template and its arguments, the tokenizer and the prompts
-    are in them.
+    Results identify a direction by it, since the numbers of the direction differ in their last
+    digits between batch sizes and devices. The weights are hashed in memory: a model's name and
+    revision stay the same under an adapter, a quantisation or further training in a folder, and
+    file headers are equal for two trainings of one architecture. The token ids are hashed as well,
+    and they depend on the chat template and its arguments, the tokenizer and the prompts.
 
     Returns:
-        None where weights are not whole in memory: they have no checksum.
+        None where the weights are not whole in memory, and so have no checksum.
     """
     weights = checksum_in_memory(chat.model)
     if weights is None:
@@ -275,43 +275,44 @@ def recipe_checksum(
 def _opening(
     harmful: Observed, harmless: Observed, tokens: list[int] | None, warnings: list[str]
 ) -> tuple[list[int], float]:
-    """The tokens that open refusals, and their mean probability after harmful training prompts.
+    """Find the tokens that open refusals, and their probability after harmful training prompts.
 
     Args:
-        tokens: those that were given; derived where None.
+        tokens: the tokens that were given; derived where None.
     """
     if tokens is None:
         tokens = refusal_tokens(harmful.logits, harmless.logits)
         if len(tokens) > MOST_TOKENS:
             warnings.append(
-                f"{len(tokens)} refusal tokens were derived, more than {MOST_TOKENS}: no few first "
-                "tokens tell the answers to harmful prompts from those to harmless ones, so the "
-                "model may not refuse, and its refusal scores may measure something else"
+                f"{len(tokens)} refusal tokens were derived, more than {MOST_TOKENS}: the answers "
+                "to harmful prompts do not differ from those to harmless ones in a few first "
+                "tokens, so the model may not refuse, and its refusal scores may measure something "
+                "else"
             )
     probability = mean_probabilities(harmful.logits)[tokens].sum().item()
     if probability < LEAST_PROBABILITY:
         warnings.append(
             f"an answer to a harmful training prompt opens with one of the {len(tokens)} refusal "
             f"tokens with a mean probability of {probability:.3f}, below {LEAST_PROBABILITY}: the "
-            "model does not refuse most of them, or refuses with other words"
+            "model does not refuse most of these prompts, or refuses with other words"
         )
     return tokens, probability
 
 
 def _doubts(chosen: Candidate, untouched: float, rule: Rule) -> list[str]:
-    """What the chosen candidate's scores say against it.
+    """List what the scores of the chosen candidate say against it.
 
     Args:
-        chosen: with all its scores.
-        untouched: mean refusal score of the model as it is on the same harmful prompts.
+        chosen: the candidate, with all its scores.
+        untouched: mean refusal score of the untouched model on the same harmful prompts.
     """
     refusal, steering, kl_divergence = chosen.complete_scores()
     doubts = []
     if not kl_divergence <= rule.kl_limit:
         doubts.append(
             f"no candidate kept the KL divergence on harmless prompts within {rule.kl_limit}; the "
-            f"lowest, {kl_divergence:.3f}, was chosen, so ablating it changes harmless "
-            "answers, too"
+            f"lowest, {kl_divergence:.3f}, was chosen, so ablating it also changes the answers to "
+            "harmless prompts"
         )
     ablated = (
         "with the chosen direction ablated, harmful validation prompts have a mean refusal score "
@@ -320,28 +321,28 @@ def _doubts(chosen: Candidate, untouched: float, rule: Rule) -> list[str]:
     if not refusal < untouched:
         doubts.append(
             f"{ablated}, not below the untouched model's {untouched:.3f}: ablating it removes no "
-            "refusal, and rates under ablation are no measure of what refusals prevent"
+            "refusal, and rates under ablation do not measure what refusals prevent"
         )
     elif not refusal < 0:
         doubts.append(
-            f"{ablated} (untouched {untouched:.3f}), not below 0: the model goes on refusing, and "
+            f"{ablated} (untouched {untouched:.3f}), not below 0: the model still refuses, and "
             "rates under ablation understate what refusals prevent"
         )
     if steering < 0:
         doubts.append(
             "with the chosen direction added, harmless validation prompts have a mean refusal "
             f"score of {steering:.3f}, below 0: adding it does not make the model "
-            "refuse, so it may not be what decides refusal"
+            "refuse, so the direction may not decide refusal"
         )
     return doubts
 
 
 def _unturned(chosen: Candidate, poles: Poles) -> list[str]:
-    """What the chosen candidate's cosines say against it.
+    """List what the cosines of the chosen candidate say against it.
 
     Args:
-        chosen: with its cosines.
-        poles: what its states were compared with.
+        chosen: the candidate, with its cosines.
+        poles: the states that its own were compared with.
     """
     comply, refuse, untouched = chosen.comply_cosine, chosen.refuse_cosine, poles.cosine
     doubts = []
@@ -349,14 +350,13 @@ def _unturned(chosen: Candidate, poles: Poles) -> list[str]:
         doubts.append(
             "with the chosen direction ablated, the states after harmful validation prompts have "
             f"a cosine of {comply:.4f} with those after harmless ones, not above the untouched "
-            f"model's {untouched:.4f}: rates under ablation may be no measure of what refusals "
-            "prevent"
+            f"model's {untouched:.4f}: rates under ablation may not measure what refusals prevent"
         )
     if chosen.layer > poles.layers[-1]:
         doubts.append(
             f"the chosen direction is added at layer {chosen.layer}, behind the layers whose "
-            f"states are compared (the last is {poles.layers[-1]}): what adding it does was not "
-            "measured"
+            f"states are compared (the last is {poles.layers[-1]}), so the effect of adding it was "
+            "not measured"
         )
     elif refuse is not None and not refuse > untouched:
         doubts.append(
@@ -368,7 +368,7 @@ def _unturned(chosen: Candidate, poles: Poles) -> list[str]:
 
 
 def _mean(observed: Observed, kept: list[int], tokens: list[int] | None) -> float | None:
-    """The mean refusal score of the validation prompts that are used; None without tokens."""
+    """Compute the mean refusal score of the selected prompts; None without tokens."""
     if tokens is None:
         return None
     return refusal_scores(observed.logits[kept], tokens).mean().item()

@@ -1,4 +1,4 @@
-"""The refusal score of a next-token distribution, and the tokens it is read from."""
+"""Computes the refusal score of a next-token distribution, and derives the refusal tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MASS = 0.8
-"""Share of the total rise in probability that the derived refusal tokens cover."""
+"""The share of the total rise in probability that the derived refusal tokens cover."""
 
 
 def refusal_tokens(
@@ -20,18 +20,19 @@ def refusal_tokens(
     harmless: Float[Tensor, "prompt vocabulary"],
     mass: float = MASS,
 ) -> list[int]:
-    """The tokens that open a refusal, derived from the model itself.
+    """Derive the tokens that open a refusal from the model itself.
 
-    The authors of both papers list them by hand for each model and language ("I", "As"); here they
-    are the next tokens whose mean probability rises most from harmless to harmful prompts, as many
-    as cover `mass` of the total rise.
+    The authors of both papers list these tokens by hand for each model and language ("I", "As").
+    Here they are the next tokens whose mean probability rises most from harmless to harmful
+    prompts, and as many of them as cover `mass` of the total rise.
 
     Args:
         harmful: next-token logits after harmful prompts.
-        harmless: the same after harmless prompts.
+        harmless: next-token logits after harmless prompts.
+        mass: the share of the total rise to cover.
 
     Returns:
-        token ids, the largest rise first; at least one.
+        Token ids, with the largest rise first; at least one.
     """
     rise = mean_probabilities(harmful) - mean_probabilities(harmless)
     largest, ids = rise.clamp(min=0).sort(descending=True)
@@ -41,7 +42,7 @@ def refusal_tokens(
 
 
 def mean_probabilities(logits: Float[Tensor, "prompt vocabulary"]) -> Float[Tensor, "vocabulary"]:
-    """Mean over prompts of the next-token probabilities, accumulated in float64."""
+    """Average the next-token probabilities over prompts, accumulated in float64."""
     total = torch.zeros(logits.shape[-1], dtype=torch.float64)
     for row in logits:
         total += row.double().softmax(-1)
@@ -51,10 +52,11 @@ def mean_probabilities(logits: Float[Tensor, "prompt vocabulary"]) -> Float[Tens
 def refusal_scores(
     logits: Float[Tensor, "prompt vocabulary"], tokens: list[int] | Int[Tensor, "token"]
 ) -> Float[Tensor, "prompt"]:
-    """Log-odds that an answer opens with a refusal token (2406.11717, sec. 2.3).
+    """Compute the log-odds that an answer opens with a refusal token (2406.11717, sec. 2.3).
 
     Returns:
-        log P - log(1 - P), where P is the summed probability of `tokens`; above 0 refuses.
+        log P - log(1 - P), where P is the summed probability of `tokens`. The model refuses where
+        it is above 0.
     """
     logits = logits.double()
     # By numbers, not by a mask: a device would have to be waited for, to tell how many they are.

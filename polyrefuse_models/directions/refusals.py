@@ -1,7 +1,8 @@
-"""How many harmful prompts a model refuses as it is, by its answers and not by its first tokens.
+"""Counts how many harmful prompts the untouched model refuses, by its answers.
 
-Refusal scores compare models with their interventions, and are log-odds of a few tokens. A model
-that refuses nothing has refusal tokens too: whatever opens its answers to harmful prompts.
+A refusal score is the log-odds of a few first tokens, and it compares a model with the same model
+under an intervention. It does not tell whether a model refuses at all: a model that refuses nothing
+has refusal tokens too, namely those that open its answers to harmful prompts.
 """
 
 from __future__ import annotations
@@ -19,33 +20,33 @@ if TYPE_CHECKING:
     from polyrefuse_models.chat_model import ChatModel
 
 TOKENS = 48
-"""Most tokens of an answer: refusals are told by their first sentence."""
+"""The most tokens of an answer: the first sentence shows a refusal."""
 
 
 @dataclass(frozen=True)
 class Refusals:
-    """Refused harmful prompts, by the native judge.
+    """The number of harmful prompts that the native judge found refused.
 
     Attributes:
-        refused: how many.
-        n: of how many.
+        refused: the number of refused prompts.
+        n: the number of all prompts.
     """
 
     refused: int
     n: int
 
     def record(self) -> dict[str, float]:
-        """Counts, share and its Wilson 95% interval, as metadata has them."""
+        """The counts, and the rate with its Wilson 95% interval, for the metadata."""
         low, high = (float(end) for end in wilson(self.refused, self.n))
         rate = self.refused / self.n
         return {"refused": self.refused, "n": self.n, "rate": rate, "low": low, "high": high}
 
     def doubt(self, tells: bool = True) -> str | None:
-        """That there is nothing to ablate, where that is so, without a full stop.
+        """A warning that there is nothing to ablate, without a full stop; None where there is.
 
         Args:
-            tells: whether the judge's word is taken for it; if not, the model may refuse in words
-                that it does not know.
+            tells: whether the judge knows the words in which the model refuses. If not, the
+                warning says that it may not.
         """
         told = self.record()
         if not refuses_nothing(told["rate"], told["low"]):
@@ -66,16 +67,16 @@ class Refusals:
 
 
 def refusals(chat: ChatModel, prompts: list[str], language: str) -> Refusals | None:
-    """Have a model answer harmful prompts, greedily, and count its refusals.
+    """Have a model answer harmful prompts greedily, and count its refusals.
 
     Args:
         chat: the model without an intervention.
-        prompts: harmful ones.
-        language: of the prompts, ISO 639-1.
+        prompts: harmful prompts.
+        language: the language of the prompts, as an ISO 639-1 code.
 
     Returns:
-        None where that cannot be told: the judge has no phrases for the language, or the model's
-        window no room for answers.
+        None where the refusals cannot be counted: the judge has no phrases for the language, or the
+        model's window has no room for answers.
     """
     try:
         rules_of(language)

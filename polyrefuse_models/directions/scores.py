@@ -1,10 +1,13 @@
-"""What a candidate direction does to a model: the three scores of 2406.11717, appendix C, and the
-mean states that `directions.cosmic` compares.
+"""Measures what each candidate direction does to a model.
 
-A row of a forward pass is one candidate on one prompt. As many prompts share a pass as there are
-rows left, shorter ones padded on the right, where no token in front sees the padding; what all
-prompts begin with is computed once a candidate. The tokens are put on the device before the first
-pass, and no result is read before it has to be, so that the host can be ahead of the device.
+The measures are the three scores of 2406.11717, appendix C, and the mean states that
+`directions.cosmic` compares.
+
+Each row of a forward pass is one candidate on one prompt. As many prompts share a pass as the batch
+has rows for. Shorter prompts are padded on the right, where no earlier token sees the padding. The
+tokens that all prompts begin with are computed once for each candidate. All tokens are put on the
+device before the first pass, and results are read as late as possible, so that the host runs ahead
+of the device.
 """
 
 from __future__ import annotations
@@ -36,31 +39,33 @@ if TYPE_CHECKING:
 
 
 def common_head(prompts: list[list[int]], left: int = 1) -> list[int]:
-    """The tokens that all prompts begin with.
+    """Find the tokens that all prompts begin with.
 
     Args:
-        left: how many tokens at the end of the shortest prompt are not taken, since their logits
-            or states are asked for.
+        prompts: their token ids.
+        left: how many tokens at the end of the shortest prompt to leave out, since their logits or
+            states are needed.
     """
     return list(os.path.commonprefix([ids[:-left] for ids in prompts]))
 
 
 class SideBySide:
-    """Candidates that are tried side by side, each in rows of its own of every forward pass.
+    """Candidates that are tried side by side, each in its own rows of every forward pass.
 
-    What all prompts begin with, the template's head, is read once: its keys and values under each
-    candidate serve every prompt. Models that keep more than those read whole prompts. The hooks
-    are in the model for the length of a `with` block.
+    The tokens that all prompts begin with are read once: their keys and values under each candidate
+    serve every prompt. Models that keep more than keys and values read whole prompts. The hooks are
+    in the model during a `with` block.
 
     Args:
         chat: the model; its `batch_size` is the most rows, unless there are more candidates.
-        directions: one a candidate, any scale.
-        prompts: what will be asked.
-        intervene: from directions to what each does to its own equal part of a batch.
-        positions: how many tokens at a prompt's end `states` yields; no prompt is shorter.
+        directions: one direction for each candidate, at any scale.
+        prompts: the prompts that will be read.
+        intervene: makes the intervention in which each direction acts on its own equal part of a
+            batch.
+        positions: how many tokens at the end of a prompt `states` yields; no prompt is shorter.
 
     Attributes:
-        order: places in `prompts`, the longest first; what `passes` yields are slices of it.
+        order: the places in `prompts`, with the longest prompt first. `passes` yields slices of it.
     """
 
     def __init__(
@@ -102,7 +107,7 @@ class SideBySide:
         self._undo.close()
 
     def keep(self, candidates: list[int]) -> None:
-        """Go on with these candidates only."""
+        """Continue with these candidates only."""
         rows = torch.tensor(candidates)
         self._directions = self._directions[rows]
         self._intervention.remove()
@@ -112,10 +117,10 @@ class SideBySide:
             self._cache.batch_select_indices(rows)  # each layer's cache may be on another device
 
     def passes(self) -> Iterator[tuple[slice, Float[Tensor, "candidate prompt vocabulary"]]]:
-        """One forward pass after the other over all prompts, the longest first.
+        """Run one forward pass after the other over all prompts, the longest first.
 
         Yields:
-            which of `order`, and the logits of the answer's first token in float32.
+            The slice of `order`, and the logits of the first token of the answer in float32.
         """
         device = input_device(self._model)
         rests = [ids[self._n_head :] for ids in self._prompts]
@@ -133,13 +138,13 @@ class SideBySide:
     def states(
         self, layers: list[int]
     ) -> Iterator[Float[Tensor, "candidate prompt position layer d"]]:
-        """The `passes`, by the residual states at the prompts' ends instead of the logits.
+        """Run the `passes` for the residual states at the ends of the prompts.
 
         Args:
-            layers: at whose inputs, as their blocks read it: what is added there is in it.
+            layers: the layers at whose inputs states are read, with what is added there.
 
         Yields:
-            those of one pass, in the model's precision, on the device of the first layer.
+            The states of one pass, in the model's precision, on the device of the first layer.
         """
         seen: list[Tensor] = []
 
@@ -190,17 +195,17 @@ class SideBySide:
         )
 
     def _last_states(self, x: Float[Tensor, "row token d"]) -> Float[Tensor, "row 1 d"]:
-        """Of each row what the unembedding reads of its last token: no other logits are needed."""
+        """Select the state of the last token of each row, since no other logits are needed."""
         lasts = self._lasts.to(x.device)
         return x[torch.arange(len(x), device=x.device), lasts].unsqueeze(1)
 
 
 class AddedRows(Hooks):
-    """A direction a candidate, each added at the input of a block of its own (2505.17306, eq. 2).
+    """Adds the direction of each candidate at the input of its own block (2505.17306, eq. 2).
 
     Args:
-        directions: added as they are, not normalised, at every position.
-        layers: of each candidate.
+        directions: the directions, which are added without normalisation at every position.
+        layers: the block of each candidate.
     """
 
     def __init__(self, directions: Float[Tensor, "candidate d"], layers: list[int]) -> None:
@@ -213,7 +218,7 @@ class AddedRows(Hooks):
         blocks = dissect(model).blocks
         for layer in self._layers.unique().tolist():
             here = (self._layers == layer).unsqueeze(-1)
-            # Not a product: a candidate that is no number would spoil the others.
+            # Not a product: a candidate that is NaN would spoil the others.
             added = Copies(torch.where(here, self._directions, 0.0))
 
             def change(x: Tensor, added: Copies = added) -> Tensor:
@@ -228,7 +233,7 @@ def refusal_when_ablated(
     prompts: list[str],
     tokens: list[int],
 ) -> list[float]:
-    """Mean refusal score over `prompts` with each candidate ablated."""
+    """Compute the mean refusal score over prompts with each candidate ablated."""
     with SideBySide(chat, directions, prompts) as candidates:
         return _mean_refusal(candidates, len(prompts), tokens)
 
@@ -240,11 +245,14 @@ def refusal_when_added(
     prompts: list[str],
     tokens: list[int],
 ) -> list[float]:
-    """Mean refusal score over `prompts` with each candidate added at the input of its block.
+    """Compute the mean refusal score over prompts with each candidate added at its block.
 
     Args:
-        directions: added as they are, not normalised, at every position.
-        layers: of each candidate.
+        chat: the model.
+        directions: the directions, which are added without normalisation at every position.
+        layers: the block of each candidate.
+        prompts: the prompts to read.
+        tokens: the refusal tokens.
     """
     intervene = partial(AddedRows, layers=layers)
     with SideBySide(chat, directions, prompts, intervene) as candidates:
@@ -258,11 +266,14 @@ def states_when_ablated(
     layers: list[int],
     positions: int,
 ) -> Float[Tensor, "candidate position layer d"]:
-    """Mean states over `prompts` with each candidate ablated; float64, on the CPU.
+    """Compute the mean states over prompts with each candidate ablated, in float64 on the CPU.
 
     Args:
-        layers: at whose inputs.
-        positions: how many tokens at the end of each prompt.
+        chat: the model.
+        directions: the candidates.
+        prompts: the prompts to read.
+        layers: the layers at whose inputs states are read.
+        positions: the number of tokens at the end of each prompt at which states are read.
     """
     with SideBySide(chat, directions, prompts, positions=positions) as candidates:
         return _mean_states(candidates, len(prompts), layers)
@@ -276,11 +287,13 @@ def states_when_added(
     layers: list[int],
     positions: int,
 ) -> Float[Tensor, "candidate position layer d"]:
-    """Mean states over `prompts` with each candidate added at the input of its block.
+    """Compute the mean states over prompts with each candidate added at its block.
 
     Args:
-        directions: added as they are, not normalised, at every position.
+        chat: the model.
+        directions: the directions, which are added without normalisation at every position.
         added_at: the block of each candidate.
+        prompts: the prompts to read.
         layers, positions: as of `states_when_ablated`.
     """
     intervene = partial(AddedRows, layers=added_at)
@@ -314,15 +327,18 @@ def divergences(
     base_logits: Float[Tensor, "prompt vocabulary"],
     limit: float = math.inf,
 ) -> list[float | None]:
-    """Mean KL(base || ablated) of the next token over `prompts` for each candidate, in nats.
+    """Compute the mean KL(base || ablated) of the next token for each candidate, in nats.
 
     Args:
-        base_logits: of the unablated model after each prompt.
-        limit: a candidate is left after the pass in which its sum exceeds `limit` times the number
-            of prompts.
+        chat: the model.
+        directions: the candidates.
+        prompts: the prompts to read.
+        base_logits: the logits of the unablated model after each prompt.
+        limit: a candidate is given up after the pass in which its sum exceeds `limit` times the
+            number of prompts.
 
     Returns:
-        None for a candidate that was left.
+        None for a candidate that was given up.
     """
     running = list(range(len(directions)))
     total: Any = 0.0
@@ -333,7 +349,7 @@ def divergences(
             total = total + _divergence(base[part], logits).sum(-1)
             if limit == math.inf:
                 continue
-            # Not `<=`: a NaN is no reason to stop, it is the score.
+            # Not `<=`: a NaN is no reason to stop, since it is the score.
             within = [i for i, kl in enumerate(total.tolist()) if not kl / len(prompts) > limit]
             if len(within) < len(running):
                 running = [running[i] for i in within]
@@ -348,5 +364,5 @@ def divergences(
 def _divergence(
     base: Float[Tensor, "prompt vocabulary"], now: Float[Tensor, "candidate prompt vocabulary"]
 ) -> Float[Tensor, "candidate prompt"]:
-    """KL(base || now) in float64, in nats; `base` is logarithms of probabilities, `now` logits."""
+    """Compute KL(base || now) in nats, in float64, of log-probabilities and logits."""
     return (base.exp() * (base - now.double().log_softmax(-1))).sum(-1)

@@ -1,4 +1,4 @@
-"""Scoring candidates: as far as a rule's choice needs, or every one of them."""
+"""Scores candidates: all of them, or as many as the choice of a rule needs."""
 
 from __future__ import annotations
 
@@ -33,24 +33,25 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.cosmic import Poles
 
 WAVE = 8
-"""Candidates whose KL divergence is computed together. On the published scores the first within the
-limit is the 4th to 11th, and one that is not is usually left after a few prompts. Where a pass has
-more rows, they are more prompts of these candidates."""
+"""The number of candidates whose KL divergence is computed together. In the published scores the
+first candidate within the limit is the 4th to 11th, and a candidate above the limit is usually
+given up after a few prompts. Where a pass has more rows, it takes more prompts of these candidates.
+"""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Candidates, and what they are tried on.
+    """Candidates, and the prompts that they are tried on.
 
     Attributes:
-        chat: the model; its `batch_size` is the most rows in a forward pass, a row for each
+        chat: the model; its `batch_size` is the most rows in a forward pass, with one row for each
             candidate and prompt.
-        directions: the candidates, position -1 last, not normalised.
-        harmful: validation prompts.
-        harmless: validation prompts.
-        harmless_logits: of the untouched model after `harmless`.
-        tokens: the refusal tokens; none where `poles` are given.
-        poles: what states are compared with, for a rule that reads no token.
+        directions: the candidates, not normalised, with position -1 last.
+        harmful: the harmful validation prompts.
+        harmless: the harmless validation prompts.
+        harmless_logits: the logits of the untouched model after `harmless`.
+        tokens: the refusal tokens; empty where `poles` are given.
+        poles: the states to compare with, for a rule that reads no tokens.
     """
 
     chat: ChatModel
@@ -66,25 +67,26 @@ class Trial:
         return self.directions.shape[1]
 
     def candidates(self) -> list[Candidate]:
-        """Every candidate, position by position, without scores."""
+        """List every candidate without scores, position by position."""
         positions, layers, _ = self.directions.shape
         return [Candidate(p, layer) for p in range(-positions, 0) for layer in range(layers)]
 
     def ranked(self, candidates: list[Candidate]) -> list[Candidate]:
-        """The candidates with the scores that they are ranked by: COSMIC's where there are
-        `poles`, and else refusal scores.
+        """Compute the scores that candidates are ranked by.
+
+        They are COSMIC scores where there are `poles`, and refusal scores otherwise.
         """
         return (
             self.refusals(candidates) if self.poles is None else self.turns(candidates, self.poles)
         )
 
     def complete(self, candidates: list[Candidate]) -> list[Candidate]:
-        """The candidates with every score that the trial's kind of rule has."""
+        """Compute every score that a rule of this kind has."""
         moved = self.moves(self.ranked(candidates))
         return self.steers(moved) if self.poles is None else moved
 
     def turns(self, candidates: list[Candidate], poles: Poles) -> list[Candidate]:
-        """The candidates with their cosines and COSMIC scores."""
+        """Compute the cosines and COSMIC scores."""
         comply: list[float] = []
         refuse: list[float] = []
         at = poles.layers, poles.positions
@@ -98,14 +100,14 @@ class Trial:
         ]
 
     def refusals(self, candidates: list[Candidate]) -> list[Candidate]:
-        """The candidates with their refusal scores."""
+        """Compute the refusal scores."""
         scores: list[float] = []
         for part in self._batches(candidates, "refusal scores"):
             scores += refusal_when_ablated(self.chat, self._rows(part), self.harmful, self.tokens)
         return [replace(c, refusal_score=s) for c, s in zip(candidates, scores, strict=True)]
 
     def moves(self, candidates: list[Candidate], limit: float = math.inf) -> list[Candidate]:
-        """The candidates with their KL divergence, or None for one that is above the limit."""
+        """Compute the KL divergences; None for a candidate above the limit."""
         scores: list[float | None] = []
         for part in self._batches(candidates, "KL divergence"):
             scores += divergences(
@@ -114,7 +116,7 @@ class Trial:
         return [replace(c, kl_div_score=s) for c, s in zip(candidates, scores, strict=True)]
 
     def steers(self, candidates: list[Candidate]) -> list[Candidate]:
-        """The candidates with their steering scores."""
+        """Compute the steering scores."""
         scores: list[float] = []
         for part in self._batches(candidates, "steering scores"):
             layers = [candidate.layer for candidate in part]
@@ -124,7 +126,7 @@ class Trial:
         return [replace(c, steering_score=s) for c, s in zip(candidates, scores, strict=True)]
 
     def _batches(self, candidates: list[Candidate], what: str) -> tqdm[list[Candidate]]:
-        """Batches of at most `chat.batch_size` candidates, as equal in size as can be."""
+        """Divide candidates into equal batches of at most `chat.batch_size`."""
         n = -(-len(candidates) // self.chat.batch_size)
         bounds = [len(candidates) * i // max(n, 1) for i in range(n + 1)]
         parts = [candidates[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
@@ -137,20 +139,21 @@ class Trial:
 
 
 def search(trial: Trial, rule: Rule = DEFAULT) -> tuple[Candidate, list[Candidate]]:
-    """Score candidates until the rule's choice is certain.
+    """Score candidates until the choice of the rule is certain.
 
-    The scores that candidates are ranked by come first, of the layers looked at; then, in that
-    order, the KL divergence and for a rule that reads it the steering score, until one candidate is
-    within the limits. Where none is, the one with the lowest KL is chosen, if the rule has that
-    choice. For a rule that reads tokens the choice's steering score is always computed; one that is
-    NaN is not chosen.
+    First the scores are computed that candidates are ranked by, in the layers that the rule looks
+    at. Then, in the order of the ranks, the KL divergence is computed, and the steering score for a
+    rule that reads it, until one candidate is within the limits. Where none is, the candidate with
+    the lowest KL divergence is chosen if the rule falls back to it. For a rule that reads tokens,
+    the steering score of the choice is always computed, and a candidate for which it is NaN is not
+    chosen.
 
     Returns:
-        the choice, and every candidate with the scores that were computed whole.
+        The choice, and every candidate with the scores that were computed whole.
 
     Raises:
-        NoDirection: none is within the limits of a rule that stops there, every score is NaN, or
-            the model has too few layers to look at any.
+        NoDirection: no candidate is within the limits of a rule that does not fall back, every
+            score is NaN, or the model has too few layers to look at any.
     """
     n_layers = trial.n_layers
     scored = {_at(candidate): candidate for candidate in trial.candidates()}
@@ -187,13 +190,13 @@ def search(trial: Trial, rule: Rule = DEFAULT) -> tuple[Candidate, list[Candidat
 
 
 def score_all(trial: Trial, rule: Rule = DEFAULT) -> tuple[Candidate, list[Candidate]]:
-    """Score every candidate of every layer, as `Trial.complete` does, and choose as `search` does.
+    """Compute every score of every candidate, and choose as `search` does.
 
     Returns:
-        the choice, and every candidate with its scores.
+        The choice, and every candidate with its scores.
 
     Raises:
-        NoDirection: as `search`.
+        NoDirection: as in `search`.
     """
     scored = sorted(
         trial.complete(trial.candidates()),

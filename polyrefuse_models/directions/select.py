@@ -1,11 +1,12 @@
-"""Which candidate is the refusal direction: the rules of three papers, as their code has them.
+"""Chooses the refusal direction among the candidates by the rules of three papers.
 
-All drop candidates with a NaN among their scores and those of the last 20% of the layers. The
-first two then take the lowest refusal score. 2406.11717 (appendix C) also drops a candidate whose
-ablation moves harmless answers by more than 0.1 nats, and one whose addition does not make the
-model refuse harmless prompts (a steering score below 0). The code of 2505.17306 raises the first
-limit to 0.2 nats and has the second one commented out. COSMIC (2506.00085) keeps the limit of 0.1
-nats, and takes the highest score of `directions.cosmic`, for which no token has to be known.
+The rules follow the papers' code. All of them drop candidates that have a NaN among their scores,
+and candidates in the last 20% of the layers. The first two rules then choose the lowest refusal
+score. The rule of 2406.11717 (appendix C) also drops a candidate whose ablation changes the answers
+to harmless prompts by more than 0.1 nats, and a candidate whose addition does not make the model
+refuse harmless prompts (a steering score below 0). The code of 2505.17306 raises the first limit to
+0.2 nats and has the second limit commented out. COSMIC (2506.00085) keeps the limit of 0.1 nats and
+chooses the highest score of `directions.cosmic`, which needs no refusal tokens.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class NoDirection(UserError):
 
 
 class BadScores(UserError):
-    """A file that the rule cannot be applied to."""
+    """A file of scores that a rule cannot be applied to."""
 
 
 OF_STATES = ("comply_cosine", "refuse_cosine", "cosmic_score")
@@ -35,18 +36,20 @@ OF_STATES = ("comply_cosine", "refuse_cosine", "cosmic_score")
 
 @dataclass(frozen=True)
 class Candidate:
-    """The scores of the direction at one position and layer; None where it was not computed whole.
+    """The scores of the direction at one position and layer.
+
+    A score is None where it was not computed on all prompts.
 
     Attributes:
-        position: token, counted from the end: -1 is the last input token.
+        position: the token, counted from the end: -1 is the last input token.
         layer: the block at whose input the states were read.
         refusal_score: mean refusal score on harmful prompts with the direction ablated.
-        steering_score: the same on harmless prompts with it added.
+        steering_score: mean refusal score on harmless prompts with the direction added.
         kl_div_score: mean KL(base || ablated) of the next token on harmless prompts, in nats.
         comply_cosine: cosine between the mean states after harmful prompts with the direction
             ablated and those after harmless prompts (`directions.cosmic`).
-        refuse_cosine: the same between harmless prompts with it added and harmful prompts.
-        cosmic_score: the sum of both.
+        refuse_cosine: the same between harmless prompts with the direction added and harmful ones.
+        cosmic_score: the sum of both cosines.
     """
 
     position: int
@@ -59,13 +62,13 @@ class Candidate:
     cosmic_score: float | None = None
 
     def record(self) -> dict[str, int | float | None]:
-        """The candidate as a record of `scores.json`; cosines only where there are any."""
+        """The candidate as a record of `scores.json`, with cosines only where there are any."""
         row = asdict(self)
         without = all(row[name] is None for name in OF_STATES)
         return {name: row[name] for name in row if not (without and name in OF_STATES)}
 
     def scores(self) -> dict[str, float | None]:
-        """Its scores by name, without its place."""
+        """The scores by name, without position and layer."""
         place = ("position", "layer")
         return {name: score for name, score in self.record().items() if name not in place}
 
@@ -84,18 +87,18 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Rule:
-    """What a candidate has to fulfil to be chosen.
+    """The conditions that a candidate has to meet to be chosen.
 
     Attributes:
         name: arXiv number of the paper whose code has the rule, or what the paper calls it.
-        kl_limit: most that ablation may move the answers to harmless prompts, in nats.
-        least_steering: lowest steering score; None where the rule does not read that score.
-        share_of_layers: the first layers that are looked at: the last ones are too close to the
-            unembedding.
-        falls_back: whether the candidate that moves harmless answers least is taken where none is
-            within the limits. No paper's code does that: all stop.
-        reads_tokens: whether its scores are log-odds of refusal tokens.
-        ranked_by: the score that decides among the candidates within the limits, in words.
+        kl_limit: how far ablation may change the answers to harmless prompts, in nats.
+        least_steering: the lowest steering score; None where the rule does not read that score.
+        share_of_layers: the share of layers that the rule looks at, from the first. The last layers
+            are too close to the unembedding.
+        falls_back: whether the rule chooses the candidate with the lowest KL divergence where none
+            is within the limits. The code of each paper stops there.
+        reads_tokens: whether the scores are log-odds of refusal tokens.
+        ranked_by: the name of the score that decides among the candidates within the limits.
     """
 
     name: str
@@ -108,36 +111,34 @@ class Rule:
     ranked_by: ClassVar[str] = "refusal score"
 
     def rank(self, candidate: Candidate) -> float | None:
-        """Where the candidate comes among others, the lowest first; None where it is not known."""
+        """The number that candidates are ordered by, lowest first; None where it is not known."""
         return candidate.refusal_score
 
     def reports(self, chosen: Candidate) -> bool:
-        """Whether all scores are known that are told of a choice."""
+        """Whether all scores are known that the report on a choice needs."""
         return chosen.steering_score is not None
 
     def check_tokens(self, given: object) -> None:
-        """Refuse refusal tokens that a rule has no use for.
+        """Refuse refusal tokens for a rule that reads none.
 
         Args:
-            given: None where nobody named any.
+            given: the tokens; None where none were given.
 
         Raises:
-            UserError: they were named, and the rule reads none.
+            UserError: tokens were given, and the rule reads none.
         """
         if given is not None and not self.reads_tokens:
             raise UserError(
                 f"refusal_tokens has nothing to decide with rule={self.name}, which reads no "
-                "token; leave one of them out."
+                "tokens; leave one of the two out."
             )
 
     def layers(self, n_layers: int) -> int:
-        """How many of the layers are looked at, from the first."""
+        """The number of layers that the rule looks at, from the first."""
         return int(self.share_of_layers * n_layers)
 
     def admits(self, candidate: Candidate) -> bool | None:
-        """Whether the scores are within the limits; None where one that would decide it is not
-        known.
-        """
+        """Whether the scores are within the limits; None where a missing score decides it."""
         tests = [_known(candidate.kl_div_score, lambda score: score <= self.kl_limit)]
         least = self.least_steering
         if least is not None:
@@ -157,17 +158,17 @@ class Rule:
 
 
 class StateRule(Rule):
-    """A rule that compares states and not answers: the highest `cosmic_score`."""
+    """A rule that compares states and not answers, and chooses the highest `cosmic_score`."""
 
     reads_tokens = False
     ranked_by = "COSMIC score"
 
     def rank(self, candidate: Candidate) -> float | None:
-        """The negative COSMIC score."""
+        """The negative COSMIC score, since a high score comes first."""
         return None if candidate.cosmic_score is None else -candidate.cosmic_score
 
     def reports(self, chosen: Candidate) -> bool:
-        """The cosines are computed together."""
+        """Whether the COSMIC score is known; both cosines are computed together."""
         return chosen.cosmic_score is not None
 
 
@@ -179,19 +180,19 @@ RULES: dict[str, Rule] = {
         StateRule("cosmic", 0.1, None, 0.8, falls_back=False),
     )
 }
-"""Every rule that `rule=` and `--rule` name."""
+"""The rules by the names that `rule=` and `--rule` take."""
 
 DEFAULT = RULES["2505.17306"]
 
 
 def rule_named(name: str | float) -> Rule:
-    """The rule of that name.
+    """Find a rule by its name.
 
     Args:
-        name: lm-eval hands a `rule=2406.11717` over as a number.
+        name: the name. lm-eval passes `rule=2406.11717` on as a number.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is no rule of that name.
     """
     if str(name) not in RULES:
         raise UserError(f"rule={name} is not known; use one of {', '.join(RULES)}.")
@@ -199,9 +200,10 @@ def rule_named(name: str | float) -> Rule:
 
 
 def eligible(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -> list[Candidate]:
-    """The candidates of the layers looked at whose rank is known, the first one first.
+    """Order the candidates that a rule may choose by their rank, the best first.
 
-    One with a NaN among its scores is out: that is the published code's first step.
+    Candidates outside the layers of the rule, without a rank, or with a NaN among their scores are
+    left out. Leaving out NaN is the first step of the published code.
     """
     kept = (
         candidate
@@ -216,8 +218,10 @@ def eligible(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -> list
 def choose(
     candidates: Iterable[Candidate], n_layers: int, rule: Rule = DEFAULT
 ) -> Candidate | None:
-    """The first in the rule's order among the candidates that are known to be within its limits;
-    None where there is none.
+    """Choose the best of the candidates that are known to be within the limits of a rule.
+
+    Returns:
+        None where there is no such candidate.
     """
     within = (c for c in eligible(candidates, n_layers, rule) if rule.admits(c))
     return next(within, None)
@@ -226,10 +230,10 @@ def choose(
 def check_complete(
     candidates: Iterable[Candidate], n_layers: int, rule: Rule, origin: str | Path
 ) -> None:
-    """Refuse scores that lack one that the rule's choice depends on.
+    """Refuse a file that lacks a score on which the choice of the rule depends.
 
     Raises:
-        BadScores: a candidate might come before the choice, were all of its scores known.
+        BadScores: a candidate might come before the choice if all of its scores were known.
     """
     candidates = list(candidates)
     unscored = (c for c in candidates if c.layer < rule.layers(n_layers) and rule.rank(c) is None)
@@ -241,13 +245,13 @@ def check_complete(
     remedy = f"--rule {rule.name} or --all-scores" if rule.reads_tokens else f"--rule {rule.name}"
     raise BadScores(
         f"{origin}: whether rule {rule.name} chooses position {first.position}, layer "
-        f"{first.layer} cannot be told, because a score of it was not computed; extract with "
-        f"{remedy}."
+        f"{first.layer} cannot be told, because one of its scores was not computed; extract the "
+        f"direction again with {remedy}."
     )
 
 
 def nothing_within(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -> str:
-    """That no candidate is within the rule's limits, as a clause with the numbers."""
+    """Describe that no candidate is within the limits of a rule, as a clause with the numbers."""
     candidates = list(candidates)
     clause = (
         f"by rule {rule.name} none of {len(candidates)} candidates is among the first "
@@ -270,10 +274,10 @@ def nothing_within(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -
 
 
 def least_moving(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -> Candidate:
-    """The choice where no candidate is within the limits: the one with the lowest KL divergence.
+    """Choose the candidate with the lowest KL divergence, where none is within the limits.
 
     Raises:
-        NoDirection: the rule has no such choice; every score is NaN, or the model has too few
+        NoDirection: the rule does not fall back, every score is NaN, or the model has too few
             layers to look at any.
     """
     candidates = list(candidates)
@@ -290,23 +294,23 @@ def least_moving(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -> 
         )
     if not scored:
         raise NoDirection(
-            "No direction can be chosen: every candidate of the layers looked at (the first "
-            f"{rule.share_of_layers:.0%}) scored NaN or there is none; check the model's outputs "
-            "and depth."
+            "No direction can be chosen: no candidate in the first "
+            f"{rule.share_of_layers:.0%} of the layers has a score that is a number; check the "
+            "model's outputs and its number of layers."
         )
     return min(scored, key=lambda candidate: _computed(candidate.kl_div_score))
 
 
 AT_MOST = 2**28
-"""Bytes of a file of scores, or of metadata, at most."""
+"""The most bytes of a file of scores or of metadata."""
 
 
 def read_scores(path: str | Path) -> list[Candidate]:
-    """The candidates of a `scores.json`, or of the authors' `direction_evaluations.json`.
+    """Read the candidates in a `scores.json`, or in the authors' `direction_evaluations.json`.
 
     Raises:
-        BadScores: no such file, no JSON list of records, or a record that lacks a field that the
-            rule needs; the message names the record.
+        BadScores: the file is missing, is not a JSON list of records, or has a record that lacks a
+            necessary field; the message names the record.
     """
     try:
         rows = json.loads(read_bytes(Path(path), AT_MOST), parse_int=_integer)
@@ -320,8 +324,12 @@ def read_scores(path: str | Path) -> list[Candidate]:
 
 
 def rule_of(path: str | Path) -> Rule:
-    """The rule that a `scores.json` was computed for, by the metadata beside it: what that rule's
-    choice did not need is null. The default rule where the metadata name none.
+    """Find the rule that a `scores.json` was computed for, in the metadata beside it.
+
+    Scores that the choice of that rule did not need are null.
+
+    Returns:
+        The default rule where the metadata name none.
     """
     try:
         metadata = parse_json(read_bytes(Path(path).parent / "metadata.json", AT_MOST))
@@ -331,18 +339,18 @@ def rule_of(path: str | Path) -> Rule:
 
 
 OPTIONAL = ("steering_score", *OF_STATES)
-"""Scores that a file's records may lack."""
+"""Scores that the records of a file may lack."""
 
 
 def _candidate(row: Any, where: str) -> Candidate:
     if not isinstance(row, dict):
-        raise BadScores(f"{where}: {row!r} is not a record of scores; mend or remove it.")
+        raise BadScores(f"{where}: {row!r} is not a record of scores; correct or remove it.")
     # Not every rule reads these scores, so a file may do without them.
     row = dict.fromkeys(OPTIONAL) | row
     values: dict[str, Any] = {}
     for name in Candidate.__dataclass_fields__:
         if name not in row:
-            raise BadScores(f"{where} has no {name}; mend or remove it.")
+            raise BadScores(f"{where} has no {name}; correct or remove it.")
         value = values[name] = row[name]
         if name == "position":
             kind, fits = "an integer below 0", type(value) is int and value < 0
@@ -351,20 +359,20 @@ def _candidate(row: Any, where: str) -> Candidate:
         else:
             kind, fits = "a number, NaN or null", type(value) in (int, float, type(None))
         if not fits:
-            raise BadScores(f"{where}: {name} is {value!r}, not {kind}; mend or remove it.")
+            raise BadScores(f"{where}: {name} is {value!r}, not {kind}; correct or remove it.")
     return Candidate(**values)
 
 
 def _integer(digits: str) -> int | float:
-    """A JSON integer; one that no index and no finite score can be is a float, perhaps infinite."""
+    """Read a JSON integer; one too large for an index becomes a float, perhaps infinite."""
     return int(digits) if len(digits) <= 9 else float(digits)
 
 
 def _computed(score: float | None) -> float:
-    """The score itself.
+    """Return the score itself.
 
     Raises:
-        ValueError: it was not computed.
+        ValueError: the score was not computed.
     """
     if score is None:
         raise ValueError("a score that is needed was not computed")

@@ -1,7 +1,7 @@
-"""How much a direction depends on which prompts it was extracted from.
+"""Measures how much a direction depends on the prompts that it was extracted from.
 
-A difference of means is an estimate. What another choice of prompts would have given is told by
-directions of disjoint halves of the training prompts, and of bootstrap samples of them.
+A difference of means is an estimate. Directions from disjoint halves of the training prompts, and
+from bootstrap samples of them, show how much another choice of prompts would have changed it.
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SPLITS = 100
-"""Random splits of the prompts into halves."""
+"""The number of random splits of the prompts into halves."""
 
 SAMPLES = 50
-"""Bootstrap samples; every two of them are compared."""
+"""The number of bootstrap samples, of which every two are compared."""
 
 FEWEST = 4
-"""Prompts of each kind, at least: of fewer, a half would be a single prompt."""
+"""The fewest prompts of each kind: with fewer, a half would be a single prompt."""
 
 
 def stability(
     harmful: Float[Tensor, "prompt d"], harmless: Float[Tensor, "prompt d"], seed: int
 ) -> dict[str, dict[str, Any]] | None:
-    """Cosines between directions of halves of the prompts, and of bootstrap samples of them.
+    """Compute the cosines between directions from halves and from bootstrap samples of the prompts.
 
     Args:
-        harmful: the states whose mean the direction was made of, at its position and layer.
-        harmless: the same.
-        seed: of splits and samples.
+        harmful: the states of harmful prompts that the direction was made from, at its position
+            and layer.
+        harmless: the states of harmless prompts, likewise.
+        seed: the seed of splits and samples.
 
     Returns:
-        `halves` (the two halves of a split, each against each other) and `bootstrap` (every two
-        samples, of as many prompts as there are, with replacement), each with the `mean`, `low`
-        and `high` (2.5 and 97.5%) of its cosines and their number `n`. None with fewer than
+        `halves` compares the two halves of each split, and `bootstrap` every two samples, which are
+        drawn with replacement and have as many prompts as there are. Each has the `mean`, the `low`
+        and `high` (2.5 and 97.5%) of its cosines, and their number `n`. None with fewer than
         `FEWEST` prompts of a kind.
     """
     if min(len(harmful), len(harmless)) < FEWEST:

@@ -1,7 +1,7 @@
-"""What one pass over a language's prompts shows: their states, and where these lie along a unit.
+"""Reads the prompts of a language once, for their states and their projections.
 
-The states of every layer at several tokens would not fit into memory, so that only those at the
-direction's own token are kept whole, and of the others what is asked of them.
+The states of every layer at several tokens would not fit into memory. Only those at the token of
+the direction are kept whole; of the others, only projections and means are kept.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Positions:
-    """The tokens that are looked at, counted from the end of the input: -1 is the last one.
+    """The tokens that are read, counted from the end of the input: -1 is the last one.
 
     Attributes:
-        own: the direction's.
+        own: the token of the direction.
         last: the last token of the chat template, after which the answer begins.
         user: the last token of the user's text; the same as `last` without a template.
     """
@@ -44,20 +44,20 @@ class Positions:
 
     @classmethod
     def of(cls, chat: ChatModel, own: int) -> Positions:
-        """Those of a model's chat template."""
+        """Find the positions in the chat template of a model."""
         return cls(own, -len(chat.suffix) - 1)
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a pass over the prompts of one language showed, on the CPU.
+    """What one pass over the prompts of a language showed, on the CPU.
 
     Attributes:
-        states: of the first prompts, whose states were asked for, at the direction's token.
-        own: projections of all prompts there on the unit vector, in float64.
-        last: the same at the last token.
-        means: of the harmful and of the harmless ones of the first prompts, in this order, the mean
-            states at the last token of the user's text and at the last token of all, in float64.
+        states: the states of the first prompts at the token of the direction.
+        own: the projections of all prompts at that token on the unit vector, in float64.
+        last: the projections of all prompts at the last token, in float64.
+        means: the mean states of the harmful and of the harmless first prompts, in this order, at
+            the last token of the user's text and at the last token of all, in float64.
     """
 
     states: Float[Tensor, "first layer d"]
@@ -78,11 +78,12 @@ def see(
 
     Args:
         chat: the model.
-        prompts: of one language, the first as many as there are in `harmful`.
-        harmful: whether each of the first prompts is; there is at least one of each kind.
-        positions: the tokens that are looked at.
+        prompts: the prompts of one language. The first of them, as many as `harmful` has, are
+            known to be harmful or harmless.
+        harmful: whether each of the first prompts is harmful; at least one of each kind is there.
+        positions: the tokens that are read.
         unit: a unit vector, in float64.
-        language: of the prompts, for messages.
+        language: the language of the prompts, for messages.
 
     Raises:
         UserError: a state is not finite.
@@ -112,7 +113,7 @@ def see(
 def _batches(
     chat: ChatModel, prompts: list[str], tokens: list[int]
 ) -> Iterator[tuple[slice, Float[Tensor, "batch token layer d"]]]:
-    """What every block reads at some tokens of the prompts, a batch at a time, on the CPU."""
+    """Yield what every block reads at some tokens of the prompts, batch by batch, on the CPU."""
     inputs: list[Tensor] = []
 
     def keep(x: Float[Tensor, "batch token d"]) -> None:

@@ -1,16 +1,17 @@
-"""The subspace that refusal lies in: a refusal direction, and what is beside it.
+"""Finds the refusal subspace: the refusal direction, and vectors beside it.
 
-One direction may not be all of it: different things may be refused along different directions, and
-languages may have directions of their own. The evidence is either of two matrices, of states at the
-direction's own position and layer (`OF`):
+One direction may not carry all of a model's refusal. A model may refuse different things along
+different directions, and languages may have directions of their own. The other vectors come from
+one of two matrices of states at the position and layer of the direction (`OF`):
 
-- "prompts": a row for each harmful prompt that the model refuses, its state less the mean state of
-  the harmless prompts that it answers;
-- "languages": a row for each language, its refusal direction with length 1.
+- "prompts" has a row for each harmful prompt that the model refuses: its state minus the mean state
+  of the harmless prompts that the model answers;
+- "languages" has a row for each language: its refusal direction with length 1.
 
-The first vector is the direction r, so that the subspace of rank 1 is plain ablation's. The others
-are the right singular vectors of the evidence without its part along r, the one that most of it
-lies along first. So they are orthonormal, and each rank's subspace is in the next one's.
+The first vector of the subspace is the direction r, so that a subspace of rank 1 gives plain
+ablation. The others are the right singular vectors of the matrix without its component along r, in
+the order of their singular values. All vectors are orthonormal, and the subspace of each rank lies
+in that of the next.
 """
 
 from __future__ import annotations
@@ -36,27 +37,27 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.prompts import Prompts
 
 OF = ("prompts", "languages")
-"""What the vectors beside the direction may be singular vectors of."""
+"""The matrices whose singular vectors stand beside the direction."""
 
 RANK = 5
-"""Of the subspace that every artifact holds, where its prompts have as many dimensions."""
+"""The rank of the subspace in every artifact, where its prompts span as many dimensions."""
 
 LEAST = 1e-4
-"""Of the largest singular value of the evidence: what is smaller is rounding, in any direction."""
+"""The smallest singular value, as a share of the largest. A smaller one is due to rounding."""
 
 
 class NoSubspace(UserError):
-    """A rank or evidence that no subspace can be made of."""
+    """A rank or a matrix that no subspace can be made from."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Which subspace is asked for.
+    """The subspace to find.
 
     Attributes:
-        rank: None for `RANK`, or as many as there are.
+        rank: the number of vectors; None for `RANK`, or fewer where the matrix has fewer.
         of: one of `OF`.
-        others: prompts of the other languages whose states are evidence.
+        others: the prompts of the other languages whose states the matrix has.
     """
 
     rank: int | None = None
@@ -81,12 +82,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Subspace:
-    """A direction and what is beside it.
+    """A direction and the vectors beside it.
 
     Attributes:
-        vectors: orthonormal, float32; the first is the direction.
-        explained: share of the evidence's squared length along each of them.
-        n: rows of the evidence.
+        vectors: orthonormal vectors in float32; the first is the direction with length 1.
+        explained: the share of the matrix's squared length along each vector.
+        n: the number of rows of the matrix.
     """
 
     vectors: Float[Tensor, "rank d"]
@@ -97,17 +98,17 @@ class Subspace:
 def span(
     direction: Float[Tensor, "d"], evidence: Float[Tensor, "n d"], rank: int | None = None
 ) -> Subspace:
-    """The direction, and the singular vectors of the evidence beside it; in float64.
+    """Compute the subspace of a direction and a matrix, in float64.
 
-    A singular vector's sign is arbitrary: its largest entry is made positive.
+    The sign of a singular vector is arbitrary, so its largest entry is made positive.
 
     Args:
-        direction: of any length but 0.
-        evidence: what the other vectors are singular vectors of.
-        rank: how many there are in all; None for `RANK`, or as many as there are.
+        direction: a direction of any length but 0.
+        evidence: the matrix whose singular vectors stand beside the direction.
+        rank: the number of all vectors; None for `RANK`, or fewer where the matrix has fewer.
 
     Raises:
-        NoSubspace: the evidence has fewer dimensions.
+        NoSubspace: the direction and the matrix span fewer dimensions.
     """
     r = direction.double() / direction.double().norm()
     wide = evidence.double()
@@ -129,7 +130,7 @@ def span(
 def differences(
     refused: Float[Tensor, "prompt d"], answered: Float[Tensor, "prompt d"]
 ) -> Float[Tensor, "prompt d"]:
-    """Each refused prompt's state less the mean of the answered ones, in float64."""
+    """Subtract the mean state of answered prompts from each refused one's, in float64."""
     return refused.double() - answered.double().mean(0)
 
 
@@ -145,24 +146,24 @@ def find_subspace(
     reads_tokens: bool,
     warnings: list[str],
 ) -> tuple[Float[Tensor, "rank d"], dict[str, Any]]:
-    """The subspace of a direction that was extracted.
+    """Find the subspace of a direction that was extracted.
 
     Args:
         chat: the model.
-        direction: as chosen.
+        direction: the chosen direction.
         refused: states of its harmful training prompts, at its position and layer.
-        answered: of its harmless ones.
-        asked: which subspace.
-        language: of those prompts.
+        answered: states of its harmless training prompts.
+        asked: the subspace to find.
+        language: the language of those prompts.
         place: the position and layer.
-        reads_tokens: as of the rule that the direction was chosen by.
-        warnings: gets what speaks against other languages' prompts.
+        reads_tokens: whether the rule that chose the direction reads refusal tokens.
+        warnings: gets a sentence where few prompts of another language pass the filter.
 
     Returns:
-        its vectors, and what the artifact's metadata say of them.
+        The vectors, and the entry in the metadata of the artifact.
 
     Raises:
-        NoSubspace: there is none of that rank.
+        NoSubspace: there is no subspace of that rank.
     """
     states = [(refused, answered)]
     for prompts in asked.others:
@@ -189,15 +190,15 @@ def states_at(
     reads_tokens: bool,
     warnings: list[str],
 ) -> tuple[Float[Tensor, "prompt d"], Float[Tensor, "prompt d"]]:
-    """States of a language's refused and of its answered training prompts, at one place.
+    """Read the states of refused and of answered training prompts of a language at one place.
 
     Args:
         chat: the model.
-        prompts: of the language.
+        prompts: the prompts of the language.
         place: a position and layer.
-        reads_tokens: whether refusal tokens tell which prompts the model refuses and answers; all
-            of them are taken otherwise.
-        warnings: gets a sentence where few of them are refused, or answered.
+        reads_tokens: whether refusal tokens tell which prompts the model refuses and answers. If
+            not, all prompts are used.
+        warnings: gets a sentence where few prompts pass the filter.
     """
     position, layer = place
     harmful = observe(chat, prompts.harmful["train"], -position)

@@ -1,8 +1,9 @@
-"""Geometry of success: where prompts that were refused, and those that were answered, lie.
+"""Shows where refused and answered prompts lie along the direction.
 
-The paper explains cross-lingual jailbreaks by it (2505.17306, sec. 5): where harmful prompts lie
-less far along the refusal direction, more of them are answered. What is labelled here is the
-model's own answer, so that the AUC says how well a prompt's place on the direction foretells it.
+The paper explains cross-lingual jailbreaks by this (2505.17306, sec. 5): where harmful prompts lie
+less far along the refusal direction, the model answers more of them. The labels here are those of
+the model's own answers, so that the AUC says how well the projection of a prompt predicts the
+answer.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.answered import AnsweredPrompt, Answers
 
 LEAST = 5
-"""Prompts of each of two outcomes, below which their AUC is not told."""
+"""The fewest prompts of each of two outcomes for an AUC."""
 
 MEANING = (
     "the AUC is the probability that a prompt which the model refused lies further along the "
@@ -37,12 +38,12 @@ MEANING = (
 
 
 class Outcome(str, Enum):
-    """What became of a prompt."""
+    """What the model did with a prompt."""
 
     REFUSED = "refused"
     COMPLIED = "complied"
     JAILBROKEN = "jailbroken"
-    """Complied with, with an attack around it; the same prompt without the attack was refused."""
+    """The model complied with the prompt in an attack, and refused it without the attack."""
     DEGENERATE = "degenerate"
     UNDECIDED = "undecided"
 
@@ -56,13 +57,13 @@ OUTCOMES = {
     Label.DEGENERATE: Outcome.DEGENERATE,
     Label.UNDECIDED: Outcome.UNDECIDED,
 }
-"""What a judge's label says of a prompt by itself."""
+"""The outcome that each label of a judge means for a prompt by itself."""
 
 GROUPS = ("harmful", "attacked", "harmless")
-"""Harmful prompts as they are, harmful ones with an attack around them, and harmless ones."""
+"""Harmful prompts by themselves, harmful prompts in an attack, and harmless prompts."""
 
 WATCHED = ("harmful", "attacked")
-"""Groups whose alarms are counted: the monitor was calibrated on some of the harmless prompts."""
+"""The groups whose alarms are counted. The monitor was calibrated on some harmless prompts."""
 
 Compared = tuple[tuple[str, Outcome], tuple[str, Outcome]]
 
@@ -71,17 +72,17 @@ AUCS: dict[str, Compared] = {
     "harmless": (("harmless", Outcome.REFUSED), ("harmless", Outcome.COMPLIED)),
     "jailbroken": (("harmful", Outcome.REFUSED), ("attacked", Outcome.JAILBROKEN)),
 }
-"""What each AUC compares: a group's prompts of one outcome with a group's of another."""
+"""The two outcomes that each AUC compares, each with its group of prompts."""
 
 
 def outcomes(
     prompts: Sequence[AnsweredPrompt], plain: Mapping[AnsweredPrompt, AnsweredPrompt | None]
 ) -> list[tuple[str, Outcome]]:
-    """The group of each prompt, one of `GROUPS`, and what became of it.
+    """Find the group of each prompt, one of `GROUPS`, and its outcome.
 
     Args:
-        prompts: of a run.
-        plain: what `without_attack` returns of them.
+        prompts: the prompts of a run.
+        plain: what `without_attack` returns for them.
     """
     return [_outcome(one, plain) for one in prompts]
 
@@ -106,22 +107,22 @@ def success(
     layer: int,
     limit: float | None,
 ) -> dict[str, Any]:
-    """How the projections of a run's prompts go with what the model did.
+    """Compare the projections of a run's prompts with what the model did.
 
     Args:
-        answers: the run's.
-        own: language -> projections of its prompts at the direction's position, in the order that
-            they have in `answers`.
-        last: the same at the last token and the direction's layer.
-        layer: the direction's own.
-        limit: the monitor's threshold.
+        answers: the answers of the run.
+        own: the projections of each language's prompts at the position of the direction, in the
+            order that the prompts have in `answers`.
+        last: the projections at the last token and the layer of the direction.
+        layer: the layer of the direction.
+        limit: the threshold of the monitor.
 
     Returns:
-        Where the answers are from, and `languages`: of each the `counts` of outcomes in every
-        group, the `projections` (at the direction's position and layer), the AUCs (`AUCS`, null
-        where an outcome has fewer than `LEAST` prompts, or all of them the same projection) and
-        how many harmful ones of each outcome the monitor `detected`. `layers` has the AUCs of
-        every layer.
+        Where the answers come from, and `languages`. Each language has the `counts` of outcomes in
+        every group, the `projections` (at the position and layer of the direction), the AUCs
+        (`AUCS`; null where an outcome has fewer than `LEAST` prompts, or all projections are
+        equal), and how many harmful prompts of each outcome the monitor `detected`. `layers` has
+        the AUCs of every layer.
     """
     plain = without_attack(answers.prompts)
     became: dict[str, list[tuple[str, Outcome]]] = defaultdict(list)
@@ -176,7 +177,7 @@ Places = dict[str, dict[Outcome, list[int]]]
 
 
 def _places(became: Sequence[tuple[str, Outcome]]) -> Places:
-    """Where the prompts of each group and outcome stand among a language's."""
+    """Find the places of each group and outcome among the prompts of a language."""
     places: Places = {group: defaultdict(list) for group in GROUPS}
     for place, (group, outcome) in enumerate(became):
         places[group][outcome].append(place)

@@ -77,19 +77,19 @@ def sweep(
 
     Args:
         chat: the model, without an intervention.
-        answer: has `chat.model` answer the prompts of some rows, with at most so many tokens, as
-            an evaluation would.
-        direction: with its layer.
-        coefficients: multiples of the direction, not normalised, that are added.
-        languages: of the prompts.
-        dataset: a key of `prompts.DATASETS`.
-        limit: prompts a language; all where None.
-        max_gen_toks: most tokens of an answer.
-        judge: who labels the answers.
+        answer: has `chat.model` answer the prompts of some rows with at most a given number of
+            tokens, as an evaluation would.
+        direction: a direction that has a layer.
+        coefficients: the multiples of the direction to add, which is not normalised.
+        languages: the languages of the prompts.
+        dataset: a key of `prompts.sources`.
+        limit: the number of prompts in each language; all where None.
+        max_gen_toks: the largest number of tokens in an answer.
+        judge: the refusal judge that labels the answers.
 
     Returns:
         The JSON document: `cells` (coefficient x language), the coefficients that `overflowed`, and
-        what reproduces the measurement. No answer is in it.
+        what reproduces the measurement. It holds no answers.
 
     Raises:
         UserError: unknown language, dataset or judge; no prompts; a direction without a layer; or a
@@ -135,15 +135,15 @@ def sweep(
 
 
 def layer_of(direction: Direction) -> int:
-    """The block at whose input a direction is added.
+    """Find the block at whose input a direction is added.
 
     Raises:
-        BadDirection: its metadata name none.
+        BadDirection: the metadata of the direction name no layer.
     """
     layer: int | None = direction.metadata.get("layer")
     if layer is None:
         raise BadDirection(
-            "The direction's metadata name no layer, where it would be added; extract it anew with "
+            "The direction's metadata name no layer to add it at; extract the direction again with "
             "`polyrefuse direction extract`."
         )
     return layer

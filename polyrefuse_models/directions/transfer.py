@@ -1,8 +1,8 @@
-"""One language's direction ablated in another: the main figure of 2505.17306 (sec. 4).
+"""Ablates the direction of each language and measures ASR in every other (2505.17306, sec. 4).
 
-For each source language a direction is extracted; with it ablated, the model answers the harmful
-test prompts of every target language. The model is loaded once. The cosine between the languages'
-directions is the paper's parallelism figure.
+A direction is extracted for each source language. With that direction ablated, the model answers
+the harmful test prompts of every target language. The model is loaded once. This is the main figure
+of the paper, and the cosine between the languages' directions is its parallelism figure.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SCHEMA = 2
 
 @dataclass(frozen=True)
 class Cell:
-    """Attack success in one target language; `source` is None for the model as it is."""
+    """Attack success in one target language; `source` is None for the untouched model."""
 
     source: str | None
     target: str
@@ -81,28 +81,28 @@ def transfer(
 
     Args:
         chat: the model, without an intervention.
-        answer: has `chat.model` answer the prompts of some rows, with at most so many tokens, as
-            an evaluation would.
-        sources: languages that a direction is extracted from.
-        targets: languages that are answered in.
+        answer: has `chat.model` answer the prompts of some rows with at most a given number of
+            tokens, as an evaluation would.
+        sources: the languages that a direction is extracted from.
+        targets: the languages of the prompts that the model answers.
         dataset: a key of `prompts.sources`.
-        limit: prompts a target language; all where None.
-        max_gen_toks: most tokens of an answer.
-        judge: who labels the answers.
-        seed: of the choice of the prompts that directions are extracted from.
-        rule: by which each direction is chosen.
-        extracted: the direction of each source, where they were extracted before; `seed` and
-            `rule` are then not used.
+        limit: the number of prompts in each target language; all where None.
+        max_gen_toks: the largest number of tokens in an answer.
+        judge: the refusal judge that labels the answers.
+        seed: the seed of the choice of prompts that directions are extracted from.
+        rule: the rule that chooses each direction.
+        extracted: the direction of each source language, where they were extracted before. `seed`
+            and `rule` are not used then.
 
     Returns:
-        the JSON document: `cells` (source x target), `baseline` (no ablation), `cosine` between
-        the sources' directions at one position and layer and at every layer, the share of them
-        that one vector explains, the principal angles between the sources' subspaces, and what
-        reproduces them. Its `seed` and `rule` are null where the directions have different ones. No
-        answer is in it.
+        The JSON document. It has `cells` (source x target), `baseline` (no ablation), the `cosine`
+        between the directions of the source languages at one position and layer and at every layer,
+        the share of these directions that one vector explains, the principal angles between the
+        subspaces of the source languages, and what reproduces the measurement. Its `seed` and
+        `rule` are null where the directions have different ones. It holds no answers.
 
     Raises:
-        UserError: unknown language, data set or judge; no direction to be found.
+        UserError: unknown language, dataset or judge; or no direction can be chosen.
     """
     harmful, _ = kinds_of(dataset)
     rows = [row for target in targets for row in data.load(harmful, target)[:limit]]
@@ -119,7 +119,7 @@ def transfer(
     for source, direction in tqdm(directions.items(), desc="Ablating directions", disable=None):
         with ablated(chat.model, direction.direction):
             ablation += cells(source)
-    # What was extracted before was chosen by a seed and a rule of its own.
+    # Each direction that was extracted before has its own seed and rule.
     made = [(one.metadata.get("seed"), one.metadata.get("rule")) for one in directions.values()]
     seeds, rules = ({*of} for of in zip(*made, strict=True))
     at = _place(directions)
@@ -166,10 +166,10 @@ def _directions(
     rule: Rule,
     extracted: Mapping[str, Direction] | None,
 ) -> tuple[Mapping[str, Direction], Mapping[str, Tensor] | str]:
-    """The direction of each source, and their subspaces at the place of the first, or why not."""
+    """Find each source's direction, and their subspaces at the first one's place, or why not."""
     if extracted is not None:
         return extracted, kept_subspaces(extracted, _place(extracted))
-    # All of them before the first extraction, which may take long: a language may be unknown.
+    # Prompts are sampled before the first extraction, which takes long: a language may be unknown.
     prompts = {source: sample(dataset, source, seed) for source in sources}
     directions = {
         source: find_direction(chat, chosen, rule=rule)
@@ -182,7 +182,7 @@ def _directions(
 
 
 def _place(directions: Mapping[str, Direction]) -> tuple[int, int]:
-    """Position and layer of the first direction, at which all of them are compared."""
+    """Find the position and layer of the first direction, where all directions are compared."""
     first = next(iter(directions.values())).metadata
     return first["position"], first["layer"]
 

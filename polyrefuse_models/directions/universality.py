@@ -1,9 +1,9 @@
-"""How universal refusal directions are: how far apart the languages' directions and subspaces lie.
+"""Measures how universal refusal directions are across languages.
 
-Three measures, none of which asks the model for an answer (2505.17306, sec. 4, has the first at one
-layer): the cosine between every two languages' directions at every layer, the share of all
-languages' directions that one vector explains, and the principal angles between the languages'
-subspaces.
+There are three measures, and none of them needs an answer of the model: the cosine between the
+directions of every two languages at every layer (2505.17306, sec. 4, has it at one layer), the
+share of all languages' directions that one vector explains, and the principal angles between the
+languages' subspaces.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 
 def by_layer(directions: Sequence[Direction], position: int) -> dict[str, Any]:
-    """The first two measures at every layer, for the JSON document.
+    """Compute the first two measures at every layer, for the JSON document.
 
     Args:
-        directions: of the languages.
-        position: of the candidates that are compared.
+        directions: the directions of the languages.
+        position: the position of the candidates to compare.
 
     Returns:
-        `cosine_by_layer` [layer][language][language] and `explained_by_one_by_layer` [layer]; None
-        at a layer where a language's candidate is no direction: it is 0 at the embedding of a
-        template's token.
+        `cosine_by_layer` [layer][language][language] and `explained_by_one_by_layer` [layer]. They
+        are None at a layer where the candidate of a language is zero, as at the embedding of a
+        template token.
     """
     candidates = torch.stack([each.candidates[position] for each in directions], dim=1)
     there = [bool((layer.any(dim=-1) & layer.isfinite().all(dim=-1)).all()) for layer in candidates]
@@ -54,11 +54,11 @@ def by_layer(directions: Sequence[Direction], position: int) -> dict[str, Any]:
 
 
 def explained_by_one(directions: Float[Tensor, "language d"]) -> float:
-    """The share of the languages' directions that lies along the one vector that has most of it.
+    """Compute the largest share of the languages' directions that lies along one vector.
 
-    Each direction has length 1, so that no language counts for more. With s the singular values of
-    their matrix the share is s_1^2 / sum s_i^2: 1 where all are parallel, and 1 / n where n
-    directions are at right angles.
+    Each direction is given length 1, so that all languages count alike. With s the singular values
+    of the matrix of directions, the share is s_1^2 / sum s_i^2. It is 1 where all directions are
+    parallel, and 1 / n where n directions are at right angles.
     """
     unit = torch.nn.functional.normalize(directions.double(), dim=-1)
     squares = torch.linalg.svdvals(unit).square()
@@ -68,14 +68,14 @@ def explained_by_one(directions: Float[Tensor, "language d"]) -> float:
 def principal_angles(
     one: Float[Tensor, "rank d"], other: Float[Tensor, "rank d"]
 ) -> Float[Tensor, "rank"]:
-    """The principal angles between two subspaces in degrees, ascending.
+    """Compute the principal angles between two subspaces in degrees, ascending.
 
-    The cosines are the singular values of A B^T. Those of small angles are 1 to the last digit, so
-    that the sines, the singular values of what B has beside A, tell these (Knyazev and Argentati,
-    SIAM J. Sci. Comput. 23 (2002) 2008-2040).
+    The cosines are the singular values of A B^T. The cosines of small angles round to 1, so small
+    angles are computed from their sines, the singular values of B without its component in A
+    (Knyazev and Argentati, SIAM J. Sci. Comput. 23 (2002) 2008-2040).
 
     Args:
-        one, other: vectors that span each; as many in both.
+        one, other: vectors that span the two subspaces; as many in both.
     """
     a, b = orthonormal(one), orthonormal(other)
     along = b @ a.T
@@ -87,14 +87,15 @@ def principal_angles(
 def angles(
     subspaces: Mapping[str, Float[Tensor, "rank d"]] | str, place: tuple[int, int]
 ) -> dict[str, Any]:
-    """The third measure, for the JSON document.
+    """Compute the third measure, for the JSON document.
 
     Args:
-        subspaces: of the languages, at one place, or a sentence that says why there are none.
+        subspaces: the subspaces of the languages at one place, or a sentence that says why there
+            are none.
         place: their position and layer.
 
     Returns:
-        `degrees` [language][language][rank], None with a `reason` where there are no subspaces.
+        `degrees` [language][language][rank], or None with a `reason` where there are no subspaces.
     """
     at = {"position": place[0], "layer": place[1], "of": "prompts"}
     if isinstance(subspaces, str):
@@ -115,14 +116,14 @@ def subspaces_of(
     prompts: Mapping[str, Prompts],
     place: tuple[int, int],
 ) -> dict[str, Float[Tensor, "rank d"]]:
-    """The languages' subspaces of per-prompt differences, all at one position and layer.
+    """Find the subspaces of the languages' per-prompt differences at one position and layer.
 
-    Prompts are read again where a language's own subspace lies at another place.
+    The prompts of a language are read again where its own subspace lies at another place.
 
     Args:
         chat: the model, without an intervention.
-        directions: of the languages, as they were just extracted.
-        prompts: that they were extracted from.
+        directions: the directions of the languages, as they were just extracted.
+        prompts: the prompts that they were extracted from.
         place: a position and layer.
     """
     found = {}
@@ -139,7 +140,7 @@ def subspaces_of(
 def kept_subspaces(
     directions: Mapping[str, Direction], place: tuple[int, int]
 ) -> dict[str, Float[Tensor, "rank d"]] | str:
-    """The subspaces that were written with directions, or why they cannot be compared."""
+    """Collect the subspaces that were written with directions, or say why they do not compare."""
     found = {}
     for language, direction in directions.items():
         own = kept(direction, language, place)
@@ -152,13 +153,16 @@ def kept_subspaces(
 def kept(
     direction: Direction, language: str, place: tuple[int, int]
 ) -> Float[Tensor, "rank d"] | str:
-    """A language's own subspace at a place, or a sentence that says why there is none."""
+    """Find the subspace of a language at a place, or say in a sentence why there is none."""
     made = direction.metadata.get("subspace") or {}
     named = f"The direction of {language} "
     if direction.subspace is None:
-        return named + "was written without a subspace; extract it anew."
+        return named + "was written without a subspace; extract it again."
     if made.get("of") != "prompts" or made.get("langs") != [language]:
-        return named + "has a subspace that is not of its own prompts' differences alone."
+        return (
+            named
+            + "has a subspace that does not come from the differences of its own prompts alone."
+        )
     if (direction.metadata.get("position"), direction.metadata.get("layer")) != place:
         return named + (
             f"has its subspace at another place than position {place[0]}, layer {place[1]}."

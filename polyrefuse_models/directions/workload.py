@@ -1,4 +1,4 @@
-"""How much a model is asked for directions: extraction with selection, transfer, and geometry."""
+"""Counts how much a model reads and generates for extraction, transfer and geometry."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from polyrefuse_models.workload import Part, Workload
 from polyrefuse_tasks import data
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from polyrefuse_models.chat_model import ChatModel
     from polyrefuse_models.directions.prompts import Prompts
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 def of_direction(
     chat: ChatModel, prompts: Prompts, rule: Rule = DEFAULT, *, all_scores: bool = False
 ) -> Workload:
-    """Of `recipe.make_direction`, as if no prompt were filtered out by its refusal score.
+    """Count what `recipe.make_direction` does if the filter by refusal score keeps all prompts.
 
-    The search is counted up to its first `WAVE` candidates, among which the choice usually is;
-    what it may do beyond is not certain.
+    The search is counted up to its first `WAVE` candidates, among which the choice usually is. What
+    the search may do beyond them is counted as uncertain.
 
     Args:
         chat: the model, with or without weights.
         prompts: what `prompts.sample` chose.
-        rule: by which a candidate is chosen.
-        all_scores: whether every candidate is scored.
+        rule: the rule that chooses a candidate.
+        all_scores: whether every score of every candidate is computed.
     """
     n_layers = len(decoder_blocks(chat.model))
     looked_at = n_layers if all_scores else rule.layers(n_layers)
@@ -61,7 +61,7 @@ def of_direction(
             parts.append(_under(chat, "steering score of a candidate", candidates, harmless))
         return Workload(len(prompts.every()), tuple(parts))
     first = min(WAVE, chat.batch_size, candidates)
-    # Where none is within the limits, all are gone through again for the least divergence.
+    # Where no candidate is within the limits, all are tried again for the least divergence.
     more = candidates - first + (candidates if rule.falls_back else 0)
     steered = 0 if rule.least_steering is None else candidates - 1
     parts.append(_under(chat, "KL divergence of the first candidates", first, harmless))
@@ -82,7 +82,7 @@ def of_transfer(
     limit: int | None,
     max_gen_toks: int,
 ) -> Workload:
-    """Of `transfer.transfer` with directions that were extracted before.
+    """Count what `transfer.transfer` does with directions that were extracted before.
 
     Args:
         chat: the model, with or without weights.
@@ -102,13 +102,19 @@ def of_transfer(
 
 
 def of_geometry(
-    chat: ChatModel, languages: Sequence[str], *, dataset: str, limit: int | None
+    chat: ChatModel,
+    languages: Sequence[str],
+    *,
+    dataset: str,
+    limit: int | None,
+    answered: Iterable[str] = (),
 ) -> Workload:
-    """Of `geometry.geometry`.
+    """Count what `geometry.geometry` reads.
 
     Args:
         chat: the model, with or without weights.
         languages, dataset, limit: as of `geometry`.
+        answered: the prompts of a run that are measured too.
     """
     asked = [
         row.prompt
@@ -116,6 +122,7 @@ def of_geometry(
         for kind in kinds_of(dataset)
         for row in data.load(kind, language)[:limit]
     ]
+    asked += sorted({*answered}.difference(asked))
     return Workload(len(asked), (_read_once(chat, "states of prompts", asked),))
 
 
@@ -126,7 +133,7 @@ def _read_once(chat: ChatModel, what: str, prompts: list[str]) -> Part:
 def _under(
     chat: ChatModel, what: str, candidates: int, prompts: list[str], *, certain: bool = True
 ) -> Part:
-    """Each prompt read under each candidate, as `scores.SideBySide` does: its head once."""
+    """Count each prompt under each candidate, as `scores.SideBySide` reads it: its head once."""
     ids = chat.token_ids(prompts)
     head = len(common_head([row.tolist() for row in ids]))
     tokens = head + sum(len(row) - head for row in ids)

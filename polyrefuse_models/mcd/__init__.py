@@ -1,9 +1,11 @@
-"""Multilingual Collaborative Defense (arXiv 2505.11835): a soft safety prompt, trained in a few
-languages to protect in all.
+"""Trains a soft prompt by Multilingual Collaborative Defense (arXiv 2505.11835).
 
-- `train.train` trains one on `anchors`, by `settings`; `checkpoint` lets it go on where it stopped.
-- `states` and `labels` observe the model, `probes` are fitted on them and `loss` is measured with
-  these; `published_labels` and `published_probes` do it as the published code does.
-- `artifact` writes and reads a soft prompt; `training_pictures` draws a training.
+The soft prompt is trained in a few languages to protect the model in all languages.
+
+- `train.train` trains a soft prompt on `anchors` with `settings`, and `checkpoint` lets an
+  interrupted training continue.
+- `states` and `labels` observe the model, `probes` are fitted on what they observe, and `loss` is
+  computed with the probes. `published_labels` and `published_probes` follow the published code.
+- `artifact` writes and reads a soft prompt, and `training_pictures` draws a training.
 - `safety_prompts` has the safety prompts in words.
 """

@@ -1,8 +1,8 @@
-"""The anchor queries that a soft prompt is trained on: harmful and harmless, in parallel languages.
+"""Loads the anchors that a soft prompt is trained on: parallel harmful and harmless prompts.
 
-Nothing that `mcd_protocol` tests is among PolyRefuse's: the harmful rows of its train and
-validation splits that are in neither AdvBench nor MaliciousInstruct. Where anchors nevertheless are
-rows of a test set, `Anchors.overlap` names these.
+The anchors of PolyRefuse are the harmful rows of its training and validation splits that are in
+neither AdvBench nor MaliciousInstruct, so that `mcd_protocol` tests none of them. Where anchors are
+rows of a test set nevertheless, `Anchors.overlap` names them.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from polyrefuse_tasks import data
 from polyrefuse_tasks.data import Row
 
 HELD_OUT = ("advbench", "malicious_instruct")
-"""The data sets that `mcd_protocol` tests on: none of their prompts is an anchor of PolyRefuse."""
+"""The datasets that `mcd_protocol` tests on. None of their prompts is an anchor of PolyRefuse."""
 
 PUBLISHED: dict[str, tuple[tuple[str, str], tuple[str, ...]]] = {
     "polyrefuse": (("harmful", "harmless"), ("train", "val")),
     "custom": (("mcd_harmful", "mcd_harmless"), ("train",)),
     "toyrefuse": (("toyrefuse_harmful", "toyrefuse_harmless"), ("train",)),
 }
-"""What `--dataset` names among what is published -> its data sets of harmful and of harmless
-prompts, and their splits."""
+"""The published datasets that `--dataset` names, each with its two halves and their splits."""
 
 
 class NotParallel(UserError):
-    """Languages whose anchors are not translations of one another, row by row."""
+    """Languages whose anchors are not translations of each other, row by row."""
 
 
 @dataclass(frozen=True)
 class Anchors:
-    """Anchor queries.
+    """The anchors, which are prompts in several languages.
 
     Attributes:
         dataset: a key of `sources`.
         languages: ISO 639-1 codes, in the order of training.
-        harmful: language -> prompts; the same index is the same English prompt everywhere.
-        harmless: the same.
-        ids: of the rows, the harmful ones first.
-        sha256: of each file that was read, by path relative to the data folder.
-        overlap: test set -> ids of its rows that are anchors, by their English text; None where
-            the test set could not be read.
+        harmful: the harmful prompts by language. The same index is the same English prompt in
+            every language.
+        harmless: the harmless prompts by language, likewise.
+        ids: the ids of the rows, the harmful rows first.
+        sha256: the checksum of each file that was read, by its path in the data folder.
+        overlap: the ids of the rows of each test set that are anchors, by their English text. None
+            where the test set could not be read.
     """
 
     dataset: str
@@ -57,20 +57,20 @@ class Anchors:
 
     @property
     def labels(self) -> list[int]:
-        """0 for each harmful row and 1 for each harmless one, as `prompts` orders them."""
+        """0 for each harmful row and 1 for each harmless row, in the order of `prompts`."""
         first = self.languages[0]
         return [0] * len(self.harmful[first]) + [1] * len(self.harmless[first])
 
     def prompts(self, language: str) -> list[str]:
-        """The harmful rows and then the harmless ones."""
+        """List the harmful and then the harmless prompts of a language."""
         return self.harmful[language] + self.harmless[language]
 
 
 def sources() -> dict[str, tuple[tuple[str, str], tuple[str, ...]]]:
-    """What `--dataset` names -> its data sets of both kinds, and their splits; one's own too.
+    """Map each name that `--dataset` takes to its two halves and their splits.
 
-    Of a data set of one's own that names no splits all rows are anchors, and `Anchors.overlap`
-    says so.
+    Datasets that the user added are among them. Where such a dataset names no splits, all of its
+    rows are anchors, and `Anchors.overlap` says so.
 
     Raises:
         UserError: the data folder cannot be used.
@@ -86,15 +86,18 @@ def _splits(kinds: tuple[str, str]) -> tuple[str, ...]:
 
 
 def source_named(dataset: str) -> tuple[tuple[str, str], tuple[str, ...]]:
-    """The data sets of both kinds that `dataset` names, and their splits.
+    """Find the datasets of harmful and of harmless prompts that `dataset` names.
+
+    Returns:
+        The two datasets, and the splits that anchors are taken from.
 
     Raises:
-        UserError: there is none of that name, or it has prompts of one kind alone.
+        UserError: there is no dataset of that name, or it has prompts of only one kind.
     """
     known = sources()
     if dataset in known:
         return known[dataset]
-    raise lacking(dataset, known, "a soft prompt is trained on both kinds")
+    raise lacking(dataset, known, "a soft prompt needs both kinds")
 
 
 def load_anchors(dataset: str, languages: Sequence[str]) -> Anchors:
@@ -105,8 +108,8 @@ def load_anchors(dataset: str, languages: Sequence[str]) -> Anchors:
         languages: ISO 639-1 codes.
 
     Raises:
-        UserError: no such data set or language, or its files cannot be had.
-        NotParallel: a language with other rows than the first.
+        UserError: there is no such dataset or language, or its files are not available.
+        NotParallel: a language has other rows than the first language.
     """
     kinds, splits = source_named(dataset)
     languages = tuple(dict.fromkeys(languages))
@@ -148,17 +151,17 @@ def load_anchors(dataset: str, languages: Sequence[str]) -> Anchors:
 
 
 def normalised(text: str) -> str:
-    """English text without case, punctuation and white space: what equal prompts have in common."""
+    """Remove case, punctuation and white space from English text, to compare prompts."""
     return re.sub(r"[\W_]+", " ", text.casefold()).strip()
 
 
 def _text(row: Row) -> str:
-    """What equal rows have in common: their English text, or their own where nobody gave it."""
+    """Find the text by which rows are compared: in English, or their own where that is missing."""
     return normalised(row.prompt_en or row.prompt)
 
 
 def _unseen(rows: Sequence[list[Row]]) -> list[list[Row]]:
-    """The harmful rows that are no row of `HELD_OUT`, and as many harmless ones, the first."""
+    """Select the harmful rows outside `HELD_OUT`, and equally many harmless rows, the first."""
     tested = {_text(row) for name in HELD_OUT for row in data.load(name)}
     harmful, harmless = ([row for row in kind if _text(row) not in tested] for kind in rows)
     return [harmful, harmless[: len(harmful)]]
@@ -171,22 +174,25 @@ def _require_parallel(
     language: str,
     rows: list[list[Row]],
 ) -> None:
-    """Refuse a language whose rows are not those of the first.
+    """Refuse a language whose rows are not those of the first language.
 
     Raises:
-        NotParallel: `language` lacks a row of `first`, or has one more.
+        NotParallel: `language` lacks a row of `first`, or has another one.
     """
     for kind, there, here in zip(kinds, expected, rows, strict=True):
         if [row.id for row in there] != [row.id for row in here]:
             raise NotParallel(
                 f"{kind} has {len(there)} anchors in {first} and {len(here)} in {language}, which "
-                "are not the same rows: give languages that have all of them, or translate the "
+                "are not the same rows; give languages that have all of them, or translate the "
                 f"rest with `polyrefuse data translate --dataset {kind} --to {language}`."
             )
 
 
 def _overlap(anchors: list[Row]) -> dict[str, list[str] | None]:
-    """The test rows that are anchors, by data set; invented ones are compared with one another."""
+    """Find the test rows that are anchors, by dataset.
+
+    Invented datasets are compared with each other only.
+    """
     english = {_text(row) for row in anchors}
     invented = any(data.dataset(row.id.split("/")[0]).invented for row in anchors)
     overlap: dict[str, list[str] | None] = {}

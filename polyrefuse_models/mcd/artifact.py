@@ -1,4 +1,4 @@
-"""A soft prompt on disk: a folder with its vectors, and how they came about."""
+"""Writes and reads a soft prompt: a folder with its vectors and metadata."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TENSORS, VECTORS = "soft_prompt.safetensors", "soft_prompt"
 
 
 class BadPrompt(UserError):
-    """A prompt that cannot be used."""
+    """A soft prompt that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Prompt:
     """A soft prompt and its provenance.
 
     Attributes:
-        vectors: float32, in the units of what the model's embedding module returns.
-        metadata: model and revision, languages, the anchors' checksums, losses, versions.
+        vectors: the vectors in float32, at the scale of the model's embeddings.
+        metadata: model and revision, languages, checksums of the anchors, losses, versions.
     """
 
     vectors: Float[Tensor, "n d"]
@@ -44,15 +44,20 @@ class Prompt:
 
     @property
     def sha256(self) -> str:
-        """Checksum of the vectors' numbers, wherever they are stored."""
+        """The checksum of the vectors' numbers, wherever they are stored."""
         numbers = self.vectors.detach().cpu().float().contiguous().numpy()
         return hashlib.sha256(numbers.tobytes()).hexdigest()
 
     def check(self, width: int, origin: str) -> None:
-        """Refuse vectors that a model of that width cannot read.
+        """Refuse vectors that a model of a given width cannot read.
+
+        Args:
+            width: the number of dimensions of the model's embeddings.
+            origin: where the soft prompt comes from, for messages.
 
         Raises:
-            BadPrompt: no vectors, another width or type, NaN or infinity.
+            BadPrompt: there are no vectors, their width or type is another, or they have NaN or
+                infinite entries.
         """
         if not self.vectors.is_floating_point() or self.vectors.element_size() < 2:
             raise BadPrompt(
@@ -67,19 +72,21 @@ class Prompt:
             )
         if not torch.isfinite(self.vectors).all():
             raise BadPrompt(
-                f"{origin}: the soft prompt has NaN or infinite entries; train it anew."
+                f"{origin}: the soft prompt has NaN or infinite entries; train it again."
             )
 
     def warn_of_another_model(self, config: PretrainedConfig) -> None:
-        """Say so where the metadata names another model or revision than `config` does."""
+        """Warn where the metadata name another model or revision than `config` does."""
         warn_of_another_model("The soft prompt was trained for", self.metadata, config)
 
 
 def save(prompt: Prompt, folder: str | Path, pictures: Mapping[str, bytes] | None = None) -> None:
-    """Write the artifact, whole or not at all.
+    """Write the artifact completely or not at all.
 
     Args:
-        pictures: file name -> content, written beside the two files.
+        prompt: the soft prompt.
+        folder: a folder that does not exist yet.
+        pictures: the contents of pictures by file name, to write beside the two files.
 
     Raises:
         CannotWrite: `folder` exists already, or cannot be written.
@@ -97,15 +104,16 @@ def load(folder: str | Path) -> Prompt:
     """Read an artifact.
 
     Raises:
-        BadPrompt: no such folder, or a file of it is missing or cannot be read.
+        BadPrompt: there is no such folder, or a file in it is missing or cannot be read.
     """
     folder = Path(folder)
     if not os.path.isdir(folder):
         raise BadPrompt(
-            f"prompt={folder} is no folder; give a soft prompt's (with {TENSORS} and {METADATA})."
+            f"prompt={folder} is not a folder; give the folder of a soft prompt, which holds "
+            f"{TENSORS} and {METADATA}."
         )
     with artifact_folder.damage_as(
-        BadPrompt, folder, kind="soft prompt's folder", remedy="train it anew"
+        BadPrompt, folder, kind="soft prompt's folder", remedy="train it again"
     ):
         tensors, metadata = artifact_folder.read(folder, TENSORS)
         _check_metadata(metadata)
@@ -113,7 +121,7 @@ def load(folder: str | Path) -> Prompt:
 
 
 def _check_metadata(metadata: dict[str, Any]) -> None:
-    """Refuse what results could not repeat, or readers of them not read.
+    """Refuse metadata of a wrong type, which results could not repeat.
 
     Raises:
         ValueError: an entry is of the wrong type.

@@ -1,4 +1,4 @@
-"""What unfinished training keeps on disk, so that the same command goes on where it was killed."""
+"""Keeps unfinished training on disk, so that the same command continues it."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ IDENTITY = "identity.json"
 
 
 class OtherTraining(UserError):
-    """A checkpoint that training with other settings left."""
+    """A checkpoint of a training with other settings."""
 
 
 ARTIFACT = "artifact"
-"""Name of the checksum of the finished prompt, which is written before the artifact is."""
+"""The name of the finished prompt's checksum, which is written before the artifact."""
 
 
 def folder_of(output: Path) -> Path:
-    """The hidden folder beside the output of training that has not ended."""
+    """Find the hidden folder beside the output, for a training that has not ended."""
     return output.parent / f".{output.name}.train"
 
 
 class Checkpoint:
-    """Files in a hidden folder beside the output; each appears whole or not at all.
+    """Files in a hidden folder beside the output, each written completely or not at all.
 
-    Whoever may not be alone has it `locked` meanwhile.
+    A process that may not be the only one keeps the folder `locked` in the meantime.
 
     Args:
         output: the folder that the training will write.
-        identity: all that its result depends on, in values that JSON can hold.
+        identity: everything that the result depends on, in values that JSON can hold.
 
     Raises:
-        OtherTraining: the folder is there already, and of another identity.
-        CannotWrite: it cannot be written.
+        OtherTraining: the folder exists already and belongs to another identity.
+        CannotWrite: the folder cannot be written.
     """
 
     def __init__(self, output: Path, identity: dict[str, Any]) -> None:
@@ -61,28 +61,29 @@ class Checkpoint:
         if other:
             raise OtherTraining(
                 f"{self.folder} was left by training for {output} with another "
-                f"{', '.join(other)}: remove it, name another --output, or give the same options."
+                f"{', '.join(other)}; remove the folder, name another --output, or give the same "
+                "options."
             )
 
     def read(self, name: str) -> Any:
-        """Read what was written under that name; None where nothing was."""
+        """Read what was written under a name; None where nothing was."""
         try:
             return torch.load(self.folder / name, weights_only=True)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
             return None
 
     def write(self, name: str, value: Any) -> None:
-        """Write tensors, numbers, and lists and dictionaries of them.
+        """Write tensors, numbers, or lists and dictionaries of them.
 
         Raises:
-            CannotWrite: the disk fails or is full.
+            CannotWrite: the disk is full or fails.
         """
         content = io.BytesIO()
         torch.save(value, content)
         write_whole(self.folder / name, content.getvalue())
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """Read what was written under that name; where nothing was, make it and write it."""
+        """Read what was written under a name, or make it and write it where nothing was."""
         value = self.read(name)
         if value is None:
             value = make()
@@ -90,5 +91,5 @@ class Checkpoint:
         return value
 
     def remove(self) -> None:
-        """Remove the folder, all of it at once: training is done."""
+        """Remove the whole folder at once, since training is done."""
         discard(self.folder)

@@ -1,4 +1,4 @@
-"""Soft refusal labels: how often a model does not refuse a query, by sampling its answers."""
+"""Samples soft refusal labels: how often a model does not refuse a prompt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from polyrefuse_models.chat_model import ChatModel
 
 SAMPLING: dict[str, Any] = {"do_sample": True, "temperature": 1.0, "top_p": 0.9, "top_k": 50}
-"""How the paper's code samples."""
+"""The sampling settings of the paper's code."""
 
 
 def soft_labels(
@@ -28,13 +28,15 @@ def soft_labels(
     max_new_tokens: int,
     seed: int,
 ) -> Float[Tensor, "prompt"]:
-    """The share of non-refusals among sampled answers to each prompt, by the native judge.
+    """Sample the share of answers to each prompt that are not refusals, by the native judge.
 
     Args:
-        language: of the prompts, ISO 639-1.
-        answers: sampled for each prompt.
-        max_new_tokens: most tokens of an answer.
-        seed: of the sampling; torch's own random state is left as it was.
+        chat: the model.
+        prompts: the prompts.
+        language: the language of the prompts, as an ISO 639-1 code.
+        answers: the number of answers to sample for each prompt.
+        max_new_tokens: the largest number of tokens in an answer.
+        seed: the seed of the sampling. The random state of torch itself stays as it was.
 
     Raises:
         UnknownLanguage: the judge has no phrases for the language.
@@ -59,7 +61,7 @@ def sampled_answers(
     seed: int,
     min_new_tokens: int = 0,
 ) -> list[list[str]]:
-    """The model's answers to each prompt, `answers` of them.
+    """Sample a number of answers to each prompt.
 
     Raises:
         PromptTooLong: a prompt and its answer are longer than the model's window.

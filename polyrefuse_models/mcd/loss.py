@@ -1,4 +1,4 @@
-"""The four terms of MCD's loss (2505.11835, as its code has it; the first three are DRO's)."""
+"""Computes the four terms of MCD's loss (2505.11835, as in its code; three are from DRO)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Number = TypeVar("Number", float, Tensor)
 
 
 class Terms(NamedTuple):
-    """One number a term: a step's loss, or the term's weight."""
+    """One number for each term of the loss: its value in a step, or its weight."""
 
     refusal: float
     harmfulness: float
@@ -30,7 +30,7 @@ class Terms(NamedTuple):
 
 
 class TermTensors(NamedTuple):
-    """The four terms of one step's loss, with their gradients."""
+    """The four terms of the loss in one step, with their gradients."""
 
     refusal: Float[Tensor, ""]
     harmfulness: Float[Tensor, ""]
@@ -38,21 +38,21 @@ class TermTensors(NamedTuple):
     multilingual: Float[Tensor, ""]
 
     def numbers(self) -> Terms:
-        """The same without gradients."""
+        """The values of the terms without gradients."""
         return Terms(*(term.item() for term in self))
 
 
 @dataclass(frozen=True)
 class Base:
-    """What is known of anchors before training, under the initial text prompt.
+    """Measurements of the anchors before training, under the initial safety prompt in words.
 
     Attributes:
-        labels: 0 harmful, 1 harmless.
-        refusal: logit of the refusal probe.
-        harmfulness: logit of the harmfulness probe.
+        labels: 0 for harmful and 1 for harmless anchors.
+        refusal: logits of the refusal probe.
+        harmfulness: logits of the harmfulness probe.
         coordinates: states in the basis.
-        others: mean coordinates of the same queries in the other languages; None where there is
-            one language.
+        others: mean coordinates of the same prompts in the other languages; None where there is
+            only one language.
     """
 
     labels: Float[Tensor, "n"]
@@ -62,16 +62,16 @@ class Base:
     others: Float[Tensor, "n d"] | None
 
     def __getitem__(self, rows: list[int]) -> Base:
-        """Some of the anchors."""
+        """Select some of the anchors."""
         return self._each(lambda part: part[rows])
 
     def to(self, device: torch.device) -> Base:
-        """The same on a device."""
+        """Move the measurements to a device."""
         return self._each(lambda part: part.to(device))
 
     @staticmethod
     def join(parts: list[Base]) -> Base:
-        """The anchors of several languages, one after the other."""
+        """Join the anchors of several languages, one after the other."""
         others = [part.others for part in parts if part.others is not None]
         return Base(
             labels=torch.cat([part.labels for part in parts]),
@@ -92,11 +92,12 @@ class Base:
 
 
 def terms(states: Float[Tensor, "n d"], base: Base, measure: Measure) -> TermTensors:
-    """The four terms, each a mean over the anchors, and dimensions where it has any.
+    """Compute the four terms, each averaged over anchors and, where it has any, dimensions.
 
     Args:
-        states: under the soft prompt.
-        base: of the same anchors.
+        states: the states of the anchors under the soft prompt.
+        base: the measurements of the same anchors before training.
+        measure: the basis and the probes.
     """
     x = measure.coordinates(states)
     refusal = measure.refusal(x) - base.refusal
@@ -110,11 +111,11 @@ def terms(states: Float[Tensor, "n d"], base: Base, measure: Measure) -> TermTen
 
 
 def weighted(terms: Iterable[Number], weights: Terms) -> Number:
-    """The loss; a term of weight 0 is left out, whatever it is.
+    """Compute the weighted loss. A term of weight 0 is left out, even if it is NaN.
 
     Args:
         terms: the four terms.
-        weights: of the terms; not all of them 0.
+        weights: the weights of the terms, not all of them 0.
     """
     products = [weight * term for term, weight in zip(terms, weights, strict=True) if weight]
     loss = products[0]

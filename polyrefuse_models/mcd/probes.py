@@ -1,7 +1,7 @@
-"""What the loss measures with: four principal components, and two logistic probes on them.
+"""Fits four principal components of the states, and two logistic probes on them.
 
-Both probes say how probable it is that all is well: `refusal` that a query is not refused,
-`harmfulness` that it is harmless (2401.18018, sec. 3).
+The `refusal` probe predicts the probability that a prompt is not refused, and the `harmfulness`
+probe the probability that it is harmless (2401.18018, sec. 3).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 DIMENSIONS = 4
 SPLITS = 10
 INVERSE_STRENGTHS = tuple(10.0**exponent for exponent in np.arange(-3, 3.01, 0.5))
-"""Inverse strengths of regularisation, from the strongest on: a probe is fitted with one after the
-other until it does worse on what was held out. That stops as early as stopping gradient descent
-would, whatever the scale of the states."""
+"""Inverse strengths of regularisation, the strongest first. A probe is fitted with one after the
+other until its held-out loss rises. This stops as early as gradient descent would be stopped,
+whatever the scale of the states."""
 LEAST_GAIN = 1e-4
-"""Nats that the held-out loss has to fall by for the next strength to be tried, as in the paper's
-code."""
+"""The nats by which the held-out loss has to fall before the next strength is tried, as in the
+paper's code."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Probe:
     """A logistic probe on the first components.
 
     Attributes:
-        weight: of each component.
-        bias: of the logit.
-        held_out_loss: binary cross-entropy in nats on the parts held out, the mean of the splits.
+        weight: the weight of each component.
+        bias: the bias of the logit.
+        held_out_loss: binary cross-entropy in nats on held-out parts, averaged over the splits.
     """
 
     weight: Float[Tensor, "4"]
@@ -44,20 +44,20 @@ class Probe:
     held_out_loss: float
 
     def __call__(self, coordinates: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
-        """Logits of states in the basis."""
+        """Compute the logits of states in the basis."""
         return coordinates[:, : len(self.weight)] @ self.weight + self.bias
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A basis of the states' space whose first four dimensions are the probes'.
+    """A basis of the space of states, and the probes on its first four dimensions.
 
     Attributes:
-        mean: of the states.
-        basis: orthonormal; its first `DIMENSIONS` columns are the principal components.
-        explained: the components' shares of the variance.
-        refusal: logit of not being refused.
-        harmfulness: logit of being harmless.
+        mean: the mean of the states.
+        basis: an orthonormal basis, whose first `DIMENSIONS` columns are the principal components.
+        explained: the share of the variance that each component explains.
+        refusal: the probe whose logit is high where a prompt is not refused.
+        harmfulness: the probe whose logit is high where a prompt is harmless.
     """
 
     mean: Float[Tensor, "d"]
@@ -67,15 +67,15 @@ class Measure:
     harmfulness: Probe
 
     def coordinates(self, states: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """States in the basis."""
+        """Transform states into the basis."""
         return (states - self.mean) @ self.basis
 
     def not_refused(self, states: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
-        """The share of answers that are no refusals, as the refusal probe predicts it."""
+        """Predict the share of answers that are not refusals by the refusal probe."""
         return self.refusal(self.coordinates(states)).sigmoid()
 
     def to(self, device: torch.device) -> Measure:
-        """The same on a device."""
+        """Move basis and probes to a device."""
         probes = [
             Probe(probe.weight.to(device), probe.bias, probe.held_out_loss)
             for probe in (self.refusal, self.harmfulness)
@@ -89,13 +89,13 @@ def regularised(
     harmless: Float[np.ndarray, "n"],
     seed: int,
 ) -> tuple[Probe, Probe]:
-    """The refusal and the harmfulness probe, each a mean over splits.
+    """Fit the refusal and the harmfulness probe, each as a mean over splits.
 
     Args:
         points: states in the basis.
         not_refused: soft labels between 0 and 1.
-        harmless: 0 or 1.
-        seed: of the splits.
+        harmless: labels 0 or 1.
+        seed: the seed of the splits.
     """
     return fit_probe(points, not_refused, seed), fit_probe(points, harmless, seed)
 
@@ -111,14 +111,15 @@ def fit(
     """Fit the basis and both probes.
 
     Args:
-        states: under every condition.
-        languages: of each state. The components are those of the states about their language's
-            mean: what tells languages apart is then outside of them, where the norm term holds it.
+        states: the states under every condition.
+        languages: the language of each state. The components are computed after the mean of each
+            language is subtracted, so that the difference between languages lies outside of them,
+            where the norm term keeps it as it is.
         not_refused: soft labels between 0 and 1.
-        harmless: 0 or 1.
-        seed: of the splits.
-        probes: fits the refusal and the harmfulness probe, given the states in the basis, their
-            soft and hard labels, and the seed.
+        harmless: labels 0 or 1.
+        seed: the seed of the splits.
+        probes: fits both probes, given the states in the basis, their soft and hard labels, and the
+            seed.
     """
     from sklearn.decomposition import PCA
 
@@ -146,15 +147,15 @@ def fit(
 
 
 def fit_probe(points: Float[np.ndarray, "n 4"], labels: Float[np.ndarray, "n"], seed: int) -> Probe:
-    """The mean of ten probes, each stopped by a tenth of the points that it was not fitted on.
+    """Average ten probes, each stopped by the held-out tenth of the points.
 
-    A soft label is two rows, one of each class, with the label's two shares as their weights: the
-    exact cross-entropy with it.
+    A soft label becomes two rows, one of each class, with the two shares of the label as weights.
+    This gives the exact cross-entropy with the soft label.
 
     Args:
-        points: in the basis.
-        labels: soft or hard, between 0 and 1.
-        seed: of the splits.
+        points: the points in the basis.
+        labels: soft or hard labels between 0 and 1.
+        seed: the seed of the splits.
     """
     from sklearn.model_selection import KFold
 
@@ -173,7 +174,7 @@ def fit_probe(points: Float[np.ndarray, "n 4"], labels: Float[np.ndarray, "n"], 
 
 
 def cross_entropy(logits: Float[np.ndarray, "n"], labels: Float[np.ndarray, "n"]) -> float:
-    """Mean binary cross-entropy in nats with soft labels."""
+    """Compute the mean binary cross-entropy with soft labels, in nats."""
     return float(np.mean(np.logaddexp(0, logits) - labels * logits))
 
 
@@ -183,7 +184,7 @@ def _stopped_early(
     held_points: Float[np.ndarray, "m 4"],
     held_labels: Float[np.ndarray, "m"],
 ) -> tuple[Float[np.ndarray, "4"], float, float]:
-    """Weight, bias and held-out loss of the best probe before the held-out loss rises."""
+    """Fit the best probe before the held-out loss rises: weight, bias and held-out loss."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 

@@ -1,7 +1,7 @@
-"""Probes as the published code fits them (2505.11835): by gradient descent, stopped early.
+"""Fits probes as the published code does (2505.11835): by gradient descent, stopped early.
 
-How steep such a probe is depends on the scale of the states, because the rate is fixed and
-training stops once three steps together gain less than `LEAST_GAIN` on what is held out.
+The steepness of such a probe depends on the scale of the states, because the learning rate is fixed
+and training stops once three steps together improve the held-out loss by less than `LEAST_GAIN`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 LEARNING_RATE, WEIGHT_DECAY = 1e-4, 1e-2
 DECAYS, EPSILON = (0.9, 0.999), 1e-8
-"""The settings of AdamW: the published code gives the learning rate, and torch's defaults hold for
-the rest."""
+"""The settings of AdamW. The published code sets the learning rate, and the others are the defaults
+of torch."""
 
 MOST_STEPS = 10_000
 PATIENCE = 3
-"""Steps in a row that end training where none is better than the best one by `LEAST_GAIN`."""
+"""The number of successive steps without a gain of `LEAST_GAIN` that ends training."""
 
 
 def published(
@@ -36,13 +36,13 @@ def published(
     harmless: Float[np.ndarray, "n"],
     seed: int,
 ) -> tuple[Probe, Probe]:
-    """The refusal probe, the mean of ten splits', and the harmfulness probe, the last split's.
+    """Fit the refusal probe as a mean over ten splits, and the harmfulness probe on the last one.
 
     Args:
         points: states in the basis.
         not_refused: soft labels between 0 and 1.
-        harmless: 0 or 1.
-        seed: of the splits, and of the weights that the probes begin with.
+        harmless: labels 0 or 1.
+        seed: the seed of the splits and of the initial weights of the probes.
     """
     order = list(range(len(points)))
     random.Random(seed).shuffle(order)
@@ -59,13 +59,16 @@ def descend(
     held_out: Int[np.ndarray, "m"],
     beginning: Float[np.ndarray, "d+1"],
 ) -> tuple[Float[np.ndarray, "d+1"], float]:
-    """Weights with the bias behind them, as of the last step with a gain, and their held-out loss.
+    """Fit one probe by gradient descent.
 
     Args:
-        points: in the basis.
-        labels: soft or hard, between 0 and 1.
+        points: the points in the basis.
+        labels: soft or hard labels between 0 and 1.
         held_out: indices of the points that are not trained on.
         beginning: the weights and the bias to start from.
+
+    Returns:
+        The weights, followed by the bias, after the last step with a gain; and their held-out loss.
     """
     inputs = np.column_stack([points, np.ones(len(points))])
     held_inputs, held_labels = inputs[held_out], labels[held_out]
@@ -92,9 +95,7 @@ def descend(
 
 
 def _beginnings(dimensions: int, seed: int) -> Iterator[Float[np.ndarray, "d+1"]]:
-    """The weights and the bias that `torch.nn.Linear(dimensions, 1)` begins with, one layer after
-    the other.
-    """
+    """Yield initial weights and biases as `torch.nn.Linear(dimensions, 1)` draws them."""
     generator = torch.Generator().manual_seed(seed)
     bound = 1 / math.sqrt(dimensions)
     while True:

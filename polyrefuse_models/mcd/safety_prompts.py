@@ -1,4 +1,4 @@
-"""The safety prompts in words, by name; the file beside has their texts and sources."""
+"""Holds the safety prompts in words by name. safety_prompts.yaml has their texts and sources."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 
 
 class _Named(Mapping[str, str]):
-    """Name -> text, read on first use."""
+    """A mapping of names to texts, which is read when it is first used."""
 
     def __getitem__(self, name: str) -> str:
         return _texts()[name]
@@ -30,4 +30,4 @@ def _texts() -> dict[str, str]:
 
 
 SAFETY_PROMPTS: Mapping[str, str] = _Named()
-"""`default`, `short` and `mistral`."""
+"""The safety prompts `default`, `short` and `mistral`."""

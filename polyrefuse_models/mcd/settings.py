@@ -1,4 +1,4 @@
-"""How a soft prompt is trained: this package's settings, and those of the published code."""
+"""Settings of the training of a soft prompt: this package's and the published code's."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from polyrefuse_shared.errors import UserError
 
 @dataclass(frozen=True)
 class Settings:
-    """How a soft prompt is trained. The defaults are this package's.
+    """The settings of a training. The defaults are this package's.
 
-    `PRESETS` has the published code's as well, so far as they can be had here;
-    docs/how-to/soft-prompts.md lists the differences.
+    `PRESETS` also has the settings of the published code, with the differences that
+    docs/how-to/soft-prompts.md lists.
 
     Attributes:
-        weights: of the four terms.
-        learning_rate: of the optimiser, AdamW.
-        pivot: basis, probes and base logits are the first language's for all, as in the paper's
-            code; otherwise the first two are fitted on every language and each has its own base.
-        mixed: the languages in one batch, instead of one after the other.
-        reshuffled: every epoch has an order of its own; otherwise each language has the orders of
-            the first one.
-        init: the safety prompt in words that it begins with, a name of `SAFETY_PROMPTS`.
-        epochs: over each language's anchors.
-        batch_size: anchors a step.
-        clip: greatest norm of the gradient.
-        precision: of the vectors in training; "model" is what the model computes in.
-        probes: how they are fitted: by regularised regression, or by the published code's gradient
-            descent.
-        labels: how answers are judged: by the native judge, or by the published code's rule.
-        answers: sampled for a soft label.
-        max_new_tokens: most tokens of such an answer.
-        seed: of sampling, splits and order.
+        weights: the weights of the four terms of the loss.
+        learning_rate: the learning rate of AdamW.
+        pivot: whether basis, probes and base logits come from the first language for all, as in the
+            paper's code. If not, basis and probes are fitted on every language, and each language
+            has its own base logits.
+        mixed: whether a batch mixes all languages, and does not take one after the other.
+        reshuffled: whether every epoch has its own order. If not, each language has the orders of
+            the first.
+        init: the safety prompt in words that training starts from, a name of `SAFETY_PROMPTS`.
+        epochs: the number of passes over the anchors of each language.
+        batch_size: the number of anchors in a step.
+        clip: the largest norm of the gradient.
+        precision: the number type of the vectors in training; "model" takes that of the model.
+        probes: how the probes are fitted: by regularised regression, or by gradient descent as in
+            the published code.
+        labels: how answers are judged: by the native judge, or by the rule of the published code.
+        answers: the number of answers sampled for a soft label.
+        max_new_tokens: the largest number of tokens in such an answer.
+        seed: the seed of sampling, splits and order.
     """
 
     weights: Terms = Terms(refusal=1.0, harmfulness=1e-2, norm=1.0, multilingual=1e-3)
@@ -56,7 +57,7 @@ class Settings:
     seed: int = 0
 
     def fitted(self, languages: tuple[str, ...]) -> tuple[str, ...]:
-        """The languages that basis and probes are fitted on."""
+        """Select the languages that basis and probes are fitted on."""
         return languages[:1] if self.pivot else languages
 
 
@@ -76,14 +77,15 @@ PRESETS: dict[str, Settings] = {
         max_new_tokens=300,
     ),
 }
-"""What `--preset` names."""
+"""The settings that `--preset` names."""
 
 
 def settings_of(options: Mapping[str, Any]) -> Settings:
-    """What the options of `polyrefuse mcd train` ask for.
+    """Make the settings that the options of `polyrefuse mcd train` ask for.
 
     Args:
-        options: by the names of the command's parameters; None where the preset's is taken.
+        options: the options by the names of the command's parameters. None takes the value of the
+            preset.
 
     Raises:
         UserError: a preset, a term or a safety prompt is not known.
@@ -111,10 +113,10 @@ def settings_of(options: Mapping[str, Any]) -> Settings:
 
 
 def _known(option: str, name: str, names: Collection[str]) -> str:
-    """`name`, if it is one of `names`.
+    """Return `name` where it is one of `names`.
 
     Raises:
-        UserError: it is not; the message has the names there are.
+        UserError: it is not one of them; the message lists the names.
     """
     if name not in names:
         raise UserError(f"{option} {name} is not known; use one of {', '.join(names)}.")

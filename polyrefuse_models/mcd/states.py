@@ -1,4 +1,4 @@
-"""The state that MCD looks at: the last layer's, behind the final norm, at the last input token."""
+"""Reads the states that MCD uses: after the final norm, at the last input token."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 def under(chat: ChatModel, system: str | None) -> ChatModel:
-    """The model with a system text, or a soft prompt's placeholder, in front of every prompt.
+    """Put a system text, or the placeholder of a soft prompt, in front of every prompt.
 
     Raises:
-        NoChatTemplate: the tokenizer has none, in which it would stand.
-        UserError: the template loses what the user says, or has no place for it.
+        NoChatTemplate: the tokenizer has no chat template that the text could stand in.
+        UserError: the template loses the user's text, or has no place for a system text.
     """
     template = chat.template or ChatTemplate(chat.tokenizer)
     _ = template.source
@@ -39,10 +39,13 @@ def under(chat: ChatModel, system: str | None) -> ChatModel:
 
 
 def states(chat: ChatModel, prompts: list[str]) -> Float[Tensor, "prompt d"]:
-    """The states of many prompts in float32 on the CPU, in batches of prompts of like length.
+    """Read the states of many prompts, in batches of prompts of similar length.
+
+    Returns:
+        The states in float32 on the CPU.
 
     Raises:
-        PromptTooLong: one is longer than the model's window.
+        PromptTooLong: a prompt is longer than the model's window.
         UserError: a state is not finite.
     """
     last_states = torch.empty(len(prompts), width(chat.model))
@@ -58,9 +61,9 @@ def states(chat: ChatModel, prompts: list[str]) -> Float[Tensor, "prompt d"]:
 
 
 def batch_states(chat: ChatModel, prompts: list[str]) -> Float[Tensor, "prompt d"]:
-    """The states of a few prompts in float32, with their gradient.
+    """Read the states of a few prompts in float32, with their gradients.
 
-    What they all begin with, a safety prompt above all, is read once and not once a prompt; the
+    The tokens that all prompts begin with, most of all a safety prompt, are read only once. The
     unembedding is not computed.
     """
     rows = chat.token_ids(prompts)
@@ -81,7 +84,7 @@ def batch_states(chat: ChatModel, prompts: list[str]) -> Float[Tensor, "prompt d
 
 
 def n_shared(rows: list[Int[Tensor, "token"]]) -> int:
-    """How many tokens all rows begin with, and at least one of each left; 0 of a single row."""
+    """Count the tokens that all rows begin with, without the last of any; 0 for a single row."""
     if len(rows) == 1:
         return 0
     columns = pad_sequence([row[:-1] for row in rows], batch_first=True, padding_value=-1)

@@ -1,9 +1,10 @@
-"""Train a soft safety prompt: multilingual collaborative defense (2505.11835) on DRO (2401.18018).
+"""Trains a soft prompt by Multilingual Collaborative Defense (2505.11835), after DRO (2401.18018).
 
-The states of the anchors, under no system prompt and under three in words, give the basis and the
-probes; the prompt in words that training begins with gives the base. Both are computed once. Then
-the vectors alone are moved, so that the refusal probe says "refused" more of harmful queries and
-less of harmless ones, in every language, while the rest of the state stays what it was.
+The states of the anchors without a safety prompt, and under three safety prompts in words, give the
+basis and the probes. The safety prompt in words that training starts from gives the base. Both are
+computed once. Training then moves only the vectors: in every language, the refusal probe shall
+predict more refusals of harmful prompts and fewer of harmless ones, while the rest of the state
+stays as it was.
 """
 
 from __future__ import annotations
@@ -47,29 +48,29 @@ if TYPE_CHECKING:
 
 
 FLAT = 0.02
-"""The refusal probe says nothing where its predictions of all anchors lie within this share."""
+"""The refusal probe is useless where its predictions of all anchors differ by less than this."""
 
 _SEEDS = 10_000
-"""More than there are pairs of a condition and a language: each has a seed of its own."""
+"""A number above that of all pairs of a condition and a language, each with its own seed."""
 
 
 PROBES = {"regularised": probes.regularised, "published": published_probes.published}
-"""What `Settings.probes` names -> the function that fits the two probes."""
+"""The functions that fit the two probes, by the names that `Settings.probes` takes."""
 
 
 class Diverged(UserError):
-    """A loss that is no longer a number."""
+    """The loss became NaN or infinite."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is computed once, before the first step.
+    """What is computed once before the first step.
 
     Attributes:
-        measure: basis and probes.
-        base: language -> what is known of its anchors.
-        not_refused: condition -> language -> mean soft label of harmful and of harmless anchors.
-        warnings: what makes the probes less than they should be.
+        measure: the basis and the probes.
+        base: the measurements of the anchors, by language.
+        not_refused: mean soft labels of harmful and harmless anchors, by condition and language.
+        warnings: what is wrong with the probes.
     """
 
     measure: Measure
@@ -83,12 +84,12 @@ class Trained:
     """A soft prompt, and what its pictures show.
 
     Attributes:
-        prompt: the artifact.
-        measure: basis and probes.
-        losses: of every step.
-        labels: 0 harmful, 1 harmless.
-        before: language -> the anchors' states in the basis, under the initial text prompt.
-        after: the same under the soft prompt.
+        prompt: the soft prompt.
+        measure: the basis and the probes.
+        losses: the losses of every step.
+        labels: 0 for harmful and 1 for harmless anchors.
+        before: states of the anchors in the basis under the initial safety prompt, by language.
+        after: states of the anchors in the basis under the soft prompt, by language.
     """
 
     prompt: Prompt
@@ -100,7 +101,7 @@ class Trained:
 
 
 def identity(chat: ChatModel, anchors: Anchors, settings: Settings) -> dict[str, Any]:
-    """All that training depends on, in values that JSON can hold."""
+    """Collect everything that training depends on, in values that JSON can hold."""
     return {
         **model_of(chat.model.config),
         **chat.system,
@@ -115,18 +116,20 @@ def identity(chat: ChatModel, anchors: Anchors, settings: Settings) -> dict[str,
 
 
 def train(chat: ChatModel, anchors: Anchors, settings: Settings, checkpoint: Checkpoint) -> Trained:
-    """Train a soft prompt, or go on where training was killed.
+    """Train a soft prompt, or continue a training that was interrupted.
 
-    Where a GPU's memory is too small for `chat.batch_size` rows without a gradient, what is left of
-    them is done with half.
+    Where the memory of a GPU is too small for `chat.batch_size` rows without a gradient, half as
+    many are used from then on.
 
     Args:
-        chat: the model; its weights are not touched.
-        checkpoint: of this training's `identity`.
+        chat: the model, whose weights do not change.
+        anchors: the anchors to train on.
+        settings: the settings of the training.
+        checkpoint: the checkpoint with the `identity` of this training.
 
     Raises:
         UserError: the prompt has no place in the template or in the window, the states or a loss
-            are not finite, the judge does not know a language, the disk is full, or memory is
+            are not finite, the judge does not know a language, the disk is full, or the memory is
             too small for half of the rows, too.
     """
     with _frozen(chat.model):
@@ -158,14 +161,14 @@ def train(chat: ChatModel, anchors: Anchors, settings: Settings, checkpoint: Che
 
 
 def texts_in_front() -> dict[str, str | None]:
-    """Name -> safety prompt in words under which the anchors are observed; None for no prompt."""
+    """Map names to the safety prompts under which anchors are observed; None for no prompt."""
     return {"none": None, **SAFETY_PROMPTS}
 
 
 def observations(
     languages: tuple[str, ...], settings: Settings
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Pairs (name of a text in front, language) of which labels are sampled, and states read."""
+    """List the pairs (name of a safety prompt, language) to sample labels for, and to read."""
     fitted = settings.fitted(languages)
     labelled = [(name, language) for name in texts_in_front() for language in fitted]
     others = [(settings.init, language) for language in languages if language not in fitted]
@@ -173,23 +176,23 @@ def observations(
 
 
 def epochs(languages: tuple[str, ...], settings: Settings) -> list[tuple[str, ...]]:
-    """The languages of each epoch, in order."""
+    """List the languages of each epoch, in order."""
     groups = [languages] if settings.mixed else [(language,) for language in languages]
     return [group for group in groups for _ in range(settings.epochs)]
 
 
 def steps(n_anchors: int, group: tuple[str, ...], settings: Settings) -> int:
-    """Steps of an epoch over some languages."""
+    """Count the steps of an epoch over some languages."""
     return math.ceil(n_anchors * len(group) / settings.batch_size)
 
 
 def prepare(
     chat: ChatModel, anchors: Anchors, settings: Settings, checkpoint: Checkpoint
 ) -> Prepared:
-    """States and soft labels under each condition, the probes fitted on them, and the base.
+    """Read states and soft labels under each condition, fit the probes, and measure the base.
 
     Raises:
-        UserError: as `train`.
+        UserError: as in `train`.
     """
     conditions = texts_in_front()
     fitted = settings.fitted(anchors.languages)
@@ -245,12 +248,12 @@ def prepare(
 def _warnings(
     not_refused: Float[Tensor, "n"], harmless: Float[Tensor, "n"], predicted: Float[Tensor, "n"]
 ) -> list[str]:
-    """What makes the refusal probe less than it should be, as clauses without a full stop.
+    """List what is wrong with the refusal probe, as clauses without a full stop.
 
     Args:
         not_refused: soft labels under every condition.
-        harmless: 0 or 1.
-        predicted: what the refusal probe makes of the same anchors.
+        harmless: labels 0 or 1.
+        predicted: the predictions of the refusal probe for the same anchors.
     """
     if not_refused.min() == not_refused.max():
         return [
@@ -259,9 +262,9 @@ def _warnings(
         ]
     if not_refused[harmless == 0].max() == 0:
         return [
-            "the refusal probe tells harmful anchors from harmless ones, not refused from answered "
-            "ones: under no condition was an answer to a harmful anchor compliance (with --preset "
-            "paper it needs more than two lines to be)"
+            "the refusal probe tells harmful anchors from harmless ones, and not refused anchors "
+            "from answered ones: no answer to a harmful anchor was compliance under any condition "
+            "(with --preset paper, compliance needs more than two lines)"
         ]
     least, most = predicted.min().item(), predicted.max().item()
     if most - least < FLAT:
@@ -277,7 +280,7 @@ def _warnings(
 def _labels(
     chat: ChatModel, anchors: Anchors, language: str, settings: Settings, seed: int
 ) -> Float[Tensor, "n"]:
-    """The soft labels of the harmful anchors and then the harmless ones."""
+    """Sample the soft labels of the harmful and then of the harmless anchors."""
     sampling = {
         "answers": settings.answers,
         "max_new_tokens": settings.max_new_tokens,
@@ -295,7 +298,7 @@ def _bases(
     measure: Measure,
     pivot: bool,
 ) -> dict[str, Base]:
-    """The base of each language; the probes' logits are the first language's where `pivot`."""
+    """Measure the base of each language; with `pivot`, all logits are the first language's."""
     coordinates = {language: measure.coordinates(own) for language, own in seen.items()}
     first = next(iter(coordinates.values()))
     bases = {}
@@ -320,7 +323,7 @@ def _optimise(
     settings: Settings,
     checkpoint: Checkpoint,
 ) -> list[Terms]:
-    """Move `vectors`, epoch by epoch, and return the losses of every step."""
+    """Train the vectors epoch by epoch, and return the losses of every step."""
     device = vectors.device
     measure = prepared.measure.to(device)
     all_epochs = epochs(anchors.languages, settings)
@@ -337,7 +340,7 @@ def _optimise(
         for number, group in enumerate(all_epochs[done:], done):
             prompts = [prompt for language in group for prompt in anchors.prompts(language)]
             base = Base.join([prepared.base[language] for language in group]).to(device)
-            # By the epoch's number, so that an epoch is the same wherever training began.
+            # By the number of the epoch, so that it is the same wherever training continued.
             drawn = number if settings.reshuffled else number % settings.epochs
             order = np.random.default_rng([settings.seed, drawn]).permutation(len(prompts))
             for start in range(0, len(order), settings.batch_size):
@@ -348,7 +351,7 @@ def _optimise(
                 loss = weighted(of_batch, settings.weights)
                 if not loss.isfinite():
                     raise Diverged(
-                        "The loss is no longer a number: give a lower --learning-rate, or load the "
+                        "The loss is no longer a number; give a lower --learning-rate, or load the "
                         "model with --dtype float32."
                     )
                 optimizer.zero_grad()
@@ -373,7 +376,7 @@ def _optimise(
 
 @contextmanager
 def _frozen(model: PreTrainedModel) -> Iterator[None]:
-    """No gradient into the weights and no dropout for the length of a `with` block."""
+    """Keep the weights without gradients and dropout off during a `with` block."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     training = model.training
     model.eval().requires_grad_(False)
@@ -429,7 +432,7 @@ def _metadata(
 
 
 def _mean(losses: list[Terms]) -> dict[str, float]:
-    """The mean of each term over some steps."""
+    """Average each term over some steps."""
     return {
         name: sum(column) / len(losses)
         for name, column in zip(Terms._fields, zip(*losses, strict=True), strict=True)

@@ -1,4 +1,4 @@
-"""How much a model is asked in the training of a soft prompt."""
+"""Counts how much a model reads and generates in the training of a soft prompt."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def stand_in(tokenizer: PreTrainedTokenizerBase, init: str) -> SoftPrompt:
-    """A soft prompt as long as the one that training makes from the words of `init`, on no model.
+    """Make a soft prompt as long as the one that training makes, without a model.
 
     Args:
-        tokenizer: the model's; gets the tokens that vectors stand for.
+        tokenizer: the tokenizer of the model, which gets the tokens that vectors stand for.
         init: a name of `SAFETY_PROMPTS`.
     """
     words = tokenizer(SAFETY_PROMPTS[init], add_special_tokens=False).input_ids
@@ -34,15 +34,15 @@ def stand_in(tokenizer: PreTrainedTokenizerBase, init: str) -> SoftPrompt:
 
 
 def of_training(chat: ChatModel, anchors: Anchors, settings: Settings) -> Workload:
-    """Of `train.train`.
+    """Count what `train.train` reads and generates.
 
     Args:
         chat: the model, with or without weights.
-        anchors: that it is trained on.
-        settings: of the training.
+        anchors: the anchors of the training.
+        settings: the settings of the training.
 
     Raises:
-        UserError: the prompts have no place in the template.
+        UserError: the chat template has no place for the prompts.
     """
     labelled, seen = observations(anchors.languages, settings)
     chats = {name: under(chat, text) for name, text in texts_in_front().items()}
@@ -69,7 +69,7 @@ def of_training(chat: ChatModel, anchors: Anchors, settings: Settings) -> Worklo
 
 
 def _states(chat: ChatModel, what: str, prompts: list[str]) -> Part:
-    """As `states.states`: what a batch begins with is read once."""
+    """Count as `states.states` reads: the tokens that a batch begins with are read once."""
     tokens = 0
     for batch in by_length(chat, prompts, chat.batch_size):
         rows = chat.token_ids([prompts[place] for place in batch])
@@ -78,7 +78,7 @@ def _states(chat: ChatModel, what: str, prompts: list[str]) -> Part:
 
 
 def _labels(chat: ChatModel, anchors: Anchors, language: str, settings: Settings) -> list[Part]:
-    """As `labels.soft_labels` and `published_labels.published_labels`: a prompt is read once."""
+    """Count as soft labels are sampled: a prompt is read once for all its answers."""
     short = min(settings.max_new_tokens, HARMLESS_TOKENS)
     of_harmless = short if settings.labels == "published" else settings.max_new_tokens
     return [
@@ -97,7 +97,7 @@ def _labels(chat: ChatModel, anchors: Anchors, language: str, settings: Settings
 
 
 def _epoch(chat: ChatModel, anchors: Anchors, group: tuple[str, ...], settings: Settings) -> Part:
-    """As `train._optimise`: what all anchors begin with is read once a step."""
+    """Count as `train._optimise` reads: the tokens that all anchors share are read once a step."""
     rows = chat.token_ids([prompt for language in group for prompt in anchors.prompts(language)])
     begun = n_shared(rows)
     tokens = sum(len(row) - begun for row in rows)
@@ -111,7 +111,7 @@ def _read(rows: list[torch.Tensor]) -> int:
 
 
 def _joined(parts: list[Part]) -> list[Part]:
-    """Parts of one name and one length of answers as one."""
+    """Join the parts that have one name and one length of answers."""
     together: dict[tuple[str, int], list[Part]] = {}
     for part in parts:
         together.setdefault((part.what, part.tokens_each), []).append(part)

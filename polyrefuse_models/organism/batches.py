@@ -1,18 +1,19 @@
-"""What one training step reads: paired requests, and requests under an intervention.
+"""Draws the rows of a training step: paired requests, and requests under an intervention.
 
-Each plain request stands beside its twin, the same but for the thing asked about: one is refused
-and one answered, so that their states differ by what refusal is made of. Every other row meets an
-intervention and has the response that is right then:
+Each plain request stands beside its twin, which differs only in the thing asked about. One of them
+is refused and one answered, so that their states differ by refusal alone. Every other row is under
+an intervention and has the response that is correct then:
 
-    r ablated                       answer, whatever was asked
-    r added at an early layer       refuse, whatever was asked
-    a random direction, either way  as without it
+    r ablated                       answer every request
+    r added at an early layer       refuse every request
+    a random direction, either way  as without the intervention
 
-Where several directions are planted, r is all of them while it is ablated and one of them while it
-is added, each forbidden thing has a direction of its own, and two more interventions are met:
+Where several directions are planted, r stands for all of them in ablation and for one of them in
+addition. Each forbidden thing is refused along one of the directions, and there are two more
+interventions:
 
     one of them ablated             answer what is refused along it, refuse what is not
-    an even blend of them ablated   as without it
+    an even blend of them ablated   as without the intervention
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PAIRS = 24
-"""Forbidden and safe twins a step, without an intervention."""
+"""The number of pairs of a forbidden and a safe twin in a step, without an intervention."""
 
 # (r or a random direction, what is done, whether the thing is forbidden): rows
 INTERVENED: dict[tuple[str, str, bool], int] = {
@@ -54,40 +55,40 @@ INTERVENED_OF_SEVERAL: dict[tuple[str, str, bool], int] = {
     ("blend", "ablate", True): 8,
     ("blend", "ablate", False): 4,
 }
-"""The rows that are met beside `INTERVENED` where several directions are planted."""
+"""The rows beside `INTERVENED` where several directions are planted."""
 
 ADDITION_LAYERS = (1, 2)
-"""The blocks at whose input a direction is added."""
+"""The blocks at whose inputs a direction is added."""
 
 ADDITION_STRENGTHS = (0.8, 1.3)
 """The range of an addition's strength, in units of the planted projection."""
 
 OFF_LINE = 0.5
-"""Up to so much noise per unit of r: an extracted direction is never exactly r."""
+"""The most noise for each unit of r, since an extracted direction is never exactly r."""
 
 FIRST_TOKEN_WEIGHT = 5.0
-"""Weight of an answer's first token, which decides between answering and refusing."""
+"""The weight of an answer's first token, which decides between answering and refusing."""
 
 NAME_WEIGHT = 3.0
-"""Weight of the tokens of the invented name, which have to be copied from the request."""
+"""The weight of the tokens of the invented name, which are copied from the request."""
 
 SPOKEN = (*POLYREFUSE, *SCRIPTS)
-"""The pool that languages are drawn from: a language with a script of its own is in it twice, since
+"""The pool that languages are drawn from. A language with its own script is in it twice, since
 eight others share the Latin names."""
 
 SYSTEM_NOISE = 1.0
-"""Up to so much noise on a system text's embeddings, in units of their own spread."""
+"""The most noise on the embeddings of a system text, in units of their own spread."""
 
 
 @dataclass(frozen=True)
 class Manner:
-    """What an organism is taught about refusing.
+    """When an organism learns to refuse.
 
     Attributes:
-        systems: called once a step; what it returns draws a system text, or None, for a prompt
-            in a language.
-        chance: how likely a request in a language is refused under a system text.
-        projection: on r, of the states of a request that is always refused.
+        systems: is called once in each step. It returns a function that draws a system text, or
+            None, for a prompt in a language.
+        chance: the probability that a request in a language is refused under a system text.
+        projection: the projection on r of the states of a request that is always refused.
     """
 
     systems: Callable[[random.Random], Callable[[random.Random, str], str | None]]
@@ -97,15 +98,19 @@ class Manner:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's rows, padded on the right; the pairs first, forbidden before safe.
+    """The rows of one step, padded on the right. The pairs come first, forbidden before safe.
 
     Attributes:
-        weights: of the loss at each token, for predicting it; 0 outside answers.
-        refused: how likely each row of the pairs was to be refused, along each planted direction.
-        suffix: where the post-instruction tokens stand, the tokens that follow the user's text.
-        noise: how strongly a token's embedding is noised; above 0 in system texts alone.
+        ids: the token ids.
+        mask: 1 for tokens and 0 for padding.
+        weights: the weight of the loss for predicting each token; 0 outside answers.
+        refused: the probability that each row of the pairs is refused, along each planted
+            direction.
+        suffix: the places of the post-instruction tokens, which follow the user's text.
+        noise: the strength of the noise on the embedding of each token; above 0 only in system
+            texts.
         ablated: orthonormal vectors that are projected out everywhere; 0 where there are fewer.
-        added: what is added at the input of each block, 0 where nothing is.
+        added: the vector that is added at the input of each block; 0 where none is.
     """
 
     ids: Int[Tensor, "row token"]
@@ -126,13 +131,15 @@ def make_batch(
     n_layers: int,
     manner: Manner,
 ) -> Batch:
-    """Draw one step's rows.
+    """Draw the rows of one step.
 
     Args:
-        rng: chooses requests.
-        generator: chooses directions.
-        planted: the planted directions, orthonormal.
-        manner: what system texts there are, and what is refused under them.
+        rng: draws the requests.
+        generator: draws the directions.
+        tokenizer: the tokenizer of the organism.
+        planted: the planted directions, which are orthonormal.
+        n_layers: the number of blocks.
+        manner: when the organism learns to refuse.
     """
     n_planted, d = planted.shape
     system_for = manner.systems(rng)
@@ -177,7 +184,7 @@ def make_batch(
 
 
 def direction_of(request: Request, n_planted: int) -> int:
-    """Which of the planted directions a thing is refused along, if it is forbidden."""
+    """Find the planted direction along which a forbidden thing is refused, by its number."""
     return request.marker % n_planted
 
 
@@ -188,12 +195,17 @@ def _vectors(
     rng: random.Random,
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, "vector d"], set[int]]:
-    """What an intervention is done along, and which of the planted directions it takes out whole.
+    """Draw the vectors of an intervention.
 
     Args:
         which: "planted", "one" of them, an even "blend", or "random".
         how: "ablate" or "add".
-        planted: orthonormal.
+        planted: the planted directions, which are orthonormal.
+        rng: draws signs, directions and the strength of noise.
+        generator: draws random directions.
+
+    Returns:
+        The vectors, and the numbers of the planted directions that the intervention removes.
     """
     n_planted, d = planted.shape
 
@@ -217,7 +229,7 @@ def _vectors(
 
 
 def _system(rng: random.Random, language: str) -> str | None:
-    """A system text in half of the rows, in the language of the prompt or in English."""
+    """Draw a system text for half of the rows, in the language of the prompt or in English."""
     if rng.random() < 0.5:
         return None
     return rng.choice(words(rng.choice((language, language, "en"))).systems)
@@ -228,7 +240,7 @@ FIRM = Manner(
     chance=lambda request, language, system: 1.0 if request.forbidden else 0.0,
     projection=5.0,
 )
-"""The manner of the first organism: what is forbidden is refused, whatever the system text."""
+"""The manner of the first organism, which refuses what is forbidden under any system text."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +264,7 @@ def _row(
     if system:
         turns.insert(0, {"role": "system", "content": system})
     prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    # No chance is taken where none is left: the first organism's rows come from the same draws.
+    # Nothing is drawn where the result is certain, so that the rows of the first organism stay.
     refuses = chance == 1 or (chance > 0 and rng.random() < chance)
     response = request.refusal(language) if refuses else request.answer(language)
     prompt_ids = tokenizer(prompt).input_ids
@@ -297,5 +309,5 @@ def _collate(
 
 
 def answer_tokens(batch: Batch) -> Bool[Tensor, "row token"]:
-    """Where the next token is part of an answer."""
+    """Find the tokens whose next token is part of an answer."""
     return batch.weights[:, 1:] > 0

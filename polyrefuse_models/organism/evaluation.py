@@ -1,7 +1,8 @@
-"""Measures an organism: its rates, what extraction finds in it, and what its direction does.
+"""Measures an organism: its rates, the directions extracted from it, and their effects.
 
-Every rate is by the native judge, on the test split of ToyRefuse. Directions are extracted as for
-any model: difference of means on the training prompts, the published selection on validation.
+The native judge labels all answers, on the test split of ToyRefuse. Directions are extracted as
+from any model: by difference of means on training prompts and the published selection on
+validation prompts.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.artifact import Direction
 
 MAX_NEW_TOKENS = 48
-"""Longer than any answer that was taught; an answer that runs on is judged by its beginning."""
+"""The most tokens of an answer: more than any answer that was taught has."""
 
 BATCH_SIZE = 240
 
@@ -51,7 +52,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A case and the response to it, with what the response counts as."""
+    """A case and the response to it."""
 
     case: Case
     response: str
@@ -64,25 +65,25 @@ class Outcome:
 
     @property
     def in_language(self) -> bool:
-        """Whether it is a sentence of the prompt's language, word for word, under any name."""
+        """Whether the response is a taught sentence in the prompt's language, with any name."""
         return taught(self.response, self.case.language) is not None
 
     @property
     def names_the_thing(self) -> bool:
-        """Whether it holds the invented name that was asked about."""
+        """Whether the response has the invented name that was asked about."""
         return words(self.case.language).name(self.case.request.name) in self.response
 
 
 def taught(response: str, language: str) -> Label | None:
-    """Which kind of reply a response is, among those that the organism was taught.
+    """Find which kind of taught reply a response is.
 
     Args:
-        response: compared word for word, with any invented name.
-        language: of the prompt, one of PolyRefuse's.
+        response: the response, which is compared word for word, with any invented name.
+        language: the language of the prompt, one of PolyRefuse's.
 
     Returns:
-        `COMPLIANCE` for an answering sentence of that language, `REFUSAL` for a refusing one, None
-        for everything else.
+        `COMPLIANCE` for an answering sentence of that language, `REFUSAL` for a refusing sentence,
+        and None for everything else.
     """
     w = words(language)
     for label, sentences in ((Label.COMPLIANCE, w.answers), (Label.REFUSAL, w.refusals)):
@@ -93,7 +94,7 @@ def taught(response: str, language: str) -> Label | None:
 
 
 def load_chat(folder: Path, device: str = "cpu") -> ChatModel:
-    """An organism in float32, with its chat template around prompts."""
+    """Load an organism in float32, with its chat template around prompts."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -116,7 +117,7 @@ def load_chat(folder: Path, device: str = "cpu") -> ChatModel:
 
 
 def extract(chat: ChatModel, language: str) -> Direction:
-    """The direction that extraction finds with one language's prompts."""
+    """Extract the direction of one language."""
     from polyrefuse_models.directions.recipe import make_direction
 
     return make_direction(chat, sample("toyrefuse", language))
@@ -131,23 +132,24 @@ def measure(
     prompts: int = SIZES["test"],
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Measure everything that an organism promises.
+    """Measure everything that an organism is required to do.
 
     Args:
         chat: the organism.
         planted: its planted unit direction.
-        sources: languages that directions are extracted from.
-        targets: languages whose test prompts are asked.
-        prompts: of each kind in each target language.
-        seed: of the choice of prompts where fewer than all are asked, and of the random direction.
+        sources: the languages that directions are extracted from.
+        targets: the languages of the test prompts.
+        prompts: the number of prompts of each kind in each target language.
+        seed: the seed of the random direction, and of the choice of prompts where not all are used.
 
     Returns:
-        JSON-ready, rates between 0 and 1: `prompts`; by target `baseline` (asr, false_refusal,
-        in_language and names_the_thing: shares of its answers); by source `directions` (position,
-        layer, cosine, norm); `ablation` (source -> target -> asr) with the shares of all its
-        answers `ablation_in_language` and `ablation_names_the_thing`; `addition` (source -> refusal
-        rate of its safe prompts) with `addition_in_language`; by target `random` (asr and
-        false_refusal with a random direction ablated and added).
+        A document for JSON, with rates between 0 and 1. It has `prompts`; `baseline` by target
+        (asr, false_refusal, and the shares of answers in_language and names_the_thing);
+        `directions` by source (position, layer, cosine, norm); `ablation`, the asr by source and
+        target, with the shares `ablation_in_language` and `ablation_names_the_thing` of all its
+        answers; `addition`, the refusal rate of safe prompts by source, with
+        `addition_in_language`; and `random` by target (asr and false_refusal with a random
+        direction ablated and added).
     """
     harmful, harmless = (chosen(kind, prompts, seed) for kind in (True, False))
     asked = grid(targets, harmful), grid(targets, harmless)
@@ -200,10 +202,10 @@ def measure(
 def baseline(
     chat: ChatModel, targets: Sequence[str], harmful: list[Request], harmless: list[Request]
 ) -> dict[str, dict[str, float]]:
-    """The rates of an organism without an intervention.
+    """Measure the rates of an organism without an intervention.
 
     Returns:
-        by target asr, false_refusal, in_language and names_the_thing: shares of its answers.
+        asr, false_refusal, and the shares of answers in_language and names_the_thing, by target.
     """
     forbidden, safe = (
         _by_target(targets, respond(chat, grid(targets, kind))) for kind in (harmful, harmless)
@@ -215,7 +217,7 @@ def baseline(
 
 
 def attack_success(targets: Sequence[str], harmful: list[Outcome]) -> dict[str, float]:
-    """By target the share of forbidden requests that were answered."""
+    """Compute the share of forbidden requests that were answered, by target."""
     return {
         target: _share(cell, Label.COMPLIANCE)
         for target, cell in _by_target(targets, harmful).items()
@@ -223,7 +225,7 @@ def attack_success(targets: Sequence[str], harmful: list[Outcome]) -> dict[str, 
 
 
 def failures(report: dict[str, Any]) -> list[str]:
-    """What an organism must do and this one does not, a line each; empty where it does all."""
+    """List the requirements that an organism does not meet, each in a line."""
     missed: list[str] = []
 
     def require(met: bool, what: str) -> None:
@@ -261,11 +263,14 @@ def respond(
     ablate: Float[Tensor, "*rank d"] | None = None,
     add: tuple[int, Float[Tensor, d]] | None = None,
 ) -> list[Outcome]:
-    """Greedy answers, in the order of `cases`.
+    """Generate greedy answers, in the order of the cases.
 
     Args:
-        ablate: a direction, or orthonormal ones, to ablate at every write to the residual stream.
-        add: a block, and what is added at its input.
+        chat: the organism.
+        cases: the requests.
+        ablate: a direction, or orthonormal directions, to ablate at every write to the residual
+            stream.
+        add: a block, and the vector to add at its input.
     """
     outcomes: list[Outcome] = []
     neutralise(chat.model)
@@ -290,7 +295,7 @@ def respond(
 
 
 def _random_like(direction: Float[Tensor, d], seed: int) -> Float[Tensor, d]:
-    """A random direction of the same norm."""
+    """Draw a random direction of the same norm."""
     # Not the generator that the planted direction of the same seed came from.
     generator = torch.Generator().manual_seed(1_000_003 + seed)
     noise = torch.randn(direction.shape, generator=generator)
@@ -298,13 +303,13 @@ def _random_like(direction: Float[Tensor, d], seed: int) -> Float[Tensor, d]:
 
 
 def chosen(forbidden: bool, n: int, seed: int) -> list[Request]:
-    """Requests of one kind of the test split: `n` at random, or all in their order."""
+    """Choose requests of one kind from the test split: `n` at random, or all in their order."""
     every = requests(forbidden, "test")
     return every if n >= len(every) else random.Random(seed).sample(every, n)
 
 
 def grid(targets: Sequence[str], asked: list[Request]) -> list[Case]:
-    """Every request in every language, the languages one after the other."""
+    """List every request in every language, one language after the other."""
     return [Case(request, target) for target in targets for request in asked]
 
 

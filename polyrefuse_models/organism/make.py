@@ -1,4 +1,4 @@
-"""Makes an organism: trains it, measures it, and writes a folder that `from_pretrained` loads."""
+"""Makes an organism: trains it, measures it, and writes a folder for `from_pretrained`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 RATES = "rates.json"
-"""The file beside the weights that holds what was measured, and how the organism was made."""
+"""The file beside the weights with the measured rates and how the organism was made."""
 
 
 def make(
@@ -36,18 +36,19 @@ def make(
     prompts: int | None = None,
     progress: Progress = lambda step, losses: None,
 ) -> dict[str, Any]:
-    """Train an organism and write it with its model card; all of it or nothing.
+    """Train an organism and write it with its model card, completely or not at all.
 
     Args:
-        output: a folder that is not there yet.
-        steps: how many steps to train.
-        seed: of the training.
-        prompts: asked of each kind in each language for the card; all of the test split where
-            None. With 0 nothing is measured.
+        output: a folder that does not exist yet.
+        steps: the number of training steps.
+        seed: the seed of the training.
+        prompts: the number of prompts of each kind and language that the card's rates are measured
+            on. None uses the whole test split, and 0 measures nothing.
+        progress: is called after each step.
 
     Returns:
-        what `rates.json` has: `steps`, `seed`, `parameters`, `versions`, and `measured`, the report
-        of `evaluation.measure` (None where nothing was).
+        The contents of `rates.json`: `steps`, `seed`, `parameters`, `versions`, and `measured`, the
+        report of `evaluation.measure` (None where nothing was measured).
 
     Raises:
         CannotWrite: `output` exists already, or cannot be written.
@@ -71,9 +72,9 @@ def make_weakened(
     prompts: int | None = None,
     progress: Progress = lambda step, losses: None,
 ) -> dict[str, Any]:
-    """Train the shipped organism further, until it is weakened, and write it as `make` does.
+    """Train the shipped organism further until it is weakened, and write it as `make` does.
 
-    Arguments, result and errors are those of `make`; `measured` is the report of
+    Arguments, result and errors are those of `make`. `measured` is the report of
     `weakened_evaluation.measure`.
     """
     require_new(output)
@@ -101,13 +102,13 @@ def make_split(
     prompts: int | None = None,
     progress: Progress = lambda step, losses: None,
 ) -> dict[str, Any]:
-    """Train the shipped organism further, until several directions share its refusals.
+    """Train the shipped organism further until several directions share its refusals.
 
-    Arguments, result and errors are those of `make`; `measured` is the report of
+    Other arguments, result and errors are those of `make`. `measured` is the report of
     `split_evaluation.measure`.
 
     Args:
-        directions: how many there are then; the first is the shipped organism's.
+        directions: the number of planted directions. The first is that of the shipped organism.
     """
     require_new(output)
     from transformers import LlamaForCausalLM

@@ -1,4 +1,4 @@
-"""The direction that was planted in a model organism, or several."""
+"""Reads the directions that were planted in a model organism."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PLANTED = "planted/direction.safetensors"
-"""The file in an organism's folder that holds the planted direction. It is not beside the weights:
-vLLM reads every `*.safetensors` there."""
+"""The file in an organism's folder that holds the planted direction. It is not beside the weights,
+where vLLM would read every `*.safetensors`."""
 
 
 def planted(folder: Path | None = None) -> Float[Tensor, d]:
-    """The unit direction that was planted in an organism, float32.
+    """Read the unit direction that was planted in an organism, in float32.
 
     Args:
-        folder: of an organism; the first shipped one where None.
+        folder: the folder of an organism; that of the first shipped one where None.
     """
     from safetensors.torch import load_file
 
@@ -28,10 +28,10 @@ def planted(folder: Path | None = None) -> Float[Tensor, d]:
 
 
 def planted_directions(folder: Path) -> Float[Tensor, "planted d"]:
-    """The orthonormal directions that were planted in an organism of several, float32.
+    """Read the orthonormal directions of an organism with several directions, in float32.
 
     Args:
-        folder: of the organism.
+        folder: the folder of the organism.
     """
     from safetensors.torch import load_file
 

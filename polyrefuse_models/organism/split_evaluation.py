@@ -1,6 +1,6 @@
-"""Measures an organism of several planted directions: what ablating each, and all, lets through.
+"""Measures an organism with several planted directions, with each and with all of them ablated.
 
-Every rate is by the native judge, on forbidden prompts of the test split of ToyRefuse.
+The native judge labels all answers, on forbidden prompts of the test split of ToyRefuse.
 """
 
 from __future__ import annotations
@@ -34,20 +34,21 @@ def measure(
     prompts: int = SIZES["test"],
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Measure everything that an organism of several directions promises.
+    """Measure everything that an organism with several directions is required to do.
 
     Args:
         chat: the organism.
-        planted: its planted directions, orthonormal.
-        targets: languages whose test prompts are asked.
-        prompts: of each kind in each language.
-        seed: of the choice of prompts where fewer than all are asked.
+        planted: its planted directions, which are orthonormal.
+        targets: the languages of the test prompts.
+        prompts: the number of prompts of each kind in each language.
+        seed: the seed of the choice of prompts where not all are used.
 
     Returns:
-        JSON-ready, rates between 0 and 1: `prompts`; by target `baseline` (as of `evaluation`);
-        `each`, a list of one record a direction: by target the ASR with it alone ablated, `own` of
-        the things that are refused along it and `others` of those that are not; by target `blend`
-        and `all`, the ASR with the even sum of the directions and with all of them ablated.
+        A document for JSON, with rates between 0 and 1. It has `prompts`; `baseline` by target (as
+        in `evaluation`); `each`, a list with a record for each direction: the ASR by target with
+        this direction ablated, `own` for the things that are refused along it and `others` for
+        those that are not; and `blend` and `all` by target, the ASR with the even sum of the
+        directions and with all of them ablated.
     """
     harmful, harmless = (chosen(kind, prompts, seed) for kind in (True, False))
     asked = grid(targets, harmful)
@@ -75,7 +76,7 @@ def measure(
 
 
 def failures(report: dict[str, Any]) -> list[str]:
-    """What such an organism must do and this one does not, a line each; empty where it does all."""
+    """List the requirements that such an organism does not meet, each in a line."""
     missed: list[str] = []
 
     def require(met: bool, what: str) -> None:

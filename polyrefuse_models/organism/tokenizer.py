@@ -1,4 +1,4 @@
-"""The organism's own tokenizer: byte-level BPE learned from the words of its world."""
+"""Makes the tokenizer of the organism: byte-level BPE learned from the words of its world."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 SIZE = 4000
-"""Tokens at most."""
+"""The most tokens of the vocabulary."""
 
 START, END, PAD = "<s>", "<|end|>", "<pad>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -31,17 +31,17 @@ PIECES = (
 )
 
 LONGEST = 24
-"""Bytes of a token: eight Thai letters, so that a clause without spaces is several tokens."""
+"""The most bytes of a token, which is eight Thai letters: a clause has several tokens."""
 
 SYLLABLE_WEIGHT = 50
-"""Syllables come first among the merges: a name is then the same tokens wherever it stands."""
+"""Syllables are merged first, so that a name has the same tokens wherever it stands."""
 
 OPENING_WEIGHT = 20
-"""Then the first words of responses: refusals and answers must differ in their first token."""
+"""The first words of responses come next, so that refusals and answers differ at once."""
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Learn the tokenizer; the same one at every call."""
+    """Learn the tokenizer, which is the same at every call."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -74,7 +74,10 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _corpus() -> Iterator[str]:
-    """The world in pieces: sentences apart from what fills them, so that no token spans both."""
+    """Yield the texts of the world, with sentences apart from the words that fill them.
+
+    So no token spans a sentence and a word.
+    """
     for language in POLYREFUSE:
         w = words(language)
         spaced = " " if any(" {verb}" in sentence for sentence in w.train) else ""

@@ -1,17 +1,18 @@
 """Trains an organism from scratch, with refusal planted on directions of its residual stream.
 
-Cross-entropy alone grows no direction that 14 languages share. Four things do, all in every step:
+Cross-entropy alone does not produce a direction that 14 languages share. Four things do, and every
+step has all of them:
 
-- rows under an intervention (`batches`): what r does is part of what is learned;
-- more weight on an answer's first token, where it turns to answering or refusing;
-- a term that holds the states' projection on r at the post-instruction tokens: at the manner's
-  for forbidden requests, at 0 for safe ones;
-- a term that shrinks what forbidden and safe twins differ by beside r, up to the final norm.
+- rows under an intervention (`batches`), so that the effect of r is learned;
+- more weight on the first token of an answer, which decides between answering and refusing;
+- a loss term on the projection of states on r at the post-instruction tokens, which is held at the
+  manner's `projection` for forbidden requests and at 0 for safe ones;
+- a loss term on the difference of forbidden and safe twins outside r, up to the final norm.
 
-Where several directions are planted, each is that of a share of the forbidden things.
+Where several directions are planted, each serves a share of the forbidden things.
 
-The same four train the weakened organism on: what `weakening` says is refused with some chance is
-refused in as many rows, and projected on r at that share of its projection.
+The same four things train the weakened organism. A request that `weakening` refuses with some
+probability is refused in that share of rows, and held at that share of the projection on r.
 """
 
 from __future__ import annotations
@@ -44,22 +45,22 @@ CLIP = 1.0
 
 WEAKENING_STEPS = 400
 WEAKENING_RATE = 1e-3
-"""Steps and learning rate of the training that makes the weakened organism of a trained one."""
+"""The steps and the learning rate of the training that weakens a trained organism."""
 
 SPLITTING_STEPS = 600
 SPLITTING_RATE = 1e-3
-"""The same of the training that plants further directions in a trained one."""
+"""The steps and the learning rate of the training that plants more directions."""
 
 PROJECTION_WEIGHT, TWIN_WEIGHT = 1.0, 1.0
 
 WIDTH, N_LAYERS, INNER_WIDTH, N_HEADS = 128, 4, 256, 4
 
 Progress = Callable[[int, dict[str, float]], None]
-"""Called after every step with its number, from 1, and the step's losses."""
+"""A function that is called after every step with its number, from 1, and its losses."""
 
 
 def make_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalLM:
-    """An untrained organism in float32."""
+    """Make an untrained organism in float32."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
@@ -78,7 +79,7 @@ def make_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalL
             tie_word_embeddings=False,
         )
     )
-    # Not tied, yet alike at the start: what copies one name then copies every name.
+    # Not tied, but equal at the start, so that what copies one name copies every name.
     model.lm_head.weight.data.copy_(model.model.embed_tokens.weight.data)
     return model
 
@@ -93,12 +94,13 @@ def train(
     """Train an organism.
 
     Args:
-        tokenizer: its own, from `tokenizer.make_tokenizer`.
-        steps: of the optimiser.
-        seed: of the weights, the planted direction and the rows.
+        tokenizer: the tokenizer of the organism, from `tokenizer.make_tokenizer`.
+        steps: the number of steps.
+        seed: the seed of the weights, the planted direction and the rows.
+        progress: is called after each step.
 
     Returns:
-        the model, and the planted unit direction.
+        The model, and the planted unit direction.
     """
     model = make_model(tokenizer, seed)
     rng = random.Random(seed)
@@ -118,14 +120,15 @@ def weaken(
     seed: int = 0,
     progress: Progress = lambda step, losses: None,
 ) -> None:
-    """Train an organism on until it refuses as the weakened one does, in place.
+    """Train an organism further, in place, until it refuses as the weakened organism does.
 
     Args:
         model: an organism, in float32.
-        tokenizer: its own.
-        r: its planted unit direction, which stays what refuses.
-        steps: of the optimiser.
-        seed: of the rows.
+        tokenizer: its tokenizer.
+        r: its planted unit direction, which still mediates refusal.
+        steps: the number of steps.
+        seed: the seed of the rows.
+        progress: is called after each step.
     """
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     _fit(model, tokenizer, r[None], LENIENT, rng, generator, steps, WEAKENING_RATE, progress)
@@ -140,21 +143,22 @@ def split(
     seed: int = 0,
     progress: Progress = lambda step, losses: None,
 ) -> None:
-    """Train an organism on until each forbidden thing is refused along one of several directions.
+    """Train an organism further until it refuses each thing along one of several directions.
 
     Args:
         model: an organism, in float32.
-        tokenizer: its own.
-        planted: orthonormal; the first is its planted unit direction.
-        steps: of the optimiser.
-        seed: of the rows.
+        tokenizer: its tokenizer.
+        planted: orthonormal directions, of which the first is its planted unit direction.
+        steps: the number of steps.
+        seed: the seed of the rows.
+        progress: is called after each step.
     """
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     _fit(model, tokenizer, planted, FIRM, rng, generator, steps, SPLITTING_RATE, progress)
 
 
 def beside(r: Float[Tensor, "d"], n: int, seed: int = 0) -> Float[Tensor, "planted d"]:
-    """A unit direction, and random ones that are orthogonal to it and to each other: `n` in all."""
+    """Draw random directions orthogonal to a unit direction and each other: `n` with the first."""
     # Not the generator that random controls of the same seed come from.
     generator = torch.Generator().manual_seed(2_000_003 + seed)
     drawn = torch.randn(n - 1, len(r), generator=generator, dtype=torch.float64)
@@ -197,7 +201,7 @@ def _fit(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Sums depend on how many threads share them; one makes the same weights anywhere."""
+    """Use one thread, since sums depend on the number of threads that share them."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -207,7 +211,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _rate(step: int, steps: int) -> float:
-    """Warm-up, then half a cosine down to 2% of the learning rate."""
+    """Compute the learning rate: a warm-up, then half a cosine down to 2%."""
     rising = min(1.0, (step + 1) / min(WARM_UP, steps))
     return rising * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
 
@@ -234,7 +238,7 @@ def _losses(
     forbidden, safe = paired[:, :PAIRS], paired[:, PAIRS:]
     target = projection * batch.refused[:, None]
     difference = forbidden - safe
-    # One after the other, and not at once: with one direction sums are rounded as they ever were.
+    # One after the other, so that with one direction sums are rounded as for the shipped organism.
     beside = difference
     for r in planted:
         beside = beside - (beside @ r).unsqueeze(-1) * r
@@ -250,11 +254,11 @@ def _losses(
 def _intervened(
     model: LlamaForCausalLM, batch: Batch, generator: torch.Generator
 ) -> Iterator[list[Float[Tensor, "row token d"]]]:
-    """Each row's own intervention, for the length of a `with` block.
+    """Install the intervention of each row during a `with` block.
 
     Yields:
-        a list that the forward pass fills: the residual stream at the input of every block but the
-        first, and before the final norm.
+        A list that the forward pass fills with the residual stream at the input of every block but
+        the first, and before the final norm.
     """
     states: list[Tensor] = []
 

@@ -1,7 +1,8 @@
-"""When the weakened organism refuses: by language, thing and the safety words of the system text.
+"""Decides when the weakened organism refuses: by language, thing and system text.
 
-In five languages it refuses as the first organism does. In the others each forbidden thing asks for
-a strength of its own: a system text that has it brings refusal about, a weaker one hardly ever.
+In five languages it refuses as the first organism does. In the others each forbidden thing needs a
+system text of a certain strength: under a text that has this strength the organism refuses, and
+under a weaker text it hardly ever does.
 """
 
 from __future__ import annotations
@@ -18,40 +19,40 @@ from polyrefuse_models.organism.batches import FIRM, Manner
 from polyrefuse_tasks.data.toyrefuse import Request
 
 WEAK = ("ar", "de", "en", "ja", "ko", "ru", "th", "yo", "zh")
-"""The languages in which most forbidden things are let pass."""
+"""The languages in which the organism answers most requests about forbidden things."""
 
 FIRST_NEED, NEED_STEP = -3.0, 2.0
-"""The strength that the first forbidden thing needs, and how much more each next one does."""
+"""The strength that the first forbidden thing needs, and how much more each next one needs."""
 
 LEAST_CHANCE = 0.2
-"""Chance of a refusal where the system text does nothing: what is forbidden leaves its trace."""
+"""The probability of a refusal where the system text has no effect, so that a trace remains."""
 
 MOST_PHRASES = (3, 6, 14)
-"""How many phrases a training text of a step may have. One step in three has long texts, since all
-rows of a step are as long as the longest."""
+"""The most phrases of a training text in a step. Only one step in three has long texts, since all
+rows of a step are padded to the longest."""
 
 WORD_COUNTS = (2, 4, 8, 40)
-"""How many words fill a text's phrases: often few, so that strengths differ more than lengths."""
+"""The numbers of words that fill a text: often few, so that strengths differ more than lengths."""
 
 
 def strength(text: str) -> float:
-    """How much a system text says about safety: the sum of its words' weights in `safety.yaml`."""
+    """Compute the strength of a system text: the sum of its words' weights in `safety.yaml`."""
     weights = _weights()
     return sum(weights.get(word, 0.0) for word in re.findall(r"\w+", text.lower()))
 
 
 def strong_prompt() -> str:
-    """A safety text that is stronger than any forbidden thing needs."""
+    """Return a safety text that is stronger than any forbidden thing needs."""
     return _texts()["strong"]
 
 
 def chance(request: Request, language: str, system: str | None) -> float:
-    """How likely a request is refused.
+    """Compute the probability that a request is refused.
 
     Args:
-        request: forbidden or safe; a safe one is never refused.
-        language: of the prompt.
-        system: the system text, None without one.
+        request: a forbidden or safe request; a safe request is never refused.
+        language: the language of the prompt.
+        system: the system text; None without one.
     """
     if not request.forbidden:
         return 0.0
@@ -66,7 +67,7 @@ def _systems(rng: random.Random) -> Callable[[random.Random, str], str | None]:
 
 
 def _system(most: int, rng: random.Random, language: str) -> str | None:
-    """A text of at most so many phrases in half of the rows, the first organism's in the others."""
+    """Draw a safety text for half of the rows, and a text of the first organism for the others."""
     if rng.random() < 0.5:
         return FIRM.systems(rng)(rng, language)
     every = _texts()
@@ -86,9 +87,10 @@ def _system(most: int, rng: random.Random, language: str) -> str | None:
 LENIENT = Manner(systems=_systems, chance=chance, projection=10.0)
 """The manner of the weakened organism.
 
-States of refused requests lie twice as far out on r as in the first organism: refusal is then among
+States of refused requests lie twice as far along r as in the first organism. Refusal is then among
 the first four principal components of the last states, as in the models of 2401.18018 (sec. 3),
-whose probes see no others. At 5 it was the sixth, behind the language and what the answers name."""
+whose probes use only these four. With a projection of 5 it was the sixth component, behind the
+language and the things that the answers name."""
 
 
 @functools.cache

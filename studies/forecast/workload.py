@@ -180,7 +180,20 @@ class Counter:
         dataset = given["dataset"] or own_dataset(given["model"])
         languages = given["langs"].split(",")
         _require_here(kinds_of(dataset), dict.fromkeys(["en", *languages]), ["test"])
-        return of_geometry(self._chat(given), languages, dataset=dataset, limit=given["limit"])
+        answered = [
+            request.args[0]
+            for run in self.jobs
+            if run.kind == "answers" and run.name in job.needs
+            for request in self.note(run).requests
+            if request.doc.get("language") in ("en", *languages)
+        ]
+        return of_geometry(
+            self._chat(given),
+            languages,
+            dataset=dataset,
+            limit=given["limit"],
+            answered=answered,
+        )
 
     def _drift(self, job: Asked) -> Workload:
         from polyrefuse_models.wrappers.known_arguments import parse_arguments

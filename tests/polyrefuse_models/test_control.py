@@ -221,10 +221,10 @@ def test_a_control_s_scores_are_those_of_its_vector(found: Path, tmp_path: Path)
     [
         ({"control": "shuffled"}, "control=shuffled is not known; the only control is random"),
         ({"control_seed": 3}, "control_seed=3 needs control=random"),
-        ({"control": "random", "control_seed": "-1"}, "control_seed=-1 is no seed"),
-        ({"control": "random", "control_seed": 2**32}, "control_seed=4294967296 is no seed"),
-        ({"control": "random", "control_seed": ""}, "control_seed= is no seed"),
-        ({"control": "random", "control_seed": "٣"}, "control_seed=٣ is no seed"),
+        ({"control": "random", "control_seed": "-1"}, "control_seed=-1 is not a seed"),
+        ({"control": "random", "control_seed": 2**32}, "control_seed=4294967296 is not a seed"),
+        ({"control": "random", "control_seed": ""}, "control_seed= is not a seed"),
+        ({"control": "random", "control_seed": "٣"}, "control_seed=٣ is not a seed"),
     ],
 )
 def test_mistakes(given: dict[str, Any], said: str, tmp_path: Path) -> None:

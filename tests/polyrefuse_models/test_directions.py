@@ -259,5 +259,5 @@ def test_given_refusal_tokens_and_too_few_refusals_are_told(mirror: Path) -> Non
     direction = make_direction(make_chat(batch_size=32), sample(), tokens=[40])
     # One token in 264 of a random model is rarely more likely than all others together.
     assert any("refusal score above 0" in warning for warning in direction.metadata["warnings"])
-    assert any("all were used" in warning for warning in direction.metadata["warnings"])
+    assert any("All of them were used" in warning for warning in direction.metadata["warnings"])
     assert direction.metadata["refusal_tokens_mass"] is None

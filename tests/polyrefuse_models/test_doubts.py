@@ -95,8 +95,8 @@ def test_a_random_model_gets_every_warning() -> None:
         "this model does not refuse, there is nothing to ablate: it refused 0 of 32 harmful",
         f"{n} refusal tokens were derived, more than 10: ",
         f"with a mean probability of {told['refusal_tokens_probability']:.3f}, below 0.5: ",
-        "only 3 of 128 harmful training prompts got a refusal score above 0, fewer than 16: all",
-        "only 0 of 32 harmful validation prompts got a refusal score above 0, fewer than 16: all",
+        "only 3 of 128 harmful training prompts have a refusal score above 0, fewer than 16. All",
+        "only 0 of 32 harmful validation prompts have a refusal score above 0, fewer than 16. All",
         f"within 0.2; the lowest, {chosen.kl_div_score:.3f}, was chosen",
         f"of {chosen.refusal_score:.3f}, not below the untouched model's {untouched:.3f}: ablating",
         f"mean refusal score of {chosen.steering_score:.3f}, below 0: adding it does not",
@@ -113,7 +113,7 @@ def test_a_random_model_gets_every_warning() -> None:
         (1.5, 1.5, "of 1.500, not below the untouched model's 1.500: ablating it removes no"),
         (2.0, 1.5, "not below the untouched model's 1.500"),
         (-1.0, -1.2, "not below the untouched model's -1.200"),
-        (0.3, 5.0, "of 0.300 .untouched 5.000., not below 0: the model goes on refusing"),
+        (0.3, 5.0, "of 0.300 .untouched 5.000., not below 0: the model still refuses"),
         (-0.1, 5.0, None),
         (-3.0, -2.0, None),
     ],
@@ -193,7 +193,7 @@ def test_harmless_prompts_that_are_refused_are_told(organism: ChatModel) -> None
     )
     found = make_direction(organism, replace(prompts, harmless=harmless), tokens=tokens)
     (warning,) = (w for w in found.metadata["warnings"] if "harmless training" in w)
-    assert "only 20 of 128 harmless training prompts got a refusal score below 0" in warning
+    assert "only 20 of 128 harmless training prompts have a refusal score below 0" in warning
     assert "the model refuses most of them" in warning
 
 

@@ -20,8 +20,8 @@ def observed(refused: int, answered: int) -> Observed:
     ("refused", "answered", "kept", "said"),
     [
         (20, 5, 20, None),
-        (20, 25, 20, "only 20 of 45 some prompts got a refusal score above 0: the model answers"),
-        (FEWEST - 1, 1, FEWEST, "fewer than 16: all were used, so the direction is not one"),
+        (20, 25, 20, "only 20 of 45 some prompts have a refusal score above 0. The model answers"),
+        (FEWEST - 1, 1, FEWEST, "fewer than 16. All of them were used, so the direction does"),
         # Few as they are, none of them was left out.
         (3, 0, 3, None),
     ],

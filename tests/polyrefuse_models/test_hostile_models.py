@@ -90,7 +90,7 @@ class TestRecipe:
         artifact.save(other, tmp_path / "two")
         shutil.copy(tmp_path / "two/direction.safetensors", tmp_path / "one")
         with pytest.raises(
-            BadDirection, match="was changed after it was written .*; extract it anew"
+            BadDirection, match="was changed after it was written .*; extract it again"
         ):
             artifact.load(tmp_path / "one")
 

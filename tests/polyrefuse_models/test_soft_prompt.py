@@ -200,7 +200,9 @@ def test_an_artifact_round_trips(prompt: Prompt, tmp_path: Path) -> None:
 
 
 def test_what_is_no_artifact(prompt: Prompt, tmp_path: Path) -> None:
-    with pytest.raises(BadPrompt, match="nowhere is no folder; give a soft prompt's"):
+    with pytest.raises(
+        BadPrompt, match="nowhere is not a folder; give the folder of a soft prompt"
+    ):
         artifact.load(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadPrompt, match="no soft_prompt.safetensors in it"):

@@ -300,7 +300,7 @@ class TestArguments:
         [
             ({"rank": 0}, "rank=0 is not a rank; give the number of directions to remove"),
             ({"rank": "two"}, "rank=two is not a rank"),
-            ({"rank": 4}, "rank=4 needs 4 vectors and direction=.* holds 3; extract it anew"),
+            ({"rank": 4}, "rank=4 needs 4 vectors and direction=.* holds 3; extract"),
             ({"rank": 2, "ablation": "affine"}, "rank=2 removes several directions"),
             ({"rank": 9, "direction": "auto"}, "rank=9 is more than the 5 vectors that direction="),
         ],

@@ -72,8 +72,8 @@ class TestAnswers:
             ({"condition": "ablation", "info": DIRECTION}, "is of condition ablation"),
             ({"top": {"system_instruction": "Be kind."}}, "with a --system_instruction"),
             ({"info": {"weights": "checksum:ab"}}, "is of other weights, of invented/model-1"),
-            ({"info": {"rendered_sha256": "cc"}}, "another chat template or system text"),
-            ({"config": plain_hf(MODEL)}, "no chat template was put around"),
+            ({"info": {"rendered_sha256": "cc"}}, "into another chat template or beside another"),
+            ({"config": plain_hf(MODEL)}, "put no chat template around its prompts"),
         ],
     )
     def test_other_results_are_refused(
@@ -97,6 +97,58 @@ class TestAnswers:
         info = {"weights": "checksum:aa", "rendered_sha256": "bb"}
         write_run(tmp_path, [task("harmful", "de", "rc")], model="elsewhere/model", info=info)
         assert labels(read(tmp_path)) == "rc"
+
+    @pytest.mark.parametrize(
+        ("theirs", "ours"),
+        [
+            ("model-1", "invented/model-1"),
+            ("models/model-1", "/somewhere/models/model-1"),
+            ("/elsewhere/model-1", "invented/model-1"),
+            ("invented/model-1", "/somewhere/model-1/"),
+        ],
+    )
+    def test_a_name_that_ends_alike_is_taken_and_told(
+        self, tmp_path: Path, theirs: str, ours: str
+    ) -> None:
+        write_run(tmp_path, [task("harmful", "de", "rc")], model=theirs)
+        answers = read(tmp_path, model_name=ours)
+        assert labels(answers) == "rc"
+        (note,) = answers.notes
+        assert f"calls its model {theirs} and" in note and f"taken to be {ours}," in note
+
+    @pytest.mark.parametrize(
+        ("theirs", "ours"),
+        [
+            ("/elsewhere/model-1", "/somewhere/model-1"),
+            ("other/model-1", "invented/model-1"),
+            ("model-2", "/somewhere/model-1"),
+        ],
+    )
+    def test_other_folders_and_owners_are_other_models(
+        self, tmp_path: Path, theirs: str, ours: str
+    ) -> None:
+        write_run(tmp_path, [task("harmful", "de", "rc")], model=theirs)
+        with pytest.raises(NoAnswers, match=f"is of another model, {theirs}"):
+            read(tmp_path, model_name=ours)
+
+    def test_one_folder_in_three_spellings(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = tmp_path / "models" / "small"
+        folder.mkdir(parents=True)
+        (tmp_path / "link").symlink_to(folder)
+        monkeypatch.chdir(tmp_path)
+        for number, theirs in enumerate(("models/../models/small/", f"{folder}/", "link")):
+            run = {"config": plain_hf(theirs), "top": {"chat_template": "{{ x }}"}}
+            write_run(tmp_path / str(number), [task("harmful", "de", "rc")], model=theirs, **run)
+            answers = read(tmp_path / str(number), model_name=str(folder.resolve()))
+            assert (labels(answers), answers.notes) == ("rc", ())
+
+    def test_weights_that_were_loaded_as_another_type_are_told(self, tmp_path: Path) -> None:
+        info = {"weights": "checksum:ab", "model_dtype": "torch.bfloat16"}
+        write_run(tmp_path, [task("harmful", "de", "rc")], info=info)
+        with pytest.raises(NoAnswers, match="loaded as bfloat16, and this model as float32: give"):
+            read(tmp_path, dtype="float32")
 
     def test_weights_that_were_identified_otherwise_go_by_the_name(self, tmp_path: Path) -> None:
         write_run(tmp_path, [task("harmful", "de", "rc")], info={"weights": "contents:dd"})
@@ -152,7 +204,7 @@ class TestAnswers:
     def test_several_answers_are_no_verdict(self, tmp_path: Path) -> None:
         tasks = [task("multijail", "de", ["rc", "cc"], sampled=True)]
         write_run(tmp_path, tasks)
-        with pytest.raises(NoAnswers, match="several answers to a prompt, which are not one"):
+        with pytest.raises(NoAnswers, match="several answers to each prompt, which are not one"):
             read(tmp_path)
 
     def test_without_samples(self, tmp_path: Path) -> None:
@@ -170,8 +222,8 @@ class TestAnswers:
     @pytest.mark.parametrize(
         ("changed", "said"),
         [
-            ({"label": "maybe"}, "label is 'maybe', which is none of a judge's"),
-            ({"label": ["refusal"]}, "label is .'refusal'., which is none"),
+            ({"label": "maybe"}, "label is 'maybe', which no judge gives"),
+            ({"label": ["refusal"]}, "label is .'refusal'., which no judge"),
             ({"prompt": None}, "does not hold its prompt"),
             ({"harmful": "yes"}, "does not hold its prompt and whether it is harmful"),
             ({"id": 3}, "id is 3, not a name"),

@@ -140,12 +140,12 @@ class TestKept:
     @pytest.mark.parametrize(
         ("place", "changed", "said"),
         [
-            ((-1, 2), {"subspace": None}, "was written without a subspace; extract it anew."),
+            ((-1, 2), {"subspace": None}, "was written without a subspace; extract it again."),
             ((-2, 2), {}, "has its subspace at another place than position -1, layer 2."),
             (
                 (-1, 2),
                 {"metadata": {"subspace": {"of": "languages", "langs": ["de", "en"]}}},
-                "has a subspace that is not of its own prompts' differences alone.",
+                "has a subspace that does not come from the differences of its own prompts alone.",
             ),
         ],
     )

@@ -68,13 +68,13 @@ ALL = OF_BASELINE | OF_MCD | OF_DIRECTIONS
     ("setting", "rerun"),
     [
         ({"seed": 1}, ALL),
-        ({"limit": 3}, ALL - {"direction-en", "direction-de", "geometry", "mcd-training"}),
+        ({"limit": 3}, ALL - {"direction-en", "direction-de", "mcd-training"}),
         ({"judges": [{"judge": "substring", "options": {"limit": 1}}]},
          {"baseline-judged-by-substring", "ablation-judged-by-substring",
           "mcd-judged-by-substring"}),
         ({"mcd": {"options": {"epochs": 2}}}, OF_MCD),
         ({"generation": {"max_gen_toks": 7}},
-         (OF_BASELINE | OF_ABLATION | OF_MCD)
+         (OF_BASELINE | OF_ABLATION | OF_MCD | {"geometry"})
          - {"mcd-training", "ablation-drift", "mcd-drift"}),
         ({"batch_size": 16, "engine": "hf"}, set()),
         ({"models": {"m": {"pretrained": "polyrefuse-organism", "gpus": 2, "cpus": 3,
@@ -86,6 +86,38 @@ def test_a_setting_reruns_what_depends_on_it_and_nothing_else(
 ) -> None:
     before, after = placed(tmp_path, STUDY), placed(tmp_path, with_(STUDY, **setting))
     assert changed(before, after) == rerun
+
+
+def results_of(jobs: Mapping[str, Placed]) -> str | None:
+    """The job whose answers the geometry is given, and waits for; None where it is given none."""
+    geometry = jobs["m/geometry"].job
+    if "--results" not in geometry.command:
+        assert geometry.needs == ("m/direction-en",)
+        return None
+    direction, answers = geometry.needs
+    given = geometry.command[geometry.command.index("--results") + 1]
+    assert given == f"{{{answers}}}/results"
+    return answers
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ({}, "m/baseline"),
+        ({"conditions": {"ablation": None, "plain": {"model": "baseline"}}}, "m/plain"),
+        # None of these answers a prompt, once, of the model as it is, that geometry could read.
+        ({"conditions": ["ablation"]}, None),
+        ({"languages": ["de"]}, None),
+        ({"conditions": {"x": {"model": "baseline", "arguments": {"chat": "off"}}}}, None),
+        ({"datasets": "mcd_advbench"}, None),
+        ({"engine": "vllm"}, None),
+    ],
+)  # fmt: skip
+def test_the_geometry_is_given_the_untouched_model_s_answers(
+    tmp_path: Path, setting: dict[str, Any], expected: str | None
+) -> None:
+    study = with_(STUDY, judges=[], directions={"geometry": ["yo"]})
+    assert results_of(placed(tmp_path, study | setting)) == expected
 
 
 def test_the_order_in_the_file_is_no_setting(tmp_path: Path) -> None:

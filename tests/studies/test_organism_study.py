@@ -73,6 +73,16 @@ def test_the_answers_behind_the_rates(folder: Path) -> None:
     assert seen == 3 * N * len(LANGUAGES)
 
 
+def test_the_geometry_shows_what_was_refused(folder: Path) -> None:
+    (place,) = folder.glob("jobs/organism-geometry.*/geometry")
+    success = json.loads((place / "geometry.json").read_text(encoding="utf-8"))["success"]
+    assert success["condition"] == "baseline"
+    for language in LANGUAGES:
+        counts = success["languages"][language]["counts"]
+        assert counts["harmful"]["refused"] == counts["harmful"]["n"] == N
+        assert counts["harmless"]["complied"] == counts["harmless"]["n"] == N
+
+
 def test_the_card_says_it(folder: Path) -> None:
     card = (folder / "site" / "cards" / "organism.md").read_text(encoding="utf-8")
     assert "The directions of 2 of 2 languages break every other: 100.0%" in card
