@@ -35,7 +35,8 @@ def check(
         list[Path], typer.Argument(metavar="RESULTS...", help="Folders that lm_eval wrote into.")
     ],
     baseline: Annotated[
-        Path, typer.Option(metavar="FILE", help="What the results are held to: docs/how-to/ci-gate.md.")
+        Path,
+        typer.Option(metavar="FILE", help="What the results are held to: docs/how-to/ci-gate.md."),
     ],
     update: Annotated[
         bool, typer.Option("--update", help="Write the baseline from the results instead.")

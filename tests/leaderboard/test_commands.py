@@ -283,7 +283,9 @@ class TestPower:
 
 def test_the_ready_workflow(folder: Path, tmp_path: Path) -> None:
     """docs/how-to/leaderboard-gate.yml is YAML, and its gate is a command that works."""
-    workflow = yaml.safe_load((ROOT / "docs/how-to/leaderboard-gate.yml").read_text(encoding="utf-8"))
+    workflow = yaml.safe_load(
+        (ROOT / "docs/how-to/leaderboard-gate.yml").read_text(encoding="utf-8")
+    )
     steps = {step.get("name"): step for step in workflow["jobs"]["gate"]["steps"]}
     scripts = tmp_path / "bin"
     scripts.mkdir()
