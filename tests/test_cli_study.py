@@ -184,7 +184,7 @@ def test_mistakes_are_one_sentence_and_write_nothing(tmp_path: Path) -> None:
     words = {"words": {"like": "system-prompt", "system_file": "none.txt"}}
     assert_one_sentence(run(conditions=words), "study.yaml: conditions.words.system_file is 'none.")
     assert_one_sentence(
-        run(models={"m": {"pretrained": "~nosuchuser/x"}}), "there is not a folder ~no"
+        run(models={"m": {"pretrained": "~nosuchuser/x"}}), "there is no folder ~no"
     )
     revised = {"m": {"pretrained": "polyrefuse-organism", "revision": "abc"}}
     assert_one_sentence(
@@ -360,10 +360,10 @@ def test_an_executor_that_cannot_be_used_is_one_sentence_and_writes_nothing(
 
     refused("--slots", 0, said="--slots")
     refused("--executor", "ray", "--devices", "0", said="--devices is for --executor local")
-    refused("--executor", "slurm", "--slots", 3, said="--slots is for this machine")
+    refused("--executor", "slurm", "--slots", 3, said="--slots is only for this machine")
     refused("--ray-address", "auto", said="--ray-address is for --executor ray")
     clustered = ("--executor", "ray", "--ray-address", "nowhere-at-all")
-    refused(*clustered, "--slots", 3, said="--slots is for this machine")
+    refused(*clustered, "--slots", 3, said="--slots is only for this machine")
     pytest.importorskip("ray")
     refused(*clustered, said="No Ray cluster answers at nowhere-at-all")
     pytest.importorskip("submitit")

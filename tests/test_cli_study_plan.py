@@ -112,7 +112,7 @@ def test_what_cannot_be_known_is_null_with_a_reason_and_not_in_the_sums(
     code, out, _ = run_in_process("study", "plan", *arguments)
     assert code == 0
     assert "3 prompts, " in out and "no estimate: no probe was asked for" in out
-    left_out = "left out of the numbers, since not known: "
+    left_out = "not known, and left out of the numbers: "
     (names,) = [line.removeprefix(left_out) for line in out.splitlines() if left_out in line]
     assert names.split(", ") == total["not_known"]
 

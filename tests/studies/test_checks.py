@@ -71,7 +71,7 @@ def judge(name: str, **more: Any) -> dict[str, Any]:
         (condition(like="addition", coefficient="much"), "coefficient=much is no finite number"),
         (condition(like="ablation", control="rand"), "control=rand"),
         (condition(like="ablation", direction="auto", direction_seed=-1), "direction_seed=-1"),
-        (condition(like="ablation", direction="sorce"), "conditions.mine.direction is 'sorce', and "
+        (condition(like="ablation", direction="sorce"), "conditions.mine.direction is 'sorce', but "
          "there is no such file or folder, and it is none of source, auto"),
         (condition(like="mcd", prompt="mistrl"), "it is none of trained, default, short, mistral"),
         (condition(like="baseline", system="no"), "system=no is not known"),

@@ -365,8 +365,8 @@ def test_a_slurm_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     pytest.importorskip("submitit")
     with pytest.raises(CannotSubmit, match="submitit cannot submit to slurm: "):
         run_all(tmp_path / "study", CHAIN, Slurm(tmp_path / "study/slurm"))
-    with pytest.raises(UserError, match="--slurm-parameters \\[1\\] is no JSON object"):
+    with pytest.raises(UserError, match="--slurm-parameters \\[1\\] is not a JSON object"):
         slurm.parse("[1]")
-    with pytest.raises(UserError, match="is no JSON object"):
+    with pytest.raises(UserError, match="is not a JSON object"):
         slurm.parse("{timeout")
     assert slurm.parse(None) == {} and slurm.parse('{"timeout_min": 5}') == {"timeout_min": 5}

@@ -263,7 +263,7 @@ def test_a_file_that_a_condition_names(tmp_path: Path) -> None:
     after = placed(tmp_path, study)
     assert changed(before, after) == {"words", "words-drift", "words-judged-by-substring"}
     (tmp_path / "words.txt").unlink()
-    with pytest.raises(MissingFile, match="conditions.words.system_file is 'words.txt', and there"):
+    with pytest.raises(MissingFile, match="conditions.words.system_file is 'words.txt', but there"):
         placed(tmp_path, study)
 
 
@@ -437,7 +437,7 @@ def test_weights_that_are_cut_or_are_none_are_told_before_anything_is_run(
         with pytest.raises(CannotLoad, match="index.json names no weight files"):
             placed(tmp_path, study)
     index.write_text('{"weight_map": {"a": 3}}')
-    with pytest.raises(CannotLoad, match="3 is missing, which model.safetensors.index.json names"):
+    with pytest.raises(CannotLoad, match="3, which model.safetensors.index.json names, is missing"):
         placed(tmp_path, study)
     index.write_text('{"weight_map": {"a": "part.safetensors"}}')
     assert placed(tmp_path, study)

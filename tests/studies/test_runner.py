@@ -244,7 +244,7 @@ def test_a_job_is_given_as_many_devices_as_it_needs(tmp_path: Path) -> None:
     assert seen[0] in ("1", "3") and sorted(seen[1].split(",")) == ["1", "3"]
     big = Job("m/4", "answers", "m", ("true",), gpus=4)
     small = job("m/small", "true")
-    with pytest.raises(TooLarge, match="m/4 needs 4 GPUs, and there are 2"):
+    with pytest.raises(TooLarge, match="m/4 needs 4 GPUs, but there are 2"):
         run_all(tmp_path / "big", [small, big], Local(["1", "3"]))
     assert not list(tmp_path.glob("big/jobs/*"))  # nothing was run before that was found
     with pytest.raises(NoDevice, match="There is no GPU '7': torch sees none here"):
@@ -355,7 +355,7 @@ def test_a_job_that_is_killed_says_by_which_signal(tmp_path: Path) -> None:
     ended = {one.job.name: how for one, how in outcome.failed}
     assert ended["m/kill"]["said"].splitlines() == [
         "first",
-        "its process was ended by SIGKILL, as the system does where memory runs out",
+        "its process was ended by SIGKILL, which the system also sends when memory runs out",
     ]
     assert ended["m/kill"]["exit"] == -signal.SIGKILL
     assert ended["m/segv"]["said"] == "its process was ended by SIGSEGV"
@@ -371,7 +371,7 @@ def test_a_performer_that_is_killed_takes_the_whole_command_with_it_and_is_told(
     ((failed, how),) = outcome.failed
     assert failed.job.name == "m/a" and how["exit"] is None
     assert how["said"] == (
-        "its process was ended by SIGKILL, as the system does where memory runs out"
+        "its process was ended by SIGKILL, which the system also sends when memory runs out"
     )
     child = Path("/proc", (tmp_path / "child").read_text().strip(), "stat")
     end = time.monotonic() + 10

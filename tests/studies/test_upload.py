@@ -177,7 +177,7 @@ def test_an_address_that_cannot_be_used_is_found_before_anything(
     refused("nowhere://a", "--upload nowhere://a cannot be .* run: Protocol not known: nowhere")
     refused("s3://AKIASECRET:pass-word@bucket/x", "--upload s3://bucket/x cannot .*s3fs")
     refused("/plain/path", "--upload /plain/path is not an fsspec address, such as s3://")
-    refused("s3:/bucket", "--upload s3:/bucket is no address")
+    refused("s3:/bucket", "--upload s3:/bucket is not an fsspec address")
     refused("http://127.0.0.1:9/x?signature=pass-word", "--upload http://127.0.0.1:9/x cannot be")
     refused(
         "ftp://user:pass-word@127.0.0.1:9/x", "--upload ftp://127.0.0.1:9/x cannot be .*refused"
