@@ -31,7 +31,6 @@ from polyrefuse_models.interventions import Addition, ablated
 from polyrefuse_models.interventions.contract import installed
 from polyrefuse_models.organism.planted import planted
 from polyrefuse_models.wrappers.hf import AblatedHF, BaselineHF
-from polyrefuse_shared import pictures
 from polyrefuse_shared.errors import UserError
 from tests.commands import assert_one_sentence, run_in_process
 from tests.polyrefuse_models.test_directions import PROMPTS, make_chat
@@ -473,5 +472,7 @@ def test_the_picture_draws_the_cosines(written: tuple[Path, dict[str, Any]]) -> 
     for axis in figure.axes[1:3]:
         assert any(list(line.get_ydata()) == [untouched] * 2 for line in axis.lines)
     by_layer = {c.layer: c.cosmic_score for c in direction.scores if c.position == -1}
-    (line,) = (one for one in figure.axes[3].lines if str(one.get_label()).startswith("position -1"))
+    (line,) = (
+        one for one in figure.axes[3].lines if str(one.get_label()).startswith("position -1")
+    )
     assert list(line.get_ydata())[1:3] == [by_layer[1], by_layer[2]]

@@ -215,7 +215,9 @@ def test_the_loss_falls_in_sequence_too(tmp_path: Path) -> None:
     assert again.metadata["anchors"]["ids"] == list(invented("en").ids)
     assert again.metadata["settings"]["weights"]["norm"] == 1.0
     for name in ("training", "states"):
-        written = {ending: tmp_path / f"prompt/{name}.{ending}" for ending in ("png", "svg", "json")}
+        written = {
+            ending: tmp_path / f"prompt/{name}.{ending}" for ending in ("png", "svg", "json")
+        }
         assert written["png"].read_bytes().startswith(b"\x89PNG")
         assert "</svg>" in written["svg"].read_text()
         assert json.loads(written["json"].read_text())["model"] == result.prompt.metadata["model"]
