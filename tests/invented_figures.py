@@ -38,6 +38,7 @@ from polyrefuse_models.directions.transfer_pictures import (
 )
 from polyrefuse_models.mcd.loss import Terms
 from polyrefuse_models.mcd.training_pictures import states_figure, training_figure
+from polyrefuse_shared.pictures import short_name
 from polyrefuse_tasks.judges import Label
 from polyrefuse_tasks.languages import POLYREFUSE
 from tests.leaderboard.invented import record, wilson, with_means
@@ -324,7 +325,7 @@ class Invented:
         }
         answers_layers = answers_layers_figure(geometry)
         assert answers_layers is not None
-        panels = [(self.model, without_mean["baseline"], without_mean["ablation"])]
+        panels = [(short_name(self.model), without_mean["baseline"], without_mean["ablation"])]
         return {
             "scores": scores_figure(self.direction()),
             "geometry": geometry_figure(geometry),
@@ -340,8 +341,10 @@ class Invented:
             "rank": rank_figure(self.rank()),
             "training": training_figure(trained),
             "states": states_figure(trained),
-            "board-scatter": charts.scatter_figure(rows, [row.model for row in rows]),
-            "board-bars": charts.bars_figure(panels, "attack success"),
+            "board-scatter": charts.scatter_figure(
+                rows, [row.condition for row in rows], "harmful, judge native"
+            ),
+            "board-bars": charts.bars_figure(panels, "attack success", "harmful, judge native"),
             "board-conditions": charts.conditions_figure(asr, "attack success"),
             "board-transfer": charts.transfer_figure(shared),
             "board-cosine": charts.cosine_figure(shared),

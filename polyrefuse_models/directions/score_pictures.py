@@ -78,7 +78,7 @@ def scores_figure(direction: Direction) -> Figure:
     pictures.title(
         figure,
         f"{short_name(str(metadata.get('model')))}: candidate directions from prompts in "
-        f"{metadata.get('source_lang')}; chosen: position "
+        f"{metadata.get('source_lang')}\nchosen: position "
         f"{_named(direction, _chosen(direction)[0])}, layer {metadata.get('layer')}",
     )
     return figure

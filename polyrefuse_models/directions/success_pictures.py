@@ -33,6 +33,13 @@ PANELS = {
 AUC_OF = {"harmful": "harmful", "attacked": "jailbroken", "harmless": "harmless"}
 """Group of prompts -> the AUC that stands above its panel."""
 
+COMPARED = {
+    "harmful": "refused against complied",
+    "attacked": "refused against jailbroken",
+    "harmless": "refused against complied",
+}
+"""Group of prompts -> what that AUC compares."""
+
 LINES = {
     "harmful": ("harmful prompts: refused against complied with", colours.HARMFUL, "-"),
     "jailbroken": ("refused prompts against jailbroken ones", colours.JAILBROKEN, "--"),
@@ -105,7 +112,7 @@ def _answers(axis: Axes, group: str, languages: dict[str, Any]) -> None:
         title = f"{PANELS[group]} (no AUC: fewer than {LEAST} prompts of an outcome)"
         axis.set_title(title, fontsize="small", loc="left")
         return
-    axis.set_title(PANELS[group], fontsize="small", loc="left", pad=28)
+    axis.set_title(f"{PANELS[group]}; AUC: {COMPARED[group]}", fontsize="small", loc="left", pad=28)
     for place, auc in enumerate(aucs):
         axis.text(
             place, 1.02, _told(auc), transform=axis.get_xaxis_transform(), ha="center",
