@@ -12,7 +12,7 @@ from polyrefuse_leaderboard.table import CONDITIONS, languages_of, percent, posi
 
 from polyrefuse_shared.colours import INK, PAPER, of_condition
 from polyrefuse_shared.heat_map import heat_map
-from polyrefuse_shared.pictures import DARK, figure, style
+from polyrefuse_shared.pictures import DARK, figure, short_name, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
