@@ -169,6 +169,7 @@ def bars_figure(
         axis.set_title(_short(model), fontsize=9, loc="left")
         axis.grid(axis="y")
         axis.set_axisbelow(True)
+    axes[-1].set_xlabel("language of the prompts")
     handles, labels = axes[0].get_legend_handles_labels()
     drawing.legend(
         handles, labels, loc="outside lower right", ncols=2, fontsize=9, labelcolor=INK,
@@ -212,6 +213,7 @@ def conditions_figure(rates: Mapping[str, Mapping[str, Record]], metric: str) ->
     axis.set_yticks(range(len(languages)), [_short(name, LONGEST_TICK) for name in languages])
     axis.set_ylim(len(languages) - 0.5, -0.5)
     axis.set_xlim(-3, 103)
+    axis.set_ylabel("language of the prompts")
     axis.set_xlabel(f"{metric} (%)")
     axis.grid(axis="x")
     drawing.legend(loc="outside upper left", ncols=2, fontsize=8.5, frameon=False)
