@@ -81,7 +81,7 @@ class Invented:
             for depth in range(self.layers):
                 away = abs(depth - layer) + abs(at - position)
                 chosen = not away
-                refusal = -8.0 + 0.1 * away - (2.0 if depth < layer else 0.0)
+                refusal = -8.0 + 0.1 * away - (2.0 if depth < layer else 0.05)
                 scores.append(
                     Candidate(
                         at,

@@ -98,7 +98,6 @@ class TestEveryFigure:
         drawn = files[f"{name}.svg"].decode()
         root = ElementTree.fromstring(drawn)
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
-        assert pictures.svg(figures(size)[name]) == drawn
         # No black on a dark page: what is neither ink nor data has the colour of a heat map's text.
         if name not in ("transfer", "cosine", "board-transfer", "board-cosine"):
             body = drawn.replace(pictures.DARK, "")

@@ -136,7 +136,7 @@ def _limit(axis: Axes, direction: Direction, rule: Rule, lines: dict[int, dict[s
         )  # fmt: skip
     if left:
         axis.plot(
-            [], [], linestyle="none", marker=_arrow(), markersize=22, color=INK,
+            [], [], linestyle="none", marker=_arrow(), markersize=14, color=INK,
             label="rejected: above the limit",
         )  # fmt: skip
     scored = [at.kl_div_score for at in direction.scores if at.kl_div_score is not None]
