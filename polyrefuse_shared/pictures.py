@@ -92,6 +92,7 @@ def short_name(model: str) -> str:
     """
     cached = re.search(r"(?:^|/)models--(?:.+?--)?([^/]+)/snapshots/", model)
     name = cached[1] if cached else PurePosixPath(model.replace("\\", "/")).name or model
+    name = "".join(letter for letter in name if letter.isprintable())
     if len(name) <= LONGEST_NAME:
         return name
     half = (LONGEST_NAME - 1) // 2

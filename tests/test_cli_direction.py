@@ -221,7 +221,8 @@ class TestExtract:
         code, out, err = run_apart(*extraction(chat_model, output, "--all-scores", "--json"))
         assert code == 0, err
         result = json.loads(out)
-        files = ["direction.safetensors", "metadata.json", "scores.json", "scores.png"]
+        files = ["direction.safetensors", "metadata.json"]
+        files += ["scores.json", "scores.png", "scores.svg"]
         assert sorted(path.name for path in output.iterdir()) == files
         assert (output / "scores.png").read_bytes().startswith(b"\x89PNG\r\n")
         tensors = load_file(output / "direction.safetensors")
@@ -374,8 +375,11 @@ class TestTransfer:
         )  # fmt: skip
         assert code == 0, err
         document = json.loads(out)
-        files = ["cosine.png", "transfer.json", "transfer.png", "universality.png"]
-        assert sorted(path.name for path in output.iterdir()) == files
+        assert {path.name for path in output.iterdir()} == {
+            f"{name}.{ending}"
+            for name in ("cosine", "transfer", "universality")
+            for ending in ("json", "png", "svg")
+        }
         assert json.loads((output / "transfer.json").read_text()) == document
         assert document["model"] == "polyrefuse-organism"
         assert [cell["n"] for cell in document["cells"]] == [2, 2, 2, 2]
@@ -456,7 +460,8 @@ class TestGeometry:
         assert "was extracted from" not in err + caplog.text
         document = json.loads(out)
         pictures = ("", "_harmfulness", "_layers", "_monitor")
-        files = {"geometry.json", *(f"geometry{name}.png" for name in pictures)}
+        files = {f"geometry{name}.{ending}" for name in pictures for ending in ("png", "svg")}
+        files.add("geometry.json")
         assert {path.name for path in output.iterdir()} == files
         assert json.loads((output / "geometry.json").read_text()) == document
         assert document["model"] == "polyrefuse-organism"
@@ -560,8 +565,10 @@ class TestGeometry:
         assert [of["detected"]["rate"] for of in watched.values()] == [1, 1]
         assert watched["de"]["false_alarms"]["n"] == 10
         assert {path.name for path in output.glob("geometry_answers*")} == {
-            "geometry_answers.png", "geometry_answers_layers.png",
-        }  # fmt: skip
+            f"geometry_answers{name}.{ending}"
+            for name in ("", "_layers")
+            for ending in ("png", "svg")
+        }
         # The same words give the same document, and no prompt or answer is in it.
         code, out, err = run(*asked, "--output", tmp_path / "again", "--json")
         assert code == 0, err

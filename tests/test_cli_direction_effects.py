@@ -18,12 +18,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from polyrefuse_models import bundled
 from polyrefuse_models.chat_model import ChatModel
-from polyrefuse_models.directions import artifact, marks
+from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.control import control_of
-from polyrefuse_models.directions.marks import REFUSED
-from polyrefuse_models.directions.rank_pictures import rank_svg
+from polyrefuse_models.directions.rank_pictures import rank_figure
 from polyrefuse_models.directions.sweep import sweep
-from polyrefuse_models.directions.sweep_pictures import sweep_svg
+from polyrefuse_models.directions.sweep_pictures import sweep_figure
+from polyrefuse_shared.colours import HARMFUL, REFUSED
+from polyrefuse_shared.pictures import svg
 from polyrefuse_tasks import data
 from polyrefuse_tasks.judges import Label, judge_response
 from tests.commands import assert_one_sentence, run_in_process
@@ -119,18 +120,18 @@ class TestSweep:
             "cells": cells,
             "direction": {"layer": 2, "norm": 5.0},
         }
-        drawn = sweep_svg(document)
-        assert drawn == sweep_svg(document)
+        drawn = svg(sweep_figure(document))
+        assert drawn == svg(sweep_figure(document))
         texts = [node.text for node in ElementTree.fromstring(drawn).iter() if node.text]
         for said in ("en, n = 40", "de, n = 40", "refused", "degenerate"):
             assert said in texts
         assert any("a $model: harmless prompts with the direction added" in text for text in texts)
         # A colour means the same as in the pictures of a geometry.
-        assert REFUSED.encode() in drawn and marks.HARMFUL.encode() not in drawn
-        named = sweep_svg(document | {"model": "/a/folder/model-7B"})
-        assert b">model-7B: harmless prompts" in named
+        assert REFUSED in drawn and HARMFUL not in drawn
+        named = svg(sweep_figure(document | {"model": "/a/folder/model-7B"}))
+        assert ">model-7B: harmless prompts" in named
         control = {"direction": {"layer": 2, "norm": 5.0, "control": "random"}}
-        assert b"with the random direction added" in sweep_svg(document | control)
+        assert "with the random direction added" in svg(sweep_figure(document | control))
 
     @pytest.mark.parametrize(
         ("more", "said"),
@@ -324,8 +325,8 @@ class TestRank:
             "ranks": [1, 2],
             "carried": {"en": 2, "de": 2, "yo": None},
         }
-        drawn = rank_svg(document)
-        assert drawn == rank_svg(document)
+        drawn = svg(rank_figure(document))
+        assert drawn == svg(rank_figure(document))
         texts = [node.text for node in ElementTree.fromstring(drawn).iter() if node.text]
         for said in ("en, n = 40: carried by 2", "yo, n = 40: not told", "subspace of refusal"):
             assert said in texts

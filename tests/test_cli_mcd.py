@@ -94,8 +94,7 @@ def test_an_artifact_by_one_command(
     assert {path.name for path in output.iterdir()} == {
         "soft_prompt.safetensors",
         "metadata.json",
-        "training.png",
-        "states.png",
+        *(f"{name}.{end}" for name in ("training", "states") for end in ("json", "png", "svg")),
     }
     assert [path.name for path in output.parent.iterdir()] == ["prompt"]  # no checkpoint is left
     metadata = prompt.metadata

@@ -12,7 +12,7 @@ from polyrefuse_leaderboard.table import CONDITIONS, languages_of, percent, posi
 
 from polyrefuse_shared.colours import INK, PAPER, of_condition
 from polyrefuse_shared.heat_map import heat_map
-from polyrefuse_shared.pictures import DARK, figure, style
+from polyrefuse_shared.pictures import DARK, figure, short_name, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,12 +32,13 @@ LONGEST_KEY = 28
 
 
 @style()
-def scatter_figure(rows: Sequence[Row], names: Sequence[str]) -> Figure:
+def scatter_figure(rows: Sequence[Row], names: Sequence[str], title: str = "") -> Figure:
     """Safety, 1 - ASR, against usefulness, 1 - FRR, and the front of those that no other beats.
 
     Args:
         rows: all with ASR and false refusal, at least one.
         names: of each; those on the front are written under the picture.
+        title: over the axes.
     """
     drawing = figure((5, 4.6))
     axis = drawing.subplots()
@@ -113,6 +114,7 @@ def scatter_figure(rows: Sequence[Row], names: Sequence[str]) -> Figure:
         edge = 0.05 * (100 - lowest)
         limit(lowest - edge, 100 + edge)
         ticks.set_ticks([tick for tick in ticks.get_majorticklocs() if lowest <= tick <= 100])
+    axis.set_title(_short(title), fontsize=9, loc="left")
     axis.set_xlabel("usefulness, 1 - FRR (%)")
     axis.set_ylabel("safety, 1 - ASR (%)")
     axis.grid()
@@ -123,17 +125,19 @@ def scatter_figure(rows: Sequence[Row], names: Sequence[str]) -> Figure:
 
 @style()
 def bars_figure(
-    panels: Sequence[tuple[str, dict[str, Record], dict[str, Record]]], metric: str
+    panels: Sequence[tuple[str, dict[str, Record], dict[str, Record]]], metric: str, title: str = ""
 ) -> Figure:
     """A rate by language, as it is and with the direction ablated (2505.17306, fig. 1).
 
     Args:
         panels: title, the baseline's records by language, the ablated model's; at least one.
         metric: what the rate is called.
+        title: over the figure.
     """
-    drawing = figure((5.2, 0.5 + 1.6 * len(panels)))
+    drawing = figure((5.2, 0.8 + 1.6 * len(panels)))
+    drawing.suptitle(_short(title), fontsize=9)
     axes = drawing.subplots(len(panels), 1, squeeze=False)[:, 0]
-    for axis, (title, baseline, ablation) in zip(axes, panels, strict=True):
+    for axis, (model, baseline, ablation) in zip(axes, panels, strict=True):
         languages = sorted(baseline.keys() | ablation.keys())
         for condition, shift, records in (
             ("baseline", -0.2, baseline),
@@ -162,12 +166,13 @@ def bars_figure(
         axis.set_xlim(-0.6, len(languages) - 0.4)
         axis.set_ylim(0, 105)
         axis.set_ylabel(f"{metric} (%)")
-        axis.set_title(_short(title), fontsize=9, loc="left")
+        axis.set_title(_short(model), fontsize=9, loc="left")
         axis.grid(axis="y")
         axis.set_axisbelow(True)
+    axes[-1].set_xlabel("language of the prompts")
     handles, labels = axes[0].get_legend_handles_labels()
     drawing.legend(
-        handles, labels, loc="outside upper right", ncols=2, fontsize=9, labelcolor=INK,
+        handles, labels, loc="outside lower right", ncols=2, fontsize=9, labelcolor=INK,
         frameon=False,
     )  # fmt: skip
     return drawing
@@ -208,6 +213,7 @@ def conditions_figure(rates: Mapping[str, Mapping[str, Record]], metric: str) ->
     axis.set_yticks(range(len(languages)), [_short(name, LONGEST_TICK) for name in languages])
     axis.set_ylim(len(languages) - 0.5, -0.5)
     axis.set_xlim(-3, 103)
+    axis.set_ylabel("language of the prompts")
     axis.set_xlabel(f"{metric} (%)")
     axis.grid(axis="x")
     drawing.legend(loc="outside upper left", ncols=2, fontsize=8.5, frameon=False)
@@ -228,6 +234,8 @@ def transfer_figure(transfer: Transfer) -> Figure:
         labels=("direction from", "prompts in"),
         limits=(0.0, 1.0),
         format_value=percent,
+        title=f"{short_name(transfer.model)}: attack success rate (%)\n"
+        f"{_short(transfer.dataset)}, judge {_short(transfer.judge)}",
     )
 
 
@@ -240,6 +248,8 @@ def cosine_figure(transfer: Transfer) -> Figure:
         labels=("direction from", "direction from"),
         limits=(-1.0, 1.0),
         format_value="{:.2f}".format,
+        title=f"{short_name(transfer.model)}: cosine between directions\n"
+        f"position {transfer.position}, layer {transfer.layer}",
     )
 
 

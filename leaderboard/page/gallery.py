@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from polyrefuse_leaderboard.table import (
 )
 from polyrefuse_leaderboard.transfers import Transfer
 
-from polyrefuse_shared.pictures import svg
+from polyrefuse_shared.pictures import short_name, svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,6 +40,7 @@ def scatters(
         names: what each subject is called.
         most: pictures.
     """
+    names = _shortened(names)
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         if row.balanced is not None:
@@ -50,7 +52,7 @@ def scatters(
             f"Safety against usefulness: {dataset} and the harmless prompts that go with it, judge "
             f"{judge}"
         )
-        drawn = charts.scatter_figure(group, labels)
+        drawn = charts.scatter_figure(group, labels, f"{dataset}, judge {judge}")
         points = [_point(row, label) for row, label in zip(group, labels, strict=True)]
         pictures.append(_picture(f"scatter-{number}", title, drawn, {"points": points}))
     return pictures
@@ -66,6 +68,7 @@ def bars(
         names: what each subject is called.
         most: pictures.
     """
+    names = _shortened(names)
     pictures: list[Picture] = []
     for table in tables:
         panels = _panels(table, names) if table.metric in ATTACKS else []
@@ -85,7 +88,7 @@ def bars(
                 for title, baseline, ablation in panels[:PANELS]
             ],
         }
-        drawn = charts.bars_figure(panels[:PANELS], metric)
+        drawn = charts.bars_figure(panels[:PANELS], metric, f"{table.dataset}, judge {table.judge}")
         pictures.append(_picture(f"bars-{len(pictures) + 1}", title, drawn, numbers))
     return pictures
 
@@ -126,6 +129,19 @@ def matrices(transfers: Iterable[Transfer]) -> list[Picture]:
 
 def _picture(name: str, title: str, drawn: Figure, numbers: Mapping[str, object]) -> Picture:
     return Picture(name, title, drawn, numbers, svg(drawn))
+
+
+def _shortened(names: dict[Subject, tuple[str, str]]) -> dict[Subject, tuple[str, str]]:
+    """What subjects are called in figures: without a model's folder or owner, unless the rest would
+    stand for several models.
+    """
+    called = Counter(short_name(model) for model in {subject.model for subject in names})
+    return {
+        subject: (model.replace(subject.model, short, 1), condition)
+        if called[short := short_name(subject.model)] == 1
+        else (model, condition)
+        for subject, (model, condition) in names.items()
+    }
 
 
 def _point(row: Row, label: str) -> dict[str, object]:

@@ -76,7 +76,7 @@ def geometry_figure(document: dict[str, Any]) -> Figure:
     for axis in axes.flat[len(plane) - columns : len(plane)]:
         axis.tick_params(labelbottom=True)
     first, second = (
-        f"{100 * share:.1f}% of the variance" for share in document["explained_variance"]
+        f"{100 * share:.3g}% of the variance" for share in document["explained_variance"]
     )
     figure.supxlabel(
         f"first principal component ({first}; units of the residual stream)", fontsize="small"
@@ -96,7 +96,8 @@ def _apart(language: str, document: dict[str, Any], placed: dict[str, Any]) -> s
     of = document["languages"][language]
     interval = "" if of["auc_low"] is None else f" [{of['auc_low']:.2f}, {of['auc_high']:.2f}]"
     auc = "no AUC" if of["auc"] is None else f"AUC {of['auc']:.2f}{interval}"
-    return f"{language}, n = {len(placed['harmful'])} + {len(placed['harmless'])}\n{auc}"
+    counts = ", ".join(f"{len(points)} {kind}" for kind, points in placed.items())
+    return f"{language}: {auc}\n{counts}"
 
 
 @pictures.style()

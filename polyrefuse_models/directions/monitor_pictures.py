@@ -19,13 +19,12 @@ def monitor_figure(document: dict[str, Any]) -> Figure:
     """A curve a language with the threshold's place on it, and a row a language in the table."""
     monitor = document["monitor"]
     languages = monitor["languages"]
-    figure = pictures.figure((14, max(5.5, 1.6 + 0.31 * len(languages))))
+    figure = pictures.figure((14, max(6.0, 1.6 + 0.31 * len(languages))))
     curves, table = figure.subplots(1, 2, width_ratios=(1, 1.7))
     for language, line in language_lines(list(languages)).items():
         _curve(curves, language, languages[language], line)
     curves.plot([0, 1], [0, 1], **GUIDE)
     curves.axvline(monitor["false_alarms"], **OWN_LAYER)
-    curves.set_box_aspect(1)
     curves.set_xlim(-0.02, 1.02)
     curves.set_ylim(-0.02, 1.02)
     curves.set_xlabel("false alarms: share of harmless prompts (dotted: the rate asked for)")
@@ -63,7 +62,7 @@ def _curve(axis: Axes, language: str, of: dict[str, Any], line: dict[str, Any]) 
 
 def _table(axis: Axes, languages: dict[str, Any]) -> None:
     axis.set_axis_off()
-    head = ["", "false alarms, 95%", "n", "detected, 95%", "n", "AUC, 95%"]
+    head = ["language", "false alarms, 95%", "n", "detected, 95%", "n", "AUC, 95%"]
     cells = [
         [
             language,
@@ -77,7 +76,7 @@ def _table(axis: Axes, languages: dict[str, Any]) -> None:
     drawn = axis.table(
         cells,
         colLabels=head,
-        colWidths=[0.07, 0.27, 0.07, 0.27, 0.07, 0.25],
+        colWidths=[0.1, 0.26, 0.06, 0.26, 0.06, 0.26],
         cellLoc="center",
         loc="center",
         edges="horizontal",
@@ -85,6 +84,8 @@ def _table(axis: Axes, languages: dict[str, Any]) -> None:
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(9)
     drawn.scale(1, 1.35)
+    for cell in drawn.get_celld().values():
+        cell.set_edgecolor(INK)
 
 
 def _rate(rate: dict[str, Any] | None) -> tuple[str, str]:

@@ -78,7 +78,7 @@ def scores_figure(direction: Direction) -> Figure:
     pictures.title(
         figure,
         f"{short_name(str(metadata.get('model')))}: candidate directions from prompts in "
-        f"{metadata.get('source_lang')}; chosen: position "
+        f"{metadata.get('source_lang')}\nchosen: position "
         f"{_named(direction, _chosen(direction)[0])}, layer {metadata.get('layer')}",
     )
     return figure
@@ -136,7 +136,7 @@ def _limit(axis: Axes, direction: Direction, rule: Rule, lines: dict[int, dict[s
         )  # fmt: skip
     if left:
         axis.plot(
-            [], [], linestyle="none", marker=_arrow(), markersize=22, color=INK,
+            [], [], linestyle="none", marker=_arrow(), markersize=14, color=INK,
             label="rejected: above the limit",
         )  # fmt: skip
     scored = [at.kl_div_score for at in direction.scores if at.kl_div_score is not None]

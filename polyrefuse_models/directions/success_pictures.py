@@ -33,6 +33,13 @@ PANELS = {
 AUC_OF = {"harmful": "harmful", "attacked": "jailbroken", "harmless": "harmless"}
 """Group of prompts -> the AUC that stands above its panel."""
 
+COMPARED = {
+    "harmful": "refused against complied",
+    "attacked": "refused against jailbroken",
+    "harmless": "refused against complied",
+}
+"""Group of prompts -> what that AUC compares."""
+
 LINES = {
     "harmful": ("harmful prompts: refused against complied with", colours.HARMFUL, "-"),
     "jailbroken": ("refused prompts against jailbroken ones", colours.JAILBROKEN, "--"),
@@ -105,7 +112,7 @@ def _answers(axis: Axes, group: str, languages: dict[str, Any]) -> None:
         title = f"{PANELS[group]} (no AUC: fewer than {LEAST} prompts of an outcome)"
         axis.set_title(title, fontsize="small", loc="left")
         return
-    axis.set_title(PANELS[group], fontsize="small", loc="left", pad=28)
+    axis.set_title(f"{PANELS[group]}; AUC: {COMPARED[group]}", fontsize="small", loc="left", pad=28)
     for place, auc in enumerate(aucs):
         axis.text(
             place, 1.02, _told(auc), transform=axis.get_xaxis_transform(), ha="center",
@@ -145,9 +152,8 @@ def answers_layers_figure(document: dict[str, Any]) -> Figure | None:
         return None
     columns = min(5, len(drawn))
     rows = -(-len(drawn) // columns)
-    figure = pictures.figure((max(6.5, 1 + 2.6 * columns), 1.5 + 2.2 * rows))
+    figure = pictures.figure((max(7.5, 3 + 2.4 * columns), 1.5 + 2.2 * rows))
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    lowest = axes.flat[max(0, len(drawn) - columns) : len(drawn)]
     for axis, (language, names) in zip(axes.flat, drawn.items(), strict=False):
         for name in names:
             _by_layer(axis, layers, language, name)
@@ -159,19 +165,17 @@ def answers_layers_figure(document: dict[str, Any]) -> Figure | None:
         axis.set_title(language, fontsize="small")
     for unused in axes.flat[len(drawn) :]:
         unused.set_axis_off()
-    for axis in axes[:, 0]:
-        axis.set_ylabel("AUC, 95% interval", fontsize="small")
-    for axis in lowest:
-        axis.set_xlabel("layer (dotted: the direction's own)", fontsize="small")
+    figure.supylabel("AUC, 95% interval", fontsize="small")
+    figure.supxlabel(
+        "layer at whose input the states were read (dotted: the direction's own)", fontsize="small"
+    )
     handles = {
         label: handle
         for axis in axes.flat
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(
-        list(handles.values()), list(handles), loc="outside lower center", ncols=2,
-        fontsize="small",
-    )  # fmt: skip
+    names = [label.replace(": ", ":\n") for label in handles]
+    figure.legend(list(handles.values()), names, loc="outside right center", fontsize="small")
     pictures.title(
         figure,
         f"{short_name(document['model'])}: how well a prompt's place along the direction foretells "

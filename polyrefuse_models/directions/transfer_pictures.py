@@ -90,9 +90,10 @@ def universality_figure(document: dict[str, Any]) -> Figure:
         low, mean, high = (
             [measure(values) for _, values in layers] for measure in (np.min, np.mean, np.max)
         )
-        above.fill_between(
-            numbers, low, high, color=PALETTE["sky blue"], alpha=0.4, label="lowest to highest"
-        )
+        if len(pairs[0]) > 1:
+            above.fill_between(
+                numbers, low, high, color=PALETTE["sky blue"], alpha=0.4, label="lowest to highest"
+            )
         above.plot(numbers, mean, color=PALETTE["blue"], marker=".", label="mean")
         above.legend(fontsize="small", loc="lower right")
     above.set_ylim(min(-0.05, *above.get_ylim()), 1.05)

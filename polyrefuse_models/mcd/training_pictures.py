@@ -131,8 +131,8 @@ def states_figure(trained: Trained) -> Figure:
     figure.supylabel("second principal component (the same scale)", fontsize="small")
     pictures.title(
         figure,
-        f"{short_name(trained.prompt.metadata['model'])}: states at the last token, before "
-        "and after the soft prompt was trained",
+        f"{short_name(trained.prompt.metadata['model'])}: states at the last token\n"
+        "before and after the soft prompt was trained",
     )
     return figure
 

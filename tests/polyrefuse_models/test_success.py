@@ -19,15 +19,10 @@ from polyrefuse_models.directions.answered import (
     saved_runs,
 )
 from polyrefuse_models.directions.attacks import pairs_of_datasets, without_attack
-from polyrefuse_models.directions.marks import (
-    COMPLIED,
-    JAILBROKEN,
-    NO_VERDICT,
-    REFUSED,
-    short_name,
-)
 from polyrefuse_models.directions.success import LEAST, Outcome, outcomes, success
 from polyrefuse_shared import pictures
+from polyrefuse_shared.colours import COMPLIED, JAILBROKEN, NO_VERDICT, REFUSED
+from polyrefuse_shared.pictures import short_name
 from polyrefuse_tasks.judges import Label
 from polyrefuse_tasks.saved_results.documents import BadResults
 from tests.leaderboard.result_files import DIRECTION, plain_hf, task, write_run
