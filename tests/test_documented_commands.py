@@ -462,6 +462,11 @@ def test_the_longest_row_counts() -> None:
             "polyrefuse drift --model ablated-hf --model_args pretrained=polyrefuse-organism "
             "--langs en --limit 2",
         ),
+        (
+            "polyrefuse mcd train --model a/B --langs en --output p",
+            "polyrefuse mcd train --model polyrefuse-organism-weakened --langs en --output p "
+            "--epochs 1 --answers 2 --max-gen-toks 8",
+        ),
         ("polyrefuse leaderboard build results", "polyrefuse leaderboard build results"),
     ],
 )
