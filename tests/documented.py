@@ -236,6 +236,9 @@ def _measured(text: str, words: tuple[str, ...]) -> str:
     text = re.sub(r" --gguf-file \S+", "", text)
     text = re.sub(r"pretrained=(?!polyrefuse-)[^, ]+", f"pretrained={ORGANISM}", text)
     text = re.sub(r" --dataset polyrefuse\b", "", text)
+    if asked == "mcd train":
+        text = text.replace(f"--model {ORGANISM} ", f"--model {ORGANISM}-weakened ")
+        return text + " --epochs 1 --answers 2 --max-gen-toks 8"
     if re.match(r"direction (transfer|geometry|compare|sweep|rank)|drift", asked):
         few = 2 * LIMIT if "geometry" in asked else LIMIT
         text = re.sub(r" --limit \S+", "", text) + f" --limit {few}"
