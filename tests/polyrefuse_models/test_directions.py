@@ -158,7 +158,7 @@ def test_a_direction_that_cannot_be_ablated_is_refused(vector: torch.Tensor, sai
 def test_a_folder_that_is_no_artifact_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadDirection, match="absent is not a folder; give .*metadata.json.\\.$"):
         artifact.load(tmp_path / "absent")
-    with pytest.raises(BadDirection, match="no direction.safetensors in it"):
+    with pytest.raises(BadDirection, match="it has no direction.safetensors"):
         artifact.load(tmp_path)
     artifact.save(a_direction(), tmp_path / "new")
     (tmp_path / "new/direction.safetensors").write_bytes(b"\x80\x04.")

@@ -205,7 +205,7 @@ def test_what_is_no_artifact(prompt: Prompt, tmp_path: Path) -> None:
     ):
         artifact.load(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BadPrompt, match="no soft_prompt.safetensors in it"):
+    with pytest.raises(BadPrompt, match="it has no soft_prompt.safetensors"):
         artifact.load(tmp_path / "empty")
     artifact.save(prompt, tmp_path / "p")
     (tmp_path / "p" / "metadata.json").write_text("[]")
