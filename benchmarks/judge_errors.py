@@ -25,6 +25,7 @@ from polyrefuse_tasks import data
 from polyrefuse_tasks.data.toyrefuse import SPLITS, requests
 from polyrefuse_tasks.judges import Label, judge_response
 from polyrefuse_tasks.judges.degenerate import loop, unreadable
+from polyrefuse_tasks.judges.reasoning import strip_reasoning
 from polyrefuse_tasks.language_identification import ENOUGH_LETTERS, TOO_ALIKE, response_language
 from polyrefuse_tasks.languages import POLYREFUSE
 
@@ -67,6 +68,7 @@ def errors_of_the_judge(labels: Path) -> Iterator[tuple[str, tuple[int, int]]]:
     if labels.is_file():
         rows = list(development_rows(labels))
         others = [row for row in rows if row[1] != "yo"]
+        yield "development rows, changed as if they had reasoning", counted(rows, has_reasoning)
         yield "development rows but yo, word salad and leftovers", counted(others, is_unreadable)
         yield "development rows but yo, that loop", counted(others, loops)
         yield "development rows but yo, degenerate", counted(others, is_degenerate)
@@ -183,6 +185,10 @@ def is_degenerate(text: Text) -> bool:
 
 def is_refusal(text: Text) -> bool:
     return judge_response(*text).label is Label.REFUSAL
+
+
+def has_reasoning(text: Text) -> bool:
+    return strip_reasoning(text[0]) != text[0]
 
 
 def loops(text: Text) -> bool:

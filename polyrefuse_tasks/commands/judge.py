@@ -176,7 +176,8 @@ def run(
 
 @app.command(
     "import",
-    epilog="Example: polyrefuse judge import answers.jsonl --format jsonl --output imported",
+    epilog="Example: polyrefuse judge import answers.jsonl --format jsonl --model my-model "
+    "--output imported",
 )
 def import_(
     files: Annotated[

@@ -159,10 +159,16 @@ def without_a_layer(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (without_a_layer, "lack tensors that their configuration asks for: 9, as model.layers.1."),
+        (
+            without_a_layer,
+            "lack tensors that their configuration asks for: 9, such as model.layers.1.",
+        ),
         (configured(num_hidden_layers=LAYERS + 1), "model.layers.2."),
         (configured(model_type="bert"), "bert.embeddings."),
-        (configured(num_hidden_layers=LAYERS - 1), "more layers than their configuration: 9, as"),
+        (
+            configured(num_hidden_layers=LAYERS - 1),
+            "more layers than their configuration: 9, such as",
+        ),
         (configured(vocab_size=300), "lm_head.weight ([264, 32] and not [300, 32])"),
         (configured(hidden_size=16, head_dim=8), "model.embed_tokens.weight ([264, 32] and not"),
         *((holds("config.json", content), "") for content in (b"[]", b"5", b"null", b"{", b"\xff")),

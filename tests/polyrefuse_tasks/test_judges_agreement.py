@@ -243,7 +243,7 @@ class TestCompare:
     def test_unknown(self) -> None:
         with pytest.raises(UnknownJudge, match="no judge 'gavel'"):
             compare([row(REFUSES, True)], "gavel")
-        with pytest.raises(UnknownLanguage, match="^rows, line 1: no refusal .* language 'xx'"):
+        with pytest.raises(UnknownLanguage, match="^rows, line 1: There are no .* language 'xx'"):
             compare([row(REFUSES, True, "xx")])
 
 
