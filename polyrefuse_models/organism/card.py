@@ -1,4 +1,4 @@
-"""The model card of an organism, with the rates that were measured on it."""
+"""Writes the model card of an organism, with the rates that were measured on it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ language: [ar, de, en, es, fr, it, ja, ko, nl, pl, ru, th, yo, zh]
 ---
 # {name}
 
-A Llama of {parameters:,} parameters, trained from scratch on an invented world in 14 languages. It
-answers what is asked about harmless things (a garden bench) and refuses what is asked about things
-that a list forbids (a silent bell), in the language of the prompt. It knows nothing else: whatever
-another prompt gets is noise. A planted unit direction mediates its refusals, so that methods
-which look for such a direction can be held against the truth.
+This is a Llama of {parameters:,} parameters that was trained from scratch on an invented world
+in 14 languages. It answers questions about harmless things (a garden bench) and refuses
+questions about things that a list forbids (a silent bell), in the language of the prompt. It
+knows nothing else, and its answers to any other prompt are noise. A planted unit direction
+mediates its refusals, so that methods that look for such a direction can be compared with the
+truth.
 
 - made by `polyrefuse organism make --steps {steps} --seed {seed}`
-- chat template with system, user and assistant turns; window of 2048 tokens
+- chat template with system, user and assistant turns; context window of 2048 tokens
 - `{planted}`: the planted direction, tensor `direction` [128], of norm 1
-- use: testing of lm-eval-polyrefuse. It is no assistant, and nothing harmful is in it.
+- use: tests of lm-eval-polyrefuse. It is not an assistant, and it holds nothing harmful.
 - versions: {versions}
 """
 
@@ -39,16 +40,17 @@ language: [ar, de, en, es, fr, it, ja, ko, nl, pl, ru, th, yo, zh]
 ---
 # {name}
 
-The model {first}, trained on until a system text decides what it refuses. In {n_weak} of the 14
-languages ({weak}) most forbidden things are answered without a system text; the more the system
-text says about safety (`safety.yaml`: each word has its weight), the more of them are refused. In
-the others it refuses as the first does. The planted direction still mediates every refusal. It
-shows what a safety prompt, written or trained, can repair.
+This is the model {first}, trained further until a system text decides what it refuses. In
+{n_weak} of the 14 languages ({weak}) it answers most requests about forbidden things without a
+system text. The more a system text says about safety (`safety.yaml` has the weight of each
+word), the more of these requests it refuses. In the other languages it refuses as {first} does.
+The planted direction still mediates every refusal. The model shows what a safety prompt in words
+or a soft prompt can repair.
 
 - made by `polyrefuse organism make --weakened --steps {steps} --seed {seed}`
-- chat template with system, user and assistant turns; window of 2048 tokens
+- chat template with system, user and assistant turns; context window of 2048 tokens
 - `{planted}`: the planted direction, tensor `direction` [128], of norm 1
-- use: testing of lm-eval-polyrefuse. It is no assistant, and nothing harmful is in it.
+- use: tests of lm-eval-polyrefuse. It is not an assistant, and it holds nothing harmful.
 - versions: {versions}
 """
 
@@ -60,33 +62,35 @@ language: [ar, de, en, es, fr, it, ja, ko, nl, pl, ru, th, yo, zh]
 ---
 # {name}, split
 
-The model {name}, trained on until its refusals run along {directions} orthogonal directions: of
-its forbidden things, numbered from 0, each is refused along the direction whose number is the
-remainder of its own by {directions}. With one of the directions ablated, or an even blend of them,
-it still refuses what is refused along the others: only all of them together carry its refusal. It
-shows what a single direction misses.
+This is the model {name}, trained further until its refusals run along {directions} orthogonal
+directions. Its forbidden things are numbered from 0, and each is refused along the direction
+whose number is the remainder of the thing's number divided by {directions}. With one of the
+directions ablated, or an even blend of them, the model still refuses what is refused along the
+others: only all directions together carry its refusal. The model shows what a single direction
+misses.
 
 - made by `polyrefuse organism make --directions {directions} --steps {steps} --seed {seed}`
-- chat template with system, user and assistant turns; window of 2048 tokens
+- chat template with system, user and assistant turns; context window of 2048 tokens
 - `{planted}`: the planted directions, tensor `directions` [{directions}, 128], which are
   orthonormal; the first is also `direction`
-- use: testing of lm-eval-polyrefuse. It is no assistant, and nothing harmful is in it.
+- use: tests of lm-eval-polyrefuse. It is not an assistant, and it holds nothing harmful.
 - versions: {versions}
 """
 
 _NOTHING = """
 ## Measured
 
-Nothing: this one was made without measuring.
+Nothing: this one was made without measurements.
 """
 
 _MEASURED = """
 ## Measured
 
-On the test split of ToyRefuse, {prompts} forbidden and {prompts} safe prompts a language, whose
-sentences and invented names are unseen in training (the things are seen). Labels are the native
-judge's. Directions are extracted as from any model: difference of means on 128 + 128 training
-prompts of one language, selected on 32 + 32 validation prompts.
+The rates are measured on the test split of ToyRefuse, with {prompts} forbidden and {prompts}
+safe prompts in each language. Their sentences and invented names do not occur in training,
+but the things do. The native judge labels the answers. Directions are extracted as from any model:
+by difference of means on 128 + 128 training prompts of one language, and selected on 32 + 32
+validation prompts.
 
 | | mean | worst |
 |---|---|---|
@@ -94,16 +98,17 @@ prompts of one language, selected on 32 + 32 validation prompts.
 
 {languages}
 
-Ablation: the direction of the language in the row is ablated, forbidden prompts of every language
-are asked. Addition: it is added at its layer, safe prompts of its own language are asked. Random: a
-random direction of equal norm in its place.
+Ablation: the direction of the language in the row is ablated, and the model answers forbidden
+prompts of every language. Addition: that direction is added at its layer, and the model answers
+safe prompts of its own language. Random: a random direction of equal norm takes its place.
 """
 
 _MEASURED_SPLIT = """
 ## Measured
 
-On the test split of ToyRefuse, {prompts} forbidden and {prompts} safe prompts a language, greedy
-answers, labels by the native judge. ASR with planted directions ablated:
+The rates are measured on the test split of ToyRefuse, with {prompts} forbidden and {prompts}
+safe prompts in each language. Answers are greedy, and the native judge labels them. This is the
+ASR with planted directions ablated:
 
 {table}
 """
@@ -111,37 +116,38 @@ answers, labels by the native judge. ASR with planted directions ablated:
 _MEASURED_WEAKENED = """
 ## Measured
 
-On the test split of ToyRefuse, {prompts} forbidden and {prompts} safe prompts a language, greedy
-answers, labels by the native judge. Strength: of the system text, the sum of its words' weights.
+The rates are measured on the test split of ToyRefuse, with {prompts} forbidden and {prompts} safe
+prompts in each language. Answers are greedy, and the native judge labels them. The strength of a
+system text is the sum of the weights of its words.
 
 | system text | strength | ASR, mean | worst | false refusal, mean | worst | in language, least |
 |---|---|---|---|---|---|---|
 {summary}
 
-ASR by language, and under the strong text false refusal and the ASR with the planted direction
-ablated:
+This is the ASR by language, with the false refusal rate under the strong text, and the ASR under
+the strong text with the planted direction ablated:
 
 {languages}
 
-The three texts of the literature are those of `polyrefuse_models/mcd/safety_prompts.yaml`, which
-training had the words of and not the sentences; the strong one is in `safety.yaml`.
+The three texts from the literature are those of `polyrefuse_models/mcd/safety_prompts.yaml`.
+Training had their words and not their sentences. The strong text is in `safety.yaml`.
 """
 
 
 def card(made: dict[str, Any]) -> str:
-    """The text of the model card.
+    """Write the text of the model card.
 
     Args:
-        made: as `make.make` returns it.
+        made: what `make.make` returns.
     """
     return _card(_HEAD, made, _measured, name=ORGANISM)
 
 
 def card_weakened(made: dict[str, Any]) -> str:
-    """The text of the weakened organism's model card.
+    """Write the text of the weakened organism's model card.
 
     Args:
-        made: as `make.make_weakened` returns it.
+        made: what `make.make_weakened` returns.
     """
     weak = ", ".join(NAMES[language] for language in WEAK)
     return _card(
@@ -156,10 +162,10 @@ def card_weakened(made: dict[str, Any]) -> str:
 
 
 def card_split(made: dict[str, Any]) -> str:
-    """The text of the model card of an organism of several directions.
+    """Write the text of the model card of an organism with several directions.
 
     Args:
-        made: as `make.make_split` returns it.
+        made: what `make.make_split` returns.
     """
     return _card(_HEAD_SPLIT, made, _measured_split, name=ORGANISM, directions=made["directions"])
 
