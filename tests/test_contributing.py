@@ -78,7 +78,7 @@ def sections(text: str) -> Iterator[tuple[str, str]]:
     """The heading of each section and what stands below it."""
     # A heading inside a block is a comment of its language.
     covered = FENCE.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
-    starts = [found for found in re.finditer(r"^## (.+)$", covered, re.MULTILINE)]
+    starts = list(re.finditer(r"^## (.+)$", covered, re.MULTILINE))
     ends = [found.start() for found in starts[1:]] + [len(text)]
     for start, end in zip(starts, ends, strict=True):
         yield start[1], text[start.end() : end]

@@ -409,7 +409,9 @@ def test_layers_out_of_range() -> None:
 def test_what_does_not_fit_is_named() -> None:
     model = tiny("llama")
     model.config.num_hidden_layers = 7
-    with pytest.raises(UnknownArchitecture, match="No list of 7 decoder blocks .* of LlamaForCausalLM"):
+    with pytest.raises(
+        UnknownArchitecture, match="No list of 7 decoder blocks .* of LlamaForCausalLM"
+    ):
         dissect(model)
 
 
