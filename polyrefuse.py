@@ -1,22 +1,25 @@
-"""The `polyrefuse` command: the sub-commands of all packages, each imported when it is run."""
+"""The `polyrefuse` command, which imports each package's sub-command only when it is run."""
 
 from __future__ import annotations
 
 import sys
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "data": ("polyrefuse_tasks.commands.data:app", "Fetch, check, find and translate the prompts."),
+    "data": (
+        "polyrefuse_tasks.commands.data:app",
+        "Fetch, verify, find, add and translate the prompts.",
+    ),
     "demo": (
         "polyrefuse_studies.commands.demo:app",
-        "Measure the bundled models under five conditions, and see the leaderboard and the gate.",
+        "Measure the bundled models in five conditions and show the leaderboard and the gate.",
     ),
     "direction": (
         "polyrefuse_models.commands.direction:app",
-        "Extract refusal directions, and choose among scores.",
+        "Extract refusal directions, measure what they do, and show where prompts lie.",
     ),
     "doctor": (
         "polyrefuse_models.commands.doctor:app",
-        "Say what of this installation works, and the command that mends what does not.",
+        "Check this installation, and name the command that mends what does not work.",
     ),
     "drift": (
         "polyrefuse_models.commands.drift:app",
@@ -24,29 +27,32 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "judge": (
         "polyrefuse_tasks.commands.judge:app",
-        "Judge saved answers, import published ones, and check a judge against labels.",
+        "Judge saved answers, import published answers, and compare a judge with labels.",
     ),
     "leaderboard": (
         "polyrefuse_leaderboard.commands.leaderboard:app",
-        "Turn results into tables and pages, and hold them to a baseline.",
+        "Turn results into tables and pages, and compare them with a baseline.",
     ),
-    "mcd": ("polyrefuse_models.commands.mcd:app", "Train a multilingual soft safety prompt."),
-    "study": ("polyrefuse_studies.commands.study:app", "Run a whole study from one file."),
+    "mcd": ("polyrefuse_models.commands.mcd:app", "Train a multilingual soft prompt for safety."),
+    "study": (
+        "polyrefuse_studies.commands.study:app",
+        "Plan and run a whole study from one file.",
+    ),
     "organism": (
         "polyrefuse_models.commands.organism:app",
-        "Make the bundled organism, or find it.",
+        "Train the bundled organism again, or print where it is.",
     ),
 }
-"""Sub-command -> ("module:typer app", what the overview says about it)."""
+"""Sub-command -> ("module:typer app", its line in the overview)."""
 
 ABOUT = "Multilingual refusal safety, measured with lm-evaluation-harness."
 EXAMPLE = "Example: polyrefuse doctor"
 
 
 def main() -> None:
-    """Run the command line and end the process; `command_line` says with which exit code."""
+    """Run the command line and end the process with one of the exit codes of `command_line`."""
     try:
-        # Ctrl-C while these are imported is no traceback either.
+        # Ctrl-C must not print a traceback while these are imported, either.
         from polyrefuse_shared.command_line import mount, run
 
         run(mount(COMMANDS, ABOUT, EXAMPLE), name="polyrefuse")

@@ -1,3 +1,1 @@
-"""What every package of the plugin stands on: errors, log, writing, intervals, options, versions,
-and what it relies on inside lm-eval.
-"""
+"""What every package of the plugin uses: errors, logs, files, intervals, options and versions."""

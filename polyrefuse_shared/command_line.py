@@ -1,10 +1,10 @@
 """The command line of `polyrefuse`: its sub-commands, how it prints, and how it ends.
 
-Exit codes: 0, all is well; 1, what was asked for is not so (a rate got worse, a file is wrong);
-2, a mistake of the user's; 3, an internal error, or output that cannot be written; 130, Ctrl-C;
-141, whoever read the output has stopped, as of a program that SIGPIPE ends.
+Exit codes: 0, success; 1, a check failed (a rate got worse, a file is wrong); 2, a mistake of the
+user; 3, an internal error, or output that cannot be written; 130, Ctrl-C; 141, the reader of the
+output has stopped, which is what SIGPIPE gives other programs.
 
-Progress bars go to standard error, and fall silent where that is no terminal.
+Progress bars go to standard error and are silent where that is not a terminal.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ TRACEBACK = "POLYREFUSE_TRACEBACK"
 """The environment variable that asks for the traceback of an internal error."""
 
 INTERRUPTED = "interrupted."
-"""The one line that Ctrl-C leaves."""
+"""The only line that is printed after Ctrl-C."""
 
-# typer has a copy of click whose names are private: this is the base of what it exports.
+# typer has its own copy of click with private names: this is the base class of what it exports.
 _UsageError: Any = typer.BadParameter.__base__
 
 _LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-"""By which `torchrun` and `accelerate launch` tell a process that there are others."""
+"""The variables with which `torchrun` and `accelerate launch` number their processes."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
-"""What `print` fails with; whoever writes a file has a sentence of its own for these."""
+"""The errors with which `print` fails. Code that writes a file has its own sentence for them."""
 
 
 def mount(commands: Mapping[str, tuple[str, str]], about: str, example: str) -> typer.Typer:
-    """A command line of which a sub-command's module is imported when it is run.
+    """Return a command line that imports a sub-command's module only when it is run.
 
     Args:
-        commands: sub-command -> ("module:typer app", what the overview says about it).
-        about: what the overview says about all.
-        example: the overview's last line, as every help text has one.
+        commands: sub-command -> ("module:typer app", its line in the overview).
+        about: the description in the overview.
+        example: the last line of the overview; every help text ends with an example.
     """
 
     class Commands(TyperGroup):
@@ -80,11 +80,11 @@ def _top(
         ),
     ] = False,
 ) -> None:
-    """The options in front of a sub-command."""
+    """Take the options in front of a sub-command."""
 
 
 class _Mounted(TyperCommand):
-    """Stands for a sub-command in the overview."""
+    """A sub-command in the overview, before its module is imported."""
 
     def __init__(self, place: str, **settings: Any) -> None:
         super().__init__(**settings)
@@ -99,13 +99,14 @@ class _Mounted(TyperCommand):
 def run(app: typer.Typer, name: str) -> NoReturn:
     """Run a command line with the arguments of this process, and end the process.
 
-    Every mistake is one sentence on standard error, and output never fails for its encoding.
+    Every mistake is reported in one sentence on standard error, and no text fails to print because
+    of its encoding.
     """
     _open_streams()
     _silence_bars()
     _go_on_alone()
     code, sentence = _run(app, name)
-    # Not within the handling of the exception, which keeps unfinished progress bars alive.
+    # Printed after the exception was handled, because that keeps unfinished progress bars alive.
     if sentence:
         _say(sentence)
     for stream in (sys.stdout, sys.stderr):
@@ -119,10 +120,10 @@ def run(app: typer.Typer, name: str) -> NoReturn:
 
 
 def _run(app: typer.Typer, name: str) -> tuple[int, str | None]:
-    """The exit code, and what to say."""
+    """Return the exit code and the sentence to print."""
     try:
         code = app(prog_name=name, standalone_mode=False) or 0
-        # typer makes an exit code of Ctrl-C itself.
+        # typer itself turns Ctrl-C into an exit code.
         return code, INTERRUPTED if code == 130 else None
     except UserError as error:
         return 2, str(error)
@@ -131,7 +132,7 @@ def _run(app: typer.Typer, name: str) -> tuple[int, str | None]:
     except KeyboardInterrupt:
         return 130, INTERRUPTED
     except SystemExit as ended:
-        # typer's own end of a closed pipe has the code of a gate that failed.
+        # For a closed pipe typer exits with 1, which is the code of a gate that failed.
         if isinstance(ended.__context__, BrokenPipeError):
             return 141, None
         raise
@@ -142,19 +143,19 @@ def _run(app: typer.Typer, name: str) -> tuple[int, str | None]:
             return 3, _unwritten(error)
         if isinstance(error, OSError) and "--install-completion" in sys.argv[1:2]:
             return 2, (
-                f"The completion cannot be written to {error.filename} ({error.strerror}); put "
-                "what --show-completion prints where your shell reads it."
+                f"The completion cannot be written to {error.filename} ({error.strerror}); save "
+                "the output of --show-completion where your shell reads it."
             )
         if os.environ.get(TRACEBACK):
             traceback.print_exc()
         return 3, (
-            f"internal error, {type(error).__name__}: {first_line(error)} (a fault of this program "
-            f"and not of yours: {TRACEBACK}=1 shows where it is; please report it)"
+            f"internal error, {type(error).__name__}: {first_line(error)} (this is a fault of the "
+            f"program: set {TRACEBACK}=1 to see where it is, and please report it)"
         )
 
 
 def _explain(error: Any) -> str | None:
-    """What was wrong with the arguments, in one sentence."""
+    """Describe in one sentence what was wrong with the arguments."""
     where = error.ctx.command_path if error.ctx else "polyrefuse"
     if type(error).__name__ == "NoArgsIsHelpError":  # Its message is the help text.
         error.show()
@@ -169,7 +170,7 @@ def _explain(error: Any) -> str | None:
 
 
 def _meant(mistyped: str, commands: Sequence[str]) -> str:
-    """What a sub-command that is not there may have been meant to be, in one sentence."""
+    """Describe in one sentence which sub-command a mistyped one may stand for."""
     near = difflib.get_close_matches(mistyped, commands, n=1)
     if near:
         return f"There is no command '{mistyped}': did you mean '{near[0]}'?"
@@ -177,7 +178,7 @@ def _meant(mistyped: str, commands: Sequence[str]) -> str:
 
 
 def _given(option: Any, arguments: Sequence[str]) -> str | None:
-    """The value that an option was given last; None for a positional argument."""
+    """Return the last value given to an option; None for a positional argument."""
     names = getattr(option, "opts", ())
     value = None
     for argument, following in zip(arguments, (*arguments[1:], None), strict=True):
@@ -188,23 +189,23 @@ def _given(option: Any, arguments: Sequence[str]) -> str | None:
 
 
 def _go_on_alone() -> None:
-    """Of several processes that a launcher started for one command, end all but the first.
+    """End all but the first of the processes that a launcher started for one command.
 
-    They would write the same output; and a model that the first one loads would wait for them.
+    They would write the same output, and a model that the first one loads would wait for them.
     """
     count = int(os.environ.get("WORLD_SIZE") or 1)
     if count < 2:
         return
     if os.environ.get("RANK") not in (None, "0"):
         sys.exit(0)
-    _say(f"this command uses one process; the other {count - 1} that were started have ended.")
+    _say(f"this command uses one process, so that {count - 1} of the {count} processes have ended.")
     for name in _LAUNCHED:
         os.environ.pop(name, None)
 
 
 def _open_streams() -> None:
-    """Make every text printable, and output that was closed a place where it is lost."""
-    # A file that is opened would otherwise be taken for standard output.
+    """Make every text printable, and let output to a closed stream disappear."""
+    # Otherwise the next file that is opened would become standard output.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
@@ -217,17 +218,17 @@ def _open_streams() -> None:
 
 
 def _silence_bars() -> None:
-    """Have no library draw a progress bar into a file or a pipe, before tqdm is imported."""
+    """Keep every library from drawing progress bars into a file or a pipe."""
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")
 
 
 def _flush(stream: TextIO) -> OSError | None:
-    """Write what is waiting to be written; what cannot be is dropped, and the reason returned."""
+    """Flush a stream; if that fails, drop what is left and return the reason."""
     try:
         stream.flush()
     except OSError as error:
-        # Python would try once more when it ends, and say so.
+        # Python would try again when it ends, and print an error.
         with suppress(OSError):
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, stream.fileno())
@@ -237,7 +238,7 @@ def _flush(stream: TextIO) -> OSError | None:
 
 
 def _unwritten(error: OSError) -> str:
-    return f"The output could not be written ({error.strerror}); give it another place."
+    return f"The output could not be written ({error.strerror}); send it somewhere else."
 
 
 def _say(sentence: str) -> None:

@@ -1,8 +1,8 @@
-"""Drafts: hidden files and folders that become something else, or are removed.
+"""Drafts: hidden files and folders that either become the result or are removed.
 
-A draft is locked while its writer lives. What a killed process left is known by its free lock, and
-the next draft in the same folder removes it. Its name is unpredictable, so that two processes of
-the same number, in two containers, are in nobody's way.
+A draft is locked while the process that writes it lives. A draft without a lock was left by a
+killed process, and the next draft in the same folder removes it. Its name is random, so that two
+processes with the same number, in two containers, do not collide.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from polyrefuse_shared.errors import UserError
 
 try:
     import fcntl
-except ImportError:  # Windows has no such locks: no draft is taken for a stale one there.
+except ImportError:  # Windows has no such locks: no draft counts as stale there.
     fcntl = None  # type: ignore[assignment]
 
 PATTERN = ".polyrefuse-*.partial"
 
 
 class Busy(UserError):
-    """A folder that another process has locked."""
+    """Another process has locked the folder."""
 
 
 @contextmanager
 def draft(parent: Path, make: Callable[[Path], object]) -> Iterator[Path]:
-    """A new draft in a folder, which is removed at the end unless it was renamed.
+    """Make a draft in a folder, and remove it at the end unless it was renamed.
 
     Args:
-        make: makes the draft under the name that it is given: `Path.mkdir` or `Path.touch`.
+        parent: the folder.
+        make: the function that makes the draft at a path: `Path.mkdir` or `Path.touch`.
 
     Raises:
         OSError: the folder does not exist or cannot be written to.
     """
     path, lock = _locked_draft(parent, make)
     try:
-        # After it was made, so that there is a draft at any moment in a folder that has one.
+        # Stale drafts go after the new one is made: a folder that has a draft is never without.
         remove_stale(parent)
         yield path
     finally:
@@ -51,15 +52,15 @@ def draft(parent: Path, make: Callable[[Path], object]) -> Iterator[Path]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those that it is in, where they are missing.
+    """Make a folder and its missing parents.
 
     Raises:
-        OSError: the disk refuses, or they are more than Python can make.
+        OSError: the disk refuses, or there are more parents than Python can make.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except RecursionError:
-        raise OSError(errno.ENAMETOOLONG, "it is in too many folders", str(folder)) from None
+        raise OSError(errno.ENAMETOOLONG, "it is nested too deeply", str(folder)) from None
 
 
 def remove_stale(parent: Path) -> None:
@@ -73,9 +74,9 @@ def remove_stale(parent: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder that another process may read: all of it disappears at once.
+    """Remove a folder that another process may be reading, all of it at once.
 
-    What cannot be removed stays, and a missing folder is no error.
+    Files that cannot be removed stay, and a missing folder is not an error.
     """
     away = _unused(folder.parent)
     with suppress(OSError):
@@ -85,15 +86,15 @@ def discard(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path, *, patience: float) -> Iterator[None]:
-    """Keep every other process that asks for the same out of a folder.
+    """Lock a folder against every other process that locks it with this function.
 
     Args:
-        folder: is made where it is missing.
-        patience: seconds to wait while another process has it.
+        folder: the folder, which is made if it is missing.
+        patience: how long to wait for another process, in seconds.
 
     Raises:
-        Busy: another process still has it.
-        OSError: it cannot be made.
+        Busy: another process still holds the lock.
+        OSError: the folder cannot be made.
     """
     lock = _wait_for(folder, patience)
     try:
@@ -104,41 +105,42 @@ def locked(folder: Path, *, patience: float) -> Iterator[None]:
 
 @contextmanager
 def alone(name: Path, *, patience: float) -> Iterator[None]:
-    """Keep every other process that asks for the same name out, and no other one.
+    """Lock a name against every other process that locks the same name.
 
     Args:
-        name: of a folder that stands for what is done, and is removed at the end; a hidden one.
-        patience: seconds to wait while another process has it.
+        name: the path of a hidden folder that exists as long as the lock does.
+        patience: how long to wait for another process, in seconds.
 
     Raises:
-        Busy: another process still has it.
-        OSError: it cannot be made.
+        Busy: another process still holds the lock.
+        OSError: the folder cannot be made.
     """
     lock = _wait_for(name, patience)
     try:
         yield
     finally:
-        # Before it is unlocked, so that whoever waits for it makes another and does not lock this.
+        # Removed before it is unlocked: whoever waits for it then makes another folder.
         with suppress(OSError):
             name.rmdir()
         _unlock(lock)
 
 
 def _wait_for(folder: Path, patience: float) -> int | None:
-    """Lock a folder, which is made where it is missing."""
+    """Lock a folder, which is made if it is missing."""
     begun = time.monotonic()
     while True:
         make_folder(folder)
         try:
             return _lock(folder)
         except FileNotFoundError:
-            # It was removed meanwhile, and is made again: nobody has it.
+            # Its owner removed it meanwhile. It is made again, because nobody holds it.
             waited = time.monotonic() - begun > max(patience, 1.0)
         except BlockingIOError:
             waited = time.monotonic() - begun >= patience
         if waited:
             raise Busy(
-                f"Another process is writing to {folder}; wait for it, or name another folder."
+                f"Another process is writing to {folder}; wait until it ends, or name another "
+                "folder."
             )
         time.sleep(0.05)
 
@@ -147,20 +149,20 @@ def _locked_draft(parent: Path, make: Callable[[Path], object]) -> tuple[Path, i
     while True:
         path = _unused(parent)
         make(path)
-        # Another process may take it for a stale one, and remove it, before it is locked.
+        # Before it is locked, another process may think it stale and remove it.
         with suppress(BlockingIOError, FileNotFoundError):
             return path, _lock(path)
 
 
 def _lock(path: Path) -> int | None:
-    """Lock a file or a folder, until the process ends or `_unlock` is called.
+    """Lock a file or a folder until the process ends or `_unlock` is called.
 
     Returns:
-        None where the system, or the file system, knows no locks.
+        The lock, or None where the operating system or the file system has no locks.
 
     Raises:
-        BlockingIOError: another process, or another call of this one, has it locked.
-        FileNotFoundError: it is not there any more.
+        BlockingIOError: another process, or another call in this one, holds the lock.
+        FileNotFoundError: the file or folder no longer exists.
     """
     if fcntl is None:
         return None
@@ -170,7 +172,7 @@ def _lock(path: Path) -> int | None:
         return None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Whoever had it locked before may have removed it, or put another in its place.
+        # The previous holder of the lock may have removed or replaced it.
         if not os.path.samestat(os.fstat(lock), os.stat(path)):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     except (BlockingIOError, FileNotFoundError):
@@ -188,7 +190,7 @@ def _unlock(lock: int | None) -> None:
 
 
 def _unused(parent: Path) -> Path:
-    # Not made from the name of what it becomes, which may be as long as a name can be.
+    # The name does not contain that of the result, which may already have the greatest length.
     return parent / f".polyrefuse-{uuid.uuid4().hex}.partial"
 
 

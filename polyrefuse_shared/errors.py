@@ -1,14 +1,14 @@
-"""The one base class of every mistake that a user can mend."""
+"""The base class of every error that a user can correct."""
 
 
 class UserError(ValueError):
-    """Bad input, said in one sentence: what was wrong, with the value, and what to do.
+    """Bad input, described in one sentence: what was wrong, with the value, and what to do.
 
-    The `polyrefuse` command prints the sentence and exits with 2; inside `lm_eval` it is the
-    exception's whole message.
+    The `polyrefuse` command prints the sentence and exits with code 2. Inside `lm_eval` the
+    sentence is the whole message of the exception.
     """
 
 
 def first_line(error: Exception) -> str:
-    """What another library's exception says, in one line; its class where it says nothing."""
+    """Return the first line of an exception's message, or its class where it has no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

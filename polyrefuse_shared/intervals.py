@@ -1,4 +1,4 @@
-"""The intervals of rates (Wilson's) and of areas under ROC curves (Newcombe's)."""
+"""Confidence intervals of rates (Wilson's) and of areas under ROC curves (Newcombe's)."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 CONFIDENCE = 0.95
-"""Of every interval, unless another is asked for."""
+"""The confidence level of every interval, unless another is given."""
 
 HALVINGS = 50
-"""After which an end of an interval is exact to about 1e-15."""
+"""The number of bisections after which an end of an interval is exact to about 1e-15."""
 
 
 def wilson(hits: ArrayLike, n: ArrayLike, confidence: float = CONFIDENCE) -> tuple[Any, Any]:
-    """Wilson's score interval of a share, low and high (Wilson 1927; Brown et al. 2001, eq. 4).
+    """Return Wilson's score interval of a share (Wilson 1927; Brown et al. 2001, eq. 4).
 
     Args:
-        hits: how many, or arrays of it; fractions where a prompt adds a mean of several answers.
-        n: out of how many; where that is 0, nothing is known and the interval is 0 to 1.
-        confidence: between 0 and 1.
+        hits: the number of hits, or an array of them. It may be a fraction where a prompt
+            contributes the mean of several answers.
+        n: the number of trials. Where it is 0, nothing is known and the interval is 0 to 1.
+        confidence: the confidence level, between 0 and 1.
 
     Returns:
-        Floats for numbers, arrays for arrays.
+        The lower and the upper end: floats for numbers, arrays for arrays.
     """
     hits, n = np.asarray(hits, dtype=float), np.asarray(n, dtype=float)
     z = _z(confidence)
     middle = (hits + z * z / 2) / (n + z * z)
     spread = z * np.sqrt(hits * (n - hits) / np.maximum(n, 1) + z * z / 4) / (n + z * z)
-    # At the edges rounding leaves what is 0 or 1 exactly beside it.
+    # At the edges the exact ends are 0 and 1, and rounding errors would miss them.
     low = np.where(hits <= 0, 0.0, np.maximum(middle - spread, 0.0))
     high = np.where(hits >= n, 1.0, np.minimum(middle + spread, 1.0))
     return low[()], high[()]
@@ -40,18 +41,19 @@ def wilson(hits: ArrayLike, n: ArrayLike, confidence: float = CONFIDENCE) -> tup
 def auc_interval(
     auc: float, positives: int, negatives: int, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:
-    """Newcombe's interval of an area under a ROC curve, low and high.
+    """Return Newcombe's interval of an area under a ROC curve (AUC): its lower and upper end.
 
-    The ends are the areas t with (auc - t)^2 = z^2 V(t), as Wilson's are of a share. V is Hanley
-    and McNeil's variance (Radiology 143, 1982) with both samples' sizes less one replaced by their
-    mean: method 5 of Newcombe, Statistics in Medicine 25 (2006) 559-573. Unlike Wald's, the
-    interval stays between 0 and 1 and is no point where the two samples are wholly apart.
+    The ends are the areas t with (auc - t)^2 = z^2 V(t), as for Wilson's interval of a share. V is
+    Hanley and McNeil's variance (Radiology 143, 1982), in which the mean of the two sample sizes
+    less one replaces each of them: method 5 of Newcombe, Statistics in Medicine 25 (2006) 559-573.
+    Unlike Wald's interval it stays between 0 and 1, and it does not shrink to a point where the two
+    samples do not overlap.
 
     Args:
         auc: the Mann-Whitney estimate, between 0 and 1.
-        positives: how many are in one sample, at least 1.
-        negatives: how many are in the other, at least 1.
-        confidence: between 0 and 1.
+        positives: the size of the first sample, at least 1.
+        negatives: the size of the second sample, at least 1.
+        confidence: the confidence level, between 0 and 1.
     """
     z = _z(confidence)
 
@@ -68,7 +70,7 @@ def _deviation_of_auc(area: float, positives: int, negatives: int) -> float:
 
 
 def _end(beyond: Callable[[float], float], outside: float, inside: float) -> float:
-    """Where an interval that holds `inside` and not `outside` ends, by bisection."""
+    """Find by bisection the end of an interval that holds `inside` and not `outside`."""
     if outside == inside:
         return outside
     for _ in range(HALVINGS):

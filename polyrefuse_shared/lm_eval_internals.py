@@ -1,10 +1,10 @@
-"""Every place where this package leans on what is inside lm-eval, which may change it at any time.
+"""Every internal of lm-eval on which this package relies, and which lm-eval may change at any time.
 
-`COUPLINGS` lists them, each with who relies on it and a check, which a test runs: after an upgrade
-the test's message says what broke. Above it stand the names that lm-eval writes into its files, and
-`asked_of_lm_eval`, which reads what lm-eval passes on to nobody.
+`COUPLINGS` lists them, each with the module that relies on it and a check. A test runs the checks,
+and after an upgrade its message says what broke. Above the list stand the names that lm-eval writes
+into its files, and `asked_of_lm_eval`, which reads arguments that lm-eval does not pass on.
 
-This module lies below all others. It imports lm-eval in its functions alone, because
+This module lies below all others. It imports lm-eval only inside its functions, because
 `polyrefuse_leaderboard` takes names from here and must never import lm-eval.
 """
 
@@ -39,33 +39,33 @@ ASKED = (
     "lm",
     "eval_tasks",
 )
-"""What is read off their frames: arguments, and the last two as variables of theirs."""
+"""What is read from their frames: arguments, and for the last two names local variables."""
 
 
 class LmEvalChanged(RuntimeError):
-    """lm-eval has no longer what this package relies on."""
+    """lm-eval no longer has something on which this package relies."""
 
 
 class UnclearEvaluation(UserError):
-    """Several evaluations, and no telling which of them asks."""
+    """Several evaluations run at once, and it cannot be known which of them is calling."""
 
 
 def asked_of_lm_eval(argument: str) -> Any | None:
-    """An argument of the `lm_eval` evaluation that is running this code.
+    """Return an argument of the `lm_eval` evaluation that is running this code.
 
     Whether the harness applies the chat template, which system instruction it adds and whether it
     will publish the samples are arguments of `lm_eval.evaluate` or `lm_eval.simple_evaluate` that
-    end there. A model that must not apply a template twice, and a task whose samples must stay at
-    home, need them, so they are read off the function's frame: the only place where they are. It is
-    looked for on this thread and then on all others, since a model may be called from a pool of
-    threads while the evaluation waits.
+    are not passed on. A model that must not apply a template twice needs them, and so does a task
+    whose samples must stay on this machine. They are read from the frame of the function, the only
+    place where they exist. The frame is looked for on this thread and then on all others, because a
+    model may be called from a pool of threads while the evaluation waits.
 
     Args:
-        argument: name of an argument or a variable of one of the two functions.
+        argument: the name of an argument or a variable of one of the two functions.
 
     Returns:
-        Its value; None where no evaluation is running in this process, or the one that is was not
-        asked for it. (`apply_chat_template` is False in an evaluation that applies none.)
+        The value. It is None where no evaluation is running in this process, or where the argument
+        was not given. (`apply_chat_template` is False in an evaluation that applies none.)
 
     Raises:
         LmEvalChanged: neither function has a variable of that name any more.
@@ -80,16 +80,16 @@ def asked_of_lm_eval(argument: str) -> Any | None:
     if any(value is not values[0] and value != values[0] for value in values):
         raise UnclearEvaluation(
             f"Several evaluations run in this process with different {argument}, and this thread "
-            "belongs to none of them; run them one after the other, or each in its own process."
+            "belongs to none of them; run them one after another, or each in its own process."
         )
     return values[0]
 
 
 def unknown_tasks(names: Iterable[str]) -> dict[str, list[str]]:
-    """Names that lm_eval's --tasks takes nothing for, each with those that are nearest to it.
+    """Return the names that match no task of lm_eval's --tasks, each with the most similar names.
 
     Args:
-        names: of tasks, groups and tags, or patterns of names.
+        names: names of tasks, groups and tags, or patterns of names.
     """
     from lm_eval.tasks import TaskManager
 
@@ -102,7 +102,7 @@ def unknown_tasks(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _evaluation(frame: FrameType | None) -> dict[str, Any] | None:
-    """The variables of the innermost evaluation among a frame and its callers."""
+    """Return the variables of the innermost evaluation among a frame and its callers."""
     seen: dict[str, dict[str, Any]] = {}
     while frame is not None and "simple_evaluate" not in seen:
         name = frame.f_code.co_name
@@ -122,8 +122,10 @@ def _evaluations_on_other_threads() -> list[dict[str, Any]]:
 
 
 def _require_variable(name: str) -> None:
-    """Raises:
-    LmEvalChanged: neither of lm-eval's functions has a variable of that name.
+    """Check that one of lm-eval's functions has a variable of that name.
+
+    Raises:
+        LmEvalChanged: neither function has it.
     """
     lm_eval = sys.modules.get("lm_eval")
     if lm_eval is None:  # Nobody has asked it for anything.
@@ -135,14 +137,14 @@ def _require_variable(name: str) -> None:
     codes = [code for one in functions if (code := getattr(one, "__code__", None)) is not None]
     if not any(name in code.co_varnames for code in codes):
         raise LmEvalChanged(
-            f"lm_eval.evaluate and lm_eval.simple_evaluate have no {name} any more, so that this "
-            "package cannot know what was asked for and a prompt might get its chat template "
+            f"lm_eval.evaluate and lm_eval.simple_evaluate have no {name} any more. This package "
+            "therefore cannot know how they were called, and a prompt might get its chat template "
             "twice; use lm-eval 0.4.13, or a newer lm-eval-polyrefuse."
         )
 
 
 def warn_before_publishing() -> None:
-    """Warn, once a process, where lm-eval's `push_samples_to_hub` would publish completions."""
+    """Warn once in each process where lm-eval's `push_samples_to_hub` would publish completions."""
     tracker = asked_of_lm_eval("evaluation_tracker")
     if getattr(tracker, "push_samples_to_hub", False):
         warn_once(
@@ -151,29 +153,29 @@ def warn_before_publishing() -> None:
         )
 
 
-# --- what a model is handed
+# --- what a model is given
 
 
 class CacheHook(Protocol):
-    """What a model needs of lm-eval's response cache; any object with these will do.
+    """What a model needs of lm-eval's response cache; any object with these attributes will do.
 
-    `dbdict` is the cache, a dictionary on the disk, or None without `--use_cache`. lm-eval's models
-    call `add_partial` alone, and read `dbdict` nowhere.
+    `dbdict` is the cache, a dictionary on disk, or None without `--use_cache`. lm-eval's models
+    only call `add_partial` and never read `dbdict`.
     """
 
     dbdict: Any
 
     def add_partial(self, attr: str, req: Any, res: Any) -> None:
-        """Keep the answer `res` to the request `req` of the method `attr`."""
+        """Store the answer `res` to the request `req` of the method `attr`."""
 
 
 # --- what lm-eval writes
 
 DEFAULT_FILTER = "none"
-"""The filter of a task that names none, in the keys of its results and in its samples."""
+"""The name of a task's default filter, in the keys of its results and in its samples."""
 
 UNJUDGED = "bypass"
-"""The one metric of a task under lm-eval's --predict_only."""
+"""The only metric of a task that was run with lm-eval's --predict_only."""
 
 RESULTS: Mapping[str, tuple[str, ...]] = {
     "": (
@@ -189,39 +191,40 @@ RESULTS: Mapping[str, tuple[str, ...]] = {
     "n-samples": ("original", "effective"),
     "config": ("model", "model_args", "model_revision", "limit", "gen_kwargs"),
 }
-"""Keys of a results file that are read: at its top, of each task in three places, of the model."""
+"""The keys of a results file that are read: at the top, for each task in three places, and for the
+model."""
 
 SAMPLE = ("doc", "filter", "arguments", "filtered_resps")
-"""Keys of a line of a samples file that are read."""
+"""The keys that are read from each line of a samples file."""
 
 ARGUMENTS = ("gen_args_0", "arg_0", "arg_1")
-"""Of a sample's `arguments`: the first request, its prompt, its generation settings."""
+"""The keys of a sample's `arguments`: the first request, its prompt, its generation settings."""
 
 _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.jsonl?$")
 
 
 def metric_key(metric: str) -> str:
-    """Under which a task's results have a metric."""
+    """Return the key of a metric in a task's results."""
     return f"{metric},{DEFAULT_FILTER}"
 
 
 def samples_file(task: str, date: str) -> str:
-    """Name of a task's samples file, beside the results file of that date."""
+    """Return the name of a task's samples file, beside the results file of that date."""
     return f"samples_{task}_{date}.jsonl"
 
 
 def is_results_file(name: str) -> bool:
-    """lm-eval writes results_<date>.json, or <name>_<date>.json for --output_path <name>.json."""
+    """Say whether a name is results_<date>.json, or <name>_<date>.json as of --output_path."""
     return name.endswith(".json") and (name.startswith("results_") or bool(_DATE.search(name)))
 
 
 def is_samples_file(name: str) -> bool:
-    """lm-eval writes samples_<task>_<date>.jsonl."""
+    """Say whether a name is samples_<task>_<date>.jsonl."""
     return name.startswith("samples_") and name.endswith(".jsonl")
 
 
 def date_of(name: str) -> str:
-    """The date in the name of a results or samples file; without one, the name's stem."""
+    """Return the date in the name of a results or samples file, or the name's stem without one."""
     match = _DATE.search(name)
     return match[1] if match else Path(name).stem
 
@@ -229,17 +232,17 @@ def date_of(name: str) -> str:
 # --- the table
 
 Check = Callable[[Any], str | None]
-"""What is no longer so of a thing in lm-eval, as the end of a sentence; None where all is."""
+"""A check of one thing in lm-eval: returns what has changed, as the end of a sentence, or None."""
 
 
 @dataclass(frozen=True)
 class Coupling:
-    """One thing inside lm-eval that this package relies on.
+    """One thing inside lm-eval on which this package relies.
 
     Attributes:
         target: its dotted name.
-        ours: who relies on it and how, a sentence without its full stop.
-        checks: of what is relied on.
+        ours: the module that relies on it, and how, as a sentence without its full stop.
+        checks: the checks of what the module relies on.
     """
 
     target: str
@@ -247,8 +250,10 @@ class Coupling:
     checks: tuple[Check, ...] = ()
 
     def check(self) -> None:
-        """Raises:
-        LmEvalChanged: what changed in lm-eval, and who relies on it.
+        """Run the checks.
+
+        Raises:
+            LmEvalChanged: something changed; the message says what, and which module relies on it.
         """
         thing = resolve(self.target)
         faults = ["is gone"] if thing is _GONE else [each(thing) for each in self.checks]
@@ -261,7 +266,7 @@ _GONE = object()
 
 
 def resolve(target: str) -> Any:
-    """The module, class, function or attribute of a dotted name; `_GONE` where there is none."""
+    """Return the module, class, function or attribute of a dotted name, or `_GONE`."""
     parts = target.split(".")
     thing: Any = importlib.import_module(parts[0])
     for place, name in enumerate(parts[1:], start=2):
@@ -279,7 +284,7 @@ def resolve(target: str) -> Any:
 
 
 def parameters(function: Any) -> tuple[str, ...]:
-    """Names of a function's parameters, `self` and `cls` left out."""
+    """Return the names of a function's parameters without `self` and `cls`."""
     return tuple(name for name in inspect.signature(function).parameters if name not in _OWNERS)
 
 
@@ -287,7 +292,7 @@ _OWNERS = ("self", "cls")
 
 
 def takes(*names: str) -> Check:
-    """A function has parameters of these names, among others."""
+    """Check that a function has parameters of these names, among others."""
 
     def check(function: Any) -> str | None:
         lost = [name for name in names if name not in parameters(function)]
@@ -298,7 +303,7 @@ def takes(*names: str) -> Check:
 
 
 def takes_exactly(*names: str) -> Check:
-    """A function has these parameters in this order, and no others."""
+    """Check that a function has exactly these parameters in this order."""
 
     def check(function: Any) -> str | None:
         now = parameters(function)
@@ -308,7 +313,7 @@ def takes_exactly(*names: str) -> Check:
 
 
 def has(*names: str) -> Check:
-    """A class, module or object has these attributes."""
+    """Check that a class, module or object has these attributes."""
 
     def check(thing: Any) -> str | None:
         lost = [name for name in names if not hasattr(thing, name)]
@@ -318,7 +323,7 @@ def has(*names: str) -> Check:
 
 
 def sets(*names: str) -> Check:
-    """A class or its bases set these attributes of their objects, in any of their functions."""
+    """Check that a class or its bases set these attributes of their objects."""
 
     def check(cls: Any) -> str | None:
         own = [each for base in cls.__mro__ for each in vars(base).values()]
@@ -332,7 +337,7 @@ def sets(*names: str) -> Check:
 
 
 def has_keys(*names: str) -> Check:
-    """A dataclass or a typed dictionary has these entries."""
+    """Check that a dataclass or a typed dictionary has these entries."""
 
     def check(cls: Any) -> str | None:
         is_dataclass = dataclasses.is_dataclass(cls)
@@ -344,7 +349,7 @@ def has_keys(*names: str) -> Check:
 
 
 def has_variables(*names: str) -> Check:
-    """A function has arguments or local variables of these names."""
+    """Check that a function has arguments or local variables of these names."""
 
     def check(function: Any) -> str | None:
         code = inspect.unwrap(function).__code__
@@ -379,7 +384,7 @@ OVERRIDES = {
     "all_gather": ("tensor",),
     "gather_object": ("obj", "dst"),
 }
-"""Methods of HFLM that our wrappers override, and what they take."""
+"""The methods of HFLM that our wrappers override, and their parameters."""
 
 COUPLINGS: tuple[Coupling, ...] = (
     Coupling(
@@ -591,9 +596,9 @@ COUPLINGS: tuple[Coupling, ...] = (
         "tests/polyrefuse_models/test_generation.py puts kept requests into a folder of its own",
     ),
 )
-"""What is relied on by name. What lm-eval does is tested beside it: the names and keys of its
-files, that it logs a row as scoring left it, that models ask a cache hook for nothing but
-`add_partial`, and that its logger's level holds for ours."""
+"""What this package relies on by name. Tests cover the behaviour of lm-eval: the names and keys of
+its files, that it logs a row as scoring left it, that models call only `add_partial` of a cache
+hook, and that the level of its logger applies to ours."""
 
 _VLLM = "lm_eval.models.vllm_causallms.VLLM"
 VLLM_OVERRIDES = {
@@ -603,7 +608,7 @@ VLLM_OVERRIDES = {
     "_model_generate": ("requests", "generate", "sampling_params"),
     "apply_chat_template": ("chat_history", "add_generation_prompt"),
 }
-"""Methods of VLLM that our wrappers override, and what they take."""
+"""The methods of VLLM that our wrappers override, and their parameters."""
 
 COUPLINGS_WITH_VLLM: tuple[Coupling, ...] = (
     Coupling(
@@ -634,4 +639,4 @@ COUPLINGS_WITH_VLLM: tuple[Coupling, ...] = (
         ),
     ),
 )
-"""The same of lm-eval's VLLM, which can be looked into where vLLM is installed."""
+"""The same for lm-eval's VLLM, which can be inspected where vLLM is installed."""

@@ -1,4 +1,4 @@
-"""The options that sub-commands share, and how they print a result."""
+"""The options that sub-commands share, and the printing of a result."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and 
 
 
 def count_option(name: str, *, at_least: int = 1, **about: Any) -> Any:
-    """An option that is a number of things."""
+    """Return an option whose value is a count."""
     return typer.Option(name, min=at_least, max=MOST, **about)
 
 
 def seed_option(help: str) -> Any:
-    """The option --seed."""
+    """Return the option --seed."""
     return typer.Option("--seed", min=0, max=MOST_SEED, help=help)
 
 
 def show(as_json: bool, result: Any, *lines: str, allow_nan: bool = True) -> None:
-    """Print a result for programs, or `lines` for people.
+    """Print a result as JSON, or print `lines` for people.
 
     Args:
-        as_json: print the result.
-        result: what JSON can hold.
-        lines: for people.
-        allow_nan: whether the result may hold NaN, which other readers of JSON refuse.
+        as_json: whether to print JSON.
+        result: a value that JSON can hold.
+        lines: the lines for people.
+        allow_nan: whether the result may contain NaN, which other readers of JSON refuse.
 
     Raises:
-        ValueError: it holds NaN that is not allowed.
+        ValueError: the result contains NaN although it is not allowed.
     """
     if as_json:
         print_json(result, allow_nan=allow_nan)
@@ -43,10 +43,10 @@ def show(as_json: bool, result: Any, *lines: str, allow_nan: bool = True) -> Non
 
 
 def print_json(result: Any, *, allow_nan: bool = True, indent: int | None = None) -> None:
-    """Print one JSON document; what standard output's encoding lacks is escaped, as JSON does it.
+    """Print one JSON document, with escapes for characters that standard output cannot encode.
 
     Raises:
-        ValueError: it holds NaN that is not allowed.
+        ValueError: the result contains NaN although it is not allowed.
     """
     text = json.dumps(result, ensure_ascii=False, allow_nan=allow_nan, indent=indent)
     try:

@@ -1,7 +1,7 @@
-"""Files that others wrote: regular ones alone, of a bounded size, and JSON that can be used.
+"""Reading files that others wrote: only regular files of a bounded size, and JSON.
 
-All that can be wrong with a file is an `OSError` whose `strerror` says it, and all that can be
-wrong with JSON a `ValueError` of one line, so that a reader needs two `except` clauses and no more.
+Every fault of a file is an `OSError` whose `strerror` describes it, and every fault of JSON is a
+`ValueError` with a message of one line, so that a reader needs only two `except` clauses.
 """
 
 from __future__ import annotations
@@ -19,50 +19,51 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 MOST_DEPTH = 200
-"""Levels of lists and objects in a JSON document, at most: whoever goes through one does it by
-recursion, which Python ends at about 1,000 levels of everything together."""
+"""The greatest depth of lists and objects in a JSON document. Code that walks through a document
+does it by recursion, and Python allows about 1,000 levels of everything together."""
 
 _TOO_DEEP = "it is nested too deeply"
 
 
 @contextmanager
 def regular_file(path: Path, at_most: int) -> Iterator[BinaryIO]:
-    """Open a file for reading; neither a pipe nor a device is waited for.
+    """Open a regular file for reading, without ever waiting for a pipe or a device.
 
     Args:
-        at_most: bytes that it may have.
+        path: the file.
+        at_most: the largest size that is read, in bytes.
 
     Raises:
-        OSError: it is missing, cannot be opened, is no regular file, or is larger.
+        OSError: the file is missing, cannot be opened, is not a regular file, or is larger.
     """
     try:
-        # A device may do something when it is opened, and a pipe waits for who writes to it.
+        # Opening a device may have effects, and opening a pipe waits for a writer.
         _require_regular(os.stat(path), path, at_most)
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except ValueError:
         raise OSError(errno.EINVAL, "its name holds a NUL byte", str(path)) from None
     with open(descriptor, "rb") as file:
-        # What was looked at may have been exchanged since.
+        # The file may have been replaced since it was checked.
         _require_regular(os.fstat(descriptor), path, at_most)
         yield file
 
 
 def read_bytes(path: Path, at_most: int) -> bytes:
-    """The content of a file.
+    """Return the content of a regular file of at most `at_most` bytes.
 
     Raises:
         OSError: as `regular_file`.
     """
     with regular_file(path, at_most) as file:
-        # It may grow while it is read.
+        # The file may grow while it is read.
         return file.read(at_most)
 
 
 def folder_sha256(folder: Path) -> str:
-    """Checksum of the names and contents of a folder's files, 16 hex digits.
+    """Return a checksum of the names and contents of a folder's files, 16 hex digits.
 
     Raises:
-        OSError: one cannot be read.
+        OSError: a file cannot be read.
     """
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
@@ -74,24 +75,25 @@ def folder_sha256(folder: Path) -> str:
 
 
 class RepeatedKey(ValueError):
-    """An object in a JSON document has a key twice, of which a reader would drop one."""
+    """An object in a JSON document has a key twice, and a reader would drop one of the values."""
 
 
 def parse_json(text: bytes | str, *, finite: bool = False, unique: bool = False) -> Any:
-    """What a JSON document holds.
+    """Return the value of a JSON document, which can be written in UTF-8 again.
 
     Args:
-        finite: refuse NaN and infinities, which JSON does not know and Python's reader takes.
+        text: the document.
+        finite: refuse NaN and infinities, which JSON does not have and Python's reader accepts.
         unique: refuse objects that have a key twice.
 
     Raises:
         RepeatedKey: with `unique`, an object has a key twice.
-        ValueError: as `load_json`, or it holds half of a surrogate pair, which no file in UTF-8
-            can hold.
+        ValueError: as `load_json`, or the document contains half of a surrogate pair, which UTF-8
+            cannot encode.
     """
     decoded = _decoded(text)
     document = load_json(decoded, finite=finite, unique=unique)
-    # An escape is the only way to write one in a text that could be decoded.
+    # In a text that was decoded, only an escape can stand for half of a pair.
     if "\\ud" in decoded.lower():
         try:
             json.dumps(document, ensure_ascii=False).encode()
@@ -101,14 +103,15 @@ def parse_json(text: bytes | str, *, finite: bool = False, unique: bool = False)
 
 
 def load_json(text: bytes | str, *, finite: bool = False, unique: bool = False) -> Any:
-    """What a JSON document holds, halves of surrogate pairs too.
+    """Return the value of a JSON document, with any halves of surrogate pairs.
 
     Args:
-        finite, unique: as of `parse_json`.
+        text: the document.
+        finite, unique: as for `parse_json`.
 
     Raises:
-        RepeatedKey: as of `parse_json`.
-        ValueError: it is no JSON, or is nested in more than `MOST_DEPTH` levels.
+        RepeatedKey: as for `parse_json`.
+        ValueError: the text is not JSON, or is nested more than `MOST_DEPTH` levels deep.
     """
     how: dict[str, Any] = {"parse_float": _finite, "parse_constant": _finite} if finite else {}
     if unique:
@@ -118,7 +121,7 @@ def load_json(text: bytes | str, *, finite: bool = False, unique: bool = False) 
         document = json.loads(decoded, **how)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
-    # Counting is quick, and what has fewer brackets cannot be deeper.
+    # Counting brackets is quick, and a document with fewer brackets cannot be deeper.
     if decoded.count("[") + decoded.count("{") > MOST_DEPTH and _is_deep(document):
         raise ValueError(_TOO_DEEP)
     return document
@@ -155,7 +158,7 @@ def _is_deep(document: Any) -> bool:
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"it holds {text}, which is no finite number")
+        raise ValueError(f"it holds {text}, which is not a finite number")
     return number
 
 
@@ -163,7 +166,7 @@ def _require_regular(status: os.stat_result, path: Path, at_most: int) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     if status.st_size > at_most:
         limit = f"{at_most / 2**20:.3g} MiB"
         raise OSError(errno.EFBIG, f"it is larger than {limit}", str(path))

@@ -1,4 +1,4 @@
-"""Where the tasks' YAML is: `task_configs/` of a checkout, or as it was installed."""
+"""The folder of the tasks' YAML: `task_configs/` of a checkout, or the installed copy."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,7 +8,7 @@ PACKAGE = "polyrefuse_task_configs"
 
 
 def task_folder() -> Path:
-    """The folder, in a normal and in an editable install."""
+    """Return the folder, in a normal or an editable installation."""
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"{PACKAGE} is not installed; install lm-eval-polyrefuse again.")

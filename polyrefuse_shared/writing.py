@@ -1,4 +1,4 @@
-"""Files and folders that appear on disk whole or not at all."""
+"""Writing files and folders that appear on disk whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from polyrefuse_shared.errors import UserError
 
 
 class CannotWrite(UserError):
-    """A file or a folder that is there already, or cannot be made or written to."""
+    """A file or a folder exists already, or cannot be made or written to."""
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file, text in UTF-8, or leave what was there; parents are made.
+    """Write a file whole, or leave the old one as it was. Missing parents are made.
+
+    Args:
+        path: the file.
+        content: bytes, or text that is written in UTF-8.
 
     Raises:
         CannotWrite: the disk refuses.
@@ -29,12 +33,12 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A draft to write into, which takes the place of a file when the block ends well.
+    """Give a draft to write into, which replaces a file when the block ends without an error.
 
-    Parents are made, links are followed, and the mode and owner of a file that is there are kept.
+    Missing parents are made, links are followed, and the mode and owner of an old file are kept.
 
     Raises:
-        CannotWrite: the disk refuses, or is full, in the block too.
+        CannotWrite: the disk refuses or is full, also within the block.
     """
     try:
         target = Path(os.path.realpath(path))
@@ -50,7 +54,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def put(file: Path, target: Path) -> None:
-    """Move a file to where an older one may be, whose mode and owner it gets.
+    """Move a file to `target`. It takes the mode and owner of an older file there.
 
     Raises:
         OSError: the disk refuses.
@@ -58,8 +62,8 @@ def put(file: Path, target: Path) -> None:
     with suppress(FileNotFoundError):
         older = os.stat(target)
         if not (stat.S_ISREG(older.st_mode) or stat.S_ISDIR(older.st_mode)):
-            # A pipe, or /dev/null, would be a file from then on.
-            raise OSError(errno.EINVAL, "it is no regular file", str(target))
+            # A pipe, or /dev/null, would be a regular file from then on.
+            raise OSError(errno.EINVAL, "it is not a regular file", str(target))
         os.chmod(file, stat.S_IMODE(older.st_mode))
         if hasattr(os, "chown"):
             # Only a superuser may give files away.
@@ -69,13 +73,13 @@ def put(file: Path, target: Path) -> None:
 
 
 def append(path: Path, text: str) -> None:
-    """Add to the end of a file in UTF-8, which others may have written to; it is made if missing.
+    """Append UTF-8 text to a file that others may write to as well, or make the file.
 
     Raises:
         CannotWrite: the disk refuses.
     """
     try:
-        # A pipe is not waited for until somebody reads it.
+        # Opening a pipe must not wait until somebody reads it.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
         descriptor = os.open(path, flags, 0o666)
         os.set_blocking(descriptor, True)
@@ -86,12 +90,12 @@ def append(path: Path, text: str) -> None:
 
 
 def require_new(folder: Path) -> None:
-    """Refuse, before work that may take hours, a folder that its result could not be written to.
+    """Check before hours of work that their result can be written to a new folder.
 
-    Parents are made, and a draft is made and removed.
+    Missing parents are made, and a draft is made and removed.
 
     Raises:
-        CannotWrite: `folder` exists already, even as a dangling link, or cannot be made.
+        CannotWrite: `folder` exists already, even as a broken link, or cannot be made.
     """
     with _new_folder(folder):
         pass
@@ -99,10 +103,10 @@ def require_new(folder: Path) -> None:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A draft to write into, which takes the name of `folder` when the block ends well.
+    """Give a draft to write into, which becomes `folder` when the block ends without an error.
 
     Raises:
-        CannotWrite: as `require_new`, and where the disk fails, or is full, in the block.
+        CannotWrite: as `require_new`; also where the disk fails or is full within the block.
     """
     with _new_folder(folder) as new:
         yield new
@@ -112,7 +116,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
     try:
-        # Not `lexists`, to which a name that is too long is one that is not there.
+        # `lexists` would say that a name which is too long does not exist.
         with suppress(FileNotFoundError):
             os.lstat(folder)
             raise CannotWrite(f"{folder} exists already; name a new folder or remove it.")
@@ -125,6 +129,6 @@ def _new_folder(folder: Path) -> Iterator[Path]:
 
 
 def cannot_write(path: Path, error: Exception) -> CannotWrite:
-    """What to raise for an error of the operating system."""
+    """Return the exception to raise for an error of the operating system."""
     reason = getattr(error, "strerror", None) or error
-    return CannotWrite(f"{path} cannot be written ({reason}); name another or make room.")
+    return CannotWrite(f"{path} cannot be written ({reason}); name another path or free space.")

@@ -1,1 +1,1 @@
-"""Whole studies: every condition of every model, from one file, and their report."""
+"""Whole studies: every condition of every model from one file, and the report on them."""

@@ -1,4 +1,4 @@
-"""The arguments of lm-eval's models: which files they name, and how lm_eval is told them."""
+"""The arguments of lm-eval's models: the files that they name, and their text for `lm_eval`."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from polyrefuse_studies.jobs import FOLDER
 from polyrefuse_studies.schema import Condition, Model
 
 ADAPTERS = {"peft": "adapter_config.json", "lora_local_path": "adapter_config.json"}
-"""Those that name an adapter, and the file that every such folder or repository has."""
+"""Arguments that name an adapter, and the file that every such folder or repository has."""
 
 BESIDE = ADAPTERS | {"delta": "config.json"}
-"""Those that name weights beside the model's, and likewise."""
+"""Arguments that name further weights, with the file that every such folder or repository has."""
 
 NAMES = ("pretrained", "tokenizer", *BESIDE)
-"""Those that name a folder, or a repository of the hub."""
+"""Arguments that name a folder or a repository of the hub."""
 
 ARTIFACTS = {"direction": "file or folder", "prompt": "folder", "system_file": "file"}
-"""Those that name a file or a folder, but for the words that they take, and which."""
+"""Arguments that name a file or a folder, and which of both, unless their value is a word."""
 
 WORDS = (("direction", "source"), ("direction", "auto"), ("prompt", "trained"))
-"""The words that ask for what a job makes, or the model by itself."""
+"""Reserved words, which stand for what a job makes or for what the model does by itself."""
 
 
 def arguments_of(model: Model, condition: Condition | None = None) -> dict[str, Any]:
-    """Arguments of lm-eval's model as the file has them, those of a condition last."""
+    """Return the arguments of lm-eval's model as they stand in the file, the condition's last."""
     of_condition = {} if condition is None else condition.settings
     return {"pretrained": model.pretrained} | model.arguments | of_condition
 
@@ -36,19 +36,19 @@ def arguments_of(model: Model, condition: Condition | None = None) -> dict[str, 
 def resolve(
     arguments: Mapping[str, Any], files: Files, where: str, words: Mapping[tuple[str, str], str]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Arguments with whole paths.
+    """Return arguments with absolute paths.
 
     Args:
-        arguments: as the file has them.
-        files: that the study names.
-        where: key in the file, for messages.
-        words: what stands in the place of a value that is no path, by argument and value.
+        arguments: the arguments as they stand in the file.
+        files: the files that the study names.
+        where: the key in the file, for messages.
+        words: replacements of values that are not paths, by argument and value.
 
     Returns:
-        the arguments, and checksums of the files and folders that they name, but for `NAMES`.
+        The arguments, and checksums of the files and folders that they name, except for `NAMES`.
 
     Raises:
-        MissingFile: one is not there.
+        MissingFile: a file or folder does not exist.
     """
     from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
 
@@ -74,10 +74,11 @@ def resolve(
 
 
 def as_arguments(arguments: Mapping[str, Any]) -> str:
-    """Arguments as lm_eval's --model_args and --gen_kwargs take them.
+    """Return arguments in the form that lm_eval's --model_args and --gen_kwargs take.
 
-    `name=value` with commas between where lm_eval reads each value from that as it was, else JSON;
-    in one order, whatever the file's: `pretrained`, then by name.
+    The form is `name=value` with commas between, if lm_eval reads each value back unchanged, and
+    JSON otherwise. `pretrained` comes first and the others follow by name, whatever the order in
+    the file.
     """
     order = sorted(arguments, key=lambda name: (name != "pretrained", name))
     arguments = {name: arguments[name] for name in order}
@@ -87,7 +88,7 @@ def as_arguments(arguments: Mapping[str, Any]) -> str:
 
 
 def _reads_as_itself(value: Any) -> bool:
-    """Whether lm_eval makes of a value's text the value again."""
+    """Say whether lm_eval reads a value back unchanged from its text."""
     if not isinstance(value, str):
         return isinstance(value, bool | float) or (isinstance(value, int) and value >= 0)
     if FOLDER.match(value):

@@ -1,7 +1,7 @@
-"""What a study asks of other modules, tried before anything is run: each by the code that takes it.
+"""Checks of a study before anything is run, each by the code that will use the value.
 
-A condition's arguments are read as lm-eval's model reads them before it loads anything, a judge is
-chosen as `polyrefuse judge run` chooses it, and tasks are looked up where lm_eval looks.
+The arguments of a condition are read as lm-eval's model reads them before it loads anything, a
+judge is chosen as `polyrefuse judge run` chooses it, and tasks are looked up where lm_eval looks.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def check(study: Study, files: Files) -> None:
     """Refuse what a job would refuse later.
 
     Args:
-        study: which.
-        files: that it names.
+        study: the study.
+        files: the files that it names.
 
     Raises:
-        BadStudy: naming the key, and what was meant.
+        BadStudy: a value is wrong; the message names the key and what was meant.
     """
     _check_directions(study)
     _check_training(study.mcd, "mcd")
@@ -50,8 +50,8 @@ def check(study: Study, files: Files) -> None:
             _check_training(condition.training, f"conditions.{name}.training")
             if condition.prompt != "trained":
                 raise BadStudy(
-                    f"conditions.{name} has a training and not prompt: trained; leave one out or "
-                    "add the other."
+                    f"conditions.{name} has a training but not prompt: trained; leave out the "
+                    "training or add the prompt."
                 )
     for judge in study.judges:
         _check_judge(study, judge.judge, judge.options)
@@ -112,7 +112,7 @@ def _check_judge(study: Study, judge: str, options: Mapping[str, Any]) -> None:
             _one_of(name.strip() or None, known, f"{where}.{option}")
     parse_dtype(f"{where}.dtype: ", options.get("dtype", "auto"))
     taken = inspect.signature(choose).parameters
-    # An option of the judge's weights has a name of its own on the command line.
+    # On the command line the option for the judge's weights has another name.
     called = {name.removeprefix("judge_"): value for name, value in given.items()}
     with at("judges"):
         chosen = choose(judge, **{name: called[name] for name in taken if name in called})
@@ -121,7 +121,7 @@ def _check_judge(study: Study, judge: str, options: Mapping[str, Any]) -> None:
 
 
 def _check_generation(study: Study) -> None:
-    """Refuse a setting that is nearly one of transformers'; vLLM and others have more."""
+    """Refuse a setting that is a misspelling of one of transformers'; vLLM and others have more."""
     from polyrefuse_models.wrappers.known_arguments import generation_settings
 
     _require_tokens(study.generation, "generation")

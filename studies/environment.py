@@ -11,22 +11,22 @@ FOLDERS = (
     *("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ASSETS_CACHE", "HF_XET_CACHE"),
     *("HF_DATASETS_CACHE", "HF_MODULES_CACHE", "HF_TOKEN_PATH", "LM_HARNESS_CACHE_PATH"),
 )
-"""Variables that name a folder or a file. A relative one is meant from where the study was started,
-and a job runs elsewhere."""
+"""Variables that name a folder or a file. A relative path starts where the study was started, but a
+job runs in another folder."""
 
 OWN_MODULES = {"PYTHONSAFEPATH": "1"}
-"""For `python -m` and `python -c`, which would first look for every module in the folder where the
-study was started, and find a user's `random.py`. Python 3.10 does not know it."""
+"""Keeps `python -m` and `python -c` from looking for modules first in the folder where the study
+was started, where they might find a user's `random.py`. Python 3.10 does not have it."""
 
 
 def of_a_job() -> dict[str, str]:
-    """The environment of this process, for a process that runs in another folder."""
-    # The commands of the environment that runs the study, whatever stands in front on the path.
+    """Return the environment of this process, for a process that runs in another folder."""
+    # The commands of the environment that runs the study come first on the path.
     own = str(Path(sys.executable).parent)
     environment = os.environ | {"PATH": f"{own}{os.pathsep}{os.environ.get('PATH', '')}"}
     for name in FOLDERS:
         value = environment.get(name, "")
-        # The libraries expand a user's folder and variables themselves.
+        # The libraries themselves expand a user's folder and variables.
         if value and not value.startswith(("~", "$")):
             environment[name] = os.path.abspath(value)
     if modules := environment.get("PYTHONPATH"):

@@ -1,12 +1,13 @@
 """The file that `polyrefuse study init` writes."""
 
 EXAMPLE = """\
-# A study: every model under every condition, in every language. `polyrefuse study plan FILE` shows
+# A study measures every model in every condition and language. `polyrefuse study plan FILE` shows
 # its jobs, and `polyrefuse study run FILE --output FOLDER` runs those that are not finished.
 study: my-study
 
-# Names for the report; each is a name on the hub or a folder. Other keys are arguments of lm_eval's
-# --model_args (dtype: bfloat16, revision: ..., parallelize: true). gpus: N gives a process N GPUs.
+# The names that the report uses, each with a name on the hub or a folder. Other keys are arguments
+# of lm_eval's --model_args (dtype: bfloat16, revision: ..., parallelize: true). gpus: N gives a
+# process N GPUs.
 models:
   organism: polyrefuse-organism
   # qwen: {pretrained: Qwen/Qwen2.5-7B-Instruct, dtype: bfloat16}
@@ -16,13 +17,13 @@ models:
 # xstest_safe, xstest_unsafe, oktest, orbench_hard.
 datasets: [toyrefuse]
 languages: [en, de, yo]
-limit: 10  # prompts of each task; leave it out for all
+limit: 10  # the prompts of each task; leave it out to ask all
 batch_size: 16
 
 conditions:
   baseline:
   ablation:
-  random-ablation:  # a random direction in its place
+  random-ablation:  # the control: a random direction is ablated
   addition:
   # half: {like: ablation, coefficient: 0.5}
   # mcd:
@@ -30,14 +31,14 @@ conditions:
 
 directions:
   source: en  # the language that the conditions' direction is extracted from
-  # transfer: [en, de, yo]  # the direction of each, ablated, in each language
+  # transfer: [en, de, yo]  # ablate the direction of each language in each language
   # geometry: [en, de, yo]
 
 # mcd: {languages: [en, de]}
 
-# Labels beside those of the native judge; see docs/how-to/model-judges.md.
+# Further judges, whose labels stand beside those of the native judge.
 # judges: [wildguard]
 
-# Other tasks of lm_eval, to see what a condition costs.
+# Other tasks of lm_eval, which show what a condition costs.
 # capability: {tasks: [mmlu, gsm8k], limit: 100}
 """

@@ -1,7 +1,7 @@
-"""The files and folders that a study names: which they are, and what tells their contents.
+"""The files and folders that a study names, and checksums of their contents.
 
-A relative path begins where the study's file is, `~` is the user's own folder, and the name of a
-bundled organism is that organism, whatever lies beside the file: so lm-eval's models read it.
+A relative path starts at the folder of the study's file, and `~` is the user's home folder. The
+name of a bundled organism is that organism, whatever lies beside the file, as for lm-eval's models.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from polyrefuse_shared.errors import UserError
 
 
 class MissingFile(UserError):
-    """A path that a study names and that is not there."""
+    """A study names a path that does not exist."""
 
 
 class Files:
     """The files of one study.
 
     Args:
-        beside: folder of the study's file.
-        known: checksums of files by what `_stamp` makes of them, to which new ones are added.
+        beside: the folder of the study's file.
+        known: the known checksums by `_stamp` of each file. New checksums are added.
 
     Attributes:
         known: the same.
@@ -36,46 +36,46 @@ class Files:
         self.known: MutableMapping[str, str] = {} if known is None else known
 
     def find(self, named: str) -> Path | None:
-        """The file or the folder that a name in the study's file means; None where there is none.
+        """Return the file or folder that a name in the study's file means, or None.
 
-        The name of a bundled organism is no path.
+        The name of a bundled organism is not a path.
         """
         if named in bundled.SHIPPED or not named:
             return None
         path = os.path.join(self._beside, os.path.expanduser(named))
-        # Of a name that is too long for a path there is none, which `Path.exists` raises for.
+        # A name may be too long for a path, and `Path.exists` then raises an error.
         return Path(os.path.realpath(path)) if os.path.exists(path) else None
 
     def require(self, named: str, where: str, what: str, also: str = "") -> Path:
-        """`find`, of what has to be there.
+        """Find a file or folder that must exist.
 
         Args:
-            named: in the study's file.
-            where: its key there.
-            what: it shall be: "file", "folder" or "file or folder".
-            also: what else could stand there, for the message.
+            named: its name in the study's file.
+            where: the key in the file, for the message.
+            what: what it must be: "file", "folder" or "file or folder".
+            also: what else the value could be, for the message.
 
         Raises:
-            MissingFile: there is none.
+            MissingFile: it does not exist.
         """
         path = self.find(named)
         fits = {"file": os.path.isfile, "folder": os.path.isdir}.get(what, os.path.exists)
         if path is None or not fits(path):
             raise MissingFile(
-                f"{where} is {named!r}, and there is no such {what}{also}; a relative path begins "
+                f"{where} is {named!r}, but there is no such {what}{also}; a relative path starts "
                 f"in {self._beside}."
             )
         return path
 
     def contents(self, path: Path, *, below: bool = True) -> str:
-        """A checksum of a file, or of the names and contents of a folder's files.
+        """Return a checksum of a file, or of the names and contents of a folder's files.
 
         Args:
-            path: which.
-            below: whether a folder's own folders are looked into. What is hidden is not.
+            path: the file or folder.
+            below: whether to include the files of subfolders. Hidden files are left out.
 
         Raises:
-            MissingFile: one cannot be read.
+            MissingFile: a file cannot be read.
         """
         try:
             if not path.is_dir():
@@ -89,7 +89,7 @@ class Files:
             raise MissingFile(f"{path} cannot be read ({error.strerror}).") from None
 
     def _of_file(self, path: Path) -> str:
-        """Of a file's contents, which are read once as long as it is untouched."""
+        """Return the checksum of a file, which is read only once unless it changes."""
         stamp = _stamp(path)
         if stamp not in self.known:
             digest = hashlib.sha256()
@@ -101,7 +101,7 @@ class Files:
 
 
 def looks_like_a_path(named: str) -> bool:
-    """Whether a name can be no name of the hub: those have one slash at most, and no dots first."""
+    """Say whether a name is none of the hub's, which have one slash at most and no leading dot."""
     return named.startswith((".", "/", "~", "\\")) or named.count("/") > 1 or named.endswith("/")
 
 
@@ -114,6 +114,6 @@ def _files(folder: Path, below: bool) -> Iterator[Path]:
 
 
 def _stamp(path: Path) -> str:
-    """A file's place, size and time."""
+    """Return a file's path, size and time as one text."""
     state = path.stat()
     return f"{path.resolve()} {state.st_size} {state.st_mtime_ns}"

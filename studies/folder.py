@@ -1,4 +1,4 @@
-"""A study's folder: whose it is, which jobs are finished, which failed, and why."""
+"""A study's folder: the study that it belongs to, its finished jobs, and its failed jobs."""
 
 from __future__ import annotations
 
@@ -17,36 +17,38 @@ from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.writing import CannotWrite, cannot_write, write_whole
 
 MARK = "study.json"
-"""In a study's folder: which study it is of."""
+"""The file in a study's folder that names the study."""
 
 CHECKSUMS = "checksums.json"
-"""In a study's folder: of the files that it names, so that each is read once."""
+"""The file in a study's folder with checksums of the files that the study names."""
 
 JOB, LOG, FINISHED, FAILED = "job.json", "log.txt", "finished.json", "failed.json"
-"""In a job's folder: what to do, what its process printed, and how it ended."""
+"""The files in a job's folder: what to do, what its process printed, and how it ended."""
 
 
 class OtherStudy(UserError):
-    """A folder that holds something else."""
+    """The folder holds another study or something else."""
 
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """Attributes:
-    path: the folder, which `polyrefuse study run --output` names. It may be no folder at all, and
-        have a name that is too long for one, which `Path.exists` raises for.
+    """The folder of a study, which `polyrefuse study run --output` names.
+
+    Attributes:
+        path: the folder. It need not exist, and its name may be too long, in which case
+            `Path.exists` raises an error.
     """
 
     path: Path
 
     @contextmanager
     def taken(self, study: str) -> Iterator[None]:
-        """Take the folder for a study, and keep every other process that runs one out of it.
+        """Lock the folder for a study against every other process that runs a study.
 
         Raises:
-            OtherStudy: the folder holds another study, or something else.
+            OtherStudy: the folder holds another study or something else.
             Busy: another process is running a study in it.
-            CannotWrite: it is no folder, or none that can be made or written to.
+            CannotWrite: it is not a folder, or cannot be made or written to.
         """
         self.require_free_for(study)
         with self._locked():
@@ -56,15 +58,15 @@ class StudyFolder:
             yield
 
     def require_free_for(self, study: str) -> None:
-        """Refuse a folder that a study cannot have; nothing is written.
+        """Check that a study can use the folder, without writing anything.
 
         Raises:
-            OtherStudy: the folder holds another study, or something else.
-            CannotWrite: it is no folder.
+            OtherStudy: the folder holds another study or something else.
+            CannotWrite: it is not a folder.
         """
         with _told(self.path):
             if self.path.exists() and not self.path.is_dir():
-                raise CannotWrite(f"{self.path} is no folder; name a new or an empty one.")
+                raise CannotWrite(f"{self.path} is not a folder; name a new or an empty one.")
             if self.path.is_dir() and any(self.path.iterdir()) and not self.is_of_a_study:
                 raise OtherStudy(f"{self.path} holds no study; name a new or an empty folder.")
             if self.is_of_a_study and (held := read(self.path / MARK).get("study")) != study:
@@ -84,7 +86,10 @@ class StudyFolder:
         return os.path.exists(self.path / MARK)
 
     def made(self) -> dict[str, str]:
-        """Folders of jobs that are there, as `jobs.place` takes them; of two the finished one."""
+        """Return the existing folders of jobs, as `jobs.place` takes them.
+
+        Of two folders of one job it is the finished one.
+        """
         folders = sorted(
             (self.path / JOBS).glob("*.*") if self.is_of_a_study else (),
             key=lambda path: ((path / FINISHED).exists(), path.name),
@@ -92,12 +97,12 @@ class StudyFolder:
         return {path.name.rpartition(".")[2]: f"{JOBS}/{path.name}" for path in folders}
 
     def checksums(self) -> dict[str, str]:
-        """Of files that were read before, by what `files.Files` makes of them."""
+        """Return the checksums of files that were read before, as `files.Files` keeps them."""
         known = read(self.path / CHECKSUMS) if self.is_of_a_study else {}
         return {stamp: digest for stamp, digest in known.items() if isinstance(digest, str)}
 
     def keep_checksums(self, known: Mapping[str, str]) -> None:
-        """Write them down, where the folder is a study's."""
+        """Save the checksums if the folder is a study's."""
         if self.is_of_a_study and dict(known) != self.checksums():
             with suppress(CannotWrite):  # They only save time.
                 write_whole(self.path / CHECKSUMS, json.dumps(dict(known)) + "\n")
@@ -109,7 +114,7 @@ class StudyFolder:
         return os.path.exists(self.job(placed) / FINISHED)
 
     def prepare(self, placed: Placed) -> Path:
-        """Write what is to be done into a job's folder, and forget that it failed before."""
+        """Write what is to be done into a job's folder, and remove the record of a failure."""
         folder = self.job(placed)
         document = {
             "name": placed.job.name,
@@ -124,7 +129,7 @@ class StudyFolder:
         return folder
 
     def failed(self, placed: Placed, said: str) -> dict[str, Any]:
-        """Write down a failure that the job's own process could not."""
+        """Record a failure that the job's own process could not record."""
         failure = {"key": placed.key, "exit": None, "said": said}
         write_whole(self.job(placed) / FAILED, json.dumps(failure) + "\n")
         return failure
@@ -132,8 +137,10 @@ class StudyFolder:
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Raises:
-    CannotWrite: in the place of what the operating system, or Python, says of a path.
+    """Turn what the operating system, or Python, says of a path into a `CannotWrite`.
+
+    Raises:
+        CannotWrite: in the place of their errors.
     """
     try:
         yield
@@ -144,7 +151,7 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A JSON object of this package, or an empty one where it is not there or is broken."""
+    """Read a JSON object of this package; return an empty one if it is missing or broken."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,8 +1,8 @@
 """Runs a command that ends with its starter: `python -m polyrefuse_studies.guard PID COMMAND`.
 
-A process that is killed outright leaves its children behind, and theirs: they would write into the
-folder of the next attempt, and keep the memory of its GPU. This process outlives it by a moment,
-and takes the whole group of the command with it. Linux only.
+A process that is killed outright leaves its children running. They would write into the folder of
+the next attempt and keep the memory of its GPU. The guard outlives the killed process by a moment
+and ends the whole process group of the command. Linux only.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 def guard(parent: int, command: Sequence[str]) -> int:
-    """Run a command in a group of its own, which is killed when the parent is dead.
+    """Run a command in a process group of its own, which is killed when the parent is dead.
 
-    SIGTERM is handed on.
+    SIGTERM is passed on.
 
     Returns:
-        Its exit code, as `subprocess` has it.
+        The exit code of the command, as `subprocess` gives it.
     """
-    # Both come before there is a command whose group they need.
+    # Both are set before the command, whose group they need, exists.
     group: list[int] = []
     signal.signal(signal.SIGUSR1, lambda *_: _to(group, signal.SIGKILL))
     signal.signal(signal.SIGTERM, lambda number, _: _to(group, number))
@@ -55,12 +55,12 @@ def _die_with_parent() -> None:
 
 
 def _end_with_parent(number: int) -> None:
-    """Have Linux send a signal to this process when the one that started it is dead."""
+    """Ask Linux to send this process a signal when the process that started it is dead."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def main(arguments: Sequence[str]) -> Any:
-    """End as the command does."""
+    """Run the command and return its exit code."""
     try:
         code = guard(int(arguments[0]), arguments[1:])
     except OSError as error:

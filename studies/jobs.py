@@ -1,7 +1,7 @@
-"""Jobs: the commands of a study, what each waits for, and the key by which it is known again.
+"""Jobs: the commands of a study, the jobs that each waits for, and the key that identifies each.
 
-A command is what a user would type in the study's folder. Where it names what another job writes,
-it has that job's folder; a job's own is `OWN`.
+A command is what a user would type in the study's folder. For what another job writes it contains
+that job's folder, and its own folder is `OWN`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any, Literal
 from polyrefuse_shared.errors import UserError
 
 OWN = "{own}"
-"""In a command, the folder of the job itself."""
+"""In a command, it stands for the folder of the job itself."""
 
 FOLDER = re.compile(r"\{(own|[^{}/]+/[^{}]+)\}")
-"""What `OWN` and `folder_of` look like."""
+"""The pattern of `OWN` and of what `folder_of` returns."""
 
 JOBS = "jobs"
 """The folder of all jobs, in a study's folder."""
@@ -39,27 +39,27 @@ Kind = Literal[
 
 
 def folder_of(name: str) -> str:
-    """In a command, the folder of another job."""
+    """Return what stands in a command for the folder of another job."""
     return f"{{{name}}}"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One process.
+    """One process of a study.
 
     Attributes:
-        name: "model/what".
-        kind: what it is for.
+        name: its name, "model/what".
+        kind: its purpose.
         model: the study's name of the model.
-        command: with `OWN` and `folder_of` in it.
-        needs: names of the jobs that it waits for.
-        rests_on: what it depends on beside its command and those jobs: weights, prompts, files,
-            versions.
-        tasks: that it asks, of lm-eval.
-        gpus: that it needs.
-        condition: what the study calls the condition that it asks; "" for none.
-        cpus: processors that it needs, where the study says so.
-        memory: bytes that it needs, where the study says so.
+        command: its command, with `OWN` and the texts of `folder_of` in it.
+        needs: the names of the jobs that it waits for.
+        rests_on: what it depends on besides its command and those jobs: weights, prompts, files
+            and versions.
+        tasks: the tasks of lm-eval that it asks.
+        gpus: the number of GPUs that it needs.
+        condition: the study's name of its condition; "" for none.
+        cpus: the number of processors that it needs, if the study gives it.
+        memory: the memory that it needs in bytes, if the study gives it.
     """
 
     name: str
@@ -80,10 +80,10 @@ class Placed:
     """A job with its key and its folder.
 
     Attributes:
-        job: which.
-        key: a checksum of all that it depends on, whatever it is called.
-        folder: in the study's folder.
-        command: as a user would type it in the study's folder.
+        job: the job.
+        key: a checksum of all that the job depends on, whatever its name.
+        folder: its folder, relative to the study's folder.
+        command: the command as a user would type it in the study's folder.
     """
 
     job: Job
@@ -93,7 +93,7 @@ class Placed:
 
     @property
     def typed(self) -> str:
-        """The command as a shell reads it."""
+        """The command in the form that a shell reads."""
         return shlex.join(self.command)
 
 
@@ -101,12 +101,11 @@ def place(jobs: Sequence[Job], made: Mapping[str, str] | None = None) -> list[Pl
     """Give each job its key and its folder.
 
     Args:
-        jobs: each behind those that it needs.
-        made: folders that are there already, by `in_name` of the key. A job that is called
-            otherwise now stays in its own.
+        jobs: the jobs, each after those that it needs.
+        made: the existing folders by `in_name` of the key. A job that was renamed keeps its folder.
 
     Raises:
-        UserError: two of them have one name, or would do the same.
+        UserError: two jobs have the same name, or would do the same.
     """
     placed: dict[str, Placed] = {}
     names: dict[str, str] = {}
@@ -119,7 +118,7 @@ def place(jobs: Sequence[Job], made: Mapping[str, str] | None = None) -> list[Pl
                 else "give the condition another name"
             )
             raise UserError(f"Two jobs of the study are called {job.name!r}; {instead}.")
-        # Keys in the place of names: a job is the same one whatever a study calls it.
+        # Keys replace names: a job stays the same whatever a study calls it.
         keys = {name: f"{{{placed[name].key}}}" for name in job.needs}
         content = [[_filled(token, keys) for token in job.command], sorted(keys.values())]
         key = hashlib.sha256(
@@ -128,7 +127,7 @@ def place(jobs: Sequence[Job], made: Mapping[str, str] | None = None) -> list[Pl
         if key in names:
             raise UserError(
                 f"The jobs {names[key]!r} and {job.name!r} of the study are the same: the same "
-                "command, of the same model; leave out one of the two models or conditions."
+                "command on the same model; leave out one of the two models or conditions."
             )
         names[key] = job.name
         folder = (made or {}).get(in_name(key)) or _folder(job.name, key)
@@ -139,13 +138,13 @@ def place(jobs: Sequence[Job], made: Mapping[str, str] | None = None) -> list[Pl
 
 
 def in_name(key: str) -> str:
-    """What of a key is in the name of a job's folder, behind the last dot."""
+    """Return the part of a key that follows the last dot in the name of a job's folder."""
     return key[:12]
 
 
 def _folder(name: str, key: str) -> str:
     slug = re.sub(r"[^\w.+-]+", "-", name)
-    # A file's name has 255 bytes at most.
+    # A file name has at most 255 bytes.
     return str(PurePosixPath(JOBS) / f"{slug[:160]}.{in_name(key)}")
 
 

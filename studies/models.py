@@ -1,7 +1,7 @@
-"""The models of a study: whether each can be loaded, and what tells its weights from others.
+"""The models of a study: whether each can be loaded, and what identifies its weights.
 
-Nothing is loaded but configurations and tokenizers, so that a name that is misspelt, a model that
-is gated and a file that is missing are told for all models before hours of work on the first.
+Only configurations and tokenizers are loaded. A misspelt name, a gated model and a missing file are
+therefore reported for all models before hours of work on the first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from polyrefuse_shared.errors import UserError, first_line
 WEIGHTS = (".safetensors", ".bin", ".gguf")
 
 SINGLE = "model.safetensors"
-"""The file of weights where there is no index."""
+"""The weight file of a model without an index."""
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
@@ -30,18 +30,18 @@ LOADED = (
     *("pretrained", "revision", "subfolder", "gguf_file", "trust_remote_code"),
     *("tokenizer", "tokenizer_revision", *BESIDE),
 )
-"""Arguments of a model that say which weights and which tokenizer it has."""
+"""The arguments of a model that choose its weights and its tokenizer."""
 
 
 class CannotLoad(UserError):
-    """Models of a study that cannot be loaded."""
+    """One or more models of a study cannot be loaded."""
 
 
 class Identities:
-    """What tells weights from others: the commit of the hub, or a checksum of files.
+    """Identities of weights: the commit on the hub, or a checksum of files.
 
     Args:
-        files: of the study.
+        files: the files that the study names.
     """
 
     def __init__(self, files: Files) -> None:
@@ -49,13 +49,14 @@ class Identities:
         self._found: dict[str, dict[str, str]] = {}
 
     def require(self, models: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
-        """Look for all models of a study.
+        """Check that all models of a study can be loaded.
 
         Args:
-            models: name for messages, and arguments of lm-eval's model as the file has them.
+            models: for each, a name for messages, and the arguments of lm-eval's model as they
+                stand in the file.
 
         Raises:
-            CannotLoad: naming all that cannot be loaded, and why.
+            CannotLoad: some cannot be loaded; the message names all of them, with the reasons.
         """
         wrong: dict[str, str] = {}
         for name, arguments in models:
@@ -71,10 +72,10 @@ class Identities:
             )
 
     def of_model(self, arguments: Mapping[str, Any]) -> dict[str, str]:
-        """Of the weights, the tokenizer and the adapter that a model's arguments name.
+        """Return the identities of the weights, tokenizer and adapter that arguments name.
 
         Raises:
-            UserError: one of them is not there, or cannot be read.
+            UserError: one of them does not exist, or cannot be read.
         """
         loaded = {name: arguments[name] for name in LOADED if arguments.get(name) is not None}
         key = json.dumps(loaded, sort_keys=True)
@@ -83,10 +84,10 @@ class Identities:
         return self._found[key]
 
     def of_judge(self, named: str, revision: str | None) -> dict[str, str]:
-        """Of a judge's weights; empty where they are on the hub, and it names no commit now.
+        """Return the identity of a judge's weights; empty if the hub names no commit now.
 
         Raises:
-            CannotLoad: it is the path of a folder that is not there.
+            CannotLoad: the name is the path of a folder that does not exist.
         """
         folder = self._folder(named)
         if folder is not None:
@@ -134,7 +135,7 @@ class Identities:
         return f"contents:{self._files.contents(folder)}"
 
     def _folder(self, named: Any) -> Path | None:
-        """The folder that a name means; None for one of the hub.
+        """Return the folder that a name means, or None for a name on the hub.
 
         Raises:
             CannotLoad: it is neither.
@@ -142,19 +143,19 @@ class Identities:
         if bundled.is_shipped(named):
             return bundled.path(bundled.name_of(named))
         if not isinstance(named, str):
-            raise CannotLoad(f"{named!r} is no name; put it in quotes")
+            raise CannotLoad(f"{named!r} is not a name; put it in quotes")
         found = self._files.find(named)
         if found is not None and not found.is_dir():
-            raise CannotLoad(f"{found} is no folder")
+            raise CannotLoad(f"{found} is not a folder")
         if found is None and looks_like_a_path(named):
             raise CannotLoad(f"there is no folder {_cut(named)}")
         return found
 
     def _require_loadable(self, pretrained: str, loaded: Mapping[str, Any]) -> Any:
-        """The configuration, after the tokenizer was read too.
+        """Load the configuration and the tokenizer, and return the configuration.
 
         Raises:
-            CannotLoad: either cannot be.
+            CannotLoad: one of them cannot be loaded.
         """
         from transformers import AutoConfig, AutoTokenizer
 
@@ -180,10 +181,10 @@ class Identities:
 
 
 def _commit(named: str, file: str, revision: str | None) -> str:
-    """The commit of a repository of the hub, by a file that it has.
+    """Return the commit of a repository of the hub, found by one of its files.
 
     Raises:
-        CannotLoad: there is no such file to be had.
+        CannotLoad: the file cannot be had.
     """
     from transformers.utils.hub import cached_file, extract_commit_hash
 
@@ -202,16 +203,18 @@ def _cut(said: str) -> str:
 
 
 def _require_files(folder: Path) -> None:
-    """Raises:
-    CannotLoad: a folder has no weights, lacks some that its index names, or has a file of
-        weights that is cut short or is something else.
+    """Check that a folder has all of its weight files.
+
+    Raises:
+        CannotLoad: the folder has no weights, lacks files that its index names, or has a weight
+            file that is truncated or is something else.
     """
     whole = {SINGLE}
     for name in INDEXES:
         named = _files_of(folder / name)
         missing = sorted(file for file in named if not (folder / file).is_file())
         if missing:
-            raise CannotLoad(f"{missing[0]} is missing, which {name} names")
+            raise CannotLoad(f"{missing[0]}, which {name} names, is missing")
         whole |= named
     files = folder.iterdir() if folder.is_dir() else ()
     if not any(path.suffix in WEIGHTS and path.is_file() for path in files):
@@ -222,25 +225,25 @@ def _require_files(folder: Path) -> None:
 
 
 def _files_of(index: Path) -> set[str]:
-    """Names of the files in an index of weights; none where there is no index.
+    """Return the names of the files in an index of weights, or none without an index.
 
     Raises:
-        CannotLoad: it names none.
+        CannotLoad: the index names no files.
     """
     if not index.exists():
         return set()
     named = read(index).get("weight_map")
     files = set(map(str, named.values())) if isinstance(named, dict) else set()
     if not files:
-        raise CannotLoad(f"{index.name} names no files of weights")
+        raise CannotLoad(f"{index.name} names no weight files")
     return files
 
 
 def _require_whole(file: Path) -> None:
-    """Read the header of a safetensors file, which says how long the file is.
+    """Check the length of a safetensors file against its header.
 
     Raises:
-        CannotLoad: there is none, or the file is shorter.
+        CannotLoad: there is no header, or the file is shorter.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -1,4 +1,4 @@
-"""What the leaderboard calls a study's models: what the study calls them."""
+"""The names of a study's models on the leaderboard, which are those in the study's file."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from polyrefuse_models import bundled
 
 
 def report_names(study: Study, jobs: Sequence[Placed], beside: Path) -> dict[str, Any]:
-    """A document for `polyrefuse leaderboard build --model-names`, run in the study's folder.
+    """Return the document for `polyrefuse leaderboard build --model-names` in the study's folder.
 
-    The names are given by the folder of each job's results, because two models of a study may be
-    one for the results: the same weights with other arguments.
+    The names are given for the folder of each job's results, because two models of a study may be
+    the same model in the results: the same weights with different arguments.
 
     Args:
-        study: which.
-        jobs: all of it.
-        beside: folder of the study's file.
+        study: the study.
+        jobs: all of its jobs.
+        beside: the folder of the study's file.
     """
     files = Files(beside)
     document: dict[str, Any] = {}
@@ -43,9 +43,9 @@ def report_names(study: Study, jobs: Sequence[Placed], beside: Path) -> dict[str
                 str(arguments_of(model, under)["pretrained"]) for under in (condition, None)
             )
         )
-        # Other weights are no state of the model: two of one name would be refused.
+        # Other weights are another model: two models of one name would be refused.
         shown = one.job.model if called == own else f"{one.job.model} ({one.job.condition})"
         document[folder] = {called: shown}
         names.setdefault(called, set()).add(shown)
-    # What is said of a model elsewhere has its name, too, where it has one alone.
+    # Other files name a model by its path, which also gets its name if it has only one.
     return document | {called: min(these) for called, these in names.items() if len(these) == 1}

@@ -1,7 +1,6 @@
-"""What the commands of a study's jobs may be given, from the code that takes it.
+"""The options of the commands that a study's jobs run, read from the commands themselves.
 
-The options of this package's commands are read off the commands themselves, so that a study knows
-an option as soon as a command has it.
+A study therefore knows an option as soon as a command has it.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ APPS = {
     "judge": "polyrefuse_tasks.commands.judge",
     "drift": "polyrefuse_models.commands.drift",
 }
-"""The first word of the commands that jobs are -> the module that has the command."""
+"""The first word of the commands of jobs -> the module that has the command."""
 
 
 class BadOption(UserError):
-    """An option that a command does not have, or a value that it does not take."""
+    """A command does not have the option, or the option does not take the value."""
 
 
 @functools.cache
@@ -38,9 +37,9 @@ def _command(group: str, name: str) -> Any:
 
 @functools.cache
 def of_command(group: str, name: str) -> dict[str, Any]:
-    """The options of `polyrefuse GROUP NAME` by their long names, without the dashes in front.
+    """Return the options of `polyrefuse GROUP NAME` by their long names without leading dashes.
 
-    Each is an option as click has it. One that is off as `--no-NAME` stands under NAME.
+    The values are click's options. An option that `--no-NAME` turns off stands under NAME.
     """
     return {
         option.removeprefix("--"): parameter
@@ -53,26 +52,26 @@ def of_command(group: str, name: str) -> dict[str, Any]:
 def typed(
     options: Mapping[str, Any], group: str, name: str, where: str, reserved: Mapping[str, str]
 ) -> list[str]:
-    """Options as a user would type them.
+    """Return options as a user would type them.
 
     Args:
-        options: by their long names.
-        group: of the command.
-        name: of the command.
-        where: key in the study's file.
-        reserved: options that the study itself gives, and what says them there.
+        options: the options by their long names.
+        group: the group of the command.
+        name: the name of the command.
+        where: the key in the study's file.
+        reserved: the options that the study itself sets, and by what.
 
     Raises:
-        BadOption: there is no such option, or it takes no such value.
+        BadOption: there is no such option, or it does not accept the value.
     """
     there = of_command(group, name)
     said: list[str] = []
-    # The file's order is no setting.
+    # The order in the file is not a setting.
     for option, value in sorted(options.items()):
         if option in reserved:
             raise BadOption(
-                f"{where} has {option}, which a study has from elsewhere ({reserved[option]}): "
-                "leave it out."
+                f"{where} has {option}, which the study itself sets ({reserved[option]}): leave it "
+                "out."
             )
         if option not in there:
             known = [one for one in there if one not in reserved]
@@ -86,14 +85,14 @@ def typed(
                 _read(group, name, there[option], value)
             except typer.BadParameter:
                 raise BadOption(
-                    f"{where}.{option} is {quoted(value)}: `polyrefuse {group} {name}` takes no "
-                    f"such --{option}; its --help says which."
+                    f"{where}.{option} is {quoted(value)}: `polyrefuse {group} {name}` accepts no "
+                    f"such value of --{option}; its --help says which values it accepts."
                 ) from None
     return said
 
 
 def values(options: Mapping[str, Any], group: str, name: str) -> dict[str, Any]:
-    """What a command's function gets for options that `typed` has taken, by parameter."""
+    """Return what a command's function receives for options that `typed` accepted, by parameter."""
     there = of_command(group, name)
     given = {
         there[option].name: value
@@ -105,7 +104,7 @@ def values(options: Mapping[str, Any], group: str, name: str) -> dict[str, Any]:
 
 
 def _read(group: str, name: str, parameter: Any, value: Any) -> Any:
-    """An option's value, as the command's function gets it."""
+    """Return an option's value as the command's function receives it."""
     command = _command(group, name)
     return parameter.process_value(command.context_class(command), str(value))
 
@@ -119,7 +118,7 @@ def _typed(option: str, value: Any, parameter: Any, where: str) -> list[str]:
         if value:
             return [f"--{option}"]
         if not parameter.secondary_opts:
-            raise BadOption(f"{where} is false: leave it out, there is no --no-{option}.")
+            raise BadOption(f"{where} is false: leave it out, because there is no --no-{option}.")
         return [str(parameter.secondary_opts[0])]
     if isinstance(value, bool):
         raise BadOption(f"{where} is {quoted(value)}: give a value, in quotes where it is text.")

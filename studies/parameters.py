@@ -1,4 +1,4 @@
-"""What the function of a `polyrefuse` command gets: its parameters by the command's own parser."""
+"""The parameters that the function of a `polyrefuse` command receives, by the command's parser."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from polyrefuse_studies.options import APPS
 
 
 def parameters(command: Sequence[str]) -> dict[str, Any]:
-    """A command's parameters by name, with the defaults of those that it does not name.
+    """Return a command's parameters by name, with defaults where it does not give them.
 
     Args:
         command: `polyrefuse GROUP NAME ...` or `polyrefuse NAME ...`, as a user would type it.
 
     Raises:
-        click.ClickException: the command does not take them.
+        click.ClickException: the command does not accept its arguments.
     """
     _, group, *arguments = command
     commands = typer.main.get_group(importlib.import_module(APPS[group]).app).commands

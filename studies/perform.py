@@ -1,8 +1,8 @@
-"""Does one job, in the folder that says which: `python -m polyrefuse_studies.perform FOLDER`.
+"""Does the job that a folder describes: `python -m polyrefuse_studies.perform FOLDER`.
 
-It is what every executor starts, on this machine or another, and it needs nothing but the folder.
-How the job ended is written there, last of all. The folder is locked meanwhile, so that a job which
-has outlived whoever started it is waited for, and not done twice.
+Every executor starts this module, on this machine or another, and it needs only the folder. Last of
+all it writes there how the job ended. The folder is locked meanwhile: if a job outlives the process
+that started it, the next run waits for it and does not do it twice.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from polyrefuse_shared.writing import write_whole
 
 KEPT = (JOB, LOG)
 CACHE = "cache"
-"""What names begin with that a job which is done again goes on from."""
+"""The beginning of the names of files from which a repeated job continues."""
 
 LAST_LINES = 20
 
 
 def perform(folder: Path) -> bool:
-    """Do a job, unless it is finished.
+    """Do a job unless it is finished.
 
     Returns:
-        Whether it is finished now.
+        Whether the job is finished now.
     """
     with locked(folder, patience=float("inf")):
         if (folder / FINISHED).exists():
@@ -64,19 +64,19 @@ def perform(folder: Path) -> bool:
 
 
 def how_it_ended(code: int) -> str:
-    """What the exit code of a process means, as `subprocess` has it."""
+    """Describe the exit code of a process, as `subprocess` gives it."""
     if code >= 0:
         return f"its process ended with exit code {code}"
     try:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    why = ", as the system does where memory runs out" if name == "SIGKILL" else ""
+    why = ", which the system also sends when memory runs out" if name == "SIGKILL" else ""
     return f"its process was ended by {name}{why}"
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an attempt has left that did not end, but for its cache."""
+    """Remove what an unfinished attempt left, except for its cache."""
     for path in folder.iterdir():
         if path.name not in KEPT and not path.name.startswith((CACHE, ".")):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -109,9 +109,9 @@ def _run(command: list[str], folder: Path, log: Path) -> int:
 
 
 def _last_lines(log: Path) -> str:
-    """The end of what a process printed."""
+    """Return the end of what a process printed."""
     text = log.read_bytes()[-4096:].decode(errors="replace")
-    # A progress bar writes over its own line.
+    # A progress bar overwrites its own line.
     lines = [line.rsplit("\r", 1)[-1].strip() for line in text.splitlines()]
     return "\n".join([line for line in lines if line][-LAST_LINES:])
 

@@ -1,4 +1,4 @@
-"""From a study to its jobs."""
+"""The jobs of a study."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.versions import versions
 
 ANSWERS = "results"
-"""In a job's folder, what lm_eval writes."""
+"""The subfolder of a job's folder into which lm_eval writes."""
 
 LABELS = "labels"
-"""In a job's folder, what `polyrefuse judge run` writes."""
+"""The subfolder of a job's folder into which `polyrefuse judge run` writes."""
 
 TRANSFER = "transfer"
 GEOMETRY = "geometry"
 
 DRIFT_PROMPTS = 64
-"""Harmless prompts of a language by which drift is measured, at most: their probabilities of every
-token are held in memory."""
+"""The greatest number of harmless prompts of a language with which drift is measured: memory holds
+the probability of every token for each of them."""
 
 RESERVED = {
     "mcd": {
@@ -43,10 +43,10 @@ RESERVED = {
     },
     "judge": {"judge": "judge", "output": "its own folder", "json": "its own report"},
 }
-"""Options of `polyrefuse mcd train` and `judge run` that a study gives, and what says them."""
+"""Options of `polyrefuse mcd train` and `judge run` that a study itself sets, and by what."""
 
 OF_VLLM = ("max_model_len", "kv_cache_dtype")
-"""Arguments of vLLM that say how it runs a model, beside those of `identity.WITHOUT_EFFECT`."""
+"""Arguments that say how vLLM runs a model, in addition to those of `identity.WITHOUT_EFFECT`."""
 
 PACKAGES = {
     "peft": "peft",
@@ -57,15 +57,15 @@ PACKAGES = {
     "autogptq": "auto-gptq",
     "gptqmodel": "gptqmodel",
 }
-"""Arguments of models, and the package that reads what they name."""
+"""Arguments of models, and the package that reads the file that each names."""
 
 
 class CannotPass(UserError):
-    """An argument of a model that a job's command has no option for."""
+    """A job's command has no option for an argument of the model."""
 
 
 class Identities(Protocol):
-    """What tells weights from others, as `models.Identities` does."""
+    """The identities of weights, as `models.Identities` gives them."""
 
     def of_model(self, arguments: Mapping[str, Any]) -> Mapping[str, str]: ...
 
@@ -73,16 +73,16 @@ class Identities(Protocol):
 
 
 def jobs(study: Study, files: Files, identities: Identities) -> list[Job]:
-    """All jobs of a study, each behind those that it waits for.
+    """Return all jobs of a study, each after those that it waits for.
 
     Args:
-        study: which.
-        files: that it names.
-        identities: of its models.
+        study: the study.
+        files: the files that it names.
+        identities: the identities of its models.
 
     Raises:
-        UserError: a file that the study names is not there, or an option that a command lacks is
-            needed.
+        UserError: a file that the study names does not exist, or a command lacks an option that a
+            job needs.
     """
     made: list[Job] = []
     for name, model in study.models.items():
@@ -137,7 +137,7 @@ class _OfModel:
         return self._job(what, "direction", command, rests_on=rests_on)
 
     def _trainings(self) -> dict[str, tuple[Training, str]]:
-        """The trainings that conditions ask for: of each job its settings and their key."""
+        """Return the trainings that conditions ask for: each job's settings and their key."""
         found = {}
         for name, condition in self._study.conditions.items():
             if arguments_of(self._model, condition).get("prompt") == "trained":
@@ -147,7 +147,7 @@ class _OfModel:
         return found
 
     def _training_of(self, condition: Condition) -> str:
-        """What the training of a condition's prompt is called, without its model."""
+        """Return the name of the training of a condition's prompt, without the model's name."""
         conditions, own = self._study.conditions, condition.training
         if own is None or own == self._study.mcd:
             return "mcd-training"
@@ -213,7 +213,7 @@ class _OfModel:
             command += ["--gen_kwargs", as_arguments(study.generation)]
         command += ["--seed", str(study.seed), *(more or [])]
         command += ["--output_path", f"{OWN}/{ANSWERS}", "--log_samples"]
-        # What a run that is killed has answered is not asked again.
+        # A repeated job does not ask again what a killed run has answered.
         command += ["--use_cache", f"{OWN}/cache"]
         what = name if kind == "answers" else f"{name}-{kind}"
         rests_on |= {"data": dict(data)}
@@ -222,7 +222,7 @@ class _OfModel:
     def _under(
         self, name: str, condition: Condition
     ) -> tuple[dict[str, Any], list[str], dict[str, Any], list[str]]:
-        """The model under a condition: arguments, jobs needed, what it rests on, packages."""
+        """Return a model in a condition: arguments, jobs needed, dependencies and packages."""
         from polyrefuse_models.directions.prompts import kinds_of
 
         given = arguments_of(self._model, condition)
@@ -239,7 +239,7 @@ class _OfModel:
         ]
         rests_on: dict[str, Any] = {"files": named}
         rests_on |= self._identities.of_model(given)
-        # These extract a direction where nobody names one.
+        # These extract a direction if none is named.
         directed = condition.model in ("ablated", "refusal-added")
         if directed and arguments.get("direction", "auto") == "auto":
             language = str(given.get("source_lang", "en"))
@@ -249,7 +249,7 @@ class _OfModel:
         return arguments, needs, rests_on, [PACKAGES[one] for one in PACKAGES if given.get(one)]
 
     def _drift(self, name: str, condition: Condition) -> Job | None:
-        """How far a condition moves answers to harmless prompts; None where that is not asked."""
+        """Return the job that measures a condition's KL divergence, or None if there is none."""
         study = self._study
         harmless = next(
             (family for family, _ in asked(study.datasets, study.languages) if not family.harmful),
@@ -303,7 +303,7 @@ class _OfModel:
         if directions.dataset is not None:
             command += ["--dataset", directions.dataset]
         command += ["--output", f"{OWN}/{GEOMETRY}"]
-        # English is always among what is measured.
+        # English is always measured, too.
         with at("directions.geometry"):
             rests_on = self._prompts(["en", *directions.geometry])
         return self._job("geometry", "geometry", command, [need], rests_on)
@@ -326,10 +326,10 @@ class _OfModel:
         command = ["polyrefuse", "judge", "run", f"{folder_of(need)}/{ANSWERS}"]
         command += ["--judge", judge.judge]
         command += typed(options, "judge", "run", where, RESERVED["judge"])
-        # Apart from the answers: each setting of a judge keeps its own labels.
+        # Labels are kept apart from the answers, because each setting of a judge has its own.
         command += ["--output", f"{OWN}/{LABELS}"]
         what = f"{condition}-judged-by-{judge.judge}"
-        # By default vLLM runs it where it is installed.
+        # By default vLLM runs the judge if it is installed.
         packages = () if options.get("engine") == "transformers" else ("vllm",)
         return self._job(what, "judging", command, [need], rests_on, packages=packages)
 
@@ -341,14 +341,14 @@ class _OfModel:
         return options
 
     def _prompts(self, languages: list[str]) -> dict[str, Any]:
-        """Of the prompts that directions are extracted from and tried on."""
+        """Return checksums of the prompts on which directions are extracted and validated."""
         from polyrefuse_models.directions.prompts import kinds_of
 
         dataset = self._study.directions.dataset or own_dataset(self._model.pretrained)
         return {"prompts": checksums(kinds_of(dataset), languages)}
 
     def _anchors(self, training: Training) -> dict[str, Any]:
-        """Of the prompts that a soft prompt is trained on."""
+        """Return checksums of the prompts on which a soft prompt is trained."""
         from polyrefuse_models.mcd.anchors import source_named
 
         named = training.options.get("dataset") or own_dataset(self._model.pretrained)
@@ -356,10 +356,10 @@ class _OfModel:
         return {"prompts": checksums(kinds, training.languages)}
 
     def _loading(self, group: str, name: str, what: str) -> list[str]:
-        """The model's arguments as options of a `polyrefuse` command.
+        """Return the model's arguments as options of a `polyrefuse` command.
 
         Raises:
-            CannotPass: it has no option for one of them.
+            CannotPass: the command has no option for one of them.
         """
         from polyrefuse_models.wrappers.identity import WITHOUT_EFFECT
 
@@ -377,13 +377,13 @@ class _OfModel:
             else:
                 raise CannotPass(
                     f"models.{self._name} has {argument}, which the job {self._called(what)} "
-                    f"cannot pass on: polyrefuse {group} {name} has no --{option}; leave it out, "
-                    "or leave out what needs that job."
+                    f"cannot pass on: polyrefuse {group} {name} has no --{option}; leave out the "
+                    "argument, or whatever needs that job."
                 )
         return options
 
     def _words(self, training: str = "mcd-training") -> dict[tuple[str, str], str]:
-        """What stands for the folders of the jobs that a condition's words ask for."""
+        """Return the folders of jobs for which the words of a condition stand."""
         direction = self._called(f"direction-{self._study.directions.source}")
         return {
             ("direction", "source"): f"{folder_of(direction)}/direction",
@@ -429,12 +429,12 @@ class _OfModel:
 
 
 def is_file_of_a_task(named: str) -> bool:
-    """Whether lm_eval takes a task's name for that of a file."""
+    """Say whether lm_eval treats a task's name as the name of a file."""
     return named.endswith((".yaml", ".yml"))
 
 
 def default_weights(judge: str) -> str | None:
-    """The name of a judge's weights on the hub; None where it has none."""
+    """Return the name of a judge's weights on the hub, or None if it has none."""
     from polyrefuse_tasks.judge_models.model_judge import ModelJudge, ScoreJudge
     from polyrefuse_tasks.judges.registry import MODELS, judge_named
 

@@ -1,4 +1,4 @@
-"""The prompts that a study may ask: data sets by name, and their tasks in a language."""
+"""The prompts that a study may ask: datasets by name, and their tasks in each language."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from polyrefuse_tasks.configs import FAMILIES, Family, own_families
 
 
 def datasets() -> dict[str, tuple[Family, ...]]:
-    """By name the families of tasks that a study may ask, those of data sets of one's own too.
+    """Return by name the families of tasks that a study may ask, with the user's own datasets.
 
-    A name is one of docs/reference/tasks.md without its `polyrefuse_` and language; `polyrefuse`, `toyrefuse`
-    and the name of a set of one's own with both kinds are its harmful and its harmless prompts.
+    A name is one of docs/reference/tasks.md without `polyrefuse_` and the language. `polyrefuse`,
+    `toyrefuse` and the user's own datasets with both kinds stand for harmful and harmless prompts.
 
     Raises:
-        UserError: the folder of the data cannot be used.
+        UserError: the data folder cannot be used.
     """
     added = {family.name: (family,) for family in own_families()}
     both = {
@@ -37,10 +37,10 @@ def _published() -> dict[str, tuple[Family, ...]]:
 
 
 def spoken(families: Iterable[Family]) -> tuple[str, ...]:
-    """The languages of some families, those of translations of one's own included.
+    """Return the languages of families of tasks, with those of the user's own translations.
 
     Raises:
-        UserError: the folder of the data cannot be used.
+        UserError: the data folder cannot be used.
     """
     return tuple(
         dict.fromkeys(
@@ -52,13 +52,13 @@ def spoken(families: Iterable[Family]) -> tuple[str, ...]:
 
 
 def asked(names: tuple[str, ...], languages: tuple[str, ...] | None) -> list[tuple[Family, str]]:
-    """The families of some data sets, each with each language that it is asked in.
+    """Return the families of datasets, each paired with each language in which it is asked.
 
     Args:
-        names: of `datasets`.
-        languages: those that have any of the families; all that were published where None.
+        names: names from `datasets`.
+        languages: the languages; None for all in which a dataset was published.
     """
-    # In one order, whatever the file's.
+    # The order does not depend on that of the file.
     named = [families for name, families in datasets().items() if name in names]
     families = dict.fromkeys(family for group in named for family in group)
     return [
@@ -72,15 +72,15 @@ def asked(names: tuple[str, ...], languages: tuple[str, ...] | None) -> list[tup
 def checksums(
     names: Iterable[str], languages: Iterable[str], split: str | None = None
 ) -> dict[str, str]:
-    """The sha256 of each file of prompts that is read, by path relative to the data folder.
+    """Return the SHA-256 of each file of prompts that is read, by path in the data folder.
 
     Args:
-        names: of data sets of `polyrefuse data`.
-        languages: of the prompts.
-        split: of them; all where None.
+        names: names of datasets of `polyrefuse data`.
+        languages: the languages of the prompts.
+        split: the split of the prompts; None for all.
 
     Raises:
-        UserError: a translation of one's own is not there, or cannot be read.
+        UserError: one of the user's own translations does not exist or cannot be read.
     """
     wanted = list(dict.fromkeys(languages))
     return {

@@ -1,4 +1,4 @@
-"""What a study leaves for people: its leaderboard, and a summary of every job."""
+"""The report of a study: its leaderboard and a summary of every job."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from polyrefuse_tasks.saved_results.tasks import read_results
 
 SITE = "site"
 RESULTS = "results"
-"""In a study's folder, links to what its finished jobs measured."""
+"""The subfolder of a study's folder with links to the results of its finished jobs."""
 
 SUMMARY = "summary.json"
 
 
 def summary(study: Study, jobs: Sequence[Placed], outcome: Outcome) -> dict[str, Any]:
-    """What became of each job, and the command to repeat it."""
+    """Return what became of each job, with the command that repeats it."""
     states: dict[str, dict[str, Any]] = {
         one.job.name: {"state": "finished"} for one in (*outcome.finished_before, *outcome.finished)
     }
@@ -41,7 +41,7 @@ def summary(study: Study, jobs: Sequence[Placed], outcome: Outcome) -> dict[str,
         states[one.job.name] = {
             "state": "failed",
             "exit": ended.get("exit"),
-            "said": ended.get("said", "its process ended without a word"),
+            "said": ended.get("said", "its process ended without a message"),
             "log": f"{one.folder}/{LOG}",
         }
     for one, failed in outcome.waiting:
@@ -74,12 +74,12 @@ def write_summary(folder: StudyFolder, document: dict[str, Any]) -> None:
 
 
 def assemble(folder: StudyFolder, jobs: Sequence[Placed]) -> Path:
-    """Link what the finished jobs measured into one folder, as the study is now.
+    """Link the results of the finished jobs of the present study into one folder.
 
-    Each folder of answers has the labels beside it of the judges that the study names.
+    Beside each folder of answers stand the labels of the judges that the study names.
 
     Returns:
-        The folder, which has one of each job that asked a model.
+        The folder, which has a subfolder for each job that asked a model.
     """
     results = folder.path / RESULTS
     shutil.rmtree(results, ignore_errors=True)
@@ -99,10 +99,10 @@ def assemble(folder: StudyFolder, jobs: Sequence[Placed]) -> Path:
 
 
 def build_site(folder: StudyFolder, jobs: Sequence[Placed], names: Path) -> tuple[int, str]:
-    """Write the leaderboard of all finished jobs, by the command that a user would type.
+    """Write the leaderboard of all finished jobs with the command that a user would type.
 
     Returns:
-        Its exit code, and what it said.
+        The exit code of the command, and its output.
     """
     if not any(assemble(folder, jobs).iterdir()):
         _remove_site(folder.path / SITE)
@@ -122,16 +122,16 @@ def build_site(folder: StudyFolder, jobs: Sequence[Placed], names: Path) -> tupl
 
 
 def _remove_site(site: Path) -> None:
-    """Remove a leaderboard of settings that the study has no more."""
+    """Remove a leaderboard of settings that the study no longer has."""
     for name in names_of_ours(site) if site.is_dir() else ():
         if is_ours(site / name):
             (site / name).unlink()
 
 
 def _capability(folder: StudyFolder, jobs: Sequence[Placed]) -> list[str]:
-    """The option that names the other tasks of lm-eval that were asked.
+    """Return the option that names the other tasks of lm-eval that were asked.
 
-    Their results say what they are called: the file may name a pattern, a tag or a file of a task.
+    Their names come from the results, because the file may give a pattern, a tag or a task's file.
     """
     answers = [
         folder.job(one) / ANSWERS
@@ -145,11 +145,10 @@ def _capability(folder: StudyFolder, jobs: Sequence[Placed]) -> list[str]:
 
 
 def shown_tasks(document: Mapping[str, Any]) -> list[str]:
-    """The groups and tasks of a results file that have a value, without those that are part of such
-    a group.
+    """Return the groups and tasks with a value in a results file, without the members of a group.
 
     Args:
-        document: as lm-eval writes it.
+        document: the content of the results file.
     """
     results = part(document, "results", "the results")
     groups = document.get("group_subtasks") or {}

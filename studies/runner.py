@@ -1,4 +1,4 @@
-"""Runs a study's jobs: each when what it waits for is finished, and none that is finished."""
+"""Runs the unfinished jobs of a study, each when the jobs that it waits for are finished."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Outcome:
     """What became of the jobs.
 
     Attributes:
-        finished_before: and not run again.
-        finished: now.
-        failed: with how they ended, as `failed.json` has it.
-        waiting: those that were not begun, and the failed job for which.
+        finished_before: the jobs that were finished before, and were not run again.
+        finished: the jobs that finished now.
+        failed: the jobs that failed, with how they ended, as in `failed.json`.
+        waiting: the jobs that were not begun, each with the failed job that it waited for.
     """
 
     finished_before: list[Placed] = field(default_factory=list)
@@ -31,23 +31,23 @@ class Outcome:
 
 
 LAG = 60.0
-"""Seconds in which a shared disk shows what another machine has written."""
+"""The time after which a shared disk shows what another machine wrote, in seconds."""
 
 Told = Callable[[str, Placed], None]
-"""What is told of each job: "starts", "finished" or "failed"."""
+"""A function that is told of each job whether it "starts", "finished" or "failed"."""
 
 
 def run(jobs: Sequence[Placed], folder: StudyFolder, executor: Executor, told: Told) -> Outcome:
-    """Run all jobs that are not finished, and what depends on none that fails.
+    """Run all unfinished jobs, except those that depend on a job that fails.
 
     Args:
-        jobs: each behind those that it needs.
-        folder: of the study, taken.
-        executor: where, within its `with` block.
-        told: is called as things happen.
+        jobs: the jobs, each after those that it needs.
+        folder: the folder of the study, which is locked.
+        executor: the executor, within its `with` block.
+        told: the function to call when a job starts or ends.
 
     Raises:
-        UserError: a job needs more than there is, or cannot be started.
+        UserError: a job needs more than the machines have, or cannot be started.
     """
     outcome = Outcome()
     left: list[Placed] = []
@@ -89,14 +89,14 @@ def run(jobs: Sequence[Placed], folder: StudyFolder, executor: Executor, told: T
 
 
 def _failure(folder: StudyFolder, one: Placed, ended: Ended) -> dict[str, Any] | None:
-    """How a job failed, as its folder or else its executor says; None where it is finished."""
+    """Return how a job failed, from its folder or else its executor; None if it is finished."""
     last = time.monotonic() + (0 if ended.said else LAG)
     while not folder.is_finished(one):
         failure = read(ended.folder / FAILED)
         if failure:
             return failure
         if time.monotonic() >= last:
-            said = ended.said or "it ended, and its folder shows no result of it"
+            said = ended.said or "it ended, but its folder shows no result"
             return folder.failed(one, said)
         time.sleep(0.5)
     return None

@@ -1,4 +1,4 @@
-"""What a study's YAML file may say: models, conditions, prompts, judges, and what else is measured.
+"""The schema of a study's YAML file: models, conditions, prompts, judges and further measurements.
 
 `read` turns the file into a `Study`, or says in one sentence which key or name is wrong and what
 was meant.
@@ -36,20 +36,20 @@ from polyrefuse_shared.reading import read_bytes
 from polyrefuse_tasks.judges.registry import names as judge_names
 
 MOST_BYTES = 2**20
-"""Of a study's file."""
+"""The greatest size of a study's file, in bytes."""
 
 LONGEST = 100
-"""Characters of a name, at most: it becomes part of a folder's."""
+"""The greatest length of a name in characters: it becomes part of the name of a folder."""
 
 
 class BadStudy(UserError):
-    """A file that is no study."""
+    """The file is not a valid study."""
 
 
 Wrapper = Literal["baseline", "ablated", "refusal-added", "mcd"]
 
 WRAPPERS: tuple[str, ...] = get_args(Wrapper)
-"""The models of lm-eval that a condition may be, without the name of the engine."""
+"""The models of lm-eval that a condition can use, without the name of the engine."""
 
 CONDITIONS: dict[str, dict[str, Any]] = {
     "baseline": {"model": "baseline"},
@@ -82,7 +82,7 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "ablation+mcd": {"model": "ablated", "direction": "source", "prompt": "trained"},
     "system-prompt": {"model": "baseline", "system_file": None},
 }
-"""What a condition is where the study's file has only its name; None has to be named there."""
+"""The settings of a condition of which the file has only the name; None must be set there."""
 
 _NAME = re.compile(r"[\w.+-][\w.+ -]*", re.ASCII)
 
@@ -101,7 +101,7 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _text_of_a_number(value: Any) -> Any:
-    """A rule's name is an arXiv number, which YAML reads as one."""
+    """Return the text of a rule's name, an arXiv number that YAML reads as a number."""
     return str(value) if isinstance(value, float) else value
 
 
@@ -125,7 +125,7 @@ AnyNames = Annotated[tuple[Text, ...], BeforeValidator(_listed), AfterValidator(
 Names = Annotated[AnyNames, Field(min_length=1)]
 Count = Annotated[int, Field(strict=True, ge=1, le=MOST)]
 Options = dict[str, Any]
-"""Of one of this package's commands, by their long names without the dashes in front."""
+"""Options of one of this package's commands, by their long names without leading dashes."""
 
 
 class _Part(BaseModel):
@@ -133,7 +133,7 @@ class _Part(BaseModel):
 
 
 class _Arguments(BaseModel):
-    """Keys that are named here, and arguments that lm-eval's model takes."""
+    """The keys named here, and arguments that lm-eval's model takes."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -148,18 +148,19 @@ class _Arguments(BaseModel):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What goes to lm-eval's `--model_args`."""
+        """Return what is passed to lm-eval's `--model_args`."""
         return dict(self.model_extra or {})
 
 
 class Model(_Arguments):
-    """A model, and the arguments with which lm-eval loads it.
+    """A model and the arguments with which lm-eval loads it.
 
     Attributes:
-        pretrained: name on the hub, a folder, or a bundled organism.
-        gpus: that a process of it needs; 1 by default where there are any.
-        cpus: processors that a process of it needs.
-        memory: bytes that a process of it needs; in the file also text such as 32GB or 32GiB.
+        pretrained: a name on the hub, a folder, or the name of a bundled organism.
+        gpus: the number of GPUs that a process needs. Default: 1 if there are any.
+        cpus: the number of processors that a process needs.
+        memory: the memory that a process needs, in bytes; in the file also text such as 32GB or
+            32GiB.
     """
 
     pretrained: Text
@@ -170,7 +171,7 @@ class Model(_Arguments):
     @model_validator(mode="before")
     @classmethod
     def _misspelt(cls, value: Any) -> Any:
-        # Whatever is not known is an argument, so that a key beside the right one is none.
+        # An unknown key is an argument of the model; only a misspelt `pretrained` is caught here.
         if isinstance(value, dict) and "pretrained" not in value:
             near = difflib.get_close_matches("pretrained", list(value), n=1)
             if near:
@@ -179,11 +180,11 @@ class Model(_Arguments):
 
 
 class Training(_Part):
-    """What `polyrefuse mcd train` is asked for.
+    """The settings of `polyrefuse mcd train`.
 
     Attributes:
-        languages: to train on.
-        options: its other options by their long names, without dashes in front.
+        languages: the languages to train on.
+        options: its other options by their long names, without leading dashes.
     """
 
     languages: Names = ("en",)
@@ -191,16 +192,16 @@ class Training(_Part):
 
 
 class Condition(_Arguments):
-    """What is done to a model.
+    """A condition: what is done to a model.
 
     Attributes:
         model: one of `WRAPPERS`.
-        direction: "source", the language whose direction it is, or a path.
-        prompt: "trained", or what `prompt=` of the models takes.
+        direction: "source" for the direction of the study's source language, or a path.
+        prompt: "trained", or a value that the models' `prompt=` takes.
         system_file: a file with the text of the system turn.
-        training: how its prompt is trained, in the place of the study's `mcd`.
+        training: how the prompt is trained, in the place of the study's `mcd`.
 
-    In the file a condition may be `like` another, whose settings it has unless it has its own.
+    In the file a condition may be `like` another, whose settings it takes unless it has its own.
     """
 
     model: Wrapper
@@ -211,7 +212,7 @@ class Condition(_Arguments):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that goes to lm-eval's `--model_args`."""
+        """Return everything that is passed to lm-eval's `--model_args`."""
         named = {
             "direction": self.direction,
             "prompt": self.prompt,
@@ -221,13 +222,16 @@ class Condition(_Arguments):
 
 
 class Directions(_Part):
-    """Attributes:
-    source: the language whose prompts the conditions' direction is extracted from.
-    transfer: languages whose directions are each ablated, for the transfer matrix.
-    targets: languages in which attack success is then measured; the study's own by default.
-    geometry: languages whose prompts are laid along the source's direction.
-    dataset: whose training prompts; by default the model's own.
-    rule: that chooses among candidates.
+    """The directions of a study.
+
+    Attributes:
+        source: the language from whose prompts the conditions' direction is extracted.
+        transfer: the languages whose directions are each ablated for the transfer matrix.
+        targets: the languages in which the attack success rate is then measured. Default: those of
+            the study.
+        geometry: the languages whose prompts are projected on the direction of the source language.
+        dataset: the dataset with the training prompts. Default: that of the model.
+        rule: the rule that chooses among the candidates.
     """
 
     source: Text = "en"
@@ -239,19 +243,19 @@ class Directions(_Part):
 
 
 class Judge(_Part):
-    """A judge, and options of `polyrefuse judge run` by their long names."""
+    """A judge, with options of `polyrefuse judge run` by their long names."""
 
     judge: Text
     options: Options = {}
 
 
 class Capability(_Part):
-    """Tasks of lm-eval that are asked under each condition, to see what it costs.
+    """Tasks of lm-eval that are asked in each condition and show what it costs.
 
     Attributes:
         tasks: names that `lm_eval --tasks` takes.
-        limit: documents of each task.
-        num_fewshot: examples in front of each.
+        limit: the number of documents of each task.
+        num_fewshot: the number of examples in front of each document.
     """
 
     tasks: Names
@@ -264,18 +268,18 @@ class Study(_Part):
 
     Attributes:
         study: its name.
-        models: by the name that the report gives them.
-        datasets: names of `prompts.datasets`.
-        languages: of the prompts; all that the data sets have where None.
-        limit: prompts of each task.
+        models: the models by the name that the report gives them.
+        datasets: names from `prompts.datasets`.
+        languages: the languages of the prompts; None for all that the datasets have.
+        limit: the number of prompts of each task.
         engine: "hf" or "vllm".
-        batch_size: of answers.
-        seed: of everything that draws.
-        conditions: by name.
-        directions: whose directions, and what else is measured of them.
+        batch_size: the batch size of generation.
+        seed: the seed of all random choices.
+        conditions: the conditions by name.
+        directions: the directions, and what is measured of them.
         mcd: how the safety prompt is trained that a condition may ask for.
-        judges: beside the native one, which is always there.
-        capability: other tasks.
+        judges: the judges in addition to the native one, which is always used.
+        capability: other tasks of lm-eval.
         generation: settings that lm-eval's `--gen_kwargs` takes.
     """
 
@@ -299,7 +303,7 @@ class Study(_Part):
     def _models(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             raise ValueError(
-                f"models is {quoted(value)}: give names, each with what is loaded, such as "
+                f"models is {quoted(value)}: give names, each with the model to load, such as "
                 "organism: polyrefuse-organism"
             )
         _require_names("model", value)
@@ -316,11 +320,11 @@ class Study(_Part):
             for entry in value:
                 if not isinstance(entry, str):
                     raise ValueError(
-                        f"a list of conditions has {quoted(entry)}: a list holds names alone; "
-                        "write conditions as keys where one has settings"
+                        f"a list of conditions has {quoted(entry)}: a list may hold only names; "
+                        "write the conditions as keys if one has settings"
                     )
                 if value.count(entry) > 1:
-                    raise ValueError(f"the condition {quoted(entry)} is there twice")
+                    raise ValueError(f"the condition {quoted(entry)} stands twice")
             value = dict.fromkeys(value)
         if not isinstance(value, dict):
             raise ValueError(f"conditions is {quoted(value)}: give names such as baseline")
@@ -357,7 +361,7 @@ class Study(_Part):
         known = datasets()
         for name in self.datasets:
             if name not in known:
-                raise ValueError(unknown(f"no data set {quoted(name)}", name, known))
+                raise ValueError(unknown(f"no dataset {quoted(name)}", name, known))
         self._require_languages()
         for judge in self.judges:
             if judge.judge not in judge_names() and not judge.judge.startswith("openai:"):
@@ -385,16 +389,16 @@ class Study(_Part):
         for name, of_name in families.items():
             if self.languages and not set(self.languages) & set(spoken(of_name)):
                 raise ValueError(
-                    f"the data set {quoted(name)} is in none of the study's languages: it has "
+                    f"the dataset {quoted(name)} is in none of the study's languages: it has "
                     f"{', '.join(spoken(of_name))}"
                 )
 
 
 def read(path: Path) -> Study:
-    """The study that a file holds.
+    """Read a study from a file.
 
     Raises:
-        BadStudy: it cannot be read, is no YAML, or has a key or a name that is not known.
+        BadStudy: the file cannot be read, is not YAML, or has an unknown key or name.
     """
     try:
         text = read_bytes(path, MOST_BYTES).decode("utf-8-sig")
@@ -405,10 +409,10 @@ def read(path: Path) -> Study:
     try:
         content = parse(text)
     except ValueError as error:
-        raise BadStudy(f"The study {path} is no YAML that can be used: {error}.") from None
+        raise BadStudy(f"The study {path} is not usable YAML: {error}.") from None
     if not isinstance(content, dict):
         raise BadStudy(
-            f"The study {path} has no keys; `polyrefuse study init` writes one to begin with."
+            f"The study {path} has no keys; `polyrefuse study init` writes a file to start from."
         )
     with in_file(path):
         _refuse_folders_of_jobs(content)
@@ -420,11 +424,11 @@ def read(path: Path) -> Study:
 
 @contextmanager
 def at(where: str, *, but: type[UserError] | None = None) -> Iterator[None]:
-    """Name a key of a study's file in what another module says of its value.
+    """Add a key of a study's file to errors that other modules raise about its value.
 
     Args:
         where: the key.
-        but: what is left as it is.
+        but: the error that is left as it is.
 
     Raises:
         BadStudy: in the place of any other `UserError`.
@@ -440,7 +444,7 @@ def at(where: str, *, but: type[UserError] | None = None) -> Iterator[None]:
 
 @contextmanager
 def in_file(path: Path) -> Iterator[None]:
-    """Name the study's file in what is said of it.
+    """Add the name of the study's file to errors about it.
 
     Raises:
         BadStudy: in the place of any other `UserError`.
@@ -454,12 +458,14 @@ def in_file(path: Path) -> Iterator[None]:
 
 
 def _refuse_folders_of_jobs(value: Any) -> None:
-    """Raises:
-    BadStudy: a text holds what stands for the folder of a job in a command.
+    """Refuse texts that would stand for the folder of a job in a command.
+
+    Raises:
+        BadStudy: a text contains such a mark.
     """
     if isinstance(value, str) and (found := FOLDER.search(value)):
         raise BadStudy(
-            f"{quoted(value)} holds {found.group()}, which is how a study names the folder of a "
+            f"{quoted(value)} contains {found.group()}, which a study uses for the folder of a "
             "job; leave out the braces"
         )
     inside = [*value, *value.values()] if isinstance(value, dict) else value
@@ -468,12 +474,12 @@ def _refuse_folders_of_jobs(value: Any) -> None:
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """That there is no such name, what was meant, and which there are.
+    """Return a clause: there is no such name, what was meant, and which names there are.
 
     Args:
-        what: such as "no key 'modles'".
-        name: as it was given.
-        known: those there are.
+        what: what there is not, for example "no key 'modles'".
+        name: the name as it was given.
+        known: the known names.
     """
     known = list(known)
     near = [one for one in known if one.lower() == name.lower()]
@@ -483,12 +489,12 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
 
 
 def translating(dataset: str, language: str) -> str:
-    """How prompts come into a language that nobody published them in."""
+    """Return a clause that names the command which translates a dataset into a language."""
     return f"`polyrefuse data translate --dataset {dataset} --to {language}` adds it"
 
 
 def quoted(value: Any) -> str:
-    """A value of the file as its reader knows it, cut where it is long."""
+    """Return a value of the file as its author wrote it, shortened if it is long."""
     return _QUOTING.repr(value)
 
 
@@ -510,7 +516,7 @@ _QUOTING.maxlong = 30
 
 def _require_word(name: str) -> None:
     if not name.isidentifier():
-        raise ValueError(f"{quoted(name)} is no name of an argument")
+        raise ValueError(f"{quoted(name)} is not the name of an argument")
 
 
 def _require_names(kind: str, names: Iterable[str]) -> None:
@@ -521,21 +527,21 @@ def _require_names(kind: str, names: Iterable[str]) -> None:
         if not _NAME.fullmatch(name) or len(name) > LONGEST:
             raise ValueError(
                 f"the {kind} {quoted(name)} needs a name of letters, digits, blanks and ._+-, of "
-                f"{LONGEST} characters at most"
+                f"at most {LONGEST} characters"
             )
 
 
 def _settled(name: str, conditions: Mapping[str, Any]) -> dict[str, Any]:
-    """A condition's settings with those of what it is `like`.
+    """Return a condition's settings together with those of the condition that it is `like`.
 
     Raises:
-        ValueError: it is like nothing that there is, or like itself.
+        ValueError: it is like no known condition, or like itself.
     """
     settings = _with_those_of_like(name, conditions, ())
     if "model" not in settings:
         raise ValueError(
-            f"{unknown(f'no condition {quoted(name)}', name, CONDITIONS)}; one of your own needs "
-            f"like: one of these, or model: one of {', '.join(WRAPPERS)}"
+            f"{unknown(f'no condition {quoted(name)}', name, CONDITIONS)}; a condition of your own "
+            f"needs like: one of these, or model: one of {', '.join(WRAPPERS)}"
         )
     if settings.get("system_file", "") is None:
         raise ValueError(f"the condition {name} needs system_file: FILE")
@@ -576,13 +582,13 @@ _WANTED = {
     "greater": "give {ge} or more",
     "less": "give {le} or less",
 }
-"""By the first word of pydantic's kind of error what is wanted."""
+"""The first word of pydantic's kind of error -> what is wanted."""
 
 
 def _explained(error: ValidationError) -> str:
-    """The first thing that is wrong, with what was meant where that can be told."""
+    """Describe the first error, with what was meant if that can be told."""
     errors = error.errors(include_url=False)
-    # A key that is not known is why another one is missing.
+    # An unknown key is often the reason why another one is missing.
     first = min(errors, key=lambda one: one["type"] != "extra_forbidden")
     place = [str(part) for part in first["loc"]]
     where = ".".join(place)
@@ -592,14 +598,14 @@ def _explained(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{where} is missing"
     if first["type"] == "value_error":
-        # What a part says of itself does not know where it stands.
+        # The message of a part does not know where the part stands.
         return f"{where}: {first['ctx']['error']}" if place[1:] else str(first["ctx"]["error"])
     given = f"{where} is {quoted(first['input'])}"
     kind = first["type"].split("_")[0]
     about = dict(first.get("ctx") or {})
     if kind == "too" or first["type"].startswith("string_too"):
         if "max_length" in about:
-            return f"{given}: give {about['max_length']} characters at most"
+            return f"{given}: give at most {about['max_length']} characters"
         return f"{given}: it is empty; name something, or leave it out"
     return f"{given}: {_WANTED[kind].format(**about)}"
 
@@ -609,5 +615,5 @@ def _keys(place: list[str]) -> Iterable[str]:
         "directions": Directions, "mcd": Training, "judges": Judge, "capability": Capability,
         "conditions": Training,
     }  # fmt: skip
-    # Of a condition only its training says which keys there are.
+    # Of a condition, only its training has a fixed set of keys.
     return parts[place[0]].model_fields if place else Study.model_fields

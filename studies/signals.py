@@ -1,4 +1,4 @@
-"""Signals that end a study, and its jobs with it."""
+"""Signals that end a study and its jobs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from typing import Any
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
-"""What a cluster, a container or a closed terminal ends a process with."""
+"""The signals with which a cluster, a container or a closed terminal ends a process."""
 
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Have these signals raise SystemExit, as Ctrl-C raises KeyboardInterrupt.
+    """Make these signals raise SystemExit, as Ctrl-C raises KeyboardInterrupt.
 
-    They would otherwise end the process at once, and leave its jobs running. What is ignored, as
-    `nohup` ignores SIGHUP, stays ignored.
+    Otherwise they would end the process at once and leave its jobs running. A signal that is
+    ignored, as `nohup` ignores SIGHUP, stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

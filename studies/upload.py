@@ -1,7 +1,7 @@
-"""Results at an address of fsspec: each finished job's folder, whole, while other jobs go on.
+"""Sends results to an fsspec address: the folder of each finished job, while other jobs run.
 
-A job's `finished.json` goes there last, so that a folder which has one is whole. What a killed run
-has not sent the next one sends.
+A job's `finished.json` is sent last, so that a folder with this file is complete. The next run
+sends what a killed run did not send.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from polyrefuse_shared.drafts import PATTERN
 from polyrefuse_shared.errors import UserError, first_line
 
 ANSWER = 60.0
-"""Seconds in which the address has to take the first small file."""
+"""The time in which the address must accept the first small file, in seconds."""
 
 
 class CannotUpload(UserError):
-    """An address that cannot be written to."""
+    """The address cannot be written to."""
 
 
 @dataclass
 class Uploaded:
-    """What became of what was to be sent.
+    """The outcome of sending.
 
     Attributes:
-        there: how many folders of jobs are there, whole.
-        failed: what is not there, and why.
+        there: the number of folders of jobs that are at the address, complete.
+        failed: what is not at the address, with the reasons.
     """
 
     there: int = 0
@@ -45,16 +45,16 @@ class Uploaded:
 
 
 class Upload:
-    """A study's folder, sent to an address by a thread of its own.
+    """Sends a study's folder to an address, in a thread of its own.
 
     Args:
-        url: of a folder, as fsspec takes it; secrets in it are in no message.
-        study: name of the study.
-        folder: of the study.
+        url: the address of a folder, as fsspec takes it. No message shows secrets in it.
+        study: the name of the study.
+        folder: the folder of the study.
 
     Raises:
         CannotUpload: no small file can be written there.
-        OtherStudy: the address holds another study, or something else.
+        OtherStudy: the address holds another study or something else.
     """
 
     def __init__(self, url: str, study: str, folder: StudyFolder) -> None:
@@ -65,10 +65,10 @@ class Upload:
         self.shown = shown(url)
         if not re.match(r"[\w+.-]+(://|::)", url):
             raise CannotUpload(
-                f"--upload {self.shown} is no address of fsspec, such as s3://bucket/study or "
+                f"--upload {self.shown} is not an fsspec address, such as s3://bucket/study or "
                 "file:///shared/study."
             )
-        # A thread that does not keep the process alive: an address may never answer.
+        # The thread must not keep the process alive, because an address may never answer.
         threading.Thread(target=self._do, daemon=True).start()
         opened = self._later(lambda: self._open(study))
         if not wait([opened], ANSWER).done:
@@ -81,11 +81,11 @@ class Upload:
             raise self._cannot(self._reason(error)) from None
 
     def send(self, job: Placed) -> None:
-        """Send a finished job's folder, later, unless it is there."""
+        """Send a finished job's folder later, unless it is there already."""
         self._jobs[job.job.name] = self._later(lambda: self._send(job))
 
     def wait(self) -> Uploaded:
-        """Wait until everything that was to be sent is, or has failed."""
+        """Wait until everything was sent or has failed."""
         uploaded = Uploaded()
         for name, future in self._jobs.items():
             try:
@@ -96,10 +96,10 @@ class Upload:
         return uploaded
 
     def send_report(self, site: Path, summary: Path) -> str | None:
-        """Send the leaderboard and the summary, now; files of an older leaderboard go.
+        """Send the leaderboard and the summary now, and remove files of an older leaderboard.
 
         Returns:
-            Why it failed; None where it did not.
+            The reason for a failure, or None.
         """
         try:
             self._later(lambda: self._send_report(site, summary)).result()
@@ -133,8 +133,8 @@ class Upload:
             path = Path(self._root or "/").resolve()
             if path in (own, *own.parents) or own in path.parents:
                 raise CannotUpload(
-                    f"--upload {self.shown} and the study's folder {own} are in each other; name "
-                    "another."
+                    f"--upload {self.shown} and the study's folder {own} contain one another; name "
+                    "another address."
                 )
         mark = self._at(MARK)
         held = self._read(mark)
@@ -148,7 +148,7 @@ class Upload:
         try:
             self._there.pipe_file(mark, content)
         except Exception as error:
-            # A missing bucket is not made: its name may be misspelt. Folders are.
+            # A missing bucket is not created, because its name may be misspelt. Folders are.
             bucket = self._root.partition("/")[0]
             if self._there.root_marker == "" and not self._there.exists(bucket):
                 raise error
@@ -167,7 +167,7 @@ class Upload:
         held = self._read(mark)
         if held == finished:
             return
-        # What is there is a half, or of another run of the job, whose files have other names.
+        # What is there is incomplete, or of another run of the job, whose files have other names.
         if held is not None:
             self._there.rm_file(mark)
         if self._there.exists(self._at(job.folder)):
@@ -177,7 +177,7 @@ class Upload:
         self._there.pipe_file(mark, finished)
 
     def _files(self, job: Placed) -> Iterator[Path]:
-        """What is sent of a job's folder, but for `finished.json`."""
+        """Return the files of a job's folder that are sent, except for `finished.json`."""
         folder = self._folder.job(job)
         for path in sorted(folder.rglob("*")):
             parts = path.relative_to(folder).parts
@@ -223,7 +223,7 @@ class Upload:
     def _reason(self, error: Exception) -> str:
         said = first_line(error)
         if isinstance(error, PermissionError | FileNotFoundError):
-            # Some say the path alone.
+            # Some messages consist of the path alone.
             said = (
                 f"{'no permission' if isinstance(error, PermissionError) else 'not found'}: {said}"
             )
@@ -239,7 +239,7 @@ def _is_mark(held: bytes, study: str) -> bool:
 
 
 def shown(url: str) -> str:
-    """An address without what may be a secret in it: a user, a password, a query."""
+    """Return an address without its user, password and query, which may be secrets."""
     plain = re.split(r"[?#]", url)[0]
     start, sign, rest = plain.rpartition("@")
     scheme = re.match(r"(?:[\w+.-]+::)*[\w+.-]+://", start)
@@ -247,7 +247,7 @@ def shown(url: str) -> str:
 
 
 def hidden(said: str, url: str) -> str:
-    """What a library says, with an address's secrets left out."""
+    """Return what a library says, without the secrets of an address."""
     query = url.partition("?")[2]
     user = url.partition("?")[0].rpartition("@")[0].rpartition("://")[2]
     name, _, password = user.partition(":")
@@ -255,7 +255,7 @@ def hidden(said: str, url: str) -> str:
     if len(name) >= 8:  # As a key's is; a person's may be a part of any word.
         secrets.add(name)
     said = said.replace(url, shown(url))
-    # The longest first: one may be a part of another.
+    # The longest come first, because one secret may be part of another.
     for secret in sorted(secrets | set(map(unquote, secrets)), key=len, reverse=True):
         if secret:
             said = said.replace(secret, "***")

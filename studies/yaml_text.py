@@ -1,7 +1,7 @@
-"""YAML as a study's file has it: keys that stand once, and text, numbers, lists and mappings alone.
+"""The YAML of a study's file: unique keys, and only text, numbers, lists and mappings.
 
-Plain words are read as YAML 1.2 reads them: "no" is Norwegian and no boolean, a date is text, and
-`1e-4` is a number.
+Plain words are read as in YAML 1.2: "no" is Norwegian and not a boolean, a date is text, and `1e-4`
+is a number.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 import yaml
 
 MOST_DEPTH = 50
-"""Levels of lists and mappings in a file, at most."""
+"""The greatest depth of lists and mappings in a file."""
 
 MOST_VALUES = 100_000
-"""Values in a file, at most; one that an alias repeats is counted each time."""
+"""The greatest number of values in a file. A value that an alias repeats counts each time."""
 
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
@@ -28,23 +28,23 @@ _PLAIN = (
     ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
     ("merge", r"<<", ["<"]),
 )
-"""YAML 1.2's core schema, and the merge key, which it dropped and everybody uses."""
+"""The core schema of YAML 1.2, and the merge key, which YAML 1.2 dropped and everybody uses."""
 
 
 class BadYaml(ValueError):
-    """Text that is no YAML, or holds what a study cannot; its message is part of a sentence."""
+    """Text is not YAML, or contains what a study cannot; the message is part of a sentence."""
 
 
 def parse(text: str) -> Any:
-    """What a YAML document holds: None, texts, booleans, finite numbers, lists and dictionaries.
+    """Parse YAML into None, texts, booleans, finite numbers, lists and dictionaries.
 
     Raises:
-        BadYaml: it is broken, has a key twice, or holds something else.
+        BadYaml: the text is broken, has a key twice, or contains something else.
     """
     try:
         content = yaml.load(text, _Loader)
     except RecursionError:
-        raise BadYaml(f"it is nested in more than {MOST_DEPTH} levels") from None
+        raise BadYaml(f"it is nested more than {MOST_DEPTH} levels deep") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = "" if mark is None else f" (line {mark.line + 1})"
@@ -67,14 +67,14 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
         if key_node.tag == _MERGE:
             for one in reversed(value if isinstance(value, list) else [value]):
                 if not isinstance(one, dict):
-                    raise _problem("<< takes mappings alone", key_node)
+                    raise _problem("<< takes only mappings", key_node)
                 merged |= one
             continue
         key = loader.construct_object(key_node, deep=True)
         if isinstance(key, bool | dict | list) or key is None:
-            raise _problem("a key is no text", key_node)
+            raise _problem("a key is not text", key_node)
         if str(key) in own:
-            raise _problem(f"{_cut(str(key))!r} is there twice", key_node)
+            raise _problem(f"the key {_cut(str(key))!r} stands twice", key_node)
         own[str(key)] = value
     return merged | own
 
@@ -86,7 +86,7 @@ def _list(loader: _Loader, node: yaml.SequenceNode) -> list[Any]:
 def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = str(node.value)
     if not re.fullmatch(_PLAIN[2][1], text) or len(text) > 25:
-        raise _problem(f"{_cut(text)!r} is no whole number that can be used", node)
+        raise _problem(f"{_cut(text)!r} is not a usable whole number", node)
     return int(text)
 
 
@@ -94,7 +94,7 @@ def _number(loader: _Loader, node: yaml.ScalarNode) -> float:
     text = str(node.value)
     number = float(text) if re.fullmatch(_PLAIN[3][1], text) else math.inf
     if not math.isfinite(number):
-        raise _problem(f"{_cut(text)!r} is no finite number; put text in quotes", node)
+        raise _problem(f"{_cut(text)!r} is not a finite number; put text in quotes", node)
     return number
 
 
@@ -105,7 +105,7 @@ def _boolean(loader: _Loader, node: yaml.ScalarNode) -> bool:
 
 
 def _other(loader: _Loader, node: yaml.Node) -> Any:
-    raise _problem(f"the tag {_cut(str(node.tag).replace(_TAG, '!!'))} means nothing here", node)
+    raise _problem(f"the tag {_cut(str(node.tag).replace(_TAG, '!!'))} has no meaning here", node)
 
 
 _Loader.yaml_constructors = {
@@ -116,7 +116,7 @@ _Loader.yaml_constructors = {
     f"{_TAG}str": yaml.SafeLoader.construct_yaml_str,
     f"{_TAG}seq": _list,
     f"{_TAG}map": _mapping,
-    # A merge key where a value should be is its text.
+    # A merge key in the place of a value is read as text.
     _MERGE: yaml.SafeLoader.construct_yaml_str,
     None: _other,
 }
@@ -130,15 +130,17 @@ def _problem(what: str, node: yaml.Node) -> yaml.MarkedYAMLError:
 
 
 def _require_usable(content: Any) -> None:
-    """Raises:
-    BadYaml: it is too deep or too large, or holds a text that no file's name can be.
+    """Check that a document is small enough and that its texts could be file names.
+
+    Raises:
+        BadYaml: it is too deep or too large, or contains a text that cannot be a file name.
     """
-    # Aliases share objects, so that each is looked at once, however often it is repeated.
+    # Aliases share objects, so that each object is checked once, however often it is repeated.
     sizes: dict[int, int] = {}
 
     def size(value: Any, depth: int) -> int:
         if depth > MOST_DEPTH:
-            raise BadYaml(f"it is nested in more than {MOST_DEPTH} levels")
+            raise BadYaml(f"it is nested more than {MOST_DEPTH} levels deep")
         if isinstance(value, str):
             _require_text(value)
         if not isinstance(value, dict | list):
@@ -147,7 +149,7 @@ def _require_usable(content: Any) -> None:
             inside = [*value, *value.values()] if isinstance(value, dict) else value
             sizes[id(value)] = 1 + sum(size(one, depth + 1) for one in inside)
         if sizes[id(value)] > MOST_VALUES:
-            raise BadYaml(f"its aliases make more than {MOST_VALUES} values of it")
+            raise BadYaml(f"with its aliases it has more than {MOST_VALUES} values")
         return sizes[id(value)]
 
     size(content, 0)

@@ -20,7 +20,7 @@ from polyrefuse_shared.writing import CannotWrite, cannot_write, write_whole
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Run a whole study from one file.",
+    help="Plan and run a whole study from one file.",
     epilog="Example: polyrefuse study init study.yaml",
 )
 
@@ -28,14 +28,17 @@ File = Annotated[Path, typer.Argument(metavar="STUDY", help="The study's YAML fi
 
 
 class Kind(str, Enum):
-    """What `--executor` may be."""
+    """The values of `--executor`."""
 
     local = "local"
     ray = "ray"
     slurm = "slurm"
 
 
-Output = Annotated[Path, typer.Option("--output", help="The study's folder.")]
+Output = Annotated[
+    Path,
+    typer.Option("--output", help="The folder of the study. It is made if it does not exist."),
+]
 
 
 @app.command(epilog="Example: polyrefuse study init study.yaml")
@@ -44,7 +47,7 @@ def init(
         "study.yaml"
     ),
 ) -> None:
-    """Write a commented file to start from."""
+    """Write a commented study file that you can edit."""
     from polyrefuse_studies.example import EXAMPLE
 
     try:
@@ -55,7 +58,7 @@ def init(
         raise cannot_write(file, error) from None
     else:
         raise CannotWrite(f"{file} exists already; name a new file or remove it.")
-    print(f"{file}: edit it, then `polyrefuse study plan {file}`")
+    print(f"{file}: edit it, then run `polyrefuse study plan {file}`.")
 
 
 @app.command(epilog="Example: polyrefuse study plan study.yaml --no-probe")
@@ -63,25 +66,27 @@ def plan(
     file: File,
     output: Annotated[
         Path | None,
-        typer.Option("--output", help="The study's folder, to see what is finished in it."),
+        typer.Option(
+            "--output", help="The folder of the study, so that the plan knows the finished jobs."
+        ),
     ] = None,
     probe: Annotated[
         bool | None,
         typer.Option(
             "--probe/--no-probe",
-            help="Load each model and measure it for some seconds, for the estimate of time. By "
-            "default what was measured before on this machine is taken where there is something.",
+            help="Whether to load each model and measure its speed for some seconds. By default a "
+            "model is measured only if no earlier measurement on this machine was kept.",
             show_default=False,
         ),
     ] = None,
     slots: Annotated[
-        int, count_option("--slots", help="Jobs at a time, on as many devices, for the estimate.")
+        int, count_option("--slots", help="How many jobs run at a time in the estimate of time.")
     ] = 1,
     as_json: Json = False,
 ) -> None:
-    """Print a study's jobs: what each waits for, how much it asks, and about how long it takes.
+    """Print the jobs of a study: what each waits for, how much it asks and how long it takes.
 
-    Nothing is downloaded: what is not on this machine is not known, and left out of the sums.
+    Nothing is downloaded. What is not on this machine is not known and is left out of the sums.
     """
     from polyrefuse_studies.folder import StudyFolder
     from polyrefuse_studies.forecast.forecast import forecast
@@ -122,28 +127,35 @@ def run(
     devices: Annotated[
         str | None,
         typer.Option(
-            help="Numbers of the GPUs to use, with commas; all by default. Each runs a process."
+            help="The numbers of the GPUs to use, separated by commas: 0,2. Each GPU runs one "
+            "process. Default: all GPUs."
         ),
     ] = None,
     slots: Annotated[
         int | None,
-        count_option("--slots", help="Processes at a time where there is no GPU; 1 by default."),
+        count_option(
+            "--slots", help="How many processes run at a time where there is no GPU. Default: 1."
+        ),
     ] = None,
     executor: Annotated[
         Kind,
         typer.Option(
-            help="Where jobs run: on this machine, on a Ray cluster (the extra ray), or on a Slurm "
-            "cluster (the extra slurm). Every machine has to see the study's folder."
+            help="Where the jobs run: on this machine (local), on a Ray cluster (ray, which needs "
+            "the extra ray) or on a Slurm cluster (slurm, which needs the extra slurm). Every "
+            "machine must see the folder of the study."
         ),
     ] = Kind.local,
     ray_address: Annotated[
         str | None,
-        typer.Option(help="Of the Ray cluster, such as auto; a local one by default."),
+        typer.Option(
+            help="The address of the Ray cluster, for example auto. Default: a local cluster is "
+            "started."
+        ),
     ] = None,
     slurm_parameters: Annotated[
         str | None,
         typer.Option(
-            help="A JSON object of submitit's parameters, such as "
+            help="Parameters of submitit as a JSON object, for example "
             '\'{"timeout_min": 600, "slurm_partition": "gpu"}\'.'
         ),
     ] = None,
@@ -151,15 +163,16 @@ def run(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Send each finished job's folder, and the report, to this address of fsspec, such "
-            "as s3://bucket/study. Answers are in them; nothing is sent without this option.",
+            help="Send the folder of each finished job, and the report, to this fsspec address, "
+            "for example s3://bucket/study. The folders contain the model's answers. Nothing is "
+            "sent without this option.",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run the jobs of a study that are not finished, and write its report.
+    """Run the jobs of a study that are not finished, and write the report.
 
-    After an interruption of any kind the same command goes on.
+    After an interruption of any kind, the same command continues.
     """
     from polyrefuse_studies import report
     from polyrefuse_studies.folder import StudyFolder
@@ -170,7 +183,7 @@ def run(
 
     if any(sign in os.path.abspath(output) for sign in ",="):
         raise UserError(
-            f"lm_eval takes no path with a comma or an equals sign in it: {output}; name another."
+            f"lm_eval accepts no path with a comma or an equals sign: {output}; choose another."
         )
     study, jobs, files = _jobs(file, output)
     folder = StudyFolder(output)
@@ -198,7 +211,7 @@ def run(
 
         outcome = run_jobs(jobs, folder, where, told)
         document = report.summary(study, jobs, outcome)
-        # The site shows what became of each job, so that the summary is there before it.
+        # The site shows what became of each job, so that the summary must be written before it.
         report.write_summary(folder, document)
         names = folder.path / "names.json"
         write_whole(names, json.dumps(report_names(study, jobs, file.resolve().parent)) + "\n")
@@ -224,14 +237,14 @@ def run(
 
 
 def _finish(sent: Any, folder: Any, document: dict[str, Any]) -> list[str]:
-    """Wait for what is being sent, and send the report.
+    """Wait until all jobs are sent, and send the report.
 
     Returns:
-        What is not there, and why, a line each.
+        One line for each thing that could not be sent, with the reason.
     """
     from polyrefuse_studies import report
 
-    print(f"sending to {sent.shown} what is not there yet", file=sys.stderr, flush=True)
+    print(f"sending the rest to {sent.shown}", file=sys.stderr, flush=True)
     jobs = sent.wait()
     failed = [{"name": name, "said": said} for name, said in jobs.failed]
     document["upload"] = {"url": sent.shown, "jobs": jobs.there, "failed": failed}
@@ -255,10 +268,10 @@ def _executor(
     ray_address: str | None,
     slurm_parameters: str | None,
 ) -> Any:
-    """Where the jobs run.
+    """Return the executor on which the jobs run.
 
     Raises:
-        UserError: an option belongs to another executor, or it cannot be used.
+        UserError: an option belongs to another executor, or the executor cannot be used.
     """
     for option, given, of in (
         ("--devices", devices, Kind.local),
@@ -269,7 +282,7 @@ def _executor(
             raise UserError(f"{option} is for --executor {of.value}, and not for {kind.value}.")
     if slots is not None and (kind == Kind.slurm or ray_address is not None):
         raise UserError(
-            "--slots is for this machine: a cluster runs as many jobs at a time as it has room for."
+            "--slots is only for this machine: a cluster runs as many jobs at a time as fit on it."
         )
     slots = slots or 1
     if kind == Kind.ray:
@@ -286,10 +299,10 @@ def _executor(
 
 
 def _jobs(file: Path, output: Path | None) -> tuple[Any, Sequence[Any], Any]:
-    """The study of a file, its jobs with their folders, and the files that it names.
+    """Return the study of a file, its jobs with their folders, and the files that it names.
 
     Raises:
-        UserError: what is wrong with the file, or with what it names.
+        UserError: something is wrong with the file, or with what it names.
     """
     from polyrefuse_studies import checks, plan, schema
     from polyrefuse_studies.arguments import arguments_of

@@ -1,1 +1,1 @@
-"""Where jobs are done."""
+"""The executors: where the jobs of a study run."""

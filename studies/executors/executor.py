@@ -1,4 +1,4 @@
-"""What an executor is: it starts jobs, and says which have ended."""
+"""The contract of an executor, which starts jobs and says which have ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from polyrefuse_shared.errors import UserError
 
 
 class TooLarge(UserError):
-    """A job that needs more than there is, and would wait for ever."""
+    """A job needs more than there is, and would wait forever."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Ended:
     """A job whose process has ended.
 
     Attributes:
-        folder: of the job.
-        said: what became of the process, for a job that has not written how it ended; "" where its
-            folder is known to say it, here or as soon as a shared disk shows it.
+        folder: the folder of the job.
+        said: what became of the process, for a job that has not recorded how it ended. It is ""
+            if the folder has the record, now or as soon as a shared disk shows it.
     """
 
     folder: Path
@@ -30,39 +30,43 @@ class Ended:
 
 
 class Executor(Protocol):
-    """Where jobs are done, each by `perform.perform`.
+    """A place where jobs run, each by `perform.perform`.
 
-    It is used within a `with` block, at whose end nothing of it is running any more.
+    It is used in a `with` block, at whose end none of its jobs is running.
     """
 
     def __enter__(self) -> Executor:
-        """Raises:
-        UserError: what it needs is not installed, or does not answer.
+        """Prepare the executor.
+
+        Raises:
+            UserError: a package that it needs is not installed, or a cluster does not answer.
         """
         ...
 
     def __exit__(self, *raised: object) -> None:
-        """End what is running."""
+        """End the jobs that are running."""
         ...
 
     def require(self, job: Job) -> None:
-        """Raises:
-        TooLarge: a job needs more than there is.
+        """Check that a job can ever be started.
+
+        Raises:
+            TooLarge: it needs more than there is.
         """
         ...
 
     def room_for(self, job: Job) -> bool:
-        """Whether a job can be started now."""
+        """Say whether a job can be started now."""
         ...
 
     def start(self, folder: Path, job: Job) -> None:
-        """Start a job, whose folder is prepared.
+        """Start a job whose folder is prepared.
 
         Raises:
-            UserError: it cannot be started.
+            UserError: the job cannot be started.
         """
         ...
 
     def ended(self) -> list[Ended]:
-        """Jobs that have ended since this was asked, after waiting a moment for one."""
+        """Wait a moment, and return the jobs that have ended since the last call."""
         ...

@@ -1,4 +1,4 @@
-"""Jobs on this machine: a process for each device, or several on the processor."""
+"""Jobs on this machine: one process for each device, or several on the processor."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from polyrefuse_studies.perform import how_it_ended
 from polyrefuse_shared.errors import UserError
 
 MOMENT = 0.1
-"""Seconds between two looks at the processes."""
+"""The time between two checks of the processes, in seconds."""
 
 PATIENCE = 10.0
-"""Seconds that a job has to end when it is told to."""
+"""The time that a job has to end after it is told to, in seconds."""
 
 
 class NoDevice(UserError):
-    """A device that is not there."""
+    """There is no such device."""
 
 
 class Local:
-    """One process a device.
+    """Runs one process on each device.
 
     Args:
-        devices: numbers of GPUs, as CUDA_VISIBLE_DEVICES takes them; none for the processor.
-        slots: processes at a time on the processor.
+        devices: the numbers of GPUs, as in CUDA_VISIBLE_DEVICES; none for the processor.
+        slots: how many processes run at a time on the processor.
     """
 
     def __init__(self, devices: Sequence[str], slots: int = 1) -> None:
@@ -49,7 +49,7 @@ class Local:
         needed = self._needed(job)
         if self._devices and needed > len(self._devices):
             raise TooLarge(
-                f"{job.name} needs {needed} GPUs, and there are {len(self._devices)}; name more "
+                f"{job.name} needs {needed} GPUs, but there are {len(self._devices)}; name more "
                 "with --devices."
             )
 
@@ -97,17 +97,17 @@ class Local:
         self._running.clear()
 
     def _needed(self, job: Job) -> int:
-        """Slots that a job takes."""
+        """Return how many slots a job takes."""
         if not self._devices:
             return 1
         return 1 if job.gpus is None else max(job.gpus, 1)
 
 
 def find_devices(asked: str | None) -> list[str]:
-    """The GPUs that were asked for, with commas; all that torch sees where None.
+    """Return the GPUs that were named, separated by commas, or all that torch sees for None.
 
     Raises:
-        NoDevice: one of them is not there.
+        NoDevice: one of them does not exist.
     """
     import torch
 
@@ -120,5 +120,5 @@ def find_devices(asked: str | None) -> list[str]:
             seen = f"there are {', '.join(there)}" if there else "torch sees none here"
             raise NoDevice(f"There is no GPU {one!r}: {seen}.")
     if not named:
-        raise NoDevice("--devices names no GPU; leave it out for all that there are.")
+        raise NoDevice("--devices names no GPU; leave the option out to use all GPUs.")
     return list(dict.fromkeys(named))

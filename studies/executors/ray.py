@@ -1,4 +1,4 @@
-"""Jobs on a Ray cluster, or on a local one: Ray schedules them, by what each needs."""
+"""Jobs on a Ray cluster, or on a local one. Ray schedules them by what each needs."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from polyrefuse_studies.jobs import Job
 from polyrefuse_shared.errors import UserError, first_line
 
 WAIT = 0.5
-"""Seconds to wait for a job before the runner looks for what else can start."""
+"""The time to wait for a job before the runner looks for others to start, in seconds."""
 
 ANSWER = 30.0
-"""Seconds in which a cluster has to answer."""
+"""The time in which a cluster must answer, in seconds."""
 
 LOST = 20.0
-"""Seconds without an answer after which a cluster is lost. Ray itself would end this process after
-sixty, without a word of what to do."""
+"""The time without an answer after which a cluster counts as lost, in seconds. Ray itself would end
+this process after 60 seconds without saying what to do."""
 
 SLOT = "polyrefuse_slot"
-"""A resource of a local cluster: one for each job at a time that needs no GPU."""
+"""A resource of a local cluster. A job that needs no GPU takes one of it."""
 
 _ASK = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False); ray.nodes()"
 
 
 class NoCluster(UserError):
-    """A Ray cluster that does not answer, or no longer, or cannot be begun."""
+    """A Ray cluster does not answer, no longer answers, or cannot be started."""
 
 
 class Ray:
-    """One Ray task a job; the study's folder is one that every machine of the cluster sees.
+    """Runs each job as a Ray task. Every machine of the cluster must see the study's folder.
 
-    A worker that dies takes its job with it, which Ray gives to another. What Ray tells of that
-    goes to standard error.
+    Ray gives the job of a worker that dies to another worker. Ray's messages about that go to
+    standard error.
 
     Args:
-        address: of a cluster, as `ray.init` takes it; None begins a local one.
-        slots: jobs at a time on a local cluster that need no GPU.
+        address: the address of a cluster, as `ray.init` takes it; None starts a local one.
+        slots: how many jobs without a GPU run at a time on a local cluster.
     """
 
     def __init__(self, address: str | None = None, *, slots: int = 1) -> None:
@@ -56,7 +56,7 @@ class Ray:
         self._held = contextlib.ExitStack()
 
     def __enter__(self) -> Ray:
-        # Ray would send its makers what it was used for.
+        # Ray would otherwise report its use to its makers.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             import ray
@@ -74,7 +74,7 @@ class Ray:
             held.enter_context(_standard_output_to_error())
             held.callback(ray.shutdown)
             try:
-                # Without an address Ray would join a cluster that this machine happens to run.
+                # Without an address Ray would join any cluster that runs on this machine.
                 ray.init(address=self._address or "local", **settings)
             except Exception as error:  # of many kinds
                 raise _no_cluster(self._address, first_line(error)) from None
@@ -97,8 +97,8 @@ class Ray:
             return
         most = {k: max(node.get(k, 0) for node in self._nodes) for k in needed}
         raise TooLarge(
-            f"{job.name} needs {_said(needed)}, and no machine of the Ray cluster has as much: at "
-            f"most {_said(most)}."
+            f"{job.name} needs {_said(needed)}, but no machine of the Ray cluster has more than "
+            f"{_said(most)}; ask for less, or start a larger machine."
         )
 
     def room_for(self, job: Job) -> bool:
@@ -121,8 +121,10 @@ class Ray:
         return [Ended(self._running.pop(one), self._said(one)) for one in done]
 
     def _require_cluster(self) -> None:
-        """Raises:
-        NoCluster: where the cluster keeps what it knows, nobody has answered for long.
+        """Check that the cluster's control service still answers.
+
+        Raises:
+            NoCluster: it has not answered for a long time.
         """
         host, _, port = self._ray.get_runtime_context().gcs_address.rpartition(":")
         try:
@@ -132,7 +134,7 @@ class Ray:
                 where = "the local Ray cluster" if self._address is None else self._address
                 raise NoCluster(
                     f"The Ray cluster that ran the study has not answered for {LOST:g} seconds "
-                    f"({where}); run the same command again when there is one."
+                    f"({where}); run the same command again when the cluster is up."
                 ) from None
         else:
             self._heard = time.monotonic()
@@ -145,7 +147,7 @@ class Ray:
         return ""
 
     def _needed(self, job: Job) -> dict[str, float]:
-        """Ray's resources that a job takes of a machine."""
+        """Return the Ray resources that a job takes."""
         gpus = job.gpus
         if gpus is None:
             gpus = 1 if any(node.get("GPU") for node in self._nodes) else 0
@@ -156,7 +158,7 @@ class Ray:
 
 
 def _said(resources: Mapping[str, float]) -> str:
-    """Ray's resources in words."""
+    """Describe Ray resources in words."""
     parts = [f"{resources['CPU']:g} processors", f"{resources['GPU']:g} GPUs"]
     if "memory" in resources:
         parts.append(f"{resources['memory'] / 1e9:.3g} GB of memory")
@@ -164,10 +166,10 @@ def _said(resources: Mapping[str, float]) -> str:
 
 
 def _require_answer(address: str) -> None:
-    """Ask a cluster by a process of its own: Ray waits for ever for one that is not there.
+    """Ask a cluster from a process of its own, because Ray waits forever for a missing cluster.
 
     Raises:
-        NoCluster: it does not answer.
+        NoCluster: the cluster does not answer.
     """
     try:
         asked = subprocess.run(
@@ -188,17 +190,18 @@ def _require_answer(address: str) -> None:
 def _no_cluster(address: str | None, reason: str) -> NoCluster:
     reason = reason.rstrip(".")
     if address is None:
-        return NoCluster(f"Ray cannot begin a local cluster ({reason}); try --executor local.")
+        return NoCluster(f"Ray cannot start a local cluster ({reason}); try --executor local.")
     return NoCluster(
-        f"No Ray cluster answers at {address} ({reason}); name another, or none for a local one."
+        f"No Ray cluster answers at {address} ({reason}); name another address, or leave out "
+        "--ray-address to start a local cluster."
     )
 
 
 @contextlib.contextmanager
 def _standard_output_to_error() -> Iterator[None]:
-    """What Ray prints, and the processes that it starts, goes where messages go.
+    """Send what Ray and its processes print to standard error.
 
-    Its thread prints by `sys.stdout`, and its processes inherit the descriptor.
+    Ray's thread prints to `sys.stdout`, and its processes inherit the file descriptor.
     """
     sys.stdout.flush()
     kept = os.dup(1)

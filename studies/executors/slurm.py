@@ -15,23 +15,23 @@ from polyrefuse_studies.jobs import Job
 from polyrefuse_shared.errors import UserError, first_line
 
 LOOK = 1.0
-"""Seconds between two looks at the queue."""
+"""The time between two checks of the queue, in seconds."""
 
 
 class CannotSubmit(UserError):
-    """There is no Slurm here, or it refuses a job."""
+    """Slurm is not available here, or refuses a job."""
 
 
 class Slurm:
-    """One Slurm job a job; the study's folder is one that every machine of the cluster sees.
+    """Runs each job as a Slurm job. Every machine of the cluster must see the study's folder.
 
-    Slurm itself judges whether a job needs more than there is.
+    Slurm itself decides whether a job needs more than there is.
 
     Args:
-        logs: a folder for what submitit writes.
+        logs: the folder into which submitit writes.
         cluster: "slurm", or "local" for processes of this machine, which the tests use.
-        parameters: more of `submitit.AutoExecutor.update_parameters`, such as `timeout_min` and
-            `slurm_partition`. What a job needs takes the place of theirs.
+        parameters: further parameters of `submitit.AutoExecutor.update_parameters`, such as
+            `timeout_min` and `slurm_partition`. The needs of a job take precedence over them.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Slurm:
         return [Ended(folder, _said(self._running.pop(folder))) for folder in done]
 
     def _executor(self, logs: Path, needed: dict[str, Any]) -> Any:
-        """One of submitit's, which keeps what it was given for every later job."""
+        """Return a new submitit executor, because one keeps its parameters for all later jobs."""
         given = {
             k: v for k, v in self._parameters.items() if k.removeprefix("slurm_") not in needed
         }
@@ -99,7 +99,7 @@ class Slurm:
 
 
 def needs(job: Job) -> dict[str, Any]:
-    """Submitit's parameters for what a study says that a job needs."""
+    """Return submitit's parameters for the needs of a job, as the study gives them."""
     needed: dict[str, Any] = {}
     if job.gpus is not None:
         needed["gpus_per_node"] = job.gpus
@@ -111,7 +111,7 @@ def needs(job: Job) -> dict[str, Any]:
 
 
 def _said(job: Any) -> str:
-    """What became of a job that may not have written how it ended."""
+    """Describe what became of a job that may not have recorded how it ended."""
     try:
         job.result()
     except Exception as error:
@@ -126,10 +126,10 @@ def _last_line(text: str) -> str:
 
 
 def parse(given: str | None) -> dict[str, Any]:
-    """`--slurm-parameters` as a JSON object.
+    """Read the JSON object of `--slurm-parameters`.
 
     Raises:
-        UserError: it is none.
+        UserError: the text is not a JSON object.
     """
     try:
         parameters = json.loads(given or "{}")
@@ -137,7 +137,7 @@ def parse(given: str | None) -> dict[str, Any]:
         parameters = None
     if not isinstance(parameters, dict):
         raise UserError(
-            f"--slurm-parameters {given} is no JSON object; give one such as "
+            f"--slurm-parameters {given} is not a JSON object; give one such as "
             '\'{"timeout_min": 600, "slurm_partition": "gpu"}\'.'
         )
     return parameters

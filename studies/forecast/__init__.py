@@ -1,1 +1,1 @@
-"""How much a study asks of its models, and how long it takes: what `polyrefuse study plan` says."""
+"""The forecast of `polyrefuse study plan`: how much a study asks, and how long it takes."""

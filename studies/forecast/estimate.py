@@ -1,4 +1,4 @@
-"""How long jobs take: what they ask of a model, over what a probe of the model has measured."""
+"""The time that jobs take: their workload divided by the speed that a probe measured."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from polyrefuse_studies.jobs import Job
 from polyrefuse_models.workload import Part, Workload
 
 BACKWARD = 2.0
-"""Passes that a step of training takes: one forward, and one back that ends at the prompt's vectors
-and computes no gradient of a weight."""
+"""The cost of a training step in passes: one forward, and one backward that ends at the vectors of
+the prompt and computes no gradient of a weight."""
 
 LOADS = {"drift": 2}
-"""Times that a job of a kind loads its model, where that is not once: drift loads the untouched
-model first."""
+"""How often a job of a kind loads its model, if not once: drift loads the unchanged model first."""
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """An estimate.
+    """An estimate of time in seconds.
 
     Attributes:
-        about: where answers end as early as those of the probe did.
-        at_most: where every answer is as long as it may be, and all that may be done is done.
+        about: the time if answers end as early as those of the probe.
+        at_most: the time if every answer has the greatest length and every optional step is done.
     """
 
     about: float
@@ -39,30 +38,30 @@ NONE = Seconds(0.0, 0.0)
 
 
 class NoEstimate(Exception):
-    """Why there is no estimate of a job; a clause without a full stop."""
+    """There is no estimate of a job; the message is a clause without a full stop."""
 
 
 def seconds(
     job: Job, workload: Workload, harness: float, rates: Mapping[str, Any], engine: str
 ) -> Seconds:
-    """How long a job takes.
+    """Estimate how long a job takes.
 
     Args:
-        job: which.
+        job: the job.
         workload: what it asks.
-        harness: seconds that lm-eval takes for it without a model.
-        rates: as `polyrefuse_models.wrappers.rates.Rates` has them.
-        engine: of the probe.
+        harness: the time that lm-eval takes for it without a model, in seconds.
+        rates: the measured speeds, as in `polyrefuse_models.wrappers.rates.Rates`.
+        engine: the engine of the probe.
 
     Raises:
-        NoEstimate: the probe says nothing of such a job.
+        NoEstimate: the probe does not tell the speed of such a job.
     """
     if job.kind == "judging":
         judge = job.command[job.command.index("--judge") + 1]
         labelling = rates["light"] + workload.judged / rates["judged"][judge]
         return Seconds(labelling, labelling)
     if engine != "hf" and job.kind not in ("answers", "capability"):
-        raise NoEstimate(f"it runs with transformers, and the probe ran with {engine}")
+        raise NoEstimate(f"it runs with transformers, but the probe ran with {engine}")
     loads = LOADS.get(job.kind, 1)
     begun = rates["imports"] + harness + loads * rates["loading"]
     begun += workload.judged / rates["judged"]["native"]
@@ -74,7 +73,7 @@ def seconds(
 
 def _of_part(part: Part, rates: Mapping[str, Any]) -> Seconds:
     reading = part.prompt_tokens * (BACKWARD if part.trains else 1.0) / rates["read"]
-    # A batch goes on to its longest answer, and the last one is as long as a full one.
+    # A batch runs until its longest answer ends, and the last batch takes as long as a full one.
     batches = -(-part.answers // rates["rows"])
     a_token = batches * rates["rows"] / rates["generated"]
     longest = rates["longest"] or part.tokens_each
@@ -83,11 +82,13 @@ def _of_part(part: Part, rates: Mapping[str, Any]) -> Seconds:
 
 
 def chain(jobs: Sequence[Job], of: Mapping[str, Seconds]) -> Seconds:
-    """The longest chain of jobs that wait for one another: no number of devices takes less.
+    """Return the time of the longest chain of jobs that wait for one another.
+
+    No number of devices needs less.
 
     Args:
-        jobs: each behind those that it needs.
-        of: the seconds of those that count; others take none.
+        jobs: the jobs, each after those that it needs.
+        of: the times of the jobs that count; other jobs take no time.
     """
     ends: dict[str, Seconds] = {}
     for job in jobs:
@@ -104,12 +105,12 @@ def chain(jobs: Sequence[Job], of: Mapping[str, Seconds]) -> Seconds:
 
 
 def with_slots(jobs: Sequence[Job], of: Mapping[str, float], slots: int) -> float:
-    """Seconds that the jobs take where so many run at a time, begun as `runner.run` begins them.
+    """Return the seconds that the jobs take on `slots` devices, started as by `runner.run`.
 
     Args:
-        jobs: each behind those that it needs.
-        of: the seconds of those that count; others take none.
-        slots: devices, or processes where there is none.
+        jobs: the jobs, each after those that it needs.
+        of: the seconds of the jobs that count; other jobs take no time.
+        slots: the number of devices, or of processes if there is no device.
     """
     left = list(jobs)
     running: dict[str, tuple[float, int]] = {}

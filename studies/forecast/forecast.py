@@ -1,4 +1,4 @@
-"""What a study asks and how long it takes, job by job and together."""
+"""What a study asks and how long it takes, for each job and in total."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from polyrefuse_models.workload import Workload
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a job beforehand.
+    """What is known of a job before it runs.
 
     Attributes:
         placed: the job.
-        finished: whether it is.
-        asked: how much it asks; why that is not known, as a clause.
-        takes: how long it takes; why there is no estimate, as a clause.
+        finished: whether the job is finished.
+        asked: how much it asks, or a clause that says why that is not known.
+        takes: how long it takes, or a clause that says why there is no estimate.
     """
 
     placed: Placed
@@ -32,7 +32,7 @@ class Entry:
     takes: Seconds | str
 
     def document(self) -> dict[str, Any]:
-        """The entry as JSON has it; null with a reason where something is not known."""
+        """Return the entry for JSON, with null and a reason for what is not known."""
         asked = self.asked if isinstance(self.asked, Workload) else None
         takes = self.takes if isinstance(self.takes, Seconds) else None
         return {
@@ -51,19 +51,22 @@ class Entry:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Attributes:
-    entries: of every job, in the order of the jobs.
-    probes: by the study's name of a model what its probe measured, or why there is nothing.
+    """The forecast of a study.
+
+    Attributes:
+        entries: one entry for each job, in the order of the jobs.
+        probes: what the probe of each model measured, or why it measured nothing, by the study's
+            name of the model.
     """
 
     entries: list[Entry]
     probes: dict[str, dict[str, Any] | str]
 
     def totals(self, slots: int) -> dict[str, Any]:
-        """Sums over the jobs that are not finished and are known.
+        """Return sums over the unfinished jobs of which enough is known.
 
         Args:
-            slots: jobs at a time.
+            slots: how many jobs run at a time.
         """
         left = [entry for entry in self.entries if not entry.finished]
         asked = [entry.asked for entry in left if isinstance(entry.asked, Workload)]
@@ -104,15 +107,14 @@ def forecast(
     probe: bool | None,
     told: Callable[[str], None],
 ) -> Forecast:
-    """Count the jobs of a study and estimate their time.
+    """Count what the jobs of a study ask, and estimate their time.
 
     Args:
-        study: which.
-        jobs: of it, each behind those that it needs.
-        finished: names of those that are.
-        probe: whether to measure each model; None takes what was measured before, where there is
-            something.
-        told: is called with what is being done.
+        study: the study.
+        jobs: its jobs, each after those that it needs.
+        finished: the names of the finished jobs.
+        probe: whether to measure each model; None uses an earlier measurement if there is one.
+        told: the function to call with a description of each step.
     """
     entries: dict[str, Entry] = {}
     probes: dict[str, dict[str, Any] | str] = {}
@@ -138,7 +140,7 @@ def _surveyed(
     probe: bool | None,
     told: Callable[[str], None],
 ) -> Survey:
-    """The survey of a model, with what was measured before where that is to be taken."""
+    """Return the survey of a model, with an earlier measurement if that is to be used."""
     own = study.models[model].arguments
     key = kept_rates.key(jobs, [study.engine, study.batch_size, own])
     kept = kept_rates.read(key) if probe is None else {}

@@ -1,4 +1,4 @@
-"""What a probe measured, kept in the user's cache, so that the next plan does not probe again."""
+"""Speeds that a probe measured, kept in the user's cache so that the next plan does not probe."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from polyrefuse_shared.writing import CannotWrite, write_whole
 from polyrefuse_tasks.data import cache
 
 FOLDER = "probes"
-"""Where they are, in the data cache."""
+"""The folder in the data cache."""
 
 FORMAT = 2
-"""Of what is kept; with another number all are measured anew."""
+"""The version of what is kept. With another number everything is measured again."""
 
 SETTINGS = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
-"""Of the environment, which decide what a process computes on."""
+"""Environment variables that decide on which device and with how many threads a process runs."""
 
 
 def key(jobs: Sequence[Placed], settings: Any) -> str:
-    """What the probe of a model is kept under: all that decides its result, on this machine.
+    """Return the key of a model's probe: a checksum of all that decides its result here.
 
     Args:
-        jobs: of the model.
-        settings: of the study, in values that JSON can hold.
+        jobs: the jobs of the model.
+        settings: settings of the study, as values that JSON can hold.
     """
     content = [
         FORMAT,
         settings,
         os.uname().nodename,
         {name: os.environ.get(name) for name in SETTINGS},
-        # Its weights and the versions are in each job's key; the rest is what is asked.
+        # The keys of the jobs cover the weights and the versions.
         [one.key for one in jobs],
     ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read(name: str) -> dict[str, Any]:
-    """What was kept; empty where nothing was, or nothing that can be read."""
+    """Return what was kept; it is empty if nothing was kept or it cannot be read."""
     return read_json(_file(name))
 
 
 def keep(name: str, measured: dict[str, Any]) -> None:
-    """Keep what was measured; where that is not possible, the next plan measures again."""
+    """Keep what was measured. If that is not possible, the next plan measures again."""
     with suppress(CannotWrite):
         write_whole(_file(name), json.dumps(measured) + "\n")
 

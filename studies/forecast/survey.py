@@ -1,8 +1,8 @@
 """A process that counts what the jobs of a model ask, and measures how fast the model is here.
 
-`python -m polyrefuse_studies.forecast.survey FOLDER` reads what to do from the folder and writes
-into it. It is a process of its own, so that its memory is free afterwards, and it goes to no
-network: what is not on this machine is not known, and nothing is downloaded for a plan.
+`python -m polyrefuse_studies.forecast.survey FOLDER` reads its task from the folder and writes the
+result into it. It is a separate process, so that its memory is free afterwards, and it uses no
+network: nothing is downloaded for a plan, and what is not on this machine is not known.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 ASKED, COUNTS, RATES, LOG = "asked.json", "counts.json", "rates.json", "log.txt"
 
 ROWS = 16
-"""Prompts that are asked together where the study leaves their number to lm-eval."""
+"""The batch size of the probe if the study leaves it to lm-eval."""
 
 PATIENCE = 900.0
-"""Seconds after which counting and probing a model is given up."""
+"""The time after which counting and probing a model is given up, in seconds."""
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "POLYREFUSE_OFFLINE": "1"}
 
@@ -47,9 +47,10 @@ class Survey:
     """What is known of a model's jobs.
 
     Attributes:
-        workloads: of each job by its name; where it is not known, why, as a clause.
-        harness: seconds that lm-eval takes for a job without a model, by the job's name.
-        rates: as `polyrefuse_models.wrappers.rates.Rates` has them; where there are none, why.
+        workloads: the workload of each job by its name, or a clause that says why it is not known.
+        harness: the seconds that lm-eval takes for a job without a model, by the job's name.
+        rates: the measured speeds, as in `polyrefuse_models.wrappers.rates.Rates`, or a clause that
+            says why there are none.
     """
 
     workloads: dict[str, Workload | str]
@@ -60,14 +61,14 @@ class Survey:
 def survey(
     jobs: Sequence[Placed], engine: str, batch_size: int | str, own: Sequence[str], probe: bool
 ) -> Survey:
-    """Count the jobs of one model, and probe it.
+    """Count what the jobs of one model ask, and probe the model.
 
     Args:
-        jobs: of the model, each behind those that it needs.
-        engine: of the study.
-        batch_size: of the study.
-        own: names of the arguments with which every condition loads the model.
-        probe: whether to measure.
+        jobs: the jobs of the model, each after those that it needs.
+        engine: the engine of the study.
+        batch_size: the batch size of the study.
+        own: the names of the arguments with which every condition loads the model.
+        probe: whether to measure the speed.
     """
     asked = {
         "jobs": [
@@ -109,7 +110,7 @@ def _harness(counted: Any) -> float:
 
 
 def _run(folder: Path) -> str | None:
-    """Run the process, and say how it ended where it ended badly."""
+    """Run the process, and return a clause about its end if it failed."""
     log = folder / LOG
     with log.open("wb") as output:
         try:
@@ -134,7 +135,7 @@ def _run(folder: Path) -> str | None:
 
 
 def work(folder: Path) -> None:
-    """Count, write that down, probe, and write that down."""
+    """Count and save the result, then probe and save the result."""
     from polyrefuse_studies.forecast.workload import Asked, Counter, NotKnown
 
     from polyrefuse_models.wrappers.rates import import_what_jobs_import
@@ -165,7 +166,7 @@ def work(folder: Path) -> None:
 
 
 def _begin_to_judge() -> None:
-    """Import and read what a judge without a model needs before its first label."""
+    """Import and read what the native judge needs before its first label."""
     from polyrefuse_studies.options import APPS
 
     from polyrefuse_tasks.judges import label_responses

@@ -1,4 +1,4 @@
-"""A forecast in words."""
+"""The text of a forecast."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from polyrefuse_studies.forecast.forecast import Entry, Forecast
 from polyrefuse_models.workload import Workload
 
 CLOSE = 1.1
-"""Two times that differ by less than this factor are told as one."""
+"""Two times that differ by less than this factor are printed as one."""
 
 
 def lines(found: Forecast, slots: int) -> Iterator[str]:
-    """The jobs, what they are together, and what the estimate rests on.
+    """Return the lines on the jobs, on their sums, and on what the estimate rests on.
 
     Args:
-        found: what is known.
-        slots: jobs at a time.
+        found: the forecast.
+        slots: how many jobs run at a time.
     """
     for entry in found.entries:
         yield from _of_entry(entry)
@@ -35,7 +35,7 @@ def _of_entry(entry: Entry) -> Iterator[str]:
     state = " [finished]" if entry.finished else ""
     yield f"{job.name}{state}{tasks}{waits}"
     if isinstance(entry.asked, str):
-        yield f"    not known how much it asks: {entry.asked}"
+        yield f"    how much it asks is not known: {entry.asked}"
     elif isinstance(entry.takes, str):
         yield f"    {_asked(entry.asked)}; no estimate: {entry.takes}"
     else:
@@ -64,16 +64,16 @@ def _of_total(found: Forecast, slots: int) -> Iterator[str]:
         every = Seconds(total["seconds"], total["seconds_at_most"])
         together = Seconds(total["with_slots"], total["with_slots_at_most"])
         longest = Seconds(total["longest_chain"], total["longest_chain_at_most"])
-        yield f"one job after the other: {_time(every)}"
+        yield f"one job after another: {_time(every)}"
         if slots > 1:
-            yield f"{slots} at a time, if each is then as fast: {_time(together)}"
-        yield f"jobs that wait for one another, on any number of devices: {_time(longest)}"
+            yield f"{slots} jobs at a time, if each is as fast as alone: {_time(together)}"
+        yield f"the longest chain of jobs, on any number of devices: {_time(longest)}"
     for what, names in (
         ("the numbers", total["not_known"]),
         ("the times", total["without_estimate"]),
     ):
         if names:
-            yield f"left out of {what}, since not known: {', '.join(names)}"
+            yield f"not known, and left out of {what}: {', '.join(names)}"
 
 
 def _of_probes(found: Forecast) -> Iterator[str]:
@@ -95,8 +95,8 @@ def _of_probes(found: Forecast) -> Iterator[str]:
         )
     if any(isinstance(rates, dict) for rates in found.probes.values()):
         yield (
-            "The first time is for the device of the probe and answers that end as early as its "
-            "did, the second for answers that are all as long as they may be."
+            "Both times are for the device of the probe. The first assumes answers as short as "
+            "those of the probe, the second answers of the greatest length."
         )
 
 
@@ -107,7 +107,7 @@ def _time(takes: Seconds) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time in words, to two digits or so."""
+    """Describe a time in words, to about two digits."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     if seconds < 99.5 * 60:

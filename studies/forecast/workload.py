@@ -1,5 +1,6 @@
-"""How much a job asks its model: its command is read by the parser of the command itself, and what
-it asks for is counted by the module that does it.
+"""How much a job asks of its model.
+
+The parser of the command reads the job's command, and the modules that do the work count it.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ if TYPE_CHECKING:
 
 
 class NotKnown(UserError):
-    """Why it cannot be known here how much a job asks; a clause without a full stop."""
+    """It cannot be known here how much a job asks; the message is a clause without a full stop."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A job, as far as it is counted.
+    """The parts of a job that are counted.
 
     Attributes:
-        name, kind, needs: of the job.
-        command: as a user would type it.
-        tasks: of lm-eval that it asks.
+        name, kind, needs: those of the job.
+        command: the command as a user would type it.
+        tasks: the tasks of lm-eval that it asks.
     """
 
     name: str
@@ -51,8 +52,8 @@ class Counter:
     """Counts the jobs of one model.
 
     Args:
-        jobs: all of them, each behind those that it needs.
-        timed: whether `harness` is asked for.
+        jobs: all jobs of the model, each after those that it needs.
+        timed: whether `harness` will be called.
     """
 
     jobs: Sequence[Asked]
@@ -75,7 +76,7 @@ class Counter:
         }
 
     def count(self, job: Asked) -> Workload:
-        """How much a job asks.
+        """Count how much a job asks.
 
         Raises:
             NotKnown: that cannot be known here.
@@ -90,10 +91,10 @@ class Counter:
         return counted
 
     def note(self, job: Asked) -> Noted:
-        """What a job of lm-eval's asks.
+        """Return the requests of a job of lm-eval.
 
         Raises:
-            NotKnown: prompts are not here.
+            NotKnown: prompts are not on this machine.
             Exception: whatever lm-eval and its tasks raise.
         """
         tasks = {
@@ -107,12 +108,12 @@ class Counter:
         return self._evaluations.note(job.command)
 
     def harness(self, job: Asked) -> float:
-        """Seconds that lm-eval takes for a job that was counted, without a model."""
+        """Return the seconds that lm-eval takes for a counted job without a model."""
         of_lm_eval = job.kind in ("answers", "capability")
         return self._evaluations.note(job.command).seconds if of_lm_eval else 0.0
 
     def prompts(self, jobs: Sequence[Asked]) -> tuple[list[str], int]:
-        """What the first of some jobs asks that is known, and the most tokens of its answers."""
+        """Return the prompts of the first counted job, and the greatest length of its answers."""
         for job in jobs:
             counted = self._counted.get(job.name)
             if counted is not None:
@@ -202,14 +203,14 @@ class Counter:
         return Workload(len(asked), tuple(parts))
 
     def _judging(self, job: Asked) -> Workload:
-        """The answers of the job that it waits for: what a judge without a model reads."""
+        """Count the answers of the job that a judge without a model waits for."""
         from polyrefuse_tasks.judges.registry import names
 
         judge = parameters(job.command)["judge"]
         if is_model(judge):
             where = "is a model" if judge in names() else "is asked elsewhere"
             raise NotKnown(
-                f"the judge {judge} {where}, and its prompts hold the answers, which are not there"
+                f"the judge {judge} {where}, and its prompts contain answers that do not exist yet"
             )
         (needed,) = job.needs
         if needed not in self._counted:
@@ -218,7 +219,7 @@ class Counter:
         return Workload(answers, judged=answers)
 
     def _chat(self, given: Mapping[str, Any]) -> ChatModel:
-        """The model of a `polyrefuse` command without weights, with as many rows as it would."""
+        """Return the model of a `polyrefuse` command without weights, with the same batch size."""
         from polyrefuse_models.chat_model import rows_here
 
         names = ("system", "system_file", "gguf_file")
@@ -253,7 +254,7 @@ class Counter:
         return {}
 
     def _trained(self, prompt: str) -> str | None:
-        """The words that training begins with of a soft prompt that one of the jobs will write."""
+        """Return the words from which a job will train this soft prompt, or None."""
         from polyrefuse_models.mcd.settings import settings_of
 
         for job in self.jobs:
@@ -265,7 +266,7 @@ class Counter:
 
 
 def is_model(judge: str) -> bool:
-    """Whether a judge is a model, here or elsewhere."""
+    """Say whether a judge is a model, here or elsewhere."""
     from polyrefuse_tasks.judge_models.endpoint_judge import PREFIX
     from polyrefuse_tasks.judges.registry import MODELS
 
@@ -273,15 +274,17 @@ def is_model(judge: str) -> bool:
 
 
 def model_arguments(command: Sequence[str]) -> dict[str, Any]:
-    """What an `lm_eval` command's `--model_args` are."""
+    """Return the `--model_args` of an `lm_eval` command."""
     from polyrefuse_models.wrappers.workload import parse
 
     return dict(parse(command).model_args)
 
 
 def _require_here(datasets: Iterable[str], languages: Iterable[str], splits: Iterable[str]) -> None:
-    """Raises:
-    NotKnown: a file is not on this machine: a plan downloads nothing.
+    """Check that all files of prompts are on this machine, because a plan downloads nothing.
+
+    Raises:
+        NotKnown: a file is missing.
     """
     languages, splits = list(languages), list(splits)
     for name in datasets:

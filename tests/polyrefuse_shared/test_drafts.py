@@ -108,7 +108,7 @@ def test_a_locked_folder_is_waited_for(tmp_path: Path) -> None:
     folder = tmp_path / "a/b"
     other = holder("lock", folder)
     try:
-        said = r"Another process is writing to .*a/b; wait for it"
+        said = r"Another process is writing to .*a/b; wait until it ends"
         with pytest.raises(Busy, match=said), locked(folder, patience=0.1):
             pass
         timer = threading.Timer(0.3, kill, [other])

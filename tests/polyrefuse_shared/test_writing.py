@@ -196,7 +196,7 @@ def test_pipes_and_devices_stay_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("pipe")
     (tmp_path / "null").symlink_to("/dev/null")
     for name in ("pipe", "link", "null"):
-        with pytest.raises(CannotWrite, match="it is no regular file"):
+        with pytest.raises(CannotWrite, match="it is not a regular file"):
             write_whole(tmp_path / name, "text")
     assert Path("/dev/null").is_char_device()
     assert (tmp_path / "pipe").is_fifo()

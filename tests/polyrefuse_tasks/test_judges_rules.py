@@ -168,7 +168,7 @@ def test_what_is_named_again_in_moderation_is_read(tmp_path: Path) -> None:
 
 def test_a_pipe_is_no_phrase_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "xx.yaml")
-    with pytest.raises(BadPhraseFile, match="no regular file"):
+    with pytest.raises(BadPhraseFile, match="not a regular file"):
         read_rules(tmp_path / "xx.yaml")
 
 
