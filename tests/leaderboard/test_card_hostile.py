@@ -19,7 +19,6 @@ from polyrefuse_leaderboard.card.subjects import Measured
 from polyrefuse_leaderboard.page.charts import conditions_figure
 
 from polyrefuse_shared.pictures import svg
-
 from tests.commands import assert_one_sentence
 from tests.leaderboard.invented import record
 from tests.leaderboard.invented_study import build, job, write_study
