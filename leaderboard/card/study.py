@@ -116,8 +116,8 @@ def read_study(file: Path) -> StudySummary:
         ) from None
     except ValueError as error:
         raise BadSummary(
-            f"{file} is not the summary of a study ({error}); name the summary.json that `polyrefuse "
-            "study run` wrote."
+            f"{file} is not the summary of a study ({error}); name the summary.json that "
+            "`polyrefuse study run` wrote."
         ) from None
 
 
