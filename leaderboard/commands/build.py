@@ -101,8 +101,8 @@ def build(
         raise NoResults(" ".join(no_interval))
     if include_samples:
         print(
-            f"polyrefuse: warning: {site.SAMPLES} holds the models' answers, harmful ones included; "
-            "do not publish it.",
+            f"polyrefuse: warning: {site.SAMPLES} holds the models' answers, harmful ones "
+            "included; do not publish it.",
             file=sys.stderr,
         )
     rows = model_rows.rows(records, reading)

@@ -15,7 +15,7 @@ from polyrefuse_shared.options import Json, show
 
 def power(
     n: Annotated[int, typer.Option(help="Prompts of one dataset in one language.")],
-    baseline_rate: Annotated[float, typer.Option(help="Rate of the baseline, from 0 to 1: 0.02 is 2%.")],
+    baseline_rate: Annotated[float, typer.Option(help="Rate of the baseline: 0.02 is 2%.")],
     comparisons: Annotated[int, typer.Option(help="Number of comparisons of the whole gate.")],
     discordance: Annotated[
         float | None,

@@ -109,7 +109,7 @@ def written(folder: Path, records: list[Record], **more: Any) -> Path:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records = board(models=4)
-    # A second data set and a second judge, of one model.
+    # A second dataset and a second judge, of one model.
     records += with_means(
         record(language, 20 + step, 50, dataset="advbench", judge="wildguard")
         for step, language in enumerate(("de", "en", "zh"))
@@ -224,12 +224,12 @@ class TestRates:
         assert choices("metric") == ["Attack success", "False refusal"]
         assert choices("dataset") == ["advbench", "harmful"]
         assert choices("judge") == ["wildguard"]
-        assert "data set advbench, judge wildguard" in caption.inner_text()
+        assert "dataset advbench, judge wildguard" in caption.inner_text()
         assert column(page, "zh") == ["44.0"]
         page.select_option("#metric", "false_refusal_rate")
         assert choices("dataset") == ["harmless"]
         assert choices("judge") == ["native"]
-        assert caption.inner_text() == "False refusal in percent, data set harmless, judge native"
+        assert caption.inner_text() == "False refusal in percent, dataset harmless, judge native"
         assert "harmless prompts refused" in page.locator("#metric-help").inner_text()
         assert len(rows(page)) == 12
 
@@ -346,7 +346,7 @@ class TestModels:
         page.get_by_label("Its condition").select_option("any")
         page.get_by_label("Its judge").select_option("wildguard")
         assert models_shown() == [["Other", "baseline"]]
-        page.get_by_label("Its data set").select_option("harmful")
+        page.get_by_label("Its dataset").select_option("harmful")
         assert page.locator("#models tbody").inner_text().strip() == "No rows fit the filters."
 
     def test_no_word_of_columns_that_are_not_there(self, tmp_path: Path, open_page: Any) -> None:
@@ -356,9 +356,9 @@ class TestModels:
         assert (
             page.locator("#models caption")
             .inner_text()
-            .endswith(", data set harmful, judge native")
+            .endswith(", dataset harmful, judge native")
         )
-        assert page.get_by_label("Its data set").is_hidden()
+        assert page.get_by_label("Its dataset").is_hidden()
 
     def test_rows_with_warnings_say_so(self, tmp_path: Path, open_page: Any) -> None:
         records = with_means([record("de", 3), record("de", 3, dataset="advbench")])

@@ -338,7 +338,7 @@ class TestBesideTheRates:
 
     def test_markdown_has_a_column_and_a_mark(self, site: Path) -> None:
         lines = (site / "leaderboard.md").read_text(encoding="utf-8").splitlines()
-        head = next(line for line in lines if line.startswith("| model | condition | data set"))
+        head = next(line for line in lines if line.startswith("| model | condition | dataset"))
         rows = [line for line in lines if line.startswith("| invented/model-1 | ")]
         place = [cell.strip() for cell in head.split(" | ")].index(
             "other (acc), and against the baseline |"

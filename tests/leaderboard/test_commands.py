@@ -99,7 +99,7 @@ class TestCheck:
         assert (done.returncode, done.stderr) == (1, "")
         lines = done.stdout.splitlines()
         assert "\x1b" not in done.stdout
-        assert lines[0] == "data set harmful: asr by native, in percent"
+        assert lines[0] == "dataset harmful: asr by native, in percent"
         assert " ".join(lines[1].split()) == (
             "lang. n before now change [95%] Holm p test degen. undec."
         )

@@ -116,7 +116,7 @@ def test_what_is_undecided_is_not_said_to_be_no_refusal(tmp_path: Path) -> None:
 def test_a_judge_of_some_languages_is_warned_of(tmp_path: Path) -> None:
     write_run(tmp_path, [task("harmful", code, "cc") for code in ("en", "de", "da")])
     list(rejudge([tmp_path], ByFirstWord("refusal"), languages=["de", "en"]))
-    (text,) = (text for text in warned(tmp_path) if "languages of this data set" in text)
+    (text,) = (text for text in warned(tmp_path) if "languages of this dataset" in text)
     assert text.startswith("Judge first-word labelled 2 of the 3 languages")
     assert warned(tmp_path)[text] == {"de", "en"}
 
