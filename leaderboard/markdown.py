@@ -38,7 +38,7 @@ MODEL_COLUMNS: tuple[str, ...] = (
 
 
 def model_cells(row: Row, rate: Callable[[Record], str]) -> tuple[str, ...]:
-    """Return the cells of a model's row in the order of `MODEL_COLUMNS`; unknown cells are a dash."""
+    """Return the cells of a model's row in the order of `MODEL_COLUMNS`, or dashes."""
     under = [row.under.get(condition) for condition in ("ablation", "mcd")]
     overlap = ", ".join(
         f"{name}: {'not known' if count is None else count}" for name, count in row.overlap.items()

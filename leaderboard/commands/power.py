@@ -69,8 +69,8 @@ def _lines(result: dict[str, Any], *, assumed: bool) -> Iterator[str]:
     )
     observed = _points(result["smallest_observed_rise"])
     yield f"Smallest observed rise that can fail: {observed}."
-    yield f"Probability that one comparison fails although nothing got worse: "
-        f"{result['false_alarm']:.2g}."
+    chance = f"{result['false_alarm']:.2g}"
+    yield f"Probability that one comparison fails although nothing got worse: {chance}."
     yield from ("", "   probability  least true rise")
     for row in result["rises"]:
         yield f"{_percent(row['power']):>14}  {_points(row['rise']):>15}"

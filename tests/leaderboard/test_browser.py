@@ -193,7 +193,7 @@ class TestRates:
         page.get_by_label("Model", exact=True).fill("MODEL-3")
         assert rows(page) == [("invented/model-3", "baseline"), ("invented/model-3", "mcd")]
         page.get_by_label("Model", exact=True).fill("none of them")
-        assert page.locator("#rates tbody").inner_text().strip() == "No rows fit the filters."
+        assert page.locator("#rates tbody").inner_text().strip() == "No rows match the filters."
 
     def test_languages(self, site: Path, open_page: Any) -> None:
         page = open_page(site / "index.html").page
@@ -347,16 +347,14 @@ class TestModels:
         page.get_by_label("Its judge").select_option("wildguard")
         assert models_shown() == [["Other", "baseline"]]
         page.get_by_label("Its dataset").select_option("harmful")
-        assert page.locator("#models tbody").inner_text().strip() == "No rows fit the filters."
+        assert page.locator("#models tbody").inner_text().strip() == "No rows match the filters."
 
     def test_no_word_of_columns_that_are_not_there(self, tmp_path: Path, open_page: Any) -> None:
         page = open_page(written(tmp_path, with_means([record("de", 5)])) / "index.html").page
         assert page.locator("#columns dt:visible").all_inner_texts() == ["ASR"]
         # What all rows have in common is said once.
         assert (
-            page.locator("#models caption")
-            .inner_text()
-            .endswith(", dataset harmful, judge native")
+            page.locator("#models caption").inner_text().endswith(", dataset harmful, judge native")
         )
         assert page.get_by_label("Its dataset").is_hidden()
 
@@ -511,14 +509,14 @@ class TestWords:
             assert term in words
         assert page.get_by_text("Measured with lm-eval-polyrefuse").is_visible()
         assert page.locator("#rates thead th[title='German']").inner_text().strip() == "de"
-        assert "its n is the sum of theirs" in page.locator("main").inner_text()
+        assert "its n is the sum of the languages' n" in page.locator("main").inner_text()
 
     def test_numbers_of_others_are_not_ours(self, tmp_path: Path, open_page: Any) -> None:
         source = Source("a place", "https://example.org", "of numbers")
         page = open_page(written(tmp_path, board(), sources=[source]) / "index.html").page
         intro = page.locator("header").inner_text()
         assert "Measured with" not in intro
-        assert "The numbers are others': where they come from." in intro
+        assert "Others measured these numbers: where they come from." in intro
 
 
 class TestRuns:

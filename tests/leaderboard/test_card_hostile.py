@@ -102,7 +102,7 @@ def test_a_job_that_no_study_has(tmp_path: Path, change: dict[str, Any], said: s
         read_study(summary)
     assert said.replace("\\\\", "\\") in str(caught.value)
     assert len(str(caught.value)) < 400 + len(str(summary))
-    assert_one_sentence(build(tmp_path, "--study", summary), "is no summary of a study")
+    assert_one_sentence(build(tmp_path, "--study", summary), "is not the summary of a study")
     assert not (tmp_path / "site").exists()
 
 
@@ -148,7 +148,7 @@ class TestWhatWentWrong:
         # What the study calls half may be any condition.
         assert (
             "- Condition ablation shows how the model answers without its refusal direction: "
-            "there are no results of it." in items
+            "there are no results." in items
         )
 
     @pytest.mark.parametrize("state", ["failed", "finished"])
