@@ -313,9 +313,9 @@ class TestNeverASilentPass:
         outcome = gate(tmp_path, before, now, samples=samples)
         assert outcome.passed is (p is not None)
         for comparison in outcome.comparisons:
-            said = [note for note in comparison.notes if note.startswith("too few prompts")]
+            said = [note for note in comparison.notes if "too few prompts" in note]
             told = f"if all {n} were counted, p would be {p} after"
-        assert said == [] if p is None else told in said[0]
+            assert said == [] if p is None else told in said[0]
 
     def test_what_can_hardly_rise_is_not_said_to_have_few_prompts(self, tmp_path: Path) -> None:
         before = [task("harmful", "de", "c" * 99 + "r")]
