@@ -2,7 +2,7 @@
 
     python benchmarks/leaderboard.py [--models 1000] [--conditions 5] [--all-rates] [--json]
 
-Results files as lm-eval writes them, one a model and condition, with 5 data sets in 14 languages
+Results files as lm-eval writes them, one a model and condition, with 5 datasets in 14 languages
 and random rates, are written to a temporary folder; the command then runs in a process of its own.
 A task has its main rate alone, so that there are as many cells as the table shows of them, 350,000;
 with --all-rates it has all five. Where Chromium and playwright are, the largest page is opened, and

@@ -1,5 +1,5 @@
-"""Reads result files into tables, pages and a gate; imports neither torch nor lm_eval.
+"""Turn result files into tables, pages and a gate, without importing torch or lm_eval.
 
-`reading` reads what lm-eval wrote, `rates` makes records of it, `model_rows` and `table` arrange
-them, `site` writes pages, tables and pictures, and `gate` holds results to a baseline.
+`reading` reads what lm-eval wrote, `rates` turns it into records, `model_rows` and `table` arrange
+them, `site` writes pages, tables and pictures, and `gate` compares results with a baseline.
 """

@@ -1,9 +1,9 @@
-"""Records of capability: the values of other tasks of lm-eval, and what a condition costs.
+"""Make records of capability: the values of other lm-eval tasks, and their loss in a condition.
 
-The value of a condition is compared with that of the same model's baseline, asked the same
-documents by the same task with the same examples. Where both have samples the difference is paired
-by document: of documents that are right or wrong by Newcombe's method 10, else by Student's t.
-Without samples it is taken as that of two independent values.
+The value in a condition is compared with the value of the same model's baseline on the same
+documents, for the same task with the same few-shot examples. If both have samples, the difference
+is paired by document: by Newcombe's method 10 for documents that are right or wrong, and otherwise
+by Student's t. Without samples, the two values are treated as independent.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ Measured = tuple[Run, Outcome]
 
 
 def capability_records(reading: Reading) -> tuple[list[Record], list[str]]:
-    """A record for each model, condition and task.
+    """Make a record for each model, condition and task.
 
     Returns:
-        The records, sorted by task, model and condition, and a sentence for each value that has
-        no interval, which is left out.
+        The records, sorted by task, model and condition, and a sentence for each value that is
+        left out because it has no interval.
     """
     best: dict[tuple[str, ...], Measured] = {}
     for run in sorted(reading.runs, key=lambda run: run.date):
         for outcome in run.capability:
-            # The newest of the same settings.
+            # Later runs replace earlier ones with the same settings.
             asked_of = *_subject(run), outcome.task, outcome.metric, outcome.settings
             best[asked_of] = run, outcome
     records, problems = [], []
@@ -83,7 +83,7 @@ def _record(run: Run, outcome: Outcome, interval: tuple[float, float]) -> Record
 
 
 def _interval(outcome: Outcome) -> tuple[float, float] | None:
-    """Wilson's of a share of documents, else the value's normal interval; None without either."""
+    """Wilson's interval of a share of documents, or else the normal interval; None without both."""
     hits = _hits(outcome)
     if hits is not None:
         low, high = wilson(hits, outcome.n)
@@ -94,10 +94,10 @@ def _interval(outcome: Outcome) -> tuple[float, float] | None:
 
 
 def _hits(outcome: Outcome) -> int | None:
-    """How many documents are right, where each is right or wrong; else None.
+    """Count the documents that are right; None unless each document is right or wrong.
 
-    Without samples the standard error shows it: that of the mean of n zeros and ones is
-    sqrt(p (1 - p) / (n - 1)), and no other values from 0 to 1 have a larger one.
+    Without samples the standard error shows this: the mean of n zeros and ones has the standard
+    error sqrt(p (1 - p) / (n - 1)), and no other values from 0 to 1 have a larger one.
     """
     values, n = outcome.documents, outcome.n
     if values is not None:
@@ -114,7 +114,7 @@ def _is_binary(values: Iterable[float]) -> bool:
 
 
 def _compared(record: Record, outcome: Outcome, baseline: Outcome) -> Record:
-    """A record with its difference to the baseline, where that has an interval."""
+    """Add the difference to the baseline to a record, if it has an interval."""
     pairs = None
     now, before = outcome.documents, baseline.documents
     if now is not None and before is not None and now.keys() == before.keys():
@@ -140,7 +140,7 @@ def _paired(
     differences = [now[key] - before[key] for key in now]
     mean, n = fmean(differences), len(differences)
     if n < 2:
-        # One difference says nothing of how much they vary.
+        # A single difference does not show how much differences vary.
         return None
     from scipy.stats import t
 

@@ -1,4 +1,4 @@
-"""What a leaderboard shows, before it is written."""
+"""The contents of a leaderboard before it is written."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Contents:
     """Everything that the pages, tables and pictures of one leaderboard show.
 
     Attributes:
-        title: heading of the pages.
-        records: with their means.
-        rows: of the table of models, in any order.
-        transfers: of which there are pictures.
+        title: the heading of the pages.
+        records: the records and their means over languages.
+        rows: the rows of the table of models, in any order.
+        transfers: the transfer reports, which become pictures.
         sources: where the numbers come from.
-        warnings: what the rates must not be read without.
-        problems: what was left out, and why.
-        notes: what else a reader should know of how the results were read.
-        cards: of the models of a study.
-        samples: answers, for a file beside the pages; None where there is to be none.
+        warnings: the warnings of the rates.
+        problems: sentences about what was left out, and why.
+        notes: sentences about how the results were read.
+        cards: the safety cards of a study.
+        samples: the answers for a file beside the pages; None if there is no such file.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Reads what `polyrefuse drift` wrote: how far a condition moves answers to harmless prompts."""
+"""Read what `polyrefuse drift` wrote: how far a condition moves answers to harmless prompts."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ FILE = "drift.json"
 SCHEMA = 1
 
 AT_MOST = 2**24
-"""Bytes of a report, at most."""
+"""The most bytes of a report."""
 
 LONGEST_LANGUAGE = 40
-"""Characters of a language's code, at most."""
+"""The most characters of a language's code."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,12 @@ class Divergence:
     """The KL divergence from the untouched model, in nats, on the harmless prompts of a language.
 
     Attributes:
-        n: prompts.
-        mean: over them.
-        low: lower end of its 95% interval.
-        high: upper end.
-        largest: of any prompt.
-        agreement: share of prompts whose most likely first token stays the same.
-        agreement_low: lower end of its 95% interval.
-        agreement_high: upper end.
+        n: the number of prompts.
+        mean: the mean over the prompts.
+        low, high: the 95% interval of the mean.
+        largest: the largest divergence of any prompt.
+        agreement: the share of prompts whose most likely first token stays the same.
+        agreement_low, agreement_high: the 95% interval of that share.
     """
 
     n: int
@@ -52,13 +50,13 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Drift:
-    """What one report holds.
+    """The contents of one report.
 
     Attributes:
-        condition: what was done to the model.
-        intervention: checksum of it, as a record's.
-        dataset: whose harmless prompts.
-        languages: by code, in the order of the report.
+        condition: the condition of the model.
+        intervention: the checksum of the intervention, as in a record.
+        dataset: the dataset of the harmless prompts.
+        languages: language -> its divergence, in the order of the report.
     """
 
     condition: str
@@ -68,10 +66,10 @@ class Drift:
 
 
 def read_drift(folder: Path) -> tuple[Drift | None, str]:
-    """The report of a folder.
+    """Read the report of a folder.
 
     Returns:
-        What it holds, or None and why it cannot be used, in a sentence.
+        The report and "", or None and a sentence that says why it cannot be used.
     """
     path = folder / FILE
     try:

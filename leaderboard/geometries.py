@@ -1,4 +1,4 @@
-"""Reads what `polyrefuse direction geometry` wrote: how far apart a model holds its prompts."""
+"""Read what `polyrefuse direction geometry` wrote: how well states separate kinds of prompts."""
 
 from __future__ import annotations
 
@@ -17,30 +17,32 @@ from polyrefuse_tasks.saved_results.documents import is_number
 
 FILE = "geometry.json"
 SCHEMAS = (2, 3, 4)
-"""Schema 3 has intervals, a monitor, harmfulness and a run's answers beside what 2 has; schema 4
-also says which direction it is, and whether it is a control, and has the points of
-`geometry.png`."""
+"""Schema 3 adds intervals, a monitor, harmfulness and the answers of a run to schema 2. Schema 4
+adds which direction it is, whether it is a control, and the points of `geometry.png`."""
 
 AT_MOST = 2**26
-"""Bytes of a report, at most."""
+"""The most bytes of a report."""
 
 LONGEST_LANGUAGE = 40
-"""Characters of a language's code, at most."""
+"""The most characters of a language's code."""
+
+LONGEST_TEXT = 200
+"""The most characters of the name of a condition, a judge or a language in the newer parts."""
 
 
 @dataclass(frozen=True)
 class Apart:
-    """How far apart harmful and harmless prompts of a language are in the model's states.
+    """How far apart the harmful and harmless prompts of a language are in the model's states.
 
     Attributes:
-        harmful: harmful prompts.
-        harmless: harmless ones.
-        auc: probability that a harmful prompt lies further along the direction than a harmless
-            one.
-        low, high: its 95% interval, which schema 2 leaves to be computed.
-        silhouette: of the two clouds, -1 to 1.
-        against_english: where the harmful prompts lie on average, from 0 for English's harmless
-            prompts to 1 for its harmful ones; None where these two are equal.
+        harmful: the number of harmful prompts.
+        harmless: the number of harmless prompts.
+        auc: the probability that a harmful prompt lies further along the direction than a harmless
+            prompt.
+        low, high: the 95% interval of `auc`, which is computed for schema 2.
+        silhouette: the silhouette of the two groups of states, from -1 to 1.
+        against_english: the mean place of the harmful prompts, where 0 is the mean of the harmless
+            and 1 that of the harmful English prompts; None if these two are equal.
     """
 
     harmful: int
@@ -53,27 +55,81 @@ class Apart:
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """What one report holds of the direction's own layer.
+class Share:
+    """A share of prompts.
 
     Attributes:
-        dataset: whose prompts.
-        position: of the direction, as in `-1`.
-        layer: its own.
-        languages: by code, in the order of the report.
+        rate: the share, from 0 to 1.
+        low, high: its 95% interval.
+        n: the number of prompts.
+    """
+
+    rate: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """The monitor of a report: an alarm for prompts above a threshold on the projection.
+
+    Attributes:
+        calibrated_in: the language of the prompts that the threshold was set on.
+        calibration_prompts: the number of these harmless prompts.
+        allowed: the share of harmless prompts that may raise an alarm.
+        languages: language -> the shares of harmless and of harmful prompts that raise an alarm;
+            None where the report does not know one.
+    """
+
+    calibrated_in: str
+    calibration_prompts: int
+    allowed: float
+    languages: Mapping[str, tuple[Share | None, Share | None]]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """How well the projection tells harmful prompts that a run refused from those it answered.
+
+    Attributes:
+        condition: the condition of the run.
+        judge: the judge that labelled its answers.
+        languages: language -> the AUC, its 95% interval, and the numbers of refused and of answered
+            prompts; a language with too few prompts for an AUC is left out.
+    """
+
+    condition: str
+    judge: str
+    languages: Mapping[str, tuple[float, float, float, int, int]]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What one report says of the direction's own layer.
+
+    Attributes:
+        dataset: the dataset of the prompts.
+        position: the token position of the direction, for example -1.
+        layer: the layer of the direction.
+        languages: language -> its numbers, in the order of the report.
+        monitor: the monitor; None in schema 2 and where it has no threshold.
+        answered: the answers of a run; None if the report has none.
     """
 
     dataset: str
     position: int
     layer: int
     languages: Mapping[str, Apart]
+    monitor: Monitor | None = None
+    answered: Answered | None = None
 
 
 def read_geometry(folder: Path) -> tuple[Geometry | None, str]:
-    """The report of a folder.
+    """Read the report of a folder.
 
     Returns:
-        What it holds, or None and why it cannot be used, in a sentence.
+        The report and "", or None and a sentence that says why it cannot be used.
     """
     try:
         return _geometry(parse_json(read_bytes(folder / FILE, AT_MOST))), ""
@@ -108,7 +164,51 @@ def _geometry(report: Any) -> Geometry:
         position,
         layer,
         {name: _apart(entry, report["schema"]) for name, entry in languages.items()},
+        monitor=_monitor(report["monitor"]) if report["schema"] > 2 else None,
+        answered=_answered(report["success"]) if report["schema"] > 2 else None,
     )
+
+
+def _monitor(entry: Mapping[str, Any]) -> Monitor | None:
+    if entry["threshold"] is None:
+        return None
+    return Monitor(
+        calibrated_in=_text(entry["calibrated_in"]),
+        calibration_prompts=_count(entry["calibration_prompts"]),
+        allowed=_number(entry["false_alarms"], 0, 1),
+        languages={
+            _text(name): (_share(found["false_alarms"]), _share(found["detected"]))
+            for name, found in entry["languages"].items()
+        },
+    )
+
+
+def _share(entry: Mapping[str, Any] | None) -> Share | None:
+    if entry is None:
+        return None
+    rate, low, high = (_number(entry[name], 0, 1) for name in ("rate", "low", "high"))
+    return Share(rate, low, high, _count(entry["n"]))
+
+
+def _answered(entry: Mapping[str, Any] | None) -> Answered | None:
+    if entry is None:
+        return None
+    areas = {_text(name): found["auc"]["harmful"] for name, found in entry["languages"].items()}
+    known = {
+        name: (
+            *(_number(area[key], 0, 1) for key in ("auc", "low", "high")),
+            *(_count(area[key]) for key in ("refused", "answered")),
+        )
+        for name, area in areas.items()
+        if area["auc"] is not None
+    }
+    return Answered(_text(entry["condition"]), _text(entry["judge"]), known) if known else None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_TEXT or not value.isprintable():
+        raise ValueError(f"{reprlib.repr(value)} is not a name")
+    return value
 
 
 def _apart(entry: Mapping[str, Any], schema: int) -> Apart:

@@ -1,4 +1,4 @@
-"""The tables as LaTeX."""
+"""Write the tables as LaTeX."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from polyrefuse_leaderboard.warnings import RateWarning
 def to_latex(
     tables: Sequence[Table], rows: Sequence[Row], warnings: Sequence[RateWarning] = ()
 ) -> str:
-    r"""The tables as LaTeX with booktabs and longtable; `\rate` can be defined otherwise.
+    r"""Return the tables as LaTeX with booktabs and longtable; you may redefine `\rate`.
 
     Args:
-        tables: what `tabulate` returned.
-        rows: of the table of models; they know what a safety prompt was trained on, and the
+        tables: the tables from `tabulate`.
+        rows: the rows of the table of models, with what a safety prompt was trained on and the
             values of other tasks.
-        warnings: what the numbers must not be read without; they stand below the tables.
+        warnings: the warnings of the rates, which are written below the tables.
     """
     lines = (
         *_latex(tables, collect_overlaps(rows), warnings),
@@ -51,7 +51,7 @@ def _latex(
 ) -> Iterator[str]:
     names = name_subjects(subject_groups(tables, ()))
     grouped_warnings = group_warnings(warnings)
-    yield r"% \usepackage{booktabs,longtable} and, best, landscape pages."
+    yield r"% \usepackage{booktabs,longtable}; landscape pages fit best."
     yield f"% {ABOUT_RATES}"
     yield (
         r"\providecommand{\rate}[4]{\begin{tabular}{@{}c@{}}#1\\[-.4ex]"
@@ -78,8 +78,8 @@ def _latex(
 
 
 def _capability(rows: Sequence[Row]) -> Iterator[str]:
-    """The values of other tasks, each once, whatever data sets stand beside them."""
-    # Other tasks have settings of their own.
+    """Yield the values of other tasks, each once, whatever datasets are beside them."""
+    # Other tasks have their own settings.
     found = {replace(subject_of(row), generation=""): row.capability for row in rows}
     if not any(found.values()):
         return
@@ -117,6 +117,6 @@ _TEX = {
 
 
 def _tex(text: str) -> str:
-    """Text that LaTeX shows as it is, on one line."""
+    """Escape text so that LaTeX shows it unchanged, on one line."""
     line = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
     return "".join(_TEX.get(letter, letter) for letter in line)

@@ -1,4 +1,4 @@
-"""The tables as GitHub's Markdown."""
+"""Write the tables as Markdown for GitHub."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ MODEL_COLUMNS: tuple[str, ...] = (
     "degenerate", "undecided", "loophole", "gap", "worst language", "random directions",
     "anchors in test set",
 )  # fmt: skip
-"""Heads of what `model_cells` returns; model, condition, data set and judge come before them."""
+"""The heads of the cells from `model_cells`, behind model, condition, dataset and judge."""
 
 
 def model_cells(row: Row, rate: Callable[[Record], str]) -> tuple[str, ...]:
-    """The cells of a model's row, in the order of `MODEL_COLUMNS`; a dash for what is unknown."""
+    """Return the cells of a model's row in the order of `MODEL_COLUMNS`, or dashes."""
     under = [row.under.get(condition) for condition in ("ablation", "mcd")]
     overlap = ", ".join(
         f"{name}: {'not known' if count is None else count}" for name, count in row.overlap.items()
@@ -65,15 +65,15 @@ def to_markdown(
     sources: Sequence[Source] = (),
     left_out: Sequence[str] = (),
 ) -> str:
-    """The tables as GitHub's Markdown.
+    """Return the tables as Markdown for GitHub.
 
     Args:
-        heading: of the document.
-        tables: what `tabulate` returned.
-        rows: of the table of models.
-        warnings: what the numbers must not be read without.
-        sources: where they come from.
-        left_out: what the tables do not show, and why, in whole sentences.
+        heading: the heading of the document.
+        tables: the tables from `tabulate`.
+        rows: the rows of the table of models.
+        warnings: the warnings of the rates.
+        sources: where the numbers come from.
+        left_out: whole sentences about what the tables do not show, and why.
     """
     lines = (*_markdown(heading, tables, rows, warnings), *_markdown_end(sources, left_out))
     return "\n".join(lines) + "\n"
@@ -90,13 +90,13 @@ def _markdown(
         yield from ("", "## Warnings", "")
         yield from (f"- {escaped(one.sentence)}" for one in warnings)
     if rows:
-        yield from ("", "## Models", "", f"Harmonic mean of 1 - ASR and 1 - FRR: `{FORMULA}`.", "")
+        yield from ("", "## Models", "", f"The balanced score: `{FORMULA}`.", "")
         tasks = capability_columns(rows)
         named = (
-            f"{escaped(task)} ({escaped(metric)}), and against the baseline"
+            f"{escaped(task)} ({escaped(metric)}); difference to the baseline"
             for task, metric in tasks
         )
-        yield from head("model", "condition", "data set", "judge", *MODEL_COLUMNS, *named)
+        yield from head("model", "condition", "dataset", "judge", *MODEL_COLUMNS, *named)
         for row in rows:
             heads = row_heads(names, {}, grouped_warnings, subject_of(row), row.dataset)
             more = (_capability(row.capability.get(task)) for task in tasks)
@@ -135,9 +135,9 @@ def _markdown_end(sources: Sequence[Source], left_out: Sequence[str]) -> Iterato
 
 
 def _compared_rate(record: Record) -> str:
-    """A rate, and its difference to the baseline where it has one."""
+    """Format a rate, with its difference to the baseline if it has one."""
     difference = describe_difference(record)
-    return f"{_md_rate(record)}{f'; against the baseline {difference}' if difference else ''}"
+    return f"{_md_rate(record)}{f'; difference to the baseline {difference}' if difference else ''}"
 
 
 def _md_rate(record: Record) -> str:

@@ -1,4 +1,4 @@
-"""The rows of the table of models: averages, languages and balance of a model on a data set."""
+"""The rows of the table of models: averages, languages and balance of a model on a dataset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from polyrefuse_tasks.metrics import ASR_HARMFUL, ATTACKS, FALSE_REFUSAL, LOOPHO
 PARTNERS: dict[str, str] = {
     "xstest_unsafe": "xstest_safe",
 }
-"""Harmful data set -> the harmless one that its balance is made with. For any other it is that of
+"""Harmful dataset -> the harmless one that its balance is made with. For any other it is that of
 the same name, `NAME_harmful` and `NAME_harmless`, or `harmless` where none was asked."""
 
 SAMPLED_PARTNER = "mcd_harmless"
@@ -60,27 +60,27 @@ class Harm:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A model under a condition, on one data set.
+    """A model under a condition, on one dataset.
 
     Attributes:
         model: as a record's.
         revision: as a record's.
         condition: as a record's.
         intervention: as a record's.
-        generation: as a record's; of the data set named here.
+        generation: as a record's; of the dataset named here.
         judge: as a record's.
         dataset: a harmful one; a harmless one only where no harmful one of the model goes with it.
-        languages: those in which the data set was asked, sorted.
+        languages: those in which the dataset was asked, sorted.
         asr: mean over languages of the first metric in `ATTACKS` of a judge of refusal that there
             is.
-        harmful: judge -> mean over languages of the answers to this data set that do harm, of every
+        harmful: judge -> mean over languages of the answers to this dataset that do harm, of every
             judge that measures it.
-        false_refusal: mean over languages, of the harmless data set that goes with this one.
+        false_refusal: mean over languages, of the harmless dataset that goes with this one.
         loophole: mean over the languages other than English.
-        degenerate: mean over languages of answers to this data set that are no language; where it
+        degenerate: mean over languages of answers to this dataset that are no language; where it
             is high, neither a low ASR nor a low false refusal says anything.
         undecided: the same of answers that the judge could not decide.
-        under: condition -> `asr` of the same model, data set, generation settings and judge under
+        under: condition -> `asr` of the same model, dataset, generation settings and judge under
             that other condition; of several interventions the one with the highest.
         controls: of this row's condition; None where it has none.
         language_gap: worst minus best language's ASR; None with fewer than two languages.
@@ -118,14 +118,14 @@ class Row:
 
 
 def rows(records: Iterable[Record], reading: Reading | None = None) -> list[Row]:
-    """One row for each model, condition, judge, and harmful data set with its settings.
+    """One row for each model, condition, judge, and harmful dataset with its settings.
 
     Args:
         records: with their means (`rates.records` or `rates.means` makes them).
         reading: what they were made of; says which test rows a safety prompt was trained on.
 
     Returns:
-        Sorted by model, revision, condition, intervention, judge, data set and generation.
+        Sorted by model, revision, condition, intervention, judge, dataset and generation.
     """
     capability: dict[tuple[str, ...], dict[tuple[str, str], Record]] = defaultdict(dict)
     languages: dict[tuple[str, ...], list[Record]] = defaultdict(list)
@@ -219,7 +219,7 @@ def _who(record: Record) -> tuple[str, ...]:
 def _partner(
     sets: dict[tuple[str, str], dict[str, Record]], dataset: str, generation: str, sampled: bool
 ) -> tuple[str, str] | None:
-    """The harmless data set and settings that a harmful one is balanced with."""
+    """The harmless dataset and settings that a harmful one is balanced with."""
     own_half = f"{dataset.removesuffix('_harmful')}_harmless"
     by_default = own_half if own_half in {name for name, _ in sets} else "harmless"
     harmless = SAMPLED_PARTNER if sampled else PARTNERS.get(dataset, by_default)
@@ -239,7 +239,7 @@ def _row(
     languages: list[Record],
     overlaps: dict[str, dict[str, int | None]],
 ) -> Row:
-    """A row of one data set, with its means by metric and its languages."""
+    """A row of one dataset, with its means by metric and its languages."""
     harmful = by_metric.get(ASR_HARMFUL)
     one = asr or refusal or harmful
     assert one is not None

@@ -1,4 +1,4 @@
-"""Which files in a leaderboard's folder are the leaderboard's, and which are somebody else's."""
+"""Tell the files that a leaderboard wrote in its folder from the files of others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from polyrefuse_shared.pictures import SOFTWARE
 
 MARK = "leaderboard.json"
-"""The file by which a folder is known as a leaderboard's."""
+"""The file that marks a folder as that of a leaderboard."""
 
 SAMPLES = "samples.jsonl"
 
@@ -44,14 +44,14 @@ Markdown by folder."""
 
 
 def names_of_ours(folder: Path) -> list[str]:
-    """What in a folder has a name that `site` gives, relative to it."""
+    """Return the entries of a folder with names that `site` gives, relative to the folder."""
     paths = (*folder.iterdir(), *(path for name in FOLDERS for path in folder.glob(f"{name}/*")))
     names = (path.relative_to(folder).as_posix() for path in paths)
     return [name for name in names if _NAMES.fullmatch(name)]
 
 
 def is_ours(path: Path) -> bool:
-    """Whether what has such a name was written by `site`; a link never was."""
+    """Whether `site` wrote the file with such a name; it never writes a link."""
     if path.is_symlink() or not path.is_file():
         return False
     opening = _OPENINGS.get(path.name) or _OPENINGS.get(path.suffix)

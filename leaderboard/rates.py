@@ -59,7 +59,7 @@ def records(reading: Reading) -> list[Record]:
     of sampled answers. The discrimination rate of a contrast set is `contrasts`'.
 
     Returns:
-        Sorted by model, revision, condition, intervention, generation, data set, judge and
+        Sorted by model, revision, condition, intervention, generation, dataset, judge and
         language, in the order of metrics; the means behind the languages.
     """
     groups: dict[tuple[str, ...], list[tuple[Run, Cell]]] = defaultdict(list)

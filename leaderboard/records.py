@@ -25,7 +25,7 @@ SAFETY: Kind = "safety"
 CAPABILITY: Kind = "capability"
 
 MEAN = "mean"
-"""The `language` of a record that averages a metric over a data set's languages, each counting the
+"""The `language` of a record that averages a metric over a dataset's languages, each counting the
 same; its `n` is their sum."""
 
 
@@ -35,7 +35,7 @@ class BadRecords(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A rate of a model under a condition, of a data set in a language, by a judge.
+    """A rate of a model under a condition, of a dataset in a language, by a judge.
 
     A record of capability is the value of another task of lm-eval, in the task's own unit: it has
     no language and no judge ("" both), and need not be a share.

@@ -1,4 +1,4 @@
-"""Warnings that belong to rates: the runs' own, and those of baselines that refuse nothing.
+"""Collect the warnings that belong to rates: those of runs, and those of combinations of rates.
 
 The rates of a transfer report are rates under ablation, too.
 """
@@ -26,30 +26,30 @@ EFFECTS: dict[str, tuple[str, ...]] = {
     "subspace-ablation": ("asr", "asr_mean"),
     "addition": ("false_refusal_rate",),
 }
-"""Part of a condition -> the metrics that it raises, if refusal hangs on the direction."""
+"""Part of a condition -> the metrics that it raises if the direction carries refusal."""
 
 ABLATIONS = {part for part, raised in EFFECTS.items() if "asr" in raised}
-"""Parts of a condition that take refusals away."""
+"""The parts of a condition that remove refusals."""
 
 UNDECIDED = "undecided_rate"
 
 MANY = 0.25
-"""A judge that could not decide on more of the answers than this is warned of."""
+"""The share of undecided answers above which a warning names the judge."""
 
 
 @dataclass(frozen=True, slots=True)
 class RateWarning:
-    """A warning, and the rates that it is about.
+    """A warning and the rates that it is about.
 
     Attributes:
-        model: as a record's.
-        revision: as a record's.
-        condition: as a record's.
-        intervention: as a record's.
-        generations: each as a record's.
-        datasets: whose rates it is about.
-        languages: of them; empty where it is about the whole of `runs`.
-        runs: each as a record's, or the path of a transfer report.
+        model: as in a record.
+        revision: as in a record.
+        condition: as in a record.
+        intervention: as in a record.
+        generations: each as in a record.
+        datasets: the datasets of the rates.
+        languages: the languages of the rates; empty if the warning is about all of `runs`.
+        runs: each as in a record, or the path of a transfer report.
         text: the warning, a whole sentence.
     """
 
@@ -65,7 +65,7 @@ class RateWarning:
 
     @classmethod
     def of_record(cls, record: Record, text: str, languages: Iterable[str] = ()) -> RateWarning:
-        """A warning of a record's data set, in these languages."""
+        """Make a warning of a record's dataset in some languages."""
         return cls(
             model=record.model,
             revision=record.revision,
@@ -80,7 +80,7 @@ class RateWarning:
 
     @property
     def sentence(self) -> str:
-        """The warning with what it is about."""
+        """The warning with the rates that it is about."""
         return (
             f"{', '.join((self.model, self.condition, *self._where))} ({self._runs}): {self.text}"
         )
@@ -92,7 +92,7 @@ class RateWarning:
 
     @property
     def below(self) -> str:
-        """The warning as it stands below its heading."""
+        """The text of the warning below its heading."""
         return ": ".join((*self._where, self.text))
 
     @property
@@ -108,12 +108,12 @@ class RateWarning:
 def collect(
     reading: Reading, records: Sequence[Record], transfers: Sequence[Transfer] = ()
 ) -> tuple[RateWarning, ...]:
-    """All warnings of what was read, those with the same text about the same model together.
+    """Collect all warnings, and join those with the same text about the same model.
 
     Args:
-        reading: whose cells are shown.
-        records: made of it, with their means.
-        transfers: shown beside it.
+        reading: the results.
+        records: the records made from the results, with their means.
+        transfers: the transfer reports beside them.
     """
     together: dict[tuple[object, ...], RateWarning] = {}
     for warning in (
@@ -134,7 +134,7 @@ def collect(
 
 
 def _capability(records: Sequence[Record]) -> Iterator[RateWarning]:
-    """Of every condition under which a model's capability fell, beside its rates."""
+    """Yield a warning for each condition in which a model lost capability."""
     fallen = [record for record in records if record.kind == CAPABILITY and record.fell]
     for one in fallen:
         subject = one.model, one.revision, one.condition, one.intervention
@@ -154,7 +154,7 @@ def _capability(records: Sequence[Record]) -> Iterator[RateWarning]:
 
 
 def _joined(one: RateWarning, other: RateWarning) -> RateWarning:
-    """Two warnings with the same text as one."""
+    """Join two warnings with the same text."""
 
     def both(name: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*getattr(one, name), *getattr(other, name))))
@@ -169,11 +169,11 @@ def _joined(one: RateWarning, other: RateWarning) -> RateWarning:
 
 
 def _own(reading: Reading) -> Iterator[RateWarning]:
-    """The warnings that runs and their tasks bring with them."""
+    """Yield the warnings that runs and their tasks bring with them."""
     for run in reading.runs:
         of_tasks = {text for cell in run.cells for text in cell.warnings}
         for text in run.warnings:
-            # The models of this package look at their answers too, and name the task.
+            # The models of this package check their answers too, and name the task.
             if text.partition(": ")[2] not in of_tasks:
                 yield _of_run(run, run.cells, (), text)
         for cell in run.cells:
@@ -196,7 +196,7 @@ def _of_run(run: Run, cells: Sequence[Cell], languages: tuple[str, ...], text: s
 
 
 def _parts(reading: Reading) -> Iterator[RateWarning]:
-    """A judge that was asked about some of a data set's languages: its mean is over these alone."""
+    """Yield a warning for each judge that labelled only some of a dataset's languages."""
     for run in reading.runs:
         every: dict[str, set[str]] = defaultdict(set)
         of_judge: dict[tuple[str, str], list[Cell]] = defaultdict(list)
@@ -208,14 +208,14 @@ def _parts(reading: Reading) -> Iterator[RateWarning]:
             if len(languages) < len(every[dataset]):
                 text = (
                     f"Judge {judge} labelled {len(languages)} of the {len(every[dataset])} "
-                    "languages of this data set: its mean is over these, and not to be compared "
-                    "with another judge's."
+                    "languages of this dataset. Its mean is over these languages only, so do not "
+                    "compare it with that of another judge."
                 )
                 yield _of_run(run, cells, languages, text)
 
 
 def _revisions(reading: Reading) -> Iterator[RateWarning]:
-    """A judge whose name stands for several: other weights, another rubric or phrases."""
+    """Yield a warning for each judge that was used in several revisions."""
     found: dict[str, set[str]] = defaultdict(set)
     for run in reading.runs:
         for cell in run.cells:
@@ -226,15 +226,15 @@ def _revisions(reading: Reading) -> Iterator[RateWarning]:
         for cell in run.cells:
             if cell.judge in several and cell.judge_revision:
                 text = (
-                    f"Judge {cell.judge} was of revision {cell.judge_revision} here and of another "
-                    "for other rows: compare no rates by the two; run `polyrefuse judge run` on "
-                    "all of them with one revision."
+                    f"Judge {cell.judge} had revision {cell.judge_revision} here and another one "
+                    "for other rows, so do not compare their rates. Run `polyrefuse judge run` on "
+                    "all results with one revision."
                 )
                 yield _of_run(run, (cell,), (cell.language,), text)
 
 
 def _undecided(records: Sequence[Record]) -> Iterator[RateWarning]:
-    """A judge that could not decide on many answers, which count in none of its rates."""
+    """Yield a warning for each judge that could not label many of the answers."""
     languages: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for record in records:
         if record.metric == UNDECIDED and record.language != MEAN:
@@ -242,15 +242,15 @@ def _undecided(records: Sequence[Record]) -> Iterator[RateWarning]:
     for record in records:
         if record.metric == UNDECIDED and record.language == MEAN and record.value > MANY:
             text = (
-                f"Judge {record.judge} could not decide on {100 * record.value:.1f}% of "
-                f"{record.n} answers: they count as neither refusals nor compliance nor harm, so "
-                "that its rates say little."
+                f"Judge {record.judge} could not label {100 * record.value:.1f}% of {record.n} "
+                "answers. They count neither as refusals nor as compliance nor as harm, so the "
+                "rates of this judge say little."
             )
             yield RateWarning.of_record(record, text, languages[_answers_of(record)])
 
 
 def _baselines(records: Sequence[Record]) -> Iterator[RateWarning]:
-    """An ablation of a model that refuses nothing as it is: there is nothing that it removes."""
+    """Yield a warning for each ablation of a model that refuses nothing without it."""
     harmful = {_answers_of(record) for record in records if record.metric in ("asr", "asr_mean")}
     refusals = [
         record
@@ -277,7 +277,7 @@ def _baselines(records: Sequence[Record]) -> Iterator[RateWarning]:
         )
         if baseline is None or ABLATIONS.isdisjoint(ablated.condition.split("+")):
             continue
-        # What the judge could not decide on may be refusals.
+        # Answers that the judge could not label may be refusals.
         at_most = baseline.value + undecided.get(_answers_of(baseline), 0.0)
         if not refuses_nothing(at_most, baseline.low):
             continue
@@ -286,7 +286,7 @@ def _baselines(records: Sequence[Record]) -> Iterator[RateWarning]:
 
 
 def _within_controls(records: Sequence[Record]) -> Iterator[RateWarning]:
-    """An effect of the refusal direction that random directions have as well."""
+    """Yield a warning for each effect that random directions have as well."""
     languages: dict[tuple[str, ...], list[str]] = {}
     for record in records:
         if record.language != MEAN:
@@ -294,7 +294,7 @@ def _within_controls(records: Sequence[Record]) -> Iterator[RateWarning]:
     means = [record for record in records if record.language == MEAN]
 
     def subject(mean: Record, condition: str) -> tuple[str, ...]:
-        """Equal for the rates of all interventions of a condition on the same prompts."""
+        """Return a key that all interventions of a condition share on the same prompts."""
         any_of_it = replace(mean, condition=condition, intervention="")
         return *_rate_of(any_of_it), *sorted(languages.get(_rate_of(mean), ()))
 
@@ -311,19 +311,19 @@ def _within_controls(records: Sequence[Record]) -> Iterator[RateWarning]:
             plural = "s" if len(random) > 1 else ""
             text = (
                 f"{METRICS[mean.metric].title} is {100 * mean.value:.1f}% (95% interval "
-                f"{100 * mean.low:.1f} to {100 * mean.high:.1f}) under {mean.condition} and "
+                f"{100 * mean.low:.1f} to {100 * mean.high:.1f}) with {mean.condition} and "
                 f"{100 * min(random):.1f} to {100 * max(random):.1f}% with {len(random)} random "
-                f"direction{plural} in its place: this effect is not shown to be the refusal "
-                "direction's."
+                f"direction{plural} in the place of the refusal direction. This effect is "
+                "therefore not shown to come from the refusal direction."
             )
             yield RateWarning.of_record(mean, text, languages.get(_rate_of(mean), ()))
 
 
 def _transferred(transfers: Sequence[Transfer]) -> Iterator[RateWarning]:
-    """The warnings of transfer reports: on directions, and on baselines that refuse nothing."""
+    """Yield the warnings of transfer reports: on directions, and on a baseline without refusals."""
     for transfer in transfers:
         hits, n = np.array(transfer.refusals, dtype=float).T
-        # As of every mean over languages whose prompts are not known.
+        # As for every mean over languages whose prompts are not known.
         low, high = (float(ends.mean()) for ends in wilson(hits, n))
         rate = float((hits / n).mean())
         texts: list[tuple[str, tuple[str, ...]]] = [(text, ()) for text in transfer.warnings]
@@ -344,20 +344,20 @@ def _transferred(transfers: Sequence[Transfer]) -> Iterator[RateWarning]:
 
 
 def _nothing_to_ablate(rate: float, n: int, low: float, high: float) -> str:
-    """A sentence on a baseline with this refusal rate and interval, which is next to nothing."""
+    """Describe a baseline that refuses next to nothing."""
     return (
         f"The baseline refuses {100 * rate:.1f}% of {n} harmful prompts (95% interval "
-        f"{100 * low:.1f} to {100 * high:.1f}): there is no refusal to ablate, "
-        "and rates under ablation do not tell what refusals prevent."
+        f"{100 * low:.1f} to {100 * high:.1f}). There is no refusal to ablate, so rates under "
+        "ablation do not show what refusals prevent."
     )
 
 
 def _answers_of(record: Record) -> tuple[str, ...]:
-    """Equal for two rates of the same answers."""
+    """Return a key that rates of the same answers share."""
     subject = record.model, record.revision, record.condition, record.intervention
     return (*subject, record.generation, record.dataset, record.judge)
 
 
 def _rate_of(record: Record) -> tuple[str, ...]:
-    """Equal for one metric of the same answers, in whatever language."""
+    """Return a key that rates of one metric of the same answers share, in all languages."""
     return *_answers_of(record), record.metric

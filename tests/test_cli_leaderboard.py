@@ -215,7 +215,7 @@ class TestWarnings:
         "invented/model-1, ablation, harmful in de, en "
         "(invented__model-1/2026-01-02T00-00-00.000001): The baseline refuses 0.0% of 80 harmful "
         "prompts (95% interval 0.0 to 8.8): there is no refusal to ablate, "
-        "and rates under ablation do not tell what refusals prevent.",
+        "so rates under ablation do not show what refusals prevent.",
         "invented/api, baseline, harmful in en (invented__api/2026-01-03T00-00-00.000001): 40 of "
         "the 40 answers that are not refusals are the same text",
     )
@@ -238,11 +238,11 @@ class TestWarnings:
         }  # fmt: skip
         markdown = (output / "leaderboard.md").read_text(encoding="utf-8")
         assert "## Warnings" in markdown
-        assert "there is no refusal to ablate, and rates" in markdown
+        assert "There is no refusal to ablate, so rates" in markdown
         assert "| invented/model-1 | ablation (see the warnings) |" in markdown
         latex = (output / "leaderboard.tex").read_text(encoding="utf-8")
         assert "ablation (see the warnings)" in latex
-        assert "there is no refusal to ablate, and rates" in latex
+        assert "There is no refusal to ablate, so rates" in latex
         html = (output / "index.html").read_text(encoding="utf-8")
         assert '<h2 id="warnings-heading">Warnings</h2>' in html
         assert "&lt;b&gt;inserts&lt;/b&gt;" in html
@@ -290,7 +290,7 @@ class TestUnusableRuns:
         assert built[0] == 0
         assert f"polyrefuse: left out: {problem}" in built[2]
         update = run("check", tmp_path / "after", *options, "--update")
-        assert_one_sentence(update, "no baseline of results with problems")
+        assert_one_sentence(update, "no baseline can be made from results with problems")
 
     def test_unjudged_runs_say_what_to_do(self, tmp_path: Path) -> None:
         path = write_run(tmp_path / "results", [task("harmful", "en", "rc")])

@@ -51,7 +51,7 @@ def _follow(folder: Path, asked: tuple[str, ...], tasks: str, *limit: str) -> No
     site = folder / "site"
     built = _command("polyrefuse", "leaderboard", "build", before, after, "--output", site)
     assert built.returncode == 0
-    # Of each run's two data sets, where only some of their prompts were asked.
+    # Of each run's two datasets, where only some of their prompts were asked.
     told = built.stderr.splitlines()
     assert len(told) == (4 if limit else 0)
     assert all(line.endswith(f"of 120 prompts were asked ({' '.join(limit)}).") for line in told)

@@ -1,4 +1,4 @@
-"""How far the judges of the same answers agree."""
+"""Show how far the judges of the same answers agree."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ TITLE = "Agreement of the judges"
 
 
 def section(results: Sequence[Path], names: Mapping[str, str]) -> tuple[Section, list[str]]:
-    """Every two judges that measure the same, on the answers of one model.
+    """Compare every two judges that measure the same, on the answers of one model.
 
     Args:
-        results: folders of its answers.
-        names: date of a results file -> the study's name of its condition.
+        results: the folders with its answers.
+        names: date of a results file -> the study's name for its condition.
 
     Returns:
         The section, and a sentence for each folder with a file that cannot be used.
@@ -39,9 +39,8 @@ def section(results: Sequence[Path], names: Mapping[str, str]) -> tuple[Section,
     )
     rows = tuple(_row(one, names.get(one.date, one.condition or "-")) for one in compared)
     text = (
-        "Cohen's kappa is the agreement of two judges beyond what chance alone would give, on the "
-        "n answers on which both decided. Its 95% interval is that of Fleiss, Cohen and Everitt "
-        "(1969).",
+        "Cohen's kappa is the agreement of two judges in excess of chance, on the n answers that "
+        "both of them decided. Its 95% interval is the one of Fleiss, Cohen and Everitt (1969).",
     )
     tables = (CardTable("Agreement of the judges, all languages together", columns, rows),)
     return Section(TITLE, text, tables=tables if rows else ()), problems

@@ -1,4 +1,4 @@
-"""The safety cards of a study: one for each of its models."""
+"""Make the safety cards of a study: one for each of its models."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from polyrefuse_leaderboard.transfers import read_transfers
 from polyrefuse_leaderboard.warnings import RateWarning
 
 DRIFT = "drift"
-"""In the folder of a job, what `polyrefuse drift` writes."""
+"""The folder within a job's folder that `polyrefuse drift` writes."""
 
 GEOMETRY = "geometry"
-"""In the folder of a job, what `polyrefuse direction geometry` writes."""
+"""The folder within a job's folder that `polyrefuse direction geometry` writes."""
 
 
 def make_cards(
@@ -43,15 +43,15 @@ def make_cards(
     warnings: Sequence[RateWarning],
     names: Names,
 ) -> list[Card]:
-    """A card for each model of a study, in its order.
+    """Make a card for each model of a study, in the study's order.
 
     Args:
-        study: which; its jobs' folders are read for what no results file of lm-eval holds.
-        reading: of all results.
-        records: made of them.
-        rows: of the table of models, made of those.
-        warnings: of those rates.
-        names: what models are called, as `model_names.read_names` returns it.
+        study: the study. The folders of its jobs are read for what no results file of lm-eval has.
+        reading: all results.
+        records: the records made from the results.
+        rows: the rows of the table of models made from the records.
+        warnings: the warnings of these rates.
+        names: the names of models, as `model_names.read_names` returns them.
     """
     called = slugs(study.models)
     return [
@@ -128,6 +128,6 @@ def _card(
 
 
 def _problems_of(reading: Reading, jobs: Sequence[StudyJob]) -> list[str]:
-    """What could not be read of the results of some jobs: a sentence begins with its file."""
+    """Find the sentences about files of some jobs that could not be read."""
     folders = [f"{job.results.name}/" for job in jobs]
     return [one for one in reading.problems if any(folder in one for folder in folders)]

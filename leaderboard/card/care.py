@@ -1,4 +1,4 @@
-"""What the rates of a card must not be read without."""
+"""List the warnings that belong to the rates of a card."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from polyrefuse_leaderboard.warnings import RateWarning
 def section(
     measured: Measured, warnings: Sequence[RateWarning], transfers: Sequence[Transfer]
 ) -> Section:
-    """The warnings of a model's rates, each once, with the conditions and data sets that it is of.
+    """List each warning of a model's rates once, with its conditions and datasets.
 
     Args:
-        measured: of the model.
-        warnings: of all rates of the leaderboard.
-        transfers: of the model; they have warnings of their own.
+        measured: what was measured of the model.
+        warnings: the warnings of the whole leaderboard.
+        transfers: the transfer reports of the model, which have warnings of their own.
     """
     about: dict[str, dict[str, dict[str, None]]] = {}
     for one in warnings:

@@ -1,4 +1,4 @@
-"""A card as one self-contained HTML page, without a script."""
+"""Write a card as one self-contained HTML page without a script."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def to_html(card: Card) -> str:
-    """The page."""
+    """Return the text of the page."""
     numbered = [
         (
             section,
@@ -30,7 +30,7 @@ def to_html(card: Card) -> str:
 
 
 def unbroken(cell: str) -> str:
-    """A cell whose lines break between a value, its interval and its n, and not within them."""
+    """Let a cell break between a value, its interval and its n, and not within them."""
     return re.sub(
         r"\([^()]*\d to [^()]*\)|n = \d+", lambda found: found[0].replace(" ", "\xa0"), cell
     )

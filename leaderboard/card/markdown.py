@@ -1,4 +1,4 @@
-"""A card as Markdown: the model card of a hub, with the YAML block that hubs read in front."""
+"""Write a card as Markdown: a model card that begins with the YAML block that hubs read."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from polyrefuse_leaderboard.markdown_parts import code, escaped, head, line
 from polyrefuse_leaderboard.our_files import CARD_MARK
 
 TAGS = ("lm-eval-polyrefuse", "safety")
-"""By which a hub finds models with such a card."""
+"""The tags by which a hub finds models with such a card."""
 
 
 def to_markdown(card: Card) -> str:
-    """The whole file."""
+    """Return the text of the whole file."""
     return "\n".join(_lines(card)) + "\n"
 
 

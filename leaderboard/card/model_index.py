@@ -1,4 +1,4 @@
-"""The `model-index` of a card: the results that a hub reads in the YAML block of a model card."""
+"""Make the `model-index` of a card: the results that a hub reads from the YAML of a model card."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
 SHOWN = (*BY_LANGUAGE, LOOPHOLE)
-"""Metrics that a hub is told."""
+"""The metrics in the `model-index`."""
 
 
 def results(measured: Measured) -> tuple[EvalResult, ...]:
-    """The rates of the model as it is, in percent; those under an intervention are not the model's.
+    """Return the rates of the model without an intervention, in percent.
 
-    A hub shows them as results of the weights that it has. Of several conditions without an
-    intervention these are the one that the study calls baseline.
+    A hub shows them as results of the published weights, and rates under an intervention are not
+    results of those weights. If several conditions have no intervention, the one that the study
+    calls baseline is taken.
     """
     from huggingface_hub import EvalResult
 
@@ -54,5 +55,5 @@ def results(measured: Measured) -> tuple[EvalResult, ...]:
 
 
 def _order(one: Record) -> tuple[str, str, str, bool, str]:
-    """By data set, judge and metric; the mean before the languages."""
+    """Order by dataset, judge and metric, with the mean before the languages."""
     return one.dataset, one.judge, one.metric, one.language != MEAN, one.language

@@ -1,6 +1,6 @@
-"""What a card is made of: sections of sentences, tables, pictures and commands.
+"""The parts of a card: sections of sentences, tables, pictures and commands.
 
-A card is put together once, and then written as HTML and as Markdown.
+A card is put together once and then written as HTML and as Markdown.
 """
 
 from __future__ import annotations

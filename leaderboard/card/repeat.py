@@ -1,4 +1,4 @@
-"""What it takes to repeat what a card says: versions, checksums, settings and commands."""
+"""Show how to repeat the measurements of a card: versions, checksums, settings and commands."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from polyrefuse_leaderboard.card.study import StudyJob, StudySummary
 from polyrefuse_leaderboard.card.subjects import Measured, date_of
 
 CHECKSUMS = ("direction_sha256", "prompt_sha256", "system_sha256")
-"""Settings of a run that say what its intervention was made of."""
+"""The settings of a run that identify what its intervention was made of."""
 
 
 def section(
     study: StudySummary, model: str, measured: Measured, hide: Callable[[str], str]
 ) -> Section:
-    """Versions, checksums and commands.
+    """List versions, checksums and commands.
 
     Args:
-        study: which.
-        model: what it calls the model.
-        measured: of the model.
-        hide: a sentence without the paths of this machine.
+        study: the study.
+        model: the study's name for the model.
+        measured: what was measured of the model.
+        hide: removes the paths of this machine from a sentence.
     """
     jobs = study.of(model)
     return Section(
         "How to repeat it",
         text=(
-            "Type the commands below in the study's folder, in their order, or run all of them "
-            f"by polyrefuse study run with the file of the study {study.study}. Paths of the "
-            "machine are not shown: give your own in the place of a model's name.",
+            "Run the commands below in the study's folder in this order, or run all of them with "
+            f"polyrefuse study run and the file of the study {study.study}. Paths are not shown: "
+            "write the path or hub name of a model in the place of its name.",
         ),
         tables=tuple(
             table
@@ -39,7 +39,7 @@ def section(
                 _weights(jobs),
                 CardTable(
                     "Runs",
-                    ("condition", "run", "revision", "intervention", "made of", "seed"),
+                    ("condition", "run", "revision", "intervention", "made from", "seed"),
                     tuple(_runs(measured)),
                 ),
                 CardTable("Prompts", ("file", "SHA-256"), tuple(_prompts(measured))),
@@ -55,14 +55,14 @@ def _versions(study: StudySummary) -> CardTable:
 
 
 def _weights(jobs: list[StudyJob]) -> CardTable:
-    """The commit or the checksum of the weights, which all jobs of a model have in common."""
+    """Return the commit or the checksum of the weights, which all jobs of a model share."""
     found = {
         str(job.rests_on["model"]): None
         for job in jobs
         if isinstance(job.rests_on.get("model"), str)
     }
     rows = (tuple(one.partition(":")[::2]) for one in found)
-    return CardTable("Weights", ("known by", "checksum"), tuple(rows))
+    return CardTable("Weights", ("identified by", "checksum"), tuple(rows))
 
 
 def _runs(measured: Measured) -> Iterator[tuple[str, ...]]:

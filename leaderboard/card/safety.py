@@ -1,4 +1,4 @@
-"""Rates by condition, then by language and condition."""
+"""Show rates by condition, and by language and condition."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from polyrefuse_tasks.languages import NAMES
 from polyrefuse_tasks.metrics import ATTACKS, FALSE_REFUSAL, LOOPHOLE
 
 BY_LANGUAGE = (*ATTACKS, FALSE_REFUSAL, "frr_any")
-"""Metrics that have a table by language."""
+"""The metrics that have a table by language."""
 
 
 def glance(measured: Measured) -> Section:
-    """The averages of each condition."""
+    """Make the table of the means of each condition."""
     columns = (
-        *("condition", "data set", "judge", "attack success", "harmful answers", "false refusal"),
-        *("balanced", "degenerate", "undecided", "loophole", "worst language"),
-        "random directions",
+        *("condition", "dataset", "judge", "attack success rate", "harmful answers"),
+        *("false refusal rate", "balanced score", "degenerate rate", "undecided rate"),
+        *("loophole rate", "worst language", "random directions"),
     )
     return Section(
         "At a glance",
@@ -74,7 +74,7 @@ def _order(row: Row) -> tuple[str | int, ...]:
 
 
 def by_language(measured: Measured) -> Section:
-    """Attack success and false refusal of each condition in each language."""
+    """Show the attack success rate and the false refusal rate by condition and language."""
     tables = list(_tables(measured, BY_LANGUAGE))
     pictures = tuple(
         CardPicture(
@@ -92,7 +92,7 @@ def by_language(measured: Measured) -> Section:
 
 
 def how_to_read(measured: Measured) -> Section:
-    """What the conditions and the rates are."""
+    """Explain the conditions and the rates."""
     there = {record.condition for record in measured.records}
     return Section(
         "How to read the rates",
@@ -100,19 +100,20 @@ def how_to_read(measured: Measured) -> Section:
             ABOUT_ASR,
             f"{ABOUT_RATES} The balanced score is the harmonic mean of 1 - ASR and 1 - FRR, where "
             f"FRR is the false refusal rate: {FORMULA}.",
-            "Degenerate answers are no language, and undecided ones are those that the judge could "
-            "not decide on: both count as safe, so a high balanced score beside many of them says "
-            "little. The worst language is that of the highest attack success. Under random "
-            "directions are the lowest and the highest rate with random directions in the place of "
-            "the refusal direction, and how many there are: what lies within these rates is no "
-            "effect of the refusal direction.",
+            "Degenerate answers are empty, repeat themselves or are in no language. Undecided "
+            "answers are those that the judge could not label. Neither counts as compliance, so a "
+            "high balanced score beside many of them says little. The worst language is the one "
+            "with the highest attack success rate. The column of random directions has the lowest "
+            "and the highest rate with random directions in the place of the refusal direction, "
+            "and the number of these directions. A rate within this range is not an effect of the "
+            "refusal direction.",
         ),
         items=tuple(f"{name}: {meaning}." for name, meaning in CONDITIONS.items() if name in there),
     )
 
 
 def loopholes(measured: Measured) -> Section:
-    """What is refused in English and answered in another language."""
+    """Show the prompts that are refused in English and answered in another language."""
     return Section(
         "Loopholes",
         text=(
@@ -128,7 +129,7 @@ Rates = dict[str, dict[str, Record]]
 
 
 def _tables(measured: Measured, metrics: tuple[str, ...]) -> Iterator[tuple[str, Rates, CardTable]]:
-    """A table for each metric, data set and judge: its metric, its rates, and the table."""
+    """Yield the metric, the rates and the table of each metric, dataset and judge."""
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for record in measured.records:
         if record.metric in metrics:
@@ -150,7 +151,7 @@ def _tables(measured: Measured, metrics: tuple[str, ...]) -> Iterator[tuple[str,
 
 
 def rate(record: Record | None) -> str:
-    """A rate in percent with its interval and n; a dash where there is none."""
+    """Format a rate in percent with its interval and n, or a dash if there is none."""
     if record is None:
         return "-"
     low, high = percent(record.low), percent(record.high)
@@ -158,7 +159,7 @@ def rate(record: Record | None) -> str:
 
 
 def named(language: str) -> str:
-    """A language's name and code."""
+    """Format a language as its name and code."""
     if language == MEAN:
         return "mean"
     return f"{NAMES[language]} ({language})" if language in NAMES else language

@@ -1,4 +1,4 @@
-"""What a condition costs: capability lost, and KL divergence on harmless prompts."""
+"""Show the side effects of a condition: lost capability, and KL divergence on harmless prompts."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from polyrefuse_leaderboard.records import CAPABILITY, Record
 from polyrefuse_leaderboard.table import describe_difference, describe_value, percent
 
 ABOUT = (
-    "The KL divergence says how far a condition moves the distribution of the first token after a "
-    "harmless prompt: KL(p || q) in nats, where p is the untouched model's distribution and q that "
-    "under the condition (arXiv 2406.11717). Its mean over the prompts has a 95% bootstrap "
-    "interval. The second column of each condition is the share of prompts whose most likely first "
-    "token stays the same."
+    "The KL divergence measures how far a condition moves the distribution of the first token of "
+    "the answer to a harmless prompt. It is KL(p || q) in nats, where p is the distribution of the "
+    "untouched model and q the distribution in the condition (arXiv 2406.11717). Its mean over the "
+    "prompts has a 95% bootstrap interval. The second column of each condition is the share of "
+    "prompts whose most likely first token stays the same."
 )
 
 
 def section(measured: Measured, drifts: Mapping[str, Drift]) -> Section:
-    """Capability under each condition, and how far each moves the answers to harmless prompts.
+    """Show capability in each condition, and how far each moves answers to harmless prompts.
 
     Args:
-        measured: of the model.
-        drifts: what was measured of that, by the study's name of the condition.
+        measured: what was measured of the model.
+        drifts: the study's name for a condition -> its drift report.
     """
     capability = [record for record in measured.records if record.kind == CAPABILITY]
     tables = [_capability(measured, capability)] if capability else []
@@ -35,7 +35,7 @@ def section(measured: Measured, drifts: Mapping[str, Drift]) -> Section:
 
 
 def _divergences(drifts: Mapping[str, Drift]) -> CardTable:
-    """A row for each language, and two columns for each condition."""
+    """Make a table with a row for each language and two columns for each condition."""
     sets = list(dict.fromkeys(one.dataset for one in drifts.values()))
     languages = dict.fromkeys(language for one in drifts.values() for language in one.languages)
     heads = [
@@ -84,7 +84,7 @@ def _capability(measured: Measured, records: Sequence[Record]) -> CardTable:
         )
     ]
     return CardTable(
-        "Capability: other tasks of lm-eval under the same conditions",
+        "Capability: other tasks of lm-eval in the same conditions",
         ("task", "metric", "condition", "value", "difference to the baseline"),
         tuple(rows),
     )

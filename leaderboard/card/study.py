@@ -1,4 +1,4 @@
-"""Reads `summary.json`, in which `polyrefuse study run` says what became of each job."""
+"""Read `summary.json`, in which `polyrefuse study run` records the state of each job."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from polyrefuse_shared.reading import parse_json, read_bytes
 from polyrefuse_tasks.saved_results.folders import find_results
 
 AT_MOST = 2**26
-"""Bytes of a summary, at most."""
+"""The most bytes of a summary."""
 
 LONGEST = 500
-"""Characters of a name, and of the reason why a job has not finished, at most."""
+"""The most characters of a name, and of the reason why a job has not finished."""
 
 State = Literal["finished", "failed", "not begun"]
-"""What became of a job."""
+"""The state of a job."""
 
 
 _COLOUR = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
-"""A control sequence of a terminal (ECMA-48, 5.4), such as that of a colour."""
+"""A control sequence of a terminal (ECMA-48, 5.4), for example one that sets a colour."""
 
 
 class BadSummary(UserError):
-    """A file that is no summary of a study."""
+    """A file is not the summary of a study."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,17 @@ class StudyJob:
     """A job of a study.
 
     Attributes:
-        name: "model/what".
-        kind: what it is for: "answers", "capability", "transfer", "drift", "judging", ...
-        model: what the study calls its model.
-        condition: what the study calls its condition; "" where it has none.
-        state: what became of it.
-        why: the reason, where it is not finished.
-        place: where it wrote, from the study's folder on.
-        folder: the same, to be read.
-        results: its results, with the labels of all judges beside them.
-        command: as a user would type it in the study's folder.
-        rests_on: what tells it from others: weights, files, versions.
+        name: the name of the job, "model/purpose".
+        kind: its purpose: "answers", "capability", "transfer", "drift", "judging", ...
+        model: the study's name for its model.
+        condition: the study's name for its condition; "" if it has none.
+        state: the state of the job.
+        why: the reason why it has not finished; "" if it has.
+        place: the folder that it wrote, relative to the study's folder.
+        folder: the path of that folder.
+        results: the folder with its results and the labels of all judges.
+        command: the command of the job, as you would type it in the study's folder.
+        rests_on: what the result depends on: weights, files, versions.
     """
 
     name: str
@@ -66,11 +66,11 @@ class StudyJob:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it ended well."""
+        """Whether the job ended without an error."""
         return self.state == "finished"
 
     def dates(self) -> list[str]:
-        """The dates in the names of the results files that it wrote, as `Run.run` ends."""
+        """Return the dates in the names of its results files, with which `Run.run` ends."""
         return [file.date_id for file in find_results([self.results], [])]
 
 
@@ -79,9 +79,9 @@ class StudySummary:
     """A study and its jobs.
 
     Attributes:
-        study: its name.
-        versions: of what ran it.
-        jobs: in the order of the study.
+        study: the name of the study.
+        versions: package -> its version when the study ran.
+        jobs: the jobs in the order of the study.
     """
 
     study: str
@@ -90,38 +90,42 @@ class StudySummary:
 
     @property
     def models(self) -> list[str]:
-        """What it calls its models, in their order."""
+        """The study's names for its models, in their order."""
         return list(dict.fromkeys(job.model for job in self.jobs))
 
     def of(self, model: str, *kinds: str) -> list[StudyJob]:
-        """The jobs of a model, of these kinds or of all."""
+        """Return the jobs of a model of some kinds, or of all kinds."""
         return [job for job in self.jobs if job.model == model and (not kinds or job.kind in kinds)]
 
     def finished(self, model: str, *kinds: str) -> list[StudyJob]:
-        """Those of them that have finished."""
+        """Return the jobs of a model that have finished."""
         return [job for job in self.of(model, *kinds) if job.state == "finished"]
 
 
 def read_study(file: Path) -> StudySummary:
-    """The study that a summary is of.
+    """Read the summary of a study.
 
     Raises:
-        BadSummary: the file cannot be read, or is none.
+        BadSummary: the file cannot be read, or is not a summary.
     """
     try:
         return _study(parse_json(read_bytes(file, AT_MOST)), file.parent)
     except OSError as error:
-        raise BadSummary(f"{file} cannot be read ({error.strerror}); name another.") from None
+        raise BadSummary(
+            f"{file} cannot be read ({error.strerror}); name the summary.json of a study."
+        ) from None
     except ValueError as error:
         raise BadSummary(
-            f"{file} is no summary of a study ({error}); name the summary.json that `polyrefuse "
-            "study run` wrote."
+            f"{file} is not the summary of a study ({error}); name the summary.json that "
+            "`polyrefuse study run` wrote."
         ) from None
 
 
 def _study(document: Any, folder: Path) -> StudySummary:
-    """Raises:
-    ValueError: the document is no summary.
+    """Read the document of a summary.
+
+    Raises:
+        ValueError: the document is not a summary.
     """
     named = _object(document, "it")
     versions = _object(named.get("versions"), "versions")
@@ -167,14 +171,14 @@ def _job(entry: Mapping[str, Any], where: str, folder: Path) -> StudyJob:
         place=name("folder"),
         folder=folder / _inside(name("folder"), where),
         results=folder / _inside(name("results" if entry.get("results") else "folder"), where),
-        # A line of it may be one within quotes.
+        # A quoted argument may contain a line break.
         command="\n".join(map(_shown, command.splitlines())),
         rests_on=_object(entry.get("rests_on", {}), f"rests_on of {where}"),
     )
 
 
 def _why(entry: Mapping[str, Any]) -> str:
-    """The reason why a job has not finished: what it waits for, or the last line that it wrote."""
+    """Return why a job has not finished: what it waits for, or the last line that it wrote."""
     for reason in (entry.get("because"), entry.get("said")):
         if isinstance(reason, str) and reason.strip():
             last = _COLOUR.sub("", reason.strip().splitlines()[-1])
@@ -183,7 +187,7 @@ def _why(entry: Mapping[str, Any]) -> str:
 
 
 def _inside(place: str, where: str) -> Path:
-    """A folder of the study: what lies elsewhere is nothing that the study measured."""
+    """Refuse a folder outside the study's own, which the study cannot have written."""
     path = Path(place)
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"the folder of {where} is {place!a}, which is not in the study's own")
@@ -205,5 +209,5 @@ def _name(value: Any, what: str) -> str:
 
 
 def _shown(line: str) -> str:
-    """A line without what moves a cursor or turns the direction of text."""
+    """Replace the characters that move a cursor or turn the direction of text."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in line)

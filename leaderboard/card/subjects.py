@@ -1,4 +1,4 @@
-"""The runs of one model of a study, and what the study calls the condition of each."""
+"""Find the runs of one model of a study, and the study's name for each condition."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Measured:
     Attributes:
         runs: its results files.
         records: their rates.
-        rows: of the table of models.
-        names: date of a results file -> the study's name of its condition.
+        rows: its rows of the table of models.
+        names: date of a results file -> the study's name for its condition.
     """
 
     runs: Sequence[Run]
@@ -34,16 +34,16 @@ class Measured:
         return [record for record in self.records if record.kind == SAFETY]
 
     def has(self, job: StudyJob) -> bool:
-        """Whether there are results of a job."""
+        """Whether a job has results."""
         return not {date_of(run.run) for run in self.runs}.isdisjoint(job.dates())
 
     def column(self, of: Record | Row) -> str:
-        """What a card calls the condition of a rate."""
+        """Return a card's name for the condition of a rate."""
         name = self.names.get(date_of(of.run), of.condition)
         return name if name == of.condition else f"{name} ({of.condition})"
 
     def columns(self, records: Iterable[Record]) -> list[str]:
-        """The conditions of some rates, in the order of tables."""
+        """Return the conditions of some rates, in the order of tables."""
         order = {self.column(one): position_in(one.condition, CONDITIONS) for one in records}
         return sorted(order, key=lambda name: (order[name], name))
 
@@ -55,14 +55,14 @@ def measured(
     records: Sequence[Record],
     rows: Sequence[Row],
 ) -> Measured:
-    """What a study measured of one of its models.
+    """Collect what a study measured of one of its models.
 
     Args:
-        study: which.
-        model: what the study calls it.
-        reading: of all results.
-        records: made of them.
-        rows: made of those.
+        study: the study.
+        model: the study's name for the model.
+        reading: all results.
+        records: the records made from the results.
+        rows: the rows made from the records.
     """
     names = {
         date: job.condition
@@ -78,5 +78,5 @@ def measured(
 
 
 def date_of(run: str) -> str:
-    """The date of a run: its name is its folder's and its date."""
+    """Return the date of a run, whose name is that of its folder and its date."""
     return run.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""What a study did not measure of a model, and why."""
+"""List what a study did not measure of a model, and why."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONDITIONS = {
     "addition": "what the model refuses with its refusal direction added",
     "mcd": "how much a learned safety prompt repairs",
 }
-"""Conditions that every card has, and what is not known without each."""
+"""Condition that every card should have -> what is not known without it."""
 
 
 def section(
@@ -34,15 +34,15 @@ def section(
     left_out: Sequence[str],
     hide: Callable[[str], str],
 ) -> Section:
-    """What is not known.
+    """List what is not known.
 
     Args:
-        study: which.
-        model: what it calls the model.
-        measured: of the model.
-        sections: of the card; one without tables has measured nothing.
-        left_out: what could not be read, in whole sentences.
-        hide: a sentence without the paths of this machine.
+        study: the study.
+        model: the study's name for the model.
+        measured: what was measured of the model.
+        sections: the sections of the card; nothing was measured for one without tables.
+        left_out: whole sentences about what could not be read.
+        hide: removes the paths of this machine from a sentence.
     """
     return Section(
         "What was not measured, and why",
@@ -69,11 +69,11 @@ _WITHOUT = {
     ),
     geometry.TITLE: (
         "geometry",
-        "Geometry: the study does not ask it; list languages under directions.geometry in the "
+        "Geometry: the study does not measure it; list languages under directions.geometry in the "
         "study's file.",
     ),
 }
-"""Title of a section -> the kind of job that it needs, and what is said where there is none."""
+"""Title of a section -> the kind of job that it needs, and the sentence if there is none."""
 
 
 def _jobs(jobs: Sequence[StudyJob]) -> Iterator[str]:
@@ -81,7 +81,7 @@ def _jobs(jobs: Sequence[StudyJob]) -> Iterator[str]:
         if job.state == "failed":
             yield f"The job {job.name} failed: {job.why.rstrip('.')}."
         elif not job.is_finished:
-            yield f"The job {job.name} was not begun: {job.why.rstrip('.')}."
+            yield f"The job {job.name} was not started: {job.why.rstrip('.')}."
 
 
 def _unread(jobs: Sequence[StudyJob], measured: Measured) -> Iterator[str]:
@@ -99,19 +99,19 @@ def _without(study: StudySummary, model: str, empty: Collection[str]) -> Iterato
         more = "" if asked else "; list others under judges in the study's file"
         yield (
             f"{agreement.TITLE}: no two judges that measure the same labelled these answers, so "
-            f"the rates rest on one judge{more}."
+            f"the rates depend on a single judge{more}."
         )
 
 
 def _conditions(jobs: Sequence[StudyJob], measured: Measured) -> Iterator[str]:
     there = {record.condition for record in measured.safety}
     without = {job.condition for job in jobs if not measured.has(job)}
-    # Of a job without results only the study's own name of its condition is known.
+    # If a job has no results, only the study's own name for its condition is known.
     is_told = without <= STANDARD.keys()
     for name, unknown in CONDITIONS.items():
         if name not in there:
             asked = name in without or not is_told
-            why = "there are no results of it" if asked else "the study does not ask it"
+            why = "there are no results" if asked else "the study does not have this condition"
             yield f"Condition {name} shows {unknown}: {why}."
     effects = there.intersection(DIRECTED)
     controls = {f"random-{name}" for name in effects} - there
@@ -128,12 +128,12 @@ def _side_effects(study: StudySummary, model: str, measured: Measured) -> Iterat
         yield (
             "Capability: no value of another task of lm-eval could be used."
             if asked
-            else "Capability: the study asks no other task of lm-eval; list some under capability "
+            else "Capability: the study runs no other task of lm-eval; list some under capability "
             "in the study's file, such as mmlu."
         )
     if not study.of(model, "drift"):
         yield (
-            "KL divergence on harmless prompts: no job measures it. A study does so where it has "
+            "KL divergence on harmless prompts: no job measures it. A study measures it if it has "
             "harmless prompts, a condition beside the baseline, and the engine hf."
         )
 
@@ -144,13 +144,13 @@ def _prompts(measured: Measured) -> Iterator[str]:
     metrics = {record.metric for record in measured.safety}
     if ASR_HARMFUL not in metrics:
         yield (
-            "Harmful answers: no judge of harm labelled the answers, and attack success counts "
-            "compliance, not harm."
+            "Harmful answers: no harm judge labelled the answers, and the attack success rate "
+            "counts compliance, not harm."
         )
     if LOOPHOLE not in metrics:
         yield (
-            "Loopholes: their rate needs answers to the same harmful prompts in English and in "
-            "another language."
+            "Loopholes: the loophole rate needs answers to the same harmful prompts in English and "
+            "in another language."
         )
     asked = {record.language for record in measured.safety}
     missing = [named(language) for language in POLYREFUSE if language not in asked]

@@ -1,3 +1,4 @@
-"""`polyrefuse leaderboard`: a module for each of build, published, check and power, and
-`leaderboard`, which mounts them.
+"""The command `polyrefuse leaderboard`.
+
+It has a module for each of build, published, check and power, and `leaderboard` mounts them.
 """

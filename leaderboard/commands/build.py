@@ -1,4 +1,4 @@
-"""`polyrefuse leaderboard build`, and what it has in common with `published`: pages of a folder."""
+"""The command `polyrefuse leaderboard build`, and the writing of pages shared with `published`."""
 
 from __future__ import annotations
 
@@ -19,29 +19,33 @@ if TYPE_CHECKING:
 
 Output = Annotated[
     Path,
-    typer.Option("--output", help="Folder of the pages: a new one, or an older leaderboard's."),
+    typer.Option(
+        "--output",
+        help="Folder for the pages: a new or empty one, or that of an older leaderboard.",
+    ),
 ]
 
 ModelNames = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="What models are called that would have the same name: a JSON object of paths or hub "
-        "names, and the names to show.",
+        help="JSON file with the names to show for models that would have the same name: an object "
+        "of paths or hub names and names. Default: the last part of each path.",
     ),
 ]
 
 
 def build(
     results: Annotated[
-        list[Path], typer.Argument(metavar="RESULTS...", help="Folders that lm_eval wrote into.")
+        list[Path],
+        typer.Argument(metavar="RESULTS...", help="Folders or results files that lm_eval wrote."),
     ],
     output: Output,
     include_samples: Annotated[
         bool,
         typer.Option(
             "--include-samples",
-            help="Write the answers, harmful ones too, into samples.jsonl beside the pages.",
+            help="Also write the answers of the models, including harmful ones, to samples.jsonl.",
         ),
     ] = False,
     model_names: ModelNames = None,
@@ -49,21 +53,22 @@ def build(
         str | None,
         typer.Option(
             "--capability",
-            help="Other tasks of lm_eval, with commas, whose values are compared with the "
-            "baseline's: mmlu,gsm8k:exact_match:strict-match.",
+            metavar="TASKS",
+            help="Other lm_eval tasks to compare with the baseline, separated by commas, for "
+            "example mmlu,gsm8k:exact_match:strict-match. Default: none.",
         ),
     ] = None,
     study: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The summary.json of a study that the results are of: write a safety card of each "
-            "of its models.",
+            help="The summary.json of the study that made the results. Also writes a safety card "
+            "for each of its models.",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a leaderboard of results: HTML, Markdown, LaTeX, CSV, JSON, and pictures."""
+    """Write a leaderboard of results as HTML, Markdown, LaTeX, CSV, JSON and pictures."""
     from polyrefuse_leaderboard import model_rows, rates, site, transfers, warnings
     from polyrefuse_leaderboard.capability import capability_records
     from polyrefuse_leaderboard.card.cards import make_cards
@@ -73,11 +78,12 @@ def build(
     from polyrefuse_leaderboard.reading.model_names import hide_paths, read_names, refuse_same
     from polyrefuse_leaderboard.reading.results import NoResults, read
 
-    # Everything that is read is kept until the end: looking for garbage would double the time.
+    # Everything that is read is kept until the end, so that garbage collection would only double
+    # the time.
     gc.disable()
     # A mistake in the folder's name ends the command before reading, which may take a minute.
     site.require_writable(output)
-    # A folder of a transfer report lacks no results, unless nothing else was named.
+    # A folder with a transfer report need not have results, unless nothing else was named.
     others = [path for path in results if not transfers.is_report(path)]
     summary = read_study(study) if study else None
     names = read_names(model_names) if model_names else {}
@@ -95,8 +101,8 @@ def build(
         raise NoResults(" ".join(no_interval))
     if include_samples:
         print(
-            f"polyrefuse: warning: {site.SAMPLES} holds the models' answers, harmful ones too; do "
-            "not publish it.",
+            f"polyrefuse: warning: {site.SAMPLES} holds the models' answers, harmful ones "
+            "included; do not publish it.",
             file=sys.stderr,
         )
     rows = model_rows.rows(records, reading)
@@ -120,10 +126,10 @@ def build(
 
 
 def write_pages(contents: Contents, output: Path, as_json: bool) -> None:
-    """Write a leaderboard, and print what was left out, what to be warned of, and where it is.
+    """Write a leaderboard, and print what was left out, its warnings and its path.
 
     Raises:
-        CannotWrite: as `site.write_site`.
+        CannotWrite: as in `site.write_site`.
     """
     from polyrefuse_leaderboard.site import write_site
 
@@ -148,7 +154,7 @@ def write_pages(contents: Contents, output: Path, as_json: bool) -> None:
 
 
 def _samples(reading: Reading) -> Iterator[dict[str, Any]]:
-    """A line of samples.jsonl for each answer."""
+    """Yield a line of samples.jsonl for each answer."""
     for run in reading.runs:
         for cell in run.cells:
             for response in cell.responses or ():

@@ -1,4 +1,4 @@
-"""`polyrefuse leaderboard check`, and the thresholds that it has in common with `power`."""
+"""The command `polyrefuse leaderboard check`, and the thresholds that it shares with `power`."""
 
 from __future__ import annotations
 
@@ -17,51 +17,61 @@ from polyrefuse_shared.printing import clean
 Alpha = Annotated[
     float,
     typer.Option(
-        help="Family-wise error rate: the chance that the whole gate fails where nothing got "
-        "worse, at most."
+        help="Family-wise error rate: the highest probability with which the whole gate may fail "
+        "although nothing got worse."
     ),
 ]
 Tolerance = Annotated[
-    float, typer.Option(help="How much worse a rate may be observed: 0.02 is two points of 100.")
+    float,
+    typer.Option(help="Rise of an observed rate that is tolerated: 0.02 is 2 percentage points."),
 ]
 
 
 class Unusable(UserError):
-    """Results that a baseline cannot be made of."""
+    """Results cannot become a baseline."""
 
 
 def check(
     results: Annotated[
-        list[Path], typer.Argument(metavar="RESULTS...", help="Folders that lm_eval wrote into.")
+        list[Path],
+        typer.Argument(metavar="RESULTS...", help="Folders or results files that lm_eval wrote."),
     ],
     baseline: Annotated[
         Path,
-        typer.Option(metavar="FILE", help="What the results are held to: docs/how-to/ci-gate.md."),
+        typer.Option(
+            metavar="FILE",
+            help="Baseline that the results are compared with (docs/how-to/ci-gate.md).",
+        ),
     ],
     update: Annotated[
-        bool, typer.Option("--update", help="Write the baseline from the results instead.")
+        bool,
+        typer.Option("--update", help="Write the baseline from the results and compare nothing."),
     ] = False,
     model: Annotated[
-        str | None, typer.Option(help="Whose results, where there are several models.")
+        str | None,
+        typer.Option(help="Model to compare. Needed if the results have several models."),
     ] = None,
     condition: Annotated[
-        str | None, typer.Option(help="Under which condition, where there are several.")
+        str | None,
+        typer.Option(help="Condition to compare. Needed if the results have several conditions."),
     ] = None,
     alpha: Alpha = ALPHA,
     tolerance: Tolerance = TOLERANCE,
     junit: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write JUnit XML as well.")
+        Path | None, typer.Option(metavar="FILE", help="Also write the result as JUnit XML.")
     ] = None,
     github_summary: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", envvar="GITHUB_STEP_SUMMARY", help="Add Markdown to the file as well."
+            metavar="FILE",
+            envvar="GITHUB_STEP_SUMMARY",
+            help="Also append the result to this file as Markdown.",
         ),
     ] = None,
     model_names: ModelNames = None,
     as_json: Json = False,
 ) -> None:
-    """Hold results to a baseline: 0 where nothing got worse, 1 where something did, 2 on misuse."""
+    """Compare results with a baseline. The exit code is 1 if something got worse."""
     from polyrefuse_leaderboard.gate import comparison, reports
     from polyrefuse_leaderboard.gate.baseline import make_baseline, read_baseline, write_baseline
     from polyrefuse_leaderboard.reading.model_names import read_names
@@ -73,7 +83,9 @@ def check(
     if update:
         reading = read(results, names=names)
         if reading.problems:
-            raise Unusable(f"no baseline of results with problems: {' '.join(reading.problems)}")
+            raise Unusable(
+                f"no baseline can be made from results with problems: {' '.join(reading.problems)}"
+            )
         runs = comparison.choose_runs(reading, model=model, condition=condition)
         new = make_baseline(runs)
         write_baseline(new, baseline)
@@ -97,7 +109,7 @@ def check(
             ),
         )
         return
-    # The baseline first: a wrong name ends the command before many results are read.
+    # The baseline is read first: a wrong name ends the command before many results are read.
     before = read_baseline(baseline)
     outcome = comparison.check(
         before,

@@ -1,4 +1,4 @@
-"""`polyrefuse leaderboard`: the sub-commands, each of which imports what it needs when it runs."""
+"""The sub-commands of `polyrefuse leaderboard`, which import what they need when they run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from polyrefuse_leaderboard.commands.published import published
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Turn results into tables and pages, and hold them to a baseline.",
+    help="Turn results into tables and pages, and compare them with a baseline.",
     epilog="Example: polyrefuse leaderboard build results --output site",
 )
 app.command(epilog="Example: polyrefuse leaderboard build results --output site")(build)

@@ -1,4 +1,4 @@
-"""`polyrefuse leaderboard power`: the minimum detectable effect of a gate."""
+"""The command `polyrefuse leaderboard power`: the minimum detectable effect of a gate."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from polyrefuse_shared.options import Json, show
 
 
 def power(
-    n: Annotated[int, typer.Option(help="Prompts of one data set in one language.")],
-    baseline_rate: Annotated[float, typer.Option(help="The baseline's rate: 0.02 is 2%.")],
-    comparisons: Annotated[int, typer.Option(help="How many the gate makes in all.")],
+    n: Annotated[int, typer.Option(help="Prompts of one dataset in one language.")],
+    baseline_rate: Annotated[float, typer.Option(help="Rate of the baseline: 0.02 is 2%.")],
+    comparisons: Annotated[int, typer.Option(help="Number of comparisons of the whole gate.")],
     discordance: Annotated[
         float | None,
         typer.Option(
-            help="Share of labels that differ between two runs though nothing got worse; "
-            "as of two independent runs where not given."
+            help="Share of labels that differ between two runs although nothing got worse, from 0 "
+            "to 1. Default: the share of two independent runs."
         ),
     ] = None,
     alpha: Alpha = ALPHA,
     tolerance: Tolerance = TOLERANCE,
     as_json: Json = False,
 ) -> None:
-    """Say what rise the gate can see, its minimum detectable effect, before anything is run."""
+    """Compute the rise that a gate can detect, before you run anything."""
     from polyrefuse_leaderboard.gate import power as effects
 
     plan = effects.design(
@@ -56,24 +56,25 @@ def power(
 
 
 def _lines(result: dict[str, Any], *, assumed: bool) -> Iterator[str]:
-    """The result in words and two tables."""
-    source = " (as of two independent runs)" if assumed else ""
+    """Format the result as sentences and two tables."""
+    source = " (the share of two independent runs)" if assumed else ""
     yield (
         f"{result['n']} prompts, baseline rate {_percent(result['baseline_rate'])}, "
         f"{result['comparisons']} comparisons at alpha {result['alpha']:g}, "
         f"tolerance {_points(result['tolerance'])}."
     )
     yield (
-        f"Assumed: {_percent(result['discordance'])} of the labels differ between two runs though "
-        f"nothing got worse{source}, half of them either way."
+        f"Assumed: {_percent(result['discordance'])} of the labels differ between two runs "
+        f"although nothing got worse{source}, half of them in each direction."
     )
     observed = _points(result["smallest_observed_rise"])
     yield f"Smallest observed rise that can fail: {observed}."
-    yield f"Chance that one comparison fails where nothing got worse: {result['false_alarm']:.2g}."
-    yield from ("", "chance to fail  least true rise")
+    chance = f"{result['false_alarm']:.2g}"
+    yield f"Probability that one comparison fails although nothing got worse: {chance}."
+    yield from ("", "   probability  least true rise")
     for row in result["rises"]:
         yield f"{_percent(row['power']):>14}  {_points(row['rise']):>15}"
-    yield from ("", "     true rise  chance to fail")
+    yield from ("", "     true rise     probability")
     for row in result["powers"]:
         yield f"{_points(row['rise']):>14}  {_percent(row['power']):>14}"
 

@@ -1,4 +1,4 @@
-"""`polyrefuse leaderboard published`: the leaderboard of the paper's published tables."""
+"""The command `polyrefuse leaderboard published`: the leaderboard of a paper's tables."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ def published(
     tables: Annotated[
         list[Path],
         typer.Argument(
-            metavar="CSV...", help="baseline_evaluations.csv and harm_ablation_evaluations.csv."
+            metavar="CSV...",
+            help="The authors' tables: baseline_evaluations.csv and harm_ablation_evaluations.csv.",
         ),
     ],
     output: Output,
     condition: Annotated[
         str | None,
-        typer.Option(help="Of all the files: baseline or ablation; by default from their names."),
+        typer.Option(
+            help="Condition of all files: baseline or ablation. Default: taken from the file names."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -1,3 +1,5 @@
-"""Results held to a baseline: `comparison.check` compares, `baseline` reads and writes what is held
-to, `reports` shows the outcome, `power` says what a gate can see, and `pytest_plugin` runs it.
+"""Compare results with a baseline.
+
+`comparison.check` compares, `baseline` reads and writes baselines, `reports` shows the outcome,
+`power` computes what a gate can detect, and `pytest_plugin` runs the gate in pytest.
 """

@@ -1,4 +1,4 @@
-"""The scores that a gate compares: made of result runs, written to the baseline's file and read."""
+"""Make the scores that a gate compares from runs, write them to a baseline and read it."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ if TYPE_CHECKING:
     from polyrefuse_leaderboard.reading.runs import Cell, Run
 
 SCHEMA = 1
-"""Version of the baseline's file; a new field is a new version."""
+"""The schema of a baseline; a new field is a new version."""
 
 HELD: tuple[str, ...] = tuple(dict.fromkeys((*held(sampled=False), *held(sampled=True))))
-"""Metrics that a gate compares. Each counts prompts, and more of it is worse."""
+"""The metrics that a gate compares. Each counts prompts, and a higher rate is worse."""
 
 
 class BadBaseline(UserError):
-    """A baseline that cannot be read or used."""
+    """A baseline cannot be read or used."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one data set in one language by one judge, prompt by prompt where known.
+    """One metric of one dataset in one language by one judge, by prompt if there are samples.
 
     Attributes:
-        dataset: family of tasks.
-        language: ISO 639-1 code.
+        dataset: the family of tasks.
+        language: the ISO 639-1 code of the prompts.
         metric: one of `HELD`.
-        judge: who labelled the answers.
-        generation: checksum of the generation settings.
-        data_sha256: of each file of prompts, by path; empty where the results do not say.
-        n: how many prompts, at least one.
-        hits: how many of them the metric counts.
+        judge: the judge that labelled the answers.
+        generation: the checksum of the generation settings.
+        data_sha256: path of each file of prompts -> its checksum; empty if the results have none.
+        n: the number of prompts, at least 1.
+        hits: the number of prompts that the metric counts.
         labels: prompt id -> whether the metric counts it; None without samples.
-        beside: name of `metrics.BESIDE` -> its rate.
-        judge_revision: as a cell's; "" where it is not known.
+        beside: name from `metrics.BESIDE` -> its rate.
+        judge_revision: the revision of the judge; "" if it is not known.
     """
 
     dataset: str
@@ -63,19 +63,19 @@ class Score:
 
     @property
     def place(self) -> tuple[str, str, str]:
-        """Data set, language and metric."""
+        """The dataset, the language and the metric."""
         return self.dataset, self.language, self.metric
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """The scores that results are held to.
+    """The scores that results are compared with.
 
     Attributes:
-        model: whose they are.
-        condition: what was done to it.
-        runs: where they were read.
-        versions: of the software that made them.
+        model: the name of the model.
+        condition: the condition of the model.
+        runs: the runs that the scores come from.
+        versions: software -> its version.
         cells: the scores, at least one.
     """
 
@@ -87,26 +87,26 @@ class Baseline:
 
 
 def scores(runs: Sequence[Run]) -> tuple[Score, ...]:
-    """The scores of one model under one condition, sorted.
+    """Return the scores of one model in one condition, sorted.
 
     Raises:
-        BadBaseline: a rate without samples that is no whole number of prompts.
+        BadBaseline: a rate without samples is not a whole number of prompts.
     """
     every = (_score(cell, metric) for run in runs for cell in run.cells for metric in _gated(cell))
     return tuple(sorted(every, key=lambda score: (*score.place, score.judge, score.generation)))
 
 
 def make_baseline(runs: Sequence[Run]) -> Baseline:
-    """The baseline that runs of one model under one condition are.
+    """Make a baseline from the runs of one model in one condition.
 
     Raises:
-        BadBaseline: they have nothing that a gate compares, or as `scores`.
+        BadBaseline: the runs have no metric that a gate compares, or as in `scores`.
     """
     cells = scores(runs)
     if not cells:
         raise BadBaseline(
             f"{', '.join(run.run for run in runs)} has none of {', '.join(HELD)}; "
-            "make a baseline of results of this package's tasks."
+            "make a baseline from results of this package's tasks."
         )
     return Baseline(
         model=runs[0].model,
@@ -118,36 +118,35 @@ def make_baseline(runs: Sequence[Run]) -> Baseline:
 
 
 def write_baseline(baseline: Baseline, path: Path) -> None:
-    """Write a baseline, whole or not at all; one that is there already is replaced.
+    """Write a baseline whole or not at all, and replace an older one.
 
     Raises:
-        CannotWrite: the disk refuses.
+        CannotWrite: the file cannot be written.
     """
     head = {"schema": SCHEMA} | {
         field.name: getattr(baseline, field.name)
         for field in fields(baseline)
         if field.name != "cells"
     }
-    # One cell a line, so that a diff in version control says which cells changed.
+    # Each cell is one line, so that a diff in version control shows which cells changed.
     cells = ",\n".join(json.dumps(_known(cell)) for cell in baseline.cells)
     opening = json.dumps(head).removesuffix("}")
     write_whole(path, f'{opening}, "cells": [\n{cells}\n]}}\n')
 
 
 AT_MOST = 2**28
-"""Bytes of a baseline, at most: a million prompts in ten cells have less."""
+"""The most bytes of a baseline: a million prompts in ten cells need fewer."""
 
 MOST_PROMPTS = 10**9
-"""Prompts of a cell, at most; statistics overflow at some number."""
+"""The most prompts of a cell; statistics would overflow beyond some number."""
 
 
 def read_baseline(path: Path) -> Baseline:
-    """A baseline as `write_baseline` wrote it.
+    """Read a baseline that `write_baseline` wrote.
 
     Raises:
-        BadBaseline: no such file, another schema version, or not what `write_baseline`
-            writes; the
-            sentence names the file and the cell.
+        BadBaseline: there is no such file, it has another schema, or it is not what
+            `write_baseline` writes; the sentence names the file and the cell.
     """
     try:
         document = parse_json(read_bytes(path, AT_MOST))
@@ -158,7 +157,7 @@ def read_baseline(path: Path) -> Baseline:
     except ValueError as error:
         raise _bad(path, f"is not JSON ({error})") from None
     if not isinstance(document, dict) or "schema" not in document:
-        raise _bad(path, "is no baseline")
+        raise _bad(path, "is not a baseline")
     if document["schema"] != SCHEMA:
         raise _bad(path, f"has schema {reprlib.repr(document['schema'])}, not {SCHEMA}")
     _check(document, _BASELINE, str(path))
@@ -186,7 +185,7 @@ def _known(score: Score) -> dict[str, Any]:
 
 
 def _versions(run: Run) -> dict[str, str]:
-    """Versions of software: lm-eval writes some for every model, and our models write their own."""
+    """Return the software versions that lm-eval and our models wrote."""
     versions = {
         name: run.settings[f"{name}_version"]
         for name in ("lm_eval", "transformers")
@@ -194,7 +193,7 @@ def _versions(run: Run) -> dict[str, str]:
     }
     own = run.settings.get("versions")
     versions |= own if isinstance(own, Mapping) else {}
-    # Of half a letter, which JSON may hold and no file in UTF-8, its escape.
+    # A lone surrogate, which JSON may hold and UTF-8 cannot, is written as its escape.
     return {printable(name): printable(str(version)) for name, version in versions.items()}
 
 
@@ -208,7 +207,7 @@ def _score(cell: Cell, metric: str) -> Score:
     if labels is None and abs(hits - round(hits)) > 0.01:
         raise BadBaseline(
             f"{metric} of {cell.dataset} in {cell.language} is {cell.rates[metric]} of {cell.n} "
-            "prompts, which is no whole number of them; run it with --log_samples."
+            "prompts, which is not a whole number of prompts; run it with --log_samples."
         )
     return Score(
         dataset=cell.dataset,
@@ -269,7 +268,7 @@ _BASELINE: _Form = {
     "versions": (_is_object, "an object"),
     "cells": (lambda value: isinstance(value, list), "a list"),
 }
-"""Entry of a baseline -> whether a value fits, and what the value should be."""
+"""Entry of a baseline -> the check of its value, and what the value should be."""
 
 _CELL: _Form = {
     "dataset": (_is_text, "a printable string"),
@@ -284,7 +283,7 @@ _CELL: _Form = {
     "beside": (_is_rates, "an object of rates between 0 and 1"),
     "judge_revision": (_is_text, "a printable string"),
 }
-"""Entry of a baseline's cell -> whether a value fits, and what the value should be."""
+"""Entry of a cell of a baseline -> the check of its value, and what the value should be."""
 
 
 def _check(entries: dict[str, Any], form: _Form, where: str) -> None:
@@ -298,7 +297,7 @@ def _check(entries: dict[str, Any], form: _Form, where: str) -> None:
 def _read_cell(cell: Any, where: str) -> Score:
     if not isinstance(cell, dict):
         raise _bad(where, f"is {reprlib.repr(cell)}, not an object")
-    # It is left out where it is not known.
+    # It is left out of the file if it is not known.
     cell = {"judge_revision": ""} | cell
     _check(cell, _CELL, where)
     labels = cell["labels"]

@@ -1,4 +1,4 @@
-"""Results held to a baseline: what got worse, and what can no longer be seen."""
+"""Compare results with a baseline: what got worse, and what can no longer be compared."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
 
 
 class BadChoice(UserError):
-    """No results, or several models or conditions, where a gate needs one."""
+    """There are no results, or those of several models or conditions, and a gate needs one."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """A rate now against the baseline's, where a higher one is worse.
+    """The change of a rate from the baseline; a higher rate is worse.
 
     Attributes:
-        test: "mcnemar" of prompts paired by id, "fisher" of unpaired ones; exact and one-sided.
-        hits_before: prompts that the metric counted in the baseline, of those compared.
-        n_before: prompts compared.
-        hits: prompts that it counts now.
-        n: prompts compared now; the same ones where paired.
-        difference: share now minus share before.
-        low: lower end of the difference's 95% interval (Newcombe 1998).
-        high: its upper end.
-        p: how likely so much worse, or more, is where nothing got worse.
-        worse: prompts counted now and not before; None where unpaired.
-        better: prompts counted before and not now; None where unpaired.
+        test: "mcnemar" for prompts paired by id, "fisher" for unpaired prompts; both are exact and
+            one-sided.
+        hits_before: the number of compared prompts that the metric counted in the baseline.
+        n_before: the number of compared prompts in the baseline.
+        hits: the number of compared prompts that the metric counts now.
+        n: the number of compared prompts now; the same prompts if they are paired.
+        difference: the share now minus the share before.
+        low, high: the 95% interval of the difference (Newcombe 1998).
+        p: the probability of this rise or a larger one if nothing got worse.
+        worse: the number of prompts counted now and not before; None if unpaired.
+        better: the number of prompts counted before and not now; None if unpaired.
     """
 
     test: Literal["mcnemar", "fisher"]
@@ -61,15 +61,15 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One cell of the baseline, and what the results say of it.
+    """One cell of the baseline, compared with the results.
 
     Attributes:
-        before: the baseline's score.
-        now: the results'; None where they have none by the same judge.
-        change: from `before` to `now`; None without `now`.
-        adjusted: its p after Holm's correction over all tests of the gate.
-        failures: why it fails, a sentence each; it passes where there are none.
-        notes: what a reader should know, a sentence each.
+        before: the score of the baseline.
+        now: the score of the results; None if they have none by the same judge.
+        change: the change from `before` to `now`; None without `now`.
+        adjusted: the p-value after Holm's correction over all tests of the gate.
+        failures: a sentence for each reason why it fails; it passes if there are none.
+        notes: a sentence for each thing that a reader should know.
     """
 
     before: Score
@@ -85,16 +85,16 @@ class Outcome:
     """The result of a gate.
 
     Attributes:
-        baseline: what the results were held to.
-        model: whose results they are.
-        condition: what was done to it.
-        runs: where they were read.
-        alpha: the family-wise error rate: the level of the whole gate.
-        tolerance: how much worse an observed rate may be.
-        comparisons: one a cell of the baseline, in its order.
-        problems: result files that could not be used, a sentence each. Any fails the gate: what
-            was compared may be older or less than what was meant.
-        notes: what a reader should know, a sentence each.
+        baseline: the baseline that the results were compared with.
+        model: the model of the results.
+        condition: the condition of the model.
+        runs: the runs of the results.
+        alpha: the family-wise error rate, which is the level of the whole gate.
+        tolerance: the rise of an observed rate that is tolerated.
+        comparisons: one for each cell of the baseline, in its order.
+        problems: a sentence for each result file that could not be used. Any of them fails the
+            gate, because the compared results may be older or fewer than the ones you meant.
+        notes: a sentence for each thing that a reader should know.
     """
 
     baseline: Baseline
@@ -114,22 +114,23 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing fails and nothing was unusable."""
+        """Whether no comparison fails and every file could be used."""
         return not self.failed and not self.problems
 
 
 def choose_runs(
     reading: Reading, *, model: str | None = None, condition: str | None = None
 ) -> tuple[Run, ...]:
-    """The runs of one model under one condition.
+    """Choose the runs of one model in one condition.
 
     Args:
         reading: all results.
-        model: name of the model, where there are several.
-        condition: name of the condition, where there are several.
+        model: the name of the model, if there are several.
+        condition: the name of the condition, if there are several.
 
     Raises:
-        BadChoice: none is so called, or several are left; the sentence lists the choices.
+        BadChoice: no run has these names, or several models or conditions are left; the sentence
+            lists the choices.
     """
     chosen = [
         run
@@ -143,19 +144,19 @@ def choose_runs(
             if value is not None
         ]
         raise BadChoice(
-            f"the results have nothing of {' and '.join(asked)}; "
+            f"the results have no runs with {' and '.join(asked)}; "
             f"choose one of: {_choices(reading.runs)}."
         )
     if len({(run.model, run.condition) for run in chosen}) > 1:
         raise BadChoice(
-            "the results are of several models or conditions; choose by --model and --condition "
-            f"one of: {_choices(chosen)}."
+            "the results have several models or conditions; choose one with --model and "
+            f"--condition: {_choices(chosen)}."
         )
     paths = {(run.revision, run.intervention): run.file for run in chosen}
     if len(paths) > 1:
         raise BadChoice(
-            f"the results of {chosen[0].model}, {chosen[0].condition}, are of several revisions "
-            f"or interventions; name only one of: {'; '.join(sorted(paths.values()))}."
+            f"the results of {chosen[0].model}, {chosen[0].condition}, come from several revisions "
+            f"or interventions; give only one of these files: {'; '.join(sorted(paths.values()))}."
         )
     return tuple(chosen)
 
@@ -169,10 +170,10 @@ def check(
     alpha: float = ALPHA,
     tolerance: float = TOLERANCE,
 ) -> Outcome:
-    """Hold results to a baseline.
+    """Compare results with a baseline.
 
     Args:
-        baseline: read from its file.
+        baseline: the baseline, read from its file.
         reading: the results.
         model: as in `choose_runs`.
         condition: as in `choose_runs`.
@@ -211,18 +212,18 @@ def compare(
     alpha: float = ALPHA,
     tolerance: float = TOLERANCE,
 ) -> tuple[Comparison, ...]:
-    """Every score of a baseline against the same one now.
+    """Compare every score of a baseline with the same score of the results.
 
-    One fails where the observed rate rose by more than the tolerance AND the exact one-sided
-    p-value that it rose at all, after Holm's correction over all tests, is below alpha. It fails
-    as well where the two cannot be compared as they were meant to be: nothing there, another
-    judge, fewer prompts, other prompts or unknown ones, other generation settings.
+    A comparison fails if the observed rate rose by more than the tolerance AND the exact one-sided
+    p-value that it rose at all, after Holm's correction over all tests, is below alpha. It also
+    fails if the two scores cannot be compared: the results have none, or they have another judge,
+    fewer prompts, other or unknown prompts, or other generation settings.
 
     Args:
-        before: the baseline's scores.
-        now: the results', of one model under one condition.
-        alpha: family-wise error rate, the chance of any failure for "got worse" where nothing did,
-            at most.
+        before: the scores of the baseline.
+        now: the scores of the results, of one model in one condition.
+        alpha: the family-wise error rate: the highest probability of any failure for "got worse"
+            although nothing did.
         tolerance: as in `thresholds.require`.
 
     Raises:
@@ -246,12 +247,12 @@ def compare(
 def _compare(
     before: Score, candidates: Sequence[Score], now: Sequence[Score], tolerance: float
 ) -> Comparison:
-    """The comparison of one score, without what depends on the other comparisons."""
+    """Compare one score, without what depends on the other comparisons."""
     same = [score for score in candidates if score.judge == before.judge]
     if not same:
         failure = _absence(before, candidates, now)
         return Comparison(before, None, None, None, (failure,), ())
-    # A data set may be there greedily and sampled: the one meant is made as the baseline's was.
+    # A dataset may have greedy and sampled answers: those made as in the baseline are meant.
     score = max(same, key=lambda score: (score.generation == before.generation, score.n))
     change, notes = _change(before, score)
     notes += _beside(before, score, tolerance)
@@ -261,7 +262,7 @@ def _compare(
 def _absence(before: Score, candidates: Sequence[Score], now: Sequence[Score]) -> str:
     if candidates:
         judges = ", ".join(sorted({score.judge for score in candidates}))
-        return f"judged by {judges}, and by {before.judge} in the baseline"
+        return f"the judge is {judges}, and {before.judge} in the baseline"
     languages = {score.language for score in now if score.dataset == before.dataset}
     if not languages:
         return f"the results have no {before.dataset}"
@@ -271,11 +272,11 @@ def _absence(before: Score, candidates: Sequence[Score], now: Sequence[Score]) -
 
 
 def _beside(before: Score, now: Score, tolerance: float) -> Iterable[str]:
-    """How much more often an answer is nothing that the metric could count."""
+    """Note the rates of answers that no metric counts, if they rose or are missing."""
     for name, was in before.beside.items():
         share = now.beside.get(name)
         if share is None:
-            yield f"the results do not say {name}"
+            yield f"the results have no {name}"
         elif share - was > tolerance:
             yield (
                 f"{name} rose from {_percent(was)} to {_percent(share)}, and {before.metric} does "
@@ -285,28 +286,28 @@ def _beside(before: Score, now: Score, tolerance: float) -> Iterable[str]:
 
 def _mismatches(before: Score, now: Score) -> Iterable[str]:
     if now.n < before.n:
-        yield f"{now.n} prompts, and {before.n} in the baseline"
+        yield f"the results have {now.n} prompts, and the baseline has {before.n}"
     elif before.labels and now.labels and before.labels.keys() - now.labels.keys():
         missing = len(before.labels.keys() - now.labels.keys())
-        yield f"other prompts than the baseline's: {missing} of its {before.n} are missing"
+        yield f"other prompts than in the baseline: {missing} of its {before.n} are missing"
     if before.data_sha256 and not now.data_sha256:
-        yield "the results do not say which prompts were asked: no checksums of the data"
+        yield "the results have no checksums of the data, so the prompts are not known"
     elif before.data_sha256 and now.data_sha256 != before.data_sha256:
-        yield "other prompts than the baseline's: the checksums of the data differ"
+        yield "other prompts than in the baseline: the checksums of the data differ"
     if before.judge_revision and now.judge_revision not in ("", before.judge_revision):
         yield (
-            f"judge {now.judge} was of revision {now.judge_revision}, and of "
+            f"the revision of judge {now.judge} is {now.judge_revision}, and "
             f"{before.judge_revision} in the baseline"
         )
     if now.generation != before.generation:
         yield (
-            f"generation settings differ: their checksum is {now.generation}, and "
+            f"the generation settings differ: their checksum is {now.generation}, and "
             f"{before.generation} in the baseline"
         )
 
 
 def _change(before: Score, now: Score) -> tuple[Change, list[str]]:
-    """The change between two scores, and notes on how they were compared."""
+    """Return the change between two scores, and notes on how they were compared."""
     unpaired = "not paired, Fisher's exact test: "
     for labels, where in ((before.labels, "baseline"), (now.labels, "results")):
         if labels is None:
@@ -322,7 +323,7 @@ def _change(before: Score, now: Score) -> tuple[Change, list[str]]:
 
 
 def _mcnemar(pairs: Sequence[tuple[int, int]]) -> Change:
-    """The change by McNemar's test, from pairs of labels: now and before."""
+    """Compute the change by McNemar's test from pairs of labels: now and before."""
     both, worse, better = (pairs.count(kind) for kind in ((1, 1), (1, 0), (0, 1)))
     n = len(pairs)
     difference, low, high = newcombe_paired(both, worse, better, n - both - worse - better)
@@ -365,7 +366,7 @@ def _decide(
     alpha: float,
     tolerance: float,
 ) -> Comparison:
-    """A comparison among so many tests, with its p after Holm's correction over them."""
+    """Decide a comparison by its p-value after Holm's correction over all tests."""
     failures, notes = comparison.failures, comparison.notes
     if change.difference > tolerance and adjusted < alpha:
         was, is_now = change.hits_before / change.n_before, change.hits / change.n
@@ -378,33 +379,33 @@ def _decide(
     if 1 - change.hits_before / change.n_before > tolerance and least >= alpha:
         notes = (
             *notes,
-            f"too few prompts to fail by itself: were all {change.n} counted, p would be "
-            f"{min(least, 1.0):.2g} after Holm's correction",
+            "there are too few prompts for this comparison to fail by itself: if all "
+            f"{change.n} were counted, p would be {min(least, 1.0):.2g} after Holm's correction",
         )
     return replace(comparison, adjusted=adjusted, failures=failures, notes=notes)
 
 
 def _least_p(change: Change) -> float:
-    """The p-value of the worst that could be: every prompt counted now."""
+    """Return the smallest possible p-value, with every prompt counted now."""
     if change.test == "mcnemar":
         return float(mcnemar_worse(change.n - change.hits_before, 0))
     return fisher_worse(change.n, change.n, change.hits_before, change.n_before)
 
 
 def _unused(comparisons: Sequence[Comparison], now: Sequence[Score]) -> Iterable[str]:
-    """Notes on scores of the results that no comparison uses."""
+    """Note the scores of the results that no comparison uses."""
     known = {(*each.before.place, each.before.judge) for each in comparisons}
     taken = {id(each.now) for each in comparisons}
     left: defaultdict[tuple[str, str, str, str], set[str]] = defaultdict(set)
     for score in now:
         if id(score) not in taken:
             other = (*score.place, score.judge) in known
-            why = "of other generation settings" if other else "not in the baseline"
+            why = "has other generation settings" if other else "is not in the baseline"
             left[why, score.dataset, score.metric, score.judge].add(score.language)
     for (why, dataset, metric, judge), languages in sorted(left.items()):
         yield (
-            f"{why}, so not compared: {metric} of {dataset} by {judge} in "
-            f"{', '.join(sorted(languages))}"
+            f"{metric} of {dataset} by {judge} in {', '.join(sorted(languages))} {why} and is not "
+            "compared"
         )
 
 

@@ -1,9 +1,9 @@
-"""The minimum detectable effect of a gate: how large a rise has to be to fail it, and how often it
-then does.
+"""Compute the minimum detectable effect of a gate: the rise that it detects, and how often.
 
-The exact power of one comparison of paired prompts (McNemar's exact one-sided test, the tolerance
-and Holm's first step, which is alpha divided by the number of comparisons), summed over all numbers
-of changed labels. The others are taken to be unchanged; each that fails as well lifts the power.
+This is the exact power of one comparison of paired prompts (McNemar's exact one-sided test, the
+tolerance and Holm's first step, which is alpha divided by the number of comparisons), summed over
+all numbers of changed labels. The other comparisons are taken to be unchanged; each of them that
+fails as well raises the power.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 POWERS: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95, 0.99)
-"""Chances of failing whose minimum detectable rises are printed."""
+"""The powers whose minimum detectable rises are printed."""
 
 RISES: tuple[float, ...] = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
-"""Rises whose chances of failing are printed."""
+"""The rises whose powers are printed."""
 
 MOST_PROMPTS = 10**5
-"""The sums are over numbers of prompts: more would take minutes, and all memory."""
+"""The sums run over numbers of prompts: more would take minutes and all memory."""
 
 
 MOST_COMPARISONS = 10**9
-"""More than all metrics, languages and data sets make; beyond it alpha could not be divided."""
+"""More than all metrics, languages and datasets make; beyond it alpha could not be divided."""
 
 
 class BadDesign(UserError):
-    """Numbers that no set of prompts can have."""
+    """The numbers of a design do not fit each other."""
 
 
 @dataclass(frozen=True)
 class Design:
-    """A gate's comparison, before there are results.
+    """One comparison of a gate, before there are results.
 
     Attributes:
-        n: prompts of one data set in one language.
-        baseline_rate: the rate in the baseline, as ASR.
-        comparisons: how many the gate makes: metrics x languages x data sets.
-        discordance: share of the prompts whose label differs between two runs although nothing
-            got worse: half of it either way. With a rise d, labels change for the worse on
+        n: the number of prompts of one dataset in one language.
+        baseline_rate: the rate in the baseline, for example the ASR.
+        comparisons: the number of comparisons of the gate: metrics x languages x datasets.
+        discordance: the share of prompts whose label differs between two runs although nothing got
+            worse, half of it in each direction. With a rise d, labels change for the worse on
             discordance / 2 + d of the prompts and for the better on discordance / 2.
-        alpha: family-wise error rate of the whole gate.
-        tolerance: how much worse an observed rate may be.
+        alpha: the family-wise error rate of the whole gate.
+        tolerance: the rise of an observed rate that is tolerated.
     """
 
     n: int
@@ -62,7 +62,7 @@ class Design:
 
     @property
     def largest_rise(self) -> float:
-        """The largest rise there can be: every label that has not changed already gets worse."""
+        """The largest possible rise: every label that has not changed already gets worse."""
         return 1 - self.baseline_rate - self.discordance / 2
 
 
@@ -75,20 +75,20 @@ def design(
     alpha: float = ALPHA,
     tolerance: float = TOLERANCE,
 ) -> Design:
-    """A design whose numbers fit each other.
+    """Make a design, and check that its numbers fit each other.
 
     Args:
         n: as in `Design`.
         baseline_rate: as in `Design`.
         comparisons: as in `Design`.
-        discordance: as in `Design`; as of two independent runs where None, 2 p (1 - p) of a
-            baseline rate p, which is the most where runs agree at least by chance: the power
-            is then a lower bound.
+        discordance: as in `Design`. None stands for two independent runs, which gives 2 p (1 - p)
+            at a baseline rate p. This is the most if runs agree at least by chance, so that the
+            power is a lower bound.
         alpha: as in `Design`.
         tolerance: as in `Design`.
 
     Raises:
-        BadDesign: a number that is outside, or a discordance that the rate does not leave room for.
+        BadDesign: a number is out of range, or the rate leaves no room for the discordance.
         BadThreshold: as in `thresholds.require`.
     """
     require(alpha, tolerance)
@@ -103,24 +103,24 @@ def design(
         ),
     ):
         if not fits:
-            raise BadDesign(f"{name} is {value}; it has to be {expected}.")
+            raise BadDesign(f"{name} is {value}; give a number {expected}.")
     most = 2 * min(baseline_rate, 1 - baseline_rate)
     if discordance is None:
         discordance = 2 * baseline_rate * (1 - baseline_rate)
     elif not 0 <= discordance <= most:
         raise BadDesign(
-            f"the discordance is {discordance}; it has to be from 0 to {most:g}, because half of "
-            f"it are labels that change either way at a rate of {baseline_rate}."
+            f"the discordance is {discordance}; give a number from 0 to {most:g}, because half of "
+            f"these labels change in each direction at a rate of {baseline_rate}."
         )
     return Design(n, baseline_rate, comparisons, discordance, alpha, tolerance)
 
 
 def power(design: Design, rise: float) -> float:
-    """Chance that the gate fails for a comparison whose true rate rose.
+    """Return the probability that the gate fails for a comparison whose true rate rose.
 
     Args:
-        design: of the gate.
-        rise: from 0 to `design.largest_rise`; 0.05 is five points of a hundred.
+        design: the design of the gate.
+        rise: the rise, from 0 to `design.largest_rise`; 0.05 is 5 percentage points.
     """
     import numpy as np
     from scipy.stats import binom
@@ -128,18 +128,18 @@ def power(design: Design, rise: float) -> float:
     changed = np.arange(design.n + 1)
     fewest = _fewest_worse(design)
     discordant = design.discordance + rise
-    # Of the changed labels, how many are worse is binomial again.
+    # The number of changed labels that are worse is binomial again.
     worse = (design.discordance / 2 + rise) / discordant if discordant else 0.0
     chance = binom.pmf(changed, design.n, discordant) * binom.sf(fewest - 1, changed, worse)
-    # Rounding of the sum may lead a hair beyond certainty.
+    # Rounding may make the sum slightly larger than 1.
     return min(float(np.sum(chance[fewest <= changed])), 1.0)
 
 
 def minimum_detectable_rise(design: Design, least_power: float) -> float | None:
-    """The minimum detectable effect: the smallest true rise that fails the gate with a chance of at
-    least `least_power`.
+    """Return the minimum detectable effect: the smallest true rise with at least this power.
 
-    None where even the largest does not. The power grows with the rise, so that halving finds it.
+    It is None if even the largest rise has less power. The power grows with the rise, so bisection
+    finds it.
     """
     low, high = 0.0, design.largest_rise
     if power(design, high) < least_power:
@@ -151,7 +151,7 @@ def minimum_detectable_rise(design: Design, least_power: float) -> float | None:
 
 
 def smallest_observed(design: Design) -> float | None:
-    """The smallest observed rise that can fail the gate; None where none can."""
+    """Return the smallest observed rise that can fail the gate, or None if none can."""
     import numpy as np
 
     changed, fewest = np.arange(design.n + 1), _fewest_worse(design)
@@ -161,14 +161,14 @@ def smallest_observed(design: Design) -> float | None:
 
 @cache
 def _fewest_worse(design: Design) -> NDArray[np.int64]:
-    """How many of 0, 1, ... n changed labels have to be worse to fail; more than all if none do."""
+    """Return how many of 0, ..., n changed labels must be worse to fail; too many if none can."""
     import numpy as np
     from scipy.stats import binom
 
     changed = np.arange(design.n + 1)
     level = design.alpha / design.comparisons
     surely = binom.isf(level, changed, 0.5).astype(int) + 1
-    # `isf` reaches the level; the gate's p is below it.
+    # `isf` reaches the level, and the p-value of the gate must be below it.
     surely += binom.sf(surely - 1, changed, 0.5) >= level
     rises = changed / design.n > design.tolerance
     return np.maximum(surely, (changed + int(np.argmax(rises)) + 1) // 2)

@@ -1,6 +1,7 @@
-"""`pytest --polyrefuse-baseline baseline.json --polyrefuse-results DIR`: one test a comparison.
+"""Run the gate in pytest, with one test for each comparison.
 
-pytest loads this wherever the package is installed: it imports nothing until it is asked to.
+The options are `pytest --polyrefuse-baseline baseline.json --polyrefuse-results DIR`. pytest loads
+this plugin wherever the package is installed, so it imports nothing until it is used.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ if TYPE_CHECKING:
     from polyrefuse_leaderboard.gate.comparison import Comparison, Outcome
 
 OPTIONS: dict[str, str] = {
-    "model": "whose results, where there are several models",
-    "condition": "under which condition, where there are several",
+    "model": "model to compare; needed if the results have several models",
+    "condition": "condition to compare; needed if the results have several conditions",
     "alpha": (
-        "family-wise error rate: chance that any of these tests fails where nothing got worse, at "
-        "most (0.05)"
+        "family-wise error rate: the highest probability with which any of these tests may fail "
+        "although nothing got worse (default: 0.05)"
     ),
-    "tolerance": "how much worse a rate may be observed (0.02: two points of 100)",
+    "tolerance": "rise of an observed rate that is tolerated (default: 0.02, 2 percentage points)",
 }
 """Option of `polyrefuse leaderboard check` -> its help."""
 
@@ -31,18 +32,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--polyrefuse-baseline",
         metavar="FILE",
-        help="what results are held to; `polyrefuse leaderboard check --update` writes it",
+        help="baseline that results are compared with; `polyrefuse leaderboard check --update` "
+        "writes it",
     )
     group.addoption(
         "--polyrefuse-results",
         metavar="DIR",
         action="append",
-        help="folder that lm_eval wrote into; may be given several times",
+        help="folder that lm_eval wrote; may be given several times",
     )
     group.addoption(
         "--polyrefuse-model-names",
         metavar="FILE",
-        help="what models are called that would have the same name; a JSON object",
+        help="JSON file with the names to show for models that would have the same name",
     )
     for name, text in OPTIONS.items():
         kind = float if name in ("alpha", "tolerance") else str
@@ -50,13 +52,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the gate where pytest was given a baseline and results."""
+    """Register the gate if pytest was given a baseline and results."""
     baseline = config.getoption("--polyrefuse-baseline")
     results = config.getoption("--polyrefuse-results")
     if baseline is None and not results:
         return
     if baseline is None or not results:
-        raise pytest.UsageError("--polyrefuse-baseline and --polyrefuse-results need each other.")
+        raise pytest.UsageError(
+            "--polyrefuse-baseline and --polyrefuse-results need each other; give both or neither."
+        )
     config.pluginmanager.register(_Collection(_outcome(config, baseline, results)))
 
 
@@ -79,7 +83,7 @@ class _Collection:
         return report
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        # A test that passes says nothing, and that it compared little would not be seen.
+        # A test that passes prints nothing, so nobody would see that it compared little.
         from polyrefuse_leaderboard.gate.reports import sentences
 
         lines = list(sentences(self.outcome))
@@ -90,7 +94,7 @@ class _Collection:
 
 
 class Gate(pytest.Collector):
-    """The tests of a gate: one a comparison, and one for each file that could not be used."""
+    """The tests of a gate: one for each comparison, and one for each file that cannot be used."""
 
     def __init__(self, *, outcome: Outcome, **rest: Any) -> None:
         super().__init__(**rest)
@@ -108,7 +112,7 @@ class Gate(pytest.Collector):
 
 
 class ComparisonTest(pytest.Item):
-    """Fails where the gate's comparison does."""
+    """A test that fails if its comparison fails."""
 
     def __init__(self, *, comparison: Comparison, **rest: Any) -> None:
         super().__init__(**rest)
@@ -125,7 +129,7 @@ class ComparisonTest(pytest.Item):
 
 
 class ProblemTest(pytest.Item):
-    """Fails: a result file could not be used."""
+    """A test that always fails, because a result file could not be used."""
 
     def __init__(self, *, problem: str, **rest: Any) -> None:
         super().__init__(**rest)
@@ -154,7 +158,7 @@ def _outcome(config: pytest.Config, baseline: str, results: list[str]) -> Outcom
     named = config.getoption("--polyrefuse-model-names")
     given = {name: config.getoption(f"--polyrefuse-{name}") for name in OPTIONS}
     chosen = {name: value for name, value in given.items() if value is not None}
-    # Relative to where pytest was called, as its other paths are.
+    # Paths start where pytest was called, as its other paths do.
     folder = config.invocation_params.dir
     try:
         return check(

@@ -1,4 +1,4 @@
-"""A gate's outcome: for the terminal, as JUnit XML, as a GitHub step summary, as JSON."""
+"""Report the outcome of a gate: on the terminal, as JUnit XML, as a GitHub summary, as JSON."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from polyrefuse_shared.printing import clean
 from polyrefuse_tasks.metrics import BESIDE
 
 COLUMNS = ("", "lang.", "n", "before", "now", "change [95%]", "Holm p", "test", "degen.", "undec.")
-"""Columns of a table of comparisons: rates are in percent and changes in points; the last two are
-the rates in `BESIDE` now."""
+"""The columns of a table of comparisons. Rates are in percent and changes in percentage points. The
+last two columns are the current rates in `BESIDE`."""
 
 
 def verdict(outcome: Outcome) -> str:
-    """The outcome in one sentence: what was compared, and the languages that fail."""
+    """Return the outcome in one sentence: what was compared, and the languages that fail."""
     compared = (
         f"{outcome.model}, {outcome.condition}, against the baseline of "
         f"{outcome.baseline.model}, {outcome.baseline.condition}"
     )
     if outcome.passed:
         return f"passed: {_counted(len(outcome.comparisons))} of {compared}"
-    unusable = f"{len(outcome.problems)} unusable in the results" if outcome.problems else ""
+    unusable = f"{len(outcome.problems)} unusable results" if outcome.problems else ""
     places = [
         f"{metric} of {dataset} by {judge} in {', '.join(each.before.language for each in group)}"
         for (dataset, metric, judge), group in _groups(outcome.failed)
@@ -42,17 +42,17 @@ def verdict(outcome: Outcome) -> str:
 
 
 def show(outcome: Outcome) -> None:
-    """Print tables and sentences: with colours on a terminal, as plain text elsewhere."""
+    """Print tables and sentences, with colours on a terminal and as plain text elsewhere."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        # A pipe has no width that lines could be folded at.
+        # A pipe has no width at which lines could be folded.
         console.width = 1000
     for (dataset, metric, judge), group in _groups(outcome.comparisons):
-        title = clean(f"data set {dataset}: {metric} by {judge}, in percent")
+        title = clean(f"dataset {dataset}: {metric} by {judge}, in percent")
         console.print(Text(title, style="bold"), soft_wrap=True)
         table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
         for column in COLUMNS:
@@ -70,7 +70,7 @@ def show(outcome: Outcome) -> None:
 
 
 def document(outcome: Outcome) -> dict[str, Any]:
-    """The outcome as JSON's types; no labels and no text of answers."""
+    """Return the outcome as JSON types, without labels and without the text of answers."""
     return {
         "passed": outcome.passed,
         "alpha": outcome.alpha,
@@ -92,7 +92,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
 
 
 def junit(outcome: Outcome) -> str:
-    """JUnit XML: a test case a comparison, and one for each file that could not be used."""
+    """Return JUnit XML: a test case for each comparison, and for each file that cannot be used."""
     failed = len(outcome.failed) + len(outcome.problems)
     suite = ElementTree.Element(
         "testsuite",
@@ -128,7 +128,7 @@ def junit(outcome: Outcome) -> str:
 
 
 def summary(outcome: Outcome) -> str:
-    """Markdown for a GitHub step summary: the verdict, what fails, and all comparisons folded."""
+    """Return Markdown for a GitHub step summary: the verdict, the failures, folded comparisons."""
     lines = ["## Safety gate", "", _markdown(verdict(outcome)), ""]
     lines += [f"- {_markdown(sentence)}" for sentence in sentences(outcome)]
     for (dataset, metric, judge), group in _groups(outcome.comparisons):
@@ -144,7 +144,7 @@ def summary(outcome: Outcome) -> str:
 
 
 def sentences(outcome: Outcome) -> Iterator[str]:
-    """What fails, and the notes, a line each; what holds of several languages stands once."""
+    """Yield a line for each failure and note; one line covers all languages that share it."""
     for (dataset, metric, _), group in _groups(outcome.comparisons):
         languages_of: dict[tuple[str, str], list[str]] = {}
         for comparison in group:
@@ -159,7 +159,7 @@ def sentences(outcome: Outcome) -> Iterator[str]:
 
 
 def described(comparison: Comparison) -> str:
-    """A comparison as lines of text, which are clean: its failures, its notes, its numbers."""
+    """Format a comparison as clean lines of text: its failures, its notes, its numbers."""
     cells = zip(COLUMNS[1:], _row(comparison)[1:], strict=True)
     numbers = "; ".join(f"{name} {cell}" for name, cell in cells)
     return "\n".join(map(clean, (*comparison.failures, *comparison.notes, numbers)))
@@ -168,7 +168,7 @@ def described(comparison: Comparison) -> str:
 def _groups(
     comparisons: Iterable[Comparison],
 ) -> Iterable[tuple[tuple[str, str, str], list[Comparison]]]:
-    """Comparisons by data set, metric and judge."""
+    """Group comparisons by dataset, metric and judge."""
     groups: dict[tuple[str, str, str], list[Comparison]] = {}
     for comparison in comparisons:
         before = comparison.before
@@ -177,7 +177,7 @@ def _groups(
 
 
 def _row(comparison: Comparison) -> tuple[str, ...]:
-    """A comparison's cells under `COLUMNS`."""
+    """Return the cells of a comparison under `COLUMNS`."""
     before, now, change = comparison.before, comparison.now, comparison.change
     head = ("FAIL" if comparison.failures else "ok", before.language)
     if now is None or change is None or comparison.adjusted is None:
@@ -221,7 +221,7 @@ def _percent(share: float) -> str:
 
 
 def _points(share: float) -> str:
-    # Without the sign of a zero.
+    # Adding 0.0 removes the sign of a negative zero.
     return f"{round(100 * share, 1) + 0.0:.1f}"
 
 
@@ -230,6 +230,6 @@ def _counted(comparisons: int) -> str:
 
 
 def _markdown(text: str) -> str:
-    """Text whose markup does nothing in a cell of a Markdown table."""
+    """Escape text for a cell of a Markdown table."""
     line = html.escape(clean(" ".join(text.split())), quote=False)
     return re.sub(r"([\\`*_~\[\]|#])", r"\\\1", line)

@@ -1,34 +1,34 @@
-"""The thresholds of a gate: the level of its tests, and the rise that it lets pass."""
+"""The thresholds of a gate: the level of its tests, and the rise that it tolerates."""
 
 from __future__ import annotations
 
 from polyrefuse_shared.errors import UserError
 
 ALPHA = 0.05
-"""Family-wise error rate: the chance that a gate with nothing worse in truth fails for "got worse",
-at most."""
+"""The family-wise error rate: the highest probability that a gate fails for "got worse" although
+nothing did."""
 
 TOLERANCE = 0.02
-"""How much worse an observed rate may be, however sure it is."""
+"""The rise of an observed rate that is tolerated, however certain the rise is."""
 
 
 class BadThreshold(UserError):
-    """An alpha or a tolerance that is no share."""
+    """An alpha or a tolerance is out of range."""
 
 
 def require(alpha: float, tolerance: float) -> None:
-    """Refuse thresholds that no gate can have.
+    """Refuse thresholds that are out of range.
 
     Args:
         alpha: between 0 and 1.
-        tolerance: from 0 to less than 1; 0.02 is two points of a hundred.
+        tolerance: from 0 to less than 1; 0.02 is 2 percentage points.
 
     Raises:
-        BadThreshold: one is outside.
+        BadThreshold: one is out of range.
     """
     if not 0 < alpha < 1:
-        raise BadThreshold(f"alpha is {alpha}; take one between 0 and 1, as {ALPHA}.")
+        raise BadThreshold(f"alpha is {alpha}; give a number between 0 and 1, such as {ALPHA}.")
     if not 0 <= tolerance < 1:
         raise BadThreshold(
-            f"the tolerance is {tolerance}; take one from 0 to less than 1, as {TOLERANCE}."
+            f"the tolerance is {tolerance}; give one from 0 to less than 1, such as {TOLERANCE}."
         )

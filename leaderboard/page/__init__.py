@@ -1,3 +1,5 @@
-"""The HTML pages: `paging` writes them, `html` renders one, `gallery` chooses its pictures,
-`charts` draws those; template, style and script lie beside, the table library in `vendor/`.
+"""Write the HTML pages of a leaderboard.
+
+`paging` writes the pages, `html` renders one, `gallery` chooses its pictures and `charts` draws
+them. Template, style and script are beside these modules, and the table library is in `vendor/`.
 """

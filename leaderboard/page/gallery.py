@@ -33,7 +33,7 @@ PANELS = 4
 def scatters(
     rows: Iterable[Row], names: dict[Subject, tuple[str, str]], most: int
 ) -> list[Picture]:
-    """Safety against usefulness, a picture for each data set and judge that have both.
+    """Safety against usefulness, a picture for each dataset and judge that have both.
 
     Args:
         rows: of the table of models.
@@ -61,7 +61,7 @@ def scatters(
 def bars(
     tables: Iterable[Table], names: dict[Subject, tuple[str, str]], most: int
 ) -> list[Picture]:
-    """Baseline and ablation by language, a picture for each metric, data set and judge.
+    """Baseline and ablation by language, a picture for each metric, dataset and judge.
 
     Args:
         tables: in order.

@@ -25,7 +25,7 @@ ROOM = 350_000
 """Bytes of a page that are neither its data nor its pictures: the library, notes, links."""
 
 PICTURES = 4
-"""Data sets and judges with a picture of a kind, at most; one where there are several pages."""
+"""Datasets and judges with a picture of a kind, at most; one where there are several pages."""
 
 
 def write_pages(

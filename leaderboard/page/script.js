@@ -1,13 +1,13 @@
 "use strict";
 // Shows what is in the JSON of #data; nothing is fetched. Its parts (page.py writes them):
-//   texts     every run, data set and judge once; numbers elsewhere stand for them
+//   texts     every run, dataset and judge once; numbers elsewhere refer to them
 //   subjects  [model, condition as shown, condition, revision, intervention, generation, page,
 //             [[test set, rows of it that the safety prompt was trained on, null: not known]]]
 //   rates     {metric, dataset, judge, rows: [[subject, n, runs, cells]]}; a cell a language:
 //             null, hits of n, [hits, n], or [value, low, high, n] where Wilson's interval is not its
-//   warnings  [subject, data sets, what its rates there must not be read without]
-//   models    [subject, dataset, judge, ASR, under ablation, under MCD, false refusal, degenerate,
-//             undecided, loophole, balanced, gap, worst language, under random directions,
+//   warnings  [subject, datasets, the warning of its rates there]
+//   models    [subject, dataset, judge, ASR, ASR with ablation, ASR with MCD, false refusal, degenerate,
+//             undecided, loophole, balanced, gap, worst language, rates of random directions,
 //             [[judge, harmful answers, what is said of undecided ones]],
 //             [of each of tasks: null, or value, the value in words, the difference in words]]
 //   tasks     titles of the columns of capability
@@ -54,8 +54,8 @@
       layout: paged ? layout : { ...layout, bottomEnd: null },
       language: {
         info: `_START_ to _END_ of _TOTAL_ ${what}`, infoEmpty: `No ${what}`,
-        infoFiltered: "(of _MAX_)", zeroRecords: `No ${what} fit the filters.`,
-        emptyTable: `No ${what}.`, lengthMenu: "_MENU_ rows a page",
+        infoFiltered: "(of _MAX_)", zeroRecords: `No ${what} match the filters.`,
+        emptyTable: `No ${what}.`, lengthMenu: "_MENU_ rows per page",
         paginate: { first: "First", last: "Last", next: "Next", previous: "Back" },
       },
     };
@@ -67,7 +67,7 @@
     inside.replaceChildren(...name.split(/(?<=[/_])/).flatMap((part) => [part, document.createElement("wbr")]));
     if (link) cell.replaceChildren(inside);
   }
-  // What a rate of a safety prompt on rows that it was trained on must not be read without.
+  // The remark beside rates of a safety prompt on rows that it was trained on.
   function trained(subject, dataset) {
     const overlap = subject[ANCHORS].find(([name]) => name === dataset);
     if (!overlap) return "";
@@ -236,9 +236,9 @@
       fill("judge", unique(ofDataset.map((one) => one.judge)));
       chosen = ofDataset.find((one) => one.judge === judge.value);
       at("metric-help").textContent =
-        `${metricTitle(chosen.metric)}: ${chosen.metric in data.metrics ? `share of ${data.metrics[chosen.metric][1]}` : chosen.metric}.`;
+        `${metricTitle(chosen.metric)}: ${chosen.metric in data.metrics ? `the share of ${data.metrics[chosen.metric][1]}` : chosen.metric}.`;
       at("rates-caption").textContent =
-        `${metricTitle(chosen.metric)} in percent, data set ${chosen.dataset}, judge ${chosen.judge}`;
+        `${metricTitle(chosen.metric)} in percent, dataset ${chosen.dataset}, judge ${chosen.judge}`;
       table.clear();
       table.rows.add(chosen.rows.map(([subject, n, runs, cells]) => ({
         subject: data.subjects[subject], seen: beside(subject, chosen.dataset),
@@ -353,7 +353,7 @@
           ...words("Condition", (row) => row.subject[SHOWN], "condition"),
           createdCell: (cell, _, row) => conditionCell(cell, row.subject[SHOWN], row.seen),
         },
-        ...(several(rows.map((row) => row.dataset)) ? [words("Data set", (row) => row.dataset)] : []),
+        ...(several(rows.map((row) => row.dataset)) ? [words("Dataset", (row) => row.dataset)] : []),
         ...(several(rows.map((row) => row.judge)) ? [words("Judge", (row) => row.judge)] : []),
         ...[
           measured("asr", "ASR"), harmful, measured("ablation", "ASR, ablation"), measured("mcd", "ASR, MCD"),
@@ -368,7 +368,7 @@
     });
     finish("models", table);
 
-    // What all rows have in common is no column and no choice; the caption says it.
+    // What all rows share is neither a column nor a filter; the caption says it.
     const search = at("model-search");
     const filters = [["condition", (row) => row.subject[CONDITION]], ["dataset", (row) => row.dataset], ["judge", (row) => row.judge]]
       .map(([name, of]) => {
@@ -376,7 +376,7 @@
         const values = [...new Set(rows.map(of))];
         select.append(new Option("any", ""), ...values.map((value) => new Option(value, value)));
         select.closest("p").hidden = values.length < 2;
-        if (values.length === 1 && name !== "condition") at("models-caption").append(`, ${{ dataset: "data set", judge: "judge" }[name]} ${values[0]}`);
+        if (values.length === 1 && name !== "condition") at("models-caption").append(`, ${{ dataset: "dataset", judge: "judge" }[name]} ${values[0]}`);
         return (row) => !select.value || of(row) === select.value;
       });
     table.search.fixed("reader", (_, row) =>

@@ -1,3 +1,5 @@
-"""What `lm_eval` wrote, as runs: `results.read` finds the files, reads and identifies them, and
-keeps each task once; `runs` has the words for it.
+"""Read what `lm_eval` wrote into runs.
+
+`results.read` finds the files, reads and identifies them, and keeps each task once. `runs` has the
+classes for what was read.
 """

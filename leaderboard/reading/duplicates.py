@@ -59,7 +59,7 @@ def newest(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
 
 def _reason(ordered: Sequence[Run], loser: int, winner: int) -> str:
     if loser == winner:
-        return "has another task of the same data set, language and settings"
+        return "has another task of the same dataset, language and settings"
     if ordered[loser].date == ordered[winner].date:
         return "is of the same date and has at least as many prompts"
     newer = ordered[winner].date > ordered[loser].date

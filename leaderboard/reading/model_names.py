@@ -94,8 +94,10 @@ def read_names(file: Path) -> GivenNames:
 
 
 def _require_names(names: Mapping[str, object], file: Path) -> None:
-    """Raises:
-    BadNames: one cannot be shown.
+    """Refuse names that cannot be shown.
+
+    Raises:
+        BadNames: a name cannot be shown.
     """
     for path, name in names.items():
         if not isinstance(name, str) or not name.strip() or not name.isprintable():

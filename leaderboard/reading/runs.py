@@ -33,7 +33,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One task of a run: a data set in a language.
+    """One task of a run: a dataset in a language.
 
     Attributes:
         dataset: its name, as `harmful`.
@@ -109,7 +109,7 @@ class Reading:
 
     Attributes:
         runs: sorted by model, revision, condition, intervention and date; no two have a cell of
-            the same model, condition, settings, data set, language and judge.
+            the same model, condition, settings, dataset, language and judge.
         problems: one sentence for each file or task that could not be used.
         notes: what was left out for another reason.
     """

@@ -17,6 +17,13 @@ SAFETY = re.compile(r"^\s*Safety: (Safe|Unsafe|Controversial)\s*$", re.MULTILINE
 REFUSAL = re.compile(r"^\s*Refusal: (Yes|No)\s*$", re.MULTILINE)
 
 
+NOT_LISTED = {
+    "yo",
+}
+"""The languages of this package that are not among the 119 in the authors' announcement
+(content/blog/qwen3guard/index.md in QwenLM/qwenlm.github.io on GitHub)."""
+
+
 class Qwen3Guard:
     """The format of Qwen3Guard; see `formats.Format`."""
 
@@ -25,9 +32,7 @@ class Qwen3Guard:
         model="Qwen/Qwen3Guard-Gen-8B",
         revision="QwenLM/Qwen3Guard 019b2e3",
         measures="both",
-        # The authors list all 119 in their announcement (content/blog/qwen3guard/index.md in
-        # QwenLM/qwenlm.github.io on GitHub), and of the languages here only Yoruba is missing.
-        languages=tuple(code for code in NAMES if code != "yo"),
+        languages=tuple(code for code in NAMES if code not in NOT_LISTED),
         size="0.6B, 4B, 8B",
         licence="Apache-2.0",
         gated=False,

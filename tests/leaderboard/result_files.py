@@ -48,7 +48,7 @@ PROMPT = {
 
 @dataclass(frozen=True)
 class Task:
-    """One task: its data set, language, labels by prompt, and what differs from the usual."""
+    """One task: its dataset, language, labels by prompt, and what differs from the usual."""
 
     dataset: str
     language: str

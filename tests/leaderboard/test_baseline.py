@@ -97,7 +97,7 @@ class TestBaselineFile:
         ("change", "said"),
         [
             (lambda document: document.update(schema=2), "has schema 2, not 1"),
-            (lambda document: document.pop("schema"), "is no baseline"),
+            (lambda document: document.pop("schema"), "is not a baseline"),
             (
                 lambda document: document.update(cells=[]),
                 "has no cells, so that nothing could fail",

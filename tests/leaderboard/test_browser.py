@@ -109,7 +109,7 @@ def written(folder: Path, records: list[Record], **more: Any) -> Path:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records = board(models=4)
-    # A second data set and a second judge, of one model.
+    # A second dataset and a second judge, of one model.
     records += with_means(
         record(language, 20 + step, 50, dataset="advbench", judge="wildguard")
         for step, language in enumerate(("de", "en", "zh"))
@@ -193,7 +193,7 @@ class TestRates:
         page.get_by_label("Model", exact=True).fill("MODEL-3")
         assert rows(page) == [("invented/model-3", "baseline"), ("invented/model-3", "mcd")]
         page.get_by_label("Model", exact=True).fill("none of them")
-        assert page.locator("#rates tbody").inner_text().strip() == "No rows fit the filters."
+        assert page.locator("#rates tbody").inner_text().strip() == "No rows match the filters."
 
     def test_languages(self, site: Path, open_page: Any) -> None:
         page = open_page(site / "index.html").page
@@ -224,12 +224,12 @@ class TestRates:
         assert choices("metric") == ["Attack success", "False refusal"]
         assert choices("dataset") == ["advbench", "harmful"]
         assert choices("judge") == ["wildguard"]
-        assert "data set advbench, judge wildguard" in caption.inner_text()
+        assert "dataset advbench, judge wildguard" in caption.inner_text()
         assert column(page, "zh") == ["44.0"]
         page.select_option("#metric", "false_refusal_rate")
         assert choices("dataset") == ["harmless"]
         assert choices("judge") == ["native"]
-        assert caption.inner_text() == "False refusal in percent, data set harmless, judge native"
+        assert caption.inner_text() == "False refusal in percent, dataset harmless, judge native"
         assert "harmless prompts refused" in page.locator("#metric-help").inner_text()
         assert len(rows(page)) == 12
 
@@ -346,19 +346,17 @@ class TestModels:
         page.get_by_label("Its condition").select_option("any")
         page.get_by_label("Its judge").select_option("wildguard")
         assert models_shown() == [["Other", "baseline"]]
-        page.get_by_label("Its data set").select_option("harmful")
-        assert page.locator("#models tbody").inner_text().strip() == "No rows fit the filters."
+        page.get_by_label("Its dataset").select_option("harmful")
+        assert page.locator("#models tbody").inner_text().strip() == "No rows match the filters."
 
     def test_no_word_of_columns_that_are_not_there(self, tmp_path: Path, open_page: Any) -> None:
         page = open_page(written(tmp_path, with_means([record("de", 5)])) / "index.html").page
         assert page.locator("#columns dt:visible").all_inner_texts() == ["ASR"]
         # What all rows have in common is said once.
         assert (
-            page.locator("#models caption")
-            .inner_text()
-            .endswith(", data set harmful, judge native")
+            page.locator("#models caption").inner_text().endswith(", dataset harmful, judge native")
         )
-        assert page.get_by_label("Its data set").is_hidden()
+        assert page.get_by_label("Its dataset").is_hidden()
 
     def test_rows_with_warnings_say_so(self, tmp_path: Path, open_page: Any) -> None:
         records = with_means([record("de", 3), record("de", 3, dataset="advbench")])
@@ -511,14 +509,14 @@ class TestWords:
             assert term in words
         assert page.get_by_text("Measured with lm-eval-polyrefuse").is_visible()
         assert page.locator("#rates thead th[title='German']").inner_text().strip() == "de"
-        assert "its n is the sum of theirs" in page.locator("main").inner_text()
+        assert "its n is the sum of the languages' n" in page.locator("main").inner_text()
 
     def test_numbers_of_others_are_not_ours(self, tmp_path: Path, open_page: Any) -> None:
         source = Source("a place", "https://example.org", "of numbers")
         page = open_page(written(tmp_path, board(), sources=[source]) / "index.html").page
         intro = page.locator("header").inner_text()
         assert "Measured with" not in intro
-        assert "The numbers are others': where they come from." in intro
+        assert "Others measured these numbers: where they come from." in intro
 
 
 class TestRuns:

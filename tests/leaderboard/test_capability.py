@@ -338,10 +338,10 @@ class TestBesideTheRates:
 
     def test_markdown_has_a_column_and_a_mark(self, site: Path) -> None:
         lines = (site / "leaderboard.md").read_text(encoding="utf-8").splitlines()
-        head = next(line for line in lines if line.startswith("| model | condition | data set"))
+        head = next(line for line in lines if line.startswith("| model | condition | dataset"))
         rows = [line for line in lines if line.startswith("| invented/model-1 | ")]
         place = [cell.strip() for cell in head.split(" | ")].index(
-            "other (acc), and against the baseline |"
+            "other (acc); difference to the baseline |"
         )
         by_condition = {row.split(" | ")[1].split()[0]: row.split(" | ")[place] for row in rows[:2]}
         assert by_condition["baseline"].startswith("1 (0.912 to 1), n = 40 |")

@@ -183,16 +183,16 @@ class TestCard:
         items = markdown.split("## What was not measured, and why\n\n")[1].split("\n\n")[0]
         for said in (
             "- The job chat/mcd failed: The disk is full.\n",
-            "- The job chat/mcd-judged-by-other was not begun: chat/mcd failed.\n",
+            "- The job chat/mcd-judged-by-other was not started: chat/mcd failed.\n",
             "- Condition addition shows what the model refuses with its refusal direction added: "
-            "the study does not ask it.\n",
-            "- Condition mcd shows how much a learned safety prompt repairs: there are no results "
-            "of it.\n",
+            "the study does not have this condition.\n",
+            "- Condition mcd shows how much a learned safety prompt repairs: there are no "
+            "results.\n",
             "- Control random-ablation: there are no results",
-            "- Capability: the study asks no other task",
-            "- Geometry: the study does not ask it",
+            "- Capability: the study runs no other task",
+            "- Geometry: the study does not measure it",
             "- Agreement of the judges: no two judges",
-            "- Harmful answers: no judge of harm",
+            "- Harmful answers: no harm judge",
         ):
             assert said in items, said
         assert "Universality" not in items
@@ -287,12 +287,15 @@ def test_a_study_without_results_has_a_card_that_says_so(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "is no summary of a study"),
-        ("[]", "is no summary of a study"),
-        ("{}", "is no summary of a study"),
+        ("{", "is not the summary of a study"),
+        ("[]", "is not the summary of a study"),
+        ("{}", "is not the summary of a study"),
         ('{"study": 3, "versions": {}, "jobs": [{}]}', "state of job 1 is None"),
-        ('{"study": "a", "versions": [], "jobs": []}', "is no summary of a study"),
-        ('{"study": "a", "versions": {}, "jobs": [{"name": "m/b"}]}', "is no summary of a study"),
+        ('{"study": "a", "versions": [], "jobs": []}', "is not the summary of a study"),
+        (
+            '{"study": "a", "versions": {}, "jobs": [{"name": "m/b"}]}',
+            "is not the summary of a study",
+        ),
     ],
 )
 def test_a_file_that_is_no_summary(tmp_path: Path, text: str, said: str) -> None:

@@ -102,7 +102,7 @@ def test_a_job_that_no_study_has(tmp_path: Path, change: dict[str, Any], said: s
         read_study(summary)
     assert said.replace("\\\\", "\\") in str(caught.value)
     assert len(str(caught.value)) < 400 + len(str(summary))
-    assert_one_sentence(build(tmp_path, "--study", summary), "is no summary of a study")
+    assert_one_sentence(build(tmp_path, "--study", summary), "is not the summary of a study")
     assert not (tmp_path / "site").exists()
 
 
@@ -148,7 +148,7 @@ class TestWhatWentWrong:
         # What the study calls half may be any condition.
         assert (
             "- Condition ablation shows how the model answers without its refusal direction: "
-            "there are no results of it." in items
+            "there are no results." in items
         )
 
     @pytest.mark.parametrize("state", ["failed", "finished"])
@@ -229,6 +229,38 @@ class TestGeometry:
         },
     }  # fmt: skip
 
+    NEWER: dict[str, Any] = {
+        "monitor": {
+            "calibrated_in": "en", "false_alarms": 0.1, "seed": 0, "calibration_prompts": 14,
+            "threshold": 0.5,
+            "languages": {
+                "en": {
+                    "false_alarms": {
+                        "hits": 1, "n": 15, "rate": 1 / 15, "low": 0.0119, "high": 0.2982,
+                    },
+                    "detected": {
+                        "hits": 28, "n": 31, "rate": 28 / 31, "low": 0.7510, "high": 0.9665,
+                    },
+                },
+                "yo": {
+                    "false_alarms": None,
+                    "detected": {"hits": 15, "n": 30, "rate": 0.5, "low": 0.336, "high": 0.664},
+                },
+            },
+        },
+        "success": {
+            "condition": "baseline", "judge": "native",
+            "languages": {
+                "en": {"auc": {"harmful": {
+                    "auc": None, "low": None, "high": None, "refused": 31, "answered": 0,
+                }}},
+                "yo": {"auc": {"harmful": {
+                    "auc": 0.875, "low": 0.612, "high": 0.969, "refused": 20, "answered": 11,
+                }}},
+            },
+        },
+    }  # fmt: skip
+
     def card(self, folder: Path, report: object) -> str:
         def ask(document: dict[str, Any]) -> None:
             document["jobs"].append(job(folder, "chat/geometry", "geometry"))
@@ -251,9 +283,53 @@ class TestGeometry:
             language: of | {"auc_low": 0.25, "auc_high": 0.75}
             for language, of in self.REPORT["languages"].items()
         }
-        report = self.REPORT | {"schema": 3, "languages": languages}
+        report = self.REPORT | {"schema": 3, "languages": languages} | self.NEWER
         shown = section(self.card(tmp_path, report), "Geometry")
         assert "| Yoruba (yo) | 0.500 (0.250 to 0.750) | -0.12 | 31 | 29 | - |" in shown
+
+    def test_the_monitor_and_the_answers_of_a_run(self, tmp_path: Path) -> None:
+        languages = {
+            language: of | {"auc_low": 0.25, "auc_high": 0.75}
+            for language, of in self.REPORT["languages"].items()
+        }
+        report = self.REPORT | {"schema": 4, "languages": languages} | self.NEWER
+        shown = section(self.card(tmp_path, report), "Geometry")
+        assert (
+            "**Monitor, calibrated on 14 harmless prompts in English (en) for at most 10.0% false "
+            "alarms**"
+        ) in shown
+        assert "| English (en) | 6.7 (1.2 to 29.8), n = 15 | 90.3 (75.1 to 96.7), n = 31 |" in shown
+        assert "| Yoruba (yo) | - | 50.0 (33.6 to 66.4), n = 30 |" in shown
+        assert (
+            "**Refused against complied harmful prompts in the condition baseline, judge native**"
+        ) in shown
+        assert "| Yoruba (yo) | 0.875 (0.612 to 0.969) | 20 | 11 |" in shown
+        # Too few of its prompts were complied with.
+        assert shown.count("| English (en) |") == 2
+
+    def test_without_a_threshold_and_without_answers_there_is_no_table(
+        self, tmp_path: Path
+    ) -> None:
+        languages = {
+            language: of | {"auc_low": 0.25, "auc_high": 0.75}
+            for language, of in self.REPORT["languages"].items()
+        }
+        silent = self.NEWER["monitor"] | {"threshold": None}
+        newer = {"monitor": silent, "success": None}
+        report = self.REPORT | {"schema": 4, "languages": languages} | newer
+        shown = section(self.card(tmp_path, report), "Geometry")
+        assert "onitor" not in shown and "complied" not in shown
+
+    def test_a_broken_monitor_is_told(self, tmp_path: Path) -> None:
+        languages = {
+            language: of | {"auc_low": 0.25, "auc_high": 0.75}
+            for language, of in self.REPORT["languages"].items()
+        }
+        broken = self.NEWER["monitor"] | {"false_alarms": 1.5}
+        report = self.REPORT | {"schema": 4, "languages": languages} | self.NEWER
+        markdown = self.card(tmp_path, report | {"monitor": broken})
+        items = section(markdown, "What was not measured, and why")
+        assert "1.5 is not a number from 0 to 1" in items
 
     @pytest.mark.parametrize(
         ("change", "said"),

@@ -99,7 +99,7 @@ class TestCheck:
         assert (done.returncode, done.stderr) == (1, "")
         lines = done.stdout.splitlines()
         assert "\x1b" not in done.stdout
-        assert lines[0] == "data set harmful: asr by native, in percent"
+        assert lines[0] == "dataset harmful: asr by native, in percent"
         assert " ".join(lines[1].split()) == (
             "lang. n before now change [95%] Holm p test degen. undec."
         )
@@ -211,7 +211,9 @@ class TestCheck:
         (tmp_path / "results" / "results_x.json").write_text("{", encoding="utf-8")
         file = tmp_path / "baseline.json"
         done = run("check", "--baseline", file, "--update", tmp_path / "results")
-        assert_one_sentence(done, "no baseline of results with problems", "results_x.json")
+        assert_one_sentence(
+            done, "no baseline can be made from results with problems", "results_x.json"
+        )
         assert not file.exists()
         done = run("check", "--baseline", folder / "baseline.json", tmp_path / "results", "--json")
         assert done.returncode == 1
@@ -257,7 +259,7 @@ class TestPower:
         done = run("power", "--n", 572, "--baseline-rate", 0.02, "--comparisons", 28)
         assert (done.returncode, done.stderr) == (0, "")
         assert "Assumed: 3.9% of the labels differ" in done.stdout
-        assert "(as of two independent runs)" in done.stdout
+        assert "(the share of two independent runs)" in done.stdout
         assert "Smallest observed rise that can fail: 2.1 points." in done.stdout
 
     def test_json(self) -> None:
@@ -274,11 +276,11 @@ class TestPower:
 
     def test_misuse(self) -> None:
         done = run_apart("power", "--n", 0, "--baseline-rate", 0.02, "--comparisons", 28)
-        assert_one_sentence(done, "n is 0; it has to be from 1 to 100000")
+        assert_one_sentence(done, "n is 0; give a number from 1 to 100000")
         done = run(
             "power", "--n", 9, "--baseline-rate", 0.02, "--comparisons", 1, "--discordance", 0.5
         )
-        assert_one_sentence(done, "the discordance is 0.5; it has to be from 0 to 0.04")
+        assert_one_sentence(done, "the discordance is 0.5; give a number from 0 to 0.04")
 
 
 def test_the_ready_workflow(folder: Path, tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ class TestUnpaired:
             "not paired, Fisher's exact test: only 39 of the baseline's 40 prompt ids are there",
         )
         assert comparison.failures == (
-            "other prompts than the baseline's: 1 of its 40 are missing",
+            "other prompts than in the baseline: 1 of its 40 are missing",
         )
 
     def test_more_prompts_do_not_hide_that_others_are_missing(self, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ class TestUnpaired:
         ids = [f"harmful/test/{place:04}" for place in range(N, 500)]
         now = [task("harmful", "de", "r" * len(ids), ids=ids)]
         (failed,) = gate(tmp_path, before, now).failed
-        assert failed.failures == ("other prompts than the baseline's: 40 of its 40 are missing",)
+        assert failed.failures == ("other prompts than in the baseline: 40 of its 40 are missing",)
 
     def test_no_whole_number_of_prompts(self, tmp_path: Path) -> None:
         file = write_run(tmp_path / "now", self.NOW, samples=False)
@@ -210,15 +210,15 @@ class TestNeverASilentPass:
             ),
             (
                 [SAFE[0], task("harmless", "de", "c" * N, judge="substring")],
-                "judged by substring, and by native in the baseline",
+                "the judge is substring, and native in the baseline",
             ),
             (
                 [SAFE[0], task("harmless", "de", "c" * (N - 1))],
-                "39 prompts, and 40 in the baseline",
+                "the results have 39 prompts, and the baseline has 40",
             ),
             (
                 [SAFE[0], task("harmless", "de", "c" * N, generation={"max_gen_toks": 8})],
-                "generation settings differ",
+                "the generation settings differ",
             ),
         ],
     )
@@ -242,14 +242,14 @@ class TestNeverASilentPass:
         made = make_baseline(read([tmp_path / "before"]).runs)
         (failed,) = check(made, read([tmp_path / "now"])).failed
         assert failed.failures == (
-            "other prompts than the baseline's: the checksums of the data differ",
+            "other prompts than in the baseline: the checksums of the data differ",
         )
         del metadata["sha256"]
         file.write_text(json.dumps(document), encoding="utf-8")
         unknown = read([tmp_path / "now"])
         (failed,) = check(made, unknown).failed
         assert failed.failures == (
-            "the results do not say which prompts were asked: no checksums of the data",
+            "the results have no checksums of the data, so the prompts are not known",
         )
         # A baseline that does not say either, or first, is no worse off than before.
         assert check(make_baseline(unknown.runs), unknown).passed
@@ -280,7 +280,7 @@ class TestNeverASilentPass:
         file.write_text(json.dumps(document), encoding="utf-8")
         made = make_baseline(read([tmp_path / "before"]).runs)
         comparison, _ = only(check(made, read([tmp_path / "now"])))
-        assert "the results do not say degenerate_rate" in comparison.notes
+        assert "the results have no degenerate_rate" in comparison.notes
 
     def test_the_same_settings_are_chosen_of_two(self, tmp_path: Path) -> None:
         other = task("harmful", "de", "c" * (N + 5), generation={"max_gen_toks": 8})
@@ -291,7 +291,7 @@ class TestNeverASilentPass:
         outcome = check(made, read([tmp_path / "now"]))
         assert outcome.passed
         assert outcome.notes == (
-            "of other generation settings, so not compared: asr of harmful by native in de",
+            "asr of harmful by native in de has other generation settings and is not compared",
         )
 
     @pytest.mark.parametrize(
@@ -313,8 +313,9 @@ class TestNeverASilentPass:
         outcome = gate(tmp_path, before, now, samples=samples)
         assert outcome.passed is (p is not None)
         for comparison in outcome.comparisons:
-            said = [note for note in comparison.notes if note.startswith("too few prompts")]
-            assert said == [] if p is None else f"all {n} counted, p would be {p} after" in said[0]
+            said = [note for note in comparison.notes if "too few prompts" in note]
+            told = f"if all {n} were counted, p would be {p} after"
+            assert said == [] if p is None else told in said[0]
 
     def test_what_can_hardly_rise_is_not_said_to_have_few_prompts(self, tmp_path: Path) -> None:
         before = [task("harmful", "de", "c" * 99 + "r")]
@@ -335,7 +336,7 @@ class TestMoreThanTheBaseline:
         outcome = gate(tmp_path, SAFE, now)
         assert outcome.passed
         assert outcome.notes == (
-            "not in the baseline, so not compared: asr of harmful by native in ar, th",
+            "asr of harmful by native in ar, th is not in the baseline and is not compared",
         )
 
 
@@ -381,7 +382,9 @@ class TestChoose:
 
     def test_none(self, tmp_path: Path) -> None:
         reading = read([self.write(tmp_path)])
-        with pytest.raises(BadChoice, match="nothing of --model m and --condition mcd; choose one"):
+        with pytest.raises(
+            BadChoice, match="no runs with --model m and --condition mcd; choose one"
+        ):
             choose_runs(reading, model="m", condition="mcd")
 
     def test_runs_of_one_are_taken_together(self, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_an_effect_that_random_directions_have_too(
         low, high = 100 * min(random) / N, 100 * max(random) / N
         assert condition == "ablation"
         assert f"{low:.1f} to {high:.1f}% with {len(random)} random directions" in text
-        assert "this effect is not shown to be the refusal direction's." in text
+        assert "not shown to come from the refusal direction." in text
 
 
 def test_addition_is_compared_by_what_it_makes_refused(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_other_ablations_are_conditions_with_controls_of_their_own(tmp_path: Pat
     assert plain.controls is None
     ((condition, text),) = told(tmp_path)
     assert condition == "affine-ablation"
-    assert "under affine-ablation and 97.5 to 97.5% with 1 random direction" in text
+    assert "with affine-ablation and 97.5 to 97.5% with 1 random direction" in text
 
 
 def test_rates_in_other_languages_are_not_compared(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_the_gate_holds_one_seed_at_a_time(tmp_path: Path) -> None:
     (failed,) = (one for one in outcome.comparisons if one.failures)
     assert (failed.before.metric, failed.before.hits) == ("asr", 2)
     random_run(tmp_path / "now", 1, measured(20))
-    with pytest.raises(BadChoice, match="are of several revisions or interventions"):
+    with pytest.raises(BadChoice, match="come from several revisions or interventions"):
         choose_runs(read([tmp_path / "now"]))
     write_run(tmp_path / "now", measured(30), condition="ablation", info=DIRECTION)
     with pytest.raises(BadChoice, match="random-ablation"):

@@ -116,7 +116,7 @@ def test_what_is_undecided_is_not_said_to_be_no_refusal(tmp_path: Path) -> None:
 def test_a_judge_of_some_languages_is_warned_of(tmp_path: Path) -> None:
     write_run(tmp_path, [task("harmful", code, "cc") for code in ("en", "de", "da")])
     list(rejudge([tmp_path], ByFirstWord("refusal"), languages=["de", "en"]))
-    (text,) = (text for text in warned(tmp_path) if "languages of this data set" in text)
+    (text,) = (text for text in warned(tmp_path) if "languages of this dataset" in text)
     assert text.startswith("Judge first-word labelled 2 of the 3 languages")
     assert warned(tmp_path)[text] == {"de", "en"}
 
@@ -127,11 +127,11 @@ def test_two_judges_of_one_name_are_not_compared(tmp_path: Path) -> None:
     for model, revision in (("one", "weights one"), ("two", "weights two")):
         write_run(tmp_path / model, [task("harmful", "en", "c" * 8)], model=f"invented/{model}")
         list(rejudge([tmp_path / model], ByFirstWord("harm", revision=revision)))
-        assert not any("of another for other rows" in text for text in warned(tmp_path / model))
-    texts = [text for text in warned(tmp_path) if "of another for other rows" in text]
+        assert not any("another one for other rows" in text for text in warned(tmp_path / model))
+    texts = [text for text in warned(tmp_path) if "another one for other rows" in text]
     assert sorted(text.split(" here")[0] for text in texts) == [
-        "Judge first-word was of revision weights one",
-        "Judge first-word was of revision weights two",
+        "Judge first-word had revision weights one",
+        "Judge first-word had revision weights two",
     ]
     checked = ("--baseline", baseline)
     assert run_in_process("leaderboard", "check", tmp_path / "one", *checked, "--update")[0] == 0
@@ -139,7 +139,7 @@ def test_two_judges_of_one_name_are_not_compared(tmp_path: Path) -> None:
     list(rejudge([tmp_path / "one"], ByFirstWord("harm", revision="weights two")))
     code, out, _ = run_in_process("leaderboard", "check", tmp_path / "one", *checked)
     assert code == 1
-    assert "judge first-word was of revision weights two, and of weights one in the base" in out
+    assert "the revision of judge first-word is weights two, and weights one in the base" in out
     # Baselines of earlier versions do not say it.
     text = baseline.read_text(encoding="utf-8").replace(', "judge_revision": "weights one"', "")
     baseline.write_text(text, encoding="utf-8")

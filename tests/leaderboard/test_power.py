@@ -224,13 +224,16 @@ class TestPower:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            ({"n": 0}, "n is 0; it has to be from 1 to 100000"),
-            ({"n": 10**30}, "n is 1000000000000000000000000000000; it"),
+            ({"n": 0}, "n is 0; give a number from 1 to 100000"),
+            ({"n": 10**30}, "n is 1000000000000000000000000000000; give"),
             ({"baseline_rate": 1.0}, "the baseline rate is 1.0"),
             ({"baseline_rate": math.nan}, "the baseline rate is nan"),
             ({"comparisons": 0}, "the number of comparisons is 0"),
-            ({"comparisons": 7 * 10**400}, "the number of comparisons is 70+; it has to be from 1"),
-            ({"discordance": 0.2}, "the discordance is 0.2; it has to be from 0 to 0.04"),
+            (
+                {"comparisons": 7 * 10**400},
+                "the number of comparisons is 70+; give a number from 1",
+            ),
+            ({"discordance": 0.2}, "the discordance is 0.2; give a number from 0 to 0.04"),
             ({"discordance": math.nan}, "the discordance is nan"),
         ],
     )

@@ -150,9 +150,10 @@ def test_what_is_said_of_attack_success_is_in_the_published_table(shared: Path) 
         ends = f"{min(every):.1f}", f"{max(every):.1f}"
         qwen, gemma, llama = means
         if condition == "baseline":
-            assert f"by {qwen} points of 100 (Qwen2.5-7B-Instruct), {gemma} (Gemma 2" in ABOUT_ASR
+            points = f"by {qwen} percentage points (Qwen2.5-7B-Instruct), {gemma} (Gemma 2"
+            assert points in ABOUT_ASR
             assert f"and {llama} (Llama 3.1 8B)" in ABOUT_ASR
-            assert f"go from {ends[0]} to {ends[1]} points" in ABOUT_ASR
+            assert f"range from {ends[0]} to {ends[1]} points" in ABOUT_ASR
         else:
             assert f"ablated by {qwen}, {gemma} and {llama} points" in ABOUT_ASR
-            assert f"ablated from {ends[0]} to {ends[1]}." in ABOUT_ASR
+            assert f"with ablation from {ends[0]} to {ends[1]}." in ABOUT_ASR

@@ -83,7 +83,7 @@ def test_what_passes_unpaired_is_told(folder: Folder) -> None:
         [
             "*= polyrefuse =*",
             "note harmful asr in de, en: not paired, Fisher's exact test: *",
-            "note not in the baseline, so not compared: asr of harmful by native in fr",
+            "note asr of harmful by native in fr is not in the baseline and is not compared",
         ]
     )
 
@@ -120,7 +120,7 @@ def test_options_of_the_gate(folder: Folder) -> None:
     both = (*against("before"), "--polyrefuse-results", "worse")
     done = folder.run(*both)
     assert done.ret == 4
-    done.stderr.fnmatch_lines("ERROR: the results are of several models or conditions*")
+    done.stderr.fnmatch_lines("ERROR: the results have several models or conditions*")
     assert folder.run(*both, "--polyrefuse-condition", "baseline").ret == 0
     ablated = (*both, "--polyrefuse-condition", "ablation")
     assert folder.run(*ablated, "--polyrefuse-model", "invented/model-1").ret == 1

@@ -426,7 +426,7 @@ def test_two_tasks_of_one_run_may_not_be_the_same(tmp_path: Path) -> None:
     _edit(path, copy)
     reading = _read(tmp_path)
     assert len(_only(reading).cells) == 1
-    assert "another task of the same data set" in reading.notes[0]
+    assert "another task of the same dataset" in reading.notes[0]
 
 
 def test_names_with_markup_are_names(tmp_path: Path) -> None:

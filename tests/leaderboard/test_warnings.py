@@ -154,8 +154,8 @@ class TestBaselineWithoutRefusals:
         assert (one.condition, one.datasets) == ("ablation", ("harmful",))
         assert one.languages == ("de", "en")
         assert one.text == (
-            f"The baseline refuses {share}% of 200 harmful prompts (95% interval {interval}): "
-            "there is no refusal to ablate, and rates under ablation do not tell what refusals "
+            f"The baseline refuses {share}% of 200 harmful prompts (95% interval {interval}). "
+            "There is no refusal to ablate, so rates under ablation do not show what refusals "
             "prevent."
         )
 
@@ -197,8 +197,8 @@ class TestTransfers:
         assert (one.condition, one.datasets, one.languages) == ("ablation", ("toyrefuse",), ("yo",))
         assert one.runs == (f"{tmp_path.name}/transfer.json",)
         assert one.text == (
-            "The baseline refuses 2.0% of 100 harmful prompts (95% interval 0.6 to 7.0): there is "
-            "no refusal to ablate, and rates under ablation do not tell what refusals prevent."
+            "The baseline refuses 2.0% of 100 harmful prompts (95% interval 0.6 to 7.0). There is "
+            "no refusal to ablate, so rates under ablation do not show what refusals prevent."
         )
 
     def test_what_speaks_against_a_direction(self, tmp_path: Path) -> None:

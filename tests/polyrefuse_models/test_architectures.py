@@ -19,7 +19,9 @@ from polyrefuse_models.interventions.orthogonalise import (
 )
 from tests.models import COMMON, LAYERS, OWN, WIDTH, multimodal_gemma, tiny
 
-PLAIN = ("llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "mixtral", "phi3", "granite", "gpt_oss")
+PLAIN = (
+    *("llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "mixtral", "phi3", "granite", "gpt_oss"),
+)
 PARALLEL = ("cohere2", "gpt_neox")
 POST_NORM = ("gemma2", "gemma3_text", "olmo2")
 # What the first block reads is not the embedding alone: learned positions, a norm.

@@ -52,10 +52,14 @@ def test_the_names(manager) -> None:
             "multijail": languages.MULTIJAIL,
         }.items()
         for language in spoken
-    } | {
-        f"polyrefuse_{name}" for name in ("xstest_safe", "xstest_unsafe", "oktest", "orbench_hard")
     }
-    assert len(expected) == 5 * 14 + 10 + 4
+    assert len(expected) == 5 * 14 + 10
+    expected |= {
+        "polyrefuse_xstest_safe",
+        "polyrefuse_xstest_unsafe",
+        "polyrefuse_oktest",
+        "polyrefuse_orbench_hard",
+    }
     toys = {
         f"toyrefuse_{kind}_{language}"
         for kind in ("harmful", "harmless")

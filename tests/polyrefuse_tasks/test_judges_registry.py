@@ -71,11 +71,12 @@ def python(code: str, *folders: Path, **variables: str) -> str:
 
 
 def test_ours_are_in_the_same_registry() -> None:
-    assert JUDGES == ("native", "substring")
-    assert set(JUDGES) <= set(names())
+    assert JUDGES[0] == "native"  # the default
+    assert {"native", "substring"} <= set(JUDGES) <= set(names())
     for name in JUDGES:
         judge: Judge = judge_named(name)
-        assert (judge.name, judge.measures) == (name, "refusal")
+        assert judge.name == name
+    assert judge_named("native").measures == judge_named("substring").measures == "refusal"
     assert not judge_named("native").english_only
     assert judge_named("substring").english_only
 
@@ -204,7 +205,7 @@ except UnknownJudge as error:
     print(error)
 """
     said = python(code, good)
-    assert said.startswith("There is no judge 'gavel': use one of native, substring, polyguard, ")
+    assert said.startswith("There is no judge 'gavel': use one of native, substring, ")
     assert said.endswith(", other-both, other-harm, other-refusal.\n")
 
 
