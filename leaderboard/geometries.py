@@ -196,8 +196,11 @@ def _answered(entry: Mapping[str, Any] | None) -> Answered | None:
     areas = {_text(name): found["auc"]["harmful"] for name, found in entry["languages"].items()}
     known = {
         name: (
-            *(_number(area[key], 0, 1) for key in ("auc", "low", "high")),
-            *(_count(area[key]) for key in ("refused", "answered")),
+            _number(area["auc"], 0, 1),
+            _number(area["low"], 0, 1),
+            _number(area["high"], 0, 1),
+            _count(area["refused"]),
+            _count(area["answered"]),
         )
         for name, area in areas.items()
         if area["auc"] is not None

@@ -103,11 +103,12 @@ def short_name(model: str) -> str:
 def style() -> Iterator[None]:
     """Draw and save with `STYLE`, whatever the user's own settings of matplotlib are."""
     import matplotlib
+    from cycler import cycler
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
-        matplotlib.rcParams["axes.prop_cycle"] = matplotlib.cycler(color=list(PALETTE.values()))
+        matplotlib.rcParams["axes.prop_cycle"] = cycler(color=list(PALETTE.values()))
         yield
 
 

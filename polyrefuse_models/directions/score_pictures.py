@@ -162,9 +162,10 @@ def rejected(direction: Direction, rule: Rule) -> list[Candidate]:
     """
     ordered = eligible(direction.scores, direction.candidates.shape[1], rule)
     places = [(candidate.position, candidate.layer) for candidate in ordered]
-    if _chosen(direction) not in places:
+    position, layer = _chosen(direction)
+    if position is None or layer is None or (position, layer) not in places:
         return []
-    choice = places.index(_chosen(direction))
+    choice = places.index((position, layer))
     within = ordered[choice].kl_div_score
     tried = ordered if within is None or within > rule.kl_limit else ordered[:choice]
     return [candidate for candidate in tried if candidate.kl_div_score is None]
