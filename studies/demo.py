@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict, dataclass, field
@@ -103,7 +102,6 @@ def demonstrate(
 
     todo = measurements()
     tasks = [f"{kind}_{language}" for language in languages for kind in (HARMFUL, HARMLESS)]
-    is_terminal = sys.stderr.isatty()
     with (
         whole_folder(folder) as new,
         _others_to(new / "log.txt") as terminal,
@@ -113,7 +111,7 @@ def demonstrate(
             unit=" answers",
             file=terminal,
             dynamic_ncols=True,
-            disable=not is_terminal,
+            disable=None,
         ) as bar,
     ):
         for one in todo:

@@ -114,7 +114,7 @@ def test_an_internal_error_has_a_code_of_its_own(
         (("directon", "extract"), ("no command 'directon': did you mean 'direction'?",)),
         (("data", "fetsh"), ("no command 'fetsh': did you mean 'fetch'?", "`polyrefuse data --")),
         (("judge", "agrement"), ("no command 'agrement': did you mean 'agreement'?",)),
-        (("xyzzy",), ("no command 'xyzzy': use one of data, direction, doctor, drift,",)),
+        (("xyzzy",), ("no command 'xyzzy': use one of data, demo, direction, doctor,",)),
         (("data", "fetch", "--hlep"), ("No such option: --hlep", "`polyrefuse data fetch --help`")),
         (("direction", "extract"), ("Missing option '--output'",)),
         (("direction", "choose"), ("SCORES.json",)),
@@ -214,7 +214,7 @@ class TestCompletion:
 
     @pytest.mark.parametrize(
         ("words", "said"),
-        [("d", "data\ndirection\ndoctor\ndrift"), ("direction ex", "extract"),
+        [("d", "data\ndemo\ndirection\ndoctor\ndrift"), ("direction ex", "extract"),
          ("data path --l", "--lang"), ("study ", "init\nplan\nrun")],
     )  # fmt: skip
     def test_commands_and_options(self, words: str, said: str, cache: dict[str, str]) -> None:
