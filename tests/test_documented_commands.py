@@ -347,10 +347,8 @@ def kitchen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tasks = "toyrefuse_harmful_en,toyrefuse_harmless_en,toyrefuse_harmful_de"
     steps = [
         "polyrefuse direction extract --rank 3 --output direction",
-        *(
-            f"lm_eval --tasks {tasks} {organism} --gen_kwargs max_gen_toks=8 --output_path {name}"
-            for name in ("results", "before", "after")
-        ),
+        f"lm_eval --tasks {tasks} {organism} --gen_kwargs max_gen_toks=8 --output_path results",
+        "cp -r results before && cp -r results after",
         "polyrefuse leaderboard check --baseline baseline.json --update results",
     ]
     script = "set -e\n" + "\n".join(steps)
