@@ -243,7 +243,7 @@ def test_a_checkpoint_with_other_names_is_refused(tmp_path: Path) -> None:
         ("baseline", {"gguf_file": "a.gguf"}, "gguf_file=a.gguf"),
         ("ablated", {"truncation": True}, "truncation=True is an argument of the Hugging Face"),
         ("ablated", {"method": "weights", "quantization": "fp8"}, "the model is quantised"),
-        ("ablated", {"lora_local_path": "x"}, "lora_local_path=x is no folder"),
+        ("ablated", {"lora_local_path": "x"}, "lora_local_path=x is not a folder"),
         ("ablated", {"method": "weights", "lora_local_path": "."}, "an adapter that is not merged"),
     ],
 )
