@@ -231,7 +231,7 @@ def test_a_checkpoint_with_other_names_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "sentence"),
     [
-        ("ablated", {"method": "hooks", "enforce_eager": False}, "enforce_eager=False has vLLM"),
+        ("ablated", {"method": "hooks", "enforce_eager": False}, "enforce_eager=False would make vLLM"),
         ("ablated", {"method": "weights", "load_format": "dummy"}, "load_format=dummy loads"),
         ("ablated", {"worker_extension_cls": "a.B"}, "worker_extension_cls=a.B takes the place"),
         (
