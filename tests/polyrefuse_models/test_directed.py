@@ -79,7 +79,7 @@ def test_addition_at_the_artifact_s_layer_or_a_given_one(given: dict[str, Any]) 
     assert (elsewhere.identity()["layer"], elsewhere.identity()["coefficient"]) == (0, 3.0)
     scores = {lm.loglikelihood([PAIR])[0][0] for lm in (baseline, added, elsewhere)}
     assert len(scores) == 3
-    with pytest.raises(LayerOutOfRange, match="layer 9"):
+    with pytest.raises(LayerOutOfRange, match="Layer 9"):
         RefusalAddedHF(**given, layer=9)
 
 
