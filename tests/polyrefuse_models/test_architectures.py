@@ -401,10 +401,10 @@ def test_chosen_layers_leave_the_others_alone() -> None:
 def test_layers_out_of_range() -> None:
     model, r = tiny("llama"), a_direction()
     with pytest.raises(
-        LayerOutOfRange, match="layer 2-3 is not in the model, whose layers are 0-2"
+        LayerOutOfRange, match="Layer 2-3 is not in the model, whose layers are 0-2"
     ):
         Ablation(r, layers=range(2, 4)).install(model)
-    with pytest.raises(LayerOutOfRange, match="layer 3 is not"):
+    with pytest.raises(LayerOutOfRange, match="Layer 3 is not"):
         Addition(r, 3).install(model)
 
 

@@ -187,7 +187,7 @@ def test_a_model_that_ignores_the_paged_cache_is_found_by_trying() -> None:
 
     for layer in model.model.layers:
         layer.self_attn.register_forward_pre_hook(forget, with_kwargs=True)
-    with pytest.raises(CannotPage, match="LlamaForCausalLM answers . of 3 prompts otherwise"):
+    with pytest.raises(CannotPage, match="LlamaForCausalLM answers . of 3 prompts differently"):
         paged(model, prompts())
 
 

@@ -79,7 +79,7 @@ def test_addition_at_the_artifact_s_layer_or_a_given_one(given: dict[str, Any]) 
     assert (elsewhere.identity()["layer"], elsewhere.identity()["coefficient"]) == (0, 3.0)
     scores = {lm.loglikelihood([PAIR])[0][0] for lm in (baseline, added, elsewhere)}
     assert len(scores) == 3
-    with pytest.raises(LayerOutOfRange, match="layer 9"):
+    with pytest.raises(LayerOutOfRange, match="Layer 9"):
         RefusalAddedHF(**given, layer=9)
 
 
@@ -151,7 +151,7 @@ def never_extracted(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("coefficient", ["abc", "", None, "nan", float("inf"), True])
 @pytest.mark.parametrize("wrapper", [AblatedHF, RefusalAddedHF])
 def test_a_coefficient_that_is_no_number(wrapper: type, coefficient: Any) -> None:
-    with pytest.raises(UserError, match=f"coefficient={coefficient} is no finite number"):
+    with pytest.raises(UserError, match=f"coefficient={coefficient} is not a finite number"):
         wrapper(pretrained="never loaded", coefficient=coefficient)
 
 
@@ -165,10 +165,10 @@ def test_a_layer_that_is_no_number(layer: Any) -> None:
 @pytest.mark.parametrize(
     ("wrapper", "settings", "said"),
     [
-        (AblatedHF, {"layers": "2-4"}, "layer 2-4 is not in the model"),
+        (AblatedHF, {"layers": "2-4"}, "Layer 2-4 is not in the model"),
         (AblatedHF, {"layers": "2-3", "method": "weights"}, "not exact: .* layers"),
         (AblatedHF, {"coefficient": 0.5, "method": "weights"}, "coefficient=0.5 is not 1"),
-        (RefusalAddedHF, {"layer": 4}, "layer 4 is not in the model"),
+        (RefusalAddedHF, {"layer": 4}, "Layer 4 is not in the model"),
         (AblatedHF, {"refusal_tokens": "N|no"}, "'no' is 2 tokens"),
     ],
 )
@@ -252,5 +252,5 @@ def test_layers_that_are_none(written: str) -> None:
 def test_an_unknown_method_and_layers_that_the_model_lacks(given: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="method=magic"):
         AblatedHF(pretrained="never loaded", method="magic")
-    with pytest.raises(LayerOutOfRange, match="layer 3-8 is not in the model"):
+    with pytest.raises(LayerOutOfRange, match="Layer 3-8 is not in the model"):
         AblatedHF(**given, layers="3-8")

@@ -598,7 +598,9 @@ def test_a_cache_belongs_to_one_condition(
     cache = str(tmp_path / "answers.db")
     requests = [request(prompt) for prompt in PROMPTS]
     answers = CachingLM(baseline, cache).generate_until(requests)
-    with pytest.raises(WrongCache, match="condition=baseline .now ablation.*path of its own"):
+    with pytest.raises(
+        WrongCache, match="condition=baseline .now ablation.*its own --use_cache path"
+    ):
         CachingLM(ablated, cache)
     # Its own condition reads it again, answers and all.
     again = CachingLM(baseline, cache)

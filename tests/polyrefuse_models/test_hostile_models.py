@@ -130,7 +130,7 @@ SEEDS = ["abc", "", "-1", "1e400", "9" * 30, "4294967296", "0.5", "nan", True, [
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_seeds(seed: Any) -> None:
-    with pytest.raises(UserError, match="direction_seed=.* is no seed; give a number from 0 to"):
+    with pytest.raises(UserError, match="direction_seed=.* is not a seed; give a number from 0 to"):
         parse_seed(seed)
     assert parse_seed("7") == parse_seed(7) == 7
 

@@ -68,7 +68,7 @@ def judge(name: str, **more: Any) -> dict[str, Any]:
         (condition(like="ablation", method="weigths"), "models.m under the condition 'mine': "
          "method=weigths is not known; use one of auto, hooks, weights"),
         (condition(like="ablation", layers=[1, 2]), "layers=[1, 2] is not a range of layers"),
-        (condition(like="addition", coefficient="much"), "coefficient=much is no finite number"),
+        (condition(like="addition", coefficient="much"), "coefficient=much is not a finite number"),
         (condition(like="ablation", control="rand"), "control=rand"),
         (condition(like="ablation", direction="auto", direction_seed=-1), "direction_seed=-1"),
         (condition(like="ablation", direction="sorce"), "conditions.mine.direction is 'sorce', but "

@@ -231,19 +231,23 @@ def test_a_checkpoint_with_other_names_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "sentence"),
     [
-        ("ablated", {"method": "hooks", "enforce_eager": False}, "enforce_eager=False has vLLM"),
-        ("ablated", {"method": "weights", "load_format": "dummy"}, "load_format=dummy loads"),
-        ("ablated", {"worker_extension_cls": "a.B"}, "worker_extension_cls=a.B takes the place"),
+        (
+            "ablated",
+            {"method": "hooks", "enforce_eager": False},
+            "enforce_eager=False would make vLLM",
+        ),
+        ("ablated", {"method": "weights", "load_format": "dummy"}, "load_format=dummy would load"),
+        ("ablated", {"worker_extension_cls": "a.B"}, "worker_extension_cls=a.B would replace"),
         (
             "refusal-added",
             {"layer": 1, "data_parallel_size": 2},
-            "data_parallel_size=2 has",
+            "data_parallel_size=2 would make",
         ),
         ("ablated", {"method": "weights", "speculative_config": {"model": "x"}}, "speculative_con"),
         ("baseline", {"gguf_file": "a.gguf"}, "gguf_file=a.gguf"),
         ("ablated", {"truncation": True}, "truncation=True is an argument of the Hugging Face"),
         ("ablated", {"method": "weights", "quantization": "fp8"}, "the model is quantised"),
-        ("ablated", {"lora_local_path": "x"}, "lora_local_path=x is no folder"),
+        ("ablated", {"lora_local_path": "x"}, "lora_local_path=x is not a folder"),
         ("ablated", {"method": "weights", "lora_local_path": "."}, "an adapter that is not merged"),
     ],
 )
