@@ -48,7 +48,7 @@ SCHEMA = 4
 """Schema 4 says of the direction what the reports on its effects say (`effects.described`)."""
 
 MEANING = (
-    "auc and silhouette tell whether the model's states tell harmful prompts from harmless ones, "
+    "auc and silhouette say whether the model's states separate harmful from harmless prompts, "
     "not whether it refuses: a chat model that refuses nothing can have an AUC of 1"
 )
 """Stands in the JSON document, and in a shorter form in the pictures."""

@@ -194,7 +194,7 @@ def test_harmless_prompts_that_are_refused_are_told(organism: ChatModel) -> None
     found = make_direction(organism, replace(prompts, harmless=harmless), tokens=tokens)
     (warning,) = (w for w in found.metadata["warnings"] if "harmless training" in w)
     assert "only 20 of 128 harmless training prompts have a refusal score below 0" in warning
-    assert "the model refuses most of them" in warning
+    assert "The model refuses most of them" in warning
 
 
 def test_harm_is_told_apart_where_nothing_is_refused(
