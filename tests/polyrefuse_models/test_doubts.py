@@ -78,7 +78,7 @@ def test_a_model_that_does_not_refuse(compliant: ChatModel) -> None:
     assert f"with a mean probability of {opened.mean():.3f}, below 0.5" in low[0]
     assert told["refusal_tokens_probability"] == pytest.approx(opened.mean(), abs=1e-6)
     assert f"only {(opened > 0.5).sum()} of 128 harmful training prompts" in passed[0]
-    assert "the model answers most of them" in passed[0]
+    assert "The model answers most of them" in passed[0]
 
 
 def test_a_random_model_gets_every_warning() -> None:
