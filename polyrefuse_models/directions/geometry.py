@@ -49,7 +49,7 @@ SCHEMA = 4
 `plane`, the points of `geometry.png`."""
 
 MEANING = (
-    "auc and silhouette tell whether the model's states tell harmful prompts from harmless ones, "
+    "auc and silhouette say whether the model's states separate harmful from harmless prompts, "
     "not whether it refuses: a chat model that refuses nothing can have an AUC of 1"
 )
 """Stands in the JSON document, and in a shorter form in the pictures."""

@@ -36,7 +36,7 @@ def _monitor(monitor: dict[str, Any]) -> Iterator[str]:
     yield f"monitor: {describe(monitor)}"
     if monitor["threshold"] is None:
         yield (
-            f"Note: a rate of {monitor['false_alarms']:g} needs "
+            f"Note: a false-alarm rate of {monitor['false_alarms']:g} needs "
             f"{least_prompts(monitor['false_alarms'])} harmless prompts to calibrate on, which are "
             "half of those that are read; raise --limit or --false-alarms."
         )

@@ -78,7 +78,7 @@ def test_a_model_that_does_not_refuse(compliant: ChatModel) -> None:
     assert f"with a mean probability of {opened.mean():.3f}, below 0.5" in low[0]
     assert told["refusal_tokens_probability"] == pytest.approx(opened.mean(), abs=1e-6)
     assert f"only {(opened > 0.5).sum()} of 128 harmful training prompts" in passed[0]
-    assert "the model answers most of them" in passed[0]
+    assert "The model answers most of them" in passed[0]
 
 
 def test_a_random_model_gets_every_warning() -> None:
@@ -194,7 +194,7 @@ def test_harmless_prompts_that_are_refused_are_told(organism: ChatModel) -> None
     found = make_direction(organism, replace(prompts, harmless=harmless), tokens=tokens)
     (warning,) = (w for w in found.metadata["warnings"] if "harmless training" in w)
     assert "only 20 of 128 harmless training prompts have a refusal score below 0" in warning
-    assert "the model refuses most of them" in warning
+    assert "The model refuses most of them" in warning
 
 
 def test_harm_is_told_apart_where_nothing_is_refused(
