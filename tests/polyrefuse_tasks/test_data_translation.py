@@ -150,7 +150,7 @@ def test_what_comes_out_empty_is_left_out(
     ("dataset", "language", "said"),
     [
         ("oktest", "ko", "has no code for Korean"),
-        ("harmful", "de", "harmful is published in German"),
+        ("harmful", "de", "harmful is already published in German"),
     ],
 )
 def test_languages_that_cannot_be(

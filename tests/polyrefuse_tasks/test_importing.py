@@ -482,7 +482,7 @@ def test_a_file_is_imported_once(tmp_path: Path) -> None:
     other = put(tmp_path / "other.jsonl", [labelled("de", 1)])
     for given in ((path,), (again,), (other, path)):
         said = refused("jsonl", output, *given, *ROWS)
-        assert f"{results} holds the answers of" in said
+        assert f"{results} already holds the answers of" in said
     # Something else, in the same folder of the same model.
     imported("jsonl", output, other, *ROWS)
     imported("jsonl", output, path, "--model", "some-model", "--condition", "mcd")

@@ -142,7 +142,7 @@ def test_no_other_secret_is_sent(
 @pytest.mark.parametrize("key", ["two words", "a-key\n", "clé", "\x7f"])
 def test_a_key_that_is_none(key: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
-    with pytest.raises(CannotJudge, match="OPENAI_API_KEY holds") as told:
+    with pytest.raises(CannotJudge, match="OPENAI_API_KEY contains") as told:
         judge_at(server)
     assert key.strip() not in str(told.value)
 

@@ -433,7 +433,7 @@ def test_two_judges_of_the_same_answers_at_once_and_no_judge_twice(tmp_path: Pat
     # Both are in the middle of their work: a third that is one of them waits for nobody.
     third = start("org/two")
     _, said = third.communicate(timeout=60)
-    assert third.returncode and "judges the answers in" in said and "by org/two; wait" in said
+    assert third.returncode and "judges the answers in" in said and "with org/two: wait" in said
     for process in running:
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0 and out.endswith("done\n"), err
