@@ -52,8 +52,8 @@ ABOUT_ASR = (
     "calls more answers compliance than harmful, by 7.4 percentage points "
     "(Qwen2.5-7B-Instruct), 1.6 (Gemma 2 9B) and 3.3 (Llama 3.1 8B), and with the refusal "
     "direction ablated by 8.6, 12.5 and 5.2 points. These are means over 14 languages with n = 572 "
-    "each; single languages range from 0.2 to 11.0 points, and with ablation from 1.7 to 19.1. A harm "
-    "judge (asr_harmful) tells compliance from harm."
+    "each; single languages range from 0.2 to 11.0 points, and with ablation from 1.7 to 19.1. A "
+    "harm judge (asr_harmful) tells compliance from harm."
 )
 """What the ASR counts. The figures are WildGuard compliance minus WildGuard harmful in the
 published table, which `polyrefuse leaderboard published` shows."""
