@@ -82,7 +82,8 @@ class TestFolder:
         (folder / "figures/bars-8.json").write_text('{"figure": "mine"}')
         theirs = {
             "figures/logo.png": b"mine", "figures/bars-8.svg": b"<svg/>",
-            "figures/bars-8.png": b"\x89PNG\r\n\x1a\n", "figures/bars-8.json": b'{"figure": "mine"}',
+            "figures/bars-8.png": b"\x89PNG\r\n\x1a\n",
+            "figures/bars-8.json": b'{"figure": "mine"}',
         }  # fmt: skip
         for _ in range(2):
             write_site(folder, contents([record("de", 3)]))
