@@ -1,4 +1,4 @@
-"""The rows of the table of models: averages, languages and balance of a model on a dataset."""
+"""Make the rows of the table of models: means, languages and balance of a model on a dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of arXiv 2505.17306, out of the CSV files that its authors published.
+"""Read the table of arXiv 2505.17306 from the CSV files that its authors published.
 
 `output/ja_vector_sweep/baseline_evaluations.csv` and `harm_ablation_evaluations.csv` of
 https://github.com/mainlp/Multilingual-Refusal: three models in 14 languages, as they are and with

@@ -1,4 +1,4 @@
-"""Records out of runs: every rate with its interval, means over languages, and rates of pairs.
+"""Make records from runs: every rate with its interval, means over languages, and rates of pairs.
 
 Intervals are 95%: Wilson's of a share of prompts; of a mean, of sampled answers or over languages,
 Wilson's on the effective number of prompts (`statistics.wilson_clustered`). Where the results have

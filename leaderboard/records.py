@@ -1,4 +1,4 @@
-"""The records of a leaderboard, one a cell, written as JSON (see `schema.json`) or CSV."""
+"""The records of a leaderboard, one for each cell, as JSON (see `schema.json`) or CSV."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ same; its `n` is their sum."""
 
 
 class BadRecords(UserError):
-    """A document that is no list of records of this version."""
+    """A document is not a list of records that this version reads."""
 
 
 @dataclass(frozen=True, slots=True)

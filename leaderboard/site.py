@@ -1,4 +1,4 @@
-"""The folder that `build` and `published` write: pages, tables, pictures.
+"""Write the folder of `build` and `published`: pages, tables, pictures.
 
 The folder may be a checkout, a mount point or one that others write to as well. It stays where it
 is, and so does all in it that is not a leaderboard's. Everything is first written into a draft in
@@ -48,8 +48,8 @@ def require_writable(folder: Path) -> None:
                 not fnmatch(path.name, PATTERN) for path in folder.iterdir()
             ):
                 raise CannotWrite(
-                    f"{folder} has other things in it than a leaderboard; name a new folder, or "
-                    "an empty one."
+                    f"{folder} has other files and no leaderboard; name a new folder or an empty "
+                    "one."
                 )
         elif os.path.lexists(folder):
             raise CannotWrite(f"{folder} is not a folder; name another.")

@@ -1,4 +1,4 @@
-"""Intervals of rates and of their differences, exact tests of "worse", and Holm's correction."""
+"""Compute intervals of rates and differences, exact tests of "worse", and Holm's correction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a killed build of an earlier version left beside a leaderboard's folder.
+"""Recover what a killed build of an earlier version left beside a leaderboard's folder.
 
 Those versions moved the older folder away, the new one to its place, and then the user's own files
 from the one to the other. Killed in between, they left the user's files in a hidden folder.

@@ -1,4 +1,4 @@
-"""Reads what `polyrefuse direction transfer` wrote: one language's direction ablated in another."""
+"""Read what `polyrefuse direction transfer` wrote: one language's direction ablated in another."""
 
 from __future__ import annotations
 

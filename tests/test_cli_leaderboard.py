@@ -149,7 +149,7 @@ class TestBuild:
             assert run("build", results / "plain", "--output", tmp_path / "site")[0] == 0
         (tmp_path / "site/leaderboard.json").unlink()
         result = run("build", results / "plain", "--output", tmp_path / "site")
-        assert_one_sentence(result, "has other things in it than a leaderboard")
+        assert_one_sentence(result, "has other files and no leaderboard")
 
     def test_formulas_are_no_formulas(self, tmp_path: Path) -> None:
         for day, model in enumerate(("=1+1", "+1", "-1", "@SUM(A1)"), 1):

@@ -132,8 +132,9 @@ def _picture(name: str, title: str, drawn: Figure, numbers: Mapping[str, object]
 
 
 def _shortened(names: dict[Subject, tuple[str, str]]) -> dict[Subject, tuple[str, str]]:
-    """What subjects are called in figures: without a model's folder or owner, unless the rest would
-    stand for several models.
+    """Return the names of subjects in figures.
+
+    A model's folder or owner is left out, unless the rest would stand for several models.
     """
     called = Counter(short_name(model) for model in {subject.model for subject in names})
     return {

@@ -1,4 +1,4 @@
-"""Which models are on which page: one page, or an index and pages of 200 models at most."""
+"""Distribute models over pages: one page, or an index and pages of at most 200 models."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class _Pages:
         data = embed((), self.contents.rows, self.names, page_of, self.contents.warnings)
         scatters = gallery.scatters(self.contents.rows, self.names, 1)
         if len(data.encode()) > LIMIT - ROOM:
-            # So many models that their table is left to their pages.
+            # There are so many models that only their own pages have their table.
             data = embed((), (), self.names, {})
         index = _Part(self.models, data, scatters)
         self._save("index.html", index, pages, gallery.matrices(self.contents.transfers))

@@ -1,4 +1,4 @@
-"""Reads what lm-eval measured by other tasks: a value, and what each document adds to it."""
+"""Read what lm-eval measured with other tasks: a value, and what each document adds to it."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def parse_wanted(given: str) -> list[Wanted]:
         task, *metric = map(str.strip, entry.split(":"))
         if not task or len(metric) > 2 or not all(metric):
             raise BadCapability(
-                f"--capability {entry!a} is no task; give names such as mmlu, or "
+                f"--capability {entry!a} is not a task; give names such as mmlu, or "
                 "gsm8k:exact_match:strict-match for another metric than the task's first."
             )
         wanted.append(Wanted(task, _plain(",".join(metric)) or None))

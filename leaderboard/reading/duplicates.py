@@ -1,4 +1,4 @@
-"""Where several runs have the same cell, chooses the one that stays."""
+"""Choose which of several runs with the same cell is kept."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def newest(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     ]
     lost = Counter((loser, best[key][0]) for loser, key in beaten)
     notes = [
-        f"{count} of the tasks of {ordered[loser].file} left out: "
+        f"{count} of the tasks of {ordered[loser].file} are left out: "
         f"{ordered[winner].file} {_reason(ordered, loser, winner)}."
         for (loser, winner), count in lost.items()
     ]
@@ -61,7 +61,7 @@ def _reason(ordered: Sequence[Run], loser: int, winner: int) -> str:
     if loser == winner:
         return "has another task of the same dataset, language and settings"
     if ordered[loser].date == ordered[winner].date:
-        return "is of the same date and has at least as many prompts"
+        return "has the same date and at least as many prompts"
     newer = ordered[winner].date > ordered[loser].date
     return "is newer and has at least as many prompts" if newer else "is older but has more prompts"
 

@@ -1,4 +1,4 @@
-"""Which model a results file is of, what was done to it, and how its answers were made."""
+"""Identify the model of a results file, its condition, and how its answers were made."""
 
 from __future__ import annotations
 

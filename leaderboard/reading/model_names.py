@@ -79,7 +79,7 @@ def read_names(file: Path) -> GivenNames:
     except ValueError as error:
         raise BadNames(f"{file} is not JSON ({error}); make it {wanted}.") from None
     if not isinstance(names, dict):
-        raise BadNames(f"{file} is no object; make it {wanted}.")
+        raise BadNames(f"{file} is not an object; make it {wanted}.")
     folders = {path: inside for path, inside in names.items() if isinstance(inside, dict)}
     everywhere = {path: name for path, name in names.items() if path not in folders}
     for given in (everywhere, *folders.values()):

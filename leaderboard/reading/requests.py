@@ -1,4 +1,4 @@
-"""Compares the request of a sample with the settings that the results claim.
+"""Compare the request of a sample with the settings that the results claim.
 
 lm-eval's `--cache_requests` stores requests with their generation settings under a key that has
 none of them: a later `--gen_kwargs` goes into the results and not into the requests.

@@ -1,6 +1,6 @@
-"""Reads what lm-eval wrote, results_*.json and samples_*.jsonl, into runs.
+"""Read what lm-eval wrote, results_*.json and samples_*.jsonl, into runs.
 
-A file that cannot be used costs a sentence in `Reading.problems`, never the other files.
+A file that cannot be used becomes a sentence in `Reading.problems`; the other files are still read.
 """
 
 from __future__ import annotations
@@ -53,20 +53,20 @@ from polyrefuse_tasks.saved_results.samples import lines
 from polyrefuse_tasks.saved_results.tasks import is_ours, is_unjudged, read_results
 
 ROUNDING = 1e-6
-"""The largest difference that rounding makes between a rate and the same rate from the samples."""
+"""The largest difference by rounding between a rate and the same rate from the samples."""
 
 MOST_PROMPTS = 10**9
-"""A count of prompts above it is a mistake; statistics would overflow at some number."""
+"""A larger count of prompts is a mistake; statistics would overflow beyond some number."""
 
 MOST_REASONS = 5
-"""Sentences on what could not be used, where nothing could, at most."""
+"""The most sentences in the message that nothing could be used."""
 
 PREFIXES = ("polyrefuse_", "toyrefuse_", "mcd_")
-"""How the names of our tasks begin."""
+"""The beginnings of the names of our tasks."""
 
 
 class NoResults(UserError):
-    """Nothing that could be used."""
+    """No results could be used."""
 
 
 def read(
@@ -76,7 +76,7 @@ def read(
     names: Names = NO_NAMES,
     capability: Sequence[Wanted] = (),
 ) -> Reading:
-    """Every results file in or below the paths, and the samples files beside them.
+    """Read every results file in or below the paths, and the samples files beside them.
 
     Args:
         paths: files, or folders of which every subfolder is read.
@@ -105,14 +105,16 @@ def read(
             runs.append(run)
             names_of_runs.append(names_in(names, file.path))
         elif len(problems) == known:
-            notes.append(f"{file.name} is left out: none of its tasks is one of polyrefuse.")
+            notes.append(f"{file.name} is left out: it has no task of this package.")
     found = [one for run in runs for one in run.capability]
     require_found(capability, there, found, problems)
     if not runs:
         first, more = [*problems, *notes][:MOST_REASONS], len(problems) + len(notes) - MOST_REASONS
         if more > 0:
             first.append(f"And {more} more files or tasks cannot be used.")
-        raise NoResults(" ".join(first) or "No results; name folders that hold some.")
+        raise NoResults(
+            " ".join(first) or "No results were found; name folders that lm_eval wrote."
+        )
     kept, left_out = newest(name_models(runs, names_of_runs))
     # A sentence may quote what a file holds.
     said = ([clean(hide_paths(one, names)) for one in each] for each in (problems, notes, left_out))
@@ -191,8 +193,8 @@ def _unsaved(cells: Sequence[Cell]) -> Iterator[str]:
     if bare and any(cell.responses is not None for cell in cells):
         which = "; ".join(f"{name} in {', '.join(languages)}" for name, languages in bare.items())
         yield (
-            f"There are no samples of {which}, but of the run's other tasks: it was "
-            "interrupted while it wrote them, or they were moved, so that these rates are not "
+            f"There are no samples of {which}, but there are samples of the run's other tasks. The "
+            "run was interrupted while it wrote them, or they were moved. These rates are not "
             "checked and have no loophole rates."
         )
 
@@ -203,7 +205,11 @@ def _together(faults: Mapping[str, str]) -> Iterator[str]:
     for task, fault in faults.items():
         alike[fault.replace(task, "")].append(fault)
     for fault, *others in alike.values():
-        yield f"{fault[:-1]}; so it is with {len(others)} more of its tasks." if others else fault
+        yield (
+            f"{fault[:-1]}; the same holds for {len(others)} more of its tasks."
+            if others
+            else fault
+        )
 
 
 def _tasks(document: Mapping[str, Any]) -> list[str]:

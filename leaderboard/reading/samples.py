@@ -1,4 +1,4 @@
-"""Reads samples_*.jsonl: what a task's judge said of every prompt, and how it was asked."""
+"""Read samples_*.jsonl: the labels of every prompt of a task, and how the prompt was asked."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def read_samples(
                 raise BadResults(
                     f"{where} has a label by {judged.judging.judge}, but a line before it has "
                     "none: judging was interrupted; run the same `polyrefuse judge run` again, "
-                    "which goes on."
+                    "which continues."
                 )
             sample = sample | {"doc": row}
         response = _response(sample, asked, include_samples, where)

@@ -102,8 +102,10 @@ def _apart(language: str, document: dict[str, Any], placed: dict[str, Any]) -> s
 
 @pictures.style()
 def geometry_layers_figure(document: dict[str, Any]) -> Figure:
-    """By layer, a line a language: AUC, silhouette, and the cosine between its difference of means
-    and English's. A line has a gap where all states of a language are the same.
+    """Draw AUC, silhouette and cosine to English by layer, with one line for each language.
+
+    The cosine is that of the language's difference of means with English's. A line has a gap where
+    all states of a language are the same.
     """
     languages, layers = list(document["languages"]), document["layers"]
     english = languages.index("en")

@@ -58,7 +58,7 @@ class TestFolder:
         folder = tmp_path / "site"
         folder.mkdir()
         (folder / "thesis.tex").write_text("mine")
-        with pytest.raises(CannotWrite, match="has other things in it than a leaderboard"):
+        with pytest.raises(CannotWrite, match="has other files and no leaderboard"):
             write_site(folder, contents(board()))
         assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
         with pytest.raises(CannotWrite, match="is not a folder"):
@@ -95,7 +95,7 @@ class TestFolder:
         for text in ('[{"player": 1}]', ""):
             (tmp_path / "leaderboard.json").write_text(text)
             (tmp_path / "index.html").write_text("mine")
-            with pytest.raises(CannotWrite, match="has other things in it"):
+            with pytest.raises(CannotWrite, match="has other files"):
                 write_site(tmp_path, contents(board()))
             assert (tmp_path / "index.html").read_text() == "mine"
 

@@ -131,7 +131,8 @@ def test_samples_that_were_not_all_written(tmp_path: Path) -> None:
         path.unlink()
     (one,) = warnings_in(tmp_path)
     assert one.text.startswith(
-        "There are no samples of harmful in de, th; harmless in de, but of the run's other tasks: "
+        "There are no samples of harmful in de, th; harmless in de, but there are samples of the "
+        "run's other tasks. "
     )
 
 
