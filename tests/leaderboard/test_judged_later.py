@@ -99,8 +99,8 @@ def test_a_judge_that_decides_little_is_warned_of(results: Path) -> None:
             return [Judgement(Label.UNDECIDED) if one.harmful else one for one in said]
 
     list(rejudge([results], Seldom(name="seldom")))
-    (text,) = (text for text in warned(results) if "could not decide" in text)
-    assert text.startswith("Judge seldom could not decide on 60.0% of 40 answers")
+    (text,) = (text for text in warned(results) if "could not label" in text)
+    assert text.startswith("Judge seldom could not label 60.0% of 40 answers")
 
 
 def test_what_is_undecided_is_not_said_to_be_no_refusal(tmp_path: Path) -> None:

@@ -141,8 +141,14 @@ def test_a_file_that_cannot_be_used_fails(folder: Folder) -> None:
 def test_misuse_is_one_sentence(folder: Folder) -> None:
     for arguments, said in (
         (against("nowhere"), "nowhere does not exist"),
-        (against("before")[:2], "--polyrefuse-baseline and --polyrefuse-results need each other."),
-        (against("before")[2:], "--polyrefuse-baseline and --polyrefuse-results need each other."),
+        (
+            against("before")[:2],
+            "--polyrefuse-baseline and --polyrefuse-results need each other; give both or neither.",
+        ),
+        (
+            against("before")[2:],
+            "--polyrefuse-baseline and --polyrefuse-results need each other; give both or neither.",
+        ),
         (("--polyrefuse-baseline", "none", *against("before")[2:]), "none cannot be read"),
     ):
         done = folder.run(*arguments)
