@@ -14,5 +14,5 @@
   two directions. `answered` finds how the model answered the prompts of a run, `attacks` finds the
   prompts that are other prompts with an attack around them, and `success` shows where each lies.
   `geometry_pictures`, `monitor_pictures`, `harmfulness_pictures` and `success_pictures` draw the
-  results in the colours of `marks`, and `geometry_text` prints them.
+  results in the colours of `polyrefuse_shared.colours`; `geometry_text` prints them.
 """
