@@ -18,6 +18,11 @@ _IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]|#(?=#\\
 """The same within JSON, whose lines never begin with such text and which escapes the rest."""
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a count with its noun, in the singular for 1."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def clean(text: str) -> str:
     """Return a text as one line that is safe to print and to write as XML."""
     return _CONTROL.sub("\ufffd", _COMMAND.sub(r"\g<0> ", text))

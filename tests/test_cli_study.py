@@ -56,7 +56,7 @@ def test_the_file_that_init_writes_can_be_planned(
     ]
     assert jobs["organism/ablation"]["needs"] == ["organism/direction-en"]
     code, out, _ = run_in_process("study", "plan", "study.yaml", "--no-probe")
-    assert code == 0 and "\n8 jobs, 0 of them finished\n" in out
+    assert code == 0 and "\n8 jobs, finished: 0\n" in out
     assert_one_sentence(run_in_process("study", "init"), "study.yaml exists already")
 
 
@@ -251,7 +251,7 @@ def test_the_leaderboard_has_the_names_of_the_file(tmp_path: Path) -> None:
     file = write(tmp_path, models=models)
     code, out, err = run_in_process("study", "run", file, "--output", output)
     assert code == 0, err
-    assert out.startswith("2 jobs were finished before, 0 are finished now")
+    assert out.startswith("jobs finished before: 2, finished now: 0,")
     records = json.loads((output / "site" / "leaderboard.json").read_text())["records"]
     assert {record["model"] for record in records} == set(models)
 
@@ -346,7 +346,7 @@ def test_a_resumed_study_counts_from_what_is_finished(
         *("[1/3] starts: toy/b", "[2/3] finished: toy/b"),
         *("[2/3] starts: toy/c", "[3/3] finished: toy/c"),
     ]
-    assert "1 jobs were finished before, 2 are finished now" in out
+    assert "jobs finished before: 1, finished now: 2," in out
 
 
 def test_an_executor_that_cannot_be_used_is_one_sentence_and_writes_nothing(

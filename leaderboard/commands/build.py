@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polyrefuse_shared.options import Json, show
-from polyrefuse_shared.printing import clean
+from polyrefuse_shared.printing import clean, counted
 
 if TYPE_CHECKING:
     from polyrefuse_leaderboard.contents import Contents
@@ -150,7 +150,8 @@ def write_pages(contents: Contents, output: Path, as_json: bool) -> None:
         "problems": list(contents.problems),
         "notes": list(contents.notes),
     }
-    show(as_json, result, f"{output / 'index.html'}: {records} records of {models} models")
+    what = f"{counted(records, 'record')} of {counted(models, 'model')}"
+    show(as_json, result, f"{output / 'index.html'}: {what}")
 
 
 def _samples(reading: Reading) -> Iterator[dict[str, Any]]:

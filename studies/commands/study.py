@@ -15,7 +15,7 @@ import typer
 
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.options import Json, count_option, show
-from polyrefuse_shared.printing import clean
+from polyrefuse_shared.printing import clean, counted
 from polyrefuse_shared.writing import CannotWrite, cannot_write, write_whole
 
 app = typer.Typer(
@@ -220,8 +220,9 @@ def run(
         report.write_summary(folder, document)
         unsent = [] if sent is None else _finish(sent, folder, document)
     lines = [
-        f"{len(outcome.finished_before)} jobs were finished before, {len(outcome.finished)} are "
-        f"finished now, {len(outcome.failed)} failed, {len(outcome.waiting)} were not begun"
+        f"jobs finished before: {len(outcome.finished_before)}, finished now: "
+        f"{len(outcome.finished)}, failed: {len(outcome.failed)}, not begun: "
+        f"{len(outcome.waiting)}"
     ]
     for row in document["jobs"]:
         if row["state"] == "failed":
@@ -230,7 +231,8 @@ def run(
             lines.append(f"{row['name']} was not begun: {row['because']}")
     lines.append(said.splitlines()[-1] if said else "")
     if sent is not None:
-        lines += [f"{document['upload']['jobs']} jobs are at {sent.shown}", *unsent]
+        at = counted(document["upload"]["jobs"], "job")
+        lines += [f"at {sent.shown}: {at}", *unsent]
     show(as_json, document, *map(clean, lines))
     if outcome.failed or code or unsent:
         raise typer.Exit(1)

@@ -8,6 +8,7 @@ from polyrefuse_studies.forecast.estimate import Seconds
 from polyrefuse_studies.forecast.forecast import Entry, Forecast
 
 from polyrefuse_models.workload import Workload
+from polyrefuse_shared.printing import counted
 
 CLOSE = 1.1
 """Two times that differ by less than this factor are printed as one."""
@@ -23,7 +24,7 @@ def lines(found: Forecast, slots: int) -> Iterator[str]:
     for entry in found.entries:
         yield from _of_entry(entry)
     finished = sum(entry.finished for entry in found.entries)
-    yield f"{len(found.entries)} jobs, {finished} of them finished"
+    yield f"{counted(len(found.entries), 'job')}, finished: {finished}"
     yield from _of_total(found, slots)
     yield from _of_probes(found)
 
@@ -31,7 +32,7 @@ def lines(found: Forecast, slots: int) -> Iterator[str]:
 def _of_entry(entry: Entry) -> Iterator[str]:
     job = entry.placed.job
     waits = f", after {', '.join(job.needs)}" if job.needs else ""
-    tasks = f", {len(job.tasks)} tasks" if job.tasks else ""
+    tasks = f", {counted(len(job.tasks), 'task')}" if job.tasks else ""
     state = " [finished]" if entry.finished else ""
     yield f"{job.name}{state}{tasks}{waits}"
     if isinstance(entry.asked, str):
@@ -46,7 +47,7 @@ def _of_entry(entry: Entry) -> Iterator[str]:
 def _asked(workload: Workload) -> str:
     if not workload.parts:
         return f"{workload.judged:,} answers to judge"
-    said = f"{workload.prompts:,} prompts, {workload.prompt_tokens:,} tokens to read"
+    said = f"{counted(workload.prompts, 'prompt')}, {workload.prompt_tokens:,} tokens to read"
     if written := workload.generated_tokens_at_most:
         said += f", at most {written:,} to write"
     return said

@@ -235,7 +235,7 @@ def test_a_study_is_sent_with_its_report(
     url = "failing://someone:pass-word@store"
     code, out, err = run_in_process(*run_study, "--upload", url)
     assert code == 1
-    assert "1 jobs are at failing://store\n" in out
+    assert "at failing://store: 1 job\n" in out
     assert "the report was not sent to failing://store, and the next run tries it again: " in out
     monkeypatch.setattr(Failing, "refused", "nothing")
     (root,) = {name.removesuffix("study.json") for name in store.store if "study.json" in name}
