@@ -132,7 +132,8 @@ def run(
     """Label the answers that lm-eval saved, without generating again.
 
     The leaderboard and the gate read the labels together with the results.
-    Run the same command again after an interruption: it labels the answers without a label.
+    Run the same command again after an interruption: it labels the answers
+    that have no label yet.
     """
     from polyrefuse_tasks.judge_models.choosing import choose
 

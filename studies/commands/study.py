@@ -89,7 +89,8 @@ def plan(
 ) -> None:
     """Print the jobs of a study: what each waits for, its number of prompts and its time.
 
-    Nothing is downloaded. What is not on this machine is not known and is left out of the sums.
+    Nothing is downloaded. Jobs whose prompts or models are not on this machine are left out
+    of the sums.
     """
     from polyrefuse_studies.folder import StudyFolder
     from polyrefuse_studies.forecast.forecast import forecast
