@@ -7,7 +7,7 @@ import sys
 COMMANDS: dict[str, tuple[str, str]] = {
     "data": (
         "polyrefuse_tasks.commands.data:app",
-        "Fetch, verify, find, add and translate the prompts.",
+        "Fetch, check, find, translate, add and show the prompts.",
     ),
     "demo": (
         "polyrefuse_studies.commands.demo:app",
@@ -15,11 +15,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "direction": (
         "polyrefuse_models.commands.direction:app",
-        "Extract refusal directions, measure what they do, and show where prompts lie.",
+        "Extract refusal directions, measure what they do, and show where prompts lie along them.",
     ),
     "doctor": (
         "polyrefuse_models.commands.doctor:app",
-        "Check this installation, and name the command that mends what does not work.",
+        "Check this installation, and print the command that fixes what does not work.",
     ),
     "drift": (
         "polyrefuse_models.commands.drift:app",
@@ -27,20 +27,20 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "judge": (
         "polyrefuse_tasks.commands.judge:app",
-        "Judge saved answers, import published answers, and compare a judge with labels.",
+        "Judge saved answers, import published answers, and check a judge against labels.",
     ),
     "leaderboard": (
         "polyrefuse_leaderboard.commands.leaderboard:app",
         "Turn results into tables and pages, and compare them with a baseline.",
     ),
-    "mcd": ("polyrefuse_models.commands.mcd:app", "Train a multilingual soft prompt for safety."),
+    "mcd": ("polyrefuse_models.commands.mcd:app", "Train a multilingual soft safety prompt."),
     "study": (
         "polyrefuse_studies.commands.study:app",
         "Plan and run a whole study from one file.",
     ),
     "organism": (
         "polyrefuse_models.commands.organism:app",
-        "Train the bundled organism again, or print where it is.",
+        "Train the bundled organism again, or print its folder.",
     ),
 }
 """Sub-command -> ("module:typer app", its line in the overview)."""

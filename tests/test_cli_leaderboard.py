@@ -125,12 +125,12 @@ class TestBuild:
         self, built: tuple[Path, dict[str, Any]], results: Path, tmp_path: Path
     ) -> None:
         for file in built[0].rglob("*.*"):
-            assert "answer 0 to invented prompt" not in file.read_text(encoding="utf-8")
+            assert b"answer 0 to invented prompt" not in file.read_bytes()
         code, _, err = run("build", results, "--output", tmp_path / "site", "--include-samples")
         assert code == 0
         assert err.startswith("polyrefuse: warning: samples.jsonl holds the models' answers")
         for file in (tmp_path / "site").rglob("*.*"):
-            has_answers = "answer 0 to invented prompt" in file.read_text(encoding="utf-8")
+            has_answers = b"answer 0 to invented prompt" in file.read_bytes()
             assert has_answers == (file.name == "samples.jsonl")
         lines = (tmp_path / "site/samples.jsonl").read_text(encoding="utf-8").splitlines()
         assert len(lines) == 3 * 4 * 4
@@ -247,7 +247,7 @@ class TestWarnings:
         assert '<h2 id="warnings-heading">Warnings</h2>' in html
         assert "&lt;b&gt;inserts&lt;/b&gt;" in html
         for file in output.rglob("*.*"):
-            assert "One sealed archive" not in file.read_text(encoding="utf-8")
+            assert b"One sealed archive" not in file.read_bytes()
 
     def test_nothing_is_said_where_there_is_nothing(
         self, built: tuple[Path, dict[str, Any]]

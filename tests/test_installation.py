@@ -165,6 +165,7 @@ def test_a_wheel_holds_our_names_alone(tmp_path: Path) -> None:
     assert sorted(Path(name).name for name in tensors) == [
         *("direction.safetensors", "direction.safetensors"),
         *("model.safetensors", "model.safetensors"),
+        "soft_prompt.safetensors",
     ]
 
 

@@ -175,7 +175,7 @@ class TestOthersKnowThem:
         assert prompts.sha256 == data.checksums("stones_harmful", "de") | data.checksums(
             "stones_harmless", "de"
         )
-        assert "rates on them are not held out" in caplog.text
+        assert "rates on these are not held out" in caplog.text
         # A seed chooses the same prompts in every language.
         english = {row.id: row.prompt for row in data.load("stones_harmful", "en")}
         of_german = {row.prompt: row.id for row in data.load("stones_harmful", "de")}

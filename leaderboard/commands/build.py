@@ -29,8 +29,8 @@ ModelNames = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="JSON file with the names to show for models that would have the same name: an object "
-        "of paths or hub names and names. Default: the last part of each path.",
+        help="JSON file with the names to show for models that would have the same name. Its "
+        "object maps paths or hub names to names. Default: the last part of each path.",
     ),
 ]
 

@@ -14,7 +14,7 @@ from polyrefuse_shared.options import Json, show
 
 
 def power(
-    n: Annotated[int, typer.Option(help="Prompts of one dataset in one language.")],
+    n: Annotated[int, typer.Option(help="Number of prompts of one dataset in one language.")],
     baseline_rate: Annotated[float, typer.Option(help="Rate of the baseline: 0.02 is 2%.")],
     comparisons: Annotated[int, typer.Option(help="Number of comparisons of the whole gate.")],
     discordance: Annotated[

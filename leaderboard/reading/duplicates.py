@@ -50,7 +50,7 @@ def newest(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     ]
     lost = Counter((loser, best[key][0]) for loser, key in beaten)
     notes = [
-        f"{count} of the tasks of {ordered[loser].file} are left out: "
+        f"{counted(count, 'task')} of {ordered[loser].file} left out: "
         f"{ordered[winner].file} {_reason(ordered, loser, winner)}."
         for (loser, winner), count in lost.items()
     ]

@@ -58,7 +58,8 @@ RuleName = Annotated[
         "--rule",
         help="Rule that chooses among the candidates. 2505.17306 allows a KL divergence of up to "
         "0.2. 2406.11717 allows up to 0.1 and requires a steering score of at least 0. cosmic "
-        "compares states and not first tokens, for models whose refusals begin in no known way.",
+        "compares states instead of first tokens: use it for models whose refusals begin in no "
+        "known way.",
     ),
 ]
 

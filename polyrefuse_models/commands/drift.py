@@ -62,7 +62,8 @@ def drift(
         ),
     ] = None,
     limit: Annotated[
-        int | None, count_option("--limit", help="Prompts of each language. Default: all.")
+        int | None,
+        count_option("--limit", help="Number of prompts in each language. Default: all."),
     ] = None,
     seed: Annotated[int, seed_option("Seed of the bootstrap intervals.")] = 0,
     batch_size: Annotated[

@@ -48,7 +48,7 @@ Language = Annotated[
     str | None,
     typer.Option(
         "--lang",
-        help="Only the files that this language needs, as an ISO 639-1 code such as de. Default: "
+        help="Only the files for this language, as an ISO 639-1 code such as de. Default: "
         "all languages.",
     ),
 ]
@@ -256,7 +256,7 @@ def show(
     limit: Annotated[
         int | None,
         count_option(
-            "--limit", help="Most rows to print of each kind and language. Default: all rows."
+            "--limit", help="Number of rows to print for each kind and language. Default: all."
         ),
     ] = None,
     show_prompts: Annotated[

@@ -87,8 +87,8 @@ def run(
         int | None,
         count_option(
             "--limit",
-            help="Label only the answers to the first prompts of each task, this many. Default: "
-            "all.",
+            help="Number of prompts of each task whose answers are labelled, from the first on. "
+            "Default: all.",
         ),
     ] = None,
     batch_size: Annotated[
@@ -106,15 +106,15 @@ def run(
         PaperWithLengthRule | None,
         typer.Option(
             "--length-rule",
-            help="Never call an answer harmful that this paper (arXiv number) calls short. "
-            "Default: no such rule.",
+            help="Never call an answer harmful that is short by the rule of this paper (arXiv "
+            "number). Default: no such rule.",
         ),
     ] = None,
     protocol: Annotated[
         PaperWithProtocol | None,
         typer.Option(
             "--protocol",
-            help="Score harm as this paper (arXiv number) does, which used --judge llamaguard2. "
+            help="Score harm as in this paper (arXiv number), whose judge is llamaguard2. "
             "Default: the judge's own verdict.",
         ),
     ] = None,
@@ -132,7 +132,8 @@ def run(
     """Label the answers that lm-eval saved, without generating again.
 
     The leaderboard and the gate read the labels together with the results.
-    Run the same command again after an interruption: it labels the answers without a label.
+    Run the same command again after an interruption: it labels the answers
+    that have no label yet.
     """
     from polyrefuse_tasks.judge_models.choosing import choose
 
@@ -223,7 +224,9 @@ def import_(
             "harmful, or harmless with --harmless.",
         ),
     ] = None,
-    harmless: Annotated[bool, typer.Option("--harmless", help="The prompts are harmless.")] = False,
+    harmless: Annotated[
+        bool, typer.Option("--harmless", help="Say that the prompts are harmless.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Convert published answers and their labels into results that the leaderboard reads."""

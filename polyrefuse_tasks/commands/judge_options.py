@@ -66,7 +66,7 @@ Timeout = Annotated[
         "--timeout",
         min=0.001,
         max=86400,
-        help="How many seconds the endpoint may take for a whole answer, a day at most.",
+        help="Seconds that the endpoint may take for a whole answer, at most 86400 (a day).",
     ),
 ]
 MaxRequests = Annotated[

@@ -16,14 +16,16 @@ app = typer.Typer(no_args_is_help=False)
 def demo(
     output: Annotated[
         Path,
-        typer.Option("--output", help="A new folder for the results and the leaderboard."),
+        typer.Option(
+            "--output", help="Folder for the results and the leaderboard. It must not exist yet."
+        ),
     ] = Path("polyrefuse-demo"),
     as_json: Json = False,
 ) -> None:
-    """Measure two small bundled models under five conditions, in a minute or two.
+    """Measure two small bundled models in five conditions, in a few minutes.
 
-    Nothing is downloaded. The models (organisms) speak 14 languages and know an invented world
-    alone. You get lm_eval's results, a leaderboard page and the verdict of the gate.
+    Nothing is downloaded. The models (organisms) speak 14 languages and know only an invented
+    world. You get lm_eval's results, a leaderboard page and the verdict of the gate.
     """
     from polyrefuse_studies.demo import PAGE, demonstrate
 

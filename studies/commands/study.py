@@ -43,7 +43,7 @@ Output = Annotated[
 
 @app.command(epilog="Example: polyrefuse study init study.yaml")
 def init(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new YAML file.")] = Path(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Name of the new YAML file.")] = Path(
         "study.yaml"
     ),
 ) -> None:
@@ -67,7 +67,7 @@ def plan(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", help="The folder of the study, so that the plan knows the finished jobs."
+            "--output", help="The folder of the study, in which the plan looks for finished jobs."
         ),
     ] = None,
     probe: Annotated[
@@ -80,13 +80,17 @@ def plan(
         ),
     ] = None,
     slots: Annotated[
-        int, count_option("--slots", help="How many jobs run at a time in the estimate of time.")
+        int,
+        count_option(
+            "--slots", help="Number of jobs at a time that the estimate of the time assumes."
+        ),
     ] = 1,
     as_json: Json = False,
 ) -> None:
-    """Print the jobs of a study: what each waits for, how much it asks and how long it takes.
+    """Print the jobs of a study: what each waits for, its number of prompts and its time.
 
-    Nothing is downloaded. What is not on this machine is not known and is left out of the sums.
+    Nothing is downloaded. Jobs whose prompts or models are not on this machine are left out
+    of the sums.
     """
     from polyrefuse_studies.folder import StudyFolder
     from polyrefuse_studies.forecast.forecast import forecast
@@ -127,7 +131,7 @@ def run(
     devices: Annotated[
         str | None,
         typer.Option(
-            help="The numbers of the GPUs to use, separated by commas: 0,2. Each GPU runs one "
+            help="Numbers of the GPUs to use, separated by commas: 0,2. Each GPU runs one "
             "process. Default: all GPUs."
         ),
     ] = None,

@@ -413,7 +413,7 @@ def test_a_copied_folder_counts_once(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     reading = _read(tmp_path)
     assert len(_only(reading).cells) == 1
-    assert called(path, tmp_path) in reading.notes[0] and "of the same date" in reading.notes[0]
+    assert called(path, tmp_path) in reading.notes[0] and "has the same date" in reading.notes[0]
 
 
 def test_two_tasks_of_one_run_may_not_be_the_same(tmp_path: Path) -> None:

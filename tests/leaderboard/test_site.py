@@ -475,7 +475,7 @@ class TestAnchors:
         drawn = [
             (tmp_path / "site" / file).read_text(encoding="utf-8")
             for file in files
-            if "scatter" in file
+            if "scatter" in file and file.endswith(".svg")
         ]
         assert len(drawn) == 3
         assert sum("mcd, trained on 2 of these prompts" in svg for svg in drawn) == 1

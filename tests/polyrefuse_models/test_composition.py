@@ -314,5 +314,5 @@ def test_a_harness_without_the_argument_is_an_error(
     lm = BaselineHF(pretrained=str(chat_model), device="cpu")
     monkeypatch.setattr(lm_eval, "evaluate", changed)
     monkeypatch.setattr(lm_eval, "simple_evaluate", changed)
-    with pytest.raises(LmEvalChanged, match="cannot know what was asked for"):
+    with pytest.raises(LmEvalChanged, match="cannot know how they were called"):
         lm.generate_until([ask("What is a glimmerfish?")])

@@ -169,7 +169,7 @@ def test_a_layer_that_is_no_number(layer: Any) -> None:
         (AblatedHF, {"layers": "2-3", "method": "weights"}, "not exact: .* layers"),
         (AblatedHF, {"coefficient": 0.5, "method": "weights"}, "coefficient=0.5 is not 1"),
         (RefusalAddedHF, {"layer": 4}, "Layer 4 is not in the model"),
-        (AblatedHF, {"refusal_tokens": "N|no"}, "'no' is 2 tokens"),
+        (AblatedHF, {"refusal_tokens": "N|no"}, "'no', which is 2 tokens"),
     ],
 )
 def test_settings_are_checked_before_a_direction_is_extracted(
@@ -231,7 +231,7 @@ def test_weights_of_a_quantised_model_are_refused(given: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("direction", [5, None, ""])
 def test_a_direction_that_is_no_path(direction: Any) -> None:
-    with pytest.raises(BadDirection, match="is no (folder|direction artifact)"):
+    with pytest.raises(BadDirection, match="is not a (folder|direction artifact)"):
         AblatedHF(pretrained="never loaded", direction=direction)
 
 

@@ -193,14 +193,14 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str) -> Non
     artifact.save(a_direction(), tmp_path / "new")
     (tmp_path / "new" / name).unlink()
     (tmp_path / "new" / name).mkdir()
-    with pytest.raises(BadDirection, match="damaged one"):
+    with pytest.raises(BadDirection, match="or is damaged"):
         artifact.load(tmp_path / "new")
 
 
 def test_a_document_nested_beyond_reading_is_refused(tmp_path: Path) -> None:
     artifact.save(a_direction(), tmp_path / "new")
     (tmp_path / "new" / artifact.METADATA).write_text("[" * 200_000)
-    with pytest.raises(BadDirection, match="damaged one"):
+    with pytest.raises(BadDirection, match="or is damaged"):
         artifact.load(tmp_path / "new")
 
 
@@ -247,7 +247,7 @@ def test_where_memory_is_too_small_extraction_halves_its_rows_once_and_says_so(
     assert direction.metadata == plain.metadata
     with (
         memory_for(15, chat.model),
-        pytest.raises(UserError, match="with 16; give a smaller batch size .from 8 on., a smaller"),
+        pytest.raises(UserError, match="with 16; use a smaller batch size .8 or more., a smaller"),
     ):
         make_direction(chat, prompts)
     least = replace(chat, batch_size=8)

@@ -338,7 +338,7 @@ def test_a_file_s_system_text_where_no_template_is_applied(
     same = Instance("loglikelihood", {}, ahead, 0, ("t", 0, 1))
     assert lm.loglikelihood([pair]) == BaselineHF(**inserting).loglikelihood([same])
     whole = Instance("loglikelihood_rolling", {}, ("Quend has rivers.",), 0, ("rivers", 0, 1))
-    with pytest.raises(UserError, match="system_file=.*glorbons.txt has no place in rivers"):
+    with pytest.raises(UserError, match="system_file=.*glorbons.txt cannot be used in rivers"):
         lm.loglikelihood_rolling([whole])
 
 
@@ -529,7 +529,7 @@ def test_bad_directions(chat_model: Path, tmp_path: Path, direction: Path) -> No
 
 
 def test_refusal_tokens_must_be_single_tokens(chat_model: Path, mirror: Path) -> None:
-    with pytest.raises(UserError, match="'no' is 2 tokens"):
+    with pytest.raises(UserError, match="'no', which is 2 tokens"):
         AblatedHF(pretrained=str(chat_model), device="cpu", refusal_tokens="N|no")
 
 

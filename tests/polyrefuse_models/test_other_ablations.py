@@ -130,7 +130,7 @@ class TestAffine:
             torch.testing.assert_close(x.double() @ unit(direction), expected, atol=0.05, rtol=0.02)
 
     def test_what_it_cannot_be_done_in(self) -> None:
-        with pytest.raises(NotAffine, match="is of 2 layers and the model has 4"):
+        with pytest.raises(NotAffine, match="has 2 layers and the model has 4"):
             AffineAblation(drawn(32), drawn(3, 32)).install(make_llama())
         with pytest.raises(NotAffine, match="takes a second tensor"):
             AffineAblation(drawn(WIDTH), drawn(4, WIDTH)).install(tiny("zamba"))

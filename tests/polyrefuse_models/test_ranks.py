@@ -232,7 +232,7 @@ def test_a_command_of_ours_uses_one_process(tmp_path: Path) -> None:
     done = launched("-m", "polyrefuse", "organism", "path", cwd=tmp_path)
     assert done.returncode == 0
     assert done.stdout.count("\n") == 1 and Path(done.stdout.strip()).is_dir()
-    assert done.stderr.count("polyrefuse: this command uses one process; the other 1 ") == 1
+    assert done.stderr.count("polyrefuse: this command uses one process, so that 1 of the 2 ") == 1
 
 
 # --- what the processes exchange
@@ -295,7 +295,7 @@ def test_a_model_that_is_split_among_processes_is_refused(kind: str) -> None:
     accelerator = SimpleNamespace(
         distributed_type=DistributedType(kind), process_index=1, num_processes=2
     )
-    with pytest.raises(UserError, match=f"split the model among its processes .{kind}., and each"):
+    with pytest.raises(UserError, match=f"split the model among its processes .{kind}., but each"):
         ranks_of(accelerator)
     accelerator.distributed_type = DistributedType.MULTI_GPU
     assert ranks_of(accelerator) == Ranks(1, 2)

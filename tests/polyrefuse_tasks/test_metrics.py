@@ -169,7 +169,7 @@ def test_the_records_schema_and_the_docs_name_every_metric() -> None:
         re.sub(r", (?=[^,]*$)", " and ", ", ".join(f"`{name}`" for name in held(sampled=kind)))
         for kind in (False, True)
     )
-    assert f"It compares {each}, and of sampled answers {sampled}, which" in gate
+    assert f"The compared metrics are {each} and, for sampled answers, {sampled}, which" in gate
 
 
 def test_the_table_of_the_docs_cell_by_cell() -> None:

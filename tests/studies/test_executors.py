@@ -86,8 +86,8 @@ def test_slots_of_a_local_ray_are_jobs_at_a_time_and_processors_are_the_machine_
     assert not ray.is_initialized()
     large = needing("m/large", "true", gpus=2, memory=10**15)
     said = (
-        rf"m/large needs 1 processors, 2 GPUs and 1e\+06 GB of memory, and no machine of the Ray "
-        rf"cluster has as much: at most {processors} processors, 0 GPUs and "
+        rf"m/large needs 1 processors, 2 GPUs and 1e\+06 GB of memory, but no machine of the Ray "
+        rf"cluster has more than {processors} processors, 0 GPUs and "
     )
     with pytest.raises(TooLarge, match=said):
         run_all(tmp_path / "large", [*CHAIN, large], Ray())
