@@ -144,7 +144,7 @@ class TestFetch:
         [
             (("oktset",), "did you mean 'oktest'"),
             (("oktest", "--lang", "xx"), "oktest has no language 'xx': choose from en"),
-            (("--lang", "xx"), "no language 'xx'"),
+            (("--lang", "xx"), "'xx'"),
         ],
     )
     def test_unknown(
@@ -236,7 +236,7 @@ class TestTranslate:
         model = ("--model", "/no/such/model")
         for arguments, said in (
             (("--dataset", "harmful", "--to", "de"), "published in German"),
-            (("--dataset", "oktest", "--to", "xx"), "no language 'xx'"),
+            (("--dataset", "oktest", "--to", "xx"), "'xx' is not a language to translate into"),
             (("--dataset", "nothing", "--to", "da"), "no dataset 'nothing'"),
             (("--dataset", "oktest", "--to", "da", "--split", "dev"), "no split 'dev'"),
         ):

@@ -214,7 +214,7 @@ class TestWarnings:
         "direction: 73 tokens are needed for one half.",
         "invented/model-1, ablation, harmful in de, en "
         "(invented__model-1/2026-01-02T00-00-00.000001): The baseline refuses 0.0% of 80 harmful "
-        "prompts (95% interval 0.0 to 8.8): there is no refusal to ablate, "
+        "prompts (95% interval 0.0 to 8.8). There is no refusal to ablate, "
         "so rates under ablation do not show what refusals prevent.",
         "invented/api, baseline, harmful in en (invented__api/2026-01-03T00-00-00.000001): 40 of "
         "the 40 answers that are not refusals are the same text",

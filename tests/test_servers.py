@@ -108,9 +108,11 @@ def test_a_server_is_a_baseline_for_leaderboard_and_gate(
         (record["model"], record["revision"], record["condition"], record["intervention"])
         for record in records
     } == {(NAME, "", "baseline", "")}
-    shown = "".join(path.read_text() for path in (tmp_path / "site").rglob("*.*") if path.is_file())
+    shown = b"".join(
+        path.read_bytes() for path in (tmp_path / "site").rglob("*.*") if path.is_file()
+    )
     for secret in (KEY, str(chat.http.server_port)):
-        assert secret not in out + err + shown
+        assert secret not in out + err and secret.encode() not in shown
 
     gate = ("--baseline", tmp_path / "baseline.json")
     code, _, err = run_in_process("leaderboard", "check", tmp_path / "today", *gate, "--update")

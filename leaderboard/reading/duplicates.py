@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from polyrefuse_shared.printing import counted
+
 if TYPE_CHECKING:
     from polyrefuse_leaderboard.reading.runs import Cell, Run
 

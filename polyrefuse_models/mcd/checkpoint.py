@@ -60,7 +60,7 @@ class Checkpoint:
         )
         if other:
             raise OtherTraining(
-                f"{self.folder} was left by training for {output} with another "
+                f"{self.folder} was left by training for {output} with other "
                 f"{', '.join(other)}; remove the folder, name another --output, or give the same "
                 "options."
             )

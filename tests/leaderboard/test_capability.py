@@ -260,7 +260,7 @@ class TestChoice:
         for wanted, said in (
             ("othr", "no results have such a task or group; did you mean other?"),
             ("other:f1", "the results have no usable metric 'f1' of it; they have acc."),
-            ("other:", "is no task"),
+            ("other:", "is not a task"),
         ):
             assert_one_sentence(build(tmp_path, wanted), said)
         assert not (tmp_path / "site").exists()

@@ -449,7 +449,7 @@ def test_it_chooses_again_from_its_file(written: tuple[Path, dict[str, Any]]) ->
     code, out, err = run_in_process(*choice, "--rule=cosmic", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out) == {"position": told["position"], "layer": told["layer"]}
-    assert_one_sentence(run_in_process(*choice), "extract with --rule 2505.17306 or --all-scores")
+    assert_one_sentence(run_in_process(*choice), "again with --rule 2505.17306 or --all-scores")
 
 
 def test_a_file_of_another_rule_has_no_such_scores(tmp_path: Path) -> None:
@@ -457,7 +457,7 @@ def test_a_file_of_another_rule_has_no_such_scores(tmp_path: Path) -> None:
     (tmp_path / "scores.json").write_text(json.dumps(rows))
     wanted = ("--n-layers=4", "--rule=cosmic")
     result = run_in_process("direction", "choose", tmp_path / "scores.json", *wanted)
-    assert_one_sentence(result, "was not computed; extract with --rule cosmic.")
+    assert_one_sentence(result, "was not computed; extract the direction again with --rule cosmic.")
 
 
 def test_the_picture_draws_the_cosines(written: tuple[Path, dict[str, Any]]) -> None:

@@ -251,7 +251,7 @@ def test_where_memory_is_too_small_extraction_halves_its_rows_once_and_says_so(
     ):
         make_direction(chat, prompts)
     least = replace(chat, batch_size=8)
-    with memory_for(3, chat.model), pytest.raises(UserError, match="and with 4; give a smaller d"):
+    with memory_for(3, chat.model), pytest.raises(UserError, match="also with 4; use a smaller d"):
         make_direction(least, prompts)
 
 

@@ -73,7 +73,7 @@ def test_a_model_that_does_not_refuse(compliant: ChatModel) -> None:
     opened = first_token(compliant, prompts.harmful["train"])[:, tokens].sum(1)
     low, passed = (
         [w for w in told["warnings"] if sign in w]
-        for sign in ("mean probability", "harmful training prompts got")
+        for sign in ("mean probability", "harmful training prompts have")
     )
     assert f"with a mean probability of {opened.mean():.3f}, below 0.5" in low[0]
     assert told["refusal_tokens_probability"] == pytest.approx(opened.mean(), abs=1e-6)

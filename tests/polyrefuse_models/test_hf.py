@@ -414,7 +414,7 @@ def test_a_template_that_does_not_open_an_answer_is_warned_of(
     save_chat_model(tmp_path, TEMPLATE.partition("{% if add_generation_prompt %}")[0])
     lm = BaselineHF(pretrained=str(tmp_path), device="cpu")
     _, told = evaluated(lm, monkeypatch, apply_chat_template=harness)
-    said = "does not open an answer: it writes '<|assistant|>' before the answers of a chat"
+    said = "does not open an answer: it writes '<|assistant|>' before the answers in a chat"
     assert sum(said in warning for warning in told["warnings"]) == 1
 
 

@@ -423,7 +423,7 @@ def test_the_command(
     )
     assert again.returncode == 2
     assert again.stderr.count("\n") == 1
-    said = "--weakened has one direction, and --directions 2 asks for more"
+    said = "--weakened makes an organism with one direction, and --directions 2 asks for more"
     assert_one_sentence(
         run_in_process(
             "organism", "make", "--weakened", "--directions=2", "--output", tmp_path / "x"

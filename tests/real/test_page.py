@@ -72,7 +72,7 @@ def test_the_sample_site_says_that_there_is_nothing_to_ablate(tmp_path: Path) ->
     assert {record["model"] for record in document["records"]} == {NAME}
     told = [one["text"] for one in document["warnings"] if one["condition"] == "ablation"]
     assert any(text.startswith(f"The direction: {NOTHING}") for text in told)
-    assert any("there is no refusal to ablate" in text for text in told)
+    assert any("There is no refusal to ablate" in text for text in told)
     assert any("not shown to come from the refusal direction" in text for text in told)
     markdown = (tmp_path / "site" / "leaderboard.md").read_text(encoding="utf-8")
     rows = [line for line in markdown.splitlines() if line.startswith(f"| {NAME} | ablation")]

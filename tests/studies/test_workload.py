@@ -154,7 +154,8 @@ def test_data_that_is_not_here_is_not_known_and_not_downloaded(
     )
     assert "`polyrefuse data fetch advbench` fetches it" in str(found["baseline"])
     assert "not known how many answers" in str(found["baseline-judged-by-substring"])
-    assert known(found["geometry"]).prompts > 0
+    # It also reads the prompts of the baseline's answers.
+    assert "`polyrefuse data fetch advbench` fetches it" in str(found["geometry"])
 
 
 @pytest.mark.slow
