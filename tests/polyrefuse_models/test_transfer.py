@@ -245,7 +245,7 @@ def test_geometry_needs_a_place_that_the_model_has(lm: BaselineHF) -> None:
         geometry(lm.chat_model, at(-1, 4), ["de"])
     for position in (-4, 0, 3):
         with pytest.raises(
-            BadDirection, match=f"position {position} does not exist.*puts 3 tokens"
+            BadDirection, match=f"position {position} does not.*puts 3 tokens"
         ):
             geometry(lm.chat_model, at(position, 1), ["de"])
 
