@@ -244,9 +244,7 @@ def test_geometry_needs_a_place_that_the_model_has(lm: BaselineHF) -> None:
     with pytest.raises(LayerOutOfRange, match="Layer 4 is not in the model, whose layers are 0-3"):
         geometry(lm.chat_model, at(-1, 4), ["de"])
     for position in (-4, 0, 3):
-        with pytest.raises(
-            BadDirection, match=f"position {position} does not.*puts 3 tokens"
-        ):
+        with pytest.raises(BadDirection, match=f"position {position} does not.*puts 3 tokens"):
             geometry(lm.chat_model, at(position, 1), ["de"])
 
 
