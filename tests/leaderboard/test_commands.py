@@ -250,7 +250,7 @@ class TestStart:
         baseline = tmp_path / "baseline.json"
         done = run("check", tmp_path, "--baseline", baseline, "--update", "--json")
         assert (done.returncode, json.loads(done.stdout)["cells"]) == (0, 2)
-        assert done.stderr.startswith("polyrefuse: note: 1 of the tasks of ")
+        assert done.stderr.startswith("polyrefuse: note: 1 task of ")
         assert done.stderr.count("\n") == 1
 
 
