@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     help="Train a soft prompt by Multilingual Collaborative Defense (arXiv 2505.11835).",
-    epilog="Example: polyrefuse mcd train --langs en,da --output safety-prompt",
+    epilog="Example: polyrefuse mcd train --langs en,de --output safety-prompt",
 )
 
 
-@app.callback(epilog="Example: polyrefuse mcd train --langs en,da --output safety-prompt")
+@app.callback(epilog="Example: polyrefuse mcd train --langs en,de --output safety-prompt")
 def mcd() -> None:
     """Train a soft prompt by Multilingual Collaborative Defense (arXiv 2505.11835)."""
 
@@ -43,7 +43,7 @@ def _weight(term: str) -> Any:
     )
 
 
-@app.command(epilog="Example: polyrefuse mcd train --langs en,da --output safety-prompt")
+@app.command(epilog="Example: polyrefuse mcd train --langs en,de --output safety-prompt")
 def train(
     output: Annotated[
         Path, typer.Option("--output", help="Folder for the soft prompt. It must not exist yet.")
