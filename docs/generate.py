@@ -392,13 +392,16 @@ def descriptions(docstring: str) -> dict[str, str]:
 
 def command_line() -> Iterator[str]:
     """The page of every sub-command of `polyrefuse`, the same whatever the terminal is."""
+    import polyrefuse
+    from polyrefuse_shared.command_line import every_command
+
     yield from (
         "# Command line",
         "",
         "Every sub-command of `polyrefuse` with its arguments and options, and an example.",
         "",
     )
-    for path, command in commands():
+    for path, command in every_command(polyrefuse.COMMANDS, polyrefuse.ABOUT, polyrefuse.EXAMPLE):
         name = " ".join(("polyrefuse", *path))
         context = command.context_class(command, info_name=name)
         usage = " ".join([name, *command.collect_usage_pieces(context)])
@@ -421,26 +424,6 @@ def command_line() -> Iterator[str]:
         example = (command.epilog or "").partition("Example: ")[2]
         if example:
             yield from ("```sh", example, "```", "")
-
-
-def commands() -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The sub-commands, each group in front of what it holds, with the words that name them."""
-    import typer
-
-    import polyrefuse
-    from polyrefuse_shared.command_line import mount
-
-    def below(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-        yield path, command
-        for name, one in getattr(command, "commands", {}).items():
-            yield from below(one, (*path, name))
-
-    app = mount(polyrefuse.COMMANDS, polyrefuse.ABOUT, polyrefuse.EXAMPLE)
-    yield (), typer.main.get_command(app)
-    for name, (place, _) in polyrefuse.COMMANDS.items():
-        module, of_module = place.split(":")
-        app = getattr(importlib.import_module(module), of_module)
-        yield from below(typer.main.get_command(app), (name,))
 
 
 def _about(command: Any) -> str:

@@ -16,7 +16,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, NoReturn, TextIO
 
@@ -64,6 +64,31 @@ def mount(commands: Mapping[str, tuple[str, str]], about: str, example: str) -> 
     return app
 
 
+def every_command(
+    commands: Mapping[str, tuple[str, str]], about: str, example: str
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the overview and every sub-command, with the words that name each.
+
+    Args:
+        commands, about, example: as for `mount`. All modules are imported.
+    """
+    yield (), typer.main.get_command(mount(commands, about, example))
+    for name, (place, _) in commands.items():
+        yield from _with_those_below((name,), _load(place))
+
+
+def _with_those_below(path: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from _with_those_below((*path, name), below)
+
+
+def _load(place: str) -> Any:
+    """Import a sub-command from "module:typer app"."""
+    module, app = place.split(":")
+    return typer.main.get_command(getattr(importlib.import_module(module), app))
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         from polyrefuse_shared.versions import versions
@@ -91,9 +116,7 @@ class _Mounted(TyperCommand):
         self.place = place
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
-        module, app = self.place.split(":")
-        command = typer.main.get_command(getattr(importlib.import_module(module), app))
-        return command.make_context(info_name, args, *rest, **extra)
+        return _load(self.place).make_context(info_name, args, *rest, **extra)
 
 
 def run(app: typer.Typer, name: str) -> NoReturn:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 import polyrefuse
-from polyrefuse_shared.command_line import mount
+from polyrefuse_shared.command_line import every_command
 from tests.commands import run_in_process
 
 QUICK = {
@@ -30,23 +27,7 @@ QUICK = {
 prompts has none to verify."""
 
 
-def helps(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Each group and command below one, itself first."""
-    yield path, command
-    for name, below in getattr(command, "commands", {}).items():
-        yield from helps(below, (*path, name))
-
-
-def every() -> Iterator[tuple[tuple[str, ...], Any]]:
-    app = mount(polyrefuse.COMMANDS, polyrefuse.ABOUT, polyrefuse.EXAMPLE)
-    yield (), typer.main.get_command(app)
-    for name, (place, _) in polyrefuse.COMMANDS.items():
-        module, app_name = place.split(":")
-        app = getattr(importlib.import_module(module), app_name)
-        yield from helps(typer.main.get_command(app), (name,))
-
-
-EVERY = dict(every())
+EVERY = dict(every_command(polyrefuse.COMMANDS, polyrefuse.ABOUT, polyrefuse.EXAMPLE))
 
 
 def example(command: Any) -> str:
