@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from polyrefuse_leaderboard.card.parts import CardTable, Section
-from polyrefuse_leaderboard.card.safety import named
+from polyrefuse_leaderboard.card.safety import named, share
 from polyrefuse_leaderboard.geometries import Answered, Geometry, Monitor, Share
 from polyrefuse_leaderboard.table import percent
 
@@ -69,11 +69,8 @@ def _watched(monitor: Monitor) -> CardTable:
     )
 
 
-def _share(share: Share | None) -> str:
-    if share is None:
-        return "-"
-    low, high = percent(share.low), percent(share.high)
-    return f"{percent(share.rate)} ({low} to {high}), n = {share.n}"
+def _share(found: Share | None) -> str:
+    return "-" if found is None else share(found.rate, found.low, found.high, found.n)
 
 
 def _refused(answered: Answered) -> CardTable:

@@ -152,10 +152,12 @@ def _tables(measured: Measured, metrics: tuple[str, ...]) -> Iterator[tuple[str,
 
 def rate(record: Record | None) -> str:
     """Format a rate in percent with its interval and n, or a dash if there is none."""
-    if record is None:
-        return "-"
-    low, high = percent(record.low), percent(record.high)
-    return f"{percent(record.value)} ({low} to {high}), n = {record.n}"
+    return "-" if record is None else share(record.value, record.low, record.high, record.n)
+
+
+def share(value: float, low: float, high: float, n: int) -> str:
+    """Format a share in percent with its interval and n."""
+    return f"{percent(value)} ({percent(low)} to {percent(high)}), n = {n}"
 
 
 def named(language: str) -> str:
