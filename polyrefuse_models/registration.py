@@ -34,6 +34,15 @@ FOLDERS = frozenset({"polyrefuse_models", "polyrefuse_tasks"})
 """The names to which a shell in the repository's root expands an unquoted `polyrefuse_*`."""
 
 
+def model_class(name: str) -> type:
+    """Import the class of one of `MODELS`."""
+    from importlib import import_module
+
+    module, _, called = MODELS[name].partition(":")
+    found: type = getattr(import_module(module), called)
+    return found
+
+
 def install() -> None:
     """Put the import hook in place, once, unless `POLYREFUSE_AUTOLOAD=0`."""
     if os.environ.get("POLYREFUSE_AUTOLOAD") == "0":

@@ -7,7 +7,6 @@ judge is chosen as `polyrefuse judge run` chooses it, and tasks are looked up wh
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -173,7 +172,7 @@ def _check_arguments(study: Study, files: Files) -> None:
 
 
 def _try_arguments(study: Study, name: str, called: str, arguments: Mapping[str, Any]) -> None:
-    from polyrefuse_models.registration import MODELS
+    from polyrefuse_models.registration import model_class
     from polyrefuse_models.wrappers.known_arguments import UnknownArgument, try_arguments
 
     model, condition = study.models[name], study.conditions[called]
@@ -187,14 +186,10 @@ def _try_arguments(study: Study, name: str, called: str, arguments: Mapping[str,
         where, _ = place("batch_size")
         raise BadStudy(f"{where} has batch_size, which is a key of the whole study.")
     _require_tokens(arguments, place("max_gen_toks")[0])
-    module, _, wrapper = MODELS[f"{condition.model}-hf"].partition(":")
+    wrapper = model_class(f"{condition.model}-hf")
     try:
         with at(f"models.{name} under the condition {called!r}", but=UnknownArgument):
-            try_arguments(
-                getattr(importlib.import_module(module), wrapper),
-                arguments,
-                vllm=study.engine == "vllm",
-            )
+            try_arguments(wrapper, arguments, vllm=study.engine == "vllm")
     except UnknownArgument as error:
         where, keys = place(error.argument)
         taken = sorted((error.known | keys) - {error.argument})

@@ -6,7 +6,6 @@ same files. The leaderboard and the gate are made of these files alone.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -189,7 +188,7 @@ def _load(name: str, arguments: dict[str, str], answered: Callable[[], Any]) -> 
     """
     from lm_eval.api.model import CacheHook
 
-    from polyrefuse_models.registration import MODELS
+    from polyrefuse_models.registration import model_class
 
     class Listening(CacheHook):
         """A response cache that keeps nothing."""
@@ -197,8 +196,7 @@ def _load(name: str, arguments: dict[str, str], answered: Callable[[], Any]) -> 
         def add_partial(self, attr: Any, req: Any, res: Any) -> None:
             answered()
 
-    module, of_class = MODELS[name].split(":")
-    wrapper: type[Measured] = getattr(importlib.import_module(module), of_class)
+    wrapper: type[Measured] = model_class(name)
     model = wrapper.create_from_arg_obj(arguments, {"batch_size": BATCH})
     model.set_cache_hook(Listening(None))
     return model

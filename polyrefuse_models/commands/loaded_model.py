@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -139,11 +138,9 @@ def _wrapper(model: str) -> type[BaselineHF]:
     Raises:
         UserError: there is no such model.
     """
-    from polyrefuse_models.registration import MODELS
+    from polyrefuse_models.registration import MODELS, model_class
 
     known = [name for name in MODELS if name.endswith("-hf")]
     if model not in known:
         raise UserError(f"--model {model} cannot be compared; use one of {', '.join(known)}.")
-    module, name = MODELS[model].split(":")
-    found: type[BaselineHF] = getattr(importlib.import_module(module), name)
-    return found
+    return model_class(model)
