@@ -11,7 +11,6 @@ degenerate, whatever the direction is. A product c r that overflows by itself is
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ from polyrefuse_shared.versions import versions
 from polyrefuse_tasks.judges import Label, label_responses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
     from transformers import PreTrainedModel
@@ -104,7 +103,7 @@ def sweep(
     overflowed: list[float] = []
     for coefficient in tqdm(coefficients, desc="Adding the direction", disable=None):
         added = Addition(direction.direction, layer, coefficient=coefficient)
-        with installed(chat.model, added), _watched(chat.model) as watch:
+        with installed(chat.model, added), installed(chat.model, _Overflow()) as watch:
             responses = answer(rows, max_gen_toks)
         if watch.seen:
             overflowed.append(coefficient)
@@ -204,16 +203,6 @@ class _Overflow(Hooks):
         # It stays on the device: reading it at every token would wait for the device each time.
         over = ~(logits[:, -1] < torch.inf).all()
         self._seen = over if self._seen is None else self._seen | over
-
-
-@contextmanager
-def _watched(model: PreTrainedModel) -> Iterator[_Overflow]:
-    watch = _Overflow()
-    try:
-        watch.install(model)
-        yield watch
-    finally:
-        watch.remove()
 
 
 def _name(dtype: torch.dtype) -> str:

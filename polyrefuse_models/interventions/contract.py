@@ -35,8 +35,11 @@ class Intervention(Protocol):
         """Return what tells its answers from those under other settings, as JSON has it."""
 
 
-class Removable(Intervention, Protocol):
-    """An intervention that can be taken out of a model again."""
+class Removable(Protocol):
+    """What can be put into a model and taken out again: most interventions, and observers."""
+
+    def install(self, model: PreTrainedModel) -> None:
+        """Change or watch a model. Do not call it twice for the same model."""
 
     def remove(self) -> None:
         """Undo `install`."""
@@ -84,10 +87,10 @@ Installed = TypeVar("Installed", bound=Removable)
 
 
 @contextmanager
-def installed(model: PreTrainedModel, intervention: Installed) -> Iterator[Installed]:
-    """Install an intervention for the length of a `with` block."""
+def installed(model: PreTrainedModel, what: Installed) -> Iterator[Installed]:
+    """Install an intervention or an observer for the length of a `with` block."""
     try:
-        intervention.install(model)
-        yield intervention
+        what.install(model)
+        yield what
     finally:
-        intervention.remove()
+        what.remove()
