@@ -57,7 +57,7 @@ OPEN += ("pytest --polyrefuse-baseline",)
 
 QUICK = re.compile(
     r"polyrefuse (data (status|path|verify|add)|organism path|leaderboard power|study init"
-    r"|judge (agreement \S+\.jsonl|import)) ?"
+    r"|judge (agreement labels\.jsonl|import)) ?"
 )
 """Commands without a model, which take no time."""
 

@@ -133,7 +133,7 @@ def impatient() -> Iterator[None]:
         raise AssertionError("it hangs")
 
     before = signal.signal(signal.SIGALRM, hangs)
-    signal.alarm(5)
+    signal.alarm(60)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
@@ -183,7 +183,7 @@ def arguments_of(case: Case) -> list[str]:
     return given
 
 
-@pytest.mark.usefixtures("places")
+@pytest.mark.usefixtures("places", "impatient")
 @pytest.mark.parametrize(
     "case",
     [

@@ -47,7 +47,8 @@ class Environment:
         venv.create(home, with_pip=True, symlinks=True)
         self.python = home / "bin/python"
         (self.packages,) = home.glob("lib/python*/site-packages")
-        options = ["-c", str(source / "constraints.txt")]
+        # pytest is for the project beside the plugin, whose tests run in this environment.
+        options = ["-c", str(source / "constraints.txt"), "pytest"]
         if not own_dependencies:
             # A plain path in a .pth file, so that no hook of the lending environment runs here.
             (self.packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
