@@ -348,7 +348,7 @@ def kitchen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     steps = [
         "polyrefuse direction extract --rank 3 --output direction",
         f"lm_eval --tasks {tasks} {organism} --gen_kwargs max_gen_toks=8 --output_path results",
-        "cp -r results before && cp -r results after",
+        "for name in before after new-results; do cp -r results $name; done",
         "polyrefuse leaderboard check --baseline baseline.json --update results",
     ]
     script = "set -e\n" + "\n".join(steps)
