@@ -140,7 +140,6 @@ def test_a_recipe_works_to_the_letter(heading: str, tree: Path) -> None:
         step.follow(tree)
 
 
-@pytest.mark.slow
 def test_the_files_of_the_recipes_pass_the_checks(tree: Path) -> None:
     for recipe in RECIPES.values():
         for step in recipe:

@@ -219,6 +219,8 @@ def start(path: Path, script: str, marker: str) -> subprocess.Popen[str]:
         [sys.executable, "-c", program],
         cwd=ROOT,
         env={**os.environ, "MARKER": marker},
+        # A shell's background jobs ignore SIGINT, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
