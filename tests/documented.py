@@ -117,7 +117,12 @@ def commands_of(block: str, page: str, first: int) -> Iterator[Command]:
                 raise ValueError(f"{page}:{line} is no command of a shell: {error}") from None
             while words and re.match(r"[A-Za-z_]\w*=", words[0]):
                 words = words[1:]
-            spaced = " ".join(text.replace("\\\n", " ").split())
+            # A quoted text keeps its lines: it may be a program.
+            spaced = re.sub(
+                r"""("[^"]*"|'[^']*')|\s+""",
+                lambda found: found[1] or " ",
+                text.replace("\\\n", " "),
+            )
             yield Command(page, line, spaced, tuple(words), (start, start + len(text)))
 
 

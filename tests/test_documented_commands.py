@@ -417,6 +417,7 @@ def test_a_block_is_read_as_a_shell_does() -> None:
     assert read("cat > f <<'EOF'\nx && y\nEOF\na\n") == ["cat", "a"]
     assert read("a 2>/dev/null | b < c\n") == ["a", "b"]
     assert read("X=1 a 'b > c'\n") == ["X=1 a 'b > c'"]
+    assert read('a  \\\n  -c "b\n  c"  | d\n') == ['a -c "b\n  c"', "d"]
     (command,) = commands_of("X=1 a b\n", "page.md", 7)
     assert (command.words, command.line) == (("a", "b"), 7)
 
