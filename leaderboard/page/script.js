@@ -1,16 +1,16 @@
 "use strict";
-// Shows what is in the JSON of #data; nothing is fetched. Its parts (page.py writes them):
-//   texts     every run, dataset and judge once; numbers elsewhere refer to them
+// This script shows the JSON of #data and fetches nothing. page/html.py writes the parts of the JSON:
+//   texts     every run, dataset and judge once; numbers in other parts refer to them
 //   subjects  [model, condition as shown, condition, revision, intervention, generation, page,
-//             [[test set, rows of it that the safety prompt was trained on, null: not known]]]
-//   rates     {metric, dataset, judge, rows: [[subject, n, runs, cells]]}; a cell a language:
-//             null, hits of n, [hits, n], or [value, low, high, n] where Wilson's interval is not its
-//   warnings  [subject, datasets, the warning of its rates there]
+//             [[test set, number of its rows that the safety prompt was trained on, or null: not known]]]
+//   rates     {metric, dataset, judge, rows: [[subject, n, runs, cells]]} with a cell for each language:
+//             null, hits out of n, [hits, n], or [value, low, high, n] if the interval is not Wilson's
+//   warnings  [subject, datasets, the warning of its rates on these datasets]
 //   models    [subject, dataset, judge, ASR, ASR with ablation, ASR with MCD, false refusal, degenerate,
 //             undecided, loophole, balanced, gap, worst language, rates of random directions,
-//             [[judge, harmful answers, what is said of undecided ones]],
-//             [of each of tasks: null, or value, the value in words, the difference in words]]
-//   tasks     titles of the columns of capability
+//             [[judge, harmful answers, a text about undecided answers]],
+//             [for each task: null, or [value, text of the value, text of the difference]]]
+//   tasks     the titles of the columns of capability
 (() => {
   const at = (id) => document.getElementById(id);
   const data = JSON.parse(at("data").textContent);

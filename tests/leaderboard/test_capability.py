@@ -259,7 +259,7 @@ class TestChoice:
         write_other(tmp_path / "results", {"other": {"acc,none": BEFORE}})
         for wanted, said in (
             ("othr", "no results have such a task or group; did you mean other?"),
-            ("other:f1", "the results have no usable metric 'f1' of it; they have acc."),
+            ("other:f1", "the results have no usable metric 'f1' of this task; they have acc."),
             ("other:", "is not a task"),
         ):
             assert_one_sentence(build(tmp_path, wanted), said)
