@@ -126,8 +126,9 @@ def task_list() -> Iterator[str]:
     yield from (
         "# List of tasks",
         "",
-        "Every task and every group, with its dataset, its languages, its number of prompts (n)",
-        "and the metrics that it prints. [Tasks](tasks.md) explains the protocol and the metrics.",
+        "This page lists every task and every group, with its dataset, its languages, its number",
+        "of prompts (n) and the metrics that it prints. [Tasks](tasks.md) explains the protocol",
+        "and the metrics.",
         "",
         "## Tasks",
         "",
@@ -235,8 +236,9 @@ def model_arguments() -> Iterator[str]:
     yield from (
         "# Model arguments",
         "",
-        "The arguments that each `--model` of this package takes in `--model_args`, besides all",
-        "arguments of lm-eval's own `hf` or `vllm`. [Models](models.md) explains what they do.",
+        "This page lists the arguments that each `--model` of this package takes in",
+        "`--model_args`. Each model also takes all arguments of lm-eval's own `hf` or `vllm`.",
+        "[Models](models.md) explains what the arguments do.",
         "",
     )
     what = {
@@ -410,7 +412,8 @@ def command_line() -> Iterator[str]:
     yield from (
         "# Command line",
         "",
-        "Every sub-command of `polyrefuse` with its arguments and options, and an example.",
+        "This page lists every sub-command of `polyrefuse` with its arguments and options, and an",
+        "example.",
         "",
     )
     for path, command in every_command(polyrefuse.COMMANDS, polyrefuse.ABOUT, polyrefuse.EXAMPLE):
@@ -494,9 +497,9 @@ def result_schema() -> Iterator[str]:
     yield from (
         "# Written files",
         "",
-        "The contents of each file that the commands write. Every rate is a share from 0 to 1 of",
-        "all responses. It has its number of prompts `n` and the ends `low` and `high` of its 95%",
-        "interval.",
+        "This page lists the contents of each file that the commands write. Every rate is a share",
+        "from 0 to 1 of all responses. It has its number of prompts `n` and the ends `low` and",
+        "`high` of its 95% interval.",
         "",
     )
     yield from leaderboard()
