@@ -1,4 +1,4 @@
-"""How universal a refusal direction is: does one language's direction break all the others?
+"""Show how universal a refusal direction is: does one language's direction break all others?
 
 This is the question of arXiv 2505.17306, sec. 4. The matrix that `polyrefuse direction transfer`
 measures answers it.

@@ -274,7 +274,7 @@ class TestChoice:
         document["results"]["both"] = {"alias": "both", " ": " "}
         document["group_subtasks"] = {"both": ["one"]}
         file.write_text(json.dumps(document))
-        assert_one_sentence(build(tmp_path, "both"), "the results have no value of it")
+        assert_one_sentence(build(tmp_path, "both"), "the results have no value of this task")
 
     def test_a_value_that_is_no_number_is_told_and_no_other_metric_taken(
         self, tmp_path: Path

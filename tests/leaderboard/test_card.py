@@ -87,8 +87,8 @@ class TestUniversality:
     def test_the_share_that_one_vector_explains(self) -> None:
         one = replace(matrix([[1] * 3] * 3, [0] * 3, [30] * 3, 30), explained=0.9712)
         assert (
-            "One vector explains 97.1% of the languages' directions (n = 3; were they at right "
-            "angles it would explain 33.3%)." in section([one]).text
+            "One vector explains 97.1% of the languages' directions (n = 3; if they were "
+            "orthogonal, it would explain 33.3%)." in section([one]).text
         )
 
 
