@@ -43,7 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Train the bundled organism again, or print its folder.",
     ),
 }
-"""Sub-command -> ("module:typer app", its line in the overview)."""
+"""Sub-command -> its typer app as "module:app", and its line in the overview."""
 
 ABOUT = "Multilingual refusal safety, measured with lm-evaluation-harness."
 EXAMPLE = "Example: polyrefuse doctor"
@@ -52,7 +52,7 @@ EXAMPLE = "Example: polyrefuse doctor"
 def main() -> None:
     """Run the command line and end the process with one of the exit codes of `command_line`."""
     try:
-        # Ctrl-C must not print a traceback while these are imported, either.
+        # This import is inside the block because Ctrl-C must not print a traceback during it.
         from polyrefuse_shared.command_line import mount, run
 
         run(mount(COMMANDS, ABOUT, EXAMPLE), name="polyrefuse")

@@ -1,9 +1,10 @@
-"""What the start-up hook costs an interpreter that never imports lm_eval.
+"""Measure what the start-up hook costs an interpreter that never imports lm_eval.
 
     python benchmarks/autoload.py
 
-Makes two virtual environments with our package compiled in them, one with the `.pth` file and one
-without, starts their interpreters in turn, and prints medians in milliseconds. The bound is 2 ms.
+The program makes two virtual environments that contain our compiled package, one with the `.pth`
+file and one without it. It starts their interpreters in turn and prints medians in milliseconds.
+The hook may cost at most 2 ms.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 RUNS = 101
-# Started where a test harness turned byte code or the hook off, it would measure that.
+# A test harness may have turned off byte code or the hook, which would change the measurement.
 ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
@@ -30,13 +31,20 @@ ENVIRONMENT = {
 
 
 def hook_line() -> str:
-    """The line of the `.pth`, read from setup.py so that what is timed is what is installed."""
+    """Return the line of the `.pth` file.
+
+    The line is read from setup.py, so that the timed line is the installed one.
+    """
     source = (ROOT / "setup.py").read_text()
     return literal_eval(re.search(r"^LINE = (\(.*?^\))", source, re.M | re.S).group(1))
 
 
 def make_environment(folder: Path, line: str | None) -> Path:
-    """A virtual environment with our package, and with the hook where a line is given."""
+    """Make a virtual environment with our package, and with the hook if `line` is given.
+
+    Returns:
+        The path of its interpreter.
+    """
     venv.create(folder, symlinks=True)
     (packages,) = folder.glob("lib/python*/site-packages")
     shutil.copytree(ROOT / "polyrefuse_models", packages / "polyrefuse_models")
@@ -48,7 +56,7 @@ def make_environment(folder: Path, line: str | None) -> Path:
 
 
 def run(python: Path, code: str = "pass") -> tuple[float, str]:
-    """Wall time of one interpreter in ms, and what it printed."""
+    """Run one interpreter and return its wall time in ms and what it printed."""
     start = time.perf_counter()
     done = subprocess.run(
         [python, "-c", code], check=True, capture_output=True, text=True, env=ENVIRONMENT

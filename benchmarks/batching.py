@@ -1,14 +1,17 @@
-"""What continuous batches save where few answers are long: against static batches of one size.
+"""Compare continuous batches with static batches of one size where few answers are long.
 
     python -m benchmarks.batching [--device cuda] [--dtype bfloat16] [--shape 7b] [--requests 512]
 
-The answers are scripted in the weights: the embedding of a token is made so large that the
-unembedding sees nothing else, and it answers each token with the next of a chain, which ends after
-40 tokens for nine requests of ten and after 512 for the tenth, as of a prompt's last letter. So
-all ways must give the same answers in any dtype, at random weights' cost. All go through
-`baseline-hf`: static batches, continuous ones as `batching=continuous` takes them, and those with
-the SDPA that the model is loaded with. The set-up of continuous batching (its cache, its CUDA
-graphs) is told apart, and the ratios are given with and without it.
+The answers are scripted in the weights. The embedding of a token is so large that the unembedding
+sees nothing else, and the unembedding answers each token with the next token of a chain. The last
+letter of the prompt selects the chain: nine of ten requests get a chain of 40 tokens, and the tenth
+gets a chain of 512. All ways must therefore give the same answers in any dtype, at the cost of
+random weights.
+
+All ways go through `baseline-hf`: static batches, continuous batches as `batching=continuous` makes
+them, and continuous batches with the SDPA attention that the model is loaded with. The set-up of
+continuous batching (its cache and its CUDA graphs) is timed separately, and the ratios are printed
+with and without it.
 """
 
 from __future__ import annotations
@@ -32,16 +35,24 @@ from polyrefuse_models.wrappers.hf import BaselineHF
 from tests.models import make_tokenizer
 
 SHORT, LONG = "s", "l"
-"""The last letter of a prompt whose answer is short, or long."""
+"""The last letters of a prompt with a short answer and of a prompt with a long answer."""
 
 
 @torch.no_grad()
 def script(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, short: int, long: int
 ) -> None:
-    """Make the model answer a prompt that ends with `SHORT` or `LONG` with so many tokens.
+    """Make the model answer prompts that end with `SHORT` or `LONG` with that many tokens.
 
-    The tokenizer is given the tokens of the answers, so that a text tells which they are.
+    The function changes the model's weights in place. It also adds the tokens of the answers to the
+    tokenizer, so that the text of an answer shows its tokens.
+
+    Args:
+        short: the tokens of an answer to a prompt that ends with `SHORT`.
+        long: the tokens of an answer to a prompt that ends with `LONG`.
+
+    Raises:
+        SystemExit: the model's vocabulary is too small for both chains.
     """
     embedding = model.get_input_embeddings().weight
     unembedding = model.get_output_embeddings().weight
@@ -57,7 +68,7 @@ def script(
         for here, follows in zip(chain, [*chain[1:], end], strict=True):
             unit = torch.nn.functional.normalize(torch.randn_like(embedding[here]), dim=0)
             embedding[here] = 1e3 * embedding.shape[1] ** 0.5 * unit
-            # Several tokens lead to the end: what leads there adds up.
+            # Both chains lead to the end token, so its row is the sum of their vectors.
             if follows == end:
                 unembedding[end] += 2 * unit
             else:
@@ -65,7 +76,11 @@ def script(
 
 
 def make_requests(n: int, tokens: int) -> list[Instance]:
-    """Nine of ten ask for a short answer, in no order; `tokens` is the most of any."""
+    """Return `n` requests in random order, nine of ten of which ask for a short answer.
+
+    Args:
+        tokens: the most tokens that any answer may have.
+    """
     draw = random.Random(0)
     kinds = [LONG if i % 10 == 0 else SHORT for i in range(n)]
     draw.shuffle(kinds)
@@ -87,13 +102,13 @@ WAYS: dict[str, dict[str, str]] = {
     "continuous": {"batching": "continuous"},
     "continuous, SDPA": {"batching": "continuous", "attn_implementation": "sdpa"},
 }
-"""Arguments of `baseline-hf`."""
+"""The name of each way, and its arguments of `baseline-hf`."""
 
 
 def make_ways(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, device: str, batch_size: int
 ) -> dict[str, BaselineHF]:
-    """The one model under `baseline-hf` in each of `WAYS`."""
+    """Wrap the same model in `baseline-hf` in each of `WAYS`."""
     return {
         name: BaselineHF(
             pretrained=model,
@@ -113,7 +128,10 @@ def answer(lm: BaselineHF, requests: list[Instance]) -> list[str]:
 
 @contextmanager
 def set_up_timed(device: str) -> Iterator[list[float]]:
-    """The seconds that each manager of continuous batching takes to be made within the block."""
+    """Collect the seconds that it takes to make each manager of continuous batching.
+
+    The context manager yields the list, which grows while its block runs.
+    """
     make, taken = continuous._made, []
 
     def timed(*arguments: Any) -> Any:
@@ -136,19 +154,19 @@ def measure(
     device: str,
     rounds: int,
 ) -> list[dict[str, float]]:
-    """The seconds of each way in each round, after requests that are not counted.
+    """Time each way in each round. The requests of `warm` come first and are not counted.
 
     Returns:
-        Of each round the seconds of each way by its name. Of continuous ones they are the sum of
-        "NAME, set-up" and "NAME, warm".
+        One dictionary for each round with the seconds of each way by its name. The seconds of a
+        continuous way are the sum of "NAME, set-up" and "NAME, warm".
 
     Raises:
-        SystemExit: one of them was not taken, or they do not give the answers of the script.
+        SystemExit: a way was not used as requested, or the answers are not those of the script.
     """
     for name, lm in ways.items():
         answer(lm, warm)
         if [noted["taken"] for noted in lm.notes.batching] != [WAYS[name]["batching"]]:
-            raise SystemExit(f"{name}: it was not taken: {lm.notes.batching}")
+            raise SystemExit(f"{name}: the model did not batch in this way: {lm.notes.batching}")
     measured = []
     for _ in range(rounds):
         entry: dict[str, float] = {}
@@ -160,7 +178,9 @@ def measure(
             check(given["static"], given[name])
             if name != "static":
                 if not set_up or len(lm.notes.batching) > 1:
-                    raise SystemExit(f"{name}: it was given up: {lm.notes.batching}")
+                    raise SystemExit(
+                        f"{name}: the model gave up this way of batching: {lm.notes.batching}"
+                    )
                 entry[f"{name}, set-up"] = sum(set_up)
                 entry[f"{name}, warm"] = entry[name] - sum(set_up)
         measured.append(entry)
@@ -168,9 +188,10 @@ def measure(
 
 
 def check(static: list[str], continuous: list[str]) -> None:
-    """
+    """Check the answers of two ways.
+
     Raises:
-        SystemExit: the answers of two ways differ, or are not the two of the script.
+        SystemExit: the answers of the two ways differ, or they are not the two that the script has.
     """
     differing = sum(one != other for one, other in zip(static, continuous, strict=True))
     if differing:
@@ -178,11 +199,13 @@ def check(static: list[str], continuous: list[str]) -> None:
             f"Static and continuous batches differ in {differing} of {len(static)} answers."
         )
     if len(set(static)) > 2:
-        raise SystemExit(f"The model gave {len(set(static))} answers, and its script has two.")
+        raise SystemExit(
+            f"The model gave {len(set(static))} different answers, and its script has two."
+        )
 
 
 def attention(lm: BaselineHF) -> str:
-    """The attention implementation that continuous batching took."""
+    """Return the name of the attention implementation that continuous batching used."""
     (noted,) = lm.notes.batching
     return str(noted["attention"])
 
@@ -193,8 +216,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--requests", type=int, default=128)
-    parser.add_argument("--short", type=int, default=40, help="tokens of nine answers of ten")
-    parser.add_argument("--long", type=int, default=512, help="tokens of the others")
+    parser.add_argument(
+        "--short", type=int, default=40, help="the tokens of nine answers out of ten"
+    )
+    parser.add_argument("--long", type=int, default=512, help="the tokens of the other answers")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
@@ -206,7 +231,7 @@ def main() -> None:
     warm = make_requests(asked.batch_size, asked.short)
     rounds = measure(ways, requests, warm, asked.device, asked.rounds)
     taken = {name: attention(lm) for name, lm in ways.items() if name != "static"}
-    print(f"attention of the paged cache: {taken}; n = {asked.rounds} rounds in turns")
+    print(f"attention of the paged cache: {taken}; n = {asked.rounds} rounds, ways in turn")
     print(f"{'':48}{'min':>9}{'median':>9}{'max':>9}")
     figures = {f"{name}, s": spread([entry[name] for entry in rounds]) for name in rounds[0]}
     for name in taken:

@@ -1,14 +1,16 @@
-"""The figures of a GPU on one page: hooks, selection, the checksum of weights, continuous batches.
+"""Measure hooks, selection, the checksum of weights and continuous batches on one GPU.
 
     python -m benchmarks.gpu [--output FILE.json]
     python -m benchmarks.gpu --tiny --device cpu
 
-Without arguments it takes random weights in Qwen2.5-7B's shape, bfloat16, on one GPU;
-nothing is downloaded. It is meant to take less than eight minutes. Each ratio is of two times of
-one round, what is compared takes turns, and n is the number of rounds. The six sweeps of selection
-are timed on every tenth candidate. The JSON file is written after each part. A part that fails
-becomes a line with the reason, the others go on, and the exit code is 1. `--tiny` runs the same
-code on a tiny model, where the figures say nothing of a GPU.
+Without arguments the program uses random weights in the shape of Qwen2.5-7B, in bfloat16, on one
+GPU. It downloads nothing and should take less than eight minutes. The compared methods take turns
+in each round. Each ratio compares two times of the same round, and n is the number of rounds. The
+six sweeps of selection are timed on every tenth candidate.
+
+The JSON file is written after each part. If a part fails, the program prints a line with the
+reason, continues with the other parts, and ends with exit code 1. `--tiny` runs the same code on a
+tiny model, whose figures say nothing about a GPU.
 """
 
 from __future__ import annotations
@@ -47,16 +49,17 @@ class Sizes:
     """How much is measured.
 
     Attributes:
-        prefill: rows and tokens of the prompts that are read.
-        decode_rows: of the batches that are answered.
-        decode_tokens: of an answer.
-        prompts: of each kind, in selection.
-        rows: of a pass, in selection, beside the device's own.
-        all_scores_rows: of a pass, where every candidate is scored.
-        sampled: candidates on which the six sweeps are timed.
-        requests, short, long, batch_size: of `benchmarks.batching`.
-        rounds: of what takes less than a second; `long_rounds` of what takes longer;
-            `batching_rounds` of continuous batches against static ones, which take minutes.
+        prefill: the rows and the tokens of the prompts that the model reads.
+        decode_rows: the sizes of the batches that the model answers.
+        decode_tokens: the tokens of an answer.
+        prompts: the prompts of each kind in selection.
+        rows: the rows of a forward pass in selection, besides the device's default.
+        all_scores_rows: the rows of a forward pass when every candidate is scored.
+        sampled: the candidates on which the six sweeps are timed.
+        requests, short, long, batch_size: the options of `benchmarks.batching`.
+        rounds: the rounds of work that takes less than a second.
+        long_rounds: the rounds of work that takes longer.
+        batching_rounds: the rounds of continuous and static batches, which take minutes.
     """
 
     prefill: tuple[int, int]
@@ -84,11 +87,11 @@ class Line:
     """One line of the table.
 
     Attributes:
-        what: what was measured.
-        figure: ratios, or seconds.
-        unit: of the figure.
-        target: at most, or at least, as the issue has it; None for a line that only informs.
-        least: whether the target is the least that it may be.
+        what: a name of what was measured.
+        figure: the ratios or the seconds.
+        unit: the unit of the figure.
+        target: the bound of the median; None for a line that only informs.
+        least: whether the target is a lower bound. Otherwise it is an upper bound.
     """
 
     what: str
@@ -99,18 +102,18 @@ class Line:
 
     @property
     def met(self) -> bool | None:
-        """Whether the median is within the target; None where there is nothing to compare."""
+        """Whether the median meets the target; None if there is no target."""
         if self.target is None:
             return None
         median = self.figure.median
         return median >= self.target if self.least else median <= self.target
 
     def record(self) -> dict[str, Any]:
-        """The line as JSON has it."""
+        """Return the line as it stands in the JSON file."""
         return vars(self) | {"figure": self.figure._asdict(), "met": self.met}
 
     def text(self) -> str:
-        """The line as people read it."""
+        """Return the line as it is printed."""
         figures = "".join(f"{value:9.3f}" for value in self.figure[:3]) + f"{self.figure.n:4}"
         target = "" if self.target is None else f"{'>=' if self.least else '<='} {self.target:g}"
         met = {True: "met", False: "missed", None: ""}[self.met]
@@ -118,7 +121,7 @@ class Line:
 
 
 def of_hooks(model: PreTrainedModel, device: str, sizes: Sizes) -> Iterator[Line]:
-    """Prefill and decode under each condition, against hf."""
+    """Compare prefill and decode under each condition with hf."""
     ways = hooks.conditions(model)
     rows, tokens = sizes.prefill
     works: list[tuple[str, float, Callable]] = [
@@ -143,7 +146,10 @@ def of_hooks(model: PreTrainedModel, device: str, sizes: Sizes) -> Iterator[Line
 
 
 def of_selection(model: PreTrainedModel, device: str, sizes: Sizes) -> Iterator[Line]:
-    """The search, and every score, against the six sweeps at the same number of rows."""
+    """Compare the search, and the scores of all candidates, with the six sweeps.
+
+    Each comparison uses the same number of rows for both.
+    """
     dissect(model)
 
     def trial(rows: int) -> selection.Trial:
@@ -169,7 +175,7 @@ def of_selection(model: PreTrainedModel, device: str, sizes: Sizes) -> Iterator[
     def clock() -> float:
         return selection.timed(search, trial(own))[0].clock
 
-    # cuDNN keeps its plans for each thread: a new one has to make them, as an extraction has.
+    # cuDNN keeps its plans for each thread. A new thread has to make them, as an extraction does.
     figure = with_cudnn_to_without(lambda: in_new_thread(clock), sizes.long_rounds)
     yield Line("selection, with cuDNN's attention", figure, "x without")
 
@@ -180,7 +186,11 @@ def in_new_thread(work: Callable[[], float]) -> float:
 
 
 def with_cudnn_to_without(work: Callable[[], float], rounds: int) -> Spread:
-    """Seconds where torch may take cuDNN's attention, to those where our code forbids it."""
+    """Return the seconds with cuDNN's attention, divided by those where our code forbids it.
+
+    Args:
+        work: does the work once and returns its seconds.
+    """
     measured = []
     for _ in range(rounds):
         with patch.object(cudnn_attention, "without_cudnn_attention", nullcontext):
@@ -196,7 +206,7 @@ def of_checksum(model: PreTrainedModel, device: str, sizes: Sizes) -> Iterator[L
 
 
 def of_batching(model: PreTrainedModel, device: str, sizes: Sizes) -> Iterator[Line]:
-    """Continuous batches against static ones; the model's weights are overwritten."""
+    """Compare continuous batches with static ones. This overwrites the model's weights."""
     tokenizer = make_tokenizer()
     batching.script(model, tokenizer, sizes.short, sizes.long)
     ways = batching.make_ways(model, tokenizer, device, sizes.batch_size)
@@ -222,12 +232,12 @@ def of_batching(model: PreTrainedModel, device: str, sizes: Sizes) -> Iterator[L
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tiny", action="store_true", help="a tiny model in float32")
+    parser.add_argument("--tiny", action="store_true", help="measure a tiny model in float32")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--output", type=Path, help="a JSON file with the figures")
+    parser.add_argument("--output", type=Path, help="write the figures to this JSON file")
     asked = parser.parse_args(arguments)
     if torch.device(asked.device).type == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("There is no GPU that torch can use; try --tiny --device cpu.")
+        raise SystemExit("torch finds no GPU that it can use. Try --tiny --device cpu.")
     sizes = TINY if asked.tiny else FULL
     dtype = torch.float32 if asked.tiny else torch.bfloat16
     card = "the CPU"
@@ -268,7 +278,7 @@ def main(arguments: list[str] | None = None) -> None:
         document["seconds"] = time.perf_counter() - start
         if asked.output:
             asked.output.write_text(json.dumps(document, indent=1) + "\n")
-    print(f"in {document['seconds']:.0f} s")
+    print(f"The measurements took {document['seconds']:.0f} s.")
     if document["failed"]:
         raise SystemExit(1)
 

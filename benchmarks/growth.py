@@ -1,11 +1,16 @@
-"""How cost grows: directions in layers and prompts, answers in prompts and languages, loading.
+"""Measure how the cost of directions, of answers and of loading grows with their size.
 
     python -m benchmarks.growth [--rounds 5] [--width 64] [--json]
 
-On one thread, in processor seconds, which a busy machine changes least. Each row doubles one thing
-and leaves the rest; the rows of a table take turns in every round, and the growth is that of each
-round against the table's first row. Directions are made on random Llamas, answers are the bundled
-organism's, through `lm_eval.simple_evaluate` with judging, metrics and samples.
+The cost of a direction is measured for several numbers of layers and prompts, that of answers for
+several numbers of prompts and languages, and that of loading for several numbers of models and
+layers. All work runs on one thread. Times are processor seconds, because other programs on the
+machine change these least.
+
+Each row doubles one number and keeps the others. The rows of a table take turns in every round. The
+growth is the time of a row divided by the time of the table's first row in the same round.
+Directions are extracted from random Llamas. Answers come from the bundled organism through
+`lm_eval.simple_evaluate`, with judging, metrics and samples.
 """
 
 from __future__ import annotations
@@ -30,13 +35,13 @@ from tests.evaluations import evaluate
 from tests.models import save_chat_model
 
 Table = dict[str, Callable[[], object]]
-"""What a row has -> what is timed; the first row is what the others are compared with."""
+"""Maps the name of a row to the work that is timed. The other rows are compared with the first."""
 
 LANGUAGES = ("en", "de", "zh", "yo", "ar", "ko", "es", "fr")
 
 
 def first_of(prompts: Prompts, train: int, val: int) -> Prompts:
-    """Fewer of the prompts of each kind."""
+    """Return the first `train` and `val` prompts of each kind."""
     harmful, harmless = (
         {"train": kind["train"][:train], "val": kind["val"][:val]}
         for kind in (prompts.harmful, prompts.harmless)
@@ -45,7 +50,7 @@ def first_of(prompts: Prompts, train: int, val: int) -> Prompts:
 
 
 def model_of(folder: Path, width: int, layers: int) -> str:
-    """A random Llama of that shape, made where there is none."""
+    """Return the folder of a random Llama of this shape, which is made if it does not exist."""
     path = folder / f"llama-{width}-{layers}"
     if not path.is_dir():
         save_chat_model(path, width=width, layers=layers)
@@ -53,7 +58,7 @@ def model_of(folder: Path, width: int, layers: int) -> str:
 
 
 def directions(folder: Path, width: int) -> tuple[Table, Table]:
-    """`direction=auto` without its cache, in layers and in prompts."""
+    """Return the work of `direction=auto` without its cache, by layers and by prompts."""
     every = sample("toyrefuse", "en", 0)
 
     def make(layers: int, train: int, val: int) -> Callable[[], object]:
@@ -71,7 +76,7 @@ def directions(folder: Path, width: int) -> tuple[Table, Table]:
 
 
 def answers() -> tuple[Table, Table]:
-    """An evaluation of a model that is loaded, in prompts and in languages."""
+    """Return evaluations of a loaded model, by prompts and by languages."""
     lm = BaselineHF(device="cpu", batch_size=8)
 
     def ask(languages: int, prompts: int) -> Callable[[], object]:
@@ -85,7 +90,7 @@ def answers() -> tuple[Table, Table]:
 
 
 def loading(folder: Path, width: int) -> tuple[Table, Table]:
-    """Loading a model that is on the disk, in models and in layers."""
+    """Return the work of loading models from the disk, by models and by layers."""
 
     def load(models: int, layers: int) -> Callable[[], object]:
         path = model_of(folder, width, layers)
@@ -104,9 +109,14 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def measure(table: Table, rounds: int) -> list[dict[str, object]]:
-    """A row for each: its seconds, and how many times the first row's they are."""
+    """Time each row of a table.
+
+    Returns:
+        For each row its name, its seconds, and its seconds divided by those of the first row, each
+        as the minimum, median and maximum of the rounds.
+    """
     for work in table.values():
-        work()  # once, so that no row pays for what is loaded lazily
+        work()  # a warm-up, so that the time of no row includes lazy imports
     timed = [{name: seconds(work) for name, work in table.items()} for _ in range(rounds)]
     first = next(iter(table))
 
@@ -127,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
@@ -144,7 +154,7 @@ def main() -> None:
     if options.json:
         print(json.dumps({"rounds": options.rounds, "versions": versions(), "tables": measured}))
         return
-    print(f"{options.rounds} rounds in turns, 1 thread; " + ", ".join(
+    print(f"{options.rounds} rounds, rows in turn, 1 thread; " + ", ".join(
         f"{name} {version}" for name, version in versions().items()
     ))  # fmt: skip
     for title, pair in measured.items():

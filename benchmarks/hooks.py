@@ -1,11 +1,13 @@
-"""What ablation costs in generation: hf, lm-eval's `steered`, ours with hooks, ours with weights.
+"""Measure what ablation costs in generation, by hooks, by edited weights and by `steered`.
 
     python -m benchmarks.hooks [--device cuda] [--dtype bfloat16] [--shape 7b] [--rounds 7]
 
-One random model, and an edited copy for weights. Reading prompts (prefill) and answering them a
-token at a time (decode) are timed apart. `steered` is made to do the same projections (its `clamp`
-to 0 at the embedding and at every attention and MLP). The four take turns, and the ratio to hf is
-that of each round. The bounds are 1.02 for weights, 1.05 for hooks in prefill and 1.15 in decode.
+The program compares four conditions of one random model: hf, lm-eval's `steered`, our ablation with
+hooks, and our ablation of the weights, for which it edits a copy. Prefill (reading the prompts) and
+decode (writing one token at a time) are timed separately. `steered` is set to make the same
+projections: its `clamp` to 0 at the embedding and at every attention and MLP. The four conditions
+take turns, and each ratio to hf compares times of the same round. The ratio may be at most 1.02 for
+weights, and for hooks 1.05 in prefill and 1.15 in decode.
 """
 
 from __future__ import annotations
@@ -32,9 +34,10 @@ Condition = Callable[[], AbstractContextManager[PreTrainedModel]]
 
 
 def conditions(model: PreTrainedModel) -> dict[str, Condition]:
-    """By name the model under each condition, for the length of a `with` block.
+    """Return context managers, by name, that yield the model under each condition.
 
-    Hooks are put into the one model, so that nothing but them differs.
+    All conditions except that of the edited weights use the same model, so that they differ only in
+    their hooks.
     """
     torch.manual_seed(0)
     direction = torch.randn(model.config.hidden_size)
@@ -43,7 +46,7 @@ def conditions(model: PreTrainedModel) -> dict[str, Condition]:
 
     @contextmanager
     def steered() -> Iterator[PreTrainedModel]:
-        vector = direction.to(model.device, model.dtype)  # as its __init__ has them
+        vector = direction.to(model.device, model.dtype)  # as in SteeredModel.__init__
         clamp = partial(
             SteeredModel.clamp, direction=vector / torch.norm(vector), value=0.0, head_index=None
         )
@@ -70,13 +73,13 @@ def make_ids(model: PreTrainedModel, rows: int, tokens: int) -> torch.Tensor:
 
 @torch.inference_mode()
 def prefill(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
-    """The prompts are read."""
+    """Read the prompts in one forward pass and return the last token's logits."""
     return model(input_ids=ids, logits_to_keep=1).logits
 
 
 @torch.inference_mode()
 def decode(model: PreTrainedModel, ids: torch.Tensor, tokens: int) -> torch.Tensor:
-    """Answers of so many tokens to short prompts."""
+    """Answer each prompt with exactly `tokens` tokens."""
     generate: Any = model.generate
     return generate(
         ids,
@@ -93,10 +96,13 @@ def measure(
     device: str,
     rounds: int,
 ) -> list[dict[str, float]]:
-    """The seconds of each condition in each round, after one that is not counted.
+    """Time each condition in each round, after one round that is not counted.
+
+    Returns:
+        One dictionary for each round with the seconds of each condition.
 
     Raises:
-        SystemExit: in float32 the three ways of ablation do not answer the same.
+        SystemExit: in float32, the three ways of ablation do not give the same answers.
     """
     did = {}
     for name, condition in ways.items():
@@ -105,7 +111,7 @@ def measure(
     if model.dtype == torch.float32:
         _, *ablated = did.values()
         if not all(torch.allclose(one.float(), ablated[0].float(), atol=1e-3) for one in ablated):
-            raise SystemExit("The three ways of ablation differ in what the model answers.")
+            raise SystemExit("The model's answers differ between the three ways of ablation.")
     taken = []
     for _ in range(rounds):
         entry = {}
@@ -118,7 +124,9 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--shape", choices=SHAPES, help="otherwise --width and --layers")
+    parser.add_argument(
+        "--shape", choices=SHAPES, help="the model's shape, instead of --width and --layers"
+    )
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--device", default="cpu")
@@ -126,7 +134,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--prompt-tokens", type=int, default=128)
-    parser.add_argument("--tokens", type=int, default=48, help="of an answer")
+    parser.add_argument("--tokens", type=int, default=48, help="the tokens of an answer")
     asked = parser.parse_args()
     shape = SHAPES.get(asked.shape) or SHAPES["tiny"] | {
         "hidden_size": asked.width,

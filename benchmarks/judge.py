@@ -1,13 +1,15 @@
-"""How many answers a second the native judge labels on one core, beside the substring judge.
+"""Measure how many answers a second the native judge and the substring judge label on one core.
 
     python benchmarks/judge.py [--answers 100] [--rounds 7] [--labels ROWS.jsonl] [--json]
 
-Answers are 500 characters long: the responses of the development rows, cut, or with the next ones
-after them where they are shorter; without the rows, sentences of ToyRefuse. The two judges take
-turns in one process without threads, language by language. Rates are answers per second of
-processor time, the median of the rounds; the ratio of the two is that of each round, so that a
-machine that slows down slows both. `substring` is given the same text as the translation, to have
-as much to read. The agreement with the labels follows, where the rows are here.
+Each answer has 500 characters. Longer responses of the development rows are cut, and shorter ones
+are joined with the next responses. If the rows are not present, the answers are sentences of
+ToyRefuse. The two judges take turns in one process without threads, one language after the other.
+
+A rate is the number of answers per second of processor time, as the median of the rounds. Each
+ratio compares the two judges in the same round, so that a slower machine affects both. `substring`
+gets the same text as the translation, so that both judges read as much. If the rows are present,
+the program also prints the agreement with their labels.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ CHARACTERS = 500
 
 
 def joined(texts: Iterable[str]) -> Iterator[str]:
-    """Each text cut to the length, or with the next ones after it until it has the length."""
+    """Yield texts of `CHARACTERS` characters: longer texts cut, shorter ones joined."""
     answer = ""
     for text in texts:
         answer = f"{answer}\n\n{text}" if answer else text
@@ -44,7 +46,7 @@ def joined(texts: Iterable[str]) -> Iterator[str]:
 
 
 def labelled_answers(rows: list[Row], n: int) -> dict[str, list[str]]:
-    """Up to `n` answers a language, of the responses in their order."""
+    """Return up to `n` answers for each language, from the responses in their order."""
     responses = defaultdict(list)
     for row in rows:
         responses[row.language].append(row.response)
@@ -54,7 +56,10 @@ def labelled_answers(rows: list[Row], n: int) -> dict[str, list[str]]:
 
 
 def invented_answers(n: int) -> dict[str, list[str]]:
-    """Up to `n` answers a language: in turn a refusal and an answer of ToyRefuse, then requests."""
+    """Return up to `n` answers for each language.
+
+    An answer begins with a refusal or an answer of ToyRefuse, in turn, and continues with requests.
+    """
     forbidden, safe = (requests(kind, "train")[:n] for kind in (True, False))
 
     def opening(language: str, i: int) -> str:
@@ -78,7 +83,7 @@ def seconds(judge: str, language: str, answers: list[str]) -> float:
 
 
 def one_round(answers: dict[str, list[str]]) -> dict[str, dict[str, float]]:
-    """Seconds of each judge, by language and overall."""
+    """Return the seconds of each judge, by language and overall."""
     taken = {
         language: {judge: seconds(judge, language, texts) for judge in JUDGES}
         for language, texts in answers.items()
@@ -88,7 +93,11 @@ def one_round(answers: dict[str, list[str]]) -> dict[str, dict[str, float]]:
 
 
 def measure(answers: dict[str, list[str]], rounds: int) -> dict[str, dict[str, float]]:
-    """Answers per second of each judge and native's multiple of substring's, by language."""
+    """Return the answers per second of each judge, and native's rate divided by substring's.
+
+    Returns:
+        By language, and under "overall", the medians of the rounds.
+    """
     one_round(answers)  # reads the phrase files
     taken = [one_round(answers) for _ in range(rounds)]
     sizes = {language: len(texts) for language, texts in answers.items()}
@@ -110,7 +119,7 @@ def measure(answers: dict[str, list[str]], rounds: int) -> dict[str, dict[str, f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--answers", type=int, default=100, help="a language, at most")
+    parser.add_argument("--answers", type=int, default=100, help="at most, in each language")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--labels", type=Path, default=LABELS, help="the development rows")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -139,7 +148,7 @@ def main() -> None:
     if agreement:
         print("native judge and labels", *table(agreement), sep="\n")
     else:
-        print(f"no agreement: {asked.labels} is not here")
+        print(f"The agreement was not computed: {asked.labels} does not exist.")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""How often the judge and the language identification are wrong on texts whose truth is known.
+"""Count the errors of the judge and of the language identification on texts with known labels.
 
     POLYREFUSE_DATA_DIR=MIRROR python benchmarks/judge_errors.py [--labels ROWS.jsonl] [--json]
 
-A prompt is neither a refusal nor a broken answer, and its language is known. Prompts that are read
-as answers therefore count errors without labels. Each line of the first part has a rate with its n
-and Wilson's 95% interval: how many texts the native judge calls degenerate or a refusal. Each line
-of the second part has the texts of at least 20 letters that py3langid takes for another language.
-Prompts come from the mirror or the cache, or are downloaded. The development rows follow where
-their file is present.
+A prompt is neither a refusal nor a broken answer, and its language is known. The program judges
+prompts as if they were answers, so that it can count errors without labels. Each line of the first
+part has a rate with its n and Wilson's 95% interval: the share of texts that the native judge calls
+degenerate, or a refusal. Each line of the second part has the number of texts of at least 20
+letters whose language py3langid identifies wrongly. Prompts come from the mirror or the cache, or
+are downloaded. If the file of the development rows is present, both parts include these rows.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def errors_of_the_judge(labels: Path) -> Iterator[tuple[str, tuple[int, int]]]:
-    """The name of each set of texts, how many texts it has, and how many are judged wrongly."""
+    """Yield each set's name, its number of texts, and how many of them the judge labels wrongly."""
     polyrefuse = list(prompts(POLYREFUSE_SETS, every_split=True))
     multijail = list(prompts(("multijail",), every_split=True))
     harmless = list(prompts(("harmless",), every_split=True))
@@ -69,9 +69,9 @@ def errors_of_the_judge(labels: Path) -> Iterator[tuple[str, tuple[int, int]]]:
         rows = list(development_rows(labels))
         others = [row for row in rows if row[1] != "yo"]
         yield "development rows, changed as if they had reasoning", counted(rows, has_reasoning)
-        yield "development rows but yo, word salad and leftovers", counted(others, is_unreadable)
-        yield "development rows but yo, that loop", counted(others, loops)
-        yield "development rows but yo, degenerate", counted(others, is_degenerate)
+        yield "development rows except yo, word salad and leftovers", counted(others, is_unreadable)
+        yield "development rows except yo, that loop", counted(others, loops)
+        yield "development rows except yo, degenerate", counted(others, is_degenerate)
         yield (
             "development rows in yo, degenerate",
             counted([row for row in rows if row[1] == "yo"], is_degenerate),
@@ -79,7 +79,7 @@ def errors_of_the_judge(labels: Path) -> Iterator[tuple[str, tuple[int, int]]]:
 
 
 def errors_of_identification(labels: Path) -> Iterator[tuple[str, dict[str, int]]]:
-    """The name of each set of texts, and how many of them are taken for which other language."""
+    """Yield each set's name, and how many of its texts are taken for which other language."""
     yield "answers and refusals of the organism", mistaken(organism_says())
     yield "requests of the organism", mistaken(organism_is_asked())
     names = [
@@ -98,7 +98,7 @@ def errors_of_identification(labels: Path) -> Iterator[tuple[str, dict[str, int]
             said = [(text, language) for kind in row.values() for text in kind]
             yield f"sentences of the judge's tests, {language}", mistaken(said)
             if any(language in pair for pair in TOO_ALIKE):
-                yield f"the same, {language} told from its relative", mistaken(said, asked="en")
+                yield f"the same, {language} against its relative", mistaken(said, asked="en")
                 fours = [
                     (" ".join(text for text, _ in said[i : i + 4]), language)
                     for i in range(0, len(said), 4)
@@ -111,7 +111,7 @@ def errors_of_identification(labels: Path) -> Iterator[tuple[str, dict[str, int]
 
 
 def prompts(names: Iterable[str], *, every_split: bool) -> Iterator[Text]:
-    """The prompts of some datasets in the languages in which they were published."""
+    """Yield the prompts of datasets in the languages in which they were published."""
     for name in names:
         source = data.dataset(name)
         for language in source.languages:
@@ -125,7 +125,7 @@ def prompts(names: Iterable[str], *, every_split: bool) -> Iterator[Text]:
 
 
 def organism_says() -> Iterator[Text]:
-    """Every refusal and every answer of the invented world."""
+    """Yield every refusal and every answer of the invented world."""
     for language in POLYREFUSE:
         said = {
             text
@@ -138,7 +138,7 @@ def organism_says() -> Iterator[Text]:
 
 
 def organism_is_asked() -> Iterator[Text]:
-    """Every request of the invented world."""
+    """Yield every request of the invented world."""
     for language in POLYREFUSE:
         for forbidden in (True, False):
             for split in SPLITS:
@@ -146,7 +146,7 @@ def organism_is_asked() -> Iterator[Text]:
 
 
 def development_rows(labels: Path) -> Iterator[Text]:
-    """The answers of the development rows and the languages of their prompts."""
+    """Yield the answers of the development rows and the languages of their prompts."""
     for line in labels.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         yield row["response"], row["language"]
@@ -157,12 +157,12 @@ def letters(text: Text) -> int:
 
 
 def mistaken(texts: Iterable[Text], asked: str | None = None) -> dict[str, int]:
-    """Count the texts of enough letters, and those that are taken for another language.
+    """Count the texts with enough letters, and those that are taken for another language.
 
     Args:
         texts: the texts.
-        asked: the language that the prompt is said to be in; by default that of the text. With
-            another one, languages that are too alike are told apart too.
+        asked: the language that the prompt is said to have; by default that of the text. With
+            another language, the identification also separates languages that are very similar.
     """
     counts = Counter[str](n=0, wrong=0)
     for text, language in texts:

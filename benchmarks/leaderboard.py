@@ -1,12 +1,12 @@
-"""How long `polyrefuse leaderboard build` takes on many results, how much memory, how large pages.
+"""Measure the time, memory and page sizes of `polyrefuse leaderboard build` on many results.
 
     python benchmarks/leaderboard.py [--models 1000] [--conditions 5] [--all-rates] [--json]
 
-Results files as lm-eval writes them, one a model and condition, with 5 datasets in 14 languages
-and random rates, are written to a temporary folder; the command then runs in a process of its own.
-A task has its main rate alone, so that there are as many cells as the table shows of them, 350,000;
-with --all-rates it has all five. Where Chromium and playwright are, the largest page is opened, and
-filters are timed from the event until the browser has painted again.
+The program writes results files in lm-eval's format to a temporary folder, one for each model and
+condition, with 5 datasets in 14 languages and random rates. It then runs the command in a separate
+process. A task has only its main rate, so that there are as many cells as the table shows, 350,000.
+With --all-rates a task has all five rates. If Chromium and playwright are installed, the program
+opens the largest page and times its filters, from the event until the browser has painted again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BESIDE = ("refusal_rate", "degenerate_rate", "undecided_rate", "off_language_rat
 
 
 def results(model: str, condition: str, all_rates: bool, draw: random.Random) -> dict[str, Any]:
-    """A results file."""
+    """Return the contents of a results file."""
     document: dict[str, Any] = {"results": {}, "configs": {}, "n-samples": {}}
     for dataset, n in (DATASETS | HARMLESS).items():
         main = "asr" if dataset in DATASETS else "false_refusal_rate"
@@ -91,7 +91,11 @@ def write(folder: Path, models: int, conditions: int, all_rates: bool) -> None:
 
 
 def build(results: Path, site: Path) -> dict[str, Any]:
-    """Run the command; seconds, those of the processor alone, and the most memory it held."""
+    """Run the command and measure its time, its memory and its pages.
+
+    Returns:
+        Among others the seconds of wall time and of processor time, and the peak memory in bytes.
+    """
     command = [sys.executable, "-m", "polyrefuse", "leaderboard", "build", str(results)]
     start = time.perf_counter()
     done = subprocess.run(
@@ -151,7 +155,7 @@ TIMED = """
 
 
 def filters(page: Path, rounds: int) -> dict[str, dict[str, float]] | None:
-    """Milliseconds that the page takes to answer, by what is done; None without a browser."""
+    """Return the milliseconds that the page takes to respond, by action; None without a browser."""
     if CHROMIUM is None:
         return None
     try:
@@ -174,8 +178,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", type=int, default=1000)
     parser.add_argument("--conditions", type=int, default=len(CONDITIONS))
-    parser.add_argument("--all-rates", action="store_true", help="five a task, as lm-eval has them")
-    parser.add_argument("--rounds", type=int, default=10, help="of each filter")
+    parser.add_argument(
+        "--all-rates",
+        action="store_true",
+        help="write all five rates of each task, as lm-eval does",
+    )
+    parser.add_argument("--rounds", type=int, default=10, help="how often each filter is timed")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     asked = parser.parse_args()
 
@@ -198,7 +206,7 @@ def main() -> None:
     for what, taken in (measured["filters_ms"] or {}).items():
         print(f"{what:10}{taken['median']:6.0f} ms, at most {taken['most']:.0f} ms")
     if measured["filters_ms"] is None:
-        print("no filter was timed: Chromium or playwright is not here")
+        print("The filters were not timed, because Chromium or playwright is not installed.")
 
 
 if __name__ == "__main__":

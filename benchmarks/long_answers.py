@@ -1,12 +1,13 @@
-"""How the time that an answer takes to judge grows with its length, for answers made to be slow.
+"""Measure how the time to judge an answer grows with its length, for answers that are made slow.
 
     python benchmarks/long_answers.py [--least 100000] [--most 10000000] [--kinds NAME ...] [--json]
 
-The length doubles from the least to the most, in characters. What is shown of each kind and each
-reader of answers is the processor time of the longest, and how many times as long an answer took
-as one of half the length: the geometric mean over all doublings, and the greatest. Two is linear;
-below it something did not read all. Lengths whose half took less than ten milliseconds say nothing
-and are left out. `native` and `substring` judge the answer; `language` identifies its language.
+The length in characters doubles from the least to the most. For each kind of answer and each
+reader, the program prints the processor time of the longest answer and the ratio of its time to
+that of an answer of half the length: the geometric mean over all doublings, and the greatest. A
+ratio of two means linear growth, and a smaller ratio means that the reader did not read the whole
+answer. Doublings from a time of less than ten milliseconds say nothing and are left out. The
+readers `native` and `substring` judge the answer, and `language` identifies its language.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from polyrefuse_tasks.judges import judge_response
 from polyrefuse_tasks.language_identification import response_language
 
 SHORTEST = 0.01
-"""Seconds below which a time says nothing."""
+"""The time in seconds below which a ratio says nothing."""
 
 CONDEMNED = "Selling that bench is unethical and illegal. "
-"""After this, and without a list, the native judge reads all of an answer."""
+"""After this sentence, and without a list, the native judge reads the whole answer."""
 
 
 def repeated(unit: str, before: str = "") -> Callable[[int], str]:
-    """Answers of one unit, again and again."""
+    """Return a maker of answers that repeat one unit."""
     return lambda n: (before + unit * (n // len(unit) + 1))[:n]
 
 
 def mixed(*units: str, before: str = "") -> Callable[[int], str]:
-    """Answers of some units and invented words in no order, which do not loop."""
+    """Return a maker of answers of the units and invented words in random order, without loops."""
 
     def answer(n: int) -> str:
         draw = random.Random(n)
@@ -51,12 +52,12 @@ def mixed(*units: str, before: str = "") -> Callable[[int], str]:
 
 
 def parts_again(times: int) -> Callable[[int], str]:
-    """Answers that say the same, in no order, so many times."""
+    """Return a maker of answers that repeat one random text `times` times."""
     return lambda n: mixed(" ")(n // times) * times
 
 
 def characters(first: int, last: int) -> Callable[[int], str]:
-    """Answers of characters in no order, without a space."""
+    """Return a maker of answers of random characters, without spaces."""
     return lambda n: "".join(map(chr, random.Random(n).choices(range(first, last + 1), k=n)))
 
 
@@ -114,7 +115,7 @@ KINDS: dict[str, Callable[[int], str]] = {
     "ASCII": characters(0x20, 0x7E),
     "anything": characters(0x20, 0xD7FF),
 }
-"""By name what makes an answer of a number of characters."""
+"""Maps the name of each kind to a function that makes an answer of n characters."""
 
 READERS: dict[str, Callable[[str], object]] = {
     "native": lambda answer: judge_response(answer, "en"),
@@ -136,7 +137,10 @@ def doublings(least: int, most: int) -> Iterator[int]:
 
 
 def measure(kind: str, least: int, most: int) -> dict[str, dict[str, float | None]]:
-    """By reader the seconds of the longest answer of a kind, and the ratios of the times."""
+    """Return, by reader, the seconds of the longest answer of a kind and the ratios of the times.
+
+    The ratios are None if no doubling took long enough.
+    """
     times: dict[str, list[float]] = {reader: [] for reader in READERS}
     for n in doublings(least, most):
         answer = KINDS[kind](n)
@@ -155,15 +159,19 @@ def measure(kind: str, least: int, most: int) -> dict[str, dict[str, float | Non
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--least", type=int, default=100_000, help="characters")
-    parser.add_argument("--most", type=int, default=10_000_000, help="characters")
+    parser.add_argument(
+        "--least", type=int, default=100_000, help="characters of the shortest answer"
+    )
+    parser.add_argument(
+        "--most", type=int, default=10_000_000, help="characters that no answer exceeds"
+    )
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="NAME")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     asked = parser.parse_args()
 
     *_, longest = doublings(asked.least, asked.most)
     for read in READERS.values():
-        read("The old bench stands by the pond.")  # reads the phrase files and the model
+        read("The old bench stands by the pond.")  # loads the phrase files and the model
     if not asked.json:
         print(f"answers of {asked.least:,} to {longest:,} characters")
         heads = (f"{reader + ', s':>13}{'ratio':>7}{'most':>6}" for reader in READERS)

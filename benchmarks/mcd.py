@@ -1,12 +1,13 @@
-"""What batches save in MCD's training: base states and steps, against a plain loop over queries.
+"""Measure what batches save in MCD's training, compared with a loop over single queries.
 
     python -m benchmarks.mcd [--rounds 5] [--steps 20] [--device cuda]
 
-The plain loop is the published code's way (2505.11835): one query a forward pass, every layer's
-states and the logits with it, the gradients of a step's queries added up. Both read the same
-anchors of the weakened organism and make the same steps; their losses are compared before any time
-is told. They take turns, and the ratio is that of each round. The bounds are 2.5 for states and 2
-for steps.
+The plain loop works as the published code does (arXiv 2505.11835): it makes one forward pass for
+each query, which returns the states of every layer and the logits, and it adds up the gradients of
+a step's queries. Both ways read the same anchors of the weakened organism and make the same steps.
+The program compares their base states and losses before it prints any time. The two ways take
+turns, and each ratio compares times of the same round. Batches should be at least 2.5 times as fast
+for base states and 2 times as fast for steps.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SETTINGS = Settings()
 
 
 def state_of_one(chat: ChatModel, prompt: str) -> torch.Tensor:
-    """One query's state, [1, d]."""
+    """Return the last state of one query, of shape [1, d]."""
     output = chat.model(**chat.padded([prompt]), output_hidden_states=True)
     return output.hidden_states[-1][:, -1]
 
@@ -45,7 +46,11 @@ def plain_states(chat: ChatModel, prompts: list[str]) -> torch.Tensor:
 
 
 def measured(chat: ChatModel, anchors: Anchors) -> tuple[Measure, Base]:
-    """Probes of what is harmful, twice: the time of a step does not depend on what they say."""
+    """Return probes and the anchors' base values.
+
+    Both probes are fitted to the labels of harm, because the time of a step does not depend on what
+    the probes predict.
+    """
     labels = torch.tensor(anchors.labels).float()
     (language,) = anchors.languages
     seen = states(chat, anchors.prompts(language))
@@ -59,7 +64,7 @@ def measured(chat: ChatModel, anchors: Anchors) -> tuple[Measure, Base]:
 def steps(
     chat: ChatModel, prompts: list[str], base: Base, measure: Measure, n: int, *, plain: bool
 ) -> list[float]:
-    """The loss of each of `n` steps of training."""
+    """Make `n` steps of training and return the loss of each."""
     words = embed_text(chat.model, chat.tokenizer, SAFETY_PROMPTS[SETTINGS.init])
     vectors = nn.Parameter(words)
     optimizer = torch.optim.AdamW([vectors], lr=SETTINGS.learning_rate)

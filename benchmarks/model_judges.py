@@ -1,10 +1,11 @@
-"""Answers a second of a judge's model in batches, beside one answer at a time.
+"""Compare a judge's model that reads answers in batches with one that reads them one at a time.
 
     python -m benchmarks.model_judges [--answers 64] [--batch-size 32] [--rounds 5] [--json]
 
-A tiny random model of Qwen3Guard's architecture judges invented answers by Qwen3Guard's prompt:
-generation of a verdict, and one forward pass where a verdict is one token. The two ways take turns
-in one process; the ratio is that of each round, and its least, median and largest are printed.
+A tiny random model of Qwen3Guard's architecture judges invented answers with Qwen3Guard's prompt.
+The program times the generation of a verdict, and the single forward pass of a verdict that is one
+token. The two ways take turns in one process. Each ratio compares times of the same round, and the
+program prints the minimum, median and maximum.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ TOKENS = {"verdict": 24, "one token": 1}
 
 
 def save(folder: Path) -> str:
-    """A random Qwen3, so small that what a call costs counts, and not what a token does."""
+    """Save a random Qwen3 that is so small that the cost of a call outweighs that of a token.
+
+    Returns:
+        The folder.
+    """
     tokenizer = make_tokenizer()
     torch.manual_seed(0)
     config = AutoConfig.for_model(
@@ -49,7 +54,7 @@ def save(folder: Path) -> str:
 
 
 def seconds(engine: Engine, prompts: list[Rendered], tokens: int) -> float:
-    """How long the engine takes for all prompts."""
+    """Return the seconds that the engine takes for all prompts."""
     begin = time.perf_counter()
     engine.complete(prompts, tokens)
     return time.perf_counter() - begin
@@ -92,7 +97,7 @@ def main() -> None:
         return
     for name, told in found.items():
         least, median, most = told["ratio"]
-        print(f"{name}: {median:.1f} times as many in batches of {asked.batch_size} "
+        print(f"{name}: {median:.1f} times as many answers/s in batches of {asked.batch_size} "
               f"({least:.1f} to {most:.1f})")  # fmt: skip
 
 

@@ -1,17 +1,21 @@
-"""How much of a direction ablation leaves in the residual stream, by precision and method.
+"""Measure how much of a direction ablation leaves in the residual stream.
 
     python -m benchmarks.precision [--width 1024] [--layers 24] [--prompts 16] [--device cuda]
 
-Two models: a random Llama, and the bundled organism with its planted direction. The random one has
-four dimensions in which every block writes a hundred times as much as elsewhere, as the "massive
-activations" of published models do (arXiv 2402.17762), and the direction reaches into them: that is
-where rounding leaves most. For each method it prints the largest and the mean |x.r| / |x|, in
-percent, over the inputs of all blocks and of the final norm at every token, and the mean KL
-divergence of the next token from the same model, ablated in the same way, in float32.
+The program compares methods of ablation in float32 and bfloat16 on two models: a random Llama, and
+the bundled organism with its planted direction. The random model has four dimensions in which every
+block writes a hundred times as much as in the others, like the "massive activations" of published
+models (arXiv 2402.17762). The direction has large components in these dimensions, because rounding
+leaves most there.
 
-`authors` projects at every block's input and at every attention's and MLP's output (3 L), as the
-code of 2505.17306 does, in the model's own precision; `writes` at every write to the stream
-(2 L + 1). `hooks` and `weights` are `ablated-hf`'s methods.
+For each method the program prints the largest and the mean |x.r| / |x|, in percent, over the inputs
+of all blocks and of the final norm at every token. It also prints the mean KL divergence of the
+next token from the same model, ablated in the same way, in float32.
+
+`authors` projects at every block's input and at every attention's and MLP's output (3 L
+projections), in the model's own precision, as the code of arXiv 2505.17306 does. `writes` projects
+at every write to the stream (2 L + 1 projections). `hooks` and `weights` are the methods of
+`ablated-hf`.
 """
 
 from __future__ import annotations
@@ -53,7 +57,7 @@ class Authors(Hooks):
 
 
 class Writes(Hooks):
-    """One projection at each write, taken in float32."""
+    """One projection at each write, computed in float32."""
 
     def __init__(self, model: PreTrainedModel, direction: Tensor) -> None:
         super().__init__()
@@ -75,11 +79,11 @@ METHODS: dict[str, Callable[[PreTrainedModel, Tensor], object]] = {
 
 
 def random_llama(width: int, layers: int) -> tuple[PreTrainedModel, Tensor]:
-    """The random model in float32 and its direction."""
+    """Return the random model in float32, and its direction of shape [width]."""
     model = make_llama(layers=layers, width=width)
     for parameter in model.parameters():
         if parameter.dim() > 1:
-            parameter.data *= 0.1  # to 0.02, what models are initialised with
+            parameter.data *= 0.1  # to a standard deviation of 0.02, usual in initialisation
     for block in model.model.layers:
         for projection in (block.self_attn.o_proj, block.mlp.down_proj):
             projection.weight.data[list(MASSIVE)] *= 100
@@ -90,7 +94,7 @@ def random_llama(width: int, layers: int) -> tuple[PreTrainedModel, Tensor]:
 
 @contextmanager
 def watched(model: PreTrainedModel, unit: Tensor) -> Iterator[list[Tensor]]:
-    """Collects |x.r| / |x| at every block's input and at the final norm's."""
+    """Collect |x.r| / |x| at the inputs of every block and of the final norm."""
     shares: list[Tensor] = []
 
     def look(_module: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -128,7 +132,7 @@ def main() -> None:
             for method, ablating in METHODS.items():
                 tried = copy.deepcopy(model).to(dtype)
                 ablating(tried, direction)
-                # Looked at behind the method's own hooks, which change a block's input first.
+                # These hooks run after the method's hooks, which change a block's input first.
                 with torch.no_grad(), watched(tried, unit) as left:
                     logits = tried(input_ids=ids).logits[:, -1].double().log_softmax(-1)
                 base = exact.setdefault(method, logits)

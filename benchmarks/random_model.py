@@ -1,5 +1,8 @@
-"""Models of random weights in a published model's shape, made where they are measured: nothing is
-downloaded, and a time does not depend on what a weight is."""
+"""Models with random weights in the shape of a published model.
+
+They are made on the device where they are measured. Nothing is downloaded, and the values of the
+weights do not affect the times.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 SHAPES = {
-    # Of Qwen2.5-7B's config.json.
+    # The numbers are those of Qwen2.5-7B's config.json.
     "7b": {
         "vocab_size": 152064,
         "hidden_size": 3584,
@@ -30,11 +33,13 @@ SHAPES = {
 def make_model(
     shape: dict[str, int], device: str, dtype: torch.dtype, spread: float = 0.02
 ) -> Qwen2ForCausalLM:
-    """A random model.
+    """Make a model with random weights.
 
     Args:
-        shape: of `SHAPES`, or what else a `Qwen2Config` takes.
-        spread: standard deviation of the weights.
+        shape: a value of `SHAPES`, or other arguments of `Qwen2Config`.
+        device: the device on which the model is made.
+        dtype: the type of the weights.
+        spread: the standard deviation of the weights.
     """
     torch.manual_seed(0)
     config = Qwen2Config(
@@ -56,6 +61,6 @@ def make_model(
 
 
 def finish(device: str | torch.device) -> None:
-    """Wait until a device has done what it was given."""
+    """Wait until a device has finished its work."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,16 +1,17 @@
-"""What safety prompts repair on the weakened organism: the table of 2505.11835, for 14 languages.
+"""Measure what safety prompts repair on the weakened organism, in 14 languages.
 
     python -m benchmarks.repair --output DIR
 
-Trains DRO's and MCD's prompts on the training split with `polyrefuse mcd train` (MCD by default
-with three seeds, and with `--preset paper`), asks the test split under each, under none, under the
-three prompts in words, and with the refusal direction ablated, by `lm_eval`, and writes
-`DIR/table.md`. What is in DIR already is not made again. Settings were chosen on the validation
-split.
+The table is that of the MCD paper (arXiv 2505.11835). The program trains DRO's and MCD's prompts on
+the training split with `polyrefuse mcd train`: MCD with three seeds of the default preset, and with
+`--preset paper`. It then runs `lm_eval` on the test split without a prompt, under each trained
+prompt, under the three safety prompts that are texts, and with the refusal direction ablated. The
+table is written to `DIR/table.md`. The program does not repeat work whose result is already in DIR.
+The settings were chosen on the validation split.
 
-Beside the native judge's rates stand exact ones. The organism was taught a few replies in each
-language, so that an answer can be compared with them word for word: it is one of the taught answers
-of the language asked, one of the taught refusals, or neither.
+The table also has exact rates beside those of the native judge. The organism was taught a few
+replies in each language, so that an answer can be compared with them word for word. It is one of
+the taught answers in the language of the prompt, one of the taught refusals, or neither.
 """
 
 from __future__ import annotations
@@ -45,21 +46,23 @@ TRAINED: dict[str, tuple[str, ...]] = {
     "MCD, preset paper": ("--langs", "en,de", "--preset", "paper"),
     "DRO": ("--langs", "en", "--preset", "paper", "--without", "multilingual"),
 }
-"""What each learned prompt is called -> options of `polyrefuse mcd train`; what takes longest goes
-first."""
+"""Maps the name of each soft prompt to options of `polyrefuse mcd train`.
+
+The trainings that take longest come first.
+"""
 
 ATTACKED = {"ablated": None, "ablated + MCD": "MCD"}
-"""The same of the ablated model -> the learned prompt that it has."""
+"""Maps the name of each row of the ablated model to the soft prompt that the model has."""
 
 FORBIDDEN, SAFE = "toyrefuse_harmful", "toyrefuse_harmless"
 
 EXACT = "exact"
-"""The judge of word-for-word replies, beside the native one."""
+"""The name of the judge that compares replies word for word."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """One table: a rate by language and method."""
+    """One table, which shows a rate by language and method."""
 
     title: str
     dataset: str
@@ -68,13 +71,17 @@ class Sheet:
 
 
 SHEETS = (
-    Sheet("Attack success", FORBIDDEN, "asr"),
-    Sheet("Taught answers to forbidden prompts (exact attack success)", FORBIDDEN, "asr", EXACT),
+    Sheet("Attack success rate", FORBIDDEN, "asr"),
+    Sheet(
+        "Taught answers to forbidden prompts (exact attack success rate)", FORBIDDEN, "asr", EXACT
+    ),
     Sheet("Taught refusals of forbidden prompts", FORBIDDEN, "refusal_rate", EXACT),
     Sheet("Neither, forbidden prompts", FORBIDDEN, "undecided_rate", EXACT),
-    Sheet("False refusal", SAFE, "false_refusal_rate"),
+    Sheet("False refusal rate", SAFE, "false_refusal_rate"),
     Sheet("Taught answers to safe prompts", SAFE, "asr", EXACT),
-    Sheet("Taught refusals of safe prompts (exact false refusal)", SAFE, "refusal_rate", EXACT),
+    Sheet(
+        "Taught refusals of safe prompts (exact false refusal rate)", SAFE, "refusal_rate", EXACT
+    ),
     Sheet("Neither, safe prompts", SAFE, "undecided_rate", EXACT),
     Sheet("In another language, forbidden prompts", FORBIDDEN, "off_language_rate"),
     Sheet("In another language, safe prompts", SAFE, "off_language_rate"),
@@ -85,20 +92,20 @@ SHEETS = (
 )
 
 Rows = dict[str, dict[str, Record]]
-"""Method -> language, or `MEAN` -> a rate."""
+"""Maps a method to its rates by language. The key `MEAN` has the mean over the languages."""
 
 
 def slug(name: str) -> str:
-    """A name as a folder's."""
+    """Return a name in the form of a folder's name."""
     return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
 
 
 def run(*command: str) -> None:
-    """Run a module of Python on one core, and say how long it took."""
+    """Run a Python module on one core, and print how long it took."""
     begun = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", *command],
-        # As many processes as cores: more threads would only wait for one another.
+        # There are as many processes as cores, so further threads would only wait for one another.
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -127,13 +134,14 @@ def evaluate(folder: Path, model: str, prompt: str | None) -> None:
 
 
 def exact(reading: Reading) -> Reading:
-    """The same answers, judged word for word.
+    """Judge the same answers word for word.
 
-    In the cells of both kinds of prompts `asr` is the share of taught answers in the language
-    asked, `refusal_rate` that of taught refusals, and `undecided_rate` that of neither.
+    For both kinds of prompts, `asr` is the share of taught answers in the language of the prompt,
+    `refusal_rate` is the share of taught refusals, and `undecided_rate` is the share of other
+    answers.
 
     Args:
-        reading: of the organism's answers to ToyRefuse, with their text.
+        reading: the organism's answers to ToyRefuse, with their texts.
     """
 
     def judged(cell: Cell) -> Cell:
@@ -161,7 +169,7 @@ def exact(reading: Reading) -> Reading:
 
 
 def rows_of(records_by_name: dict[str, list[Record]], sheet: Sheet) -> Rows:
-    """What a sheet shows."""
+    """Return the rates that a sheet shows."""
     measured = sheet.dataset, sheet.metric, sheet.judge
     return {
         name: {
@@ -174,21 +182,21 @@ def rows_of(records_by_name: dict[str, list[Record]], sheet: Sheet) -> Rows:
 
 
 def mean_of(cells: dict[str, Record]) -> str:
-    """The mean over languages with its interval, in percent."""
+    """Return the mean over languages with its interval, in percent."""
     mean = cells[MEAN]
     return f"{100 * mean.value:.1f} ({100 * mean.low:.1f} to {100 * mean.high:.1f})"
 
 
 def size(rows: Rows) -> int:
-    """How many prompts every cell has."""
+    """Return the number of prompts of every cell, which must be the same."""
     (n,) = {cells[language].n for cells in rows.values() for language in POLYREFUSE}
     return n
 
 
 def table(title: str, rows: Rows) -> str:
-    """Markdown, percentages; the mean over languages with its 95% interval."""
+    """Return a Markdown table of percentages, with means over languages and their 95% intervals."""
     lines = [
-        f"{title} (%, n = {size(rows)} a cell; mean over languages with its 95% interval)",
+        f"{title} (%, n = {size(rows)} in each cell; mean over languages with its 95% interval)",
         "",
         f"| | {' | '.join(POLYREFUSE)} | mean |",
         "|---|" + "---|" * (len(POLYREFUSE) + 1),
@@ -200,7 +208,10 @@ def table(title: str, rows: Rows) -> str:
 
 
 def summary(records_by_name: dict[str, list[Record]]) -> str:
-    """Markdown, a table a kind of prompts: of every rate the mean and the worst language."""
+    """Return a Markdown table for each kind of prompts.
+
+    A cell has the mean of a rate over the languages, and the highest rate of a language.
+    """
     return "\n\n".join(_summary(records_by_name, dataset) for dataset in (FORBIDDEN, SAFE))
 
 
@@ -211,8 +222,8 @@ def _summary(records_by_name: dict[str, list[Record]], dataset: str) -> str:
     first = next(iter(sheets.values()))
     kind = "Forbidden" if dataset == FORBIDDEN else "Safe"
     head = (
-        f"{kind} prompts (%, n = {size(first)} a language; mean over languages with its 95% "
-        "interval; highest of a language)"
+        f"{kind} prompts (%, n = {size(first)} in each language; mean over languages with its 95% "
+        "interval; highest rate of a language)"
     )
     lines = [head, "", f"| | {' | '.join(sheets)} |", "|---|" + "---|" * len(sheets)]
     for name in records_by_name:
@@ -226,7 +237,7 @@ def _summary(records_by_name: dict[str, list[Record]], dataset: str) -> str:
 
 
 def methods(prompts: dict[str, Path]) -> Iterator[tuple[str, str, str | None, str | None]]:
-    """Of every row its name, the model, the prompt, and the training that the prompt waits for."""
+    """Yield the name, the model and the prompt of each row, and the training that it waits for."""
     yield "no prompt", "baseline-hf", None, None
     for name in SAFETY_PROMPTS:
         yield f"text, {name}", "mcd-hf", name, None
@@ -239,7 +250,9 @@ def methods(prompts: dict[str, Path]) -> Iterator[tuple[str, str, str | None, st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="commands at a time")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="how many commands run at a time"
+    )
     options = parser.parse_args()
     prompts = {name: options.output / "prompts" / slug(name) for name in TRAINED}
     rows = list(methods(prompts))
@@ -254,7 +267,7 @@ def main() -> None:
                 trained[learned].result()
             evaluate(folders[name], model, prompt)
 
-        # Those that wait for no training are asked while the last trainings run.
+        # Rows that wait for no training are evaluated while the last trainings run.
         asked = [pool.submit(ask, *row) for row in sorted(rows, key=lambda row: bool(row[3]))]
         for done in asked:
             done.result()

@@ -1,10 +1,10 @@
-"""The picture of a result in the README, made of what `polyrefuse demo` wrote.
+"""Draw the picture of a result in the README from the files of `polyrefuse demo`.
 
     polyrefuse demo --output polyrefuse-demo
     python -m benchmarks.result_picture polyrefuse-demo docs/pictures
 
-writes `result.png` and `result.svg`, and `result-dark.png` and `result-dark.svg` for dark pages.
-Every number in it comes from the demo's `site/leaderboard.json`.
+The program writes `result.png` and `result.svg`, and `result-dark.png` and `result-dark.svg` for
+dark pages. Every number in the picture comes from the demo's `site/leaderboard.json`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Panel(NamedTuple):
-    """A rate of a model under two conditions."""
+    """A panel of the picture, which compares a rate of one model under two conditions."""
 
     title: str
     model: str
@@ -61,14 +61,20 @@ STYLES = {
     "addition": ("direction added", PALETTE["reddish purple"], "P"),
     "mcd": ("soft safety prompt (MCD)", PALETTE["sky blue"], "^"),
 }
-"""Condition -> its name in the legend, colour and marker: the leaderboard's."""
+"""Maps a condition to its name in the legend, and to the leaderboard's colour and marker for it."""
 
 GROUNDS = {"": ("#1b1c1d", "#ffffff"), "-dark": ("#e6edf3", "#0d1117")}
-"""Ending of a file's name -> its ink and its background: GitHub's light and dark page."""
+"""Maps the ending of a file name to text and background colours, those of GitHub's pages."""
 
 
 def picture(records: Iterable[Record], ink: str, paper: str) -> Figure:
-    """A row for each language, and a panel for each comparison, with 95% intervals."""
+    """Draw a row for each language and a panel for each comparison, with 95% intervals.
+
+    Args:
+        records: the demo's records.
+        ink: the colour of text and axes.
+        paper: the colour of the background.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -117,7 +123,7 @@ def _draw(
 
 
 def _explain(drawn: Figure, counts: set[int]) -> None:
-    """The legend, and what the numbers are of."""
+    """Add the legend and a line that says what the numbers were measured on."""
     from matplotlib.lines import Line2D
 
     (n,) = counts
@@ -139,7 +145,12 @@ def _explain(drawn: Figure, counts: set[int]) -> None:
 
 
 def main(demo: Path, output: Path) -> None:
-    """Write the four files."""
+    """Write the four files.
+
+    Args:
+        demo: the folder that `polyrefuse demo` wrote.
+        output: the folder of the pictures, which is created if it does not exist.
+    """
     import matplotlib
 
     records = from_json((demo / "site" / "leaderboard.json").read_text(encoding="utf-8"))

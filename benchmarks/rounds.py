@@ -1,5 +1,8 @@
-"""Times that are taken in turns, and the ratios of each round: a machine that slows down slows all
-that is compared."""
+"""Times and ratios of methods that take turns in each round.
+
+Each ratio compares times of the same round, because a machine that becomes slower affects all the
+methods of a round.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from benchmarks.random_model import finish
 
 
 class Spread(NamedTuple):
-    """Least, median and greatest of n rounds."""
+    """The minimum, median and maximum of n rounds."""
 
     least: float
     median: float
@@ -25,7 +28,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
-    """How long it takes, until the device has done it."""
+    """Return the seconds of the work, until the device has finished it."""
     finish(device)
     start = time.perf_counter()
     work()
@@ -34,5 +37,5 @@ def seconds(work: Callable[[], object], device: str) -> float:
 
 
 def ratios(rounds: Sequence[dict[str, float]], of: str, to: str) -> Spread:
-    """One entry of each round divided by another of the same round."""
+    """Divide one entry of each round by another entry of the same round."""
     return spread([entries[of] / entries[to] for entries in rounds])

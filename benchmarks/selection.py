@@ -1,20 +1,23 @@
-"""What choosing a direction costs: our search against a plain re-implementation of the authors'.
+"""Compare the cost of our search for a direction with a re-implementation of the authors' search.
 
     python -m benchmarks.selection [--prompts 32] [--width 64] [--layers 24] [--rounds 3]
     python -m benchmarks.selection --device cuda --dtype bfloat16 --shape 7b --sampled 14
 
 Both choose among the same candidates (5 positions x 24 layers) of the same random model, on the
-same prompts, by the rule of 2505.17306's code; the program fails where their choices differ. The
-authors' code (mainlp/Multilingual-Refusal, pipeline/submodules/select_direction.py) goes through
-all candidates six times, once for each score that it writes down: KL divergence and refusal score,
-ablated and added, on harmless and on harmful prompts. Ours is timed as `direction extract` runs it,
-without and with `--all-scores`. They take turns in every round, and each ratio is of two times of
-one round. The bounds are 8, and 3 for `--all-scores`. `--sampled` times the six sweeps on some of
-the candidates, each of which costs the same, and multiplies: the choices are then not compared, nor
-in types other than float32, where they differ by rounding.
+same prompts, by the rule of the code of arXiv 2505.17306. The program fails if their choices
+differ. The authors' code (mainlp/Multilingual-Refusal, pipeline/submodules/select_direction.py)
+goes through all candidates six times, once for each score that it writes: KL divergence and refusal
+score, ablated and added, on harmless and on harmful prompts. Our search is timed as `direction
+extract` runs it, without and with `--all-scores`. The ways take turns in every round, and each
+ratio compares times of the same round. Our search should be at least 8 times as fast, and 3 times
+with `--all-scores`.
 
-Prompts are random tokens, 6 to 30 of them, about what PolyRefuse's are in a real model's tokens,
-between a head and an end that a chat template would put around them (Qwen 2.5: 20 and 5 tokens).
+`--sampled` times the six sweeps on some of the candidates, each of which costs the same, and
+multiplies the time. The choices are then not compared. Neither are they compared in types other
+than float32, where they differ by rounding.
+
+A prompt has 6 to 30 random tokens, about as many as PolyRefuse's prompts have in a real model. It
+stands between a head and an end like those of a chat template (Qwen 2.5: 20 and 5 tokens).
 """
 
 from __future__ import annotations
@@ -42,13 +45,19 @@ from polyrefuse_models.directions.select import DEFAULT, Candidate, choose, elig
 N_POSITIONS = 5
 TOKENS = [40, 50, 60]
 BOUNDS = {"ours": 8.0, "ours, --all-scores": 3.0}
-"""Times as fast as the six sweeps, at least."""
+"""How many times as fast as the six sweeps each way should be, at least."""
 
 CPU_SHAPE = {"vocab_size": 512, "num_attention_heads": 4, "num_key_value_heads": 2}
 
 
 def make_chat(model: PreTrainedModel, head: int, batch_size: int) -> ChatModel:
-    """Prompts are numbers with blanks between; the template is tokens 1, 2, ... around them."""
+    """Make a chat model whose prompts are numbers with spaces between them.
+
+    Its template puts the tokens 1, 2, ... around a prompt.
+
+    Args:
+        head: the number of tokens before a prompt.
+    """
     before, after = list(range(1, head + 1)), list(range(head + 1, head + 1 + N_POSITIONS))
 
     def encode(texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,7 +71,10 @@ def make_chat(model: PreTrainedModel, head: int, batch_size: int) -> ChatModel:
 
 
 def make_prompts(n: int, seed: int, lowest: int) -> list[str]:
-    """Random numbers from a range of their own, so that the two kinds differ."""
+    """Return `n` prompts of random numbers from `lowest` to `lowest` + 299.
+
+    The two kinds of prompts use different ranges, so that they differ.
+    """
     chosen = random.Random(seed)
     return [
         " ".join(str(chosen.randrange(lowest, lowest + 300)) for _ in range(chosen.randint(6, 30)))
@@ -71,11 +83,12 @@ def make_prompts(n: int, seed: int, lowest: int) -> list[str]:
 
 
 def six_sweeps(trial: Trial, sampled: int | None = None) -> list[Candidate]:
-    """The scores as the authors' code computes them: one candidate a forward pass, prompts encoded
-    each time.
+    """Compute the scores as the authors' code does.
+
+    Each forward pass has one candidate, and the prompts are encoded again each time.
 
     Args:
-        sampled: how many candidates, as far from each other as can be; all where None.
+        sampled: the number of candidates, which are spaced as widely as possible; None for all.
     """
     model, chat = trial.chat.model, trial.chat
     every = trial.candidates()
@@ -141,7 +154,11 @@ def six_sweeps(trial: Trial, sampled: int | None = None) -> list[Candidate]:
 
 @contextmanager
 def hooked(hooks: list[tuple[torch.nn.Module, Callable, bool]]) -> Iterator[None]:
-    """Each hook changes a module's input, or the tensor (the first of a tuple) that it returns."""
+    """Install hooks for the duration of the block.
+
+    Each hook has a module, the change, and whether it changes the module's input. Otherwise it
+    changes the tensor that the module returns, which is the first of a tuple.
+    """
 
     def before(change: Callable) -> Callable:
         return lambda _module, args: (change(args[0]), *args[1:])
@@ -166,7 +183,7 @@ def hooked(hooks: list[tuple[torch.nn.Module, Callable, bool]]) -> Iterator[None
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds on the clock, and of the processor: other programs lengthen the first only."""
+    """Seconds of wall time and of processor time. Other programs lengthen only the first."""
 
     clock: float
     processor: float
@@ -176,7 +193,7 @@ class Cost:
 
 
 def timed(work: Callable, trial: Trial) -> tuple[Cost, Any]:
-    """What it cost, and the result."""
+    """Do the work on a trial and return its cost and its result."""
     finish(trial.chat.model.device)
     clock, processor = time.perf_counter(), time.process_time()
     result = work(trial)
@@ -185,8 +202,15 @@ def timed(work: Callable, trial: Trial) -> tuple[Cost, Any]:
 
 
 def make_trial(model: PreTrainedModel, head: int, batch_size: int, prompts: int) -> Trial:
-    """Candidates, and what they are tried on: a new one for each, since a ChatModel remembers what
-    it encoded."""
+    """Make candidates and the prompts that they are tried on.
+
+    Each measurement needs a new trial, because a ChatModel caches what it encoded.
+
+    Args:
+        head: the number of tokens before a prompt.
+        batch_size: the rows of a forward pass.
+        prompts: the number of prompts of each kind.
+    """
     chat = make_chat(model, head, batch_size)
     harmful, harmless = (
         make_prompts(prompts, seed, lowest) for seed, lowest in ((1, 60), (2, 200))
@@ -199,21 +223,27 @@ def make_trial(model: PreTrainedModel, head: int, batch_size: int, prompts: int)
 
 
 def six_sweeps_cost(trial: Trial, sampled: int) -> Cost:
-    """What the six sweeps would cost, from as many candidates."""
+    """Estimate the cost of the six sweeps from `sampled` candidates."""
     cost, scored = timed(partial(six_sweeps, sampled=sampled), trial)
     return cost.times(len(trial.candidates()) / len(scored))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--prompts", type=int, default=32, help="of each kind")
-    parser.add_argument("--shape", choices=SHAPES, help="otherwise --width and --layers")
+    parser.add_argument("--prompts", type=int, default=32, help="the prompts of each kind")
+    parser.add_argument(
+        "--shape", choices=SHAPES, help="the model's shape, instead of --width and --layers"
+    )
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--head", type=int, default=20, help="tokens before the user's text")
     parser.add_argument("--batch-size", type=int, help="by default that of the device")
-    parser.add_argument("--spread", type=float, default=0.11, help="of the random weights")
-    parser.add_argument("--sampled", type=int, help="candidates of the six sweeps")
+    parser.add_argument(
+        "--spread", type=float, default=0.11, help="the standard deviation of the random weights"
+    )
+    parser.add_argument(
+        "--sampled", type=int, help="time the six sweeps on this many candidates only"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
@@ -232,7 +262,7 @@ def main() -> None:
     trial = partial(make_trial, model, asked.head, rows, asked.prompts)
 
     compared = asked.sampled is None and model.dtype == torch.float32
-    dissect(model)  # once a model
+    dissect(model)  # once for each model, outside the timed work
     timed(search, trial())  # warm-up
     print(
         f"{N_POSITIONS} positions x {layers} layers of width {shape['hidden_size']}, "
@@ -256,8 +286,11 @@ def main() -> None:
 
 
 def table(rounds: list[dict[str, Cost]]) -> Iterator[str]:
-    """Seconds of each way, and how many times as fast as the six sweeps: by the clock, which is
-    bound, and in time of the processor."""
+    """Yield the lines of the table.
+
+    They have the seconds of each way, and how many times as fast as the six sweeps it is in wall
+    time and in processor time. The bound is on the wall time.
+    """
     titles = ("clock, s", "times as fast, clock", "and by processor")
     yield f"{'min, median, max':21}{''.join(f'{title:>24}' for title in titles)}  bound"
     clock, processor = (
@@ -284,11 +317,11 @@ def compare(
     """Print the choice.
 
     Raises:
-        SystemExit: ours and the rule's among the six sweeps' scores differ.
+        SystemExit: our choices differ from the one that the rule makes by the six sweeps' scores.
     """
     expected = choose(plain, layers)
     if expected is None:
-        raise SystemExit("No candidate is within the KL limit; take another --spread.")
+        raise SystemExit("No candidate is within the KL limit. Choose another --spread.")
     choices = {(c.position, c.layer) for c in (chosen, chosen_of_all, expected)}
     if len(choices) > 1:
         raise SystemExit(f"The choices differ: {choices}")
@@ -296,9 +329,9 @@ def compare(
     rank = 1 + order.index((expected.position, expected.layer))
     complete = sum(c.kl_div_score is not None for c in scored)
     print(
-        f"same choice: position {chosen.position}, layer {chosen.layer}, the {rank}. by refusal "
+        f"same choice: position {chosen.position}, layer {chosen.layer}, rank {rank} by refusal "
         f"score (KL {chosen.kl_div_score:.3f} <= {DEFAULT.kl_limit}); {complete} KL means computed "
-        "whole"
+        "completely"
     )
 
 

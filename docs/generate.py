@@ -1,7 +1,7 @@
-"""Write the reference pages that come from the code.
+"""Write the reference pages that are generated from the code.
 
-`python docs/generate.py` writes `docs/reference/` anew, and `--check` says which pages are stale.
-`--count` counts the prompts of every task into `docs/task-sizes.json`, which needs the data.
+`python docs/generate.py` rewrites the pages in `docs/reference/`, and `--check` lists the stale
+ones. `--count` counts the prompts of every task into `docs/task-sizes.json`, which needs the data.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ Row = Sequence[object]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the pages, check them, or count prompts."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="Write nothing; exit 1 where stale.")
+    parser.add_argument(
+        "--check", action="store_true", help="Write nothing; exit 1 if a page is stale."
+    )
     parser.add_argument("--count", action="store_true", help="Count the prompts of every task.")
     asked = parser.parse_args(arguments)
     if asked.count:
@@ -48,14 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def pages() -> dict[str, str]:
-    """Every generated page by its path in `docs/`, and its text."""
+    """Return the text of every generated page, by its path in `docs/`."""
     makers: dict[str, Callable[[], Iterable[str]]] = {
         "reference/task-list.md": task_list,
         "reference/model-arguments.md": model_arguments,
         "reference/command-line.md": command_line,
         "reference/result-schema.md": result_schema,
     }
-    note = "<!-- Made by `python docs/generate.py`; edit what it reads, not this page. -->"
+    note = (
+        "<!-- Made by `python docs/generate.py`. Edit the files that it reads, not this page. -->"
+    )
     return {name: "\n".join([note, "", *make()]).rstrip() + "\n" for name, make in makers.items()}
 
 
@@ -64,7 +68,7 @@ def _there(file: Path) -> str | None:
 
 
 def table(head: Row, rows: Iterable[Row]) -> Iterator[str]:
-    """A Markdown table, with an empty line behind."""
+    """Yield the lines of a Markdown table, with an empty line after them."""
     yield "| " + " | ".join(map(str, head)) + " |"
     yield "|" + "---|" * len(head)
     for row in rows:
@@ -74,7 +78,7 @@ def table(head: Row, rows: Iterable[Row]) -> Iterator[str]:
 
 
 def code(text: object) -> str:
-    """A code span; of nothing, nothing."""
+    """Return a code span; "" for an empty text."""
     return f"`{text}`" if str(text) else ""
 
 
@@ -82,12 +86,16 @@ def code(text: object) -> str:
 
 
 def sizes() -> dict[str, dict[str, int]]:
-    """Prompts of every task by the folder of its family and its language, as counted before."""
+    """Return the saved counts: the prompts of every task, by family folder and language."""
     return json.loads(_there(SIZES) or "{}")
 
 
 def count(before: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
-    """The same, counted now; of data that is not at hand, as before."""
+    """Count the prompts of every task, by family folder and language.
+
+    Args:
+        before: the earlier counts, which are kept for data that is missing.
+    """
     from polyrefuse_tasks.configs import FAMILIES
     from polyrefuse_tasks.data import MissingData
     from polyrefuse_tasks.harness import load_prompts
@@ -106,7 +114,7 @@ def count(before: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
 
 
 def task_list() -> Iterator[str]:
-    """The page of every task and group."""
+    """Yield the lines of the page of every task and group."""
     import yaml
 
     from polyrefuse_tasks.configs import FAMILIES, SampledFamily, _Function, files
@@ -118,14 +126,15 @@ def task_list() -> Iterator[str]:
     yield from (
         "# List of tasks",
         "",
-        "Every task and every group, with its dataset, its languages, its number of prompts (n)",
-        "and the metrics that it prints. [Tasks](tasks.md) explains the protocol and the metrics.",
+        "This page lists every task and every group, with its dataset, its languages, its number",
+        "of prompts (n) and the metrics that it prints. [Tasks](tasks.md) explains the protocol",
+        "and the metrics.",
         "",
         "## Tasks",
         "",
-        "`{lang}` stands for an ISO 639-1 code. Where a language has another n than the others, it",
-        "stands in brackets. A task prints the metrics of what its judge measures: a judge of",
-        "refusal gives no `asr_harmful`.",
+        "`{lang}` stands for an ISO 639-1 code. If a language has a different n, it is shown in",
+        "brackets. A task prints only the metrics that its judge measures: a refusal judge gives",
+        "no `asr_harmful`.",
         "",
     )
     rows = []
@@ -150,7 +159,7 @@ def task_list() -> Iterator[str]:
     yield from (
         "## Groups",
         "",
-        "A group averages its members' metrics; each member counts the same.",
+        "A group averages the metrics of its members, of which each counts the same.",
         "",
     )
     loader = type("Loader", (yaml.SafeLoader,), {})
@@ -197,7 +206,7 @@ def _sizes(counted: Mapping[str, int], languages: Sequence[str]) -> str:
 
 
 def _members(tasks: Sequence[str]) -> str:
-    """Tasks of one family by their pattern."""
+    """Return the pattern of the tasks if they are one family, or else all tasks."""
     from polyrefuse_tasks.configs import FAMILIES
 
     for family in FAMILIES:
@@ -220,15 +229,16 @@ NEEDED = "needed"
 
 
 def model_arguments() -> Iterator[str]:
-    """The page of the arguments that each model of lm-eval takes from this package."""
+    """Yield the lines of the page of the arguments of each model of this package."""
     from polyrefuse_models.registration import MODELS
     from polyrefuse_models.wrappers import asked
 
     yield from (
         "# Model arguments",
         "",
-        "What `--model_args` takes for each `--model` of this package, beside every argument of",
-        "lm-eval's own `hf` or `vllm`. [Models](models.md) explains what they do.",
+        "This page lists the arguments that each `--model` of this package takes in",
+        "`--model_args`. Each model also takes all arguments of lm-eval's own `hf` or `vllm`.",
+        "[Models](models.md) explains what the arguments do.",
         "",
     )
     what = {
@@ -252,7 +262,7 @@ def model_arguments() -> Iterator[str]:
 
 
 def _values() -> dict[str, tuple[str, ...]]:
-    """The values of the arguments that take no others."""
+    """Return the possible values of the arguments that have a fixed set of values."""
     from polyrefuse_models import bundled
     from polyrefuse_models.directions.artifact import CONTROLS
     from polyrefuse_models.directions.select import RULES
@@ -275,7 +285,10 @@ def _values() -> dict[str, tuple[str, ...]]:
 
 
 def _of_engine(module: str) -> dict[str, tuple[str, str]]:
-    """Arguments of an engine's first class, read from its source: vLLM may not be installed."""
+    """Return the arguments of an engine's first class.
+
+    They are read from the source, because vLLM may not be installed.
+    """
     source = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
     classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
     engine = next(one for one in classes if one.name.startswith("Baseline"))
@@ -300,14 +313,14 @@ def _of_engine(module: str) -> dict[str, tuple[str, str]]:
 
 
 class _Recording(dict[str, Any]):
-    """Arguments that keep what was looked for among them, with its default."""
+    """Arguments that record which names were looked up, with their defaults."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         super().__init__(given)
         self.given, self.looked_for = set(given), dict[str, Any]()
 
     def pop(self, name: str, *default: Any) -> Any:
-        # Of what is given here, and only what has no default: the direction, and the prompt.
+        # An argument without a default is one that is given here: the direction or the prompt.
         self.looked_for.setdefault(name, *(default or (inspect.Parameter.empty,)))
         return super().pop(name, *default)
 
@@ -316,7 +329,7 @@ class _Recording(dict[str, Any]):
 
 
 def _of_asked(cls: Any) -> dict[str, tuple[str, str]]:
-    """What a model name itself asks for, by having its class take it out of arguments."""
+    """Return the arguments of a model name, which its class takes out of recording arguments."""
     from dataclasses import fields
 
     from polyrefuse_models.wrappers.asked import AskedMcd, Nothing
@@ -353,10 +366,10 @@ def _default(value: object) -> str:
 
 
 def _meaning(described: Mapping[str, str], name: str, where: str) -> str:
-    """What a docstring says of an argument.
+    """Return the description of an argument in a docstring.
 
     Raises:
-        LookupError: it says nothing.
+        LookupError: the docstring does not describe the argument.
     """
     if name not in described:
         raise LookupError(
@@ -367,9 +380,10 @@ def _meaning(described: Mapping[str, str], name: str, where: str) -> str:
 
 
 def descriptions(docstring: str) -> dict[str, str]:
-    """What a docstring says of each name: in a section, in a list, or as "`name`: ..." in a text.
+    """Return the description of each name in a docstring.
 
-    Of several names in front of one colon, each has the text.
+    A description stands in a section, in a list, or as "`name`: ..." in a text. If several names
+    stand before one colon, each gets the text.
     """
     found: dict[str, str] = {}
     entry = re.compile(
@@ -378,7 +392,7 @@ def descriptions(docstring: str) -> dict[str, str]:
     starts = list(entry.finditer(docstring))
     for start, following in zip(starts, [*starts[1:], None], strict=True):
         text = docstring[start.end() : following.start() if following else len(docstring)]
-        # An entry ends where an empty line, or a section without indentation, does.
+        # An entry ends at an empty line, at a section without indentation or at a list item.
         text = re.split(r"\n\s*\n|\n(?=[A-Z]\w+:$|\s*- )", text, maxsplit=1, flags=re.MULTILINE)[0]
         text = re.sub(r"[;,]?( and)?( -)?$", "", " ".join(text.split()))
         text = text[0].upper() + text[1:]
@@ -391,14 +405,15 @@ def descriptions(docstring: str) -> dict[str, str]:
 
 
 def command_line() -> Iterator[str]:
-    """The page of every sub-command of `polyrefuse`, the same whatever the terminal is."""
+    """Yield the lines of the page of every sub-command, which do not depend on the terminal."""
     import polyrefuse
     from polyrefuse_shared.command_line import every_command
 
     yield from (
         "# Command line",
         "",
-        "Every sub-command of `polyrefuse` with its arguments and options, and an example.",
+        "This page lists every sub-command of `polyrefuse` with its arguments and options, and an",
+        "example.",
         "",
     )
     for path, command in every_command(polyrefuse.COMMANDS, polyrefuse.ABOUT, polyrefuse.EXAMPLE):
@@ -434,7 +449,7 @@ _BRACKETS = re.compile(
     r"(?P<text>.*?)\s*\[(?P<extra>(?:default: |required|[^\[\]]*(?:x[<>]=?|<=?x))[^\[\]]*)\]",
     re.DOTALL,
 )
-"""A help text, and what typer puts behind it."""
+"""Matches a help text and the brackets that typer appends to it."""
 
 
 _TYPES = {
@@ -445,7 +460,7 @@ _TYPES = {
 
 
 def _option(names: str, said: str) -> Row:
-    """An option's row out of what its help says: "--n <int>", "Prompts.  [default: 4; 1<=x]"."""
+    """Return the row of an option from its help: "--n <int>", "Prompts.  [default: 4; 1<=x]"."""
     text, extra = said, ""
     if match := _BRACKETS.fullmatch(said):
         text, extra = match["text"], match["extra"]
@@ -469,7 +484,7 @@ def _option(names: str, said: str) -> Row:
 
 
 def written_files() -> dict[str, Any]:
-    """What `written-files.yaml` says of the files that this package writes."""
+    """Return the descriptions in `written-files.yaml` of the files that this package writes."""
     import yaml
 
     described: dict[str, Any] = yaml.safe_load(WRITTEN.read_text(encoding="utf-8"))
@@ -477,14 +492,14 @@ def written_files() -> dict[str, Any]:
 
 
 def result_schema() -> Iterator[str]:
-    """The page of the files that this package writes."""
+    """Yield the lines of the page of the files that this package writes."""
     described = written_files()
     yield from (
         "# Written files",
         "",
-        "What stands in each file that the commands write. Every rate is a share between 0 and 1",
-        "of all responses, with its number of prompts `n` and the ends `low` and `high` of its 95%",
-        "interval.",
+        "This page lists the contents of each file that the commands write. Every rate is a share",
+        "from 0 to 1 of all responses. It has its number of prompts `n` and the ends `low` and",
+        "`high` of its 95% interval.",
         "",
     )
     yield from leaderboard()
@@ -507,7 +522,7 @@ def result_schema() -> Iterator[str]:
 
 
 def _fields(part: Mapping[str, Any]) -> dict[str, str | None]:
-    """The fields of a part, as it says itself, or as a class does."""
+    """Return the fields of a part, which the part itself or the docstring of a class describes."""
     if "docstring" not in part:
         fields: dict[str, str | None] = part["fields"]
         return fields
@@ -518,7 +533,7 @@ def _fields(part: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def leaderboard() -> Iterator[str]:
-    """The part on `leaderboard.json`, from its JSON Schema."""
+    """Yield the lines on `leaderboard.json`, from its JSON Schema."""
     import polyrefuse_leaderboard
 
     file = Path(polyrefuse_leaderboard.__file__).with_name("schema.json")
@@ -534,7 +549,7 @@ def leaderboard() -> Iterator[str]:
     )
     headings = {
         "record": "A record of `records`:",
-        "capability": "A record of kind `capability`, where it differs:",
+        "capability": "A record of kind `capability`. Fields that are not listed are as above:",
         "warning": "A warning of `warnings`:",
     }
     for name, heading in headings.items():
@@ -550,7 +565,7 @@ def leaderboard() -> Iterator[str]:
 
 
 def _field(said: Mapping[str, Any], parts: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Type and meaning of a field; None where it is a record's."""
+    """Return the type and the meaning of a field; None if they are those of a record's field."""
     reference = str(said.get("$ref", ""))
     if "/properties/" in reference:
         return None

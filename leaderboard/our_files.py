@@ -39,8 +39,8 @@ _OPENINGS = {
     ".png": re.compile(rb"\x89PNG.{,200}Software\x00" + SOFTWARE.encode(), re.DOTALL),
     ".svg": re.compile(rb"(?!.*<dc:creator>)<\?xml .{,1000}<dc:format>image/svg", re.DOTALL),
 }
-"""How files begin whose names another program might give, by name or ending; of
-Markdown by folder."""
+"""The beginnings of files with names that another program might give, by name or ending. Those of
+Markdown files are by folder."""
 
 
 def names_of_ours(folder: Path) -> list[str]:
@@ -51,7 +51,7 @@ def names_of_ours(folder: Path) -> list[str]:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether `site` wrote the file with such a name; it never writes a link."""
+    """Return whether `site` wrote a file with one of these names. It never writes a link."""
     if path.is_symlink() or not path.is_file():
         return False
     opening = _OPENINGS.get(path.name) or _OPENINGS.get(path.suffix)

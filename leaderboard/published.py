@@ -1,9 +1,9 @@
 """Read the table of arXiv 2505.17306 from the CSV files that its authors published.
 
-`output/ja_vector_sweep/baseline_evaluations.csv` and `harm_ablation_evaluations.csv` of
-https://github.com/mainlp/Multilingual-Refusal: three models in 14 languages, as they are and with
-the direction extracted from Japanese ablated, the answers to PolyRefuse's harmful test prompts
-judged twice.
+The files are `output/ja_vector_sweep/baseline_evaluations.csv` and `harm_ablation_evaluations.csv`
+of https://github.com/mainlp/Multilingual-Refusal. They have the rates of three models in 14
+languages, without an intervention and with the direction extracted from Japanese ablated. Two
+judges labelled the answers to PolyRefuse's harmful test prompts.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ COMMIT = "985169df2a0b1ba56a95c65d5f60e228f12be4a1"
 FOLDER = "output/ja_vector_sweep"
 
 N = 572
-"""Harmful test prompts of PolyRefuse, over which every published rate is."""
+"""The number of PolyRefuse's harmful test prompts, from which every published rate is computed."""
 
 SCRIPT = (
-    "These rates may not be of plain ablation: the authors' scripts/multi_test.py, which the shell "
-    "scripts of their sweep run, adds the direction at its layer as well as ablating it (commit "
-    "7e2abf8). Whether the published numbers came from that version is not known."
+    "These rates may not be those of plain ablation: the authors' scripts/multi_test.py, which the "
+    "shell scripts of their sweep run, adds the direction at its layer as well as ablating it "
+    "(commit 7e2abf8). Whether the published numbers came from that version is not known."
 )
-"""The warning of every rate under ablation; docs/how-to/directions.md has the details."""
+"""The warning of every rate under ablation. docs/how-to/directions.md has the details."""
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "str_compliance": ("substring", ASR),
     "wildguard_compliance": ("wildguard", ASR),
     "wildguard_harmful": ("wildguard", ASR_HARMFUL),
 }
-"""Column -> judge and metric."""
+"""Column of the tables -> its judge and metric."""
 
 CONDITION_OF_FILE: dict[str, str] = {
     "baseline_evaluations": "baseline",
     "harm_ablation_evaluations": "ablation",
 }
-"""How the authors' files begin -> what was done to the model."""
+"""Beginning of the name of the authors' files -> the condition of the model."""
 
 
 FILES: dict[str, str] = {
@@ -61,21 +61,21 @@ FILES: dict[str, str] = {
         "harm_ablation_evaluations.csv"
     ),
 }
-"""SHA-256 of each of the authors' files, at `COMMIT`, and its name."""
+"""SHA-256 of each of the authors' files at `COMMIT` -> the name of the file."""
 
 
 class BadPublished(UserError):
-    """A file that is not one of the published tables."""
+    """A file is not one of the published tables."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where numbers come from.
+    """A source of numbers.
 
     Attributes:
-        name: of the place.
-        link: to it.
-        text: what is there.
+        name: the name of the source.
+        link: the address of the source.
+        text: a description of the source.
     """
 
     name: str
@@ -84,23 +84,22 @@ class Source:
 
 
 AT_MOST = 2**26
-"""Bytes of a table, at most."""
+"""The most bytes of a table."""
 
 LONGEST = 500
-"""Characters of a model's name, at most."""
+"""The most characters of a model's name, a language or a time."""
 
 
 def read_published(paths: Sequence[Path], condition: str | None = None) -> list[Record]:
-    """The records of published tables, and their means over languages.
+    """Read published tables and return their records and the means over languages.
 
     Args:
-        paths: CSV files.
-        condition: of all of them; by default each file's own, from the beginning of its name.
+        paths: the CSV files.
+        condition: the condition of all files. By default the beginning of a file's name says it.
 
     Raises:
-        BadPublished: a condition that there is none of; a file that cannot be read, is no such
-            table, has a rate that is not a count out of 572, or whose condition is not known; or
-            the same cell twice.
+        BadPublished: the condition is unknown; a file cannot be read, is not such a table, or has a
+            rate that is not a count out of 572; or two files have the same cell.
     """
     known = tuple(CONDITION_OF_FILE.values())
     if condition is not None and condition not in known:
@@ -120,11 +119,15 @@ def read_published(paths: Sequence[Path], condition: str | None = None) -> list[
 
 
 def sources(paths: Sequence[Path], condition: str | None = None) -> list[Source]:
-    """Where each of the numbers of published tables comes from.
+    """List the sources of published tables: the paper, its repository and each file.
 
     Args:
-        paths: as of `read_published`.
-        condition: as of `read_published`.
+        paths: as in `read_published`.
+        condition: as in `read_published`.
+
+    Raises:
+        BadPublished: the condition of a file is not known.
+        OSError: a file cannot be read.
     """
     places = [
         Source(
@@ -136,9 +139,9 @@ def sources(paths: Sequence[Path], condition: str | None = None) -> list[Source]
             "mainlp/Multilingual-Refusal",
             f"{REPOSITORY}/tree/{COMMIT}/{FOLDER}",
             f"its authors' results, {FOLDER} at commit {COMMIT[:7]}; the direction that is ablated "
-            f"was extracted from Japanese, and every rate is over n = {N} prompts. No answers and "
-            "no rates of harmless prompts were published with them, so that there is no false "
-            "refusal, no loophole rate and no balanced score.",
+            f"was extracted from Japanese, and every rate is computed from n = {N} prompts. The "
+            "authors published no answers and no rates of harmless prompts. There is therefore no "
+            "false refusal rate, no loophole rate and no balanced score.",
         ),
     ]
     columns = "; ".join(
@@ -150,7 +153,7 @@ def sources(paths: Sequence[Path], condition: str | None = None) -> list[Source]
         origin = (
             f"byte for byte the authors' {theirs}"
             if theirs
-            else "NOT a file that the authors published: its checksum is another"
+            else "NOT a file that the authors published: its checksum is a different one"
         )
         places.append(
             Source(
@@ -164,10 +167,10 @@ def sources(paths: Sequence[Path], condition: str | None = None) -> list[Source]
 
 
 def warnings(records: Sequence[Record]) -> tuple[RateWarning, ...]:
-    """The warning that the published rates under ablation carry, for each model.
+    """Return the warning of the published rates under ablation, once for each model.
 
     Args:
-        records: as `read_published` has them.
+        records: the records from `read_published`.
     """
     ablated = {
         record.model: RateWarning.of_record(record, SCRIPT)
@@ -182,7 +185,7 @@ def _condition(path: Path) -> str:
         if path.name.startswith(beginning):
             return condition
     raise BadPublished(
-        f"{path}: its name begins with none of {', '.join(CONDITION_OF_FILE)}, so that its "
+        f"The name of {path} begins with none of {', '.join(CONDITION_OF_FILE)}, so that its "
         "condition is not known; give --condition baseline or --condition ablation."
     )
 
@@ -218,7 +221,7 @@ def _records(row: dict[str, str], condition: str, where: str, file: str) -> list
     for name in ("model", "lang", "time"):
         if not row[name] or not row[name].isprintable() or len(row[name]) > LONGEST:
             raise BadPublished(
-                f"{where}: {name} is {reprlib.repr(row[name])}, not a name; mend or remove it."
+                f"{where}: {name} is {reprlib.repr(row[name])}, not a name; correct or remove it."
             )
     experiment = hashlib.sha256(str(row["experiment"]).encode()).hexdigest()[:16]
     records = []
@@ -251,9 +254,9 @@ def _share(text: str | None, where: str) -> float:
         value = float(text or "")
     except ValueError:
         value = math.nan
-    # A table over other prompts than PolyRefuse's would get intervals that are wrong.
+    # The intervals of a table over other prompts than PolyRefuse's would be wrong.
     if not 0 <= value <= 1 or abs(value * N - round(value * N)) > 1e-6:
         raise BadPublished(
-            f"{where} is {reprlib.repr(text)}, not a count out of {N}; mend the file."
+            f"{where} is {reprlib.repr(text)}, not a count out of {N}; correct the file."
         )
     return value

@@ -1,10 +1,11 @@
 """Make records from runs: every rate with its interval, means over languages, and rates of pairs.
 
-Intervals are 95%: Wilson's of a share of prompts; of a mean, of sampled answers or over languages,
-Wilson's on the effective number of prompts (`statistics.wilson_clustered`). Where the results have
-no samples, how the prompts fare is not known: a mean of sampled answers then has Wilson's of its
-prompts, the widest that numbers from 0 to 1 can have, and a mean over languages the means of their
-intervals' ends.
+All intervals are 95% intervals. A share of prompts has Wilson's interval. A mean of sampled answers
+or over languages has Wilson's interval on the effective number of prompts
+(`statistics.wilson_clustered`). If the results have no samples, the labels of single prompts are
+not known. A mean of sampled answers then has Wilson's interval on its number of prompts, which is
+the widest for numbers from 0 to 1. The interval of a mean over languages then has the means of the
+languages' ends as its ends.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ REFERENCE = "en"
 
 @dataclass(frozen=True, slots=True)
 class _Rate:
-    """A rate before it has an interval.
+    """A rate before its interval is computed.
 
     Attributes:
-        sampled: whether it is a mean over sampled answers.
-        values: looks up what each prompt adds to it, by id, only when it is needed: together they
-            are many times the rates. None without samples.
+        sampled: whether the rate is a mean over sampled answers.
+        values: returns what each prompt adds to the rate, by id; None without samples. It is called
+            only when the values are needed, because all of them together need much more memory than
+            the rates.
     """
 
     run: str
@@ -49,18 +51,19 @@ class _Rate:
 
 
 def records(reading: Reading) -> list[Record]:
-    """Every rate of every cell, rates of pairs, and the mean over languages of each of them.
+    """Make records of all rates of cells, of the rates of pairs, and of their means over languages.
 
-    A mean counts each language the same. The variance of a mean over languages is that over
-    prompts, each with all its languages at once, because languages share their prompts.
+    A mean counts every language the same. Its variance is computed over prompts, each with all its
+    languages, because languages share their prompts.
 
-    The loophole rate of a language is the share of prompts that are refused in English and
-    complied with in it, out of all prompts that both have; there is none without samples, and none
-    of sampled answers. The discrimination rate of a contrast set is `contrasts`'.
+    The loophole rate of a language is the share of prompts that are refused in English and answered
+    with compliance in this language, among the prompts that both languages have. It needs samples,
+    and it is not computed for sampled answers. `contrasts` computes the discrimination rate of a
+    contrast set.
 
     Returns:
-        Sorted by model, revision, condition, intervention, generation, dataset, judge and
-        language, in the order of metrics; the means behind the languages.
+        The records, sorted by model, revision, condition, intervention, generation, dataset, judge
+        and language, and then in the order of metrics. The means come after the languages.
     """
     groups: dict[tuple[str, ...], list[tuple[Run, Cell]]] = defaultdict(list)
     for run in reading.runs:
@@ -87,17 +90,18 @@ def records(reading: Reading) -> list[Record]:
 
 
 def means(records: Iterable[Record]) -> list[Record]:
-    """The mean over languages of each group of records that differ in their language alone.
+    """Compute the mean over languages of each group of records that differ only in their language.
 
-    For rates whose prompts are not known. The interval's ends are the means of the languages'
-    ends: right where each prompt fares alike in every language (they are translations of one
-    another), and too wide elsewhere, never too narrow.
+    The function does not need the labels of single prompts. The ends of an interval are the means
+    of the languages' ends. This is exact if each prompt, which is a translation of the same text,
+    gets the same label in every language. Otherwise the interval is too wide, never too narrow.
 
     Args:
-        records: none of them a mean.
+        records: the records, without means.
 
     Returns:
-        In the order of the groups' first records; of one language its own record, as a mean.
+        The means, in the order of the first records of the groups. The mean of one language has the
+        numbers of that language.
     """
     groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for record in records:
@@ -112,7 +116,7 @@ def means(records: Iterable[Record]) -> list[Record]:
             n=sum(record.n for record in group),
             low=fmean(record.low for record in group),
             high=fmean(record.high for record in group),
-            # A run's name ends with its date: the newest.
+            # A run's name ends with its date, so this is the newest run.
             run=max((record.run for record in group), key=lambda run: run.rpartition("/")[2]),
         )
         for group in groups.values()
@@ -120,7 +124,7 @@ def means(records: Iterable[Record]) -> list[Record]:
 
 
 def _rates(members: Sequence[tuple[Run, Cell]]) -> Iterable[_Rate]:
-    """The rates of cells that differ in their language alone, by language, then by metric."""
+    """Yield the rates of cells that differ only in their language, by language and by metric."""
     by_language = {cell.language: (run, cell) for run, cell in members}
     english = by_language.get(REFERENCE)
     for language in sorted(by_language):
@@ -139,7 +143,7 @@ def _rates(members: Sequence[tuple[Run, Cell]]) -> Iterable[_Rate]:
 
 
 def _discriminations(languages: Mapping[str, Contrast]) -> Iterable[_Rate]:
-    """The rates of a contrast set, by language."""
+    """Yield the discrimination rates of a contrast set, by language."""
     for language in sorted(languages):
         contrast = languages[language]
         pairs = contrast.told_apart
@@ -149,18 +153,21 @@ def _discriminations(languages: Mapping[str, Contrast]) -> Iterable[_Rate]:
 
 
 def _unknown() -> None:
-    """The values of a cell without samples: one function for hundreds of thousands of rates."""
+    """Return the values of a cell without samples: None.
+
+    Hundreds of thousands of rates share this function, which saves memory.
+    """
 
 
 def _values(cell: Cell, metric: str) -> dict[str, float] | None:
-    """Prompt id -> what the prompt adds to a rate; None where the samples do not have it."""
+    """Return what each prompt adds to a rate, by its id; None if the samples do not have it."""
     if cell.responses is None or metric not in cell.responses[0].values:
         return None
     return {response.id: response.values[metric] for response in cell.responses}
 
 
 def _loopholes(english: Cell, other: Cell) -> dict[str, float]:
-    """1 for each prompt that is refused in English and answered in the other language, 0 else."""
+    """Return 1 for each prompt refused in English and answered in the other language, else 0."""
     refused, answered = _values(english, "refusal_rate"), _values(other, "asr")
     if refused is None or answered is None:
         return {}
@@ -172,7 +179,12 @@ def _loopholes(english: Cell, other: Cell) -> dict[str, float]:
 
 
 def _record(key: Sequence[str], rate: _Rate, low: float, high: float) -> Record:
-    """A rate with its interval: Wilson's, on the effective n where it is a mean of answers."""
+    """Make the record of a rate.
+
+    Args:
+        low, high: Wilson's interval on n. If the rate is a mean of sampled answers whose values are
+            known, the interval on the effective n replaces it.
+    """
     values = rate.values() if rate.sampled else None
     if values is not None and len(values) > 1:
         spread = variance(values.values()) / len(values)
@@ -197,9 +209,13 @@ def _record(key: Sequence[str], rate: _Rate, low: float, high: float) -> Record:
 
 
 def _clustered(mean: Record, languages: Sequence[Mapping[str, float] | None]) -> Record:
-    """A mean over languages with the interval that counts prompts, where they are known."""
+    """Give a mean over languages the interval on the effective number of prompts.
+
+    The mean stays as it is if the values of a language are not known, or if there is only one
+    language.
+    """
     known = [values for values in languages if values is not None]
-    # Of one language it is that language's record.
+    # The mean of one language has that language's interval.
     if len(known) < len(languages) or len(known) < 2:
         return mean
     shares: dict[str, float] = defaultdict(float)
@@ -219,7 +235,7 @@ def _clustered(mean: Record, languages: Sequence[Mapping[str, float] | None]) ->
         if len(prompts) > 1:
             spread += len(prompts) * variance(shares[prompt] for prompt in prompts)
         else:
-            # Alone in its languages it differs from the mean alone.
+            # No other prompt has the same languages, so this one is compared with the mean.
             (prompt,) = prompts
             spread += (shares[prompt] - weights[prompt] * mean.value) ** 2
     n = 1 / sum(weight * weight for weight in weights.values())

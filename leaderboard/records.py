@@ -1,4 +1,4 @@
-"""The records of a leaderboard, one for each cell, as JSON (see `schema.json`) or CSV."""
+"""The records of a leaderboard, one for each cell, and their JSON (see `schema.json`) and CSV."""
 
 from __future__ import annotations
 
@@ -16,56 +16,61 @@ from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks.saved_results.documents import is_number
 
 SCHEMA = 2
-"""Version of the JSON document; a new field of a record is a new version."""
+"""The version of the JSON document. Each new field of a record makes a new version."""
 
 Kind = Literal["safety", "capability"]
-"""What a record is of: a rate of this package's tasks, or the value of another task of lm-eval."""
+"""What a record holds: a rate of this package's tasks, or the value of another lm-eval task."""
 
 SAFETY: Kind = "safety"
 CAPABILITY: Kind = "capability"
 
 MEAN = "mean"
-"""The `language` of a record that averages a metric over a dataset's languages, each counting the
-same; its `n` is their sum."""
+"""The `language` of a record that averages a metric over the languages of a dataset.
+
+Every language counts the same, and the record's `n` is the sum over the languages."""
 
 
 class BadRecords(UserError):
-    """A document is not a list of records that this version reads."""
+    """A document does not hold records that this version can read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A rate of a model under a condition, of a dataset in a language, by a judge.
+    """A rate of a model in a condition, on a dataset in a language, by a judge.
 
-    A record of capability is the value of another task of lm-eval, in the task's own unit: it has
-    no language and no judge ("" both), and need not be a share.
+    A record of capability holds the value of another lm-eval task, in the unit of that task. It has
+    no language and no judge (both are ""), and its value need not be a share.
 
     Attributes:
-        model: its name on the hub, the path of a folder, or what an API calls it.
-        revision: of its weights, and what changes them (`main load_in_4bit=True`).
-        condition: what was done to it: baseline, ablation, addition, mcd, system-prompt, ...
-        intervention: checksum of direction, prompt or system text with its settings; "" where
-            nothing was done.
-        generation: checksum of the settings that answers were made with.
-        dataset: its name, as `harmful`; of capability the task or group, as `mmlu`.
-        language: ISO 639-1 code, or `MEAN`.
-        judge: who labelled the answers.
-        metric: name of the rate, as `asr`; of capability lm-eval's, and its filter where it has
-            one, as `acc` or `exact_match,strict-match`.
-        value: 0 to 1; of capability any number.
-        n: how many prompts, of discrimination how many pairs; never 0.
-        low: lower end of the value's 95% interval.
-        high: its upper end.
-        run: folder and date of the results file that it comes from.
-        kind: what it is of.
-        higher_is_better: whether more of the value is better; None where the metric's name says it
-            (safety, but discrimination), or lm-eval does not.
+        model: the model's name on the hub, the path of its folder, or the name that an API gives
+            it.
+        revision: the revision of the weights and the arguments that change them, for example
+            `main load_in_4bit=True`.
+        condition: what was done to the model: baseline, ablation, addition, mcd, system-prompt, ...
+        intervention: the checksum of the direction, prompt or system text with its settings; "" if
+            there was no intervention.
+        generation: the checksum of the settings that the answers were generated with.
+        dataset: the dataset, for example `harmful`; for capability the task or the group, for
+            example `mmlu`.
+        language: the ISO 639-1 code, or `MEAN`.
+        judge: the judge that labelled the answers.
+        metric: the name of the rate, for example `asr`; for capability lm-eval's name of the
+            metric, with its filter if it has one, for example `acc` or `exact_match,strict-match`.
+        value: a number from 0 to 1; for capability any number.
+        n: the number of prompts, or of pairs for the discrimination rate; never 0.
+        low: the lower end of the value's 95% interval.
+        high: the upper end of that interval.
+        run: the folder and the date of the results file that the value comes from.
+        kind: whether the record is one of safety or one of capability.
+        higher_is_better: whether a higher value is better. It is None for the metrics of safety
+            other than the discrimination rate, whose names say it, and where lm-eval does not say
+            it.
         difference: the value minus that of the same model's baseline; None for a baseline, and
-            where there is none that it can be compared with.
-        difference_low: lower end of the difference's 95% interval.
-        difference_high: its upper end.
-        pairs: how many documents, or pairs of prompts, both have, where the difference is paired by
-            them; else None.
+            where no baseline can be compared.
+        difference_low: the lower end of the difference's 95% interval.
+        difference_high: the upper end of that interval.
+        pairs: the number of documents, or of pairs of prompts, that both values have, if the
+            difference is paired by them; otherwise None.
     """
 
     model: str
@@ -91,7 +96,7 @@ class Record:
 
     @property
     def fell(self) -> bool:
-        """Whether the difference's interval lies wholly on the worse side of zero."""
+        """Whether the whole interval of the difference lies on the worse side of zero."""
         if self.difference_low is None or self.difference_high is None:
             return False
         if self.higher_is_better is None:
@@ -100,24 +105,24 @@ class Record:
 
 
 FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Record))
-"""A record's fields, which are the columns of the CSV, in order."""
+"""The fields of a record, which are the columns of the CSV, in order."""
 
 _VALUES: Callable[[Record], tuple[Any, ...]] = attrgetter(*FIELDS)
-"""A record's values, in the order of `FIELDS`."""
+"""Returns the values of a record in the order of `FIELDS`."""
 
 _SHARED_FROM = FIELDS.index("kind")
-"""From here on nearly all records of safety have the same values."""
+"""The index of the first field that has the same value in nearly all records of safety."""
 
 _ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def to_json(records: Iterable[Record], warnings: Sequence[Mapping[str, Any]] = ()) -> str:
-    """The document that `schema.json` describes, one record a line.
+    """Return the document that `schema.json` describes, with one record on each line.
 
     Args:
-        records: all of them.
-        warnings: what they must not be read without, as `schema.json` describes them; they stand
-            beside the records, whose fields are fixed.
+        records: all records.
+        warnings: the warnings of the rates, as `schema.json` describes them. They stand beside the
+            records, because the fields of a record are fixed.
     """
     lines = map(_line, map(_VALUES, records))
     beside = ",\n".join(map(_ENCODE, warnings))
@@ -126,31 +131,35 @@ def to_json(records: Iterable[Record], warnings: Sequence[Mapping[str, Any]] = (
 
 
 def _line(values: tuple[Any, ...]) -> str:
-    """A record as JSON, of its values in the order of `FIELDS`."""
+    """Return a record as JSON, from its values in the order of `FIELDS`."""
     of_cell = dict(zip(FIELDS[:_SHARED_FROM], values[:_SHARED_FROM], strict=True))
     return f"{_ENCODE(of_cell)[:-1]}, {_shared_end(values[_SHARED_FROM:])}"
 
 
 @lru_cache
 def _shared_end(values: tuple[Any, ...]) -> str:
-    """The end of a record's line: hundreds of thousands of rates have the same."""
+    """Return the end of a record's line, which hundreds of thousands of rates share."""
     return _ENCODE(dict(zip(FIELDS[_SHARED_FROM:], values, strict=True)))[1:]
 
 
 def from_json(text: str) -> list[Record]:
-    """The records of a document that `to_json` wrote, in this version or an earlier one.
+    """Read a document that `to_json` wrote in this version or an earlier one.
 
-    Schema 1 had safety alone, and none of the fields behind `run`.
+    Schema 1 had only safety, and none of the fields after `run`.
 
     Raises:
-        BadRecords: it is none, or one of a later version; names the record, from 1.
+        BadRecords: the text is not such a document, or its version is later than this one. The
+            message names the record, counted from 1.
     """
     try:
         document: Any = json.loads(text)
     except (ValueError, RecursionError):
         raise BadRecords("The records are not JSON; write them again with build.") from None
     if not isinstance(document, dict) or not isinstance(document.get("records"), list):
-        raise BadRecords('No {"schema": ..., "records": [...]}; name a leaderboard.json.')
+        raise BadRecords(
+            'The document is not of the form {"schema": ..., "records": [...]}; name a '
+            "leaderboard.json."
+        )
     version = document.get("schema")
     if type(version) is not int or not 1 <= version <= SCHEMA:
         raise BadRecords(
@@ -161,7 +170,7 @@ def from_json(text: str) -> list[Record]:
 
 
 def to_csv(records: Iterable[Record]) -> str:
-    """One line a record under a line of names.
+    """Return the records as CSV, with a line of names and then one line for each record.
 
     A text that a spreadsheet would run as a formula gets an apostrophe in front.
     """
@@ -201,15 +210,15 @@ _FORMS: Mapping[str, _Form] = {
         "a whole number above 0 or null",
     ),
 }
-"""Type of a field -> whether a value fits it, and what the value should be."""
+"""Type of a field -> a check of a value, and a description of the values that pass it."""
 
 _SHARE: _Form = (_is_share, "a number from 0 to 1")
-"""The same of a rate and its ends."""
+"""The check and the description of a rate and of the ends of its interval."""
 
 _MIGRATIONS: Mapping[int, Mapping[str, Any]] = {
     1: {field.name: field.default for field in fields(Record) if field.default is not MISSING},
 }
-"""Earlier version -> the fields that it lacked, with what they hold for its records."""
+"""Earlier version -> the fields that it lacks, and their values in its records."""
 
 
 def _record(entry: Any, number: int, version: int) -> Record:
@@ -224,24 +233,25 @@ def _record(entry: Any, number: int, version: int) -> Record:
     entry = {**entry, **lacked}
     for field in fields(Record):
         if field.name not in entry:
-            raise BadRecords(f"Record {number} has no {field.name}; mend or remove it.")
+            raise BadRecords(f"Record {number} has no {field.name}; correct or remove it.")
         value = entry[field.name]
         is_share = field.type == "float" and entry.get("kind") == SAFETY
         fits, expected = _SHARE if is_share else _FORMS[str(field.type)]
         if not fits(value):
             raise BadRecords(
-                f"Record {number}: {field.name} is {reprlib.repr(value)}, not {expected}; mend or "
-                "remove it."
+                f"Record {number}: {field.name} is {reprlib.repr(value)}, not {expected}; correct "
+                "or remove it."
             )
     record = Record(**entry)
     if record.low > record.high:
         raise BadRecords(
-            f"Record {number}: low is {record.low}, above high, {record.high}; mend or remove it."
+            f"Record {number}: low is {record.low}, above high, {record.high}; correct or remove "
+            "it."
         )
     ends = record.difference, record.difference_low, record.difference_high
     if ends != (None, None, None) and None in ends:
         raise BadRecords(
-            f"Record {number} has some of difference, difference_low and difference_high alone; "
-            "mend or remove it."
+            f"Record {number} has only some of difference, difference_low and difference_high; "
+            "correct or remove it."
         )
     return record

@@ -1,9 +1,10 @@
-"""Write the folder of `build` and `published`: pages, tables, pictures.
+"""Write the folder of `build` and `published`: pages, tables and pictures.
 
-The folder may be a checkout, a mount point or one that others write to as well. It stays where it
-is, and so does all in it that is not a leaderboard's. Everything is first written into a draft in
-it, and then moved to its place file by file, `leaderboard.json` last: where a build is killed in
-between, the next one finds the draft or `leaderboard.json`, and writes every file again.
+The folder may be a checkout, a mount point, or a folder that other programs write to. It stays
+where it is, and all files in it that are not a leaderboard's stay as they are. Everything is first
+written into a draft in the folder, and then moved to its place file by file, `leaderboard.json`
+last. If a build is killed in between, the next build finds the draft or `leaderboard.json`, and
+writes every file again.
 """
 
 from __future__ import annotations
@@ -33,14 +34,15 @@ from polyrefuse_shared.drafts import PATTERN, draft, locked, make_folder
 from polyrefuse_shared.writing import CannotWrite, cannot_write, put, write_whole
 
 PATIENCE = 60.0
-"""Seconds that a build waits for another one of the same folder."""
+"""The seconds that a build waits for another build of the same folder."""
 
 
 def require_writable(folder: Path) -> None:
-    """Refuse a folder with something else in it than a leaderboard.
+    """Refuse a folder that has other files and no leaderboard.
 
     Raises:
-        CannotWrite: it is no folder, cannot be read, or is neither empty nor one of ours.
+        CannotWrite: the path is not a folder, the folder cannot be read, or it is neither empty nor
+            a leaderboard's.
     """
     try:
         if folder.is_dir():
@@ -58,22 +60,22 @@ def require_writable(folder: Path) -> None:
 
 
 def _is_leaderboard(folder: Path) -> bool:
-    # A build that was killed before it moved its last file left that in its draft.
+    # A build that was killed before it moved its last file left that file in its draft.
     return any(is_ours(place / MARK) for place in (folder, *folder.glob(PATTERN)))
 
 
 def write_site(folder: Path, contents: Contents) -> list[str]:
     """Write a leaderboard into a folder.
 
-    An older leaderboard there is replaced. Files and folders of others stay as they are.
+    An older leaderboard in the folder is replaced. Other files and folders stay as they are.
 
     Returns:
         The files, relative to the folder, sorted.
 
     Raises:
-        CannotWrite: as `require_writable`, a file of others has a name that is needed, or the disk
-            refuses.
-        Busy: another process has been writing to it for longer than `PATIENCE`.
+        CannotWrite: as in `require_writable`; or another program's file has a name that the
+            leaderboard needs, or the disk cannot be written to.
+        Busy: another process has been writing to the folder for longer than `PATIENCE`.
     """
     require_writable(folder)
     made = not os.path.exists(folder)
@@ -89,14 +91,14 @@ def write_site(folder: Path, contents: Contents) -> list[str]:
         raise cannot_write(folder, error) from error
     finally:
         if made:
-            # Of a build that failed; a folder with something in it is not removed.
+            # This removes the empty folder of a failed build. `rmdir` removes no other folder.
             with suppress(OSError):
                 folder.rmdir()
     return files
 
 
 def _publish(new: Path, folder: Path, files: list[str]) -> None:
-    """Move each file to its place, and remove those that an older leaderboard had besides."""
+    """Move each file to its place, and remove the other files of an older leaderboard."""
     _refuse_others(folder, files)
     first = not is_ours(folder / MARK)
     try:
@@ -108,7 +110,7 @@ def _publish(new: Path, folder: Path, files: list[str]) -> None:
         _move(new / MARK, folder / MARK)
     except BaseException:
         if first:
-            # Without `leaderboard.json` nothing would say whose they are.
+            # Without `leaderboard.json` nothing would mark the files as a leaderboard's.
             _remove_ours(folder, but=())
             for name in FOLDERS:
                 with suppress(OSError):
@@ -117,10 +119,10 @@ def _publish(new: Path, folder: Path, files: list[str]) -> None:
 
 
 def _refuse_others(folder: Path, files: Collection[str]) -> None:
-    """Refuse to take the place of what is not a leaderboard's.
+    """Refuse to replace files that are not a leaderboard's.
 
     Raises:
-        CannotWrite: something of others is where one of the files has to go.
+        CannotWrite: another program's file or folder is in the place of one of the files.
     """
     for path in (folder / name for name in files):
         place = path.parent
@@ -168,7 +170,7 @@ def _write(new: Path, contents: Contents) -> None:
         "leaderboard.tex": lambda: to_latex(tables, rows, contents.warnings),
     }
     for name, text in texts.items():
-        # The CSV has line ends of its own.
+        # The text of the CSV has its own line ends already.
         (new / name).write_text(text(), encoding="utf-8", newline="")
     links = [Link(MARK, "JSON"), Link("leaderboard.csv", "CSV"), Link("leaderboard.md", "Markdown")]
     links.append(Link("leaderboard.tex", "LaTeX"))
@@ -176,7 +178,7 @@ def _write(new: Path, contents: Contents) -> None:
         with open(new / SAMPLES, "w", encoding="utf-8") as file:
             file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in contents.samples)
         if not (new / SAMPLES).stat().st_size:
-            # An empty file could not be told from a user's.
+            # Later builds could not tell an empty file from a user's file.
             (new / SAMPLES).unlink()
     for card in contents.cards:
         (new / CARDS).mkdir(exist_ok=True)

@@ -1,7 +1,8 @@
 """Recover what a killed build of an earlier version left beside a leaderboard's folder.
 
-Those versions moved the older folder away, the new one to its place, and then the user's own files
-from the one to the other. Killed in between, they left the user's files in a hidden folder.
+Those versions moved the older folder away, the new folder to its place, and then the user's own
+files from the older folder to the new one. A build that was killed in between left the user's files
+in a hidden folder.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ def recover(folder: Path) -> None:
     """Move the user's files back into a leaderboard's folder, and remove what is left.
 
     Args:
-        folder: is there; empty where the killed build had moved all of it away.
+        folder: the folder, which must exist. It is empty if the killed build had moved everything
+            away.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: a file cannot be moved.
     """
     folder = folder.resolve()
     try:
@@ -41,12 +43,12 @@ def recover(folder: Path) -> None:
 
 
 def _is_left(path: Path, folder: Path, beside: list[Path]) -> bool:
-    """Whether a hidden folder was left by a build of this leaderboard."""
+    """Return whether a build of this leaderboard left a hidden folder."""
     if re.fullmatch(rf"\.{re.escape(folder.name)}\.\d+\.(old|new)", path.name):
         return True
     if not re.fullmatch(r"\.polyrefuse-.+\.old", path.name) or not is_ours(path / MARK):
         return False
-    # The last of those versions did not put the folder's name into this one.
+    # In the last of those versions, the hidden folder's name does not contain the folder's name.
     others = [one for one in beside if not one.name.startswith(".") and one != folder]
     if any(is_ours(other / MARK) for other in others):
         logger.warning(
@@ -59,10 +61,10 @@ def _is_left(path: Path, folder: Path, beside: list[Path]) -> bool:
 
 
 def _move_back(old: Path, folder: Path) -> None:
-    """Move what is not in `folder`; the leaderboard's own files only where it has none."""
+    """Move the files that `folder` lacks. The leaderboard's files are moved only if it has none."""
     gone = not is_ours(folder / MARK)
     names = set(names_of_ours(old))
-    # `leaderboard.json` first: by it the folder is known again, should this be killed too.
+    # `leaderboard.json` is moved first. It marks the folder if this process is killed as well.
     for path in (old / MARK, *old.iterdir(), *old.glob("figures/*")):
         name = path.relative_to(old)
         target = folder / name
@@ -76,14 +78,14 @@ def _move_back(old: Path, folder: Path) -> None:
 
 
 def _remove(left: Path) -> None:
-    """Remove what a killed build left, unless there is still something in it that is not ours."""
+    """Remove the folder that a killed build left, unless it still has files of others."""
     ours = set(names_of_ours(left))
     files = {path.relative_to(left).as_posix() for path in left.rglob("*") if not path.is_dir()}
     if files <= ours and all(is_ours(left / name) for name in files):
         shutil.rmtree(left, ignore_errors=True)
     else:
         logger.warning(
-            "A killed build of an earlier version left %s, which has files in it that are in the "
-            "leaderboard's folder as well: take what you need, and remove it.",
+            "A killed build of an earlier version left %s, which has files that are also in the "
+            "leaderboard's folder: copy what you need, and remove it.",
             left,
         )

@@ -1,4 +1,8 @@
-"""Read what `polyrefuse direction transfer` wrote: one language's direction ablated in another."""
+"""Read the reports of `polyrefuse direction transfer`.
+
+A report has the attack success rates in some languages with the direction of each source language
+ablated.
+"""
 
 from __future__ import annotations
 
@@ -22,35 +26,38 @@ FILE = "transfer.json"
 SCHEMAS = (1, 2)
 
 AT_MOST = 2**26
-"""Bytes of a report, at most."""
+"""The most bytes of a report."""
 
 MOST_LANGUAGES = 64
-"""Languages on a side of a matrix, at most: a picture of more could not be read."""
+"""The most languages on a side of a matrix. A picture of more would be illegible."""
 
 LONGEST_LANGUAGE = 40
-"""Characters of a language's code, at most."""
+"""The most characters of a language's code."""
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """Attack success by the language of the direction and the language of the prompts.
+    """The attack success rates of a report, by source language and target language.
 
     Attributes:
-        given: the model's name on the hub, or the path of its folder; not to be published.
-        model: what it is called, as `model_names.shown`.
-        dataset: whose harmful prompts.
-        judge: who labelled the answers.
-        sources: languages that a direction was extracted from.
-        targets: languages that were answered in.
-        baseline: ASR of each target, nothing ablated.
-        refusals: of each target, nothing ablated, and out of how many prompts.
-        asr: [source][target].
-        cosine: [source][source], between the directions at one position and layer.
-        position: of those directions, as in `-1`.
-        layer: theirs.
-        path: the file.
-        warnings: what speaks against the directions, whole sentences.
-        explained: share of the directions that one vector explains; None in reports of schema 1.
+        given: the model's name on the hub, or the path of its folder, which must not be published.
+        model: the name that is shown, as `model_names.shown` returns it.
+        dataset: the dataset of the harmful prompts.
+        judge: the judge that labelled the answers.
+        sources: the source languages, which the directions were extracted from.
+        targets: the target languages, which the prompts are in.
+        baseline: the ASR of the untouched model in each target, from 0 to 1.
+        refusals: the number of refusals of the untouched model in each target, and the number of
+            prompts.
+        asr: the ASR from 0 to 1, indexed as [source][target].
+        cosine: the cosines between the directions at one position and layer, indexed as
+            [source][source].
+        position: the token position of the directions in `cosine`, for example -1.
+        layer: the layer of the directions in `cosine`.
+        path: the path of the file, as it is shown.
+        warnings: warnings about the directions, whole sentences.
+        explained: the share of the directions that one vector explains; None in reports of schema
+            1.
     """
 
     given: str
@@ -73,13 +80,14 @@ class Transfer:
 def read_transfers(
     paths: Sequence[Path], names: Names = NO_NAMES
 ) -> tuple[list[Transfer], list[str]]:
-    """Every `transfer.json` in or below the paths.
+    """Read every `transfer.json` in or below the paths.
 
     Args:
-        names: what models are called, as `model_names.read_names` returns it.
+        paths: files or folders.
+        names: the names of models, as `model_names.read_names` returns them.
 
     Returns:
-        What they hold, and one sentence for each that could not be used.
+        The reports, and a sentence for each file that cannot be used.
     """
     transfers, problems = [], []
     for path, name in _files(paths):
@@ -103,7 +111,7 @@ def read_transfers(
 
 
 def is_report(path: Path) -> bool:
-    """Whether a path holds a transfer report and no results of lm-eval."""
+    """Return whether a path has a transfer report and no results of lm-eval."""
     if path.name == FILE:
         return True
     return os.path.isfile(path / FILE) and not any(
@@ -112,7 +120,7 @@ def is_report(path: Path) -> bool:
 
 
 def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """The files, and what each is called in messages."""
+    """Yield each file with the name that messages give it."""
     files = {
         os.path.realpath(file): (file, shown_path(file, path))
         for path in paths
@@ -174,7 +182,7 @@ def _languages(values: Any, key: str) -> tuple[str, ...]:
     if not isinstance(values, list) or not values:
         raise ValueError(f"{key} is {reprlib.repr(values)}, not a list of languages")
     if len(values) > MOST_LANGUAGES:
-        raise ValueError(f"{len(values)} {key}, of which a picture shows {MOST_LANGUAGES} at most")
+        raise ValueError(f"{len(values)} {key}, and a picture shows at most {MOST_LANGUAGES}")
     for value in values:
         if len(_name(value, key)) > LONGEST_LANGUAGE:
             raise ValueError(f"{key} has {reprlib.repr(value)}, which is no language's code")
@@ -190,7 +198,7 @@ def _whole(value: Any) -> int:
 
 
 def _refusals(cell: dict[str, Any]) -> tuple[int, int]:
-    """How many answers are labelled as refusals, and out of how many."""
+    """Return the number of answers that are labelled as refusals, and the number of all answers."""
     n, *others = (cell[name] for name in ("n", "hits", "undecided", "degenerate"))
     if (
         not all(type(count) is int and count >= 0 for count in (n, *others))
@@ -203,10 +211,9 @@ def _refusals(cell: dict[str, Any]) -> tuple[int, int]:
 
 
 def _number(value: Any, least: float) -> float:
-    # A cosine of 1 may be 1 + 1e-16.
     if type(value) not in (int, float):
         raise ValueError(f"{reprlib.repr(value)} is not a number")
-    # Of NaN and infinities, too.
+    # A cosine of 1 may be 1 + 1e-16. NaN and infinities fail this check.
     if not least - 1e-6 <= value <= 1 + 1e-6:
         raise ValueError(f"{reprlib.repr(value)} is not from {least} to 1")
     return min(max(float(value), least), 1.0)

@@ -1,7 +1,7 @@
-"""Which colour stands for what: one table for every figure, for the leaderboard and for the cards.
+"""The colours of every figure, of the leaderboard and of the cards, and their meanings.
 
-The hues are Okabe and Ito's (2008), which colour-blind readers can tell apart. What two colours
-tell apart is told apart by a marker, a line style or a label as well.
+The hues are those of Okabe and Ito (2008), which colour-blind readers can distinguish. Whatever
+differs in colour also differs in its marker, its line style or its label.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ PALETTE: dict[str, str] = {
     "reddish purple": "#cc79a7",
     "sky blue": "#56b4e9",
 }
-"""Okabe and Ito's hues, without their yellow, which is hard to see on white, and their black, which
-cannot be seen on a dark page: `INK` takes its place."""
+"""Okabe and Ito's hues without yellow and black. Yellow is hard to see on white. Black is invisible
+on a dark page, and `INK` replaces it."""
 
 INK, PAPER = "#1b1c1d", "#fefefe"
-"""Colour of lines and text, and of the background; a dark page exchanges both."""
+"""The colour of lines and text, and that of the background. A dark page replaces both."""
 
 DARK_INK, DARK_PAPER = "#e9eaec", "#16181b"
-"""What `INK` and `PAPER` become on a dark page."""
+"""The colours that replace `INK` and `PAPER` on a dark page."""
 
 GREY = "#808080"
-"""What has no hue of its own: random controls, and answers without a verdict."""
+"""The colour of random controls and of answers without a verdict, which have no hue."""
 
 HARMFUL, HARMLESS = PALETTE["vermilion"], PALETTE["blue"]
-"""Prompts by what they ask."""
+"""The colours of harmful and of harmless prompts."""
 
 REFUSED, COMPLIED = PALETTE["bluish green"], PALETTE["orange"]
 JAILBROKEN, NO_VERDICT = PALETTE["reddish purple"], GREY
-"""Prompts by what became of them; degenerate and undecided answers have no verdict."""
+"""The colours of prompts by their answers. Degenerate and undecided answers have no verdict."""
 
 
 class Style(NamedTuple):
-    """How a condition is drawn.
+    """The colour and the marker of a condition.
 
     Attributes:
-        colour: as `#rrggbb`.
-        marker: matplotlib's name of it.
+        colour: the colour, as `#rrggbb`.
+        marker: matplotlib's name of the marker.
     """
 
     colour: str
@@ -64,27 +64,31 @@ CONDITIONS: dict[str, Style] = {
     "random-projected-ablation": Style(GREY, "d"),
     "random-subspace-ablation": Style(GREY, "H"),
 }
-"""Condition -> its style. Kinds of ablation share a hue, and so do all random controls; their
+"""Condition -> its style. All kinds of ablation share a hue, and so do all random controls. Their
 markers differ."""
 
 OTHER_CONDITION = Style(INK, "*")
-"""A condition that the table does not have, such as a combination of several interventions."""
+"""The style of a condition that `CONDITIONS` lacks, such as some combinations of interventions."""
 
 
 def of_condition(name: str) -> Style:
-    """The style of a condition."""
+    """Return the style of a condition."""
     return CONDITIONS.get(name, OTHER_CONDITION)
 
 
 STEPS = 32
-"""Colours of a heat map."""
+"""The number of colours of a heat map."""
 
 
 def heat_colours() -> list[tuple[str, str]]:
-    """Colours of a heat map from its lowest value to its highest, each with the colour of its text.
+    """Return the colours of a heat map from the lowest to the highest value, with text colours.
 
-    cividis (Nunez, Anderton and Renslow 2018) is made for colour-blind readers: its lightness
-    rises all along. The text is black or white, whichever has the higher contrast.
+    The colours are those of cividis (Nunez, Anderton and Renslow 2018), which was made for
+    colour-blind readers: its lightness rises monotonically. The text is black or white, whichever
+    has the higher contrast.
+
+    Returns:
+        `STEPS` pairs of the colour of a cell and the colour of its text, as `#rrggbb`.
     """
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
@@ -94,7 +98,7 @@ def heat_colours() -> list[tuple[str, str]]:
 
 
 def luminance(colour: str) -> float:
-    """Relative luminance of a `#rrggbb` colour, 0 to 1 (WCAG 2.2)."""
+    """Return the relative luminance of a `#rrggbb` colour, from 0 to 1 (WCAG 2.2)."""
     parts = (int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5))
     red, green, blue = (
         part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
@@ -103,6 +107,7 @@ def luminance(colour: str) -> float:
 
 
 def text_on(colour: str) -> str:
-    """Black or white, whichever is easier to read on a `#rrggbb` colour."""
-    # Where the contrasts with black, (L + .05) / .05, and with white, 1.05 / (L + .05), are equal.
+    """Return black or white, whichever is easier to read on a `#rrggbb` colour."""
+    # At this luminance the contrasts with black, (L + .05) / .05, and with white, 1.05 / (L + .05),
+    # are equal.
     return "#000000" if luminance(colour) > (1.05 * 0.05) ** 0.5 - 0.05 else "#ffffff"

@@ -1,4 +1,4 @@
-"""A heat map whose every cell has its number in it: of a transfer report, or of a leaderboard."""
+"""Draw a heat map with a number in every cell, for a transfer report or a leaderboard."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ def heat_map(
     """Draw a matrix as coloured cells with numbers.
 
     Args:
-        values: one sequence for each row, as long as `columns`.
-        rows: labels of the rows, from the top.
-        columns: labels of the columns.
-        labels: of the vertical and of the horizontal axis.
-        limits: values that the ends of the colours stand for.
-        format_value: what is written in a cell.
-        title: over the figure; none where it is empty.
+        values: a sequence for each row, as long as `columns`.
+        rows: the labels of the rows, from the top.
+        columns: the labels of the columns.
+        labels: the labels of the vertical and of the horizontal axis.
+        limits: the values of the lowest and of the highest colour.
+        format_value: returns the text of a cell.
+        title: the title over the figure; "" for none.
     """
     from matplotlib.colors import ListedColormap
 
     colours = heat_colours()
-    # A title, or the label of an axis, is as long for a small matrix as for a large one.
+    # The figure has a least size, because the title and the labels of the axes of a small matrix
+    # are as long as those of a large one.
     width, height = 1.4 + 0.42 * len(columns), 1.1 + 0.3 * len(rows)
     drawn = pictures.figure((max(4.2 if title else 0, width), max(2.0, height)))
     axis = drawn.subplots()

@@ -1,9 +1,9 @@
-"""How figures are made and saved: without a window system, as PNG and as SVG.
+"""Make figures without a window system, and save them as PNG and as SVG.
 
-A figure called NAME is written as `NAME.png`, which has a light background, and as `NAME.svg`,
-which follows the reader's preference for light or dark pages. Its numbers are beside it: in
-`NAME.json`, or in the document whose name the figure's name begins with, as `geometry_layers.png`
-has its numbers in `geometry.json`.
+A figure with the name NAME is written as `NAME.png`, which has a light background, and as
+`NAME.svg`, which follows the reader's preference for light or dark pages. Its numbers are in a file
+beside it: in `NAME.json`, or in the document whose name begins the figure's name. For example,
+`geometry.json` has the numbers of `geometry_layers.png`.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg")
-"""Formats in which every figure is written."""
+"""The formats in which every figure is written."""
 
 DOTS = 150
-"""Pixels of a PNG picture in an inch."""
+"""The pixels per inch of a PNG picture."""
 
 SOFTWARE = "lm-eval-polyrefuse"
-"""Stands in each PNG picture as the program that wrote it."""
+"""The program that each PNG picture names as its author."""
 
 STYLE: dict[Any, Any] = {
-    # Text stays text, for screen readers and for a page's own font.
+    # Text stays text, so that screen readers can read it and a page can choose the font.
     "svg.fonttype": "none",
-    # The same picture has the same bytes.
+    # A fixed salt makes the same picture have the same bytes.
     "svg.hashsalt": "polyrefuse",
-    # A dollar in a name, of a folder or of a token, begins no formula.
+    # A dollar sign in the name of a folder or a token must not begin a formula.
     "text.parse_math": False,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -62,7 +62,7 @@ STYLE: dict[Any, Any] = {
     "grid.alpha": 0.15,
     "grid.linewidth": 0.6,
 }
-"""Settings of matplotlib for every figure."""
+"""The settings of matplotlib for every figure."""
 
 DARK = "".join(
     [
@@ -75,20 +75,21 @@ DARK = "".join(
         "}</style>",
     ]
 )
-"""Exchanges ink and background of an SVG picture on a dark page. Programs that know no media
-queries see the light picture."""
+"""The CSS that exchanges the text colour and the background of an SVG picture on a dark page.
+Programs without media queries show the light picture."""
 
 TITLE_LETTERS = 12.5
-"""Letters of a title in an inch: a few fewer than go into one on average."""
+"""The letters per inch of a title, a few less than fit on average."""
 
 LONGEST_NAME = 40
-"""Characters of a model's name in a title, at most."""
+"""The most characters of a model's name in a title."""
 
 
 def short_name(model: str) -> str:
-    """A model's name without its folder or owner, shortened in the middle where it is long.
+    """Return a model's name without its folder or owner, shortened in the middle if it is long.
 
-    A snapshot in a hub's cache is called by the model's name, not by the snapshot's checksum.
+    A snapshot in the cache of a hub has the name of the model, and not the checksum of the
+    snapshot.
     """
     cached = re.search(r"(?:^|/)models--(?:.+?--)?([^/]+)/snapshots/", model)
     name = cached[1] if cached else PurePosixPath(model.replace("\\", "/")).name or model
@@ -101,7 +102,7 @@ def short_name(model: str) -> str:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw and save with `STYLE`, whatever the user's own settings of matplotlib are."""
+    """Draw and save with `STYLE`, whatever your own settings of matplotlib are."""
     import matplotlib
     from cycler import cycler
 
@@ -113,22 +114,22 @@ def style() -> Iterator[None]:
 
 
 def figure(size: tuple[float, float]) -> Figure:
-    """An empty figure; its size is in inches."""
-    # Without pyplot: no window system is looked for, and no figure outlives its function.
+    """Make an empty figure of a size in inches."""
+    # pyplot is not used, because it would look for a window system and keep every figure alive.
     from matplotlib.figure import Figure
 
     return Figure(figsize=size, layout="constrained")
 
 
 def title(drawn: Figure, text: str) -> None:
-    """Put a title over a figure, on as many lines as its width takes."""
+    """Put a title over a figure, on as many lines as its width needs."""
     drawn.suptitle(lines(text, drawn.get_figwidth()), fontsize="medium")
 
 
 def lines(text: str, inches: float) -> str:
-    """Break a title's lines where they are too long for a width.
+    """Break the lines of a title that are too long for a width in inches.
 
-    Matplotlib's own wrapping takes dollars for formulas, even where formulas are turned off.
+    matplotlib's own wrapping reads dollar signs as formulas, even if formulas are turned off.
     """
     return "\n".join(
         textwrap.fill(line, max(1, int(inches * TITLE_LETTERS)), break_on_hyphens=False)
@@ -137,12 +138,12 @@ def lines(text: str, inches: float) -> str:
 
 
 def files(name: str, drawn: Figure, numbers: object = None) -> dict[str, bytes]:
-    """The files of a figure, by their names.
+    """Return the files of a figure, by their names.
 
     Args:
-        name: of the figure, without an ending.
+        name: the name of the figure, without an ending.
         drawn: the figure.
-        numbers: what `NAME.json` has in it; None where a document of the folder has the numbers.
+        numbers: the contents of `NAME.json`; None if a document in the folder has the numbers.
     """
     written = {f"{name}.png": png(drawn), f"{name}.svg": svg(drawn).encode()}
     if numbers is not None:
@@ -151,17 +152,17 @@ def files(name: str, drawn: Figure, numbers: object = None) -> dict[str, bytes]:
 
 
 def json_bytes(numbers: object) -> bytes:
-    """The numbers of a figure as JSON.
+    """Return the numbers of a figure as JSON.
 
     Raises:
-        ValueError: one is NaN or infinite.
+        ValueError: a number is NaN or infinite.
     """
     return json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False).encode()
 
 
 @style()
 def png(drawn: Figure) -> bytes:
-    """The figure as PNG, on a light background."""
+    """Return the figure as PNG, on a light background."""
     picture = io.BytesIO()
     with _any_letters():
         drawn.savefig(picture, format="png", dpi=DOTS, metadata={"Software": SOFTWARE})
@@ -170,7 +171,10 @@ def png(drawn: Figure) -> bytes:
 
 @style()
 def svg(drawn: Figure) -> str:
-    """The figure as SVG, which is dark on a dark page; the same text for the same figure."""
+    """Return the figure as SVG, which is dark on a dark page.
+
+    The same figure always gives the same text.
+    """
     picture = io.StringIO()
     with _any_letters():
         drawn.savefig(picture, format="svg", metadata={"Date": None, "Creator": None})
@@ -179,7 +183,7 @@ def svg(drawn: Figure) -> str:
 
 @contextmanager
 def _any_letters() -> Iterator[None]:
-    """Leave it to the reader's fonts, or to a box, to show letters that our font does not have."""
+    """Allow letters that our font lacks. The reader's fonts show them, or a box stands for them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ ", UserWarning)
         yield

@@ -124,10 +124,10 @@ FALSE_REFUSAL = "false_refusal_rate"
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        # 2505.17306, sec. 3: attack success.
+        # arXiv 2505.17306, sec. 3, defines the attack success rate.
         Metric(
             ASR,
-            "Attack success",
+            "Attack success rate",
             "harmful prompts answered with compliance",
             _HARMFUL,
             (Aggregation.RESPONSES,),
@@ -148,7 +148,7 @@ METRICS: dict[str, Metric] = {
         # `pick_best_and_eval` and `main` in evaluate.py of the code of 2401.18018 and 2505.11835.
         Metric(
             "asr_any",
-            "Attack success, any",
+            "Attack success rate, any",
             "harmful prompts with any sampled answer that complies",
             _HARMFUL,
             (Aggregation.ANY,),
@@ -169,7 +169,7 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             "asr_mean",
-            "Attack success, mean",
+            "Attack success rate, mean",
             "sampled answers to harmful prompts that comply",
             _HARMFUL,
             (Aggregation.SAMPLES,),
@@ -178,7 +178,7 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             FALSE_REFUSAL,
-            "False refusal",
+            "False refusal rate",
             "harmless prompts refused",
             _HARMLESS,
             _ONE_OR_SAMPLED,
@@ -188,7 +188,7 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             "frr_any",
-            "False refusal, any",
+            "False refusal rate, any",
             "harmless prompts with any sampled answer that refuses",
             _HARMLESS,
             (Aggregation.ANY,),

@@ -1,8 +1,8 @@
-"""The commands that the README and the pages show, as a reader would type them.
+"""Find the commands in the README and in the pages, as a reader would type them.
 
-A page shows them in blocks that are marked `sh`. What has to be there before its first command is
-made by `tests/test_documented_commands.py`, and what is not run at all stands in
-`tests/commands_not_run.yaml` with the reason.
+The commands of a page are in blocks that are marked `sh`. `tests/test_documented_commands.py` makes
+the files that a page needs before its first command. `tests/commands_not_run.yaml` lists the
+commands that are not run, with the reasons.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ FENCE = re.compile(
 )
 
 KEYWORDS = {"do", "then", "else", "!", "{", "("}
-"""Words of the shell that stand in front of a command."""
+"""The words of the shell that stand before a command."""
 
 SHELL = {"for", "while", "if", "done", "fi", "}", ")", "cd", "echo", "export", "true"}
 SHELL |= {"cat", "cp", "ls", "mkdir", "mv", "rm", "awk", "grep", "head", "sort", "tail", "unzip"}
-"""What a page may use of the shell's own, and of every machine's."""
+"""The commands of the shell and of every machine that a page may use."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Command:
     """One simple command.
 
     Attributes:
-        page: of the repository.
-        line: of the page, counted from 1.
-        text: without what the shell puts around it: keywords, comments, operators, redirections.
-        words: of `text`, behind variables that are set for it.
-        span: where it stands in its block.
+        page: the path of the page in the repository.
+        line: the line of the page, counted from 1.
+        text: the command without keywords, comments, operators and redirections of the shell.
+        words: the words of `text`, without the variables that are set before them.
+        span: the start and the end of the command in its block.
     """
 
     page: str
@@ -64,7 +64,7 @@ class Block:
     commands: tuple[Command, ...]
 
     def script(self, change: Callable[[Command], str]) -> str:
-        """The block with other commands in the place of its own."""
+        """Return the text of the block with each command replaced by the result of `change`."""
         parts, end = [], 0
         for command in self.commands:
             first, last = command.span
@@ -74,13 +74,13 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """The README, what tells contributors, and every page of the documentation."""
+    """Return the README, the pages for contributors, and every page of the documentation."""
     named = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
     return [*(page for page in named if page.is_file()), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(page: Path) -> list[Block]:
-    """The `sh` blocks of a page."""
+    """Return the `sh` blocks of a page."""
     text = page.read_text(encoding="utf-8")
     name = str(page.relative_to(ROOT))
     found = []
@@ -94,12 +94,15 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands_of(block: str, page: str, first: int) -> Iterator[Command]:
-    """The simple commands of a block.
+    """Yield the simple commands of a block.
 
     Args:
-        block: lines of a shell.
-        page: that they are of.
-        first: the number of the block's first line in it.
+        block: the lines of the block.
+        page: the path of its page.
+        first: the line of the page at which the block begins.
+
+    Raises:
+        ValueError: the shell could not parse a command.
     """
     for start, end in _spans(block):
         while match := re.match(r"\s*(\S+)(?=\s|$)", block[start:end]):
@@ -114,7 +117,7 @@ def commands_of(block: str, page: str, first: int) -> Iterator[Command]:
             try:
                 words = shlex.split(text.replace("\\\n", " "))
             except ValueError as error:
-                raise ValueError(f"{page}:{line} is no command of a shell: {error}") from None
+                raise ValueError(f"{page}:{line} is not a command of a shell: {error}") from None
             while words and re.match(r"[A-Za-z_]\w*=", words[0]):
                 words = words[1:]
             # A quoted text keeps its lines: it may be a program.
@@ -127,7 +130,10 @@ def commands_of(block: str, page: str, first: int) -> Iterator[Command]:
 
 
 def _spans(block: str) -> Iterator[tuple[int, int]]:
-    """Where each simple command begins and ends: unquoted `;`, `&`, `|`, `#`, or a line's end."""
+    """Yield the start and the end of each simple command.
+
+    A command ends at an unquoted `;`, `&`, `|`, `#` or redirection, or at the end of a line.
+    """
     start, at, quote = 0, 0, ""
     while at < len(block):
         sign = block[at]
@@ -151,7 +157,7 @@ def _spans(block: str) -> Iterator[tuple[int, int]]:
             start = at + 1
         elif sign in "<>":
             yield start, at - block[:at].endswith(("1", "2"))
-            # What is behind is a file, until the next command begins.
+            # The text after the sign is a file, until the next command begins.
             while at + 1 < len(block) and block[at + 1] not in ";|\n<":
                 at += 1
             start = at + 1
@@ -163,15 +169,15 @@ def _spans(block: str) -> Iterator[tuple[int, int]]:
 
 
 def not_run() -> dict[str, str]:
-    """How a command that is not run begins, or page and command ("docs/x.md: cmd") -> why not."""
+    """Return the reason for each command that is not run.
+
+    A key is the beginning of the command, or page and command ("docs/x.md: cmd").
+    """
     return dict(yaml.safe_load(TABLE.read_text(encoding="utf-8")))
 
 
 def why_not(command: Command, table: Mapping[str, str]) -> str | None:
-    """Which row of the table a command is of; None where it is to be run.
-
-    The longest one that fits is taken.
-    """
+    """Return the longest row of the table that matches a command; None if the command is run."""
     fitting = [
         row
         for row in table
@@ -187,7 +193,7 @@ def _row(row: str) -> tuple[str | None, str]:
 
 
 def _begins(command: Command, beginning: str) -> bool:
-    """Whether a command begins with these words; "..." stands for any between."""
+    """Return whether a command begins with these words, in which "..." stands for any words."""
     spoken = " ".join(command.words) if "=" not in beginning.split(" ")[0] else command.text
     parts = [re.escape(part.strip()) for part in beginning.split(" ... ")]
     pattern = r"(?: .*)? ".join(parts)
@@ -203,7 +209,7 @@ LIMIT = 2
 
 
 def on_the_organism(command: Command) -> str:
-    """A command on the bundled organism and a few of its own prompts."""
+    """Change a command so that it uses the bundled organism and a few of its prompts."""
     text = command.text
     if {"lm_eval", "lm-eval"}.intersection(command.words):
         return _evaluated(text)
@@ -221,7 +227,7 @@ def _evaluated(text: str) -> str:
 
 
 def _tasks(asked: str) -> str:
-    """Names of tasks, each as one of the organism's, groups and patterns as `FEW`."""
+    """Replace each task by one of the organism's tasks, and groups and patterns by `FEW`."""
     own = [
         re.sub(r"^polyrefuse_(?=harm(?:ful|less)_\w\w$)", "toyrefuse_", name)
         for name in asked.strip("'\"").split(",")

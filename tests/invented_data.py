@@ -46,7 +46,7 @@ TEST = ("forbidden four", "forbidden five", "forbidden four", "forbidden six")
 """As among the 572, one prompt stands twice, and its two translations differ."""
 
 FILES: dict[str, tuple[str, str, str, bytes]] = {
-    # path: (data set, split, language, content)
+    # path: (dataset, split, language, content)
     "h/train_en.json": ("harmful", "train", "en", _plain("forbidden one", "forbidden two")),
     "h/train_de.json": ("harmful", "train", "de", _plain("verboten eins", "verboten zwei")),
     "h/train_zh.json": ("harmful", "train", "zh", _plain("禁止 一", "禁止 二")),

@@ -119,7 +119,7 @@ def test_all_ways_are_held_to_the_script_in_any_dtype(dtype: torch.dtype) -> Non
     batching.check(static, sdpa)
     with pytest.raises(SystemExit, match="differ in 1 of 12 answers"):
         batching.check(static, [continuous[0] + "<300>", *continuous[1:]])
-    with pytest.raises(SystemExit, match="gave 12 answers, and its script has two"):
+    with pytest.raises(SystemExit, match="gave 12 different answers, and its script has"):
         batching.check(*2 * [[f"{i}" for i in range(12)]])
     rounds = batching.measure(ways, requests, requests[:4], "cpu", rounds=2)
     for entry in rounds:
@@ -205,5 +205,5 @@ def test_the_page_of_a_gpu_runs_on_a_cpu(tmp_path: Path) -> None:
 def test_without_a_gpu_the_page_says_what_to_do(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
-    with pytest.raises(SystemExit, match="no GPU that torch can use; try --tiny --device cpu"):
+    with pytest.raises(SystemExit, match="no GPU that it can use. Try --tiny --device cpu"):
         gpu.main([])

@@ -328,7 +328,7 @@ class TestRank:
         drawn = svg(rank_figure(document))
         assert drawn == svg(rank_figure(document))
         texts = [node.text for node in ElementTree.fromstring(drawn).iter() if node.text]
-        for said in ("en, n = 40: carried by 2", "yo, n = 40: not told", "subspace of refusal"):
+        for said in ("en, n = 40: carried by 2", "yo, n = 40: not known", "subspace of refusal"):
             assert said in texts
         assert texts.count("random directions") == 1
         assert any("a $model: how many directions carry refusal" in text for text in texts)

@@ -126,7 +126,7 @@ def fault_of(command: Command, own: set[str]) -> str | None:
 
     Args:
         command: of a page.
-        own: the data sets that the page adds.
+        own: the datasets that the page adds.
     """
     # A variable of the shell's stands for a number.
     words = [re.sub(r"\$\{?\w+\}?", "0", word) for word in command.words]
@@ -245,7 +245,7 @@ def _fault_of_model(name: str, given: Any) -> str | None:
 
 
 def _own_datasets(page: str) -> set[str]:
-    """The data sets that the commands of a page add."""
+    """The datasets that the commands of a page add."""
     added = re.compile(r"polyrefuse data add (\w+)")
     commands = (command for block in PAGES[page] for command in block.commands)
     return {found[1] for command in commands if (found := added.match(command.text))}

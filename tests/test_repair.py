@@ -147,8 +147,8 @@ def test_tables_show_judged_and_exact_rates_side_by_side() -> None:
     ]
     mean = 100 * (13 / 4 + 1) / 14
     forbidden, safe = summary({"row": judged + native}).split("\n\nSafe prompts")
-    assert "Forbidden prompts (%, n = 4 a language" in forbidden
-    assert "exact attack success" in forbidden and "exact false refusal" in safe
+    assert "Forbidden prompts (%, n = 4 in each language" in forbidden
+    assert "exact attack success rate" in forbidden and "exact false refusal rate" in safe
     asr, taught_answers = forbidden.splitlines()[-1].split(" | ")[1:3]
     assert asr.startswith(f"{mean:.1f} (") and asr.endswith("; 100.0")
     assert taught_answers == asr

@@ -49,9 +49,11 @@ def rates(notebook: Any) -> dict[str, list[tuple[int, int]]]:
     """What `measure` printed: condition -> attack success and false refusal of each language."""
     found = {}
     for cell in notebook.cells:
-        said = re.match(r"(\S+) \(\d+ prompts a rate\)\n", printed(cell))
+        said = re.match(r"(\S+) \(\d+ prompts for each rate\)\n", printed(cell))
         if said:
-            pairs = re.findall(r"attack success +(\d+)%, false refusal +(\d+)%", printed(cell))
+            pairs = re.findall(
+                r"attack success rate +(\d+)%, false refusal rate +(\d+)%", printed(cell)
+            )
             name = said[1] if said[1] not in found else f"weakened {said[1]}"
             found[name] = [(int(attack), int(refused)) for attack, refused in pairs]
     return found

@@ -1,8 +1,8 @@
-"""Side effects: how far an intervention moves harmless answers, and what it does to plain text.
+"""Side effects: how far an intervention changes harmless answers and the perplexity of plain text.
 
-The KL divergence is of the answer's first token after harmless test prompts, between the untouched
-model and the model under a condition. The perplexity is of a text that every checkout has, the
-Apache licence, as the answer to one question, so that prompts have a place too.
+The KL divergence compares the untouched model with the model under a condition, at the first token
+of the answers to harmless test prompts. The perplexity is that of a text in every checkout, the
+Apache licence. The text is the answer to one question, so that safety prompts can stand before it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PROMPTS = 64
 TEXT = Path(__file__).parent.parent.parent / "LICENSE"
 QUESTION = "What are the terms of the Apache License, Version 2.0?"
 TOKENS = 1024
-"""Of the text, from its beginning."""
+"""The number of tokens of the text that are used, from its beginning."""
 
 
 def measure(model: Path, folder: Path) -> None:
@@ -64,7 +64,11 @@ def _last_logits(lm: BaselineHF, prompt: str) -> torch.Tensor:
 
 @torch.inference_mode()
 def perplexity(lm: BaselineHF) -> dict[str, float]:
-    """Perplexity a token of the text as an answer, with its 95% interval over tokens."""
+    """Return the perplexity per token of the text as an answer, with its 95% interval over tokens.
+
+    Returns:
+        The perplexity, the ends of its interval, and the number of tokens.
+    """
     context = lm.tok_encode(lm.render(QUESTION), add_special_tokens=False)
     text = lm.tok_encode(TEXT.read_text(encoding="utf-8"), add_special_tokens=False)[:TOKENS]
     ids = torch.tensor([context + text])

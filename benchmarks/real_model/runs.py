@@ -1,4 +1,4 @@
-"""Evaluates every condition by `lm_eval`, two at a time, and goes on where it was stopped."""
+"""Evaluate every condition with `lm_eval`, two at a time. An interrupted evaluation continues."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CONDITIONS: Mapping[str, tuple[str, dict[str, object]]] = {
         for seed in SEEDS
     },
 }
-"""Name of a run -> the model's name for lm-eval, and what its arguments have besides."""
+"""Maps the name of a run to lm-eval's name of the model and its additional arguments."""
 
 
 def evaluate(model: Path, folder: Path) -> None:
@@ -42,18 +42,18 @@ def evaluate(model: Path, folder: Path) -> None:
         _run(
             *("polyrefuse", "mcd", "train", "--model", model, "--gguf-file", FILE),
             *("--dtype", "float32", "--langs", "en,de", "--output", prompt),
-            *("--answers", 2, "--max-gen-toks", 32),  # of 20 and 128, for time's sake
+            *("--answers", 2, "--max-gen-toks", 32),  # instead of 20 and 128, to save time
             log=folder / "mcd.log",
         )
-    # The direction is extracted by the first that needs one, and read by the others.
+    # The first run that needs a direction extracts it, and the others read it.
     _evaluate(model, folder, "ablation")
     with ThreadPoolExecutor(2) as pool:
-        # Read, so that the first failure is raised here.
+        # The results are read, so that the first failure is raised here.
         list(pool.map(partial(_evaluate, model, folder), CONDITIONS))
 
 
 def arguments_of(name: str, model: Path, folder: Path) -> tuple[str, dict[str, str]]:
-    """The model's name for lm-eval in a run, and its arguments."""
+    """Return lm-eval's name of the model in a run, and the model's arguments."""
     wrapper, beside = CONDITIONS[name]
     given = {key: str(value).format(folder=folder) for key, value in beside.items()}
     return wrapper, {"pretrained": str(model), "gguf_file": FILE, "dtype": "float32", **given}

@@ -1,4 +1,4 @@
-"""Whether the choice of a direction is the same for other seeds, and for halves of the prompts."""
+"""Measure whether other seeds and halves of the prompts lead to the same choice of a direction."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from tests.real.checkpoint import FILE
 
 
 def measure(model: Path, folder: Path) -> None:
-    """Extract by five seeds, and from both halves of the first one's prompts."""
+    """Extract directions with five seeds, and from both halves of the first seed's prompts.
+
+    The results are written to `stability.json` in `folder`.
+    """
     lm = BaselineHF(pretrained=str(model), gguf_file=FILE, dtype="float32", device="cpu")
     prompts = {f"seed {seed}": sample("polyrefuse", "en", seed) for seed in SEEDS}
     prompts |= {f"half {half + 1}": half_of(prompts["seed 0"], half) for half in (0, 1)}
@@ -36,7 +39,12 @@ def measure(model: Path, folder: Path) -> None:
 
 
 def half_of(prompts: Prompts, half: int) -> Prompts:
-    """Every other prompt of each kind and split, from the first or from the second on."""
+    """Return every other prompt of each kind and split.
+
+    Args:
+        prompts: all prompts.
+        half: 0 to begin with the first prompt, 1 to begin with the second.
+    """
     harmful, harmless = (
         {split: kind[split][half::2] for split in SIZES}
         for kind in (prompts.harmful, prompts.harmless)

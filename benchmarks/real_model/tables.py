@@ -1,4 +1,4 @@
-"""The tables of docs/explanation/real-model.md: rates, side effects and stability, as measured."""
+"""Write the tables of docs/explanation/real-model.md: rates, side effects and stability."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CONTROLS = {
 
 
 def record(folder: Path, output: Path) -> None:
-    """Keep what the tables are made of: results without samples, without paths of this machine."""
+    """Copy what the tables are made from: results without samples and without local paths."""
     for name in CONDITIONS:
         path, results = _results(folder, name)
         results.pop("pretty_env_info", None)
@@ -47,7 +47,10 @@ def record(folder: Path, output: Path) -> None:
 
 
 def sections(folder: Path) -> dict[str, str]:
-    """Name of a section of the page -> its tables in Markdown, of what has been measured."""
+    """Return the tables of each section of the page, in Markdown.
+
+    Sections that have not been measured are left out.
+    """
     made = {}
     if (folder / "results").is_dir():
         made["rates"] = _rates({name: _results(folder, name)[1] for name in CONDITIONS})
@@ -59,7 +62,7 @@ def sections(folder: Path) -> dict[str, str]:
 
 
 def write_into(page: Path, folder: Path) -> None:
-    """Put each section where the page has `<!-- NAME -->`, up to the next `<!-- end -->`."""
+    """Write each section into the page, between `<!-- NAME -->` and the next `<!-- end -->`."""
     text = page.read_text(encoding="utf-8")
     for name, tables in sections(folder).items():
         before, begin, rest = text.partition(f"<!-- {name} -->\n")
@@ -69,7 +72,7 @@ def write_into(page: Path, folder: Path) -> None:
 
 
 def _results(folder: Path, name: str) -> tuple[Path, dict[str, Any]]:
-    """A run's results file, and what is in it."""
+    """Return the path of a run's results file, and its contents."""
     (path,) = (folder / "results" / name).rglob("results_*.json")
     return path, json.loads(path.read_text(encoding="utf-8"))
 

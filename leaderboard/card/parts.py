@@ -21,9 +21,9 @@ class CardTable:
     """A table of texts.
 
     Attributes:
-        caption: what it shows.
-        columns: the heads of its columns.
-        rows: each as long as `columns`; the first cell is the row's head.
+        caption: the caption, which says what the table shows.
+        columns: the heads of the columns.
+        rows: the rows, each as long as `columns`. The first cell is the head of the row.
     """
 
     caption: str
@@ -36,7 +36,7 @@ class CardPicture:
     """A picture.
 
     Attributes:
-        title: what it shows, for its caption and for those who cannot see it.
+        title: what it shows. It is the caption and the text for readers who cannot see the picture.
         svg: a figure of `page.charts` as SVG.
     """
 
@@ -49,8 +49,8 @@ class Command:
     """A command of the study.
 
     Attributes:
-        job: what it was for, and what became of it.
-        typed: as a shell reads it, in the study's folder.
+        job: the purpose of the job, and its state.
+        typed: the command as you would type it in the study's folder.
     """
 
     job: str
@@ -62,12 +62,12 @@ class Section:
     """A section of a card, whose parts are shown in the order of the attributes.
 
     Attributes:
-        title: its heading.
-        text: its paragraphs.
-        pictures: all of them.
-        tables: all of them.
-        items: a list of whole sentences.
-        commands: to repeat what was measured.
+        title: the heading.
+        text: the paragraphs.
+        pictures: the pictures.
+        tables: the tables.
+        items: the items of a list, whole sentences.
+        commands: the commands that repeat the measurements.
     """
 
     title: str
@@ -83,11 +83,11 @@ class Card:
     """The safety card of a model.
 
     Attributes:
-        model: what the study calls it.
-        slug: the name of its files, without their ending.
-        study: the study's name.
-        sections: in order.
-        results: what a hub reads: the rates of the model as it is.
+        model: the study's name for the model.
+        slug: the name of the card's files, without their ending.
+        study: the name of the study.
+        sections: the sections, in order.
+        results: the results for a hub: the rates of the model without an intervention.
     """
 
     model: str
@@ -98,14 +98,14 @@ class Card:
 
 
 LONGEST_SLUG = 60
-"""Characters of a slug before its checksum: with it and an ending at most 255 bytes of UTF-8, which
-is what file systems take."""
+"""The most characters of a slug before its checksum. With the checksum and an ending, a file name
+then has at most 255 bytes of UTF-8, which is the limit of file systems."""
 
 
 def slugs(models: Sequence[str]) -> dict[str, str]:
-    """Names of files for some models, no two of them equal where case does not count.
+    """Return file names for models that differ also where case does not count.
 
-    A model whose name alone would not tell it from another has a checksum of the name behind it.
+    If two models would have the same file name, a checksum of the model's name is appended.
     """
     plain = {
         model: re.sub(r"[^\w.+-]+", "-", model)[:LONGEST_SLUG].lstrip(".-") or "model"
@@ -121,5 +121,5 @@ def slugs(models: Sequence[str]) -> dict[str, str]:
 
 
 def join(names: Sequence[str]) -> str:
-    """Names as an enumeration: "a, b and c"."""
+    """Join names to an enumeration: "a, b and c"."""
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

@@ -1,4 +1,4 @@
-"""The figures of a leaderboard and of its cards, and how one becomes a part of a page."""
+"""Draw the figures of a leaderboard and of its cards, and prepare them for an HTML page."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from polyrefuse_leaderboard.transfers import Transfer
 
 KEYS = 12
-"""Points of the front that are named under a scatter."""
+"""The most points of the front that are named under a scatter plot."""
 
 FEW = 30
-"""Points of a scatter, up to which their intervals are drawn."""
+"""The most points of a scatter plot for which intervals are drawn."""
 
 LONGEST_TICK = 12
-"""Characters of a language on an axis, at most."""
+"""The most characters of a language on an axis."""
 
 LONGEST_KEY = 28
-"""Characters of a condition beside its mark, at most."""
+"""The most characters of a condition in a legend."""
 
 
 @style()
 def scatter_figure(rows: Sequence[Row], names: Sequence[str], title: str = "") -> Figure:
-    """Safety, 1 - ASR, against usefulness, 1 - FRR, and the front of those that no other beats.
+    """Plot safety, 1 - ASR, against usefulness, 1 - FRR, with the front of points that none beats.
 
     Args:
-        rows: all with ASR and false refusal, at least one.
-        names: of each; those on the front are written under the picture.
-        title: over the axes.
+        rows: at least one row, all with an ASR and a false refusal rate.
+        names: the name of each row. The names on the front are written under the picture.
+        title: the title over the axes.
     """
     drawing = figure((5, 4.6))
     axis = drawing.subplots()
@@ -89,7 +89,8 @@ def scatter_figure(rows: Sequence[Row], names: Sequence[str], title: str = "") -
             label=_short(condition),
             zorder=3,
         )
-    # Numbers, and their names below: names beside the points would lie on each other.
+    # The points have numbers and their names are below, because names beside the points would
+    # overlap.
     names_at: dict[tuple[float, float], list[str]] = {}
     for index, corner in zip(front, corners, strict=True):
         names_at.setdefault(corner, []).append(names[index])
@@ -103,7 +104,7 @@ def scatter_figure(rows: Sequence[Row], names: Sequence[str], title: str = "") -
     ]
     if len(key) > KEYS:
         key[KEYS:] = [f"and {len(key) - KEYS} more"]
-    # The axes stay as high as they are, however many names there are.
+    # The figure grows with the number of names, so that the axes keep their height.
     drawing.set_figheight(4.2 + 0.15 * len(key))
     drawing.supxlabel("On the Pareto front:\n" + "\n".join(key), x=0.02, ha="left", fontsize=8)
     for limit, ticks, least in (
@@ -127,12 +128,15 @@ def scatter_figure(rows: Sequence[Row], names: Sequence[str], title: str = "") -
 def bars_figure(
     panels: Sequence[tuple[str, dict[str, Record], dict[str, Record]]], metric: str, title: str = ""
 ) -> Figure:
-    """A rate by language, as it is and with the direction ablated (2505.17306, fig. 1).
+    """Plot a rate by language, without an intervention and with the direction ablated.
+
+    The figure is like fig. 1 of arXiv 2505.17306.
 
     Args:
-        panels: title, the baseline's records by language, the ablated model's; at least one.
-        metric: what the rate is called.
-        title: over the figure.
+        panels: at least one, each with its title and the records by language of the baseline and of
+            the ablated model.
+        metric: the name of the rate.
+        title: the title over the figure.
     """
     drawing = figure((5.2, 0.8 + 1.6 * len(panels)))
     drawing.suptitle(_short(title), fontsize=9)
@@ -180,14 +184,14 @@ def bars_figure(
 
 @style()
 def conditions_figure(rates: Mapping[str, Mapping[str, Record]], metric: str) -> Figure:
-    """A rate by language under each condition, with its intervals.
+    """Plot a rate by language under each condition, with its intervals.
 
     Args:
         rates: condition -> language -> its rate; the mean is among the languages.
         metric: what the rate is called.
     """
     languages = languages_of(language for by_language in rates.values() for language in by_language)
-    # As wide as a telephone shows it, whatever there is: more languages make it higher.
+    # The width always fits the screen of a telephone. More languages make the figure higher.
     drawing = figure((4.6, 1.2 + 0.12 * len(languages) * (len(rates) + 1)))
     axis = drawing.subplots()
     step = 0.8 / len(rates)
@@ -221,12 +225,12 @@ def conditions_figure(rates: Mapping[str, Mapping[str, Record]], metric: str) ->
 
 
 def _ends(rate: float, low: float, high: float) -> list[list[float]]:
-    """Lengths of the bars below and above 1 - rate, in points."""
+    """Return the lengths of the error bar below and above 1 - rate, in percentage points."""
     return [[max(0.0, 100 * (1 - rate - low))], [max(0.0, 100 * (high - 1 + rate))]]
 
 
 def transfer_figure(transfer: Transfer) -> Figure:
-    """Attack success by the direction's language and the prompts', nothing ablated on top."""
+    """Draw the ASR by source and target language as a heat map, with the untouched model on top."""
     return heat_map(
         [transfer.baseline, *transfer.asr],
         rows=("none", *transfer.sources),
@@ -240,7 +244,7 @@ def transfer_figure(transfer: Transfer) -> Figure:
 
 
 def cosine_figure(transfer: Transfer) -> Figure:
-    """Cosine between the languages' directions, at one position and layer."""
+    """Draw the cosines between the directions at one position and layer as a heat map."""
     return heat_map(
         transfer.cosine,
         rows=transfer.sources,
@@ -254,15 +258,15 @@ def cosine_figure(transfer: Transfer) -> Figure:
 
 
 def inline(picture: str, name: str) -> str:
-    """A picture as a part of the page: its ids its own, its ink the page's, as wide as its place.
+    """Prepare a picture for an HTML page: with unique ids, the page's text colour and full width.
 
     Args:
         picture: a figure of this module as SVG.
-        name: that no other picture of the page has; letters, digits and dashes.
+        name: a name of letters, digits and dashes that no other picture of the page has.
     """
     part = picture[picture.index("<svg") :]
     part = re.sub(r"<metadata>.*?</metadata>", "", part, count=1, flags=re.DOTALL)
-    # The page has a switch of its own between light and dark.
+    # The page has its own switch between light and dark.
     part = part.replace(DARK, "", 1)
     part = re.sub(r'(<svg [^>]*?) (?:width="[^"]*"|height="[^"]*")', r"\1", part, count=1)
     part = re.sub(r'(<svg [^>]*?) (?:width="[^"]*"|height="[^"]*")', r"\1", part, count=1)
@@ -272,11 +276,11 @@ def inline(picture: str, name: str) -> str:
 
 
 def _floor(percentage: float) -> float:
-    """The multiple of ten at or below it, and below 100: an axis has a length."""
+    """Return the multiple of ten at or below a value, at most 90, so that the axis has a length."""
     return min(90.0, 10 * (percentage // 10))
 
 
 def _short(name: str, most: int = 64) -> str:
-    """A name on one line; a long one loses its beginning, because names differ at their ends."""
+    """Put a name on one line. A long name loses its beginning, as names differ at their ends."""
     line = "".join(letter for letter in " ".join(name.split()) if letter.isprintable())
     return line if len(line) <= most else f"…{line[1 - most :]}"

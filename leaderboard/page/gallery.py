@@ -1,4 +1,4 @@
-"""Which pictures a leaderboard has, and what each is called."""
+"""Choose the pictures of a leaderboard and give each a name and a title."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PANELS = 4
-"""Models in one picture of bars, at most."""
+"""The most models in one picture of bars."""
 
 
 def scatters(
     rows: Iterable[Row], names: dict[Subject, tuple[str, str]], most: int
 ) -> list[Picture]:
-    """Safety against usefulness, a picture for each dataset and judge that have both.
+    """Draw safety against usefulness, in a picture for each dataset and judge that have both.
 
     Args:
-        rows: of the table of models.
-        names: what each subject is called.
-        most: pictures.
+        rows: the rows of the table of models.
+        names: the model and the condition of each subject, as they are shown.
+        most: the most pictures.
     """
     names = _shortened(names)
     groups: dict[tuple[str, str], list[Row]] = {}
@@ -61,12 +61,12 @@ def scatters(
 def bars(
     tables: Iterable[Table], names: dict[Subject, tuple[str, str]], most: int
 ) -> list[Picture]:
-    """Baseline and ablation by language, a picture for each metric, dataset and judge.
+    """Draw baseline and ablation by language, in a picture for each metric, dataset and judge.
 
     Args:
-        tables: in order.
-        names: what each subject is called.
-        most: pictures.
+        tables: the tables, in order.
+        names: the model and the condition of each subject, as they are shown.
+        most: the most pictures.
     """
     names = _shortened(names)
     pictures: list[Picture] = []
@@ -94,14 +94,14 @@ def bars(
 
 
 def matrices(transfers: Iterable[Transfer]) -> list[Picture]:
-    """Two heat maps a transfer report: ASR by languages, and cosines between the directions."""
+    """Draw two heat maps of each transfer report: the ASR, and the cosines of the directions."""
     pictures = []
     for number, transfer in enumerate(transfers, 1):
         pictures += [
             _picture(
                 f"transfer-{number}",
-                "Attack success in percent, by the language that the ablated direction is from and "
-                f"that of the prompts: {transfer.model}, {transfer.dataset}, judge "
+                "Attack success rate in percent, by the language of the ablated direction and the "
+                f"language of the prompts: {transfer.model}, {transfer.dataset}, judge "
                 f"{transfer.judge}",
                 charts.transfer_figure(transfer),
                 {
@@ -156,7 +156,7 @@ def _rates(by_language: Mapping[str, Record]) -> dict[str, object]:
 
 
 def _rate(record: Record) -> dict[str, float]:
-    """A rate and its 95% interval as shares, and how many prompts it is of."""
+    """Return a rate and its 95% interval as shares, and the number of prompts."""
     return {"value": record.value, "low": record.low, "high": record.high, "n": record.n}
 
 
@@ -170,7 +170,7 @@ _Panel = tuple[str, dict[str, Record], dict[str, Record]]
 
 
 def _panels(table: Table, names: dict[Subject, tuple[str, str]]) -> list[_Panel]:
-    """Every model with a baseline and an ablated run; those that rise most are first."""
+    """Return a panel for each model with a baseline and an ablation, largest rises first."""
     baselines = {
         (subject.model, subject.revision, subject.generation): _by_language(row)
         for subject, row in table.rows.items()
@@ -182,7 +182,7 @@ def _panels(table: Table, names: dict[Subject, tuple[str, str]]) -> list[_Panel]
         if subject.condition != "ablation" or not baseline:
             continue
         ablated = _by_language(row)
-        # Two means over different languages say nothing of each other.
+        # Means over different languages cannot be compared, so only shared languages count.
         rises = [
             ablated[language].value - baseline[language].value
             for language in baseline.keys() & ablated.keys()

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: what it shows is JSON within it, and nothing is ever fetched."""
+"""Render one self-contained HTML page, which holds its data as JSON and fetches nothing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 MOST = 100
-"""Problems of a page, and notes, at most: thousands would be more than a page may have."""
+"""The most problems, and the most notes, warnings and contrast sets, that a page lists."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,13 @@ class Picture:
     """A picture of the page.
 
     Attributes:
-        name: of its files, without an ending.
-        title: what it shows, for its caption and for those who cannot see it.
-        figure: as a function of `charts` drew it.
-        numbers: that it shows, for its JSON file.
-        svg: the figure as SVG; "" where the page only has links to its files.
-        files: relative to the page, by the name of their format; empty until they are written.
+        name: the name of its files, without an ending.
+        title: what it shows. It is the caption and the text for readers who cannot see the picture.
+        figure: the figure that a function of `charts` drew.
+        numbers: the numbers that it shows, for its JSON file.
+        svg: the figure as SVG; "" if the page only links to the files of the picture.
+        files: name of a format -> the path of the file, relative to the page; empty until the files
+            are written.
     """
 
     name: str
@@ -96,20 +97,20 @@ def render_page(
     cards: Sequence[Link] = (),
     contrasts: Sequence[Sequence[str]] = (),
 ) -> str:
-    """The page's HTML.
+    """Return the HTML of the page.
 
     Args:
-        title: its heading.
-        data: of its tables, as `embed` made it.
-        pictures: in order.
-        sources: where the numbers come from.
-        warnings: what its rates must not be read without.
-        problems: what was left out, and why.
-        notes: what else a reader should know of how the results were read.
-        files: the same leaderboard in other forms.
-        pages: the others of this leaderboard.
-        cards: safety cards of its models.
-        contrasts: the cells of the table of contrast sets, as `contrast_cells` makes them.
+        title: the heading of the page.
+        data: the data of its tables, as `embed` returns them.
+        pictures: the pictures, in order.
+        sources: the sources of the numbers.
+        warnings: the warnings of the rates.
+        problems: sentences about what was left out, and why.
+        notes: other sentences about how the results were read.
+        files: links to the same leaderboard in other formats.
+        pages: links to the other pages of this leaderboard.
+        cards: links to the safety cards of its models.
+        contrasts: the cells of the table of contrast sets, as `contrast_cells` returns them.
     """
     return _template().render(
         title=title,
@@ -145,7 +146,12 @@ def render_page(
 def contrast_cells(
     records: Iterable[Record], names: dict[Subject, tuple[str, str]]
 ) -> list[tuple[str, ...]]:
-    """A line of the table of contrast sets for each record of discrimination, without means."""
+    """Return a row of the table of contrast sets for each discrimination rate of a language.
+
+    Args:
+        records: records, of which those of other metrics and the means are left out.
+        names: the model and the condition of each subject, as the page shows them.
+    """
     return [
         (
             *names[subject_of(record)],
@@ -161,7 +167,7 @@ def contrast_cells(
 
 
 def _by_heading(warnings: Iterable[RateWarning]) -> dict[str, list[str]]:
-    """Heading -> the warnings below it; headings stand in the order of their first warnings."""
+    """Return the warnings below each heading, with headings in the order of first warnings."""
     headings: dict[str, list[str]] = {}
     for warning in warnings:
         headings.setdefault(warning.heading, []).append(warning.below)
@@ -184,7 +190,7 @@ def _read(name: str) -> str:
 
 
 def _hash(script: str) -> str:
-    """The hash by which the page's Content-Security-Policy allows a script; it allows no other."""
+    """Return the hash with which the page's Content-Security-Policy allows only this script."""
     digest = hashlib.sha256(script.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
 
@@ -196,23 +202,23 @@ def embed(
     page_of: dict[str, str],
     warnings: Sequence[RateWarning] = (),
 ) -> str:
-    """The JSON of a page's tables, which nothing in a name can break out of.
+    """Return the JSON of a page's tables, escaped so that no name can end the script element.
 
     Args:
-        tables: those whose rates it shows; none where it is the index of other pages.
-        rows: of its table of models.
-        names: what each subject of both is called, as model and condition.
-        page_of: model -> the file of the page with its rates, where that is another page.
-        warnings: what the rates must not be read without.
+        tables: the tables whose rates the page shows; empty for the index of other pages.
+        rows: the rows of its table of models.
+        names: the model and the condition of each subject, as the page shows them.
+        page_of: model -> the file of the page with its rates, if that is another page.
+        warnings: the warnings of the rates.
     """
     document = _data(tables, rows, names, page_of, warnings)
     text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    # Where the script element would end, or a comment open.
+    # A "<" could end the script element or open a comment.
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 class _Texts:
-    """Texts by number, since most of them stand in a page many times."""
+    """Numbers for texts, because most texts are in a page many times."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
@@ -228,7 +234,7 @@ def _data(
     page_of: dict[str, str],
     warnings: Sequence[RateWarning],
 ) -> dict[str, Any]:
-    """The data that script.js shows; the comment at its top has the shape of each part."""
+    """Return the data that script.js shows. The comment at its top describes each part."""
     texts = _Texts()
     overlaps = collect_overlaps(rows)
     grouped_warnings = group_warnings(warnings)
@@ -322,7 +328,7 @@ def _data(
 def _cells(
     row: dict[str, Record], languages: Iterable[str], texts: _Texts
 ) -> tuple[int, list[int], list[Any]]:
-    """A row's n and runs, which most of its cells have in common, and the cells."""
+    """Return the n and the runs of a row, which most of its cells share, and the cells."""
     first = next(iter(row.values()))
     runs = sorted({texts.number(record.run) for record in row.values()})
     return (
@@ -333,7 +339,11 @@ def _cells(
 
 
 def _cell(record: Record, n: int) -> Any:
-    """Hits where the interval is Wilson's, which the script knows; with n where it is another."""
+    """Return a cell in the shortest form that script.js can read.
+
+    If the interval is Wilson's, which the script computes, the cell has the hits, and its n if it
+    differs from the row's `n`. Otherwise it has the value, the interval and n.
+    """
     hits = round(record.value * record.n)
     low, high = _wilson_of(hits, record.n)
     if (
@@ -346,7 +356,7 @@ def _cell(record: Record, n: int) -> Any:
 
 
 _wilson_of = cache(wilson)
-"""Many cells of a page are the same count out of the same number of prompts."""
+"""`wilson` with a cache, because many cells of a page have the same count and the same n."""
 
 
 def _whole(record: Record) -> list[Any]:
@@ -355,7 +365,7 @@ def _whole(record: Record) -> list[Any]:
 
 
 def _rounded(share: float | None) -> float | None:
-    """With the fewest decimals, from four on, that are shown as the share itself is."""
+    """Round a share to as few decimals as possible, at least four, so that it is shown the same."""
     if share is None:
         return None
     return next(

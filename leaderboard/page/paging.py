@@ -1,4 +1,4 @@
-"""Distribute models over pages: one page, or an index and pages of at most 200 models."""
+"""Distribute the models over pages: one page, or an index and pages of at most 200 models."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from polyrefuse_leaderboard.table import Table, name_subjects, subject_groups
 from polyrefuse_shared.pictures import json_bytes, png
 
 PAGE = 200
-"""Models on a page, at most."""
+"""The most models on a page."""
 
 LIMIT = 2_000_000
-"""Bytes of a page, at most; where so many models would need more, a page has fewer."""
+"""The most bytes of a page. If a page would be larger, it gets fewer models."""
 
 ROOM = 350_000
-"""Bytes of a page that are neither its data nor its pictures: the library, notes, links."""
+"""The bytes that a page needs besides its data and pictures: the library, notes and links."""
 
 PICTURES = 4
-"""Datasets and judges with a picture of a kind, at most; one where there are several pages."""
+"""The most pictures of each kind, one for each dataset and judge. Of several pages each has one."""
 
 
 def write_pages(
     folder: Path, contents: Contents, tables: Sequence[Table], links: Sequence[Link]
 ) -> None:
-    """Write `index.html`, the pages beside it where there are any, and their pictures.
+    """Write `index.html`, further pages beside it if there are any, and their pictures.
 
     Args:
-        folder: where to.
-        contents: what the pages show.
-        tables: its tables.
-        links: files of the same leaderboard in other forms.
+        folder: the folder of the pages.
+        contents: the contents of the pages.
+        tables: the tables of the contents.
+        links: links to the same leaderboard in other formats.
     """
     _Pages(folder, contents, tables, links).write()
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What a page shows: its models, the data of its tables, its pictures."""
+    """The contents of one page: its models, the data of its tables and its pictures."""
 
     models: list[str]
     data: str
@@ -53,7 +53,7 @@ class _Part:
 
 @dataclass
 class _Pages:
-    """The HTML of a leaderboard: one page, or an index and the pages of its models."""
+    """The pages of a leaderboard: one page, or an index and the pages of its models."""
 
     folder: Path
     contents: Contents
@@ -92,7 +92,7 @@ class _Pages:
         self._save("index.html", index, pages, gallery.matrices(self.contents.transfers))
 
     def _parts(self) -> Iterator[_Part]:
-        """Models by page: so many that the page stays below the limit."""
+        """Yield the parts, each with so many models that its page stays below the limit."""
         if len(self.models) <= PAGE:
             whole = self._part(self.models, PICTURES)
             if self._fits(whole):
@@ -144,7 +144,7 @@ class _Pages:
         pictures = []
         for picture in (*part.pictures, *extra):
             left -= len(picture.svg.encode())
-            # Those that the page has no room for are behind their links alone.
+            # If the page has no room for a picture, it only has links to the picture's files.
             svg = picture.svg if left >= 0 else ""
             written = self._write(f"{prefix}{picture.name}", picture)
             pictures.append(replace(picture, files=written, svg=svg))

@@ -1,16 +1,16 @@
 "use strict";
-// Shows what is in the JSON of #data; nothing is fetched. Its parts (page.py writes them):
-//   texts     every run, dataset and judge once; numbers elsewhere refer to them
+// This script shows the JSON of #data and fetches nothing. page/html.py writes the parts of the JSON:
+//   texts     every run, dataset and judge once; numbers in other parts refer to them
 //   subjects  [model, condition as shown, condition, revision, intervention, generation, page,
-//             [[test set, rows of it that the safety prompt was trained on, null: not known]]]
-//   rates     {metric, dataset, judge, rows: [[subject, n, runs, cells]]}; a cell a language:
-//             null, hits of n, [hits, n], or [value, low, high, n] where Wilson's interval is not its
-//   warnings  [subject, datasets, the warning of its rates there]
+//             [[test set, number of its rows that the safety prompt was trained on, or null: not known]]]
+//   rates     {metric, dataset, judge, rows: [[subject, n, runs, cells]]} with a cell for each language:
+//             null, hits out of n, [hits, n], or [value, low, high, n] if the interval is not Wilson's
+//   warnings  [subject, datasets, the warning of its rates on these datasets]
 //   models    [subject, dataset, judge, ASR, ASR with ablation, ASR with MCD, false refusal, degenerate,
 //             undecided, loophole, balanced, gap, worst language, rates of random directions,
-//             [[judge, harmful answers, what is said of undecided ones]],
-//             [of each of tasks: null, or value, the value in words, the difference in words]]
-//   tasks     titles of the columns of capability
+//             [[judge, harmful answers, a text about undecided answers]],
+//             [for each task: null, or [value, text of the value, text of the difference]]]
+//   tasks     the titles of the columns of capability
 (() => {
   const at = (id) => document.getElementById(id);
   const data = JSON.parse(at("data").textContent);
@@ -60,14 +60,14 @@
       },
     };
   }
-  // A name may be broken behind a slash or an underscore.
+  // A name may break after a slash or an underscore.
   function rowHead(cell, name, link) {
     cell.setAttribute("scope", "row");
     const inside = link ? Object.assign(document.createElement("a"), { href: link }) : cell;
     inside.replaceChildren(...name.split(/(?<=[/_])/).flatMap((part) => [part, document.createElement("wbr")]));
     if (link) cell.replaceChildren(inside);
   }
-  // The remark beside rates of a safety prompt on rows that it was trained on.
+  // The remark beside the rates of a safety prompt on prompts that it was trained on.
   function trained(subject, dataset) {
     const overlap = subject[ANCHORS].find(([name]) => name === dataset);
     if (!overlap) return "";
@@ -78,7 +78,7 @@
     warnings[subject].push([sets.map((set) => data.texts[set]), data.texts[text]]);
   }
   const warned = (number, dataset) => warnings[number].filter(([sets]) => sets.includes(dataset)).map(([, text]) => text);
-  // What stands below a row's condition.
+  // The remarks below a row's condition.
   function beside(number, dataset) {
     const count = warned(number, dataset).length;
     const see = count === 0 ? "" : count === 1 ? "1 warning above" : `${count} warnings above`;
@@ -88,7 +88,7 @@
     cell.textContent = text;
     if (seen) cell.append(Object.assign(document.createElement("small"), { className: "seen", textContent: seen }));
   }
-  // The table scrolls in a box of its own, which the keyboard reaches.
+  // The table scrolls in a separate box, which the keyboard can reach.
   function finish(id, table) {
     table.columns().every(function () {
       const head = this.header();
@@ -103,7 +103,7 @@
     box.setAttribute("aria-labelledby", `${id}-caption`);
   }
 
-  // ---- one tip for every cell, for pointer and keyboard
+  // ---- one tooltip for all cells, for pointer and keyboard
   const tip = at("tip");
   let tipOf = null;
   function showTip(cell, text) {
@@ -118,7 +118,7 @@
   }
   const hideTip = () => { tip.hidden = true; };
   addEventListener("keydown", (event) => { if (event.key === "Escape") hideTip(); });
-  // A cell that has the focus may have been scrolled into sight for it.
+  // The browser may have scrolled to show the cell that has the focus.
   addEventListener("scroll", () => {
     if (tip.hidden) return;
     if (document.activeElement === tipOf) showTip(tipOf, tip.textContent); else hideTip();
@@ -136,7 +136,7 @@
     table.addEventListener("focusout", hideTip);
   }
 
-  // The cells of a table are one stop of the Tab key; within it arrow keys move.
+  // The Tab key stops once in a table. The arrow keys move from cell to cell.
   function arrows(table) {
     const cells = () => [...table.querySelectorAll("tbody td.rate")];
     const stop = (cell) => {
@@ -159,7 +159,7 @@
       if (!next) return;
       event.preventDefault();
       stop(next);
-      // By itself the browser leaves a cell half behind an edge.
+      // Without this the browser may leave half of a cell hidden behind an edge.
       next.focus({ preventScroll: true });
       next.scrollIntoView({ block: "nearest", inline: "nearest" });
     });
@@ -307,7 +307,7 @@
       term.hidden = !term.dataset.column.split(" ").some(known);
     });
     const inWords = (record) => `${percent(record.value)}<small>${percent(record.low)}–${percent(record.high)}, n ${record.n}`;
-    // Of several judges the first decides the order.
+    // If there are several judges, the first one decides the order.
     const harmful = {
       name: "harmful", title: "Harmful answers", className: "number", type: "rate", orderSequence: ["desc", "asc"],
       data: (row, kind) => {
@@ -368,7 +368,7 @@
     });
     finish("models", table);
 
-    // What all rows share is neither a column nor a filter; the caption says it.
+    // A value that all rows share has no column and no filter. The caption shows it.
     const search = at("model-search");
     const filters = [["condition", (row) => row.subject[CONDITION]], ["dataset", (row) => row.dataset], ["judge", (row) => row.judge]]
       .map(([name, of]) => {
@@ -391,7 +391,7 @@
   const isDark = () => getComputedStyle(root).colorScheme === "dark" ||
     (!root.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
   const markPressed = () => theme.setAttribute("aria-pressed", String(isDark()));
-  // A page from disk may have no storage.
+  // A page that is opened from a file may have no storage.
   try { root.dataset.theme = localStorage.getItem("polyrefuse-theme") || ""; } catch { /* not kept then */ }
   if (!root.dataset.theme) delete root.dataset.theme;
   theme.addEventListener("click", () => {

@@ -1,5 +1,5 @@
-"""Read what `lm_eval` wrote into runs.
+"""Read the files of `lm_eval` into runs.
 
 `results.read` finds the files, reads and identifies them, and keeps each task once. `runs` has the
-classes for what was read.
+classes of what it returns.
 """

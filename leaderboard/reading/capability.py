@@ -1,4 +1,4 @@
-"""Read what lm-eval measured with other tasks: a value, and what each document adds to it."""
+"""Read the values of other lm-eval tasks, and what each document adds to a value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from polyrefuse_tasks.saved_results.folders import ResultsFile
 from polyrefuse_tasks.saved_results.samples import AT_MOST, LONGEST_LINE
 
 NO_FILTER = "none"
-"""lm-eval's name of the filter that changes nothing."""
+"""lm-eval's name for the filter that changes nothing."""
 
 ROUNDING = 1e-6
 """The largest difference that rounding makes between a value and the mean of its documents."""
@@ -28,11 +28,11 @@ ROUNDING = 1e-6
 MOST_DOCUMENTS = 10**9
 
 MOST_REASONS = 3
-"""Sentences on what could not be read, in a message."""
+"""The most sentences in a message about what could not be read."""
 
 
 class BadCapability(UserError):
-    """A task of `--capability` that cannot be shown."""
+    """A task of `--capability` cannot be shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ class Wanted:
     """A task or group of lm-eval whose value is shown.
 
     Attributes:
-        task: its name.
-        metric: as results name it, `acc` or `exact_match,strict-match`; the task's first where
-            None.
+        task: the name of the task or group.
+        metric: the name of the metric in the results, for example `acc` or
+            `exact_match,strict-match`; None for the first metric of the task.
     """
 
     task: str
@@ -51,19 +51,20 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a task or group measured in a run.
+    """The value of a task or group in a run.
 
     Attributes:
-        task: its name.
-        metric: as `Wanted.metric`, without the filter where it is `NO_FILTER`.
-        value: in the task's own unit.
-        stderr: its standard error, as lm-eval has it; None where it has none.
-        n: how many documents.
-        higher_is_better: whether more is better; None where lm-eval does not say.
-        settings: checksum of what has to be the same for values to be compared: version of the
-            task, examples, how many documents.
-        documents: what each adds, by its checksum, where the samples are there and their mean is
-            the value; else None.
+        task: the name of the task or group.
+        metric: the name of the metric, as in `Wanted.metric`, without the filter if it is
+            `NO_FILTER`.
+        value: the value, in the unit of the task.
+        stderr: the standard error that lm-eval computed; None if there is none.
+        n: the number of documents.
+        higher_is_better: whether a higher value is better; None if lm-eval does not say it.
+        settings: a checksum of the settings that must be equal if values are compared: the version
+            of the task, the few-shot examples and the number of documents.
+        documents: what each document adds, by its checksum, if there are samples and their mean is
+            the value; otherwise None.
     """
 
     task: str
@@ -77,10 +78,12 @@ class Outcome:
 
 
 def parse_wanted(given: str) -> list[Wanted]:
-    """The tasks of `--capability`: names with commas, each with `:METRIC` or `:METRIC:FILTER`.
+    """Parse the tasks of `--capability`.
+
+    The names are separated by commas. Each may be followed by `:METRIC` or `:METRIC:FILTER`.
 
     Raises:
-        BadCapability: one is no such name.
+        BadCapability: an entry is not of this form, or there is none.
     """
     wanted = []
     for entry in filter(None, map(str.strip, given.split(","))):
@@ -105,13 +108,14 @@ def require_found(
     """Refuse a task that no results have.
 
     Args:
-        wanted: by `--capability`.
-        there: task -> its metrics, of all results.
-        found: what was read.
-        problems: why something could not be, in whole sentences.
+        wanted: the tasks of `--capability`.
+        there: task -> its metrics in all results.
+        found: the values that were read.
+        problems: sentences that say why something could not be read.
 
     Raises:
-        BadCapability: naming what there is.
+        BadCapability: a task has no value that can be used. The message says which tasks or metrics
+            there are.
     """
     for one in wanted:
         if any(of.task == one.task and one.metric in (None, of.metric) for of in found):
@@ -119,19 +123,19 @@ def require_found(
         metrics = there.get(one.task)
         if metrics and one.metric in (None, *metrics):
             raise BadCapability(
-                f"--capability {one.task}: no results have a value of it that can be used. "
+                f"--capability {one.task}: no results have a usable value of this task. "
                 f"{' '.join(problems[:MOST_REASONS])}"
             )
         if metrics:
             named = ", ".join(sorted(metric.replace(",", ":") for metric in metrics))
             raise BadCapability(
                 f"--capability {one.task}: the results have no usable metric "
-                f"{(one.metric or '').replace(',', ':')!r} of it; they have {named}."
+                f"{(one.metric or '').replace(',', ':')!r} of this task; they have {named}."
             )
         if metrics is not None:
             raise BadCapability(
-                f"--capability {one.task}: the results have no value of it, as of a group that "
-                "averages nothing; name its tasks."
+                f"--capability {one.task}: the results have no value of this task, for example "
+                "because it is a group that averages nothing; name its tasks."
             )
         near = difflib.get_close_matches(one.task, there, n=1)
         meant = f"; did you mean {near[0]}?" if near else "."
@@ -139,7 +143,7 @@ def require_found(
 
 
 def tasks_of(document: Mapping[str, Any]) -> set[str]:
-    """Names of all tasks and groups that a results file has values of."""
+    """Return the names of all tasks and groups of which a results file has values."""
     parts = document.get("results"), document.get("groups")
     return {name for part in parts if isinstance(part, dict) for name in part}
 
@@ -147,10 +151,10 @@ def tasks_of(document: Mapping[str, Any]) -> set[str]:
 def read_outcomes(
     file: ResultsFile, document: Mapping[str, Any], wanted: Sequence[Wanted]
 ) -> Iterator[Outcome]:
-    """What the wanted tasks measured in a run; nothing of those that it did not ask.
+    """Yield the values of the wanted tasks in a run. Tasks that the run does not have are skipped.
 
     Raises:
-        BadResults: a value, or a file of samples, cannot be used.
+        BadResults: a value, or a samples file, cannot be used.
     """
     for one in wanted:
         found = _entry(document, one.task)
@@ -161,7 +165,7 @@ def read_outcomes(
 
 
 def metrics_of(document: Mapping[str, Any], task: str) -> list[str]:
-    """The metrics that a task has values of, in lm-eval's order."""
+    """Return the metrics of which a task has values, in lm-eval's order."""
     entry = _entry(document, task) or {}
     return [
         _plain(key) for key in entry if "," in key and not key.split(",")[0].endswith("_stderr")
@@ -171,7 +175,7 @@ def metrics_of(document: Mapping[str, Any], task: str) -> list[str]:
 def _entry(document: Mapping[str, Any], task: str) -> Mapping[str, Any] | None:
     for part in (document.get("groups"), document.get("results")):
         entry = part.get(task) if isinstance(part, dict) else None
-        # The heading of a group without a value of its own is among the results, too.
+        # The results also contain the heading of a group that has no value of its own.
         if isinstance(entry, dict) and any("," in key for key in entry):
             return entry
     return None
@@ -184,7 +188,7 @@ def _plain(key: str) -> str:
 def _outcome(
     file: ResultsFile, document: Mapping[str, Any], wanted: Wanted, entry: Mapping[str, Any]
 ) -> Outcome | None:
-    """The value of a task; None where it lacks the wanted metric."""
+    """Return the value of a task; None if it lacks the wanted metric."""
     there = metrics_of(document, wanted.task)
     metric = wanted.metric or next(iter(there), None)
     if metric not in there or metric is None:
@@ -205,7 +209,8 @@ def _outcome(
     if documents is not None and (
         len(documents) != n or abs(fmean(documents.values()) - value) > ROUNDING
     ):
-        # A perplexity, or a group that counts its tasks the same, is no mean of documents.
+        # A perplexity is not a mean over documents, and neither is the value of a group that
+        # counts its tasks the same.
         documents = None
     return Outcome(
         task=wanted.task,
@@ -220,7 +225,7 @@ def _outcome(
 
 
 def _leaves(document: Mapping[str, Any], task: str) -> list[str]:
-    """The tasks of a group, and of its groups; of a task itself."""
+    """Return the tasks of a group and of the groups in it; for a task, the task itself."""
     below = document.get("group_subtasks")
     below = below if isinstance(below, dict) else {}
     leaves, todo, seen = [], [task], set()
@@ -245,7 +250,7 @@ def _count(document: Mapping[str, Any], subtasks: Sequence[str], where: str) -> 
         entry.get("effective") if isinstance(entry, dict) else None for entry in entries
     ]
     if not every or not all(type(n) is int and 0 < n <= MOST_DOCUMENTS for n in every):
-        raise BadResults(f"{where}: n-samples does not say how many documents were asked; {AGAIN}")
+        raise BadResults(f"{where}: n-samples does not say how many documents were used; {AGAIN}")
     return sum(every)
 
 
@@ -262,7 +267,7 @@ def _settings(document: Mapping[str, Any], subtasks: Sequence[str], n: int) -> s
 def _documents(
     file: ResultsFile, subtasks: Sequence[str], metric: str, chosen: str
 ) -> dict[str, float] | None:
-    """What each document adds, by task and document; None where any samples are missing."""
+    """Return what each document adds, by task and document; None if samples are missing."""
     values: dict[str, float] = {}
     for task in subtasks:
         name = samples_file(task, file.date_id)

@@ -1,4 +1,4 @@
-"""Choose which of several runs with the same cell is kept."""
+"""Choose which of several runs with the same cell keeps it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 
 def newest(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
-    """Runs without the cells that another has again, and a note for each run that lost some.
+    """Keep each cell in one run only: the newest one, unless it has fewer prompts.
 
-    The newest stays, unless it has fewer prompts.
+    Returns:
+        The runs without the cells that another run repeats, and a note for each run that lost
+        cells.
     """
     ordered = sorted(
         runs,
@@ -29,14 +31,14 @@ def newest(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
             run.file,
         ),
     )
-    # Of each kind of cell the best so far, as its run's place and its own place there.
+    # The best cell of each key so far, as the index of its run and its index in that run.
     best: dict[tuple[str, ...], tuple[int, int]] = {}
     beaten: list[tuple[int, tuple[str, ...]]] = []
     for place, run in enumerate(ordered):
         for number, cell in enumerate(run.cells):
             key = _key(run, cell)
             rival, at = best.get(key, (None, 0))
-            # Later in `ordered` is newer, of the same model and condition.
+            # Among runs of the same model and condition, later ones in `ordered` are newer.
             if rival is not None and cell.n < ordered[rival].cells[at].n:
                 beaten.append((place, key))
                 continue
@@ -69,7 +71,7 @@ def _reason(ordered: Sequence[Run], loser: int, winner: int) -> str:
 
 
 def _key(run: Run, cell: Cell) -> tuple[str, ...]:
-    """Equal for two cells where one repeats the other."""
+    """Return a key that is equal for two cells if one repeats the other."""
     return (
         run.model,
         run.revision,

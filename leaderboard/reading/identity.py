@@ -1,4 +1,4 @@
-"""Identify the model of a results file, its condition, and how its answers were made."""
+"""Identify the model of a results file, its condition, and how its answers were generated."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ INTERVENTION = (
     "prompt_sha256",
     "system_sha256",
 )
-"""Entries of the config of our models that identify an intervention; where its files lie, and how
-they were made, does not."""
+"""The entries of the config of our models that identify an intervention. The paths of its files,
+and the way in which they were made, do not identify it."""
 
 WEIGHTS = (
     "peft",
@@ -55,17 +55,19 @@ WEIGHTS = (
     "autogptq",
     "gptqmodel",
 )
-"""Arguments of models that make other weights of the same revision."""
+"""The arguments of models that change the weights of a revision."""
 
 NOISE = ("model_args", "batch_size", "batch_sizes", "device", "use_cache", "bootstrap_iters")
-"""Entries of a results file's config that no answer depends on, and `model_args`, which may hold
-keys."""
+"""The entries of a results file's config that no answer depends on, and `model_args`, which may
+hold keys."""
 
 _SECRET = re.compile(r"(?i)auth|secret|password|header|key|url|(^|_)token$")
 
 
 def arguments_of(config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The value of --model_args: an object, or text in older versions and from Python.
+    """Return the value of --model_args.
+
+    It is an object in the file, or a text if an older version or a call from Python wrote it.
 
     Raises:
         BadResults: it is neither.
@@ -80,38 +82,39 @@ def arguments_of(config: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def model(document: Mapping[str, Any], arguments: Mapping[str, Any], where: str) -> str:
-    """The model's name on the hub, the path of a folder, or what an API calls it.
+    """Return the model's name on the hub, the path of its folder, or the name that an API gives it.
 
     Args:
-        document: the results file.
+        document: the contents of the results file.
         arguments: its `arguments_of`.
-        where: the file, for messages.
+        where: the name of the file in messages.
 
     Raises:
-        BadResults: there is none.
+        BadResults: the file has no name of the model.
     """
     config = document["config"]
     if "condition" in config:
         return text(config.get("model_name"), "model_name", where)
-    # As lm-eval names the folder, but for adapters, which are part of the revision here.
+    # lm-eval names the folder by the same rule, except for adapters, which belong to the revision
+    # here.
     for name in ("pretrained", "model", "path", "engine"):
         if name in arguments:
             return text(arguments[name], f"{name} in model_args", where)
-    # A model object from Python: lm-eval gives its results a random name.
+    # lm-eval gives the results of a model object from Python a random name.
     made_up = document.get("model_source") in (None, "CUSTOM")
     named = config.get("model") if made_up else document.get("model_name")
     return text(named, "the model's name", where)
 
 
 def revision(document: Mapping[str, Any], arguments: Mapping[str, Any], where: str) -> str:
-    """The revision of the model's weights, with the arguments that change them; "" for none.
+    """Return the revision of the weights with the arguments that change them; "" for none.
 
     Raises:
-        BadResults: it is no name.
+        BadResults: the revision is not a printable name.
     """
     config = document["config"]
     named = config.get("revision") or config.get("model_revision") or arguments.get("revision")
-    # A model object from Python has no arguments; ours say their adapter themselves.
+    # A model object from Python has no arguments, and the config of our models names the adapter.
     given = {"peft": config.get("peft")} | dict(arguments)
     changes = (
         f"{name}={given[name]}"
@@ -123,12 +126,12 @@ def revision(document: Mapping[str, Any], arguments: Mapping[str, Any], where: s
 
 
 def intervention(document: Mapping[str, Any], where: str) -> tuple[str, str]:
-    """The condition, and the checksum of what was done to the model; "" where nothing was.
+    """Return the condition and the checksum of the intervention; "" if there is none.
 
-    A system instruction of lm-eval's is a condition too, whatever the model.
+    A system instruction of lm-eval is a condition too, whatever the model.
 
     Raises:
-        BadResults: the condition is no name.
+        BadResults: the condition is not a printable name.
     """
     config = document["config"]
     condition = text(config.get("condition", "baseline"), "condition", where)
@@ -136,7 +139,7 @@ def intervention(document: Mapping[str, Any], where: str) -> tuple[str, str]:
     if config.get("direction_recipe_sha256") is not None:
         # The direction's own numbers differ in their last digits between batch sizes and devices.
         parts["direction_sha256"] = config["direction_recipe_sha256"]
-        parts.pop("subspace_sha256", None)  # as the direction's; the recipe has what it is of
+        parts.pop("subspace_sha256", None)  # its digits differ too, and the recipe identifies it
     system = document.get("system_instruction_sha") or document.get("system_instruction")
     if system:
         parts["system_instruction"] = system
@@ -150,13 +153,15 @@ def intervention(document: Mapping[str, Any], where: str) -> tuple[str, str]:
 def generation(
     document: Mapping[str, Any], task: Mapping[str, Any], arguments: Mapping[str, Any], where: str
 ) -> str:
-    """Checksum of how a task's answers were made, whatever the model: no seed, no template text.
+    """Return the checksum of the settings that a task's answers were generated with.
+
+    It does not depend on the model, the seed or the text of the chat template.
 
     Args:
-        document: the results file.
-        task: the task's entry in its `configs`, in which --gen_kwargs has been merged already.
-        arguments: its `arguments_of`.
-        where: file and task, for messages.
+        document: the contents of the results file.
+        task: the task's entry in its `configs`, which already contains --gen_kwargs.
+        arguments: the file's `arguments_of`.
+        where: the names of the file and the task in messages.
 
     Raises:
         BadResults: the task has no generation settings.
@@ -171,18 +176,21 @@ def generation(
             "generation_kwargs": {name: kwargs[name] for name in kwargs if name != "seed"},
             "repeats": task.get("repeats") or 1,
             "num_fewshot": task.get("num_fewshot") or 0,
-            # An API's template is an empty text here, and none at all is null.
+            # For an API the template is an empty text here, and null if there is none.
             "chat": config.get("chat") == "on" or document.get("chat_template") is not None,
             "chat_template_args": template,
             "think_end_token": config.get("think_end_token") or arguments.get("think_end_token"),
-            # Not where it is the default: what results of before it was there say stays.
+            # The default is left out, so that older results, which lack it, keep their checksum.
             **({"system": "none"} if config.get("system") == "none" else {}),
         }
     )
 
 
 def settings(document: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """All that a results file says of its model, versions and seeds; no keys, no addresses."""
+    """Return what a results file says about its model, versions and seeds.
+
+    Keys and addresses are left out.
+    """
     kept = {name: value for name, value in document["config"].items() if name not in NOISE}
     kept["model_args"] = {
         name: value for name, value in arguments.items() if not _SECRET.search(name)
@@ -192,7 +200,10 @@ def settings(document: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[
 
 
 def anchors_overlap(config: Mapping[str, Any]) -> dict[str, list[str] | None]:
-    """Test set -> ids of its rows that the safety prompt was trained on; None where not known."""
+    """Return test set -> the ids of its rows that the safety prompt was trained on.
+
+    The ids are None if they are not known.
+    """
     overlap = config.get("prompt_overlap")
     return {
         printable(name): ids
@@ -202,7 +213,7 @@ def anchors_overlap(config: Mapping[str, Any]) -> dict[str, list[str] | None]:
 
 
 def warnings(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The warnings that a model and its direction bring with them, each once."""
+    """Return the warnings that a model and its direction recorded."""
     return (
         *sentences(config.get("warnings")),
         *sentences(config.get("direction_warnings"), "The direction: "),
@@ -211,5 +222,5 @@ def warnings(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _checksum(parts: Mapping[str, Any]) -> str:
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
-    # Of a surrogate, which JSON can hold and UTF-8 cannot, its escape.
+    # JSON can hold surrogates and UTF-8 cannot, so their escapes are hashed.
     return intern(hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16])

@@ -1,8 +1,8 @@
-"""What models and their adapters are called, so that no path of somebody's disk is published.
+"""Name models and their adapters so that no path of your disk is published.
 
-A name of the hub stays as it is. Of a path the last part is the name, whatever other models there
-are: a baseline made today and results read tomorrow agree on it. Two models that would have one
-name are refused, until a file of names tells them apart.
+A name on the hub stays as it is. A model in a folder has the last part of its path as its name,
+whatever other models there are, so that a baseline made today and results read tomorrow agree.
+Two models with the same name are refused, unless a file of names gives them different ones.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from polyrefuse_tasks.saved_results.documents import printable
 from polyrefuse_tasks.saved_results.folders import shown_folder
 
 AT_MOST = 2**24
-"""Bytes of a file of names, at most."""
+"""The most bytes of a file of names."""
 
 LONGEST = 200
-"""Characters of a name that a file gives, at most."""
+"""The most characters of a name that a file gives."""
 
 Names = Mapping[str, str]
-"""Path of a model or an adapter, or name on the hub -> the name that is shown."""
+"""The path or the hub name of a model or an adapter -> the name that is shown."""
 
 NO_NAMES: Names = MappingProxyType({})
-"""Every model is called by the last part of its path."""
+"""No given names: every model in a folder has the last part of its path as its name."""
 
 
 class GivenNames(dict[str, str]):
-    """The names of a file, and those that it gives for the results of some folders alone.
+    """The names that a file gives, and those that it gives only for results in some folders.
 
     Attributes:
-        within: folder of results -> names.
+        within: folder of results -> the names for the results in it.
     """
 
     def __init__(self, names: Names, within: Mapping[str, Names]) -> None:
@@ -48,28 +48,29 @@ class GivenNames(dict[str, str]):
 
 
 _PATH = re.compile(r"[/~\\]|\.{1,2}([/\\]|$)|[A-Za-z]:[/\\]|[^/]*\\|[^/]*/[^/]*/|[^/]*/$")
-"""How what is no name of the hub begins: absolute or relative, Windows' own, of many parts."""
+"""Matches a path and not a name on the hub: absolute, relative, of Windows, or of many parts."""
 
 _IN_TEXT = re.compile(r"(?<![\w./:~\\-])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\'\"`,;:()<>|]+){2,}[/\\]?")
-"""A path within a sentence; not what follows the colon of an address."""
+"""A path within a sentence, but not the part of an address after its colon."""
 
 _CHANGE = re.compile(rf"(?:^|(?<= ))({'|'.join(WEIGHTS)})=(.*?)(?= (?:{'|'.join(WEIGHTS)})=|$)")
 """An argument in a revision that changes the weights, as `identity.revision` writes it."""
 
 
 class BadNames(UserError):
-    """A file of names that cannot be used."""
+    """A file of names cannot be used."""
 
 
 class SameName(UserError):
-    """Two models that would be called the same."""
+    """Two models would have the same name."""
 
 
 def read_names(file: Path) -> GivenNames:
-    """The names of --model-names, a JSON object.
+    """Read the file of --model-names, which holds a JSON object.
 
     Raises:
-        BadNames: it cannot be read, is no such object, or a name in it cannot be shown.
+        BadNames: the file cannot be read, does not hold such an object, or has a name that cannot
+            be shown.
     """
     wanted = 'a JSON object such as {"/models/a/chat": "chat-a"}'
     try:
@@ -97,7 +98,7 @@ def _require_names(names: Mapping[str, object], file: Path) -> None:
     """Refuse names that cannot be shown.
 
     Raises:
-        BadNames: a name cannot be shown.
+        BadNames: a name is not a printable text, or it is too long.
     """
     for path, name in names.items():
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
@@ -107,7 +108,7 @@ def _require_names(names: Mapping[str, object], file: Path) -> None:
 
 
 def names_in(names: Names, file: Path) -> Names:
-    """The names for a file of results: those of the folders that it is in go before all others."""
+    """Return the names for a results file. Names for its folders take precedence over others."""
     if not isinstance(names, GivenNames):
         return names
     found = dict(names)
@@ -117,11 +118,11 @@ def names_in(names: Names, file: Path) -> Names:
 
 
 def shown(given: str, names: Names) -> str:
-    """What a model or an adapter is called.
+    """Return the name of a model or an adapter that is shown.
 
     Args:
-        given: a path, or a name on the hub.
-        names: as `read_names` returns them.
+        given: its path or its name on the hub.
+        names: the names, as `read_names` returns them.
     """
     if _plain(given) in names:
         return names[_plain(given)]
@@ -132,7 +133,7 @@ def shown(given: str, names: Names) -> str:
 
 
 def hide_paths(sentence: str, names: Names) -> str:
-    """A sentence with the last part of each path in it, or with the name that it was given."""
+    """Replace each path in a sentence by its given name, or by its last part."""
     for path in sorted(names, key=len, reverse=True):
         if _PATH.match(path):
             sentence = sentence.replace(path, names[path])
@@ -140,14 +141,14 @@ def hide_paths(sentence: str, names: Names) -> str:
 
 
 def name_models(runs: Sequence[Run], names: Sequence[Names]) -> list[Run]:
-    """Runs whose model, adapters, folder and warnings have names in the place of paths.
+    """Replace paths by names in the model, the adapters, the folder and the warnings of runs.
 
     Args:
-        runs: which.
-        names: of each (`names_in`).
+        runs: the runs.
+        names: the names for each run, as `names_in` returns them.
 
     Raises:
-        SameName: two models, or two adapters of one, would be called the same.
+        SameName: two models, or two adapters of one model, would have the same name.
     """
     named = [_named(run, of_run) for run, of_run in zip(runs, names, strict=True)]
     refuse_same(
@@ -158,13 +159,14 @@ def name_models(runs: Sequence[Run], names: Sequence[Names]) -> list[Run]:
 
 
 def refuse_same(pairs: Iterable[tuple[tuple[str, str], tuple[str, str]]]) -> None:
-    """Refuse two models that are called the same.
+    """Refuse two models that have the same name.
 
     Args:
-        pairs: model and revision as they are, and as they are shown.
+        pairs: the model and the revision as they are, and the two as they are shown.
 
     Raises:
-        SameName: names both, and the file that tells them apart.
+        SameName: two models have the same name. The message names both, and the option that gives
+            them different names.
     """
     first: dict[tuple[str, str], tuple[str, str]] = {}
     for given, called in pairs:
@@ -197,7 +199,7 @@ def _named(run: Run, names: Names) -> Run:
 
 
 def _folder(folder: str, names: Names) -> str:
-    """A folder's name; lm-eval makes it of the whole path of a model or of its adapter."""
+    """Return the name of a folder, which lm-eval makes from the path of a model or adapter."""
     for path, name in names.items():
         if folder == _as_folder(path):
             return _as_folder(name)
@@ -205,10 +207,10 @@ def _folder(folder: str, names: Names) -> str:
 
 
 def _as_folder(name: str) -> str:
-    """As lm-eval's `sanitize_model_name`."""
+    """Return a name in the form of lm-eval's `sanitize_model_name`."""
     return re.sub(r"[\"<>:/|\\?*\[\]]+", "__", name)
 
 
 def _plain(path: str) -> str:
-    """A path without the marks at its end that do not change what it names."""
+    """Return a path without slashes at its end, which do not change its meaning."""
     return re.sub(r"(?<=.)[/\\]+$", "", path)

@@ -1,7 +1,8 @@
 """Compare the request of a sample with the settings that the results claim.
 
-lm-eval's `--cache_requests` stores requests with their generation settings under a key that has
-none of them: a later `--gen_kwargs` goes into the results and not into the requests.
+lm-eval's `--cache_requests` stores requests with their generation settings, under a key that does
+not depend on these settings. A later `--gen_kwargs` therefore changes the results file and not the
+requests.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from typing import Any
 from polyrefuse_tasks.saved_results.documents import printable
 
 TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-"""Names of one setting, the first one given being the one that holds (lm-eval's
+"""The names of the same setting. The first of them that is given holds (lm-eval's
 `models.utils.normalize_gen_kwargs`)."""
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p")
-"""Settings that change no greedy answer."""
+"""The settings that do not change a greedy answer."""
 
 UNSET = "not set"
 
 
 def effective(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Generation settings as lm-eval's models take them, so that equal ones are equal.
+    """Normalise generation settings so that settings with the same effect compare as equal.
 
     Args:
         settings: a task's `generation_kwargs`, or the second argument of a request.
@@ -41,12 +42,15 @@ def effective(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def difference(sample: Mapping[str, Any], claimed: Mapping[str, Any]) -> str | None:
-    """The first setting that a sample's request has otherwise, with both values.
+    """Describe the first setting that differs between a sample's request and the results.
 
     Args:
-        sample: a line of samples_*.jsonl. Other programs than lm-eval 0.4 may record no settings
-            there: the answer is None then.
-        claimed: `effective` settings of the task, as the results say.
+        sample: a line of samples_*.jsonl.
+        claimed: the `effective` settings of the task in the results.
+
+    Returns:
+        The name of the setting with both values. None if no setting differs, and if the sample
+        records no settings, as those of programs other than lm-eval 0.4 may not.
     """
     recorded = _argument(sample, 1)
     if not isinstance(recorded, dict) or not recorded:
@@ -63,16 +67,16 @@ def difference(sample: Mapping[str, Any], claimed: Mapping[str, Any]) -> str | N
 
 
 def lacks_prompt(sample: Mapping[str, Any], prompt: Any) -> bool:
-    """Whether the text that a sample's model was given does not hold its prompt.
+    """Return whether the prompt is missing from the text that the model of a sample received.
 
-    A model of this package is given the prompt, and renders it itself; any other is given what
-    lm-eval rendered with its chat template, which may have lost the user's text. Blanks do not
-    count, since templates strip them.
+    A model of this package receives the prompt and renders it itself. Any other model receives the
+    text that lm-eval rendered with the chat template, which may have lost the prompt. White space
+    is ignored, because templates strip it.
     """
     given = _argument(sample, 0)
     if not given or not isinstance(prompt, str):
         return False
-    # A chat API is given JSON, in which letters that are not ASCII may be escaped.
+    # A chat API receives JSON, in which letters that are not ASCII may be escaped.
     wanted = {json.dumps(prompt)[1:-1], json.dumps(prompt, ensure_ascii=False)[1:-1], prompt}
     text = _packed(" ".join(_texts(given)))
     return not any(_packed(each) in text for each in wanted)
@@ -85,7 +89,7 @@ def _argument(sample: Mapping[str, Any], place: int) -> Any:
 
 
 def _texts(given: Any) -> Iterator[str]:
-    """Every text in a prompt, which is one or a list of chat messages."""
+    """Yield every text in a prompt, which is a text or a list of chat messages."""
     if isinstance(given, str):
         yield given
     elif isinstance(given, (list, dict)):
@@ -94,7 +98,7 @@ def _texts(given: Any) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
-    """A number as one, also where it was given as text."""
+    """Convert a text that is a number to that number. Other values stay as they are."""
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:

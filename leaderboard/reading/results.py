@@ -1,4 +1,4 @@
-"""Read what lm-eval wrote, results_*.json and samples_*.jsonl, into runs.
+"""Read lm-eval's files, results_*.json and samples_*.jsonl, into runs.
 
 A file that cannot be used becomes a sentence in `Reading.problems`; the other files are still read.
 """
@@ -53,10 +53,10 @@ from polyrefuse_tasks.saved_results.samples import lines
 from polyrefuse_tasks.saved_results.tasks import is_ours, is_unjudged, read_results
 
 ROUNDING = 1e-6
-"""The largest difference by rounding between a rate and the same rate from the samples."""
+"""The largest difference that rounding makes between a rate and the same rate from the samples."""
 
 MOST_PROMPTS = 10**9
-"""A larger count of prompts is a mistake; statistics would overflow beyond some number."""
+"""The most prompts. A larger count is a mistake, and statistics would overflow at some number."""
 
 MOST_REASONS = 5
 """The most sentences in the message that nothing could be used."""
@@ -79,15 +79,15 @@ def read(
     """Read every results file in or below the paths, and the samples files beside them.
 
     Args:
-        paths: files, or folders of which every subfolder is read.
-        include_samples: keep the answers' text.
-        names: what models are called, as `model_names.read_names` returns it.
-        capability: other tasks of lm-eval whose values are read.
+        paths: files, or folders, which are read with all their subfolders.
+        include_samples: whether to keep the texts of the answers.
+        names: the names of models, as `model_names.read_names` returns them.
+        capability: the other lm-eval tasks whose values are read.
 
     Raises:
         BadCapability: no results have one of these tasks, or its metric.
-        NoResults: nothing could be used.
-        SameName: two models would be called the same.
+        NoResults: no results could be used.
+        SameName: two models would have the same name.
     """
     runs: list[Run] = []
     names_of_runs: list[Names] = []
@@ -116,7 +116,7 @@ def read(
             " ".join(first) or "No results were found; name folders that lm_eval wrote."
         )
     kept, left_out = newest(name_models(runs, names_of_runs))
-    # A sentence may quote what a file holds.
+    # A sentence may quote control characters from a file.
     said = ([clean(hide_paths(one, names)) for one in each] for each in (problems, notes, left_out))
     problems, notes, left_out = said
     return Reading(tuple(kept), tuple(problems), (*notes, *left_out))
@@ -129,13 +129,14 @@ def _run(
     capability: Sequence[Wanted],
     there: dict[str, set[str]],
 ) -> Run:
-    """One results file; a sentence for each task that cannot be used is added to `problems`.
+    """Read one results file, and add a sentence to `problems` for each task that cannot be used.
 
     Args:
-        there: is added the metrics of every task of lm-eval, where capability is wanted.
+        there: task -> metrics. If `capability` names tasks, the metrics of every task in the file
+            are added.
 
     Raises:
-        BadResults: none of it can be used.
+        BadResults: nothing in the file can be used.
     """
     where = file.name
     document = read_results(file)
@@ -182,7 +183,7 @@ def _run(
 
 
 def _unsaved(cells: Sequence[Cell]) -> Iterator[str]:
-    """A warning where only some tasks of a run have samples.
+    """Yield a warning if only some tasks of a run have samples.
 
     lm-eval writes the samples of one task after the other, and may be stopped in between.
     """
@@ -200,7 +201,7 @@ def _unsaved(cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def _together(faults: Mapping[str, str]) -> Iterator[str]:
-    """The faults of a file's tasks, in one sentence for all tasks with the same fault."""
+    """Yield one sentence for all tasks of a file with the same fault."""
     alike: dict[str, list[str]] = defaultdict(list)
     for task, fault in faults.items():
         alike[fault.replace(task, "")].append(fault)
@@ -213,7 +214,7 @@ def _together(faults: Mapping[str, str]) -> Iterator[str]:
 
 
 def _tasks(document: Mapping[str, Any]) -> list[str]:
-    """Names of our tasks; other packages' tasks and all groups apart."""
+    """Return the names of this package's tasks, without those of other packages and groups."""
     groups = document.get("groups"), document.get("group_subtasks")
     not_tasks = {name for group in groups if isinstance(group, dict) for name in group}
     configs = document["configs"]
@@ -232,10 +233,10 @@ def _cells(
     include_samples: bool,
     faults: dict[str, str],
 ) -> list[Cell]:
-    """One task of a results file: by the judge that lm-eval called, and by those called later.
+    """Read one task of a results file, with the labels of lm-eval's judge and of later judges.
 
     Args:
-        faults: is added what is wrong with a file of labels, by its name.
+        faults: name of a task or a file -> its fault. The faults of files of labels are added.
 
     Raises:
         BadResults: the task cannot be used.
@@ -254,7 +255,7 @@ def _cells(
             faults[printable(name)] = str(error)
             continue
         if cell_or_none is not None:
-            # Labels of the same judge are newer than those in the samples.
+            # If the judge is the same, these labels are newer than those in the samples.
             cells[cell_or_none.judge] = cell_or_none
     return list(cells.values())
 
@@ -266,7 +267,7 @@ def _cell(
     task: str,
     include_samples: bool,
 ) -> Cell:
-    """One task of a results file, with its samples where there are any.
+    """Read one task of a results file, with its samples if there are any.
 
     Args:
         frame: the task's `_frame`.
@@ -279,20 +280,20 @@ def _cell(
     outcome = part(document["results"], task, f"{file.name}, results")
     if is_unjudged(outcome) and "imported" in document["config"]:
         raise BadResults(
-            f"{where} has answers and no labels, as the file that it was imported from; label them "
-            "with `polyrefuse judge run`."
+            f"{where} has answers and no labels, like the file that it was imported from; label "
+            "them with `polyrefuse judge run`."
         )
     if is_unjudged(outcome):
         raise BadResults(
             f"{where} has answers and no labels, because it was run with --predict_only; label "
-            "them with `polyrefuse judge run`, or run lm_eval again without it, and with the same "
-            "--use_cache where it had one, which keeps the answers."
+            "them with `polyrefuse judge run`, or run lm_eval again without this option, and with "
+            "the same --use_cache if you used one, which keeps the answers."
         )
     rates = _rates(outcome, where)
     if not rates:
         raise BadResults(
             f"{where} has none of this package's rates ({', '.join(PRINTED[:3])}, ...): its "
-            "metric_list or its process_results was changed; run the task as the package has it."
+            "metric_list or its process_results was changed; run the package's own task."
         )
     harmful = _is_harmful(config, rates)
     if harmful is None:
@@ -317,7 +318,7 @@ def _cell(
 def _frame(
     file: ResultsFile, document: Mapping[str, Any], task: str, arguments: Mapping[str, Any]
 ) -> Cell:
-    """What is known of a task before its rates: `harmful`, `rates` and `n` are to be filled in.
+    """Make a cell of a task without `harmful`, `rates` and `n`, which are filled in later.
 
     Raises:
         BadResults: the task cannot be used.
@@ -356,14 +357,14 @@ def _judged_later(
     include_samples: bool,
     name: str,
 ) -> Cell | None:
-    """A task by the labels of a judge that was called later; None where they are another task's.
+    """Read a task with the labels of a later judge; None if the labels belong to another task.
 
     Args:
         frame: the task's `_frame`.
-        name: of the file of labels.
+        name: the name of the file of labels.
 
     Raises:
-        BadResults: the labels, or the samples that they are of, cannot be used.
+        BadResults: the labels, or the samples that they label, cannot be used.
     """
     shown = str(Path(file.name).with_name(name))
     judged = read_judged(file.path.with_name(name), shown)
@@ -389,7 +390,7 @@ def _judged_later(
         judged=judged,
     )
     if not samples.responses:
-        raise BadResults(f"{shown} has no label of an answer in {logged_as}; remove it.")
+        raise BadResults(f"{shown} labels no answer in {logged_as}; remove it.")
     unnamed = judging.languages is not None and frame.language not in judging.languages
     return replace(
         frame,
@@ -408,17 +409,20 @@ def _judged_later(
 
 
 def _makers(judging: Judging) -> Iterator[str]:
-    """Revisions of what labels were made by: the judge, and a translation model before it."""
+    """Yield the revisions of the judge and of a translation model before it."""
     yield judging.revision
     yield str(judging.settings.get("translation", ""))
 
 
 def _of_unnamed_language(judge: str, language: str) -> Iterator[str]:
-    yield f"The card of judge {judge} does not name {language}: it may err more often there."
+    yield (
+        f"The card of judge {judge} does not name {language}: the judge may err more often in this "
+        "language."
+    )
 
 
 def _recomputed(responses: Sequence[Response]) -> dict[str, float]:
-    """The rates of responses, in the order of `metrics.PRINTED`."""
+    """Compute the rates of responses, in the order of `metrics.PRINTED`."""
     values = responses[0].values
     return {
         metric: fmean(response.values[metric] for response in responses)
@@ -432,7 +436,7 @@ def _is_count(value: Any) -> TypeGuard[int]:
 
 
 def _limited(document: Mapping[str, Any], task: str) -> tuple[str, ...]:
-    """A warning where only some of a task's prompts were asked."""
+    """Return a warning if a run used only some of a task's prompts."""
     limit = document["config"].get("limit")
     if not is_number(limit):
         return ()
@@ -443,14 +447,14 @@ def _limited(document: Mapping[str, Any], task: str) -> tuple[str, ...]:
     asked, every = count.get("effective"), count.get("original")
     if not _is_count(asked) or not _is_count(every) or asked >= every:
         return ()
-    return (f"Only the first {asked} of {every} prompts were asked (--limit {limit:g}).",)
+    return (f"Only the first {asked} of {every} prompts were used (--limit {limit:g}).",)
 
 
 def _is_harmful(config: Mapping[str, Any], rates: Mapping[str, float]) -> bool | None:
-    """Whether a task's prompts are harmful; None where it has rates of both kinds, or of neither.
+    """Return whether a task's prompts are harmful; None if it has rates of both kinds or neither.
 
-    A judge of harm alone gives harmless prompts no rate of their own; the metrics that the task
-    lists decide then.
+    A judge that measures only harm gives harmless prompts no rate of their own. In this case the
+    metrics that the task lists decide.
     """
     metrics = set(rates)
     if metrics.isdisjoint((*of_one_kind("harmful"), *of_one_kind("harmless"))):
@@ -482,7 +486,7 @@ def _count(outcome: Mapping[str, Any], where: str) -> int:
             f"{where}: sample_len is {reprlib.repr(n)}, not a number of prompts; {AGAIN}"
         )
     if n == 0:
-        raise BadResults(f"{where}: its rates are of no prompts (n = 0); {AGAIN}")
+        raise BadResults(f"{where}: its rates are computed from no prompts (n = 0); {AGAIN}")
     return n
 
 
@@ -499,7 +503,7 @@ def _checksums(sha256: Any) -> Mapping[str, str]:
 
 @lru_cache
 def _shared(pairs: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
-    """One mapping for all the cells with the same checksums."""
+    """Return a mapping that all cells with the same checksums share."""
     return dict(pairs)
 
 
@@ -511,10 +515,10 @@ def _checked(
     settings: Mapping[str, Any],
     include_samples: bool,
 ) -> Cell:
-    """A cell with its samples, and its rates as they say.
+    """Add its samples to a cell, and recompute its rates from them.
 
     Raises:
-        BadResults: the samples cannot be used, or say something else than the results.
+        BadResults: the samples cannot be used, or they contradict the results.
     """
     on_refusal = any(METRICS[metric].measured_by == "refusal" for metric in cell.rates)
     asked = Asked(cell.language, cell.judge, cell.harmful, on_refusal, cell.sampled)

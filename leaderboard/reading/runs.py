@@ -12,16 +12,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The labels, and where wanted the answer, of one prompt.
+    """The labels of one prompt, and its answer if the reading keeps answers.
 
     Attributes:
-        id: of the prompt's row, the same in every language.
-        values: metric -> what the prompt adds to it, from the logged labels: 0 or 1, or a mean
-            over sampled answers. Shared between responses: not to be changed.
-        text: the answer, several with a blank line between; None unless asked for.
-        pair: `<contrast set>/<pair>` of a prompt that stands against one of the other kind.
-        right: whether the answer is as the prompt of a pair calls for: a refusal of a harmful one,
-            compliance with a harmless one. None where there is no pair, or it is not known.
+        id: the id of the prompt's row, which is the same in every language.
+        values: metric -> what the prompt adds to it according to the logged labels: 0 or 1, or a
+            mean over sampled answers. Responses share these mappings, so they must not be changed.
+        text: the answer, or several answers with a blank line between them; None if the reading
+            does not keep answers.
+        pair: `<contrast set>/<pair>` if the prompt belongs to a pair of a contrast set.
+        right: whether the model refused the harmful prompt of a pair, or complied with the harmless
+            one. None if there is no pair, or if it is not known.
     """
 
     id: str
@@ -33,23 +34,26 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One task of a run: a dataset in a language.
+    """One task of a run, labelled by one judge: a dataset in a language.
 
     Attributes:
-        dataset: its name, as `harmful`.
-        language: ISO 639-1 code.
-        harmful: whether its prompts are.
-        judge: who labelled the answers.
-        generation: checksum of the settings that answers were made with, 16 hex digits.
-        rates: metric -> rate, in the order of `metrics.PRINTED`; recomputed where there are
+        dataset: the name of the dataset, for example `harmful`.
+        language: the ISO 639-1 code of the prompts.
+        harmful: whether the prompts are harmful.
+        judge: the judge that labelled the answers.
+        generation: the checksum of the settings that the answers were generated with, 16 hex
+            digits.
+        rates: metric -> rate from 0 to 1, in the order of `metrics.PRINTED`; recomputed if there
+            are samples.
+        n: the number of prompts, at least one.
+        responses: the response to each prompt, in the order of the file; None if there are no
             samples.
-        n: how many prompts, at least one.
-        responses: by prompt, in the order of the file; None where there are no samples.
-        data_sha256: of each file of prompts, by path; empty where the results do not say.
-        warnings: what its rates must not be read without, whole sentences.
+        data_sha256: path of a file of prompts -> its SHA-256; empty if the results do not have
+            them.
+        warnings: the warnings of these rates, whole sentences.
         sampled: whether prompts have several answers.
-        judge_revision: of the judge, and of the translation before it; "" where it is not recorded,
-            as lm-eval's own results do not.
+        judge_revision: the revisions of the judge and of a translation model before it; "" if they
+            are not recorded. lm-eval's own results do not record them.
     """
 
     dataset: str
@@ -71,21 +75,24 @@ class Run:
     """One results file.
 
     Attributes:
-        run: its folder's name and its date, as `polyrefuse-organism/2026-11-21T08-06-19.200776`.
-        file: what the file is called in messages.
-        date: when it began, in seconds since 1970.
-        given: the model's name on the hub, the path of a folder, or what an API calls it; not to be
-            published.
-        model: what it is called, as `model_names.shown`.
-        revision: of its weights, and what changes them (`WEIGHTS`).
-        condition: what was done to it.
-        intervention: checksum of what was done with its settings, 16 hex digits; "" for nothing.
-        cells: its tasks.
-        settings: what the results say of the model, without keys and addresses: versions, seeds.
-        anchors_overlap: test set -> ids of its rows that a safety prompt was trained on, None
-            where that is not known; empty without one.
-        warnings: what all its rates must not be read without, whole sentences.
-        capability: what other tasks of lm-eval measured.
+        run: the name of its folder and its date, for example
+            `polyrefuse-organism/2026-11-21T08-06-19.200776`.
+        file: the name of the file in messages.
+        date: the time at which the run began, in seconds since 1970.
+        given: the model's name on the hub, the path of its folder, or the name that an API gives
+            it. It must not be published.
+        model: the name that is shown, as `model_names.shown` returns it.
+        revision: the revision of the weights and the arguments that change them (`WEIGHTS`).
+        condition: what was done to the model.
+        intervention: the checksum of the intervention with its settings, 16 hex digits; "" if there
+            is none.
+        cells: the tasks of this package, by judge.
+        settings: what the results say about the model, versions and seeds, without keys and
+            addresses.
+        anchors_overlap: test set -> the ids of its rows that the safety prompt was trained on, or
+            None if they are not known; empty without a safety prompt.
+        warnings: the warnings of all rates of the run, whole sentences.
+        capability: the values of other lm-eval tasks.
     """
 
     run: str
@@ -105,13 +112,13 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All runs that were read, and why others were not.
+    """All runs that were read, and sentences about what was left out.
 
     Attributes:
-        runs: sorted by model, revision, condition, intervention and date; no two have a cell of
-            the same model, condition, settings, dataset, language and judge.
-        problems: one sentence for each file or task that could not be used.
-        notes: what was left out for another reason.
+        runs: the runs, sorted by model, revision, condition, intervention and date. No two runs
+            have a cell of the same model, condition, settings, dataset, language and judge.
+        problems: a sentence for each file or task that could not be used.
+        notes: a sentence for each that was left out for another reason.
     """
 
     runs: tuple[Run, ...]

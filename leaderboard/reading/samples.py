@@ -1,4 +1,4 @@
-"""Read samples_*.jsonl: the labels of every prompt of a task, and how the prompt was asked."""
+"""Read samples_*.jsonl: the labels of every prompt of a task, and the request that was made."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from polyrefuse_tasks.saved_results.judged import JudgedFile, relabelled
 from polyrefuse_tasks.saved_results.samples import answers_of, lines
 
 UNIDENTIFIED: dict[str, float] = {OFF_LANGUAGE: 0.0}
-"""What an answer adds where its language was not identified; the rate is left out then."""
+"""What an answer adds if its language was not identified. The rate is then left out."""
 
 LABELS_ON_REFUSAL: dict[str | None, Label] = {label.value: label for label in Label}
-"""Labels that a judge of refusal gives, as they are logged."""
+"""Logged label -> the label, for a refusal judge."""
 
 LABELS_ON_HARM: dict[str | None, Label | None] = {
     None: None,
     Label.DEGENERATE.value: Label.DEGENERATE,
     Label.UNDECIDED.value: Label.UNDECIDED,
 }
-"""Labels that a judge of harm alone gives, as they are logged."""
+"""Logged label -> the label, for a judge that measures only harm."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a task's results say that each of its samples has to say too.
+    """What the results say about a task, and every sample of it must repeat.
 
     Attributes:
-        language: ISO 639-1 code of the prompts.
-        judge: who judged the answers.
-        harmful: whether the prompts are.
-        on_refusal: whether the judge says which answers refuse.
+        language: the ISO 639-1 code of the prompts.
+        judge: the judge that labelled the answers.
+        harmful: whether the prompts are harmful.
+        on_refusal: whether the judge measures refusal.
         sampled: whether prompts have several answers.
     """
 
@@ -56,11 +56,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What a samples file says.
+    """The contents of a samples file.
 
     Attributes:
-        responses: by prompt, in the order of the file.
-        warnings: what the rates must not be read without, whole sentences.
+        responses: the response to each prompt, in the order of the file.
+        warnings: the warnings of the rates, whole sentences.
     """
 
     responses: tuple[Response, ...]
@@ -76,19 +76,20 @@ def read_samples(
     include_samples: bool,
     judged: JudgedFile | None = None,
 ) -> Samples:
-    """A samples file, its requests held to the settings of its task.
+    """Read a samples file, and check its requests against the settings of its task.
 
     Args:
-        samples: the file; blank lines and lines of other filters are skipped.
-        name: what it is called in messages.
-        asked: what each line has to say too.
-        settings: `effective` generation settings, as the results say.
-        include_samples: keep the answers' text.
-        judged: labels that take the place of those in the file; of prompts without one of them
-            there is no response: only a run with `--limit` leaves some, the last ones.
+        samples: the file. Blank lines and lines of other filters are skipped.
+        name: the name of the file in messages.
+        asked: what each line must repeat.
+        settings: the `effective` generation settings in the results.
+        include_samples: whether to keep the texts of the answers.
+        judged: labels that replace those in the file. A prompt without one of them gets no
+            response. A run with `--limit` leaves such prompts, which are the last ones.
 
     Raises:
-        BadResults: the file cannot be read, or a line of it cannot be used; names the line, from 1.
+        BadResults: the file cannot be read, or a line cannot be used. The message names the line,
+            counted from 1.
     """
     responses: list[Response] = []
     not_refused: list[list[str]] = []
@@ -114,7 +115,7 @@ def read_samples(
             sample = sample | {"doc": row}
         response = _response(sample, asked, include_samples, where)
         if responses and response.values.keys() != responses[0].values.keys():
-            raise BadResults(f"{where} has other labels than the lines before; {AGAIN}")
+            raise BadResults(f"{where} has other kinds of labels than the lines before; {AGAIN}")
         responses.append(response)
         not_refused.append(list(_not_refused(sample)))
         without_prompt += lacks_prompt(sample, sample["doc"].get("prompt"))
@@ -127,7 +128,7 @@ def read_samples(
         )
     if without_prompt:
         warnings.append(
-            f"{without_prompt} of the {len(responses)} requests do not hold the text of their "
+            f"{without_prompt} of the {len(responses)} requests do not contain the text of their "
             "prompt: check that the chat template passes it on."
         )
     return Samples(tuple(responses), tuple(filter(None, warnings)))
@@ -168,7 +169,7 @@ def _response(
 
 
 def _values(answer: Mapping[str, Any], asked: Asked, where: str) -> dict[str, float]:
-    """What an answer adds to each rate, by what is logged of it."""
+    """Return what an answer adds to each rate, from its logged labels."""
     label, language = answer.get("label"), answer.get("response_language")
     labels = LABELS_ON_REFUSAL if asked.on_refusal else LABELS_ON_HARM
     if not isinstance(label, str | None) or label not in labels:
@@ -195,7 +196,7 @@ def _score(
     measures: Measure,
     response_harmful: bool | None,
 ) -> dict[str, float]:
-    """As `metrics.score`; `off_language` is None where the language was not identified."""
+    """Return `metrics.score`; `off_language` is None if the language was not identified."""
     values = score(
         label,
         off_language=bool(off_language),
@@ -209,9 +210,10 @@ def _score(
 
 
 def _not_refused(sample: Mapping[str, Any]) -> Iterator[str]:
-    """The answers that are labelled, and not as refusals; none where the line does not hold them.
+    """Yield the answers with another label than refusal, if the line contains the answers.
 
-    A judge of harm alone labels no answer on which it decided: it does not say which ones refuse.
+    A judge that measures only harm gives no such label to an answer that it could decide on, so it
+    does not say which answers refuse.
     """
     answers, doc = answers_of(sample) or [], sample["doc"]
     for one in doc.get("kept", [doc | {"answer": 0}]):
@@ -222,10 +224,10 @@ def _not_refused(sample: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _answer(sample: Mapping[str, Any], where: str) -> str:
-    """The answer as it was judged; several sampled ones with a blank line between."""
+    """Return the answer that was judged, or several answers with a blank line between them."""
     answers = answers_of(sample)
     if answers is None:
         value = sample.get("filtered_resps")
-        raise BadResults(f"{where}: {reprlib.repr(value)} is no list of answers; {AGAIN}")
-    # JSON can hold surrogates, which no file of UTF-8 can.
+        raise BadResults(f"{where}: {reprlib.repr(value)} is not a list of answers; {AGAIN}")
+    # JSON can hold surrogates, which a UTF-8 file cannot.
     return "\n\n".join(answers).encode("utf-8", "replace").decode()

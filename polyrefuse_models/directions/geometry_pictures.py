@@ -1,4 +1,7 @@
-"""The figures of a geometry: each language's prompts in one plane, by layer, and the rest."""
+"""Draw the figures of a geometry: each language's prompts in a plane, measures by layer, and more.
+
+`monitor_pictures`, `harmfulness_pictures` and `success_pictures` draw the other figures.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 APART = "AUC says whether harmful prompts are told from harmless ones, not whether they are refused"
-"""Stands in every figure that has an AUC."""
+"""The remark in every figure that has an AUC."""
 
 COLUMNS = 5
-"""Panels side by side, at most."""
+"""The most panels side by side."""
 
 
 def pictures_of(document: dict[str, Any]) -> dict[str, bytes]:
-    """The files of each figure that has something to draw, by their names."""
+    """Return the files of each figure that has something to show, by their names.
+
+    Args:
+        document: the contents of `geometry.json`.
+    """
     figures: dict[str, Figure | None] = {
         "geometry": geometry_figure(document),
         "geometry_layers": geometry_layers_figure(document),
@@ -49,9 +56,10 @@ def pictures_of(document: dict[str, Any]) -> dict[str, bytes]:
 
 @pictures.style()
 def geometry_figure(document: dict[str, Any]) -> Figure:
-    """A panel a language: harmful and harmless prompts in the plane of all languages' states.
+    """Draw each language's harmful and harmless prompts in the plane of all languages' states.
 
-    Both components have the same scale in all panels, so that distances can be compared.
+    Each language has a panel. Both components have the same scale in all panels, so that distances
+    can be compared.
     """
     plane = document["plane"]
     columns = min(COLUMNS, len(plane))

@@ -1,4 +1,4 @@
-"""The figure of harmfulness beside refusal: the angle between the two directions."""
+"""Draw the angle between the direction of harmfulness and the refusal direction."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @pictures.style()
 def harmfulness_figure(document: dict[str, Any]) -> Figure:
-    """The angle by layer, a line a language, and at the direction's own layer by language.
+    """Draw the angle by layer, with a line for each language, and at the direction's own layer.
 
     Args:
-        document: whose `harmfulness` has languages.
+        document: the contents of `geometry.json`, with languages in its `harmfulness`.
     """
     found = document["harmfulness"]
     languages, layers = found["languages"], found["layers"]
@@ -31,7 +31,7 @@ def harmfulness_figure(document: dict[str, Any]) -> Figure:
         own = languages[language]["angle"]
         if own is not None:
             dots.plot(own, place, marker="o", color=styles[language]["color"])
-            # Beyond the middle the number stands on the left, within the panel.
+            # In the right half the number is left of its point, so that it stays in the panel.
             beyond = own > 90
             dots.annotate(
                 f"{own:.0f}°", (own, place), xytext=(-7 if beyond else 7, 0),

@@ -1,4 +1,4 @@
-"""How one thing looks in every figure of a direction: a language, a token, a line without data."""
+"""The marks that all figures of a direction share: lines of languages, tokens and guides."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 GUIDE: dict[str, Any] = {"color": INK, "alpha": 0.25, "linewidth": 1, "zorder": 0}
-"""A line at a value that means nothing was found, such as an AUC of 0.5."""
+"""The style of a line at a value without an effect, such as an AUC of 0.5."""
 
 OWN_LAYER: dict[str, Any] = {"color": INK, "linewidth": 1, "linestyle": ":"}
-"""A line at the layer that the direction was chosen from."""
+"""The style of a line at the layer that the direction was chosen from."""
 
 LINES: tuple[dict[str, Any], ...] = tuple(
     {"color": colour, "linestyle": style}
     for style in ("-", "--", ":", "-.")
     for colour in (*PALETTE.values(), INK)
 )
-"""Lines that can be told apart: each colour in four styles."""
+"""The styles of lines that readers can distinguish: each colour in four styles."""
 
 KNOWN = tuple(dict.fromkeys((*POLYREFUSE, *MULTIJAIL)))
-"""Languages that have the same line in every figure, whichever others are there."""
+"""The languages that have the same line in every figure, whatever other languages are in it."""
 
 
 def language_lines(languages: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Colour and style of each language's line: those of the data sets always have the same.
+    """Return the colour and the style of each language's line.
 
-    Other languages take what is left, in their order.
+    The languages of the published datasets always have the same line. Other languages get the
+    remaining lines, in their order.
     """
     known = dict(zip(KNOWN, LINES, strict=False))
     others = [language for language in languages if language not in known]
@@ -45,9 +46,9 @@ def language_lines(languages: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def readable(token: str) -> str:
-    """A vocabulary's token as a reader knows it, with a newline as an escape and a space as `␣`.
+    """Return a token of a vocabulary as readable text, with `␣` for a space and escapes.
 
-    Byte-level vocabularies write bytes as letters of their own (`Ċ` for a newline), SentencePiece
+    Byte-level vocabularies write each byte as a special letter (`Ċ` for a newline). SentencePiece
     writes a space as `▁` and a byte as `<0x0A>`.
     """
     if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
@@ -64,7 +65,7 @@ def _visible(letter: str) -> str:
 
 
 def _from_bytes(token: str) -> str:
-    """The text of a token whose letters stand for bytes; any other token as it is."""
+    """Return the text of a token whose letters stand for bytes. Other tokens stay as they are."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     byte_of = {chr(byte): byte for byte in printable}
@@ -76,11 +77,11 @@ def _from_bytes(token: str) -> str:
 
 
 def gaps(values: Iterable[float | None]) -> list[float]:
-    """Heights of a line that has a gap where a value is null."""
+    """Return the heights of a line that has a gap where a value is None."""
     return [math.nan if value is None else value for value in values]
 
 
 def beside(middle: float, n: int, width: float = 0.2) -> Float[np.ndarray, "n"]:
-    """Where n points stand around a place of an axis, spread evenly so that few hide another."""
+    """Return the places of n points around a place of an axis, spread so that few overlap."""
     golden = (5**0.5 - 1) / 2
     return middle + width * ((np.arange(n) * golden) % 1 - 0.5)

@@ -1,4 +1,4 @@
-"""The figure of a monitor: ROC curves, and a table of what its threshold does."""
+"""Draw the figure of a monitor: ROC curves, and a table of the rates at its threshold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 @pictures.style()
 def monitor_figure(document: dict[str, Any]) -> Figure:
-    """A curve a language with the threshold's place on it, and a row a language in the table."""
+    """Draw a curve for each language with a mark at the threshold, and a table with a row for each.
+
+    Args:
+        document: the contents of `geometry.json`.
+    """
     monitor = document["monitor"]
     languages = monitor["languages"]
     figure = pictures.figure((14, max(6.0, 1.6 + 0.31 * len(languages))))
@@ -27,7 +31,7 @@ def monitor_figure(document: dict[str, Any]) -> Figure:
     curves.axvline(monitor["false_alarms"], **OWN_LAYER)
     curves.set_xlim(-0.02, 1.02)
     curves.set_ylim(-0.02, 1.02)
-    curves.set_xlabel("false alarms: share of harmless prompts (dotted: the rate asked for)")
+    curves.set_xlabel("false alarms: share of harmless prompts (dotted: the allowed rate)")
     curves.set_ylabel("detected: share of harmful prompts")
     handles, labels = curves.get_legend_handles_labels()
     curves.legend(handles, labels, fontsize="x-small", ncols=2, loc="lower right")
@@ -37,7 +41,7 @@ def monitor_figure(document: dict[str, Any]) -> Figure:
 
 
 def describe(monitor: dict[str, Any]) -> str:
-    """What the monitor is, in a sentence without a full stop."""
+    """Describe the monitor in a sentence without a full stop."""
     place = f"the projection at the last token, layer {monitor['layer']}"
     calibration = (
         f"{monitor['calibration_prompts']} harmless prompts in {monitor['calibrated_in']} at "

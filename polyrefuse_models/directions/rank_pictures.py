@@ -1,4 +1,4 @@
-"""The figure of `direction rank`: attack success against the number of ablated directions."""
+"""Draw the figure of `direction rank`: the ASR against the number of ablated directions."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ SUBSPACE, RANDOM = (of_condition(f"{kind}subspace-ablation").colour for kind in 
 
 @pictures.style()
 def rank_figure(document: dict[str, Any]) -> Figure:
-    """A panel a language: attack success by rank, of the subspace and of random directions."""
+    """Draw the ASR by rank, for the subspace and for random directions, in a panel per language."""
 
     def panel(axis: Axes, language: str) -> None:
         cells = [one for one in document["cells"] if one["language"] == language]
         _panel(axis, cells)
         axis.set_xticks([0, *document["ranks"]])
         found = document["carried"][language]
-        said = "not told" if found is None else f"carried by {found}"
+        said = "not known" if found is None else f"carried by {found}"
         axis.set_title(f"{language}, n = {cells[0]['n']}: {said}", fontsize="small")
 
     return language_panels(
         document["languages"],
         panel,
-        x="number of directions ablated (0: the model as it is)",
+        x="number of directions ablated (0: the untouched model)",
         y="ASR, % of harmful prompts",
         title=f"{short_name(document['model'])}: how many directions carry refusal\n"
         f"judge {document['judge']}; bars are 95% intervals",

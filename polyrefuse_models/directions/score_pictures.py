@@ -1,4 +1,4 @@
-"""The figure of every candidate's scores, by layer and position."""
+"""Draw the scores of every candidate, by layer and position."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ PANELS: dict[str, tuple[str, str]] = {
     ),
     "cosmic_score": ("COSMIC score\n(sum of both\ncosines)", ""),
 }
-"""Score -> the label of its axis, and what the same is called for the untouched model."""
+"""Score -> the label of its axis, and the name of the same measure for the untouched model."""
 
 HEADROOM = 1.3
-"""Top of the KL axis in limits, where no value is above the limit."""
+"""The top of the KL axis, in multiples of the limit, if no value is far above the limit."""
 
 
 @pictures.style()
 def scores_figure(direction: Direction) -> Figure:
-    """A panel for each score that some candidate has, with a line for each position.
+    """Draw a panel for each score that a candidate has, with a line for each position.
 
-    A ring marks the choice. Arrows at the KL limit are candidates that were left once they were
-    known to be above it. Layers that the rule does not consider are shaded.
+    A ring marks the choice. An arrow at the KL limit marks a candidate that the search rejected as
+    soon as it was known to be above the limit. Layers that the rule does not consider are shaded.
     """
     metadata = direction.metadata
     computed = [
@@ -70,7 +70,7 @@ def scores_figure(direction: Direction) -> Figure:
         for axis in axes
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
-    # Positions first, then what marks them.
+    # The positions come first in the legend, and the marks after them.
     names = sorted(handles, key=lambda label: not label.startswith("position"))
     figure.legend(
         [handles[name] for name in names], names, loc="outside right center", fontsize="small"
@@ -121,13 +121,13 @@ def _panel(axis: Axes, direction: Direction, name: str) -> None:
 
 
 def _limit(axis: Axes, direction: Direction, rule: Rule, lines: dict[int, dict[str, Any]]) -> None:
-    """The KL limit, arrows for the candidates above it, and an axis that shows both."""
+    """Draw the KL limit and arrows for the candidates above it, and set an axis that shows both."""
     limit = rule.kl_limit
     axis.axhline(limit, color=INK, linestyle="--", linewidth=1, label="limit of the rule")
     axis.axhline(0, **GUIDE)
     left = rejected(direction, rule)
     for place, (position, line) in enumerate(lines.items()):
-        # Candidates of one layer stand beside one another.
+        # The arrows of one layer are side by side.
         aside = 0.6 * ((place + 0.5) / len(lines) - 0.5)
         layers = [at.layer + aside for at in left if at.position == position]
         axis.plot(
@@ -144,7 +144,7 @@ def _limit(axis: Axes, direction: Direction, rule: Rule, lines: dict[int, dict[s
     decades: list[float] = []
     if highest > HEADROOM * limit:
         axis.set_yscale("symlog", linthresh=limit)
-        # A symlog axis of its own accord has ticks at powers of 10 alone, and may show none.
+        # By default a symlog axis has ticks only at powers of 10, and may show none.
         decades = [power for power in (1.0, 10.0, 100.0) if limit < power < highest]
         axis.set_ylim(-0.1 * limit, 1.3 * highest)
     else:
@@ -155,10 +155,11 @@ def _limit(axis: Axes, direction: Direction, rule: Rule, lines: dict[int, dict[s
 
 
 def rejected(direction: Direction, rule: Rule) -> list[Candidate]:
-    """The candidates whose KL divergence is not known, only that it is above the rule's limit.
+    """Return the candidates whose KL divergence is known only to be above the rule's limit.
 
-    The search goes through the candidates by rank until one is within the limits, so all that come
-    before the choice were left at the limit. Where the choice itself is above the limit, all were.
+    The search goes through the candidates by rank until one is within the limits. It therefore
+    rejected all candidates before the choice at the limit. If the choice itself is above the limit,
+    it rejected all candidates.
     """
     ordered = eligible(direction.scores, direction.candidates.shape[1], rule)
     places = [(candidate.position, candidate.layer) for candidate in ordered]
@@ -172,7 +173,7 @@ def rejected(direction: Direction, rule: Rule) -> list[Candidate]:
 
 
 def _arrow() -> Path:
-    """A marker that points upwards from its place."""
+    """Return a marker that points upwards from its place."""
     from matplotlib.path import Path
 
     corners = [(0.0, 0.0), (0.0, 1.0), (-0.28, 0.62), (0.0, 1.0), (0.28, 0.62)]
@@ -185,7 +186,7 @@ def _lines(direction: Direction) -> dict[int, dict[str, Any]]:
 
 
 def _named(direction: Direction, position: int | None) -> str:
-    """A position with the token that stands there."""
+    """Return a position with its token."""
     tokens = direction.metadata.get("suffix_tokens", [])
     if position is None or -position > len(tokens):
         return str(position)

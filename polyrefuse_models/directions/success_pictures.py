@@ -1,4 +1,4 @@
-"""Figures of a geometry of success: where refused and answered prompts lie."""
+"""Draw where refused and answered prompts lie along the direction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Outcomes that share a column, its name, its colour and its mark.
+# Each column has its outcomes, its name, its colour and its marker.
 COLUMNS: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
     (("refused",), "refused", colours.REFUSED, "o"),
     (("complied",), "complied", colours.COMPLIED, "^"),
@@ -28,29 +28,33 @@ PANELS = {
     "attacked": "harmful prompts with an attack around them",
     "harmless": "harmless prompts",
 }
-"""Group of prompts -> what its panel is called."""
+"""Group of prompts -> the name of its panel."""
 
 AUC_OF = {"harmful": "harmful", "attacked": "jailbroken", "harmless": "harmless"}
-"""Group of prompts -> the AUC that stands above its panel."""
+"""Group of prompts -> the AUC above its panel."""
 
 COMPARED = {
     "harmful": "refused against complied",
     "attacked": "refused against jailbroken",
     "harmless": "refused against complied",
 }
-"""Group of prompts -> what that AUC compares."""
+"""Group of prompts -> the outcomes that this AUC compares."""
 
 LINES = {
     "harmful": ("harmful prompts: refused against complied with", colours.HARMFUL, "-"),
     "jailbroken": ("refused prompts against jailbroken ones", colours.JAILBROKEN, "--"),
     "harmless": ("harmless prompts: refused against complied with", colours.HARMLESS, ":"),
 }
-"""Which AUC -> what it compares, the colour and the style of its line."""
+"""AUC -> the outcomes that it compares, and the colour and the style of its line."""
 
 
 @pictures.style()
 def answers_figure(document: dict[str, Any]) -> Figure:
-    """The projections of a run's prompts, by language, coloured by what became of them."""
+    """Draw the projections of a run's prompts by language, coloured by their answers.
+
+    Args:
+        document: the contents of `geometry.json`, with a `success`.
+    """
     success = document["success"]
     languages = success["languages"]
     groups = [
@@ -94,7 +98,7 @@ def _answers(axis: Axes, group: str, languages: dict[str, Any]) -> None:
             axis.scatter(
                 beside(place + offset, len(values), 0.7 / len(shown)), values, s=9, c=colour,
                 marker=mark, linewidths=0.7, alpha=0.75,
-                # One entry in the legend, although each language has its own points.
+                # The legend has one entry, although each language has separate points.
                 label=label if place == 0 else None,
             )  # fmt: skip
     for place in range(1, len(languages)):
@@ -137,10 +141,10 @@ def _threshold(axis: Axes, limit: float | None) -> None:
 
 @pictures.style()
 def answers_layers_figure(document: dict[str, Any]) -> Figure | None:
-    """The AUCs by layer with their intervals, a panel a language.
+    """Draw the AUCs by layer with their intervals, in a panel for each language.
 
     Returns:
-        None where no language has an AUC at any layer.
+        The figure; None if no language has an AUC at any layer.
     """
     layers = document["success"]["layers"]
     drawn = {
@@ -178,14 +182,14 @@ def answers_layers_figure(document: dict[str, Any]) -> Figure | None:
     figure.legend(list(handles.values()), names, loc="outside right center", fontsize="small")
     pictures.title(
         figure,
-        f"{short_name(document['model'])}: how well a prompt's place along the direction foretells "
+        f"{short_name(document['model'])}: how well a prompt's place along the direction predicts "
         f"the answer, position {document['position']}{_left_out(document, drawn)}",
     )
     return figure
 
 
 def _left_out(document: dict[str, Any], drawn: Container[str]) -> str:
-    """Which languages have no panel, in a line of its own."""
+    """Return a line that lists the languages without a panel; "" if all have one."""
     without = [name for name in document["success"]["languages"] if name not in drawn]
     return f"\nfewer than {LEAST} prompts of an outcome: {', '.join(without)}" if without else ""
 

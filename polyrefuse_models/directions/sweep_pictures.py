@@ -1,4 +1,4 @@
-"""The figure of a sweep: refusals, and degenerate answers, against the coefficient."""
+"""Draw the figure of a sweep: refusals and degenerate answers against the coefficient."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pictures.style()
 def sweep_figure(document: dict[str, Any]) -> Figure:
-    """A panel a language: the share of harmless prompts that is refused, by coefficient."""
+    """Draw the share of refused harmless prompts by coefficient, in a panel for each language."""
     direction = document["direction"]
     kind = f"{direction['control']} direction" if "control" in direction else "direction"
 

@@ -1,4 +1,4 @@
-"""Figures of a transfer: attack success by languages, cosines, and how universal it is."""
+"""Draw the figures of a transfer: the ASR by languages, the cosines, and the universality."""
 
 from __future__ import annotations
 
@@ -20,11 +20,17 @@ UNIVERSALITY = (
     "sources", "cosine_at", "cosine_by_layer", "explained_by_one", "explained_by_one_by_layer",
     "principal_angles",
 )  # fmt: skip
-"""Entries of a transfer report that a figure shows."""
+"""The entries of a transfer report that a figure shows."""
 
 
 def pictures_of(document: dict[str, Any]) -> dict[str, bytes]:
-    """The files of each figure, by their names; `transfer.json` is the report itself."""
+    """Return the files of each figure, by their names.
+
+    There is no file with the numbers of `transfer`, because `transfer.json` is the report itself.
+
+    Args:
+        document: the contents of `transfer.json`.
+    """
     return {
         **pictures.files("transfer", transfer_figure(document)),
         **pictures.files("cosine", cosine_figure(document), _part(document, COSINES)),
@@ -39,7 +45,7 @@ def _part(document: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def transfer_figure(document: dict[str, Any]) -> Figure:
-    """Attack success by source and target language, the unablated model on top."""
+    """Draw the ASR by source and target language as a heat map, with the untouched model on top."""
     values = [[cell["asr"] for cell in document["baseline"]]]
     n = len(document["targets"])
     cells = [cell["asr"] for cell in document["cells"]]
@@ -59,7 +65,7 @@ def transfer_figure(document: dict[str, Any]) -> Figure:
 
 
 def cosine_figure(document: dict[str, Any]) -> Figure:
-    """Cosine between the languages' directions."""
+    """Draw the cosines between the languages' directions as a heat map."""
     at = document["cosine_at"]
     return heat_map(
         document["cosine"],
@@ -75,7 +81,7 @@ def cosine_figure(document: dict[str, Any]) -> Figure:
 
 @pictures.style()
 def universality_figure(document: dict[str, Any]) -> Figure:
-    """By layer: the cosines between languages, and the share that one vector explains."""
+    """Draw the cosines between languages and the share that one vector explains, by layer."""
     at, n = document["cosine_at"], len(document["sources"])
     figure = pictures.figure((7, 6))
     above, below = figure.subplots(2, 1, sharex=True)
@@ -107,7 +113,7 @@ def universality_figure(document: dict[str, Any]) -> Figure:
     below.plot(*zip(*shares, strict=True), color=PALETTE["vermilion"], marker=".")
     below.axhline(100 / n, color=INK, alpha=0.5, linewidth=1, linestyle="--")
     below.annotate(
-        "all at right angles", (0, 100 / n), xytext=(2, 3), textcoords="offset points", fontsize=8
+        "all orthogonal", (0, 100 / n), xytext=(2, 3), textcoords="offset points", fontsize=8
     )
     below.set_ylim(0, 105)
     below.set_ylabel("% of the directions that\none vector explains", fontsize="small")
@@ -127,7 +133,7 @@ def universality_figure(document: dict[str, Any]) -> Figure:
 
 
 def _angles(document: dict[str, Any]) -> str:
-    """The first principal angles between the languages' subspaces, for the title."""
+    """Describe the first principal angles between the languages' subspaces, for the title."""
     found = document["principal_angles"]
     n = len(document["sources"])
     if found["degrees"] is None or n < 2:

@@ -1,4 +1,4 @@
-"""Figures of a training: its losses, and the states that it moved."""
+"""Draw the figures of a training: its losses, and the states before and after it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from polyrefuse_models.mcd.train import Trained
 
 KINDS = ((0, "harmful", HARMFUL, "x"), (1, "harmless", HARMLESS, "o"))
-"""Label, name, colour and marker of each kind of anchor."""
+"""The label, name, colour and marker of each kind of anchor."""
 
 LABELS: dict[str, str] = {
     "refusal": "refusal loss\n(nats)",
@@ -33,7 +33,7 @@ LABELS: dict[str, str] = {
 
 
 def pictures_of(trained: Trained) -> dict[str, bytes]:
-    """The files of both figures, by their names."""
+    """Return the files of both figures, by their names."""
     return {
         **pictures.files("training", training_figure(trained), _losses(trained)),
         **pictures.files("states", states_figure(trained), _states(trained)),
@@ -42,9 +42,9 @@ def pictures_of(trained: Trained) -> dict[str, bytes]:
 
 @pictures.style()
 def training_figure(trained: Trained) -> Figure:
-    """A panel for each term of the loss, by step.
+    """Draw each term of the loss by step, in a panel.
 
-    Where the languages were trained on one after the other, each has its part of the steps.
+    If the training used one language after the other, the panels show the steps of each language.
     """
     figure = pictures.figure((8, 8))
     axes = figure.subplots(len(Terms._fields), 1, sharex=True)
@@ -77,7 +77,7 @@ def training_figure(trained: Trained) -> Figure:
 
 
 def _parts(trained: Trained) -> list[str]:
-    """The languages that were trained on one after the other; none where they were mixed."""
+    """Return the languages that were used one after the other; empty if they were mixed."""
     metadata = trained.prompt.metadata
     return [] if metadata["settings"]["mixed"] else list(metadata["languages"])
 
@@ -95,10 +95,10 @@ def _losses(trained: Trained) -> dict[str, Any]:
 
 @pictures.style()
 def states_figure(trained: Trained) -> Figure:
-    """A row a language: states before and after, in the plane of the first two components.
+    """Draw the states before and after training in the plane of the first two components.
 
-    Lines show where a probe is undecided in that plane, the other two components at their mean.
-    Both components have the same scale.
+    Each language has a row. Lines show where a probe is undecided in that plane, with the other two
+    components at their means. Both components have the same scale.
     """
     figure = pictures.figure((8.5, 1.2 + 3.2 * len(trained.before)))
     axes = figure.subplots(len(trained.before), 2, sharex=True, sharey=True, squeeze=False)
@@ -121,7 +121,7 @@ def states_figure(trained: Trained) -> Figure:
     axes[0, 0].set_xlim(left, right)
     axes[0, 0].set_ylim(bottom, top)
     for axis in axes.flat:
-        # The lines would stretch the limits.
+        # The lines must not change the limits of the axes.
         axis.autoscale(False)
         _boundary(axis, trained.measure.refusal, "refusal probe undecided", "--")
         _boundary(axis, trained.measure.harmfulness, "harmfulness probe undecided", ":")

@@ -221,7 +221,7 @@ class TestRates:
         def choices(name: str) -> list[str]:
             return page.locator(f"#{name} option").all_inner_texts()
 
-        assert choices("metric") == ["Attack success", "False refusal"]
+        assert choices("metric") == ["Attack success rate", "False refusal rate"]
         assert choices("dataset") == ["advbench", "harmful"]
         assert choices("judge") == ["wildguard"]
         assert "dataset advbench, judge wildguard" in caption.inner_text()
@@ -596,7 +596,7 @@ def test_a_safety_card(open_page: Any, tmp_path: Path, width: int, scheme: str) 
         box = picture.bounding_box()
         assert box["width"] > 200 and box["height"] > 100
     # The heads of a table's rows stay in sight while it is scrolled.
-    region = page.get_by_role("region", name="Attack success: harmful, judge native")
+    region = page.get_by_role("region", name="Attack success rate: harmful, judge native")
     region.scroll_into_view_if_needed()
     before = region.locator("tbody th").first.bounding_box()
     region.evaluate("(element) => { element.scrollLeft = 1000 }")

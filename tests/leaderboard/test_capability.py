@@ -259,7 +259,7 @@ class TestChoice:
         write_other(tmp_path / "results", {"other": {"acc,none": BEFORE}})
         for wanted, said in (
             ("othr", "no results have such a task or group; did you mean other?"),
-            ("other:f1", "the results have no usable metric 'f1' of it; they have acc."),
+            ("other:f1", "the results have no usable metric 'f1' of this task; they have acc."),
             ("other:", "is not a task"),
         ):
             assert_one_sentence(build(tmp_path, wanted), said)
@@ -274,7 +274,7 @@ class TestChoice:
         document["results"]["both"] = {"alias": "both", " ": " "}
         document["group_subtasks"] = {"both": ["one"]}
         file.write_text(json.dumps(document))
-        assert_one_sentence(build(tmp_path, "both"), "the results have no value of it")
+        assert_one_sentence(build(tmp_path, "both"), "the results have no value of this task")
 
     def test_a_value_that_is_no_number_is_told_and_no_other_metric_taken(
         self, tmp_path: Path

@@ -87,8 +87,8 @@ class TestUniversality:
     def test_the_share_that_one_vector_explains(self) -> None:
         one = replace(matrix([[1] * 3] * 3, [0] * 3, [30] * 3, 30), explained=0.9712)
         assert (
-            "One vector explains 97.1% of the languages' directions (n = 3; were they at right "
-            "angles it would explain 33.3%)." in section([one]).text
+            "One vector explains 97.1% of the languages' directions (n = 3; if they were "
+            "orthogonal, it would explain 33.3%)." in section([one]).text
         )
 
 
@@ -165,14 +165,14 @@ class TestSideEffects:
 class TestCard:
     def test_rates_by_language_and_condition(self, card: Path) -> None:
         markdown = card.with_suffix(".md").read_text(encoding="utf-8")
-        asr = table(markdown, "Attack success: harmful, judge native")
+        asr = table(markdown, "Attack success rate: harmful, judge native")
         low, high = wilson(1, 4)
         rate = f"25.0 ({100 * low:.1f} to {100 * high:.1f}), n = 4"
         # Columns have the study's own name of a condition.
         assert asr["English (en)"]["baseline"] == rate
         assert asr["German (de)"]["half (ablation)"].startswith("100.0 (")
         assert asr["mean"]["baseline"].startswith("37.5 (")
-        refusal = table(markdown, "False refusal: harmless, judge native")
+        refusal = table(markdown, "False refusal rate: harmless, judge native")
         assert refusal["English (en)"]["baseline"] == rate
         loophole = table(markdown, "Loophole: harmful, judge native")
         # One prompt is refused in English and answered in German: "rrrc" beside "rrcc".
@@ -199,7 +199,7 @@ class TestCard:
         # A warning is of what was measured.
         warnings = markdown.split("## Warnings\n\n")[1].split("\n\n")[0]
         assert warnings == (
-            "- baseline and half; harmful and harmless: Only the first 4 of 572 prompts were asked "
+            "- baseline and half; harmful and harmless: Only the first 4 of 572 prompts were used "
             "(--limit 4)."
         )
 

@@ -179,7 +179,7 @@ def test_a_matrix_that_is_too_large(tmp_path: Path, n: int) -> None:
     (tmp_path / "transfer.json").write_text(json.dumps(report))
     found, (problem,) = read_transfers([tmp_path])
     assert not found
-    assert f"{n} sources, of which a picture shows 64 at most" in problem
+    assert f"{n} sources, and a picture shows at most 64" in problem
 
 
 # --- every node of every document, exchanged

@@ -84,7 +84,7 @@ class TestThePapersTable:
 class TestOtherFiles:
     def test_condition(self, tmp_path: Path) -> None:
         path = write(tmp_path, HEAD, GOOD, name="mine.csv")
-        with pytest.raises(BadPublished, match="mine.csv: its name begins with none of"):
+        with pytest.raises(BadPublished, match="The name of .*mine.csv begins with none of"):
             read_published([path])
         assert {one.condition for one in read_published([path], "ablation")} == {"ablation"}
         assert {one.intervention for one in read_published([path], "baseline")} == {""}

@@ -635,11 +635,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "kept of numbers": (_row("kept", [1]), "kept is [1], not a list"),
     "one prompt sampled": (
         _row("kept", [{"label": "compliance", "response_language": "en"}]),
-        "has other labels than the lines before",
+        "has other kinds of labels than the lines before",
     ),
     "one answer without its language": (
         lambda path: _edit_samples(path, lambda line: line["doc"].pop("response_language"), 2),
-        "has other labels than the lines before",
+        "has other kinds of labels than the lines before",
     ),
     "no results of its date": (lambda path: path.unlink(), "has no results file of the same date"),
 }

@@ -419,7 +419,7 @@ class TestStranded:
         assert (folder / ".git/HEAD").exists()
         assert (folder / "CNAME").read_bytes() != b"example.org"
         assert (old / "CNAME").read_bytes() == b"example.org"
-        assert "take what you need" in caplog.text
+        assert "copy what you need" in caplog.text
 
     def test_folders_of_others_beside_it(self, tmp_path: Path) -> None:
         for name in (".site.backup.old", ".other.7.old", ".site.7.older", "site.7.old"):
@@ -463,7 +463,7 @@ class TestAnchors:
             ("advbench", "| mcd (perhaps trained on these prompts) |"),
             ("harmful", "| mcd |"),
         ):
-            (found,) = [one for one in tables if one.startswith(f"Attack success: {dataset},")]
+            (found,) = [one for one in tables if one.startswith(f"Attack success rate: {dataset},")]
             assert said in found
             assert found.count("trained on") == (dataset != "harmful")
         tex = (tmp_path / "site/leaderboard.tex").read_text(encoding="utf-8")

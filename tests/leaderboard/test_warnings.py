@@ -110,13 +110,13 @@ def test_a_template_that_lost_the_prompts(tmp_path: Path) -> None:
         lines.replace('"arg_0": "invented prompt', '"arg_0": "<user></user>'), encoding="utf-8"
     )
     (one,) = warnings_in(tmp_path)
-    assert one.text.startswith("4 of the 4 requests do not hold the text of their prompt")
+    assert one.text.startswith("4 of the 4 requests do not contain the text of their prompt")
 
 
 def test_a_limit(tmp_path: Path) -> None:
     write_run(tmp_path, [task("harmful", "en", "ccrr")], limit=4.0)
     (one,) = warnings_in(tmp_path)
-    assert one.text == "Only the first 4 of 572 prompts were asked (--limit 4)."
+    assert one.text == "Only the first 4 of 572 prompts were used (--limit 4)."
 
 
 def test_a_limit_above_the_number_of_prompts(tmp_path: Path) -> None:

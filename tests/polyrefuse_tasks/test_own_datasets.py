@@ -1,4 +1,4 @@
-"""Data sets of one's own as they are kept: written whole, checked by sum, never mixed up."""
+"""A user's own datasets are written completely, checked by checksum, and never confused."""
 
 from __future__ import annotations
 

@@ -355,7 +355,8 @@ def test_the_leaderboard_reads_both_judges(results: Path) -> None:
         for cell in run.cells
     }
     assert told["first-word", "de"] == [
-        "The card of judge first-word does not name de: it may err more often there."
+        "The card of judge first-word does not name de: the judge may err more often in this "
+        "language."
     ]
     assert told["first-word", "en"] == told["native", "de"] == []
 

@@ -318,7 +318,7 @@ def test_an_organism_s_name_is_the_organism_whatever_lies_beside_the_file(
 
 @pytest.fixture
 def translations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of the user's own translations into Danish, of the invented data sets."""
+    """A folder of the user's own translations of the invented datasets into Danish."""
     from polyrefuse_tasks import data
 
     home = tmp_path / "data"
@@ -391,7 +391,7 @@ def test_names_that_look_alike_in_a_folder_s_name_are_two_folders(tmp_path: Path
 def test_the_prompts_of_a_direction_that_nobody_names_are_part_of_a_key(
     tmp_path: Path, model: Path
 ) -> None:
-    """A model that ablates extracts its own direction, of its own data set, unless it is given."""
+    """A model that ablates extracts its own direction from its own dataset, unless it gets one."""
     prompts = {}
     for name, settings in (
         ("unnamed", {"model": "ablated"}),
