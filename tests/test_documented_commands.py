@@ -278,6 +278,7 @@ def small_inputs(folder: Path) -> None:
     own_prompts.write_jsonl(folder / "answers.jsonl", answers)
     own_prompts.write_jsonl(folder / "labels.jsonl", labels)
     small_study.write(folder)
+    (folder / "bundle/prompts").mkdir(parents=True)
     # Copies: no command of a page writes into the checkout.
     for name in ("studies", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("site"))

@@ -62,7 +62,8 @@ class Outcome:
         n: the number of documents.
         higher_is_better: whether a higher value is better; None if lm-eval does not say it.
         settings: a checksum of the settings that must be equal if values are compared: the version
-            of the task, the few-shot examples and the number of documents.
+            of the task, the few-shot examples, the generation settings without the seed, whether
+            --apply_chat_template was given, and the number of documents.
         documents: what each document adds, by its checksum, if there are samples and their mean is
             the value; otherwise None.
     """
@@ -260,7 +261,16 @@ def _settings(document: Mapping[str, Any], subtasks: Sequence[str], n: int) -> s
         for name in ("versions", "n-shot", "n-samples")
         if isinstance(part := document.get(name), dict)
     }
-    text = json.dumps([parts, n], sort_keys=True, default=str)
+    configs = document.get("configs")
+    generation = {
+        task: {name: kwargs[name] for name in kwargs if name != "seed"}
+        for task in subtasks
+        if isinstance(configs, dict)
+        and isinstance(config := configs.get(task), dict)
+        and isinstance(kwargs := config.get("generation_kwargs"), dict)
+    }
+    chat = document.get("chat_template") is not None
+    text = json.dumps([parts, generation, chat, n], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 

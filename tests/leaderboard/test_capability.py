@@ -31,12 +31,16 @@ def write_other(
     shots: int = 0,
     samples: bool = True,
     info: Mapping[str, Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    template: str | None = None,
 ) -> None:
     """A results file of other tasks, as lm-eval writes it.
 
     Args:
         tasks: task -> "metric,filter" -> what each document adds; a pair is a value and its
             standard error without samples of it.
+        kwargs: the generation settings of each task.
+        template: the chat template.
     """
     date = f"2026-02-{day:02}T00-00-00.000001"
     place = folder / MODEL.replace("/", "__")
@@ -64,7 +68,11 @@ def write_other(
         "results": results | of_groups,
         "groups": of_groups,
         "group_subtasks": dict(groups or {}),
-        "configs": {name: {"task": name} for name in tasks},
+        "configs": {
+            name: {"task": name} | ({"generation_kwargs": kwargs} if kwargs else {})
+            for name in tasks
+        },
+        "chat_template": template,
         "versions": dict.fromkeys(names, 1.0),
         "n-shot": dict.fromkeys(names, shots),
         "higher_is_better": dict.fromkeys(names, BETTER),
@@ -158,14 +166,30 @@ class TestDifference:
         assert found["difference_low"] == pytest.approx(2 - half)
         assert found["pairs"] is None and found["higher_is_better"] is False
 
-    @pytest.mark.parametrize("change", [{"shots": 5}, {"count": 6}])
-    def test_other_settings_are_not_compared(self, tmp_path: Path, change: dict[str, int]) -> None:
-        write_other(tmp_path / "results", {"other": {"acc,none": BEFORE}})
-        n = change.get("count", 8)
-        write_other(tmp_path / "results", {"other": {"acc,none": AFTER[:n]}}, day=2,
-                    condition="ablation", info=DIRECTION, shots=change.get("shots", 0))  # fmt: skip
+    @pytest.mark.parametrize(
+        ("change", "compared"),
+        [
+            ({}, True),
+            ({"kwargs": {"max_gen_toks": 64, "seed": 2}}, True),
+            ({"kwargs": {"max_gen_toks": 32, "seed": 1}}, False),
+            ({"kwargs": {"max_gen_toks": 64, "temperature": 0.5}}, False),
+            ({"template": "{{ messages }}"}, False),
+            ({"shots": 5}, False),
+            ({"count": 6}, False),
+        ],
+    )
+    def test_other_settings_are_not_compared(
+        self, tmp_path: Path, change: dict[str, Any], compared: bool
+    ) -> None:
+        usual: dict[str, Any] = {"kwargs": {"max_gen_toks": 64, "seed": 1}}
+        write_other(tmp_path / "results", {"other": {"acc,none": BEFORE}}, **usual)
+        later = usual | change
+        after = AFTER[: later.pop("count", 8)]
+        write_other(tmp_path / "results", {"other": {"acc,none": after}}, day=2,
+                    condition="ablation", info=DIRECTION, **later)  # fmt: skip
         assert build(tmp_path, "other")[0] == 0
-        assert records(tmp_path)["other", "ablation"]["difference"] is None
+        difference = records(tmp_path)["other", "ablation"]["difference"]
+        assert (difference is not None) is compared
 
     def test_the_standard_error_shows_that_documents_are_right_or_wrong(
         self, tmp_path: Path

@@ -88,14 +88,15 @@ class Slow:
 
     def judge(self, responses, languages, prompts):
         print("batch", flush=True)
-        time.sleep(float(sys.argv[3]))
+        time.sleep(float(sys.argv[3])) if len(sys.argv) > 3 else sys.stdin.readline()
         return [Judgement(Label.COMPLIANCE, None)] * len(responses)
 
 for outcome in rejudge([Path(sys.argv[1])], Slow(), batch_size=4):
     pass
 print("done", flush=True)
 """
-"""A process that judges a folder's answers by a judge of a name, with so many seconds a batch."""
+"""A process that judges a folder's answers by a judge of a name. A batch takes so many seconds, or
+as long as the standard input is silent."""
 
 
 def labels(folder: Path, judge: str = "first-word") -> dict[str, list[dict[str, Any]]]:
@@ -423,7 +424,7 @@ def test_two_judges_of_the_same_answers_at_once_and_no_judge_twice(tmp_path: Pat
     write_run(tmp_path, [task("harmful", "en", "c" * n, answers=answers)])
 
     def start(judge: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", JUDGING, str(tmp_path), judge, "0.1"]
+        command = [sys.executable, "-c", JUDGING, str(tmp_path), judge]
         pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         return subprocess.Popen(command, **pipes, stderr=subprocess.PIPE, text=True)
 
