@@ -91,6 +91,15 @@ class TestEveryFigure:
         if name not in TITLED:
             assert any(pictures.short_name(model) in text for text in said)
 
+    def test_a_control_is_told(self, size: str, name: str) -> None:
+        drawn = figures(size)[name]
+        titles = " ".join(drawn.get_suptitle().split())
+        if name.startswith("geometry"):
+            told = "control: a random direction (seed 3) in place of the refusal direction"
+            assert titles.endswith(told) == MODELS[size].control
+        elif name == "sweep":
+            assert ("random direction added" in titles) == MODELS[size].control
+
     def test_png_and_svg(self, size: str, name: str) -> None:
         files = pictures.files(name, figures(size)[name], {"a": 1})
         assert list(files) == [f"{name}.png", f"{name}.svg", f"{name}.json"]
