@@ -353,7 +353,9 @@ class Invented:
                 rows, [row.condition for row in rows], "harmful, judge native"
             ),
             "board-bars": charts.bars_figure(panels, "attack success", "harmful, judge native"),
-            "board-conditions": charts.conditions_figure(asr, "attack success"),
+            "board-conditions": charts.conditions_figure(
+                asr, "attack success", f"{short_name(self.model)}: harmful, judge native"
+            ),
             "board-transfer": charts.transfer_figure(shared),
             "board-cosine": charts.cosine_figure(shared),
         }

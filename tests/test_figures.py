@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 MODELS = {"large": LARGE, "small": SMALL}
 
-TITLED = {"board-conditions", "board-scatter"}
-"""Figures of several models, or of one that the page around them names."""
+TITLED = {"board-scatter"}
+"""Figures of several models."""
 
 
 @cache
