@@ -8,8 +8,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-WIDTH = 1060
-"""Of the window, in pixels."""
+WINDOW = {"width": 1060, "height": 2000}
+"""In pixels: so high that the whole table is in sight, which scrolls in a lower window."""
+
+MARGIN = 16
+"""Around the table, in pixels."""
 
 
 def draw(recorded: Path) -> None:
@@ -29,9 +32,18 @@ def draw(recorded: Path) -> None:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        page = browser.new_page(viewport={"width": WIDTH, "height": 900}, color_scheme="light")
+        page = browser.new_page(viewport=WINDOW, color_scheme="light")
         page.goto((site / "index.html").as_uri())
-        page.locator("section[aria-labelledby=rates-heading]").screenshot(
-            path=recorded / "leaderboard.png"
+        box = page.locator("section[aria-labelledby=rates-heading]").bounding_box()
+        assert box is not None
+        page.screenshot(
+            path=recorded / "leaderboard.png",
+            full_page=True,
+            clip={
+                "x": box["x"] - MARGIN,
+                "y": box["y"] - MARGIN,
+                "width": box["width"] + 2 * MARGIN,
+                "height": box["height"] + 2 * MARGIN,
+            },
         )
         browser.close()
