@@ -23,7 +23,7 @@ FOLDERS = (CARDS, "figures")
 
 _NAMES = re.compile(
     r"leaderboard\.(json|csv|md|tex)|index\.html|page-\d+\.html|samples\.jsonl"
-    r"|figures/(page-\d+-)?(scatter|bars|transfer|cosine)-\d+\.(svg|png|json)"
+    r"|figures/((page|card)-\d+-)?(scatter|bars|transfer|cosine|rates)-\d+\.(svg|png|json)"
     r"|cards/[\w.+-]+\.(html|md)"
 )
 """Names of the files that `site` writes, relative to the folder."""

@@ -21,12 +21,14 @@ from pathlib import Path
 from polyrefuse_leaderboard import stranded
 from polyrefuse_leaderboard.card.html import to_html
 from polyrefuse_leaderboard.card.markdown import to_markdown as card_markdown
+from polyrefuse_leaderboard.card.parts import Card
 from polyrefuse_leaderboard.contents import Contents
 from polyrefuse_leaderboard.latex import to_latex
 from polyrefuse_leaderboard.markdown import to_markdown
 from polyrefuse_leaderboard.our_files import CARDS, FOLDERS, MARK, SAMPLES, is_ours, names_of_ours
 from polyrefuse_leaderboard.page.html import Link
 from polyrefuse_leaderboard.page.paging import write_pages
+from polyrefuse_leaderboard.picture import save
 from polyrefuse_leaderboard.records import to_csv, to_json
 from polyrefuse_leaderboard.table import sort_key, subject_of, tabulate
 
@@ -180,8 +182,23 @@ def _write(new: Path, contents: Contents) -> None:
         if not (new / SAMPLES).stat().st_size:
             # Later builds could not tell an empty file from a user's file.
             (new / SAMPLES).unlink()
-    for card in contents.cards:
+    for number, bare in enumerate(contents.cards, 1):
+        card = _with_pictures(new, bare, number)
         (new / CARDS).mkdir(exist_ok=True)
         (new / CARDS / f"{card.slug}.html").write_text(to_html(card), encoding="utf-8")
         (new / CARDS / f"{card.slug}.md").write_text(card_markdown(card), encoding="utf-8")
     write_pages(new, contents, tables, links)
+
+
+def _with_pictures(new: Path, card: Card, number: int) -> Card:
+    """Write the pictures of a card, and return the card with the places of their files."""
+    sections = (
+        replace(
+            section,
+            pictures=tuple(
+                save(new, f"card-{number}-{picture.name}", picture) for picture in section.pictures
+            ),
+        )
+        for section in card.sections
+    )
+    return replace(card, sections=tuple(sections))

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 TOKENS = ("<|im_end|>", "Ċ", "<|im_start|>", "assistant", "Ċ")
 """What a chat template puts after the user's text, in a byte-level vocabulary."""
 
+CONTROL = {"control": "random", "control_seed": 3, "control_of": 64 * "0"}
+"""What a document says of a random direction."""
+
 N = 24
 """Prompts of each kind and language."""
 
@@ -61,11 +64,13 @@ class Invented:
         model: what its results call it.
         languages: codes, English first.
         layers: how many blocks it has.
+        control: whether its direction is a random one.
     """
 
     model: str
     languages: tuple[str, ...]
     layers: int
+    control: bool = False
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(20))
 
     @property
@@ -117,6 +122,7 @@ class Invented:
         rows = {name: [f"row {row}" for row in range(2 * N)] for name in self.languages}
         return {
             "model": self.model,
+            "direction": CONTROL if self.control else {},
             "position": position,
             "layer": layer,
             "explained_variance": [0.93, 0.0002],
@@ -209,7 +215,9 @@ class Invented:
         """A document of `polyrefuse direction sweep`."""
         return {
             "model": self.model, "judge": "native", "languages": list(self.languages),
-            "direction": {"layer": self.chosen[1], "norm": 12.3},
+            "direction": {"layer": self.chosen[1], "norm": 12.3}
+            | (CONTROL if self.control else {}),
+            "overflowed": [2],
             "cells": [
                 {"coefficient": c, "language": language, "n": N}
                 | {"refused": int(N * c / 2), "degenerate": int(N * c / 8)}
@@ -345,7 +353,9 @@ class Invented:
                 rows, [row.condition for row in rows], "harmful, judge native"
             ),
             "board-bars": charts.bars_figure(panels, "attack success", "harmful, judge native"),
-            "board-conditions": charts.conditions_figure(asr, "attack success"),
+            "board-conditions": charts.conditions_figure(
+                asr, "attack success", f"{short_name(self.model)}: harmful, judge native"
+            ),
             "board-transfer": charts.transfer_figure(shared),
             "board-cosine": charts.cosine_figure(shared),
         }
@@ -355,5 +365,6 @@ LARGE = Invented(
     "an-organisation-of-a-long-name/with-a-model-whose-name-is-even-longer-instruct-v1.5",
     ("en", *(code for code in POLYREFUSE if code != "en")),
     40,
+    control=True,
 )
 SMALL = Invented("/a/folder/of/models/tiny-model", ("en", "de"), 4)

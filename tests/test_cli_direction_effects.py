@@ -22,7 +22,7 @@ from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.control import control_of
 from polyrefuse_models.directions.rank_pictures import rank_figure
 from polyrefuse_models.directions.sweep import sweep
-from polyrefuse_models.directions.sweep_pictures import sweep_figure
+from polyrefuse_models.directions.sweep_pictures import OVERFLOW, sweep_figure
 from polyrefuse_shared.colours import HARMFUL, REFUSED
 from polyrefuse_shared.pictures import svg
 from polyrefuse_tasks import data
@@ -119,6 +119,7 @@ class TestSweep:
             "languages": ["en", "de", "yo"],
             "cells": cells,
             "direction": {"layer": 2, "norm": 5.0},
+            "overflowed": [],
         }
         drawn = svg(sweep_figure(document))
         assert drawn == svg(sweep_figure(document))
@@ -132,6 +133,38 @@ class TestSweep:
         assert ">model-7B: harmless prompts" in named
         control = {"direction": {"layer": 2, "norm": 5.0, "control": "random"}}
         assert "with the random direction added" in svg(sweep_figure(document | control))
+
+    @pytest.mark.parametrize(
+        ("overflowed", "shaded"),
+        [([], []), ([8.0], [(6, 10)]), ([1.0, 4.0], [(0.5, 2.5), (2.5, 6)]), ([0], [(-0.5, 0.5)])],
+    )
+    def test_coefficients_that_overflow_are_shaded(
+        self, overflowed: list[float], shaded: list[tuple[float, float]]
+    ) -> None:
+        cells = [
+            {"coefficient": c, "language": language, "refused": 1, "n": 4, "degenerate": 1}
+            for c in (8, 0, 1, 4)
+            for language in ("en", "de")
+        ]
+        figure = sweep_figure(
+            {"model": "a", "judge": "native", "languages": ["en", "de"], "cells": cells}
+            | {"direction": {"layer": 2, "norm": 5.0}, "overflowed": overflowed}
+        )
+        for axis in figure.axes:
+            assert axis.get_xlim()[0] < 0 and axis.get_xlim()[1] > 8
+            bands = [band.get_bbox() for band in axis.patches]  # type: ignore[attr-defined]
+            assert [(band.x0, band.x1) for band in bands] == shaded
+        said = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert said == [OVERFLOW] * bool(overflowed) + ["degenerate", "refused"]
+
+    def test_one_coefficient_that_overflows(self) -> None:
+        cell = {"coefficient": 3, "language": "en", "refused": 0, "n": 4, "degenerate": 4}
+        figure = sweep_figure(
+            {"model": "a", "judge": "native", "languages": ["en"], "cells": [cell]}
+            | {"direction": {"layer": 2, "norm": 5.0}, "overflowed": [3]}
+        )
+        (band,) = figure.axes[0].patches
+        assert band.get_bbox().intervalx.tolist() == [2.5, 3.5]  # type: ignore[attr-defined]
 
     @pytest.mark.parametrize(
         ("more", "said"),

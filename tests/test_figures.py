@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 MODELS = {"large": LARGE, "small": SMALL}
 
-TITLED = {"board-conditions", "board-scatter"}
-"""Figures of several models, or of one that the page around them names."""
+TITLED = {"board-scatter"}
+"""Figures of several models."""
 
 
 @cache
@@ -90,6 +90,15 @@ class TestEveryFigure:
         assert not any(model in text or "/" in text for text in said)
         if name not in TITLED:
             assert any(pictures.short_name(model) in text for text in said)
+
+    def test_a_control_is_told(self, size: str, name: str) -> None:
+        drawn = figures(size)[name]
+        titles = " ".join(drawn.get_suptitle().split())
+        if name.startswith("geometry"):
+            told = "control: a random direction (seed 3) in place of the refusal direction"
+            assert titles.endswith(told) == MODELS[size].control
+        elif name == "sweep":
+            assert ("random direction added" in titles) == MODELS[size].control
 
     def test_png_and_svg(self, size: str, name: str) -> None:
         files = pictures.files(name, figures(size)[name], {"a": 1})

@@ -42,6 +42,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("polyrefuse_tasks.saved_results",),
     ("polyrefuse_tasks",),
     ("polyrefuse_leaderboard.reading",),
+    ("polyrefuse_leaderboard.picture",),
     ("polyrefuse_leaderboard.card.parts",),
     ("polyrefuse_leaderboard",),
     ("polyrefuse_leaderboard.page",),

@@ -6,6 +6,7 @@
     python -m benchmarks.real_model effects FOLDER     # KL divergence and perplexity: 15 minutes
     python -m benchmarks.real_model record FOLDER      # copy it to docs/real-model, no answers
     python -m benchmarks.real_model tables docs/real-model   # write its tables into the page
+    python -m benchmarks.real_model picture docs/real-model  # photograph its leaderboard's table
 
 Each command continues where it was stopped, or reads the results that exist.
 """
@@ -15,19 +16,21 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.real_model import effects, runs, stability, tables
+from benchmarks.real_model import effects, picture, runs, stability, tables
 from polyrefuse_tasks.data.cache import cache
 from tests.real.checkpoint import fetch
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "explanation" / "real-model.md"
 
 parser = argparse.ArgumentParser(prog="python -m benchmarks.real_model")
-parser.add_argument("what", choices=["runs", "stability", "effects", "tables", "record"])
+parser.add_argument("what", choices=["runs", "stability", "effects", "tables", "record", "picture"])
 parser.add_argument("folder", type=Path)
 asked = parser.parse_args()
 asked.folder.mkdir(parents=True, exist_ok=True)
 if asked.what == "tables":
     tables.write_into(PAGE, asked.folder)
+elif asked.what == "picture":
+    picture.draw(asked.folder)
 elif asked.what == "record":
     tables.record(asked.folder, PAGE.parent.parent / "real-model")
 else:

@@ -20,7 +20,7 @@ def to_html(card: Card) -> str:
         (
             section,
             [
-                (picture.title, charts.inline(picture.svg, f"s{place}p{number}"))
+                (picture, charts.inline(picture.svg, f"s{place}p{number}"))
                 for number, picture in enumerate(section.pictures)
             ],
         )

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from polyrefuse_leaderboard.picture import Picture
+
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
@@ -29,19 +31,6 @@ class CardTable:
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class CardPicture:
-    """A picture.
-
-    Attributes:
-        title: what it shows. It is the caption and the text for readers who cannot see the picture.
-        svg: a figure of `page.charts` as SVG.
-    """
-
-    title: str
-    svg: str
 
 
 @dataclass(frozen=True)
@@ -72,7 +61,7 @@ class Section:
 
     title: str
     text: tuple[str, ...] = ()
-    pictures: tuple[CardPicture, ...] = ()
+    pictures: tuple[Picture, ...] = ()
     tables: tuple[CardTable, ...] = ()
     items: tuple[str, ...] = ()
     commands: tuple[Command, ...] = ()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from polyrefuse_leaderboard.card.parts import CardPicture, CardTable, Section
+from polyrefuse_leaderboard.card.parts import CardTable, Section
 from polyrefuse_leaderboard.card.subjects import Measured
 from polyrefuse_leaderboard.model_rows import Row
-from polyrefuse_leaderboard.page.charts import conditions_figure
+from polyrefuse_leaderboard.page import gallery
 from polyrefuse_leaderboard.records import MEAN, Record
 from polyrefuse_leaderboard.table import (
     ABOUT_ASR,
@@ -25,7 +25,6 @@ from polyrefuse_leaderboard.table import (
     subject_of,
 )
 
-from polyrefuse_shared.pictures import svg
 from polyrefuse_tasks.languages import NAMES
 from polyrefuse_tasks.metrics import ATTACKS, FALSE_REFUSAL, LOOPHOLE
 
@@ -76,17 +75,10 @@ def _order(row: Row) -> tuple[str | int, ...]:
 def by_language(measured: Measured) -> Section:
     """Show the attack success rate and the false refusal rate by condition and language."""
     tables = list(_tables(measured, BY_LANGUAGE))
-    pictures = tuple(
-        CardPicture(
-            f"{table.caption}: the rate in percent with its 95% interval",
-            svg(conditions_figure(rates, metric_title(metric))),
-        )
-        for metric, rates, table in tables
-        if len(rates) > 1
-    )
+    compared = [rates for _, rates, _ in tables if len(rates) > 1]
     return Section(
         "By language",
-        pictures=pictures,
+        pictures=tuple(gallery.rates(compared, measured.model)),
         tables=tuple(table for _, _, table in tables),
     )
 

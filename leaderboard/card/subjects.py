@@ -17,12 +17,14 @@ class Measured:
     """What was measured of a model.
 
     Attributes:
+        model: the study's name for it.
         runs: its results files.
         records: their rates.
         rows: its rows of the table of models.
         names: date of a results file -> the study's name for its condition.
     """
 
+    model: str
     runs: Sequence[Run]
     records: Sequence[Record]
     rows: Sequence[Row]
@@ -70,6 +72,7 @@ def measured(
         for date in job.dates()
     }
     return Measured(
+        model=model,
         runs=[run for run in reading.runs if date_of(run.run) in names],
         records=[record for record in records if date_of(record.run) in names],
         rows=[row for row in rows if date_of(row.run) in names],

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
 
-from polyrefuse_leaderboard.card.parts import CardPicture, CardTable, Section, join
+from polyrefuse_leaderboard.card.parts import CardTable, Section, join
 from polyrefuse_leaderboard.card.safety import named
-from polyrefuse_leaderboard.page.charts import cosine_figure, transfer_figure
+from polyrefuse_leaderboard.page import gallery
 from polyrefuse_leaderboard.statistics import newcombe_unpaired
 from polyrefuse_leaderboard.table import percent
 from polyrefuse_leaderboard.transfers import Transfer
 
 from polyrefuse_shared.intervals import wilson
-from polyrefuse_shared.pictures import svg
 
 TITLE = "Universality of the refusal direction"
 
@@ -87,7 +86,7 @@ def section(transfers: Sequence[Transfer]) -> Section:
     return Section(
         TITLE,
         text=(DEFINITION, *(sentence for one in transfers for sentence in _told(one))),
-        pictures=tuple(picture for one in transfers for picture in _pictures(one)),
+        pictures=tuple(gallery.matrices(transfers)),
         tables=tuple(table for one in transfers for table in _tables(one)),
     )
 
@@ -129,21 +128,6 @@ def _told(transfer: Transfer) -> list[str]:
             f"(n = {n}; if they were orthogonal, it would explain {percent(1 / n)}%)."
         )
     return said
-
-
-def _pictures(transfer: Transfer) -> tuple[CardPicture, CardPicture]:
-    return (
-        CardPicture(
-            "Attack success rate in percent, by the language of the ablated direction and the "
-            "language of the prompts",
-            svg(transfer_figure(transfer)),
-        ),
-        CardPicture(
-            "Cosines between the languages' directions at position "
-            f"{transfer.position}, layer {transfer.layer}",
-            svg(cosine_figure(transfer)),
-        ),
-    )
 
 
 def _tables(transfer: Transfer) -> tuple[CardTable, CardTable]:

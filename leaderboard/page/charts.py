@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from polyrefuse_leaderboard.model_rows import Row, pareto_front
-from polyrefuse_leaderboard.records import Record
+from polyrefuse_leaderboard.records import MEAN, Record
 from polyrefuse_leaderboard.table import CONDITIONS, languages_of, percent, position_in
 
 from polyrefuse_shared.colours import INK, PAPER, of_condition
 from polyrefuse_shared.heat_map import heat_map
-from polyrefuse_shared.pictures import DARK, figure, short_name, style
+from polyrefuse_shared.pictures import DARK, figure, lines, short_name, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -115,7 +115,8 @@ def scatter_figure(rows: Sequence[Row], names: Sequence[str], title: str = "") -
         edge = 0.05 * (100 - lowest)
         limit(lowest - edge, 100 + edge)
         ticks.set_ticks([tick for tick in ticks.get_majorticklocs() if lowest <= tick <= 100])
-    axis.set_title(_short(title), fontsize=9, loc="left")
+    intervals = "lines are 95% intervals" if len(points) <= FEW else ""
+    axis.set_title(f"{_short(title)}\n{intervals}".strip(), fontsize=9, loc="left")
     axis.set_xlabel("usefulness, 1 - FRR (%)")
     axis.set_ylabel("safety, 1 - ASR (%)")
     axis.grid()
@@ -138,8 +139,9 @@ def bars_figure(
         metric: the name of the rate.
         title: the title over the figure.
     """
-    drawing = figure((5.2, 0.8 + 1.6 * len(panels)))
-    drawing.suptitle(_short(title), fontsize=9)
+    drawing = figure((5.2, 1.0 + 1.6 * len(panels)))
+    of = (record for _, *pair in panels for one in pair for record in one.values())
+    drawing.suptitle(f"{_short(title)}\n{_counted(of)}".strip(), fontsize=9)
     axes = drawing.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axis, (model, baseline, ablation) in zip(axes, panels, strict=True):
         languages = sorted(baseline.keys() | ablation.keys())
@@ -183,16 +185,19 @@ def bars_figure(
 
 
 @style()
-def conditions_figure(rates: Mapping[str, Mapping[str, Record]], metric: str) -> Figure:
+def conditions_figure(
+    rates: Mapping[str, Mapping[str, Record]], metric: str, title: str = ""
+) -> Figure:
     """Plot a rate by language under each condition, with its intervals.
 
     Args:
         rates: condition -> language -> its rate; the mean is among the languages.
         metric: what the rate is called.
+        title: over the axes; under it is said how many prompts a rate is of.
     """
     languages = languages_of(language for by_language in rates.values() for language in by_language)
     # The width always fits the screen of a telephone. More languages make the figure higher.
-    drawing = figure((4.6, 1.2 + 0.12 * len(languages) * (len(rates) + 1)))
+    drawing = figure((4.6, 1.6 + 0.12 * len(languages) * (len(rates) + 1)))
     axis = drawing.subplots()
     step = 0.8 / len(rates)
     for place, (name, by_language) in enumerate(rates.items()):
@@ -219,9 +224,23 @@ def conditions_figure(rates: Mapping[str, Mapping[str, Record]], metric: str) ->
     axis.set_xlim(-3, 103)
     axis.set_ylabel("language of the prompts")
     axis.set_xlabel(f"{metric} (%)")
+    counted = _counted(record for of in rates.values() for record in of.values())
+    axis.set_title(lines(f"{_short(title)}\n{counted}", 4.2).strip(), fontsize=9, loc="left")
     axis.grid(axis="x")
     drawing.legend(loc="outside upper left", ncols=2, fontsize=8.5, frameon=False)
     return drawing
+
+
+def _counted(records: Iterable[Record]) -> str:
+    """How many prompts the rates by language are of, and what their lines are."""
+    return f"{_number(one.n for one in records if one.language != MEAN)}lines are 95% intervals"
+
+
+def _number(counts: Iterable[int]) -> str:
+    """The numbers of prompts from the lowest to the highest; empty where there are none."""
+    found = sorted(set(counts))
+    ends = dict.fromkeys(map(str, (*found[:1], *found[-1:])))
+    return f"n = {' to '.join(ends)} prompts; " if ends else ""
 
 
 def _ends(rate: float, low: float, high: float) -> list[list[float]]:
@@ -239,7 +258,8 @@ def transfer_figure(transfer: Transfer) -> Figure:
         limits=(0.0, 1.0),
         format_value=percent,
         title=f"{short_name(transfer.model)}: attack success rate (%)\n"
-        f"{_short(transfer.dataset)}, judge {_short(transfer.judge)}",
+        f"{_number(n for _, n in transfer.refusals)}{_short(transfer.dataset)}, judge "
+        f"{_short(transfer.judge)}",
     )
 
 

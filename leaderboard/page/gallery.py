@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from polyrefuse_leaderboard.model_rows import ATTACKS, Row
 from polyrefuse_leaderboard.page import charts
-from polyrefuse_leaderboard.page.html import Picture
+from polyrefuse_leaderboard.picture import Picture
 from polyrefuse_leaderboard.records import MEAN, Record
 from polyrefuse_leaderboard.table import (
     Subject,
@@ -124,6 +124,28 @@ def matrices(transfers: Iterable[Transfer]) -> list[Picture]:
                 },
             ),
         ]
+    return pictures
+
+
+def rates(groups: Iterable[Mapping[str, Mapping[str, Record]]], model: str) -> list[Picture]:
+    """A rate of one model by language under several conditions, a picture for each group.
+
+    Args:
+        groups: condition -> language -> its rate. The rates of a group are of one metric, dataset
+            and judge, and none of its conditions is empty.
+        model: what it is called.
+    """
+    pictures = []
+    for number, by_condition in enumerate(groups, 1):
+        one = next(rate for of in by_condition.values() for rate in of.values())
+        metric, judged = metric_title(one.metric), f"{one.dataset}, judge {one.judge}"
+        title = f"{metric}: {judged}: the rate in percent with its 95% interval"
+        numbers = {
+            "metric": one.metric,
+            "conditions": {name: _rates(of) for name, of in by_condition.items()},
+        }
+        drawn = charts.conditions_figure(by_condition, metric, f"{short_name(model)}: {judged}")
+        pictures.append(_picture(f"rates-{number}", title, drawn, numbers))
     return pictures
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from polyrefuse_leaderboard.contrasts import discriminations
 from polyrefuse_leaderboard.model_rows import Row
 from polyrefuse_leaderboard.page import charts
+from polyrefuse_leaderboard.picture import Picture
 from polyrefuse_leaderboard.published import Source
 from polyrefuse_leaderboard.records import MEAN, Record
 from polyrefuse_leaderboard.table import (
@@ -46,33 +47,10 @@ from polyrefuse_tasks.languages import NAMES
 
 if TYPE_CHECKING:
     from jinja2 import Template
-    from matplotlib.figure import Figure
 
 
 MOST = 100
 """The most problems, and the most notes, warnings and contrast sets, that a page lists."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture of the page.
-
-    Attributes:
-        name: the name of its files, without an ending.
-        title: what it shows. It is the caption and the text for readers who cannot see the picture.
-        figure: the figure that a function of `charts` drew.
-        numbers: the numbers that it shows, for its JSON file.
-        svg: the figure as SVG; "" if the page only links to the files of the picture.
-        files: name of a format -> the path of the file, relative to the page; empty until the files
-            are written.
-    """
-
-    name: str
-    title: str
-    figure: Figure
-    numbers: Mapping[str, object]
-    svg: str
-    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ from polyrefuse_leaderboard.contents import Contents
 from polyrefuse_leaderboard.model_rows import Row
 from polyrefuse_leaderboard.our_files import CARDS
 from polyrefuse_leaderboard.page import gallery
-from polyrefuse_leaderboard.page.html import Link, Picture, contrast_cells, embed, render_page
+from polyrefuse_leaderboard.page.html import Link, contrast_cells, embed, render_page
+from polyrefuse_leaderboard.picture import Picture, save
 from polyrefuse_leaderboard.table import Table, name_subjects, subject_groups
-
-from polyrefuse_shared.pictures import json_bytes, png
 
 PAGE = 200
 """The most models on a page."""
@@ -146,8 +145,8 @@ class _Pages:
             left -= len(picture.svg.encode())
             # If the page has no room for a picture, it only has links to the picture's files.
             svg = picture.svg if left >= 0 else ""
-            written = self._write(f"{prefix}{picture.name}", picture)
-            pictures.append(replace(picture, files=written, svg=svg))
+            saved = save(self.folder, f"{prefix}{picture.name}", picture)
+            pictures.append(replace(saved, svg=svg))
         page = render_page(
             self.contents.title,
             data=part.data,
@@ -164,20 +163,6 @@ class _Pages:
             cards=[Link(f"{CARDS}/{card.slug}.html", card.model) for card in self.contents.cards],
         )
         (self.folder / file).write_text(page, encoding="utf-8")
-
-    def _write(self, name: str, picture: Picture) -> dict[str, str]:
-        """Write a picture's files, and return their places relative to the page by format."""
-        figures = self.folder / "figures"
-        figures.mkdir(exist_ok=True)
-        contents = {
-            "SVG": picture.svg.encode(),
-            "PNG": png(picture.figure),
-            "JSON": json_bytes({"figure": picture.title, **picture.numbers}),
-        }
-        files = {format: f"{name}.{format.lower()}" for format in contents}
-        for format, content in contents.items():
-            (figures / files[format]).write_bytes(content)
-        return {format: f"figures/{file}" for format, file in files.items()}
 
 
 def _halves(models: list[str]) -> list[list[str]]:

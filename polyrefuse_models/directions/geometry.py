@@ -6,8 +6,9 @@ direction at its own position and layer. A model refuses less in a language whos
 lie closer to the harmless prompts of English than the harmful prompts of English do.
 
 The labels are those of the prompts, harmful or harmless, and not of what the model does. AUC and
-silhouette say whether the model's states tell the two kinds apart: a chat model that refuses
-nothing had AUCs of .94 to 1.00. What the model does is known from the answers of a run (`success`).
+silhouette say whether the model's states tell the two kinds apart, which they may in a model that
+refuses nothing (docs/explanation/real-model.md). What the model does is known from the answers of a
+run (`success`).
 """
 
 from __future__ import annotations

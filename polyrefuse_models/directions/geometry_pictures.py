@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polyrefuse_models.directions.harmfulness_pictures import harmfulness_figure
-from polyrefuse_models.directions.marks import GUIDE, OWN_LAYER, gaps, language_lines
+from polyrefuse_models.directions.marks import (
+    GUIDE,
+    OWN_LAYER,
+    control_line,
+    gaps,
+    language_lines,
+)
 from polyrefuse_models.directions.monitor_pictures import monitor_figure
 from polyrefuse_models.directions.planes import square_limits
 from polyrefuse_models.directions.success_pictures import answers_figure, answers_layers_figure
@@ -95,7 +101,8 @@ def geometry_figure(document: dict[str, Any]) -> Figure:
     pictures.title(
         figure,
         f"{short_name(document['model'])}: states of prompts at position "
-        f"{document['position']}, layer {document['layer']}\n{APART}",
+        f"{document['position']}, layer {document['layer']}\n{APART}; brackets: 95% intervals"
+        f"{control_line(document['direction'])}",
     )
     return figure
 
@@ -148,6 +155,6 @@ def geometry_layers_figure(document: dict[str, Any]) -> Figure:
     pictures.title(
         figure,
         f"{short_name(document['model'])}: states of prompts at position "
-        f"{document['position']}\n{APART}",
+        f"{document['position']}\n{APART}{control_line(document['direction'])}",
     )
     return figure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from polyrefuse_models.directions.marks import GUIDE, OWN_LAYER, gaps, language_lines
+from polyrefuse_models.directions.marks import GUIDE, OWN_LAYER, control_line, gaps, language_lines
 from polyrefuse_shared import pictures
 from polyrefuse_shared.pictures import short_name
 
@@ -57,6 +57,7 @@ def harmfulness_figure(document: dict[str, Any]) -> Figure:
     pictures.title(
         figure,
         f"{short_name(document['model'])}: harmfulness at the user's last token (position "
-        f"{found['user']}), refusal at the template's last token (position {found['last']})",
+        f"{found['user']}), refusal at the template's last token (position {found['last']})"
+        f"{control_line(document['direction'])}",
     )
     return figure

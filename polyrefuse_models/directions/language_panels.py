@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 COLUMNS = 5
 """Panels side by side, at most."""
 
+ASIDE = 3
+"""Points of print between two lines' bars at the same place."""
+
 
 def language_panels(
     languages: Sequence[str], draw: Callable[[Axes, str], None], *, x: str, y: str, title: str
@@ -60,6 +63,8 @@ def draw_rates(
 ) -> None:
     """A line of rates with bars that are their intervals.
 
+    What is dashed stands a little to the right, so that no bar hides another.
+
     Args:
         axis: the panel.
         at: where on the axis that the panels share.
@@ -68,6 +73,9 @@ def draw_rates(
         colour: of all of it.
         aside: whether it is dashed, as what the other lines are held against.
     """
+    from matplotlib.transforms import ScaledTranslation
+
+    to_the_right = ScaledTranslation(ASIDE / 72, 0, axis.figure.dpi_scale_trans)
     axis.errorbar(
         at,
         [100 * rate for rate, _, _ in rates],
@@ -83,4 +91,5 @@ def draw_rates(
         elinewidth=0.8,
         capsize=2,
         label=label,
+        transform=axis.transData + to_the_right if aside else axis.transData,
     )

@@ -11,7 +11,7 @@ from polyrefuse_shared.colours import INK, PALETTE
 from polyrefuse_tasks.languages import MULTIJAIL, POLYREFUSE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from jaxtyping import Float
 
@@ -74,6 +74,20 @@ def _from_bytes(token: str) -> str:
         return bytes(byte_of[letter] for letter in token).decode()
     except (KeyError, UnicodeDecodeError):
         return token
+
+
+def control_line(direction: Mapping[str, Any]) -> str:
+    """The last line of a title where the direction is a control, with its line break; else empty.
+
+    Args:
+        direction: what a document says of it, as `effects.described` returns it.
+    """
+    if "control" not in direction:
+        return ""
+    return (
+        f"\ncontrol: a {direction['control']} direction (seed {direction['control_seed']}) in "
+        "place of the refusal direction"
+    )
 
 
 def gaps(values: Iterable[float | None]) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from polyrefuse_models.directions.marks import GUIDE, OWN_LAYER, language_lines
+from polyrefuse_models.directions.marks import GUIDE, OWN_LAYER, control_line, language_lines
 from polyrefuse_shared import pictures
 from polyrefuse_shared.colours import INK
 from polyrefuse_shared.pictures import short_name
@@ -31,12 +31,17 @@ def monitor_figure(document: dict[str, Any]) -> Figure:
     curves.axvline(monitor["false_alarms"], **OWN_LAYER)
     curves.set_xlim(-0.02, 1.02)
     curves.set_ylim(-0.02, 1.02)
-    curves.set_xlabel("false alarms: share of harmless prompts (dotted: the allowed rate)")
+    dots = "" if monitor["threshold"] is None else "; dots: the threshold's"
+    curves.set_xlabel(f"false alarms: share of harmless prompts\n(dotted: the allowed rate{dots})")
     curves.set_ylabel("detected: share of harmful prompts")
     handles, labels = curves.get_legend_handles_labels()
     curves.legend(handles, labels, fontsize="x-small", ncols=2, loc="lower right")
     _table(table, languages)
-    pictures.title(figure, f"{short_name(document['model'])}: {describe(monitor)}")
+    pictures.title(
+        figure,
+        f"{short_name(document['model'])}: {describe(monitor)}"
+        f"{control_line(document['direction'])}",
+    )
     return figure
 
 

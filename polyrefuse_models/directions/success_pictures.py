@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from polyrefuse_models.directions.marks import GUIDE, OWN_LAYER, beside, gaps
+from polyrefuse_models.directions.marks import GUIDE, OWN_LAYER, beside, control_line, gaps
 from polyrefuse_models.directions.success import LEAST
 from polyrefuse_shared import colours, pictures
 from polyrefuse_shared.pictures import short_name
@@ -79,7 +79,8 @@ def answers_figure(document: dict[str, Any]) -> Figure:
     pictures.title(
         figure,
         f"{short_name(document['model'])}, condition {success['condition']}: answers by judge "
-        f"{success['judge']}, position {document['position']}, layer {document['layer']}",
+        f"{success['judge']}, position {document['position']}, layer {document['layer']}"
+        f"{control_line(document['direction'])}",
     )
     return figure
 
@@ -116,7 +117,12 @@ def _answers(axis: Axes, group: str, languages: dict[str, Any]) -> None:
         title = f"{PANELS[group]} (no AUC: fewer than {LEAST} prompts of an outcome)"
         axis.set_title(title, fontsize="small", loc="left")
         return
-    axis.set_title(f"{PANELS[group]}; AUC: {COMPARED[group]}", fontsize="small", loc="left", pad=28)
+    axis.set_title(
+        f"{PANELS[group]}; AUC [95% interval]: {COMPARED[group]}",
+        fontsize="small",
+        loc="left",
+        pad=28,
+    )
     for place, auc in enumerate(aucs):
         axis.text(
             place, 1.02, _told(auc), transform=axis.get_xaxis_transform(), ha="center",
@@ -183,7 +189,8 @@ def answers_layers_figure(document: dict[str, Any]) -> Figure | None:
     pictures.title(
         figure,
         f"{short_name(document['model'])}: how well a prompt's place along the direction predicts "
-        f"the answer, position {document['position']}{_left_out(document, drawn)}",
+        f"the answer, position {document['position']}{_left_out(document, drawn)}"
+        f"{control_line(document['direction'])}",
     )
     return figure
 

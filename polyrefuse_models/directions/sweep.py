@@ -21,9 +21,8 @@ from polyrefuse_models.directions.artifact import BadDirection
 from polyrefuse_models.directions.effects import described, labels_in, prompts_of
 from polyrefuse_models.directions.prompts import kinds_of
 from polyrefuse_models.hooks import Hooks
-from polyrefuse_models.interventions import Addition, installed
+from polyrefuse_models.interventions import Addition, check_multiple, installed
 from polyrefuse_models.provenance import model_of
-from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.intervals import wilson
 from polyrefuse_shared.log import logger
 from polyrefuse_shared.versions import versions
@@ -112,7 +111,7 @@ def sweep(
                 "answers say nothing about the direction. Give a smaller coefficient, or load the "
                 "model with --dtype float32.",
                 coefficient,
-                _name(chat.model.dtype),
+                str(chat.model.dtype).removeprefix("torch."),
             )
         labels = label_responses(responses, [row.language for row in rows], asked, judge=judge)
         cells += [_cell(coefficient, language, rows, labels) for language in languages]
@@ -154,30 +153,16 @@ def check_coefficients(
 ) -> None:
     """Refuse coefficients whose multiple of the direction a model cannot compute with.
 
-    Models square their states in float32 to normalise them, whatever the type of their weights.
-
     Args:
         direction: the one that is added.
         coefficients: its multiples.
         dtype: of the model's states.
 
     Raises:
-        UserError: an entry of c r overflows `dtype`, or |c r|^2 overflows float32.
+        UserError: as `check_multiple`.
     """
-    r = direction.direction.double()
     for coefficient in coefficients:
-        added = coefficient * r
-        for what, number, type_ in (
-            ("an entry", added.abs().max(), dtype),
-            ("the squared length", added.square().sum(), torch.float32),
-        ):
-            most = torch.finfo(type_).max
-            if not number <= most:
-                raise UserError(
-                    f"--coefficients {coefficient:g}: {what} of {coefficient:g} times the "
-                    f"direction is {number:.3g}, and {_name(type_)} ends at {most:.3g}; give "
-                    "smaller coefficients."
-                )
+        check_multiple(direction.direction, coefficient, dtype, "--coefficients ")
 
 
 class _Overflow(Hooks):
@@ -203,10 +188,6 @@ class _Overflow(Hooks):
         # It stays on the device: reading it at every token would wait for the device each time.
         over = ~(logits[:, -1] < torch.inf).all()
         self._seen = over if self._seen is None else self._seen | over
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _cell(coefficient: float, language: str, rows: Sequence[Row], labels: Sequence[Label]) -> Cell:

@@ -5,7 +5,7 @@ An intervention is an object with `install(model)`, `identity()` and a `conditio
 """
 
 from polyrefuse_models.interventions.ablation import Ablation, ablated
-from polyrefuse_models.interventions.addition import Addition
+from polyrefuse_models.interventions.addition import Addition, check_multiple
 from polyrefuse_models.interventions.affine import AffineAblation
 from polyrefuse_models.interventions.contract import (
     Intervention,
@@ -46,6 +46,7 @@ __all__ = [
     "add",
     "add_rows",
     "check_layers",
+    "check_multiple",
     "condition_of",
     "embed_text",
     "identity_of",

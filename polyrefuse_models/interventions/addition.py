@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from polyrefuse_models.anatomy import dissect
 from polyrefuse_models.hooks import Hooks
 from polyrefuse_models.interventions.contract import condition_under
 from polyrefuse_models.interventions.layers import check_layers
 from polyrefuse_models.interventions.projection import Copies, add
+from polyrefuse_shared.errors import UserError
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -72,3 +75,33 @@ class Addition(Hooks):
             "layer": self.layer,
             "method": "hooks",
         }
+
+
+def check_multiple(
+    direction: Float[Tensor, "d"], coefficient: float, dtype: torch.dtype, option: str
+) -> None:
+    """Refuse a multiple of a direction that a model cannot compute with.
+
+    Models square their states in float32 to normalise them, whatever the type of their weights.
+
+    Args:
+        direction: r.
+        coefficient: c.
+        dtype: of the model's states.
+        option: what asked for the coefficient, as messages name it.
+
+    Raises:
+        UserError: an entry of c r overflows `dtype`, or |c r|^2 overflows float32.
+    """
+    added = coefficient * direction.double()
+    for what, number, type_ in (
+        ("an entry", added.abs().max(), dtype),
+        ("the squared length", added.square().sum(), torch.float32),
+    ):
+        most = torch.finfo(type_).max
+        if not number <= most:
+            raise UserError(
+                f"{option}{coefficient:g}: {what} of {coefficient:g} times the direction is "
+                f"{number:.3g}, and {str(type_).removeprefix('torch.')} ends at {most:.3g}; give a "
+                "smaller coefficient."
+            )

@@ -150,7 +150,7 @@ class _AskedDirected:
         now = asked_of_lm_eval("system_instruction") or engine.chat_model.system["system_text"]
         if sentence := another_system_text(self.direction, now):
             engine.warn(sentence)
-        intervention = self.intervene()
+        intervention = self.intervene(engine)
         if self._prompt is None:
             return [intervention]
         without = None
@@ -167,8 +167,12 @@ class _AskedDirected:
         """
         raise NotImplementedError
 
-    def intervene(self) -> Intervention:
-        """Make the intervention that uses the direction."""
+    def intervene(self, engine: Engine) -> Intervention:
+        """Make the intervention that uses the direction.
+
+        Raises:
+            UserError: the direction cannot be used so.
+        """
         raise NotImplementedError
 
 
@@ -250,7 +254,7 @@ class AskedAblation(_AskedDirected):
             own_model=engine.own_model,
         )
 
-    def intervene(self) -> Ablation | AffineAblation:
+    def intervene(self, engine: Engine) -> Ablation | AffineAblation:
         """Make the ablation, by the method that `settle` chose.
 
         Raises:
@@ -313,13 +317,15 @@ class AskedAddition(_AskedDirected):
     - `layer`: the block at whose input the direction is added; the default is the direction's own.
 
     Raises:
-        UserError: there is no usable direction or prompt, or the layer is not a number.
+        UserError: there is no usable direction or prompt, the layer is not a number, or what is
+            added overflows.
     """
 
     def __init__(self, arguments: Arguments, pretrained: object) -> None:
         layer = arguments.pop("layer", None)
         self._layer = None if layer is None else parse_layer(layer)
         super().__init__(arguments, pretrained)
+        self._asked.check_given_multiple()
 
     def settle(self, engine: Engine) -> None:
         """Check a layer that was given.
@@ -330,11 +336,11 @@ class AskedAddition(_AskedDirected):
         if self._layer is not None:
             check_layers(range(self._layer, self._layer + 1), len(decoder_blocks(engine.model)))
 
-    def intervene(self) -> Addition:
+    def intervene(self, engine: Engine) -> Addition:
         """Make the addition, with a warning if it is known to have no effect.
 
         Raises:
-            UserError: no layer is known.
+            UserError: no layer is known, or what is added overflows (`check_multiple`).
         """
         layer = self._layer
         if layer is None:
@@ -344,6 +350,7 @@ class AskedAddition(_AskedDirected):
                 "The direction comes from a file with one vector, which names no layer; give "
                 "layer=N."
             )
+        self._asked.check_multiple(self.direction, engine.model.dtype)
         ineffective = without_effect(self.direction)
         for warning in ineffective:
             logger.warning("%s.", warning)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from polyrefuse_models import artifact_folder
 from polyrefuse_models.anatomy import width
 from polyrefuse_models.bundled import own_dataset
@@ -26,7 +28,7 @@ from polyrefuse_models.directions.control import (
 from polyrefuse_models.directions.prompts import Prompts, sample
 from polyrefuse_models.directions.select import DEFAULT, Rule, rule_named
 from polyrefuse_models.directions.subspace import RANK
-from polyrefuse_models.interventions import LayerOutOfRange
+from polyrefuse_models.interventions import LayerOutOfRange, check_multiple
 from polyrefuse_models.wrappers.ranks import ALONE, Ranks
 from polyrefuse_shared.errors import UserError, first_line
 from polyrefuse_shared.limits import MOST_SEED, seed_of
@@ -136,6 +138,24 @@ class AskedDirection:
                 f"more with `polyrefuse direction extract --rank {rank}`, and give their folder as "
                 "direction=."
             )
+
+    def check_given_multiple(self) -> None:
+        """Refuse a coefficient that is too large for a direction that was read and any model.
+
+        Raises:
+            UserError: as `interventions.check_multiple` with float32, which no type of weights
+                exceeds.
+        """
+        if self._given is not None:
+            self.check_multiple(self._given, torch.float32)
+
+    def check_multiple(self, direction: Direction, dtype: torch.dtype) -> None:
+        """Refuse a coefficient with which the addition of a direction overflows.
+
+        Raises:
+            UserError: as `interventions.check_multiple`.
+        """
+        check_multiple(direction.direction, self.coefficient, dtype, "coefficient=")
 
     def find(
         self,

@@ -139,7 +139,7 @@ class TestSideEffects:
                        difference=2.0, difference_low=1.0, difference_high=3.0),
             capability("addition", difference=-0.1, difference_low=-0.2, difference_high=0.01),
         ]  # fmt: skip
-        (found,) = section_of_effects(Measured([], records, [], {}), {}).tables
+        (found,) = section_of_effects(Measured("chat", [], records, [], {}), {}).tables
         assert [(row[2], row[4]) for row in found.rows] == [
             ("baseline", "-"),
             ("addition", "-0.1 (-0.2 to +0.01)"),
@@ -153,7 +153,7 @@ class TestSideEffects:
             "half": Drift("ablation", "", "harmless", {"en": some}),
             "mcd": Drift("mcd", "", "harmless", {"yo": some}),
         }
-        (found,) = section_of_effects(Measured([], [], [], {}), drifts).tables
+        (found,) = section_of_effects(Measured("chat", [], [], [], {}), drifts).tables
         said = ("0.0123 (0.01 to 0.02), n = 8", "75.0 (40.0 to 93.0)")
         assert found.columns[1::2] == ("half (ablation)", "mcd")
         assert found.rows == (
@@ -220,7 +220,8 @@ class TestCard:
         page.feed(card.read_text(encoding="utf-8"))
         assert page.tags.isdisjoint({"script", "iframe", "img"})
         linked = re.findall(r'(?:href|src)="([^"#][^"]*)"', card.read_text(encoding="utf-8"))
-        assert sorted(set(linked)) == ["../index.html", "chat.md", "data:,"]
+        others = {link for link in linked if not link.startswith("../figures/card-1-")}
+        assert sorted(others) == ["../index.html", "chat.md", "data:,"]
 
     def test_html_and_markdown_say_the_same(self, card: Path) -> None:
         page = _Text()
@@ -248,6 +249,32 @@ class TestCard:
         order = [one.dataset_config for one in read.eval_results if one.metric_type == "asr"]
         assert order == ["mean", "de", "en"]
 
+    def test_pictures_are_files_with_their_numbers(self, card: Path) -> None:
+        """As those of the pages: the card links each as SVG, PNG and JSON."""
+        html = card.read_text(encoding="utf-8")
+        site = card.parent.parent
+        linked = re.findall(r'href="\.\./(figures/[^"]+)"', html)
+        assert linked == [
+            f"figures/card-1-{name}.{ending}"
+            for name in ("rates-1", "rates-2", "transfer-1", "cosine-1")
+            for ending in ("svg", "png", "json")
+        ]
+        assert sorted(linked) == sorted(
+            path.relative_to(site).as_posix() for path in site.glob("figures/card-*")
+        )
+        assert (site / "figures/card-1-rates-1.png").read_bytes().startswith(b"\x89PNG")
+        drawn = (site / "figures/card-1-rates-1.svg").read_text(encoding="utf-8")
+        assert ">chat: harmful, judge native<" in drawn
+        assert ">n = 4 prompts; lines are 95% intervals<" in drawn
+        numbers = json.loads((site / "figures/card-1-rates-1.json").read_bytes())
+        assert numbers["metric"] == "asr"
+        low, high = wilson(1, 4)
+        assert numbers["conditions"]["baseline"]["en"] == {
+            "value": 0.25, "low": pytest.approx(low), "high": pytest.approx(high), "n": 4
+        }  # fmt: skip
+        matrix = json.loads((site / "figures/card-1-transfer-1.json").read_bytes())
+        assert {"sources", "targets", "baseline", "asr"} < matrix.keys()
+
     def test_the_leaderboard_links_it(self, card: Path) -> None:
         index = (card.parent.parent / "index.html").read_text(encoding="utf-8")
         assert '<a href="cards/chat.html">chat</a>' in index
@@ -259,6 +286,7 @@ def test_cards_come_and_go_with_the_study_and_leave_others_files(tmp_path: Path)
     own.write_text("# Safety card of my own\n")
     assert build(tmp_path)[0] == 0
     assert sorted(path.name for path in cards.iterdir()) == ["mine.md"]
+    assert not list(cards.parent.glob("figures/card-*"))
     assert build(tmp_path, "--study", tmp_path / "summary.json")[0] == 0
     assert sorted(path.name for path in cards.iterdir()) == ["chat.html", "chat.md", "mine.md"]
     (cards / "chat.md").write_text("# Somebody's\n")

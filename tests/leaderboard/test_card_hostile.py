@@ -379,10 +379,10 @@ def test_a_hub_is_told_the_rates_of_the_baseline_alone() -> None:
     half = "m/2026-01-02T00-00-00.000001"
     records = [record("de", 3), record("de", 9, run=half)]
     names = {"2026-01-01T00-00-00.000001": "baseline", half.split("/")[1]: "half"}
-    told = results(Measured([], records, [], names))
+    told = results(Measured("chat", [], records, [], names))
     assert [one.metric_value for one in told] == [30.0]
     # Whatever the study calls it, where it has one alone.
-    told = results(Measured([], records[1:], [], names))
+    told = results(Measured("chat", [], records[1:], [], names))
     assert [one.metric_value for one in told] == [90.0]
 
 

@@ -155,6 +155,36 @@ def test_a_coefficient_that_is_no_number(wrapper: type, coefficient: Any) -> Non
         wrapper(pretrained="never loaded", coefficient=coefficient)
 
 
+@pytest.mark.parametrize("coefficient", [1e25, "-1e25", "1e300"])
+def test_a_multiple_beyond_every_type_is_refused_before_a_model_is_loaded(
+    given: dict[str, Any], coefficient: Any
+) -> None:
+    with pytest.raises(UserError, match=r"^coefficient=-?1e\+\d+: .* give a smaller coefficient.$"):
+        RefusalAddedHF(**given | {"pretrained": "never loaded"}, coefficient=coefficient)
+
+
+def test_a_multiple_beyond_the_type_of_the_weights_is_refused(
+    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """65,504 is the largest number of float16 (IEEE 754); float32 has larger ones."""
+    largest = float(artifact.load(given["direction"]).direction.abs().max())
+    within, beyond = 65_000 / largest, 66_000 / largest
+    said = r"^coefficient=\S+: an entry of \S+ times the direction is 6.6e\+04, and float16 ends at"
+    with pytest.raises(UserError, match=said):
+        RefusalAddedHF(**given, coefficient=beyond, dtype="float16")
+    for accepted in ({"coefficient": within, "dtype": "float16"}, {"coefficient": beyond}):
+        lm = RefusalAddedHF(**given, **accepted)
+        assert lm.identity()["coefficient"] == accepted["coefficient"]
+    # The same of a direction that is not read but extracted.
+    found = artifact.load(given["direction"])
+    monkeypatch.setattr(
+        "polyrefuse_models.wrappers.direction_arguments.find_direction", lambda *_, **__: found
+    )
+    auto = given | {"direction": "auto", "dataset": "toyrefuse", "dtype": "float16"}
+    with pytest.raises(UserError, match=said):
+        RefusalAddedHF(**auto, coefficient=beyond)
+
+
 @pytest.mark.parametrize("layer", ["abc", 1.5, "2.5", True, "", -1, "9" * 5000])
 def test_a_layer_that_is_no_number(layer: Any) -> None:
     with pytest.raises(LayerOutOfRange, match=f"layer={layer} is not a layer; give its number"):

@@ -354,6 +354,7 @@ def invented(n: int = 12) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     answers = Answers("baseline", "native", ("run.json",), ("A note.",), tuple(prompts))
     document = {
         "model": "/somewhere/models/invented-model",
+        "direction": {},
         "position": -1,
         "layer": 1,
         "monitor": {"position": -1, "threshold": 0.5},
