@@ -357,7 +357,7 @@
         ...(several(rows.map((row) => row.judge)) ? [words("Judge", (row) => row.judge)] : []),
         ...[
           measured("asr", "ASR"), harmful, measured("ablation", "ASR, ablation"), measured("mcd", "ASR, MCD"),
-          measured("frr", "False refusal"), plain("balanced", "Balanced"), measured("degenerate", "Degenerate"),
+          measured("frr", "FRR"), plain("balanced", "Balanced"), measured("degenerate", "Degenerate"),
           measured("undecided", "Undecided"), measured("loophole", "Loophole"),
           plain("gap", "Gap"), ...capability,
         ].filter(({ name }) => known(name)),

@@ -39,7 +39,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Cell:
-    """Attack success in one language with a number of directions ablated.
+    """Attack success rate in one language with a number of directions ablated.
 
     Attributes:
         rank: the number of directions; 0 for the untouched model.
@@ -88,7 +88,7 @@ def rank(
     judge: str = "native",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Ablate the first vectors of a subspace, and as many random ones, and count attack success.
+    """Measure the attack success rate with vectors of a subspace, and as many random ones, ablated.
 
     Args:
         chat: the model, without an intervention.

@@ -47,7 +47,7 @@ SCHEMA = 2
 
 @dataclass(frozen=True)
 class Cell:
-    """Attack success in one target language; `source` is None for the untouched model."""
+    """Attack success rate in one target language; `source` is None for the untouched model."""
 
     source: str | None
     target: str

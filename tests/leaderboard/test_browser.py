@@ -229,7 +229,9 @@ class TestRates:
         page.select_option("#metric", "false_refusal_rate")
         assert choices("dataset") == ["harmless"]
         assert choices("judge") == ["native"]
-        assert caption.inner_text() == "False refusal in percent, dataset harmless, judge native"
+        assert caption.inner_text() == (
+            "False refusal rate in percent, dataset harmless, judge native"
+        )
         assert "harmless prompts refused" in page.locator("#metric-help").inner_text()
         assert len(rows(page)) == 12
 
@@ -290,7 +292,7 @@ class TestModels:
         frr = sum(((12 + 3 * step) * 7 % 400) / 401 for step in range(3)) / 3
         ablated = sum((131 + 3 * step + 1) / 997 for step in range(3)) / 3
         assert cells["ASR"].startswith(f"{100 * asr:.1f}")
-        assert cells["False refusal"].startswith(f"{100 * frr:.1f}")
+        assert cells["FRR"].startswith(f"{100 * frr:.1f}")
         assert cells["ASR, ablation"].startswith(f"{100 * ablated:.1f}")
         balanced = 2 * (1 - asr) * (1 - frr) / (2 - asr - frr)
         assert cells["Balanced"] == f"{100 * balanced:.1f}"

@@ -162,7 +162,7 @@ def test_addition_is_compared_by_what_it_makes_refused(tmp_path: Path) -> None:
     random_run(tmp_path, 1, measured(39, 34), condition="random-addition")
     ((condition, text),) = told(tmp_path)
     assert condition == "addition"
-    assert text.startswith("False refusal is 87.5% (95% interval ")
+    assert text.startswith("False refusal rate is 87.5% (95% interval ")
     assert "2.5 to 85.0% with 2 random directions" in text
 
 
