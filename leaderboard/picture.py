@@ -18,13 +18,13 @@ class Picture:
     """A picture of a page or of a card.
 
     Attributes:
-        name: of its files, without an ending.
-        title: what it shows, for its caption and for those who cannot see it.
-        figure: as a function of `page.charts` drew it.
-        numbers: that it shows, for its JSON file.
-        svg: the figure as SVG; "" where the page only has links to its files.
-        files: relative to the leaderboard's folder, by the name of their format; empty until they
-            are written.
+        name: the name of its files, without an ending.
+        title: what it shows. It is the caption and the text for readers who cannot see the picture.
+        figure: the figure that a function of `page.charts` drew.
+        numbers: the numbers that it shows, for its JSON file.
+        svg: the figure as SVG; "" if the page only links to the files of the picture.
+        files: name of a format -> the path of the file, relative to the leaderboard's folder; empty
+            until the files are written.
     """
 
     name: str
@@ -39,12 +39,12 @@ def save(folder: Path, name: str, picture: Picture) -> Picture:
     """Write a picture's files into the leaderboard's folder of figures.
 
     Args:
-        folder: the leaderboard's.
-        name: of the files, without an ending.
-        picture: the picture.
+        folder: the leaderboard's folder.
+        name: the name of the files, without an ending.
+        picture: the picture to write.
 
     Returns:
-        The picture with the places of its files.
+        The picture with the paths of its files.
     """
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)

@@ -193,7 +193,7 @@ def conditions_figure(
     Args:
         rates: condition -> language -> its rate; the mean is among the languages.
         metric: what the rate is called.
-        title: over the axes; under it is said how many prompts a rate is of.
+        title: the title over the axes. The figure adds how many prompts a rate has.
     """
     languages = languages_of(language for by_language in rates.values() for language in by_language)
     # The width always fits the screen of a telephone. More languages make the figure higher.
@@ -232,12 +232,12 @@ def conditions_figure(
 
 
 def _counted(records: Iterable[Record]) -> str:
-    """How many prompts the rates by language are of, and what their lines are."""
+    """Say how many prompts the rates by language have, and what their lines mean."""
     return f"{_number(one.n for one in records if one.language != MEAN)}lines are 95% intervals"
 
 
 def _number(counts: Iterable[int]) -> str:
-    """The numbers of prompts from the lowest to the highest; empty where there are none."""
+    """Return the lowest and the highest number of prompts as text; empty if there is none."""
     found = sorted(set(counts))
     ends = dict.fromkeys(map(str, (*found[:1], *found[-1:])))
     return f"n = {' to '.join(ends)} prompts; " if ends else ""
