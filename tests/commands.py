@@ -5,11 +5,22 @@ from __future__ import annotations
 import gc
 import io
 import os
+import signal
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from unittest import mock
 
 import polyrefuse
+
+
+def usual_signals() -> None:
+    """Let the signals of a terminal end this process, as `preexec_fn` of one that a test starts.
+
+    What a shell runs in the background ignores SIGINT, and what nohup runs ignores SIGHUP. The
+    processes that it starts inherit this.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def run_in_process(*arguments: object, **environment: str) -> tuple[int, str, str]:

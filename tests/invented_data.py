@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from polyrefuse_tasks.data import registry
+from tests.commands import usual_signals
 
 ROOT = Path(__file__).parent.parent
 COMMIT = "0" * 40
@@ -155,6 +156,7 @@ class World:
             stderr=subprocess.PIPE,
             text=True,
             env=environment | variables,
+            preexec_fn=usual_signals,
         )
 
 

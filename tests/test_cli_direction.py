@@ -30,6 +30,7 @@ from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.control import OF_CONTROL, control_of
 from polyrefuse_models.organism.planted import planted
 from polyrefuse_tasks import data
+from tests.commands import usual_signals
 from tests.conftest import ROOT
 from tests.evaluations import lm_eval_run
 from tests.leaderboard.result_files import Task, task, write_run
@@ -52,8 +53,7 @@ def start(*arguments: object, stderr: int = subprocess.PIPE) -> subprocess.Popen
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,
-        # A shell's background jobs ignore SIGINT, and so would what they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=usual_signals,
     )
 
 

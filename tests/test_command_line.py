@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from polyrefuse_tasks.commands import judge
-from tests.commands import assert_one_sentence, run_in_process
+from tests.commands import assert_one_sentence, run_in_process, usual_signals
 from tests.conftest import ROOT
 from tests.terminals import open_terminal, printed
 
@@ -157,8 +157,7 @@ def test_ctrl_c_while_it_imports(name: str, cache: dict[str, str], tmp_path: Pat
     process = subprocess.Popen(
         [sys.executable, "-c", code], env=cache, cwd=tmp_path, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        # What runs in the background ignores Ctrl-C, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=usual_signals,
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "importing\n"

@@ -70,7 +70,7 @@ def geometry_figure(document: dict[str, Any]) -> Figure:
     plane = document["plane"]
     columns = min(COLUMNS, len(plane))
     rows = -(-len(plane) // columns)
-    figure = pictures.figure((max(6.5, 1.2 + 2.1 * columns), 1.6 + 2.4 * rows))
+    figure = pictures.figure((max(6.5, 1.2 + 2.1 * columns), 1.2 + 2.3 * rows))
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axis, (language, placed) in zip(axes.flat, plane.items(), strict=False):
         for kind, colour, marker in (("harmful", HARMFUL, "x"), ("harmless", HARMLESS, ".")):

@@ -23,6 +23,7 @@ from polyrefuse_studies.executors.slurm import CannotSubmit, Slurm
 from polyrefuse_studies.jobs import OWN, Job
 
 from polyrefuse_shared.errors import UserError
+from tests.commands import usual_signals
 from tests.conftest import ROOT
 from tests.studies.test_runner import CHAIN, job, names, run_all, wait_for
 
@@ -219,8 +220,7 @@ def start(path: Path, script: str, marker: str) -> subprocess.Popen[str]:
         [sys.executable, "-c", program],
         cwd=ROOT,
         env={**os.environ, "MARKER": marker},
-        # A shell's background jobs ignore SIGINT, and so would what they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=usual_signals,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -22,6 +22,7 @@ from polyrefuse_studies.runner import Outcome, run
 
 from polyrefuse_shared.drafts import Busy
 from polyrefuse_shared.writing import CannotWrite
+from tests.commands import usual_signals
 from tests.conftest import ROOT
 
 
@@ -143,8 +144,9 @@ def start_runner(path: Path, seconds: float) -> subprocess.Popen[str]:
         print(len(outcome.finished), len(outcome.finished_before))
     """)
     return subprocess.Popen(
-        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        preexec_fn=usual_signals,
+    )  # fmt: skip
 
 
 def wait_for(path: Path, seconds: float = 30.0) -> None:
