@@ -395,8 +395,13 @@ def _as_run(command: Command) -> str:
     text = on_the_organism(command)
     if command.words[0] not in RUN:
         return text
+    if text.startswith("polyrefuse study init"):
+        # The next commands take the small study that stands in its place.
+        text = text.replace("study.yaml", "template.yaml")
     # A page, or the kitchen, may have made the folder before; what it is of does not matter here.
-    new = re.search(r"polyrefuse (?:direction|drift|mcd|organism) .*--output (\S+)", text)
+    new = re.search(
+        r"polyrefuse (?:(?:direction|drift|mcd|organism) .*--output|study init) (\S+)", text
+    )
     cleared = f"rm -rf {new[1]}; " if new else ""
     tolerated = " || [ $? = 1 ]" if command.text.startswith(OPEN) else ""
     said = shlex.quote(f"++ {command.place}: {text}")
