@@ -7,7 +7,6 @@ command.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 import random
@@ -17,11 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
 import pytest
-import typer
 from polyrefuse_studies import demo
 
 import polyrefuse
 from polyrefuse_models.organism import make as makers
+from polyrefuse_shared.command_line import every_command
 from polyrefuse_shared.errors import UserError
 from tests.commands import run_in_process
 from tests.deep_folders import nest, remove
@@ -46,19 +45,12 @@ class Case(NamedTuple):
         return f"{' '.join(self.command)} {self.argument} {self.value[:20]!a}"
 
 
-def leaves(group: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from leaves(command, (*path, name))
-        else:
-            yield (*path, name), command
-
-
-def commands() -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name, (place, _) in polyrefuse.COMMANDS.items():
-        module, app = place.split(":")
-        group = typer.main.get_group(getattr(importlib.import_module(module), app))
-        yield from leaves(group, (name,))
+COMMANDS = {
+    path: command
+    for path, command in every_command(polyrefuse.COMMANDS, polyrefuse.ABOUT, polyrefuse.EXAMPLE)
+    if not hasattr(command, "commands")
+}
+"""Every sub-command that is no group of others, by the words that call it."""
 
 
 def values(kind: Any) -> tuple[str, ...]:
@@ -76,10 +68,11 @@ def name_of(parameter: Any) -> str:
 
 CASES = [
     Case(path, name_of(parameter), value)
-    for path, command in commands()
+    for path, command in COMMANDS.items()
+    for kinds in [get_type_hints(inspect.unwrap(command.callback))]
     for parameter in command.params
-    if parameter.name != "help"
-    for value in values(get_type_hints(inspect.unwrap(command.callback))[parameter.name])
+    if parameter.name in kinds  # The others are typer's own.
+    for value in values(kinds[parameter.name])
     # A whole disk is searched for results, if somebody asks for it.
     if (parameter.name, value) != ("results", "/")
 ]
@@ -167,9 +160,8 @@ USUAL = {
 
 
 def arguments_of(case: Case) -> list[str]:
-    (command,) = [command for path, command in commands() if path == case.command]
     given = []
-    for parameter in command.params:
+    for parameter in COMMANDS[case.command].params:
         name = name_of(parameter)
         if name == case.argument:
             value = case.value
