@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from polyrefuse_leaderboard.reading import identity
+
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.lm_eval_internals import samples_file
 from polyrefuse_shared.reading import regular_file
@@ -62,8 +64,8 @@ class Outcome:
         n: the number of documents.
         higher_is_better: whether a higher value is better; None if lm-eval does not say it.
         settings: a checksum of the settings that must be equal if values are compared: the version
-            of the task, the few-shot examples, the generation settings without the seed, whether
-            --apply_chat_template was given, and the number of documents.
+            of the task, the few-shot examples, whether --apply_chat_template was given, the
+            `identity.generation` of the answers if there are any, and the number of documents.
         documents: what each document adds, by its checksum, if there are samples and their mean is
             the value; otherwise None.
     """
@@ -150,9 +152,18 @@ def tasks_of(document: Mapping[str, Any]) -> set[str]:
 
 
 def read_outcomes(
-    file: ResultsFile, document: Mapping[str, Any], wanted: Sequence[Wanted]
+    file: ResultsFile,
+    document: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    wanted: Sequence[Wanted],
 ) -> Iterator[Outcome]:
     """Yield the values of the wanted tasks in a run. Tasks that the run does not have are skipped.
+
+    Args:
+        file: the results file.
+        document: its contents.
+        arguments: its `identity.arguments_of`.
+        wanted: the tasks.
 
     Raises:
         BadResults: a value, or a samples file, cannot be used.
@@ -160,7 +171,7 @@ def read_outcomes(
     for one in wanted:
         found = _entry(document, one.task)
         if found is not None:
-            outcome = _outcome(file, document, one, found)
+            outcome = _outcome(file, document, arguments, one, found)
             if outcome is not None:
                 yield outcome
 
@@ -187,7 +198,11 @@ def _plain(key: str) -> str:
 
 
 def _outcome(
-    file: ResultsFile, document: Mapping[str, Any], wanted: Wanted, entry: Mapping[str, Any]
+    file: ResultsFile,
+    document: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    wanted: Wanted,
+    entry: Mapping[str, Any],
 ) -> Outcome | None:
     """Return the value of a task; None if it lacks the wanted metric."""
     there = metrics_of(document, wanted.task)
@@ -220,7 +235,7 @@ def _outcome(
         stderr=float(stderr) if is_number(stderr) and stderr >= 0 else None,
         n=n,
         higher_is_better=higher if isinstance(higher, bool) else None,
-        settings=_settings(document, subtasks, n),
+        settings=_settings(document, arguments, subtasks, n, where),
         documents=documents,
     )
 
@@ -255,19 +270,23 @@ def _count(document: Mapping[str, Any], subtasks: Sequence[str], where: str) -> 
     return sum(every)
 
 
-def _settings(document: Mapping[str, Any], subtasks: Sequence[str], n: int) -> str:
+def _settings(
+    document: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    subtasks: Sequence[str],
+    n: int,
+    where: str,
+) -> str:
     parts = {
         name: {task: part.get(task) for task in subtasks}
         for name in ("versions", "n-shot", "n-samples")
         if isinstance(part := document.get(name), dict)
     }
-    configs = document.get("configs")
     generation = {
-        task: {name: kwargs[name] for name in kwargs if name != "seed"}
+        task: identity.generation(document, config, arguments, where)
         for task in subtasks
-        if isinstance(configs, dict)
-        and isinstance(config := configs.get(task), dict)
-        and isinstance(kwargs := config.get("generation_kwargs"), dict)
+        if isinstance(config := document["configs"].get(task), dict)
+        and isinstance(config.get("generation_kwargs"), dict)
     }
     chat = document.get("chat_template") is not None
     text = json.dumps([parts, generation, chat, n], sort_keys=True, default=str)

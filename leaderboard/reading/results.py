@@ -158,7 +158,7 @@ def _run(
     outcomes: list[Outcome] = []
     for one in capability:
         try:
-            outcomes += read_outcomes(file, document, [one])
+            outcomes += read_outcomes(file, document, arguments, [one])
         except BadResults as error:
             problems.append(str(error))
     for task in tasks_of(document) if capability else ():

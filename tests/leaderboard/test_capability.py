@@ -174,6 +174,8 @@ class TestDifference:
             ({"kwargs": {"max_gen_toks": 32, "seed": 1}}, False),
             ({"kwargs": {"max_gen_toks": 64, "temperature": 0.5}}, False),
             ({"template": "{{ messages }}"}, False),
+            ({"info": {**DIRECTION, "chat": "off"}}, False),
+            ({"info": {**DIRECTION, "think_end_token": "</think>"}}, False),
             ({"shots": 5}, False),
             ({"count": 6}, False),
         ],
@@ -186,7 +188,7 @@ class TestDifference:
         later = usual | change
         after = AFTER[: later.pop("count", 8)]
         write_other(tmp_path / "results", {"other": {"acc,none": after}}, day=2,
-                    condition="ablation", info=DIRECTION, **later)  # fmt: skip
+                    condition="ablation", **{"info": DIRECTION} | later)  # fmt: skip
         assert build(tmp_path, "other")[0] == 0
         difference = records(tmp_path)["other", "ablation"]["difference"]
         assert (difference is not None) is compared
