@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -57,10 +58,17 @@ def make_folder(folder: Path) -> None:
     Raises:
         OSError: the disk refuses, or there are more parents than Python can make.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except RecursionError:
-        raise OSError(errno.ENAMETOOLONG, "it is nested too deeply", str(folder)) from None
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return
+        except RecursionError:
+            raise OSError(errno.ENAMETOOLONG, "it is nested too deeply", str(folder)) from None
+        except FileExistsError as error:
+            # `mkdir` looks twice. Another process may have removed the folder in between.
+            with suppress(FileNotFoundError):
+                if not stat.S_ISDIR(os.lstat(error.filename).st_mode):
+                    raise
 
 
 def remove_stale(parent: Path) -> None:

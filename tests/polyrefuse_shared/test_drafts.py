@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from polyrefuse_shared import drafts
-from polyrefuse_shared.drafts import Busy, alone, discard, draft, locked
+from polyrefuse_shared.drafts import Busy, alone, discard, draft, locked, make_folder
 from tests.conftest import ROOT
 from tests.kill_points import kill_points, tree
 
@@ -144,6 +144,40 @@ def test_a_name_is_one_process_s_and_leaves_nothing(tmp_path: Path) -> None:
     one, other = (alone(tmp_path / name, patience=0) for name in (".name", ".other"))
     with one, other, pytest.raises(Busy), alone(tmp_path / ".name", patience=0):
         pass
+
+
+def test_a_folder_that_goes_while_it_is_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Path.mkdir` finds the folder, and its owner removes it before `mkdir` looks what it is."""
+    wanted = tmp_path / "parent" / ".name"
+    wanted.mkdir(parents=True)
+    is_dir = Path.is_dir
+
+    def removed_first(path: Path) -> bool:
+        monkeypatch.setattr(Path, "is_dir", is_dir)
+        wanted.rmdir()
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", removed_first)
+    make_folder(wanted)
+    assert wanted.is_dir()
+
+
+@pytest.mark.parametrize("inside", [(), ("folder",), ("folder", "in it")])
+def test_a_folder_is_not_made_where_something_else_is(
+    tmp_path: Path, inside: tuple[str, ...]
+) -> None:
+    file, dangling = tmp_path / "file", tmp_path / "dangling"
+    file.touch()
+    dangling.symlink_to(tmp_path / "nowhere")
+    for taken in (file, dangling):
+        with pytest.raises((FileExistsError, NotADirectoryError)):
+            make_folder(taken.joinpath(*inside))
+    linked = tmp_path / "linked"
+    linked.symlink_to(tmp_path, target_is_directory=True)
+    make_folder(linked.joinpath(*inside))
+    assert tmp_path.joinpath(*inside).is_dir()
 
 
 def test_a_folder_that_was_exchanged_is_locked_anew(tmp_path: Path) -> None:
