@@ -11,16 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from statistics import NormalDist, fmean, stdev
+from statistics import fmean, stdev
 
 from polyrefuse_leaderboard.reading.capability import ROUNDING, Outcome
 from polyrefuse_leaderboard.reading.runs import Reading, Run
 from polyrefuse_leaderboard.records import CAPABILITY, Record
 from polyrefuse_leaderboard.statistics import newcombe_paired, newcombe_unpaired
 
-from polyrefuse_shared.intervals import CONFIDENCE, wilson
-
-Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+from polyrefuse_shared.intervals import CONFIDENCE, wilson, z_value
 
 Measured = tuple[Run, Outcome]
 
@@ -90,7 +88,8 @@ def _interval(outcome: Outcome) -> tuple[float, float] | None:
         return float(low), float(high)
     if outcome.stderr is None:
         return None
-    return outcome.value - Z * outcome.stderr, outcome.value + Z * outcome.stderr
+    half = z_value() * outcome.stderr
+    return outcome.value - half, outcome.value + half
 
 
 def _hits(outcome: Outcome) -> int | None:
@@ -155,5 +154,5 @@ def _unpaired(outcome: Outcome, baseline: Outcome) -> tuple[float, float, float]
     if outcome.stderr is None or baseline.stderr is None:
         return None
     difference = outcome.value - baseline.value
-    half = Z * math.hypot(outcome.stderr, baseline.stderr)
+    half = z_value() * math.hypot(outcome.stderr, baseline.stderr)
     return difference, difference - half, difference + half

@@ -16,9 +16,10 @@ from polyrefuse_shared.reading import parse_json, read_bytes
 from polyrefuse_tasks.saved_results.documents import is_number
 
 FILE = "geometry.json"
-SCHEMAS = (2, 3, 4)
+SCHEMAS = (2, 3, 4, 5)
 """Schema 3 adds intervals, a monitor, harmfulness and the answers of a run to schema 2. Schema 4
-adds which direction it is, whether it is a control, and the points of `geometry.png`."""
+adds which direction it is, whether it is a control, and the points of `geometry.png`. Schema 5
+adds the intervals of angles, which are not read here."""
 
 AT_MOST = 2**26
 """The most bytes of a report."""

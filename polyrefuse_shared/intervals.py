@@ -29,7 +29,7 @@ def wilson(hits: ArrayLike, n: ArrayLike, confidence: float = CONFIDENCE) -> tup
         The lower and the upper end: floats for numbers, arrays for arrays.
     """
     hits, n = np.asarray(hits, dtype=float), np.asarray(n, dtype=float)
-    z = _z(confidence)
+    z = z_value(confidence)
     middle = (hits + z * z / 2) / (n + z * z)
     spread = z * np.sqrt(hits * (n - hits) / np.maximum(n, 1) + z * z / 4) / (n + z * z)
     # At the edges the exact ends are 0 and 1, and rounding errors would miss them.
@@ -55,7 +55,7 @@ def auc_interval(
         negatives: the size of the second sample, at least 1.
         confidence: the confidence level, between 0 and 1.
     """
-    z = _z(confidence)
+    z = z_value(confidence)
 
     def beyond(area: float) -> float:
         return abs(auc - area) - z * _deviation_of_auc(area, positives, negatives)
@@ -82,5 +82,6 @@ def _end(beyond: Callable[[float], float], outside: float, inside: float) -> flo
     return (outside + inside) / 2
 
 
-def _z(confidence: float) -> float:
+def z_value(confidence: float = CONFIDENCE) -> float:
+    """Return how many standard errors a normal interval reaches to each side."""
     return NormalDist().inv_cdf((1 + confidence) / 2)

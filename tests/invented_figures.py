@@ -171,7 +171,10 @@ class Invented:
 
     def _angle(self, at: int, language: str) -> dict[str, float | None]:
         place = self.languages.index(language)
-        return {"angle": None if not at else 40.0 + 9 * place % 140 + at / self.layers}
+        if not at:
+            return dict.fromkeys(("angle", "angle_low", "angle_high"))
+        angle = 40.0 + 9 * place % 140 + at / self.layers
+        return {"angle": angle, "angle_low": angle - 4, "angle_high": angle + 4}
 
     def _success(self) -> dict[str, Any]:
         labels = (Label.REFUSAL, Label.COMPLIANCE, Label.REFUSAL, Label.DEGENERATE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -551,6 +552,8 @@ class TestGeometry:
             "angle between harmfulness and refusal, in degrees: en ",
         ):
             assert said in out, said
+        angle = next(line for line in out.splitlines() if line.startswith("angle between"))
+        assert re.search(r": en \d+ \[\d+, \d+\], de \d+ \[\d+, \d+\]$", angle)
         # The labels are invented: the organism refuses all that is harmful, wherever it lies.
         document = json.loads((output / "geometry.json").read_text())
         german_s = document["success"]["languages"]["de"]

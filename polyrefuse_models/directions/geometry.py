@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.answered import Answers
     from polyrefuse_models.directions.artifact import Direction
 
-SCHEMA = 4
+SCHEMA = 5
 """Schema 4 says of the direction what the reports on its effects say (`effects.described`), and has
-`plane`, the points of `geometry.png`."""
+`plane`, the points of `geometry.png`. Schema 5 has the intervals of `harmfulness`."""
 
 MEANING = (
     "auc and silhouette say whether the model's states separate harmful from harmless prompts, "
@@ -168,7 +168,7 @@ def geometry(
     seen = within_memory(
         chat,
         lambda chat: {
-            name: see(chat, prompts[name], harmful[name].tolist(), positions, unit, name)
+            name: see(chat, prompts[name], harmful[name].tolist(), positions, unit, layer, name)
             for name in asked
         },
     )
@@ -239,7 +239,14 @@ def geometry(
         ],
         "monitor": watched,
         "harmfulness": harmfulness(
-            {name: seen[name].means for name in asked}, layer, unit, positions
+            {name: seen[name].means for name in asked},
+            {
+                name: (seen[name].at_layer[of], seen[name].at_layer[~of])
+                for name, of in harmful.items()
+            },
+            layer,
+            unit,
+            positions,
         ),
         "success": answers
         and success(

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from polyrefuse_shared.intervals import z_value
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -31,6 +33,9 @@ WITHOUT_TEMPLATE = (
 
 def harmfulness(
     means: Mapping[str, Float[Tensor, "kind=2 token=2 layer d"]],
+    states: Mapping[
+        str, tuple[Float[Tensor, "harmful token=2 d"], Float[Tensor, "harmless token=2 d"]]
+    ],
     layer: int,
     unit: Float[Tensor, "d"],
     positions: Positions,
@@ -39,6 +44,8 @@ def harmfulness(
 
     Args:
         means: `Seen.means` of the prompts of each language; English is among the languages.
+        states: `Seen.at_layer` of the harmful and of the harmless prompts of each language, at
+            least two of each, at the layer of the refusal direction.
         layer: the layer of the refusal direction.
         unit: a unit vector along the refusal direction, in float64.
         positions: the tokens that were read.
@@ -46,8 +53,9 @@ def harmfulness(
     Returns:
         `user` and `last` are the two tokens. `languages` has, at the layer of the refusal
         direction, the `cosine` and the `angle` (in degrees) between the two directions of each
-        language, `harmfulness_against_direction` and `refusal_against_direction` (the cosine of
-        each with the given direction), and `harmfulness_against_english` (the cosine with the
+        language, the ends `angle_low` and `angle_high` of the angle's interval,
+        `harmfulness_against_direction` and `refusal_against_direction` (the cosine of each with the
+        given direction), and `harmfulness_against_english` (the cosine with the
         harmfulness direction of English). `layers` has the `cosine` and `angle` of each language at
         every layer. A value is null where a difference of means is zero. `languages` and `layers`
         are null where the template puts no token after the user's text, and `note` says so.
@@ -63,6 +71,7 @@ def harmfulness(
         **places,
         "languages": {
             language: _between(*of[:, layer])
+            | dict(zip(("angle_low", "angle_high"), angle_interval(*states[language]), strict=True))
             | {
                 "harmfulness_against_direction": _cosine(of[0, layer], unit),
                 "refusal_against_direction": _cosine(of[1, layer], unit),
@@ -81,6 +90,41 @@ def harmfulness(
         ],
         "note": None,
     }
+
+
+def angle_interval(
+    harmful: Float[Tensor, "harmful token=2 d"], harmless: Float[Tensor, "harmless token=2 d"]
+) -> tuple[float, float] | tuple[None, None]:
+    """Compute the interval of the angle between the two directions of one language.
+
+    The delta method (infinitesimal jackknife; Efron, The Jackknife, the Bootstrap and Other
+    Resampling Plans, 1982, ch. 6): to first order, the angle changes by the mean over the prompts
+    of how far each prompt turns the two directions, and the variance of such a mean is known. It
+    covers the chance by which these prompts were chosen. It does not correct the angle's bias.
+
+    Args:
+        harmful: the states of at least two harmful prompts, at the tokens of harmfulness and of
+            refusal.
+        harmless: those of at least two harmless prompts, likewise.
+
+    Returns:
+        The lower and upper end in degrees, between 0 and 180; None where a direction is zero or the
+        two are parallel.
+    """
+    kinds = [kind.double() for kind in (harmful, harmless)]
+    direction = kinds[0].mean(0) - kinds[1].mean(0)
+    length = direction.norm(dim=-1, keepdim=True)
+    cosine = _cosine(*direction)
+    if cosine is None or abs(cosine) == 1:
+        return None, None
+    unit = direction / length
+    # The angle falls fastest if each direction turns towards the part of the other that is
+    # perpendicular to it, and the faster, the shorter the direction is.
+    towards = torch.nn.functional.normalize(unit.flip(0) - cosine * unit, dim=-1) / length
+    variance = sum((kind * towards).sum((1, 2)).var() / len(kind) for kind in kinds)
+    spread = z_value() * math.degrees(variance**0.5)
+    angle = math.degrees(math.acos(cosine))
+    return max(0.0, angle - spread), min(180.0, angle + spread)
 
 
 def _between(

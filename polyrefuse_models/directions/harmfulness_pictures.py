@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pictures.style()
 def harmfulness_figure(document: dict[str, Any]) -> Figure:
-    """Draw the angle by layer, with a line for each language, and at the direction's own layer.
+    """Draw the angle by layer, a line for each language, and its interval at the direction's layer.
 
     Args:
         document: the contents of `geometry.json`, with languages in its `harmfulness`.
@@ -28,13 +28,16 @@ def harmfulness_figure(document: dict[str, Any]) -> Figure:
     for place, language in enumerate(languages):
         angles = gaps(at["languages"][language]["angle"] for at in layers)
         lines.plot(places, angles, marker=".", label=language, **styles[language])
-        own = languages[language]["angle"]
+        own, low, high = (languages[language][end] for end in ("angle", "angle_low", "angle_high"))
         if own is not None:
             dots.plot(own, place, marker="o", color=styles[language]["color"])
+            if low is not None:
+                dots.plot([low, high], [place, place], color=styles[language]["color"])
             # In the right half the number is left of its point, so that it stays in the panel.
             beyond = own > 90
+            end = own if low is None else low if beyond else high
             dots.annotate(
-                f"{own:.0f}°", (own, place), xytext=(-7 if beyond else 7, 0),
+                f"{own:.0f}°", (end, place), xytext=(-7 if beyond else 7, 0),
                 textcoords="offset points", va="center", ha="right" if beyond else "left",
                 fontsize="small",
             )  # fmt: skip
@@ -52,7 +55,7 @@ def harmfulness_figure(document: dict[str, Any]) -> Figure:
     dots.set_ylim(len(languages) - 0.5, -0.5)
     dots.set_xlim(0, 180)
     dots.set_xticks(range(0, 181, 30))
-    dots.set_xlabel(f"the angle at layer {document['layer']} (degrees)")
+    dots.set_xlabel(f"the angle at layer {document['layer']} (degrees, with 95% interval)")
     dots.set_ylabel("language of the prompts")
     pictures.title(
         figure,

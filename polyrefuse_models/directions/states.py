@@ -1,7 +1,8 @@
 """Reads the prompts of a language once, for their states and their projections.
 
 The states of every layer at several tokens would not fit into memory. Only those at the token of
-the direction are kept whole; of the others, only projections and means are kept.
+the direction are kept whole. Of the others, projections and means are kept, and the states at one
+layer.
 """
 
 from __future__ import annotations
@@ -58,12 +59,14 @@ class Seen:
         last: the projections of all prompts at the last token, in float64.
         means: the mean states of the harmful and of the harmless first prompts, in this order, at
             the last token of the user's text and at the last token of all, in float64.
+        at_layer: the states of the first prompts at these two tokens, at one layer.
     """
 
     states: Float[Tensor, "first layer d"]
     own: Float[Tensor, "prompt layer"]
     last: Float[Tensor, "prompt layer"]
     means: Float[Tensor, "kind=2 token=2 layer d"]
+    at_layer: Float[Tensor, "first token=2 d"]
 
 
 def see(
@@ -72,6 +75,7 @@ def see(
     harmful: Sequence[bool],
     positions: Positions,
     unit: Float[Tensor, "d"],
+    layer: int,
     language: str,
 ) -> Seen:
     """Read each prompt once.
@@ -83,6 +87,7 @@ def see(
         harmful: whether each of the first prompts is harmful; at least one of each kind is there.
         positions: the tokens that are read.
         unit: a unit vector, in float64.
+        layer: the layer of `Seen.at_layer`.
         language: the language of the prompts, for messages.
 
     Raises:
@@ -91,7 +96,7 @@ def see(
     n_layers = len(decoder_blocks(chat.model))
     first = len(harmful)
     sums = torch.zeros(2, 2, n_layers, width(chat.model), dtype=torch.float64)
-    states, own, last = [], [], []
+    states, own, last, at_layer = [], [], [], []
     tokens = [positions.own, positions.last, positions.user]
     for part, seen in _batches(chat, prompts, tokens):
         _require_finite(seen, language)
@@ -99,14 +104,17 @@ def see(
         last.append(_projected(seen[:, 1], unit))
         kept = max(0, min(first, part.stop) - part.start)
         states.append(seen[:kept, 0].clone())
-        for row, is_harmful in zip(seen[:kept], harmful[part], strict=True):
-            sums[0 if is_harmful else 1] += row[[2, 1]].double()
+        both = seen[:kept, [2, 1]]
+        at_layer.append(both[:, :, layer])
+        for row, is_harmful in zip(both, harmful[part], strict=True):
+            sums[0 if is_harmful else 1] += row.double()
     counts = torch.tensor([sum(harmful), first - sum(harmful)], dtype=torch.float64)
     return Seen(
         torch.cat(states),
         torch.cat(own),
         torch.cat(last),
         sums / counts[:, None, None, None],
+        torch.cat(at_layer),
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from polyrefuse_models.directions.harmfulness import harmfulness
+from polyrefuse_models.directions.harmfulness import angle_interval, harmfulness
 from polyrefuse_models.directions.states import Positions, see
 from tests.polyrefuse_models.test_directions import make_chat
 
@@ -24,11 +25,16 @@ def means(angle: float, length: float = 3.0) -> torch.Tensor:
     return torch.stack([harmless + torch.stack([length * turned, 2 * AXIS[0]])[:, None], harmless])
 
 
+def between(means: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """The document of such means, where every prompt of a kind has the same state."""
+    states = {name: tuple(of[:, :, 0, None].transpose(1, 2)) for name, of in means.items()}
+    alike = {name: tuple(kind.repeat(2, 1, 1) for kind in of) for name, of in states.items()}
+    return harmfulness(means, alike, 0, AXIS[0], Positions(own=-2, user=-4))
+
+
 @pytest.mark.parametrize("angle", [0.0, 30.0, 90.0, 135.0, 180.0])
 def test_angles(angle: float) -> None:
-    positions = Positions(own=-2, user=-4)
-    given = {"en": means(angle), "yo": means(60, length=0.01)}
-    found = harmfulness(given, 0, AXIS[0], positions)
+    found = between({"en": means(angle), "yo": means(60, length=0.01)})
     assert (found["user"], found["last"]) == (-4, -1)
     english = found["languages"]["en"]
     assert english["angle"] == pytest.approx(angle, abs=1e-5)
@@ -45,17 +51,64 @@ def test_angles(angle: float) -> None:
 
 def test_what_does_not_differ_has_no_angle() -> None:
     alike = torch.ones(2, 2, 1, 4, dtype=torch.float64)
-    found = harmfulness({"en": alike, "yo": means(20)}, 0, AXIS[0], Positions(-1, -3))
+    found = between({"en": alike, "yo": means(20)})
     assert set(found["languages"]["en"].values()) == {None}
     assert found["languages"]["yo"]["harmfulness_against_english"] is None
     assert found["languages"]["yo"]["angle"] == pytest.approx(20)
+
+
+def noisy(random: np.random.Generator, n: int, apart: float) -> torch.Tensor:
+    """[prompt, token, d]: states whose means are directions at an angle of 60 degrees, from which a
+    prompt deviates alike at both tokens."""
+    mean = apart * np.stack([[0.5, math.sqrt(0.75), 0.0], [1.0, 0.0, 0.0]])
+    shared = random.normal(size=(n, 1, 3)) * (1, 2, 3)
+    return torch.from_numpy(mean + shared + random.normal(size=(n, 2, 3)))
+
+
+def angle_of(harmful: np.ndarray, harmless: np.ndarray) -> float:
+    """The angle in degrees between the two directions of states [prompt, token, d]."""
+    one, other = harmful.mean(0) - harmless.mean(0)
+    return float(np.degrees(np.arccos(one @ other / np.linalg.norm(one) / np.linalg.norm(other))))
+
+
+def test_an_interval_holds_the_true_angle_19_times_in_20() -> None:
+    random = np.random.default_rng(0)
+    held = []
+    for _ in range(2000):
+        low, high = angle_interval(noisy(random, 90, 8), noisy(random, 60, 0))
+        assert low is not None and high is not None
+        held.append(low < 60 < high)
+    # Three standard errors of a share of 95% of 2,000 are 1.5%.
+    assert np.mean(held) == pytest.approx(0.95, abs=0.015)
+
+
+def test_an_interval_is_that_of_a_bootstrap() -> None:
+    random = np.random.default_rng(1)
+    kinds = [noisy(random, n, apart).numpy() for n, apart in ((400, 6), (300, 0))]
+    drawn = []
+    for _ in range(4000):
+        drawn.append(
+            angle_of(*(kind[random.integers(len(kind), size=len(kind))] for kind in kinds))
+        )
+    expected = 1.959964 * np.std(drawn)
+    low, high = angle_interval(*map(torch.from_numpy, kinds))
+    assert low is not None and high is not None
+    assert (high - low) / 2 == pytest.approx(expected, rel=0.05)
+    assert (low + high) / 2 == pytest.approx(angle_of(*kinds))
+
+
+def test_an_interval_stays_between_0_and_180_degrees() -> None:
+    random = np.random.default_rng(2)
+    ends = [angle_interval(noisy(random, 3, 0.1), noisy(random, 3, 0)) for _ in range(50)]
+    assert min(low for low, _ in ends) == 0
+    assert max(high for _, high in ends) == 180
 
 
 def test_without_a_template_there_is_one_token() -> None:
     chat = replace(make_chat(), render=str)
     positions = Positions.of(chat, -1)
     assert not positions.has_template
-    found = harmfulness({"en": means(20)}, 0, AXIS[0], positions)
+    found = harmfulness({"en": means(20)}, {}, 0, AXIS[0], positions)
     assert found["languages"] is None and "cannot be told apart" in found["note"]
 
 
@@ -66,7 +119,7 @@ def test_means_and_projections_are_those_of_each_prompt_alone() -> None:
     unit = torch.nn.functional.normalize(torch.arange(32, dtype=torch.float64), dim=0)
     positions = Positions.of(chat, -2)
     assert (positions.user, positions.last) == (-4, -1)
-    seen = see(chat, prompts, harmful, positions, unit, "en")
+    seen = see(chat, prompts, harmful, positions, unit, 1, "en")
     alone = []
     for prompt in prompts:
         ids = chat.tokenizer(
@@ -80,6 +133,7 @@ def test_means_and_projections_are_those_of_each_prompt_alone() -> None:
     states = torch.stack(alone).numpy()  # [prompt, token, layer, d]
     assert seen.states.shape == (4, 4, 32)
     np.testing.assert_allclose(seen.states, states[:4, 1], atol=1e-5)
+    np.testing.assert_allclose(seen.at_layer, states[:4, [0, 2], 1], atol=1e-5)
     np.testing.assert_allclose(seen.own, states[:, 1] @ unit.numpy(), atol=1e-4)
     np.testing.assert_allclose(seen.last, states[:, 2] @ unit.numpy(), atol=1e-4)
     for kind, rows in enumerate(([0, 3], [1, 2])):
