@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import reprlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -289,8 +287,7 @@ def _settings(
         and isinstance(config.get("generation_kwargs"), dict)
     }
     chat = document.get("chat_template") is not None
-    text = json.dumps([parts, generation, chat, n], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+    return identity.checksum([parts, generation, chat, n])
 
 
 def _documents(

@@ -147,7 +147,7 @@ def intervention(document: Mapping[str, Any], where: str) -> tuple[str, str]:
         if "system-prompt" not in conditions:
             conditions.append("system-prompt")
         condition = intern("+".join(conditions))
-    return condition, _checksum(parts) if parts else ""
+    return condition, checksum(parts) if parts else ""
 
 
 def generation(
@@ -171,7 +171,7 @@ def generation(
     template = config.get("chat_template_args") or arguments.get("chat_template_args") or {}
     if isinstance(template, dict) and arguments.get("enable_thinking") is not None:
         template = template | {"enable_thinking": arguments["enable_thinking"]}
-    return _checksum(
+    return checksum(
         {
             "generation_kwargs": {name: kwargs[name] for name in kwargs if name != "seed"},
             "repeats": task.get("repeats") or 1,
@@ -220,7 +220,8 @@ def warnings(config: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _checksum(parts: Mapping[str, Any]) -> str:
+def checksum(parts: Any) -> str:
+    """Return a short checksum of settings that came from JSON, the same for any order of keys."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     # JSON can hold surrogates and UTF-8 cannot, so their escapes are hashed.
     return intern(hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16])
