@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from polyrefuse_models.directions.harmfulness_pictures import angle_text
 from polyrefuse_models.directions.monitor import least_prompts
 from polyrefuse_models.directions.monitor_pictures import describe
 
@@ -53,16 +54,10 @@ def _harmfulness(found: dict[str, Any]) -> Iterator[str]:
         yield f"Note: {found['note']}."
         return
     angles = (
-        f"{language} {_angle(of['angle'], of['angle_low'], of['angle_high'])}"
+        f"{language} {angle_text(of['angle'], of['angle_low'], of['angle_high'])}"
         for language, of in found["languages"].items()
     )
     yield f"angle between harmfulness and refusal, in degrees: {', '.join(angles)}"
-
-
-def _angle(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.0f}" if low is None or high is None else f"{value:.0f} [{low:.0f}, {high:.0f}]"
 
 
 def _success(success: dict[str, Any]) -> Iterator[str]:

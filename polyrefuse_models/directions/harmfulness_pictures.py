@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+def angle_text(angle: float | None, low: float | None, high: float | None) -> str:
+    """Write an angle in whole degrees with its interval, as far as they are known."""
+    if angle is None:
+        return "-"
+    return f"{angle:.0f}" if low is None or high is None else f"{angle:.0f} [{low:.0f}, {high:.0f}]"
+
+
 @pictures.style()
 def harmfulness_figure(document: dict[str, Any]) -> Figure:
     """Draw the angle by layer, a line for each language, and its interval at the direction's layer.
@@ -25,22 +32,16 @@ def harmfulness_figure(document: dict[str, Any]) -> Figure:
     figure = pictures.figure((12, max(4.5, 1.8 + 0.24 * len(languages))))
     lines, dots = figure.subplots(1, 2, width_ratios=(2, 1))
     places = [at["layer"] for at in layers]
+    texts = []
     for place, language in enumerate(languages):
         angles = gaps(at["languages"][language]["angle"] for at in layers)
         lines.plot(places, angles, marker=".", label=language, **styles[language])
         own, low, high = (languages[language][end] for end in ("angle", "angle_low", "angle_high"))
+        texts.append(angle_text(own, low, high))
         if own is not None:
             dots.plot(own, place, marker="o", color=styles[language]["color"])
-            if low is not None:
-                dots.plot([low, high], [place, place], color=styles[language]["color"])
-            # In the right half the number is left of its point, so that it stays in the panel.
-            beyond = own > 90
-            end = own if low is None else low if beyond else high
-            dots.annotate(
-                f"{own:.0f}°", (end, place), xytext=(-7 if beyond else 7, 0),
-                textcoords="offset points", va="center", ha="right" if beyond else "left",
-                fontsize="small",
-            )  # fmt: skip
+        if low is not None:
+            dots.plot([low, high], [place, place], color=styles[language]["color"])
     lines.axvline(document["layer"], **OWN_LAYER)
     lines.set_xlim(-0.5, len(layers) - 0.5)
     lines.xaxis.get_major_locator().set_params(integer=True)
@@ -53,9 +54,12 @@ def harmfulness_figure(document: dict[str, Any]) -> Figure:
     dots.axvline(90, **GUIDE)
     dots.set_yticks(range(len(languages)), list(languages))
     dots.set_ylim(len(languages) - 0.5, -0.5)
+    beside = dots.secondary_yaxis("right")
+    beside.set_yticks(range(len(languages)), texts, fontsize="small")
+    beside.tick_params(length=0)
     dots.set_xlim(0, 180)
     dots.set_xticks(range(0, 181, 30))
-    dots.set_xlabel(f"the angle at layer {document['layer']} (degrees, with 95% interval)")
+    dots.set_xlabel(f"angle at layer {document['layer']} (degrees, 95% interval)")
     dots.set_ylabel("language of the prompts")
     pictures.title(
         figure,
