@@ -313,8 +313,8 @@ def _within_controls(records: Sequence[Record]) -> Iterator[RateWarning]:
                 f"{METRICS[mean.metric].title} is {100 * mean.value:.1f}% (95% interval "
                 f"{100 * mean.low:.1f} to {100 * mean.high:.1f}) with {mean.condition} and "
                 f"{100 * min(random):.1f} to {100 * max(random):.1f}% with {len(random)} random "
-                f"direction{plural} in the place of the refusal direction. This effect is "
-                "therefore not shown to come from the refusal direction."
+                f"direction{plural} in place of the refusal direction. This effect is therefore "
+                "not shown to come from the refusal direction."
             )
             yield RateWarning.of_record(mean, text, languages.get(_rate_of(mean), ()))
 

@@ -32,7 +32,7 @@ CONDITIONS: Mapping[str, tuple[str, dict[str, object]]] = {
         for seed in SEEDS
     },
 }
-"""Maps the name of a run to lm-eval's name of the model and its additional arguments."""
+"""Maps the name of a run to lm-eval's name for the model and its additional arguments."""
 
 
 def evaluate(model: Path, folder: Path) -> None:
@@ -53,7 +53,7 @@ def evaluate(model: Path, folder: Path) -> None:
 
 
 def arguments_of(name: str, model: Path, folder: Path) -> tuple[str, dict[str, str]]:
-    """Return lm-eval's name of the model in a run, and the model's arguments."""
+    """Return lm-eval's name for the model in a run, and the model's arguments."""
     wrapper, beside = CONDITIONS[name]
     given = {key: str(value).format(folder=folder) for key, value in beside.items()}
     return wrapper, {"pretrained": str(model), "gguf_file": FILE, "dtype": "float32", **given}

@@ -144,8 +144,8 @@ def _prompts(measured: Measured) -> Iterator[str]:
     metrics = {record.metric for record in measured.safety}
     if ASR_HARMFUL not in metrics:
         yield (
-            "Harmful answers: no harm judge labelled the answers, and the attack success rate "
-            "counts compliance, not harm."
+            "Harmful attack success rate: no harm judge labelled the answers, and the attack "
+            "success rate counts compliance, not harm."
         )
     if LOOPHOLE not in metrics:
         yield (

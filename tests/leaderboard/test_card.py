@@ -174,7 +174,7 @@ class TestCard:
         assert asr["mean"]["baseline"].startswith("37.5 (")
         refusal = table(markdown, "False refusal rate: harmless, judge native")
         assert refusal["English (en)"]["baseline"] == rate
-        loophole = table(markdown, "Loophole: harmful, judge native")
+        loophole = table(markdown, "Loophole rate: harmful, judge native")
         # One prompt is refused in English and answered in German: "rrrc" beside "rrcc".
         assert loophole["German (de)"]["baseline"] == rate
 
@@ -192,7 +192,7 @@ class TestCard:
             "- Capability: the study runs no other task",
             "- Geometry: the study does not measure it",
             "- Agreement of the judges: no two judges",
-            "- Harmful answers: no harm judge",
+            "- Harmful attack success rate: no harm judge",
         ):
             assert said in items, said
         assert "Universality" not in items

@@ -408,7 +408,7 @@ class TestHarmInLmEval:
             "toyrefuse_harmful", "toyrefuse_harmless", "malicious_instruct", "mcd_harmless",
         }  # fmt: skip
         table = (harm.folder / "board" / "leaderboard.md").read_text()
-        assert "Harmful answers" in table
+        assert "Harmful attack success rate" in table
 
     @pytest.mark.parametrize(
         ("change", "said"),
