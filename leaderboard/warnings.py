@@ -323,7 +323,7 @@ def _transferred(transfers: Sequence[Transfer]) -> Iterator[RateWarning]:
     """Yield the warnings of transfer reports: on directions, and on a baseline without refusals."""
     for transfer in transfers:
         hits, n = np.array(transfer.refusals, dtype=float).T
-        # As for every mean over languages whose prompts are not known.
+        # The interval is that of every mean over languages whose prompts are not known.
         low, high = (float(ends.mean()) for ends in wilson(hits, n))
         rate = float((hits / n).mean())
         texts: list[tuple[str, tuple[str, ...]]] = [(text, ()) for text in transfer.warnings]
@@ -344,7 +344,7 @@ def _transferred(transfers: Sequence[Transfer]) -> Iterator[RateWarning]:
 
 
 def _nothing_to_ablate(rate: float, n: int, low: float, high: float) -> str:
-    """Describe a baseline that refuses next to nothing."""
+    """Describe a baseline that refuses almost nothing."""
     return (
         f"The baseline refuses {100 * rate:.1f}% of {n} harmful prompts (95% interval "
         f"{100 * low:.1f} to {100 * high:.1f}). There is no refusal to ablate, so rates under "

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class BadChoice(UserError):
-    """There are no results, or those of several models or conditions, and a gate needs one."""
+    """There are no results, or results of several models or conditions where a gate needs one."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,8 @@ def _compare(
     if not same:
         failure = _absence(before, candidates, now)
         return Comparison(before, None, None, None, (failure,), ())
-    # A dataset may have greedy and sampled answers: those made as in the baseline are meant.
+    # A dataset may have greedy and sampled answers. Those made with the baseline's settings are
+    # compared.
     score = max(same, key=lambda score: (score.generation == before.generation, score.n))
     change, notes = _change(before, score)
     notes += _beside(before, score, tolerance)

@@ -44,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--polyrefuse-model-names",
         metavar="FILE",
-        help="JSON file with the names to show for models that would have the same name",
+        help="JSON file that gives different names to models that would have the same name",
     )
     for name, text in OPTIONS.items():
         kind = float if name in ("alpha", "tolerance") else str

@@ -94,7 +94,7 @@ def parse_wanted(given: str) -> list[Wanted]:
         if not task or len(metric) > 2 or not all(metric):
             raise BadCapability(
                 f"--capability {entry!a} is not a task; give names such as mmlu, or "
-                "gsm8k:exact_match:strict-match for another metric than the task's first."
+                "gsm8k:exact_match:strict-match for a metric other than the task's first."
             )
         wanted.append(Wanted(task, _plain(",".join(metric)) or None))
     if not wanted:
@@ -226,7 +226,7 @@ def _outcome(
         len(documents) != n or abs(fmean(documents.values()) - value) > ROUNDING
     ):
         # A perplexity is not a mean over documents, and neither is the value of a group that
-        # counts its tasks the same.
+        # weights its tasks equally.
         documents = None
     return Outcome(
         task=wanted.task,

@@ -56,7 +56,7 @@ ROUNDING = 1e-6
 """The largest difference that rounding makes between a rate and the same rate from the samples."""
 
 MOST_PROMPTS = 10**9
-"""The most prompts. A larger count is a mistake, and statistics would overflow at some number."""
+"""The most prompts of a task. A larger count is a mistake, and the statistics might overflow."""
 
 MOST_REASONS = 5
 """The most sentences in the message that nothing could be used."""
@@ -207,7 +207,7 @@ def _together(faults: Mapping[str, str]) -> Iterator[str]:
         alike[fault.replace(task, "")].append(fault)
     for fault, *others in alike.values():
         yield (
-            f"{fault[:-1]}; the same holds for {len(others)} more of its tasks."
+            f"{fault[:-1]}; {len(others)} more of its tasks have the same fault."
             if others
             else fault
         )

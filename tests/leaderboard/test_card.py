@@ -77,7 +77,7 @@ class TestUniversality:
         )
         low, high = wilson(2, 3)
         assert (
-            f"The directions of 2 of 3 languages break every other: 66.7% (95% interval "
+            f"The directions of 2 of 3 languages break every other language: 66.7% (95% interval "
             f"{100 * low:.1f} to {100 * high:.1f}, n = 3 languages" in told
         )
         assert "The direction from Yoruba (yo) does not break German (de)." in told
