@@ -98,7 +98,7 @@ class Metric:
         return self.made_from or self.name
 
     def is_given_by(self, measures: Measure) -> bool:
-        """Whether a judge that measures this gives it."""
+        """Return whether a judge that measures this gives it."""
         if self.measured_by is None:
             return True
         asked = measures_harm if self.measured_by == "harm" else measures_refusal

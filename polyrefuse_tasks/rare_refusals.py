@@ -10,7 +10,7 @@ ABOUT_NONE = 0.01
 
 
 def refuses_nothing(rate: float, low: float) -> bool:
-    """Whether a refusal rate on harmful prompts is practically zero.
+    """Return whether a refusal rate on harmful prompts is practically zero.
 
     Args:
         rate: the refusal rate, 0 to 1.

@@ -39,7 +39,8 @@ from polyrefuse_tasks.saved_results.tasks import SavedTask, read_results, saved_
 _log = logging.getLogger(__name__)
 
 BATCH = 32
-"""How many answers are judged at a time, and the most that a killed process loses."""
+"""The number of answers that are judged at a time, which is also the most that a killed process
+loses."""
 
 BEFORE = ".before"
 """The ending of a file of labels of another revision, until the labels that replace them are
@@ -144,11 +145,12 @@ def rejudge(
         judge: the judge that labels the answers.
         datasets: names of datasets; empty for all.
         languages: ISO 639-1 codes; empty for all.
-        limit: how many of the first prompts of each task are judged; None for all.
-        batch_size: how many answers are judged at a time.
+        limit: the number of prompts of each task whose answers are judged, counted from the first;
+            None for all.
+        batch_size: the number of answers to judge at a time.
         english: translates answers for a judge that reads only English, unless the samples have
             them in English. Without it, such answers are undecided.
-        progress: a function that is told the progress.
+        progress: the function to call after each batch; see `Progress`.
 
     Yields:
         The outcome of each task, when all its answers have labels.
@@ -420,7 +422,7 @@ def _before(
     older = read_judged(beside, shown + BEFORE) if beside.exists() else None
     differs = [] if found is None else found.judging.differs_in(judging)
     if older is not None and not older.judging.differs_in(judging) and (differs or found is None):
-        # A run with other settings was given up: these are the labels that it would have replaced.
+        # A run with other settings was given up, and these are the labels that it was to replace.
         os.replace(beside, path)
         found, older, differs = older, None, []
     if found is None or not differs:

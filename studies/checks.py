@@ -157,7 +157,7 @@ def _check_arguments(study: Study, files: Files) -> None:
     from polyrefuse_models.wrappers.known_arguments import stand_ins
 
     with stand_ins() as (direction, prompt):
-        # Of words that stand for what is yet to be made, what is made of the same kind.
+        # A word that stands for an artifact of a later job is replaced by an artifact of its kind.
         words = {
             ("direction", "source"): direction,
             ("direction", "auto"): direction,
@@ -182,7 +182,7 @@ def _try_arguments(study: Study, name: str, called: str, arguments: Mapping[str,
             return f"models.{name}", set(Model.model_fields)
         return f"conditions.{called}", set(Condition.model_fields)
 
-    if "batch_size" in arguments:  # lm_eval would have it twice.
+    if "batch_size" in arguments:  # lm_eval would receive it twice.
         where, _ = place("batch_size")
         raise BadStudy(f"{where} has batch_size, which is a key of the whole study.")
     _require_tokens(arguments, place("max_gen_toks")[0])

@@ -28,7 +28,7 @@ class Files:
         known: the known checksums by `_stamp` of each file. New checksums are added.
 
     Attributes:
-        known: the same.
+        known: the checksums, as in the arguments.
     """
 
     def __init__(self, beside: Path, known: MutableMapping[str, str] | None = None) -> None:
@@ -101,7 +101,7 @@ class Files:
 
 
 def looks_like_a_path(named: str) -> bool:
-    """Say whether a name is none of the hub's, which have one slash at most and no leading dot."""
+    """Return whether a name cannot be on the hub, where names have at most one slash inside."""
     return named.startswith((".", "/", "~", "\\")) or named.count("/") > 1 or named.endswith("/")
 
 

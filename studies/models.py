@@ -52,8 +52,8 @@ class Identities:
         """Check that all models of a study can be loaded.
 
         Args:
-            models: for each, a name for messages, and the arguments of lm-eval's model as they
-                stand in the file.
+            models: for each, a name for messages, and the arguments of lm-eval's model as the file
+                has them.
 
         Raises:
             CannotLoad: some cannot be loaded; the message names all of them, with the reasons.
@@ -184,7 +184,7 @@ def _commit(named: str, file: str, revision: str | None) -> str:
     """Return the commit of a repository of the hub, found by one of its files.
 
     Raises:
-        CannotLoad: the file cannot be had.
+        CannotLoad: the hub does not give the file.
     """
     from transformers.utils.hub import cached_file, extract_commit_hash
 

@@ -252,7 +252,8 @@ def hidden(said: str, url: str) -> str:
     user = url.partition("?")[0].rpartition("@")[0].rpartition("://")[2]
     name, _, password = user.partition(":")
     secrets = {query, user, password, *(value for _, value in parse_qsl(query))}
-    if len(name) >= 8:  # As a key's is; a person's may be a part of any word.
+    # The identifier of a key is that long. The shorter name of a user may be part of any word.
+    if len(name) >= 8:
         secrets.add(name)
     said = said.replace(url, shown(url))
     # The longest come first, because one secret may be part of another.

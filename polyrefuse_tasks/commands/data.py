@@ -142,7 +142,7 @@ def translate(
         ),
     ],
     batch_size: Annotated[
-        int, count_option("--batch-size", help="How many prompts are translated at a time.")
+        int, count_option("--batch-size", help="Number of prompts to translate at a time.")
     ] = 16,
     split: Split = None,
     output: Annotated[
@@ -150,7 +150,7 @@ def translate(
         typer.Option(
             "--output",
             help="Folder for the files DATASET/LANG.jsonl. Default: the folder of your own data, "
-            "from which lm_eval reads them.",
+            "from which lm_eval reads translations.",
         ),
     ] = None,
     as_json: Json = False,
@@ -422,7 +422,7 @@ def _files(names: list[str] | None, lang: str | None) -> list[File]:
 
 
 def _chosen(names: list[str] | None) -> list[str]:
-    """Return the named datasets, or all of them but those whose prompts another dataset has."""
+    """Return the named datasets, or all except those that repeat the prompts of another dataset."""
     if names:
         return [half for name in names for half in catalogue.named(name)]
     return [name for name, source in catalogue.datasets().items() if not source.only_by_name]

@@ -27,7 +27,7 @@ class Loading:
             otherwise transformers.
         device: where transformers runs the model; None takes a GPU if there is one.
         dtype: the type of the weights, as `from_pretrained` takes it.
-        batch_size: how many prompts are in a forward pass of transformers.
+        batch_size: the number of prompts in a forward pass of transformers.
     """
 
     model: str
@@ -94,7 +94,8 @@ def advice_after(error: Exception) -> str:
         OfflineModeIsEnabled,
     )
 
-    # transformers raises an OSError for each of them, as it does for a file that is missing.
+    # transformers raises an OSError for these errors of the hub, and also for a missing file. The
+    # cause distinguishes them.
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, HfHubHTTPError | LocalEntryNotFoundError | OfflineModeIsEnabled):

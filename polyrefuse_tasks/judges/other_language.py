@@ -58,7 +58,7 @@ _WORDS = {
 }
 
 HEAD = 160
-"""How many characters of an answer are looked at."""
+"""The number of characters of an answer that are read."""
 
 SHARE = 0.4
 """The share of the first words in Latin script that a language's phrases must have."""

@@ -116,7 +116,7 @@ def judged_file(judge: str, task: str, date: str) -> str:
 def judged_beside(names: Iterable[str], task: str, date: str) -> list[str]:
     """List the files among `names` that may hold labels of a task's answers, sorted.
 
-    The name of a task may end with the name of another: `Judging.task` tells them apart.
+    The name of a task may end with the name of another task. `Judging.task` distinguishes them.
     """
     ends = f"_{task}_{date}.jsonl"
     return sorted(name for name in names if name.startswith("judged_") and name.endswith(ends))

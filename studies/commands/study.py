@@ -37,7 +37,7 @@ class Kind(str, Enum):
 
 Output = Annotated[
     Path,
-    typer.Option("--output", help="The folder of the study. It is made if it does not exist."),
+    typer.Option("--output", help="Folder of the study. It is made if it does not exist."),
 ]
 
 
@@ -67,7 +67,9 @@ def plan(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", help="The folder of the study, in which the plan looks for finished jobs."
+            "--output",
+            help="Folder of the study, in which the plan looks for finished jobs. Default: none; "
+            "every job counts as unfinished.",
         ),
     ] = None,
     probe: Annotated[
@@ -138,7 +140,8 @@ def run(
     slots: Annotated[
         int | None,
         count_option(
-            "--slots", help="How many processes run at a time where there is no GPU. Default: 1."
+            "--slots",
+            help="Number of processes to run at a time where there is no GPU. Default: 1.",
         ),
     ] = None,
     executor: Annotated[
@@ -152,15 +155,15 @@ def run(
     ray_address: Annotated[
         str | None,
         typer.Option(
-            help="The address of the Ray cluster, for example auto. Default: a local cluster is "
-            "started."
+            help="Address of the Ray cluster, for example auto for a running one. Default: start a "
+            "local cluster."
         ),
     ] = None,
     slurm_parameters: Annotated[
         str | None,
         typer.Option(
             help="Parameters of submitit as a JSON object, for example "
-            '\'{"timeout_min": 600, "slurm_partition": "gpu"}\'.'
+            '\'{"timeout_min": 600, "slurm_partition": "gpu"}\'. Default: those of submitit.'
         ),
     ] = None,
     upload: Annotated[
@@ -215,7 +218,7 @@ def run(
 
         outcome = run_jobs(jobs, folder, where, told)
         document = report.summary(study, jobs, outcome)
-        # The site shows what became of each job, so that the summary must be written before it.
+        # The site shows what became of each job, so the summary must be written before it.
         report.write_summary(folder, document)
         names = folder.path / "names.json"
         write_whole(names, json.dumps(report_names(study, jobs, file.resolve().parent)) + "\n")

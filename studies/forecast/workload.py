@@ -279,7 +279,7 @@ class Counter:
 
 
 def is_model(judge: str) -> bool:
-    """Say whether a judge is a model, here or elsewhere."""
+    """Return whether a judge is a model, here or elsewhere."""
     from polyrefuse_tasks.judge_models.endpoint_judge import PREFIX
     from polyrefuse_tasks.judges.registry import MODELS
 
