@@ -91,8 +91,8 @@ def _capability(rows: Sequence[Row]) -> Iterator[str]:
     yield r"\bottomrule \endfoot"
     for subject, tasks in found.items():
         for (task, metric), record in sorted(tasks.items()):
-            said = describe_value(record), describe_difference(record) or "--"
-            yield " & ".join(map(_tex, (*names[subject], f"{task} ({metric})", *said))) + r" \\"
+            texts = describe_value(record), describe_difference(record) or "--"
+            yield " & ".join(map(_tex, (*names[subject], f"{task} ({metric})", *texts))) + r" \\"
     yield r"\end{longtable}"
 
 

@@ -271,13 +271,13 @@ def describe_difference(record: Record) -> str:
     low, high = record.difference_low, record.difference_high
     if record.difference is None or low is None or high is None:
         return ""
-    said = f"{record.difference:+.3g} ({low:+.3g} to {high:+.3g})"
+    text = f"{record.difference:+.3g} ({low:+.3g} to {high:+.3g})"
     if record.kind == SAFETY:
         points = (f"{100 * share:+.1f}" for share in (record.difference, low, high))
-        said = "{} points ({} to {})".format(*points)
+        text = "{} points ({} to {})".format(*points)
     if record.pairs is not None:
-        said += f", {record.pairs} pairs"
-    return f"{said}: \N{BLACK DOWN-POINTING TRIANGLE} worse" if record.fell else said
+        text += f", {record.pairs} pairs"
+    return f"{text}: \N{BLACK DOWN-POINTING TRIANGLE} worse" if record.fell else text
 
 
 def describe_undecided(harm: Harm) -> str:

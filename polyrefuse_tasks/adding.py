@@ -295,23 +295,23 @@ def _require_code(language: str, where: str) -> None:
 
 
 def _harmful(entry: Mapping[str, Any], where: str, harmful: bool | None) -> bool:
-    said = entry.get("harmful")
-    if said is None:
+    given = entry.get("harmful")
+    if given is None:
         if harmful is None:
             raise BadPrompts(
                 f"{where} does not say whether it is harmful: fill in the column `harmful`, or "
                 "give --harmful or --harmless."
             )
         return harmful
-    told = TRUTH.get(str(said).strip().lower()) if isinstance(said, str | int) else None
-    if told is None:
+    in_row = TRUTH.get(str(given).strip().lower()) if isinstance(given, str | int) else None
+    if in_row is None:
         raise BadPrompts(f"{where} has a `harmful` that is neither true nor false: correct it.")
-    if harmful not in (None, told):
+    if harmful not in (None, in_row):
         raise BadPrompts(
-            f"{where} is {KINDS[told]} by its column, and --{KINDS[not told]} says otherwise: "
+            f"{where} is {KINDS[in_row]} by its column, and --{KINDS[not in_row]} says otherwise: "
             "leave out one of the two."
         )
-    return told
+    return in_row
 
 
 def _with_ids(

@@ -262,7 +262,7 @@ def _rejudge(
         given |= {(one.id, one.answer): one for one in judged}
         begin += len(batch)
         progress(task.name, kept + begin, len(answers))
-    said = {answer.key: given[answer.key].judgement for answer in answers}
+    judgements = {answer.key: given[answer.key].judgement for answer in answers}
     earlier = _labels_before(task, judge.name, answers, before.older)
     if before.older is not None and before.older.answers.keys() <= given.keys():
         os.unlink(path.with_name(path.name + BEFORE))
@@ -270,11 +270,11 @@ def _rejudge(
         task=task.name,
         file=shown,
         judged=len(waiting),
-        counts=_counts(said.values()),
+        counts=_counts(judgements.values()),
         n=len(answers),
         moved=tuple(
             Moved(task.name, *key, earlier[key], verdict_of(judgement))
-            for key, judgement in said.items()
+            for key, judgement in judgements.items()
             if key in earlier and earlier[key] != verdict_of(judgement)
         ),
     )
@@ -492,8 +492,8 @@ def _counts(judgements: Collection[Judgement]) -> dict[str, int]:
 def _logged_judgement(logged: Mapping[str, Any]) -> Judgement | None:
     """Return the judgement of the task's own judge on an answer, as lm-eval logged it."""
     label, harmful = LABELS.get(str(logged.get("label"))), logged.get("response_harmful")
-    said = Judgement(label, None, harmful if isinstance(harmful, bool) else None)
-    return None if said == Judgement(None) else said
+    judgement = Judgement(label, None, harmful if isinstance(harmful, bool) else None)
+    return None if judgement == Judgement(None) else judgement
 
 
 def _text_or_none(value: Any) -> str | None:

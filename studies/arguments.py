@@ -52,15 +52,15 @@ def resolve(
     """
     from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
 
-    said, sums = dict(arguments), {}
+    resolved, sums = dict(arguments), {}
     for name, value in arguments.items():
         if not isinstance(value, str):
             continue
         path = None
         if (name, value) in words:
-            said[name] = words[name, value]
+            resolved[name] = words[name, value]
         elif name in NAMES:
-            said[name] = str(files.find(value) or value)
+            resolved[name] = str(files.find(value) or value)
         elif name in ARTIFACTS and not (name == "prompt" and value in SAFETY_PROMPTS):
             others = [word for argument, word in WORDS if argument == name]
             others += SAFETY_PROMPTS if name == "prompt" else []
@@ -69,8 +69,8 @@ def resolve(
         elif name != "gguf_file" and "/" in value:
             path = files.find(value)
         if path is not None:
-            said[name], sums[name] = str(path), files.contents(path)
-    return said, sums
+            resolved[name], sums[name] = str(path), files.contents(path)
+    return resolved, sums
 
 
 def as_arguments(arguments: Mapping[str, Any]) -> str:

@@ -126,7 +126,7 @@ def demonstrate(
 
 @contextmanager
 def _others_to(log: Path) -> Iterator[TextIO]:
-    """Send standard error to a file, also that of processes that are started in the meantime.
+    """Send standard error to a file, including that of processes that are started meanwhile.
 
     Yields:
         The stream that standard error was before.

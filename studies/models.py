@@ -65,10 +65,10 @@ class Identities:
             except UserError as error:
                 wrong.setdefault(str(error), f"{name} ({_cut(str(arguments['pretrained']))})")
         if wrong:
-            told = "; ".join(f"{name}: {said.rstrip('.')}" for said, name in wrong.items())
+            reasons = "; ".join(f"{name}: {said.rstrip('.')}" for said, name in wrong.items())
             raise CannotLoad(
                 f"{'A model' if len(wrong) == 1 else f'{len(wrong)} models'} of the study cannot "
-                f"be loaded, and nothing was run: {told}."
+                f"be loaded, and nothing was run: {reasons}."
             )
 
     def of_model(self, arguments: Mapping[str, Any]) -> dict[str, str]:

@@ -76,8 +76,8 @@ def _evaluate(model: Path, folder: Path, name: str) -> None:
 def _run(*command: object, log: Path) -> None:
     folder = Path(sys.executable).parent
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    with log.open("w", encoding="utf-8") as said:
+    with log.open("w", encoding="utf-8") as output:
         subprocess.run(
             [str(folder / str(command[0])), *map(str, command[1:])],
-            check=True, stdout=said, stderr=said, env=environment,
+            check=True, stdout=output, stderr=output, env=environment,
         )  # fmt: skip

@@ -111,10 +111,10 @@ def _holds(config: Mapping[str, Any], run: PublishedRun, format: str) -> bool:
         return False
     files = imported.get("files")
     files = [one for one in files if isinstance(one, dict)] if isinstance(files, list) else []
-    said = {"model_name": run.model, "condition": run.condition, **run.intervention}
+    expected = {"model_name": run.model, "condition": run.condition, **run.intervention}
     # The same file under another name is the same file.
     source = {name: value for name, value in _source(run).items() if name != "name"}
-    return config.items() >= said.items() and any(one.items() >= source.items() for one in files)
+    return config.items() >= expected.items() and any(one.items() >= source.items() for one in files)
 
 
 def _source(run: PublishedRun) -> dict[str, Any]:
@@ -219,9 +219,9 @@ def _labels(run: PublishedRun, task: str, judge: str, format: str) -> bytes:
 
 def _when(made: str, otherwise: datetime) -> datetime:
     try:
-        told = datetime.strptime(made, "%Y%m%d-%H%M%S")
-        told.timestamp()  # Some years have no timestamp.
+        moment = datetime.strptime(made, "%Y%m%d-%H%M%S")
+        moment.timestamp()  # Some years have no timestamp.
     except (ValueError, OverflowError):
         return otherwise
     # The dates of lm-eval have microseconds, which Python leaves out if they are 0.
-    return told.replace(microsecond=1)
+    return moment.replace(microsecond=1)

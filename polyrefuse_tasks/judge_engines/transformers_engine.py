@@ -234,8 +234,8 @@ def _loaded(loading: Loading) -> Any:
         Exception: any error of transformers.
     """
     given = {"revision": loading.revision, "trust_remote_code": False}
-    model, told = _from_pretrained(loading.model, dtype=loading.dtype, **given)
-    _check_tensors(loading.model, model, told)
+    model, report = _from_pretrained(loading.model, dtype=loading.dtype, **given)
+    _check_tensors(loading.model, model, report)
     # The loading report of an adapter leaves out its base, whose tensors are checked separately.
     for adapter in getattr(model, "peft_config", {}).values():
         inside = (Path(loading.model) / "config.json").is_file()
@@ -282,7 +282,7 @@ def _check_tensors(name: str, model: Any, report: Mapping[str, Any]) -> None:
     more = [tensor for tensor in report["unexpected_keys"] if _of_any_layer(tensor) in ours]
     shapes = [
         f"{tensor} ({list(found)} and not {list(asked)})"
-        for tensor, found, asked in told["mismatched_keys"]
+        for tensor, found, asked in report["mismatched_keys"]
     ]
     for tensors, fault in (
         (report["missing_keys"], "lack tensors that their configuration asks for"),

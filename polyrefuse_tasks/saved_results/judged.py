@@ -130,13 +130,13 @@ def encode(judged: Judged, revision: str, judging: Judging | None = None) -> byt
         revision: the revision of the judge.
         judging: how the labels were made, for the first line that a process writes.
     """
-    said = judged.judgement
+    judgement = judged.judgement
     line = {
         "id": judged.id,
         "answer": judged.answer,
-        "label": said.label and said.label.value,
-        "harm": said.harmful,
-        "evidence": said.evidence,
+        "label": judgement.label and judgement.label.value,
+        "harm": judgement.harmful,
+        "evidence": judgement.evidence,
         "response_language": judged.response_language,
         "revision": revision,
     }
