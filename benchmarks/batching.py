@@ -76,7 +76,7 @@ def script(
 
 
 def make_requests(n: int, tokens: int) -> list[Instance]:
-    """Return `n` requests in random order, nine of ten of which ask for a short answer.
+    """Return `n` requests in random order. Nine in ten ask for a short answer.
 
     Args:
         tokens: the largest number of tokens that an answer may have.

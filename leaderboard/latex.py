@@ -78,7 +78,7 @@ def _latex(
 
 
 def _capability(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the values of other tasks, each once, whatever datasets are beside them."""
+    """Yield the values of other tasks, each once although the rows of every dataset repeat them."""
     # Other tasks have their own settings.
     found = {replace(subject_of(row), generation=""): row.capability for row in rows}
     if not any(found.values()):

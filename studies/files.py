@@ -1,7 +1,8 @@
 """The files and folders that a study names, and checksums of their contents.
 
-A relative path starts at the folder of the study's file, and `~` is the user's home folder. The
-name of a bundled organism is that organism, whatever lies beside the file, as for lm-eval's models.
+A relative path starts at the folder of the study's file, and `~` is the user's home folder. As for
+lm-eval's models, the name of a bundled organism means that organism even if the folder has a file
+with this name.
 """
 
 from __future__ import annotations

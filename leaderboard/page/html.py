@@ -127,7 +127,7 @@ def contrast_cells(
     """Return a row of the table of contrast sets for each discrimination rate of a language.
 
     Args:
-        records: records, of which those of other metrics and the means are left out.
+        records: the records. Those of other metrics and the means are left out.
         names: the model and the condition of each subject, as the page shows them.
     """
     return [

@@ -146,7 +146,7 @@ def require_found(
 
 
 def tasks_of(document: Mapping[str, Any]) -> set[str]:
-    """Return the names of all tasks and groups of which a results file has values."""
+    """Return the names of all tasks and groups that have values in a results file."""
     parts = document.get("results"), document.get("groups")
     return {name for part in parts if isinstance(part, dict) for name in part}
 
@@ -177,7 +177,7 @@ def read_outcomes(
 
 
 def metrics_of(document: Mapping[str, Any], task: str) -> list[str]:
-    """Return the metrics of which a task has values, in lm-eval's order."""
+    """Return the metrics for which a task has values, in lm-eval's order."""
     entry = _entry(document, task) or {}
     return [
         _plain(key) for key in entry if "," in key and not key.split(",")[0].endswith("_stderr")

@@ -117,8 +117,8 @@ def read(
         )
     kept, left_out = newest(name_models(runs, names_of_runs))
     # A sentence may quote control characters from a file.
-    cleaned = ([clean(hide_paths(one, names)) for one in each] for each in (problems, notes, left_out))
-    problems, notes, left_out = cleaned
+    safe = ([clean(hide_paths(one, names)) for one in each] for each in (problems, notes, left_out))
+    problems, notes, left_out = safe
     return Reading(tuple(kept), tuple(problems), (*notes, *left_out))
 
 

@@ -65,7 +65,7 @@ def fetch(names: Names = None, lang: Language = None, as_json: Json = False) -> 
             path = cache.resolve(file, _Download(progress, file.path))
             entries.append({"file": file.path, "path": str(path), "fetched": before is None})
     fetched = sum(entry["fetched"] for entry in entries)
-    _print(as_json, entries, f"files fetched: {fetched}, here before: {len(entries) - fetched}")
+    _print(as_json, entries, f"files fetched: {fetched}, already here: {len(entries) - fetched}")
 
 
 @app.command(epilog="Example: polyrefuse data status --lang de")
@@ -81,7 +81,7 @@ def verify(names: Names = None, lang: Language = None, as_json: Json = False) ->
     entries = [_verified(file) for file in _files(names, lang)]
     bad = [entry for entry in entries if entry["verdict"] != "right"]
     lines = (entry["reason"] or f"{entry['file']} is missing." for entry in bad)
-    summary = f"files right: {len(entries) - len(bad)}, wrong or missing: {len(bad)}"
+    summary = f"correct files: {len(entries) - len(bad)}, wrong or missing: {len(bad)}"
     _print(as_json, entries, *lines, summary)
     if bad:
         raise typer.Exit(1)

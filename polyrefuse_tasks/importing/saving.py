@@ -111,10 +111,10 @@ def _holds(config: Mapping[str, Any], run: PublishedRun, format: str) -> bool:
         return False
     files = imported.get("files")
     files = [one for one in files if isinstance(one, dict)] if isinstance(files, list) else []
-    expected = {"model_name": run.model, "condition": run.condition, **run.intervention}
+    wanted = {"model_name": run.model, "condition": run.condition, **run.intervention}
     # The same file under another name is the same file.
     source = {name: value for name, value in _source(run).items() if name != "name"}
-    return config.items() >= expected.items() and any(one.items() >= source.items() for one in files)
+    return config.items() >= wanted.items() and any(one.items() >= source.items() for one in files)
 
 
 def _source(run: PublishedRun) -> dict[str, Any]:

@@ -214,13 +214,13 @@ class _Piece:
 
     regex: str
     needs: frozenset[str] = frozenset()
-    """Words of which every match contains one, if the piece begins with a word; empty if there are
-    no such words. `_EDGE` marks a word with which the piece ends, `_OPEN` a word that may go on. In
-    a script without spaces these are texts that a match contains."""
+    """Words that the piece may begin with: every match contains one of them. Empty if there are no
+    such words. `_EDGE` marks a word with which the piece ends, `_OPEN` a word that may go on. In a
+    script without spaces these are texts that a match contains."""
     also: frozenset[str] = frozenset()
     """The same for another place in the piece; empty if only one place has such words."""
     inner: frozenset[str] = frozenset()
-    """Texts of which every match contains one within a word; empty if there are none. They serve a
+    """Texts within a word: every match contains one of them. Empty if there are none. They serve a
     pattern that has no other needs, such as `*amam`, any Turkish "I cannot"."""
     first: frozenset[str] = frozenset()
     """The first characters of a match, up to `FIRST`; empty if it may begin with anything."""

@@ -49,8 +49,8 @@ _WORDS = frozenset(
         "internal",
     }
 )
-"""The words in the name of a mark, beside which namespaces (`seed:think`) and `_QUALIFIERS` may
-stand."""
+"""The words in the name of a mark. The name may also have namespaces (`seed:think`) and
+`_QUALIFIERS`."""
 
 _REASONING_ALONE = frozenset({"think", "thinking", "antthinking", "thought", "thoughts"})
 """The words of `_WORDS` that are not usual names of XML elements."""
@@ -108,7 +108,7 @@ _PROSE = "granite"
 """The pair in plain words, which counts only at the beginning of an answer."""
 
 _COMMON = {"open-webui", "pangu", "solar"}
-"""Pairs of which vocabularies without reasoning have entries, too."""
+"""Pairs that also occur in vocabularies of models without reasoning."""
 
 _CLOSED_BY_A_TURN = {"hyperclova"}
 """Pairs whose second mark opens the turn of the answer, as in every ChatML template."""
@@ -481,7 +481,7 @@ def _is_around_answer(tag: re.Match[str]) -> bool:
 
 
 def _unwrapped(answer: str, *, piped_only: bool = False) -> str:
-    """Remove the marks around an answer, of which the second may be missing."""
+    """Remove the marks around an answer. The second one may be missing."""
     first = _TAG.match(answer.lstrip())
     if not first or not _is_around_answer(first) or (piped_only and first[0][1] != "|"):
         return answer

@@ -76,20 +76,18 @@ def plan(
         bool | None,
         typer.Option(
             "--probe/--no-probe",
-            help="Whether to load each model and measure its speed for some seconds. By default a "
-            "model is measured only if no earlier measurement on this machine was kept.",
+            help="Whether to load each model and measure its speed for some seconds. Default: "
+            "measure a model only if no earlier measurement on this machine was kept.",
             show_default=False,
         ),
     ] = None,
     slots: Annotated[
         int,
-        count_option(
-            "--slots", help="Number of jobs at a time that the estimate of the time assumes."
-        ),
+        count_option("--slots", help="Number of jobs at a time for which the time is estimated."),
     ] = 1,
     as_json: Json = False,
 ) -> None:
-    """Print the jobs of a study: what each waits for, its number of prompts and its time.
+    """Print the jobs of a study: what each waits for, its number of prompts and estimated time.
 
     Nothing is downloaded. Jobs whose prompts or models are not on this machine are left out
     of the sums.

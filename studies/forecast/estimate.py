@@ -48,8 +48,8 @@ def seconds(
 
     Args:
         job: the job.
-        workload: what it asks.
-        harness: the time that lm-eval takes for it without a model, in seconds.
+        workload: the workload of the job.
+        harness: the time that lm-eval takes for the job without a model, in seconds.
         rates: the measured speeds, as in `polyrefuse_models.wrappers.rates.Rates`.
         engine: the engine of the probe.
 

@@ -343,7 +343,7 @@ def test_sections_stand_in_the_order_of_the_questions(card: Path) -> None:
             "Warnings",
             "What was not measured, and why",
             "How to read the rates",
-            "How to repeat it",
+            "How to repeat the measurements",
         ),
     )
     places = [markdown.index(f"## {title}") for title in titles]
