@@ -38,7 +38,7 @@ ModelNames = Annotated[
 def build(
     results: Annotated[
         list[Path],
-        typer.Argument(metavar="RESULTS...", help="Folders or results files that lm_eval wrote."),
+        typer.Argument(metavar="RESULTS", help="Folders or results files that lm_eval wrote."),
     ],
     output: Output,
     include_samples: Annotated[

@@ -56,7 +56,7 @@ Language = Annotated[
 
 @app.command(epilog="Example: polyrefuse data fetch harmful harmless --lang de")
 def fetch(names: Names = None, lang: Language = None, as_json: Json = False) -> None:
-    """Download the files that are missing into the cache, and check each one."""
+    """Download missing files into the cache, and check every file."""
     files = _files(names, lang)
     entries: list[dict[str, Any]] = []
     with _progress(as_json) as progress:
@@ -77,7 +77,10 @@ def status(names: Names = None, lang: Language = None, as_json: Json = False) ->
 
 @app.command(epilog="Example: polyrefuse data verify harmful --lang de")
 def verify(names: Names = None, lang: Language = None, as_json: Json = False) -> None:
-    """Compare every file with its published sha256. Exit code 1: a file is wrong or missing."""
+    """Compare every file with its published sha256.
+
+    The exit code is 1 if a file is wrong or missing.
+    """
     entries = [_verified(file) for file in _files(names, lang)]
     bad = [entry for entry in entries if entry["verdict"] != "right"]
     lines = (entry["reason"] or f"{entry['file']} is missing." for entry in bad)

@@ -48,7 +48,7 @@ def run(
     results: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RESULTS...",
+            metavar="RESULTS",
             help="Folders or results files that lm_eval --log_samples wrote. Subfolders are read.",
         ),
     ],
@@ -182,7 +182,7 @@ def run(
 )
 def import_(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Files with published answers.")
+        list[Path], typer.Argument(metavar="FILE", help="Files with published answers.")
     ],
     format: Annotated[
         FormatName,

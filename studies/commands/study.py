@@ -132,7 +132,7 @@ def run(
         str | None,
         typer.Option(
             help="Numbers of the GPUs to use, separated by commas: 0,2. Each GPU runs one "
-            "process. Default: all GPUs."
+            "process. Default: all GPUs, or the processor if there is none."
         ),
     ] = None,
     slots: Annotated[
