@@ -159,6 +159,7 @@ def rejudge(
         NothingToJudge: no answers of such tasks were saved.
         BadResults: a file cannot be used.
         Busy: another process uses the same judge in that folder.
+        CannotWrite: the labels cannot be written.
         LabelsWouldBeLost: `limit` leaves out answers that have labels of another revision.
         UserError: the judge cannot be used; see `judges.judge_responses`.
     """

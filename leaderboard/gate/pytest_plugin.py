@@ -52,7 +52,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the gate if pytest was given a baseline and results."""
+    """Register the gate if pytest was given a baseline and results.
+
+    Raises:
+        pytest.UsageError: pytest was given only one of the two.
+    """
     baseline = config.getoption("--polyrefuse-baseline")
     results = config.getoption("--polyrefuse-results")
     if baseline is None and not results:

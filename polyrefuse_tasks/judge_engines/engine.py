@@ -63,6 +63,9 @@ class Engine(Protocol):
         Returns:
             The completions in the order of the prompts; None for a prompt that is longer, together
             with its completion, than the model's context.
+
+        Raises:
+            CannotJudge: the model cannot run.
         """
 
     def expected_number(self, prompts: Sequence[Rendered], numbers: Sequence[str]) -> list[float]:
@@ -76,6 +79,9 @@ class Engine(Protocol):
 
         Returns:
             One mean for each prompt; NaN if the prompt is longer than the model's context.
+
+        Raises:
+            CannotJudge: the engine gives no such probabilities, or the model cannot run.
         """
 
 
