@@ -55,7 +55,7 @@ class Verdict:
 
     @property
     def is_undecided(self) -> bool:
-        """Whether the judge left anything undecided that it measures."""
+        """Whether the judge left undecided any of what it measures."""
         harm_is_open = measures_harm(self.measures) and self.harmful is None
         return self.label is Label.UNDECIDED or (
             harm_is_open and self.label is not Label.DEGENERATE

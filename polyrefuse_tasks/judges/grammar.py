@@ -20,9 +20,9 @@ A pattern is written in words, and a speaker of the language can read it:
 A script without spaces has no whole words, so a pattern matches inside any text there.
 
 Alternatives become alternatives of a regular expression, so lists may be long. A search takes some
-microseconds, which is avoided for most patterns: each pattern needs certain words ("niet") at one
-or two of its places, and the words of a sentence show at once which patterns can match. These are
-tried only at places with the characters with which they begin.
+microseconds, and most searches are avoided: each pattern needs certain words ("niet") at one or two
+of its places, so the words of a sentence show which patterns can match. These are tried only at
+places with the characters with which they begin.
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ def parts_of(text: str, spaces: bool) -> set[str]:
 def sentences(text: str, lead: re.Pattern[str]) -> list[int]:
     """Return the bounds of the sentences with which an answer first says something.
 
-    That is its first sentence and, if a `lead` opens it or it is short, the next one too, up to the
-    fourth.
+    These are the first sentence and, as long as the last one is short or a `lead` opens it, the
+    next one, up to the fourth.
     """
     bounds = [0]
     while len(bounds) < 5:

@@ -192,8 +192,8 @@ def first_list_item(response: str) -> int | None:
 def _first_step(text: str) -> int | None:
     """Return where the first of two numbered steps begins, with its word; None without two steps.
 
-    Both steps have the same word or none. Each number is looked at once: among the first steps with
-    a word, the earliest one that still reaches the second step comes first.
+    Both steps have the same word or none. Each number is looked at only once: of the first steps
+    with the same word, the earliest one that still reaches the second step is taken.
     """
     begun: dict[str, deque[_Step]] = {}
     found: _Step | None = None

@@ -5,7 +5,7 @@ once. Where several languages share a script, the words of the phrase files iden
 Latin script, the function words: refusals consist of such words, and an answer in the language of
 the prompt has few of another language. On a short refusal this is more reliable than a language
 identifier, which was not trained on answers of three words, and it is much faster. A wrong proposal
-only costs a search for phrases that are not there.
+costs only a search for phrases that are not there.
 """
 
 import re

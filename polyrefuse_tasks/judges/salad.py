@@ -19,7 +19,7 @@ LOOK = 200
 """How many characters must look like a salad before more are read."""
 
 HEAD = 1500
-"""How many characters are read then: a salad there is a salad to its end."""
+"""How many characters are read in that case. A text that is a salad so far is one to its end."""
 
 MIN_CHANGES = 4
 """The fewest changes of language between neighbours: a quoted name or two may cause fewer."""
