@@ -255,7 +255,7 @@ def _share(text: str | None, where: str) -> float:
         value = float(text or "")
     except ValueError:
         value = math.nan
-    # The intervals of a table over other prompts than PolyRefuse's would be wrong.
+    # The intervals of a table over prompts other than PolyRefuse's would be wrong.
     if not 0 <= value <= 1 or abs(value * N - round(value * N)) > 1e-6:
         raise BadPublished(
             f"{where} is {reprlib.repr(text)}, not a count out of {N}; correct the file."

@@ -102,7 +102,7 @@ def require_free(name: str) -> None:
     built_in |= {re.sub("^polyrefuse[_-]", "", Path(path).stem) for path in files()}
     for one in mine:
         if one in built_in:
-            raise BadPrompts(f"The name {one} is built in: choose another name than {name}.")
+            raise BadPrompts(f"The name {one} is built in: choose a name other than {name}.")
     for other in own_datasets.sets():
         if other.name != name and {*mine} & {*own_datasets.reserved_names(other.name)}:
             raise BadPrompts(

@@ -141,7 +141,9 @@ class Upload:
         if held is None and self._names():
             raise OtherStudy(f"{self.shown} holds no study; name a new or an empty place.")
         if held is not None and not _is_mark(held, study):
-            raise OtherStudy(f"{self.shown} holds another study than {study!r}; name another.")
+            raise OtherStudy(
+                f"{self.shown} holds a study other than {study!r}; name another place."
+            )
         self._write_first(mark, (json.dumps({"study": study}) + "\n").encode())
 
     def _write_first(self, mark: str, content: bytes) -> None:

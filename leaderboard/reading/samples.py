@@ -211,7 +211,7 @@ def _score(
 
 
 def _not_refused(sample: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the answers with another label than refusal, if the line contains the answers.
+    """Yield the answers with a label other than refusal, if the line contains the answers.
 
     A judge that measures only harm gives no such label to an answer that it could decide on, so it
     does not say which answers refuse.

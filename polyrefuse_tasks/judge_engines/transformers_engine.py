@@ -286,7 +286,7 @@ def _check_tensors(name: str, model: Any, report: Mapping[str, Any]) -> None:
     ]
     for tensors, fault in (
         (report["missing_keys"], "lack tensors that their configuration asks for"),
-        (shapes, "have tensors of other shapes than their configuration asks for"),
+        (shapes, "have tensors of shapes that their configuration does not ask for"),
         (more, "have more layers than their configuration"),
     ):
         if tensors:

@@ -71,7 +71,7 @@ AT_MOST = 3
 
 
 def other_languages(start: str, language: str) -> Iterator[str]:
-    """Yield other languages than English and the prompt's that have a phrase file, likeliest first.
+    """Yield languages with a phrase file, other than English and the prompt's, likeliest first.
 
     Args:
         start: the first words of an answer, `normalise`d.
@@ -99,7 +99,7 @@ def other_languages(start: str, language: str) -> Iterator[str]:
 
 @cache
 def _foreign(language: str) -> re.Pattern[str]:
-    """Return a pattern for a letter of another script than the language's and Latin."""
+    """Return a pattern for a letter of a script other than the language's own and Latin."""
     own = {"kana", "chinese"} if language == "ja" else {_SCRIPT_OF.get(language)}
     letters = "".join(letters for script, letters in _SCRIPTS.items() if script not in own)
     return re.compile(f"[{letters}]")
