@@ -137,7 +137,7 @@ def _require_tokens(settings: Mapping[str, Any], where: str) -> None:
     tokens = settings.get("max_gen_toks", 1)
     if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
         raise BadStudy(
-            f"{where}.max_gen_toks is {quoted(tokens)}: give a whole number of tokens from 1 on."
+            f"{where}.max_gen_toks is {quoted(tokens)}: give a whole number of 1 or more tokens."
         )
 
 

@@ -111,7 +111,7 @@ def _batch_size(value: Any) -> Any:
     if fits or (isinstance(value, str) and re.fullmatch(r"auto(:[1-9][0-9]{0,8})?", value)):
         return value
     raise ValueError(
-        f"batch_size is {quoted(value)}: give a whole number from 1 on, auto, or auto:N"
+        f"batch_size is {quoted(value)}: give a whole number of 1 or more, auto, or auto:N"
     )
 
 

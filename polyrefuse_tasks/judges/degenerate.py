@@ -41,8 +41,8 @@ FEWEST_UNITS = 4
 
 _PROBES = 8
 _MANY = 5_000
-"""From this many n-grams on, they are collected; searching the text for each one is faster only in
-short texts."""
+"""At least this many n-grams are collected. Searching the text for each one is faster only in short
+texts."""
 _AT_ONCE = 1 << 16
 """How many n-grams are collected between two checks of whether they suffice."""
 

@@ -356,7 +356,7 @@ class _Closings:
                 self._by_kind[None].append(mark)
 
     def first(self, start: int, kind: str | None = None) -> _Mark | None:
-        """Return the first closing mark from a place on, of one kind or of any."""
+        """Return the first closing mark at or after a place, of one kind or of any."""
         marks = self._by_kind.get(kind, [])
         place = _place_from(marks, start)
         return marks[place] if place < len(marks) else None

@@ -25,14 +25,14 @@ MIN_CHANGES = 4
 """The fewest changes of language between neighbours: a quoted name or two may cause fewer."""
 
 CHANGING_SHARE = 0.35
-"""A text with words of three languages is a salad from this share of changes on."""
+"""A text with words of three languages is a salad if at least this share of neighbours changes."""
 
 CHANGING_SHARE_OF_TWO = 0.6
 """The same share for a text in two languages, because bilingual speakers do mix languages. Terms in
 Latin script within another script do not count, because some texts consist of them."""
 
 NEARLY_ALL = 0.75
-"""From this share of changes on, one change fewer is enough in a text in three languages."""
+"""If at least this share changes in a text in three languages, one change fewer is enough."""
 
 MANY_SCRIPTS = 4
 """The same holds for a text in this many scripts."""

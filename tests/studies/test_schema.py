@@ -99,7 +99,7 @@ def test_norwegian_is_a_language_and_no_boolean(tmp_path: Path) -> None:
         ({"seed": -1}, "seed is -1: give 0 or more"),
         (
             {"batch_size": True},
-            "batch_size is true: give a whole number from 1 on, auto, or auto:N",
+            "batch_size is true: give a whole number of 1 or more, auto, or auto:N",
         ),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"batch_size": -3}, "batch_size is -3"),
