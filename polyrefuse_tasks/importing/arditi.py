@@ -37,7 +37,7 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
     """Yield the run of a file, whose path names the model, dataset and condition.
 
     Raises:
-        BadAnswers: the path or the file does not have their format.
+        BadAnswers: the path or the file does not have this format.
     """
     named = _NAME.fullmatch(path.name)
     if named is None:

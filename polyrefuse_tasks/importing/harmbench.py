@@ -34,7 +34,7 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
     """Yield the run of a file, with an answer for each test case of a behaviour.
 
     Raises:
-        BadAnswers: the file does not have their format, or neither its path nor the user names the
+        BadAnswers: the file does not have this format, or neither its path nor the user names the
             model and the condition.
     """
     document, file = read_file(path)

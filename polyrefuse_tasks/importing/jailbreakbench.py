@@ -36,7 +36,7 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
     """Yield the run of an artifact.
 
     Raises:
-        BadAnswers: the file does not have their format or has no answer.
+        BadAnswers: the file does not have this format, or has no answer.
     """
     document, file = read_file(path)
     answers = []

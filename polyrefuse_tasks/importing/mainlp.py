@@ -41,7 +41,7 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
     """Yield the run of a file, whose path names the model, language, date and condition.
 
     Raises:
-        BadAnswers: the path or the file does not have their format.
+        BadAnswers: the path or the file does not have this format.
     """
     named = _NAME.fullmatch(path.name)
     parts = path.absolute().parts
