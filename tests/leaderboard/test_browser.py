@@ -511,7 +511,7 @@ class TestWords:
             assert term in words
         assert page.get_by_text("Measured with lm-eval-polyrefuse").is_visible()
         assert page.locator("#rates thead th[title='German']").inner_text().strip() == "de"
-        assert "its n is the sum of the languages' n" in page.locator("main").inner_text()
+        assert "whose n is the sum of the languages' n" in page.locator("main").inner_text()
 
     def test_numbers_of_others_are_not_ours(self, tmp_path: Path, open_page: Any) -> None:
         source = Source("a place", "https://example.org", "of numbers")

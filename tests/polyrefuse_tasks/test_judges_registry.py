@@ -155,7 +155,7 @@ print(json.dumps(said))
         "raises": "failed (RuntimeError: out of memory)",
         "few": "returned 0 judgements for 1 answers",
         "nothing": "returned a NoneType, not a list of judgements",
-        "strings": "returned a str in the place of a Judgement",
+        "strings": "returned a str in place of a Judgement",
         "word": "returned a str as a label",
         "plain": "returned a bytes as evidence",
         "nan": "returned a float as harmful",
