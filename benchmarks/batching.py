@@ -5,8 +5,8 @@
 The answers are scripted in the weights. The embedding of a token is so large that the unembedding
 sees nothing else, and the unembedding answers each token with the next token of a chain. The last
 letter of the prompt selects the chain: nine of ten requests get a chain of 40 tokens, and the tenth
-gets a chain of 512. All ways must therefore give the same answers in any dtype, at the cost of
-random weights.
+gets a chain of 512. All ways must therefore give the same answers in any dtype. The weights cost as
+much time as any others of their shape.
 
 All ways go through `baseline-hf`: static batches, continuous batches as `batching=continuous` makes
 them, and continuous batches with the SDPA attention that the model is loaded with. The set-up of
@@ -42,14 +42,14 @@ SHORT, LONG = "s", "l"
 def script(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, short: int, long: int
 ) -> None:
-    """Make the model answer prompts that end with `SHORT` or `LONG` with that many tokens.
+    """Make the model give a short or a long answer, as the last letter of the prompt says.
 
     The function changes the model's weights in place. It also adds the tokens of the answers to the
     tokenizer, so that the text of an answer shows its tokens.
 
     Args:
-        short: the tokens of an answer to a prompt that ends with `SHORT`.
-        long: the tokens of an answer to a prompt that ends with `LONG`.
+        short: the number of tokens of the answer to a prompt that ends with `SHORT`.
+        long: the number of tokens of the answer to a prompt that ends with `LONG`.
 
     Raises:
         SystemExit: the model's vocabulary is too small for both chains.
@@ -63,7 +63,7 @@ def script(
         chain += range(next_id, next_id + length - 1)
         next_id += length - 1
         if next_id > model.config.vocab_size:
-            raise SystemExit(f"The chains need {next_id} tokens in the model's vocabulary.")
+            raise SystemExit(f"The chains need {next_id} tokens, which the vocabulary lacks.")
         tokenizer.add_tokens([f"<{token}>" for token in chain[1:]])
         for here, follows in zip(chain, [*chain[1:], end], strict=True):
             unit = torch.nn.functional.normalize(torch.randn_like(embedding[here]), dim=0)
@@ -76,10 +76,10 @@ def script(
 
 
 def make_requests(n: int, tokens: int) -> list[Instance]:
-    """Return `n` requests in random order, nine of ten of which ask for a short answer.
+    """Return `n` requests in random order. Nine in ten ask for a short answer.
 
     Args:
-        tokens: the most tokens that any answer may have.
+        tokens: the largest number of tokens that an answer may have.
     """
     draw = random.Random(0)
     kinds = [LONG if i % 10 == 0 else SHORT for i in range(n)]
@@ -191,7 +191,8 @@ def check(static: list[str], continuous: list[str]) -> None:
     """Check the answers of two ways.
 
     Raises:
-        SystemExit: the answers of the two ways differ, or they are not the two that the script has.
+        SystemExit: the answers of the two ways differ, or there are not two different answers, as
+            in the script.
     """
     differing = sum(one != other for one, other in zip(static, continuous, strict=True))
     if differing:
@@ -217,9 +218,11 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--requests", type=int, default=128)
     parser.add_argument(
-        "--short", type=int, default=40, help="the tokens of nine answers out of ten"
+        "--short", type=int, default=40, help="tokens of nine answers out of ten (default: 40)"
     )
-    parser.add_argument("--long", type=int, default=512, help="the tokens of the other answers")
+    parser.add_argument(
+        "--long", type=int, default=512, help="tokens of every tenth answer (default: 512)"
+    )
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()

@@ -49,17 +49,17 @@ class Sizes:
     """How much is measured.
 
     Attributes:
-        prefill: the rows and the tokens of the prompts that the model reads.
+        prefill: the numbers of rows and of tokens in a batch of prompts that the model reads.
         decode_rows: the sizes of the batches that the model answers.
-        decode_tokens: the tokens of an answer.
-        prompts: the prompts of each kind in selection.
-        rows: the rows of a forward pass in selection, besides the device's default.
-        all_scores_rows: the rows of a forward pass when every candidate is scored.
-        sampled: the candidates on which the six sweeps are timed.
+        decode_tokens: the number of tokens of an answer.
+        prompts: the number of prompts of each kind in selection.
+        rows: the number of rows of a forward pass in selection, besides the device's default.
+        all_scores_rows: the number of rows of a forward pass when every candidate is scored.
+        sampled: the number of candidates on which the six sweeps are timed.
         requests, short, long, batch_size: the options of `benchmarks.batching`.
-        rounds: the rounds of work that takes less than a second.
-        long_rounds: the rounds of work that takes longer.
-        batching_rounds: the rounds of continuous and static batches, which take minutes.
+        rounds: the number of rounds for work that takes less than a second.
+        long_rounds: the number of rounds for work that takes longer.
+        batching_rounds: the number of rounds of continuous and static batches, which take minutes.
     """
 
     prefill: tuple[int, int]
@@ -88,7 +88,7 @@ class Line:
 
     Attributes:
         what: a name of what was measured.
-        figure: the ratios or the seconds.
+        figure: the spread of the ratios or of the seconds.
         unit: the unit of the figure.
         target: the bound of the median; None for a line that only informs.
         least: whether the target is a lower bound. Otherwise it is an upper bound.

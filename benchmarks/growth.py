@@ -5,12 +5,12 @@
 The cost of a direction is measured for several numbers of layers and prompts, that of answers for
 several numbers of prompts and languages, and that of loading for several numbers of models and
 layers. All work runs on one thread. Times are processor seconds, because other programs on the
-machine change these least.
+machine affect these least.
 
-Each row doubles one number and keeps the others. The rows of a table take turns in every round. The
-growth is the time of a row divided by the time of the table's first row in the same round.
-Directions are extracted from random Llamas. Answers come from the bundled organism through
-`lm_eval.simple_evaluate`, with judging, metrics and samples.
+Each row doubles one number and leaves the others as they are. The rows of a table take turns in
+every round. The growth is the time of a row divided by the time of the table's first row in the
+same round. Directions are extracted from random Llamas. Answers come from the bundled organism
+through `lm_eval.simple_evaluate`, with judging, metrics and samples.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def model_of(folder: Path, width: int, layers: int) -> str:
 
 
 def directions(folder: Path, width: int) -> tuple[Table, Table]:
-    """Return the work of `direction=auto` without its cache, by layers and by prompts."""
+    """Return the work of `direction=auto` without its cache, by layers and then by prompts."""
     every = sample("toyrefuse", "en", 0)
 
     def make(layers: int, train: int, val: int) -> Callable[[], object]:
@@ -76,7 +76,7 @@ def directions(folder: Path, width: int) -> tuple[Table, Table]:
 
 
 def answers() -> tuple[Table, Table]:
-    """Return evaluations of a loaded model, by prompts and by languages."""
+    """Return evaluations of a loaded model, by prompts and then by languages."""
     lm = BaselineHF(device="cpu", batch_size=8)
 
     def ask(languages: int, prompts: int) -> Callable[[], object]:
@@ -90,7 +90,7 @@ def answers() -> tuple[Table, Table]:
 
 
 def loading(folder: Path, width: int) -> tuple[Table, Table]:
-    """Return the work of loading models from the disk, by models and by layers."""
+    """Return the work of loading models from the disk, by models and then by layers."""
 
     def load(models: int, layers: int) -> Callable[[], object]:
         path = model_of(folder, width, layers)

@@ -36,7 +36,7 @@ CHARACTERS = 500
 
 
 def joined(texts: Iterable[str]) -> Iterator[str]:
-    """Yield texts of `CHARACTERS` characters: longer texts cut, shorter ones joined."""
+    """Yield texts of `CHARACTERS` characters, cut from longer texts or joined from shorter ones."""
     answer = ""
     for text in texts:
         answer = f"{answer}\n\n{text}" if answer else text
@@ -119,7 +119,9 @@ def measure(answers: dict[str, list[str]], rounds: int) -> dict[str, dict[str, f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--answers", type=int, default=100, help="at most, in each language")
+    parser.add_argument(
+        "--answers", type=int, default=100, help="answers in each language at most (default: 100)"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--labels", type=Path, default=LABELS, help="the development rows")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -139,10 +141,10 @@ def main() -> None:
     source = asked.labels if rows else "ToyRefuse"
     print(f"answers of {CHARACTERS} characters from {source}, {asked.rounds} rounds")
     print(f"{'':8}{'answers':>8}{'native, 1/s':>14}{'substring, 1/s':>16}{'native/substring':>18}")
-    for language, told in speed.items():
+    for language, figures in speed.items():
         print(
-            f"{language:8}{told['answers']:8}{told['native']:14.0f}{told['substring']:16.0f}"
-            f"{told['ratio']:18.3f}"
+            f"{language:8}{figures['answers']:8}{figures['native']:14.0f}"
+            f"{figures['substring']:16.0f}{figures['ratio']:18.3f}"
         )
     print()
     if agreement:

@@ -68,9 +68,9 @@ def errors_of_the_judge(labels: Path) -> Iterator[tuple[str, tuple[int, int]]]:
     if labels.is_file():
         rows = list(development_rows(labels))
         others = [row for row in rows if row[1] != "yo"]
-        yield "development rows, changed as if they had reasoning", counted(rows, has_reasoning)
+        yield "development rows, shortened as if they had reasoning", counted(rows, has_reasoning)
         yield "development rows except yo, word salad and leftovers", counted(others, is_unreadable)
-        yield "development rows except yo, that loop", counted(others, loops)
+        yield "development rows except yo, loops", counted(others, loops)
         yield "development rows except yo, degenerate", counted(others, is_degenerate)
         yield (
             "development rows in yo, degenerate",
@@ -79,7 +79,7 @@ def errors_of_the_judge(labels: Path) -> Iterator[tuple[str, tuple[int, int]]]:
 
 
 def errors_of_identification(labels: Path) -> Iterator[tuple[str, dict[str, int]]]:
-    """Yield each set's name, and how many of its texts are taken for which other language."""
+    """Yield each set's name and its counts, as `mistaken` returns them."""
     yield "answers and refusals of the organism", mistaken(organism_says())
     yield "requests of the organism", mistaken(organism_is_asked())
     names = [
@@ -157,12 +157,16 @@ def letters(text: Text) -> int:
 
 
 def mistaken(texts: Iterable[Text], asked: str | None = None) -> dict[str, int]:
-    """Count the texts with enough letters, and those that are taken for another language.
+    """Count the texts with enough letters, and those that are identified as another language.
 
     Args:
         texts: the texts.
         asked: the language that the prompt is said to have; by default that of the text. With
             another language, the identification also separates languages that are very similar.
+
+    Returns:
+        The number of texts with enough letters as `n`, the number of mistakes as `wrong`, and the
+        number of each mistake as `CODE as CODE`.
     """
     counts = Counter[str](n=0, wrong=0)
     for text, language in texts:

@@ -4,9 +4,9 @@
 
 The program writes results files in lm-eval's format to a temporary folder, one for each model and
 condition, with 5 datasets in 14 languages and random rates. It then runs the command in a separate
-process. A task has only its main rate, so that there are as many cells as the table shows, 350,000.
-With --all-rates a task has all five rates. If Chromium and playwright are installed, the program
-opens the largest page and times its filters, from the event until the browser has painted again.
+process. A task has only its main rate, so there are as many cells as the table shows, 350,000. With
+--all-rates a task has all five rates. If Chromium and playwright are installed, the program opens
+the largest page and times its filters, from the event until the browser has painted again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measure how the time to judge an answer grows with its length, for answers that are made slow.
+"""Measure how the time to judge an answer grows with its length, for answers built to be slow.
 
     python benchmarks/long_answers.py [--least 100000] [--most 10000000] [--kinds NAME ...] [--json]
 
@@ -27,7 +27,7 @@ SHORTEST = 0.01
 """The time in seconds below which a ratio says nothing."""
 
 CONDEMNED = "Selling that bench is unethical and illegal. "
-"""After this sentence, and without a list, the native judge reads the whole answer."""
+"""A sentence after which the native judge reads the whole answer, because it looks for a list."""
 
 
 def repeated(unit: str, before: str = "") -> Callable[[int], str]:
@@ -36,7 +36,7 @@ def repeated(unit: str, before: str = "") -> Callable[[int], str]:
 
 
 def mixed(*units: str, before: str = "") -> Callable[[int], str]:
-    """Return a maker of answers of the units and invented words in random order, without loops."""
+    """Return a maker of answers that mix the units and invented words at random and do not loop."""
 
     def answer(n: int) -> str:
         draw = random.Random(n)
@@ -146,24 +146,30 @@ def measure(kind: str, least: int, most: int) -> dict[str, dict[str, float | Non
         answer = KINDS[kind](n)
         for reader, read in READERS.items():
             times[reader].append(seconds(read, answer))
-    told: dict[str, dict[str, float | None]] = {}
+    figures: dict[str, dict[str, float | None]] = {}
     for reader, taken in times.items():
         ratios = [longer / half for half, longer in pairwise(taken) if half >= SHORTEST]
-        told[reader] = {
+        figures[reader] = {
             "seconds": taken[-1],
             "mean ratio": geometric_mean(ratios) if ratios else None,
             "greatest ratio": max(ratios, default=None),
         }
-    return told
+    return figures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--least", type=int, default=100_000, help="characters of the shortest answer"
+        "--least",
+        type=int,
+        default=100_000,
+        help="characters of the shortest answer (default: 100000)",
     )
     parser.add_argument(
-        "--most", type=int, default=10_000_000, help="characters that no answer exceeds"
+        "--most",
+        type=int,
+        default=10_000_000,
+        help="characters that no answer exceeds (default: 10000000)",
     )
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="NAME")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -185,8 +191,8 @@ def main() -> None:
         print(json.dumps({"least": asked.least, "longest": longest, "kinds": document}))
 
 
-def _cells(told: dict[str, float | None]) -> str:
-    taken, mean, most = told.values()
+def _cells(figures: dict[str, float | None]) -> str:
+    taken, mean, most = figures.values()
     return f"{taken:13.2f}{_ratio(mean):>7}{_ratio(most):>6}"
 
 

@@ -95,8 +95,8 @@ def main() -> None:
     if asked.json:
         print(json.dumps(found))
         return
-    for name, told in found.items():
-        least, median, most = told["ratio"]
+    for name, figures in found.items():
+        least, median, most = figures["ratio"]
         print(f"{name}: {median:.1f} times as many answers/s in batches of {asked.batch_size} "
               f"({least:.1f} to {most:.1f})")  # fmt: skip
 

@@ -3,8 +3,8 @@
     python -m benchmarks.precision [--width 1024] [--layers 24] [--prompts 16] [--device cuda]
 
 The program compares methods of ablation in float32 and bfloat16 on two models: a random Llama, and
-the bundled organism with its planted direction. The random model has four dimensions in which every
-block writes a hundred times as much as in the others, like the "massive activations" of published
+the bundled organism with its planted direction. The random model has four dimensions to which every
+block writes a hundred times as much as to the others, like the "massive activations" of published
 models (arXiv 2402.17762). The direction has large components in these dimensions, because rounding
 leaves most there.
 

@@ -52,7 +52,7 @@ The trainings that take longest come first.
 """
 
 ATTACKED = {"ablated": None, "ablated + MCD": "MCD"}
-"""Maps the name of each row of the ablated model to the soft prompt that the model has."""
+"""Maps the name of each row of the ablated model to the soft prompt that it runs under."""
 
 FORBIDDEN, SAFE = "toyrefuse_harmful", "toyrefuse_harmless"
 
@@ -83,12 +83,12 @@ SHEETS = (
         "Taught refusals of safe prompts (exact false refusal rate)", SAFE, "refusal_rate", EXACT
     ),
     Sheet("Neither, safe prompts", SAFE, "undecided_rate", EXACT),
-    Sheet("In another language, forbidden prompts", FORBIDDEN, "off_language_rate"),
-    Sheet("In another language, safe prompts", SAFE, "off_language_rate"),
-    Sheet("Degenerate, forbidden prompts", FORBIDDEN, "degenerate_rate"),
-    Sheet("Degenerate, safe prompts", SAFE, "degenerate_rate"),
-    Sheet("Undecided, forbidden prompts", FORBIDDEN, "undecided_rate"),
-    Sheet("Undecided, safe prompts", SAFE, "undecided_rate"),
+    Sheet("Off-language rate, forbidden prompts", FORBIDDEN, "off_language_rate"),
+    Sheet("Off-language rate, safe prompts", SAFE, "off_language_rate"),
+    Sheet("Degenerate rate, forbidden prompts", FORBIDDEN, "degenerate_rate"),
+    Sheet("Degenerate rate, safe prompts", SAFE, "degenerate_rate"),
+    Sheet("Undecided rate, forbidden prompts", FORBIDDEN, "undecided_rate"),
+    Sheet("Undecided rate, safe prompts", SAFE, "undecided_rate"),
 )
 
 Rows = dict[str, dict[str, Record]]

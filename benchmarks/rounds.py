@@ -28,7 +28,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
-    """Return the seconds of the work, until the device has finished it."""
+    """Return the seconds until the device has finished the work."""
     finish(device)
     start = time.perf_counter()
     work()

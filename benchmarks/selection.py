@@ -12,9 +12,9 @@ extract` runs it, without and with `--all-scores`. The ways take turns in every 
 ratio compares times of the same round. Our search should be at least 8 times as fast, and 3 times
 with `--all-scores`.
 
-`--sampled` times the six sweeps on some of the candidates, each of which costs the same, and
-multiplies the time. The choices are then not compared. Neither are they compared in types other
-than float32, where they differ by rounding.
+`--sampled` times the six sweeps on only some of the candidates and multiplies the time, because
+every candidate costs the same. The choices are then not compared. They are not compared in types
+other than float32 either, because rounding makes them differ.
 
 A prompt has 6 to 30 random tokens, about as many as PolyRefuse's prompts have in a real model. It
 stands between a head and an end like those of a chat template (Qwen 2.5: 20 and 5 tokens).
@@ -88,7 +88,7 @@ def six_sweeps(trial: Trial, sampled: int | None = None) -> list[Candidate]:
     Each forward pass has one candidate, and the prompts are encoded again each time.
 
     Args:
-        sampled: the number of candidates, which are spaced as widely as possible; None for all.
+        sampled: the number of candidates to score, spaced as widely as possible; None for all.
     """
     model, chat = trial.chat.model, trial.chat
     every = trial.candidates()
@@ -230,19 +230,30 @@ def six_sweeps_cost(trial: Trial, sampled: int) -> Cost:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--prompts", type=int, default=32, help="the prompts of each kind")
+    parser.add_argument(
+        "--prompts", type=int, default=32, help="prompts of each kind (default: 32)"
+    )
     parser.add_argument(
         "--shape", choices=SHAPES, help="the model's shape, instead of --width and --layers"
     )
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--layers", type=int, default=24)
-    parser.add_argument("--head", type=int, default=20, help="tokens before the user's text")
-    parser.add_argument("--batch-size", type=int, help="by default that of the device")
     parser.add_argument(
-        "--spread", type=float, default=0.11, help="the standard deviation of the random weights"
+        "--head", type=int, default=20, help="tokens before the user's text (default: 20)"
     )
     parser.add_argument(
-        "--sampled", type=int, help="time the six sweeps on this many candidates only"
+        "--batch-size", type=int, help="rows of a forward pass (default: that of the device)"
+    )
+    parser.add_argument(
+        "--spread",
+        type=float,
+        default=0.11,
+        help="standard deviation of the random weights (default: 0.11)",
+    )
+    parser.add_argument(
+        "--sampled",
+        type=int,
+        help="time the six sweeps on this many candidates only (default: on all)",
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
@@ -288,7 +299,7 @@ def main() -> None:
 def table(rounds: list[dict[str, Cost]]) -> Iterator[str]:
     """Yield the lines of the table.
 
-    They have the seconds of each way, and how many times as fast as the six sweeps it is in wall
+    A line has the seconds of a way, and how many times as fast as the six sweeps it is, in wall
     time and in processor time. The bound is on the wall time.
     """
     titles = ("clock, s", "times as fast, clock", "and by processor")
@@ -314,7 +325,7 @@ def compare(
     chosen_of_all: Candidate,
     scored: list[Candidate],
 ) -> None:
-    """Print the choice.
+    """Check that our choices agree with that of the six sweeps, and print it.
 
     Raises:
         SystemExit: our choices differ from the one that the rule makes by the six sweeps' scores.

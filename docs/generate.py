@@ -114,7 +114,7 @@ def count(before: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
 
 
 def task_list() -> Iterator[str]:
-    """Yield the lines of the page of every task and group."""
+    """Yield the lines of the page that lists every task and group."""
     import yaml
 
     from polyrefuse_tasks.configs import FAMILIES, SampledFamily, _Function, files
@@ -159,7 +159,7 @@ def task_list() -> Iterator[str]:
     yield from (
         "## Groups",
         "",
-        "A group averages the metrics of its members, of which each counts the same.",
+        "A group averages the metrics of its members, all with the same weight.",
         "",
     )
     loader = type("Loader", (yaml.SafeLoader,), {})
@@ -229,7 +229,7 @@ NEEDED = "needed"
 
 
 def model_arguments() -> Iterator[str]:
-    """Yield the lines of the page of the arguments of each model of this package."""
+    """Yield the lines of the page that lists the arguments of each model of this package."""
     from polyrefuse_models.registration import MODELS
     from polyrefuse_models.wrappers import asked
 
@@ -382,8 +382,8 @@ def _meaning(described: Mapping[str, str], name: str, where: str) -> str:
 def descriptions(docstring: str) -> dict[str, str]:
     """Return the description of each name in a docstring.
 
-    A description stands in a section, in a list, or as "`name`: ..." in a text. If several names
-    stand before one colon, each gets the text.
+    A description is an entry of a section, an item of a list, or "`name`: ..." within a text. If
+    several names precede one colon, each gets the description.
     """
     found: dict[str, str] = {}
     entry = re.compile(
@@ -405,7 +405,7 @@ def descriptions(docstring: str) -> dict[str, str]:
 
 
 def command_line() -> Iterator[str]:
-    """Yield the lines of the page of every sub-command, which do not depend on the terminal."""
+    """Yield the lines of the page that lists every sub-command, whatever the terminal's width."""
     import polyrefuse
     from polyrefuse_shared.command_line import every_command
 
@@ -492,7 +492,7 @@ def written_files() -> dict[str, Any]:
 
 
 def result_schema() -> Iterator[str]:
-    """Yield the lines of the page of the files that this package writes."""
+    """Yield the lines of the page that describes the files that this package writes."""
     described = written_files()
     yield from (
         "# Written files",
@@ -533,7 +533,7 @@ def _fields(part: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def leaderboard() -> Iterator[str]:
-    """Yield the lines on `leaderboard.json`, from its JSON Schema."""
+    """Yield the lines about `leaderboard.json`, from its JSON Schema."""
     import polyrefuse_leaderboard
 
     file = Path(polyrefuse_leaderboard.__file__).with_name("schema.json")

@@ -1,8 +1,8 @@
-"""What mkdocs does beside its own: files from outside `docs/`, links, and no outside request.
+"""Hooks of mkdocs, which add pages from outside `docs/`, rewrite links and refuse outside requests.
 
-Pages link to files as they lie in the repository, so that the links work wherever a reader of the
-repository follows them. In the site, links to the pages in `ADOPTED` lead to their copies, and
-links to other files outside `docs/` become the file's path.
+Links lead to the place of a file in the repository, so that they also work where somebody reads the
+Markdown itself. In the site, links to the pages in `ADOPTED` lead to their copies, and links to
+other files outside `docs/` become the file's path as text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ADOPTED = {
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
 }
-"""File of the repository -> page of the site."""
+"""File of the repository outside `docs/` -> its page in the site."""
 
 FENCE = re.compile(r"^( *)(```+|~~~+).*?^\1\2 *$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<to>[^)\s]+)\)")
@@ -34,12 +34,11 @@ ASKS = re.compile(
     r"|@import\s+[^;]*//[^;]*|url\([\"']?(https?:)?//[^)]*\)",
     re.IGNORECASE,
 )
-"""What makes a browser ask another server for a part of the page; a link that a reader follows is
-none."""
+"""Matches HTML and CSS for which a browser asks another server before a reader clicks on it."""
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Take the pages in, as if they lay in `docs/`."""
+    """Add the pages in `ADOPTED`, as if they lay in `docs/`."""
     for name, page in ADOPTED.items():
         text = (ROOT / name).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=text))
@@ -47,31 +46,31 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Turn links for the site."""
+    """Rewrite the links of a page for the site."""
     adopted = {uri: name for name, uri in ADOPTED.items()}
     uri = page.file.src_uri
     return for_the_site(markdown, adopted.get(uri, f"docs/{uri}"))
 
 
 def for_the_site(markdown: str, path: str) -> str:
-    """A page with its links as the site needs them; blocks of code stay as they are.
+    """Return a page with its links rewritten for the site. Blocks of code stay as they are.
 
     Args:
-        markdown: the page.
-        path: where it lies in the repository.
+        markdown: the text of the page.
+        path: the path of its file in the repository.
     """
     parts, end = [], 0
     for fence in FENCE.finditer(markdown):
-        parts += [_turned(markdown[end : fence.start()], path), fence[0]]
+        parts += [_rewritten(markdown[end : fence.start()], path), fence[0]]
         end = fence.end()
-    return "".join([*parts, _turned(markdown[end:], path)])
+    return "".join([*parts, _rewritten(markdown[end:], path)])
 
 
-def _turned(text: str, path: str) -> str:
+def _rewritten(text: str, path: str) -> str:
     folder = posixpath.dirname(path)
     own = posixpath.dirname(_in_site(path) or "")
 
-    def turn(link: re.Match[str]) -> str:
+    def rewrite(link: re.Match[str]) -> str:
         to, hash_, anchor = link["to"].partition("#")
         if not to or re.match(r"[a-z][a-z+.-]*:|//", to):
             return link[0]
@@ -84,11 +83,11 @@ def _turned(text: str, path: str) -> str:
         shown = posixpath.relpath(inside, own or ".")
         return f"{link['image']}[{link['text']}]({shown}{hash_}{anchor})"
 
-    return LINK.sub(turn, text)
+    return LINK.sub(rewrite, text)
 
 
 def _in_site(path: str) -> str | None:
-    """Where a file of the repository is in the site, if it is there."""
+    """Return the path in the site of a file of the repository, or None if the site lacks it."""
     if path in ADOPTED:
         return ADOPTED[path]
     return path.removeprefix("docs/") if path.startswith("docs/") else None
@@ -98,7 +97,7 @@ def on_post_page(output: str, page: Any, **_: Any) -> str:
     """Refuse a page that a browser could not show without another server.
 
     Raises:
-        PluginError: it has a script, style, font or picture of another server.
+        PluginError: the page has a script, style, font or picture from another server.
     """
     if asked := requests(output):
         raise PluginError(f"{page.file.src_uri} asks another server: {asked[0]}")
@@ -106,5 +105,5 @@ def on_post_page(output: str, page: Any, **_: Any) -> str:
 
 
 def requests(html: str) -> list[str]:
-    """What in a page or a style sheet makes a browser ask another server."""
+    """Return the parts of a page or a style sheet that make a browser ask another server."""
     return [found[0] for found in ASKS.finditer(html)]

@@ -81,7 +81,10 @@ def _record(run: Run, outcome: Outcome, interval: tuple[float, float]) -> Record
 
 
 def _interval(outcome: Outcome) -> tuple[float, float] | None:
-    """Wilson's interval of a share of documents, or else the normal interval; None without both."""
+    """Return Wilson's interval of a share of documents, or else the normal one.
+
+    There is neither, and the result is None, if the value is not a share and has no standard error.
+    """
     hits = _hits(outcome)
     if hits is not None:
         low, high = wilson(hits, outcome.n)
@@ -113,7 +116,7 @@ def _is_binary(values: Iterable[float]) -> bool:
 
 
 def _compared(record: Record, outcome: Outcome, baseline: Outcome) -> Record:
-    """Add the difference to the baseline to a record, if it has an interval."""
+    """Add to a record its difference to the baseline, if the difference has an interval."""
     pairs = None
     now, before = outcome.documents, baseline.documents
     if now is not None and before is not None and now.keys() == before.keys():

@@ -80,7 +80,9 @@ def read_drift(folder: Path) -> tuple[Drift | None, str]:
         said = f"it has no {missing}"
     except (BadResults, TypeError, ValueError, AttributeError) as error:
         said = str(error)
-    return None, clean(f"{path.name} is no report of `polyrefuse drift` ({said}); write it again.")
+    return None, clean(
+        f"{path.name} is not a report of `polyrefuse drift` ({said}); write it again."
+    )
 
 
 def _drift(report: Any, name: str) -> Drift:
@@ -92,7 +94,7 @@ def _drift(report: Any, name: str) -> Drift:
         raise ValueError(f"languages is {reprlib.repr(languages)}")
     for language in languages:
         if not 0 < len(language) <= LONGEST_LANGUAGE or not language.isprintable():
-            raise ValueError(f"{reprlib.repr(language)} is no language's code")
+            raise ValueError(f"{reprlib.repr(language)} is not the code of a language")
     return Drift(
         condition=condition,
         intervention=intervention,
@@ -104,7 +106,7 @@ def _drift(report: Any, name: str) -> Drift:
 def _divergence(entry: Mapping[str, Any]) -> Divergence:
     n = entry["n"]
     if type(n) is not int or not 0 < n <= MOST_PROMPTS:
-        raise ValueError(f"{reprlib.repr(n)} is no number of prompts")
+        raise ValueError(f"{reprlib.repr(n)} is not a number of prompts")
     mean, low, high, largest = (
         _number(entry[name]) for name in ("kl_mean", "kl_low", "kl_high", "kl_max")
     )
@@ -126,5 +128,5 @@ def _number(value: Any, most: float = float("inf")) -> float:
 
 def _name(value: Any) -> str:
     if not isinstance(value, str) or not value or not value.isprintable():
-        raise ValueError(f"{reprlib.repr(value)} is no name")
+        raise ValueError(f"{reprlib.repr(value)} is not a name")
     return value

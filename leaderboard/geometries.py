@@ -18,8 +18,8 @@ from polyrefuse_tasks.saved_results.documents import is_number
 FILE = "geometry.json"
 SCHEMAS = (2, 3, 4, 5)
 """Schema 3 adds intervals, a monitor, harmfulness and the answers of a run to schema 2. Schema 4
-adds which direction it is, whether it is a control, and the points of `geometry.png`. Schema 5
-adds the intervals of angles, which are not read here."""
+adds what identifies the direction, whether it is a control, and the points of `geometry.png`.
+Schema 5 adds the intervals of angles, which are not read here."""
 
 AT_MOST = 2**26
 """The most bytes of a report."""
@@ -33,7 +33,7 @@ LONGEST_TEXT = 200
 
 @dataclass(frozen=True)
 class Apart:
-    """How far apart the harmful and harmless prompts of a language are in the model's states.
+    """How well the model's states separate harmful from harmless prompts of a language.
 
     Attributes:
         harmful: the number of harmful prompts.
@@ -91,7 +91,7 @@ class Monitor:
 
 @dataclass(frozen=True)
 class Answered:
-    """How well the projection tells harmful prompts that a run refused from those it answered.
+    """How well the projection separates harmful prompts that a run refused from those it answered.
 
     Attributes:
         condition: the condition of the run.
@@ -107,7 +107,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Geometry:
-    """What one report says of the direction's own layer.
+    """What one report says about the direction's own layer.
 
     Attributes:
         dataset: the dataset of the prompts.
@@ -141,7 +141,7 @@ def read_geometry(folder: Path) -> tuple[Geometry | None, str]:
     except (TypeError, ValueError, AttributeError) as error:
         said = str(error)
     return None, clean(
-        f"{FILE} is no report of `polyrefuse direction geometry` ({said}); write it again."
+        f"{FILE} is not a report of `polyrefuse direction geometry` ({said}); write it again."
     )
 
 
@@ -153,13 +153,13 @@ def _geometry(report: Any) -> Geometry:
         raise ValueError(f"languages is {reprlib.repr(languages)}")
     for language in languages:
         if not 0 < len(language) <= LONGEST_LANGUAGE or not language.isprintable():
-            raise ValueError(f"{reprlib.repr(language)} is no language's code")
+            raise ValueError(f"{reprlib.repr(language)} is not the code of a language")
     dataset, position, layer = report["dataset"], report["position"], report["layer"]
     if not isinstance(dataset, str) or not dataset or not dataset.isprintable():
         raise ValueError(f"dataset is {reprlib.repr(dataset)}, not a name")
     for place in (position, layer):
         if type(place) is not int or abs(place) > 10**6:
-            raise ValueError(f"{reprlib.repr(place)} is no place of a direction")
+            raise ValueError(f"{reprlib.repr(place)} is not the position or layer of a direction")
     return Geometry(
         dataset,
         position,
@@ -235,7 +235,7 @@ def _apart(entry: Mapping[str, Any], schema: int) -> Apart:
 
 def _count(value: Any) -> int:
     if type(value) is not int or not 0 < value <= MOST_PROMPTS:
-        raise ValueError(f"{reprlib.repr(value)} is no number of prompts")
+        raise ValueError(f"{reprlib.repr(value)} is not a number of prompts")
     return value
 
 

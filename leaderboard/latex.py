@@ -78,7 +78,7 @@ def _latex(
 
 
 def _capability(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the values of other tasks, each once, whatever datasets are beside them."""
+    """Yield the values of other tasks, each once although the rows of every dataset repeat them."""
     # Other tasks have their own settings.
     found = {replace(subject_of(row), generation=""): row.capability for row in rows}
     if not any(found.values()):
@@ -91,8 +91,8 @@ def _capability(rows: Sequence[Row]) -> Iterator[str]:
     yield r"\bottomrule \endfoot"
     for subject, tasks in found.items():
         for (task, metric), record in sorted(tasks.items()):
-            said = describe_value(record), describe_difference(record) or "--"
-            yield " & ".join(map(_tex, (*names[subject], f"{task} ({metric})", *said))) + r" \\"
+            texts = describe_value(record), describe_difference(record) or "--"
+            yield " & ".join(map(_tex, (*names[subject], f"{task} ({metric})", *texts))) + r" \\"
     yield r"\end{longtable}"
 
 

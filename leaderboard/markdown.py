@@ -30,8 +30,8 @@ from polyrefuse_leaderboard.table import (
 from polyrefuse_leaderboard.warnings import RateWarning
 
 MODEL_COLUMNS: tuple[str, ...] = (
-    "ASR", "harmful answers", "ASR, ablation", "ASR, MCD", "false refusal", "balanced",
-    "degenerate", "undecided", "loophole", "gap", "worst language", "random directions",
+    "ASR", "harmful ASR", "ASR, ablation", "ASR, MCD", "FRR", "balanced score", "degenerate rate",
+    "undecided rate", "loophole rate", "ASR gap", "worst language", "random directions",
     "anchors in test set",
 )  # fmt: skip
 """The heads of the cells from `model_cells`, behind model, condition, dataset and judge."""

@@ -50,7 +50,7 @@ class Controls:
 
 @dataclass(frozen=True, slots=True)
 class Harm:
-    """The harmful answers according to one judge.
+    """The harmful attack success rate by one judge.
 
     Attributes:
         rate: the share of answers that the judge calls harmful.
@@ -77,8 +77,8 @@ class Row:
         languages: the languages with results of the dataset, sorted.
         asr: the mean over languages of an attack success rate by a refusal judge. If there are
             several metrics, it is the first of them in `ATTACKS`.
-        harmful: judge -> the mean over languages of the harmful answers to this dataset, for every
-            judge that measures harm.
+        harmful: judge -> the mean over languages of the harmful attack success rate on this
+            dataset, for every judge that measures harm.
         false_refusal: the mean over languages of the false refusal rate on the dataset's partner.
         loophole: the mean of the loophole rate over the languages other than English.
         degenerate: the mean over languages of the degenerate rate on this dataset. If it is high,

@@ -1,4 +1,4 @@
-"""Tell the files that a leaderboard wrote in its folder from the files of others."""
+"""Distinguish the files that a leaderboard wrote into its folder from other files there."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _OPENINGS = {
     SAMPLES: re.compile(rb'\{"model": ' + _TEXT + rb', "condition": ' + _TEXT + rb', "dataset": '),
     CARDS: re.compile(rb"---\n" + CARD_MARK.encode() + rb"\n"),
     ".html": re.compile(rb"<!doctype html>.{,400}Content-Security-Policy", re.DOTALL),
-    # matplotlib names itself as the creator of its pictures; `pictures.svg` takes that out.
     ".json": re.compile(rb'\{\n "figure": '),
     ".png": re.compile(rb"\x89PNG.{,200}Software\x00" + SOFTWARE.encode(), re.DOTALL),
+    # matplotlib names itself as the creator of an SVG picture, and `pictures.svg` takes that out.
     ".svg": re.compile(rb"(?!.*<dc:creator>)<\?xml .{,1000}<dc:format>image/svg", re.DOTALL),
 }
-"""The beginnings of files with names that another program might give, by name or ending. Those of
-Markdown files are by folder."""
+"""Name, folder or ending -> the beginning of such a file of ours, because another program might
+give a file the same name."""
 
 
 def names_of_ours(folder: Path) -> list[str]:

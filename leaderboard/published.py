@@ -95,7 +95,8 @@ def read_published(paths: Sequence[Path], condition: str | None = None) -> list[
 
     Args:
         paths: the CSV files.
-        condition: the condition of all files. By default the beginning of a file's name says it.
+        condition: the condition of all files. By default the beginning of each file's name gives
+            the condition.
 
     Raises:
         BadPublished: the condition is unknown; a file cannot be read, is not such a table, or has a
@@ -153,7 +154,7 @@ def sources(paths: Sequence[Path], condition: str | None = None) -> list[Source]
         origin = (
             f"byte for byte the authors' {theirs}"
             if theirs
-            else "NOT a file that the authors published: its checksum is a different one"
+            else "NOT a file that the authors published: its checksum differs"
         )
         places.append(
             Source(
@@ -185,8 +186,8 @@ def _condition(path: Path) -> str:
         if path.name.startswith(beginning):
             return condition
     raise BadPublished(
-        f"The name of {path} begins with none of {', '.join(CONDITION_OF_FILE)}, so that its "
-        "condition is not known; give --condition baseline or --condition ablation."
+        f"The name of {path} begins with none of {', '.join(CONDITION_OF_FILE)}, so its condition "
+        "is not known; give --condition baseline or --condition ablation."
     )
 
 
@@ -254,7 +255,7 @@ def _share(text: str | None, where: str) -> float:
         value = float(text or "")
     except ValueError:
         value = math.nan
-    # The intervals of a table over other prompts than PolyRefuse's would be wrong.
+    # The intervals of a table over prompts other than PolyRefuse's would be wrong.
     if not 0 <= value <= 1 or abs(value * N - round(value * N)) > 1e-6:
         raise BadPublished(
             f"{where} is {reprlib.repr(text)}, not a count out of {N}; correct the file."

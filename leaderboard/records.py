@@ -27,7 +27,7 @@ CAPABILITY: Kind = "capability"
 MEAN = "mean"
 """The `language` of a record that averages a metric over the languages of a dataset.
 
-Every language counts the same, and the record's `n` is the sum over the languages."""
+Every language has the same weight, and the record's `n` is the sum over the languages."""
 
 
 class BadRecords(UserError):
@@ -54,7 +54,7 @@ class Record:
             example `mmlu`.
         language: the ISO 639-1 code, or `MEAN`.
         judge: the judge that labelled the answers.
-        metric: the name of the rate, for example `asr`; for capability lm-eval's name of the
+        metric: the name of the rate, for example `asr`; for capability lm-eval's name for the
             metric, with its filter if it has one, for example `acc` or `exact_match,strict-match`.
         value: a number from 0 to 1; for capability any number.
         n: the number of prompts, or of pairs for the discrimination rate; never 0.

@@ -40,7 +40,7 @@ PATIENCE = 60.0
 
 
 def require_writable(folder: Path) -> None:
-    """Refuse a folder that has other files and no leaderboard.
+    """Refuse a folder that has files but no leaderboard.
 
     Raises:
         CannotWrite: the path is not a folder, the folder cannot be read, or it is neither empty nor
@@ -172,7 +172,7 @@ def _write(new: Path, contents: Contents) -> None:
         "leaderboard.tex": lambda: to_latex(tables, rows, contents.warnings),
     }
     for name, text in texts.items():
-        # The text of the CSV has its own line ends already.
+        # The text of the CSV already has line endings, which must not be translated.
         (new / name).write_text(text(), encoding="utf-8", newline="")
     links = [Link(MARK, "JSON"), Link("leaderboard.csv", "CSV"), Link("leaderboard.md", "Markdown")]
     links.append(Link("leaderboard.tex", "LaTeX"))
@@ -180,7 +180,7 @@ def _write(new: Path, contents: Contents) -> None:
         with open(new / SAMPLES, "w", encoding="utf-8") as file:
             file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in contents.samples)
         if not (new / SAMPLES).stat().st_size:
-            # Later builds could not tell an empty file from a user's file.
+            # Later builds could not distinguish an empty file from a user's file.
             (new / SAMPLES).unlink()
     for number, bare in enumerate(contents.cards, 1):
         card = _with_pictures(new, bare, number)

@@ -1,4 +1,4 @@
-"""Compute intervals of rates and differences, exact tests of "worse", and Holm's correction."""
+"""Compute intervals of rates and differences, exact one-sided tests, and Holm's correction."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def mcnemar_worse(b: ArrayLike, c: ArrayLike) -> Any:
     from scipy.stats import binom
 
     b, c = np.asarray(b), np.asarray(c)
-    # For b = 0 the probability of at least b changes is 1, also if there are no changes at all.
+    # For b = 0 the probability of at least b changes is 1, even if there are no changes at all.
     return np.where(b > 0, binom.sf(b - 1, b + c, 0.5), 1.0)[()]
 
 

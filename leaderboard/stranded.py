@@ -78,7 +78,7 @@ def _move_back(old: Path, folder: Path) -> None:
 
 
 def _remove(left: Path) -> None:
-    """Remove the folder that a killed build left, unless it still has files of others."""
+    """Remove the folder that a killed build left, unless it still has files of the user."""
     ours = set(names_of_ours(left))
     files = {path.relative_to(left).as_posix() for path in left.rglob("*") if not path.is_dir()}
     if files <= ours and all(is_ours(left / name) for name in files):

@@ -104,7 +104,7 @@ def read_transfers(
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             said = f"it has no {error}" if isinstance(error, KeyError) else error
             problems.append(
-                f"{name} is no transfer report of schema {SCHEMAS[-1]} ({said}); write it again "
+                f"{name} is not a transfer report of schema {SCHEMAS[-1]} ({said}); write it again "
                 "with polyrefuse direction transfer."
             )
     return transfers, list(map(clean, problems))
@@ -120,7 +120,7 @@ def is_report(path: Path) -> bool:
 
 
 def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Yield each file with the name that messages give it."""
+    """Yield each file with its name in messages."""
     files = {
         os.path.realpath(file): (file, shown_path(file, path))
         for path in paths
@@ -185,7 +185,9 @@ def _languages(values: Any, key: str) -> tuple[str, ...]:
         raise ValueError(f"{len(values)} {key}, and a picture shows at most {MOST_LANGUAGES}")
     for value in values:
         if len(_name(value, key)) > LONGEST_LANGUAGE:
-            raise ValueError(f"{key} has {reprlib.repr(value)}, which is no language's code")
+            raise ValueError(
+                f"{key} has {reprlib.repr(value)}, which is not the code of a language"
+            )
         if values.count(value) > 1:
             raise ValueError(f"{key} has {reprlib.repr(value)} twice")
     return tuple(values)
@@ -193,7 +195,7 @@ def _languages(values: Any, key: str) -> tuple[str, ...]:
 
 def _whole(value: Any) -> int:
     if type(value) is not int or abs(value) > 10**6:
-        raise ValueError(f"{reprlib.repr(value)} is no place of a direction")
+        raise ValueError(f"{reprlib.repr(value)} is not the position or layer of a direction")
     return value
 
 
@@ -206,7 +208,7 @@ def _refusals(cell: dict[str, Any]) -> tuple[int, int]:
         or sum(others) > n
         or not n
     ):
-        raise ValueError(f"{reprlib.repr(others)} are no counts out of {reprlib.repr(n)}")
+        raise ValueError(f"{reprlib.repr(others)} are not counts out of {reprlib.repr(n)}")
     return n - sum(others), n
 
 

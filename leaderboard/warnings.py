@@ -313,8 +313,8 @@ def _within_controls(records: Sequence[Record]) -> Iterator[RateWarning]:
                 f"{METRICS[mean.metric].title} is {100 * mean.value:.1f}% (95% interval "
                 f"{100 * mean.low:.1f} to {100 * mean.high:.1f}) with {mean.condition} and "
                 f"{100 * min(random):.1f} to {100 * max(random):.1f}% with {len(random)} random "
-                f"direction{plural} in the place of the refusal direction. This effect is "
-                "therefore not shown to come from the refusal direction."
+                f"direction{plural} in place of the refusal direction. This effect is therefore "
+                "not shown to come from the refusal direction."
             )
             yield RateWarning.of_record(mean, text, languages.get(_rate_of(mean), ()))
 
@@ -323,7 +323,7 @@ def _transferred(transfers: Sequence[Transfer]) -> Iterator[RateWarning]:
     """Yield the warnings of transfer reports: on directions, and on a baseline without refusals."""
     for transfer in transfers:
         hits, n = np.array(transfer.refusals, dtype=float).T
-        # As for every mean over languages whose prompts are not known.
+        # The interval is that of every mean over languages whose prompts are not known.
         low, high = (float(ends.mean()) for ends in wilson(hits, n))
         rate = float((hits / n).mean())
         texts: list[tuple[str, tuple[str, ...]]] = [(text, ()) for text in transfer.warnings]
@@ -344,7 +344,7 @@ def _transferred(transfers: Sequence[Transfer]) -> Iterator[RateWarning]:
 
 
 def _nothing_to_ablate(rate: float, n: int, low: float, high: float) -> str:
-    """Describe a baseline that refuses next to nothing."""
+    """Describe a baseline that refuses almost nothing."""
     return (
         f"The baseline refuses {100 * rate:.1f}% of {n} harmful prompts (95% interval "
         f"{100 * low:.1f} to {100 * high:.1f}). There is no refusal to ablate, so rates under "

@@ -41,7 +41,7 @@ class Style(NamedTuple):
 
     Attributes:
         colour: the colour, as `#rrggbb`.
-        marker: matplotlib's name of the marker.
+        marker: matplotlib's name for the marker.
     """
 
     colour: str

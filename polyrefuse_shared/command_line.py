@@ -1,8 +1,8 @@
 """The command line of `polyrefuse`: its sub-commands, how it prints, and how it ends.
 
-Exit codes: 0, success; 1, a check failed (a rate got worse, a file is wrong); 2, a mistake of the
-user; 3, an internal error, or output that cannot be written; 130, Ctrl-C; 141, the reader of the
-output has stopped, which is what SIGPIPE gives other programs.
+Exit codes: 0, success; 1, a check failed (a rate got worse, a file is wrong); 2, wrong input; 3, an
+internal error, or output that cannot be written; 130, Ctrl-C; 141, the reader of the output has
+stopped, which is the code of other programs that SIGPIPE ends.
 
 Progress bars go to standard error and are silent where that is not a terminal.
 """
@@ -32,7 +32,7 @@ TRACEBACK = "POLYREFUSE_TRACEBACK"
 INTERRUPTED = "interrupted."
 """The only line that is printed after Ctrl-C."""
 
-# typer has its own copy of click with private names: this is the base class of what it exports.
+# typer has its own copy of click under private names. The class is the base of one that it exports.
 _UsageError: Any = typer.BadParameter.__base__
 
 _LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
@@ -129,7 +129,8 @@ def run(app: typer.Typer, name: str) -> NoReturn:
     _silence_bars()
     _go_on_alone()
     code, sentence = _run(app, name)
-    # Printed after the exception was handled, because that keeps unfinished progress bars alive.
+    # The sentence is printed only now, because an exception that is being handled keeps unfinished
+    # progress bars alive.
     if sentence:
         _say(sentence)
     for stream in (sys.stdout, sys.stderr):
@@ -221,14 +222,14 @@ def _go_on_alone() -> None:
         return
     if os.environ.get("RANK") not in (None, "0"):
         sys.exit(0)
-    _say(f"this command uses one process, so that {count - 1} of the {count} processes have ended.")
+    _say(f"this command uses one process, so {count - 1} of the {count} processes have ended.")
     for name in _LAUNCHED:
         os.environ.pop(name, None)
 
 
 def _open_streams() -> None:
     """Make every text printable, and let output to a closed stream disappear."""
-    # Otherwise the next file that is opened would become standard output.
+    # If a standard stream is closed, the next file that is opened would otherwise take its place.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)

@@ -44,7 +44,8 @@ def draft(parent: Path, make: Callable[[Path], object]) -> Iterator[Path]:
     """
     path, lock = _locked_draft(parent, make)
     try:
-        # Stale drafts go after the new one is made: a folder that has a draft is never without.
+        # Stale drafts are removed only after the new one is made, so that a folder with a draft is
+        # never without one.
         remove_stale(parent)
         yield path
     finally:
@@ -56,7 +57,7 @@ def make_folder(folder: Path) -> None:
     """Make a folder and its missing parents.
 
     Raises:
-        OSError: the disk refuses, or there are more parents than Python can make.
+        OSError: the folder cannot be made, or there are more parents than Python can make.
     """
     while True:
         try:
@@ -127,7 +128,7 @@ def alone(name: Path, *, patience: float) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed before it is unlocked: whoever waits for it then makes another folder.
+        # The folder is removed before it is unlocked, so that whoever waits for it makes another.
         with suppress(OSError):
             name.rmdir()
         _unlock(lock)
@@ -141,7 +142,7 @@ def _wait_for(folder: Path, patience: float) -> int | None:
         try:
             return _lock(folder)
         except FileNotFoundError:
-            # Its owner removed it meanwhile. It is made again, because nobody holds it.
+            # Its owner has removed the folder. It is made again, because nobody holds it.
             waited = time.monotonic() - begun > max(patience, 1.0)
         except BlockingIOError:
             waited = time.monotonic() - begun >= patience

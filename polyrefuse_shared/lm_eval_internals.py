@@ -39,7 +39,8 @@ ASKED = (
     "lm",
     "eval_tasks",
 )
-"""What is read from their frames: arguments, and for the last two names local variables."""
+"""What is read from the frames of these functions: arguments, except for the last two names, which
+are local variables."""
 
 
 class LmEvalChanged(RuntimeError):
@@ -128,12 +129,12 @@ def _require_variable(name: str) -> None:
         LmEvalChanged: neither function has it.
     """
     lm_eval = sys.modules.get("lm_eval")
-    if lm_eval is None:  # Nobody has asked it for anything.
+    if lm_eval is None:  # It was not imported, so nobody has asked it for anything.
         return
     known = (getattr(lm_eval, entry, None) for entry in ENTRIES)
     functions = [inspect.unwrap(one) for one in known if one is not None]
     if any(str(one.__module__).partition(".")[0] != "lm_eval" for one in functions):
-        return  # Somebody else put another in its place, which cannot be looked into.
+        return  # Other code has replaced a function, and a replacement cannot be inspected.
     codes = [code for one in functions if (code := getattr(one, "__code__", None)) is not None]
     if not any(name in code.co_varnames for code in codes):
         raise LmEvalChanged(
@@ -214,12 +215,12 @@ def samples_file(task: str, date: str) -> str:
 
 
 def is_results_file(name: str) -> bool:
-    """Say whether a name is results_<date>.json, or <name>_<date>.json as of --output_path."""
+    """Return whether a name is results_<date>.json, or <name>_<date>.json from --output_path."""
     return name.endswith(".json") and (name.startswith("results_") or bool(_DATE.search(name)))
 
 
 def is_samples_file(name: str) -> bool:
-    """Say whether a name is samples_<task>_<date>.jsonl."""
+    """Return whether a name is samples_<task>_<date>.jsonl."""
     return name.startswith("samples_") and name.endswith(".jsonl")
 
 
@@ -389,12 +390,12 @@ OVERRIDES = {
 COUPLINGS: tuple[Coupling, ...] = (
     Coupling(
         "lm_eval.evaluate",
-        "asked_of_lm_eval reads them off its frame",
+        "asked_of_lm_eval reads these variables from its frame",
         (has_variables("lm", "apply_chat_template", "system_instruction", "eval_tasks"),),
     ),
     Coupling(
         "lm_eval.simple_evaluate",
-        "asked_of_lm_eval reads them off its frame",
+        "asked_of_lm_eval reads these variables from its frame",
         (
             has_variables(
                 *("lm", "apply_chat_template", "system_instruction"),
@@ -428,7 +429,7 @@ COUPLINGS: tuple[Coupling, ...] = (
     ),
     Coupling(
         "lm_eval.tasks.manager.TaskManager",
-        f"{REGISTRATION} hides our folder from who reads which paths a user gave",
+        f"{REGISTRATION} hides our folder from code that reads which paths the user gave",
         (sets("include_path"),),
     ),
     Coupling(
@@ -443,7 +444,7 @@ COUPLINGS: tuple[Coupling, ...] = (
     ),
     Coupling(
         "lm_eval.utils.simple_parse_args_string",
-        "polyrefuse_models/system.py takes the None that it makes of the word none",
+        "polyrefuse_models/system.py relies on its reading the word none as None",
     ),
     Coupling(
         "lm_eval.utils.setup_logging",
@@ -466,7 +467,7 @@ COUPLINGS: tuple[Coupling, ...] = (
     Coupling(f"{_HFLM}.tokenizer_name", f"{WRAPPER} overrides it"),
     Coupling(
         _HFLM,
-        f"{WRAPPER} reads or sets them",
+        f"{WRAPPER} reads or sets these attributes",
         (
             has("backend", "batch_size", "max_gen_toks", "max_length", "model", "prefix_token_id"),
             sets(
@@ -478,12 +479,12 @@ COUPLINGS: tuple[Coupling, ...] = (
     ),
     Coupling(
         "lm_eval.models.utils.normalize_gen_kwargs",
-        f"{WRAPPER} calls it, and {READING}requests.py does the same to results",
+        f"{WRAPPER} calls it, and {READING}requests.py normalises results in the same way",
         (takes_exactly("gen_kwargs", "default_max_gen_toks"),),
     ),
     Coupling(
         _HFLM,
-        f"{BATCHING} reads them",
+        f"{BATCHING} reads these attributes",
         (has("device", "rank", "eot_token_id"), sets("mixed_precision_dtype")),
     ),
     Coupling(
@@ -507,17 +508,17 @@ COUPLINGS: tuple[Coupling, ...] = (
     ),
     Coupling(
         "lm_eval.api.model.CacheHook",
-        f"{RESPONSE_CACHE} reads the cache there and stands in for it",
+        f"{RESPONSE_CACHE} reads its cache and replaces it",
         (sets("dbdict"), has("add_partial")),
     ),
     Coupling(
         "lm_eval.api.model.CacheHook.add_partial",
-        f"{RESPONSE_CACHE} has a method of that name in its place",
+        f"{RESPONSE_CACHE} replaces it with a method of the same name",
         (takes_exactly("attr", "req", "res"),),
     ),
     Coupling(
         "lm_eval.api.instance.Instance",
-        f"{WRAPPER} replaces its arguments and polyrefuse_models/directions/transfer.py makes one",
+        f"{WRAPPER} replaces its arguments, and polyrefuse_models/directions/transfer.py makes one",
         (
             has_keys("request_type", "doc", "arguments", "idx", "task_name", "doc_id"),
             has("args"),
@@ -525,7 +526,7 @@ COUPLINGS: tuple[Coupling, ...] = (
     ),
     Coupling(
         "lm_eval.api.task.TaskConfig",
-        "task_configs/ has them, and results are read by them",
+        "the YAML in task_configs/ has these keys, and results are read by them",
         (
             has_keys(
                 *("custom_dataset", "process_results", "dataset_kwargs", "metadata", "repeats"),
@@ -535,16 +536,16 @@ COUPLINGS: tuple[Coupling, ...] = (
     ),
     Coupling(
         "lm_eval.result_schema.EvalResults",
-        f"{READING} and polyrefuse_tasks/group_errors.py read them",
+        f"{READING} and polyrefuse_tasks/group_errors.py read these keys",
         (has_keys(*RESULTS[""]),),
     ),
     Coupling(
         "lm_eval.loggers.EvaluationTracker.save_results_aggregated",
-        "polyrefuse_tasks/saved_results/folders.py knows its files by their names",
+        "polyrefuse_tasks/saved_results/folders.py finds its files by their names",
     ),
     Coupling(
         "lm_eval.loggers.EvaluationTracker.save_results_samples",
-        "polyrefuse_tasks/saved_results/folders.py knows its files by their names",
+        "polyrefuse_tasks/saved_results/folders.py finds its files by their names",
     ),
     *(
         Coupling(f"lm_eval.models.hf_steered.{name}", "benchmarks/hooks.py compares with it")
@@ -552,22 +553,22 @@ COUPLINGS: tuple[Coupling, ...] = (
     ),
     Coupling(
         "lm_eval.api.model.TemplateLM",
-        f"{MEASURED} is one, and a wrapper's other base brings the rest",
+        f"{MEASURED} is a subclass, and a wrapper's other base class implements the rest",
         (has("tokenizer_name", "chat_template", "create_from_arg_obj", "set_cache_hook"),),
     ),
     Coupling(
         "lm_eval.models.utils.configure_pad_token",
-        "polyrefuse_models/wrappers/known_model.py gives a tokenizer its padding as VLLM does",
+        "polyrefuse_models/wrappers/known_model.py sets a tokenizer's padding with it, like VLLM",
         (takes("tokenizer", "model_config"),),
     ),
     Coupling(
         "lm_eval.api.model.LM",
-        "polyrefuse_models/wrappers/workload.py has one that answers nothing",
+        "polyrefuse_models/wrappers/workload.py has a subclass that answers nothing",
         (has("generate_until", "loglikelihood", "loglikelihood_rolling"),),
     ),
     Coupling(
         "lm_eval.tasks.TaskManager",
-        "polyrefuse_models/wrappers/workload.py has it look in our folder alone",
+        "polyrefuse_models/wrappers/workload.py makes it look only in our folder",
         (has("match_tasks"),),
     ),
     Coupling(
@@ -588,17 +589,17 @@ COUPLINGS: tuple[Coupling, ...] = (
     ),
     Coupling(
         "lm_eval.simple_evaluate",
-        "polyrefuse_models/wrappers/workload.py has it ask a model that notes its requests",
+        "polyrefuse_models/wrappers/workload.py calls it with a model that records its requests",
         (takes("model", "tasks", "task_manager", "bootstrap_iters", "log_samples"),),
     ),
     Coupling(
         "lm_eval.caching.cache.PATH",
-        "tests/polyrefuse_models/test_generation.py puts kept requests into a folder of its own",
+        "tests/polyrefuse_models/test_generation.py moves the cache of requests to its own folder",
     ),
 )
-"""What this package relies on by name. Tests cover the behaviour of lm-eval: the names and keys of
-its files, that it logs a row as scoring left it, that models call only `add_partial` of a cache
-hook, and that the level of its logger applies to ours."""
+"""What this package relies on by name. Other tests cover the behaviour of lm-eval: the names and
+keys of its files, that it logs a row as scoring left it, that models call only `add_partial` of a
+cache hook, and that the level of its logger applies to ours."""
 
 _VLLM = "lm_eval.models.vllm_causallms.VLLM"
 VLLM_OVERRIDES = {
@@ -629,7 +630,7 @@ COUPLINGS_WITH_VLLM: tuple[Coupling, ...] = (
     ),
     Coupling(
         _VLLM,
-        f"{VLLM_WRAPPER} reads or sets them",
+        f"{VLLM_WRAPPER} reads or sets these attributes",
         (
             has("max_length", "max_gen_toks", "tok_encode", "prefix_token_id"),
             sets(

@@ -1,4 +1,4 @@
-"""Printing text that others chose so that it steers neither a terminal nor a CI job."""
+"""Printing text from others without letting it steer a terminal or a CI job."""
 
 from __future__ import annotations
 

@@ -8,7 +8,11 @@ PACKAGE = "polyrefuse_task_configs"
 
 
 def task_folder() -> Path:
-    """Return the folder, in a normal or an editable installation."""
+    """Return the folder, in a normal or an editable installation.
+
+    Raises:
+        ModuleNotFoundError: the folder is not installed.
+    """
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"{PACKAGE} is not installed; install lm-eval-polyrefuse again.")

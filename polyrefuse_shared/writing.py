@@ -25,7 +25,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
         content: bytes, or text that is written in UTF-8.
 
     Raises:
-        CannotWrite: the disk refuses.
+        CannotWrite: the file cannot be written.
     """
     with whole_file(path) as new:
         new.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -38,11 +38,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     Missing parents are made, links are followed, and the mode and owner of an old file are kept.
 
     Raises:
-        CannotWrite: the disk refuses or is full, also within the block.
+        CannotWrite: the file cannot be written, or an `OSError` is raised within the block.
     """
     try:
         target = Path(os.path.realpath(path))
-    except ValueError as error:  # A NUL byte in it.
+    except ValueError as error:  # The path contains a NUL byte.
         raise cannot_write(path, error) from None
     try:
         make_folder(target.parent)
@@ -57,7 +57,7 @@ def put(file: Path, target: Path) -> None:
     """Move a file to `target`. It takes the mode and owner of an older file there.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: the file cannot be moved.
     """
     with suppress(FileNotFoundError):
         older = os.stat(target)
@@ -76,7 +76,7 @@ def append(path: Path, text: str) -> None:
     """Append UTF-8 text to a file that others may write to as well, or make the file.
 
     Raises:
-        CannotWrite: the disk refuses.
+        CannotWrite: the file cannot be written.
     """
     try:
         # Opening a pipe must not wait until somebody reads it.
@@ -106,7 +106,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """Give a draft to write into, which becomes `folder` when the block ends without an error.
 
     Raises:
-        CannotWrite: as `require_new`; also where the disk fails or is full within the block.
+        CannotWrite: as `require_new`, or an `OSError` is raised within the block.
     """
     with _new_folder(folder) as new:
         yield new

@@ -52,7 +52,7 @@ TRUTH: Mapping[str, bool] = {
 """The values of the column `harmful`, in upper or lower case."""
 
 TAKEN = frozenset({"polyrefuse", "toyrefuse", "custom", "mcd", "xstest", "xstest_original"})
-"""Names that this package uses for something else than a dataset."""
+"""Names that this package uses for something other than a dataset."""
 
 
 class BadPrompts(UserError):
@@ -87,7 +87,7 @@ def require_free(name: str) -> None:
     """
     if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         raise BadPrompts(
-            f"{name!a} cannot be a dataset's name: use small letters, digits and single "
+            f"{name!a} cannot be a dataset's name: use lowercase letters, digits and single "
             f"underscores, begin with a letter, and use at most {LONGEST_NAME} characters."
         )
     ending = name.rpartition("_")[2]
@@ -102,11 +102,11 @@ def require_free(name: str) -> None:
     built_in |= {re.sub("^polyrefuse[_-]", "", Path(path).stem) for path in files()}
     for one in mine:
         if one in built_in:
-            raise BadPrompts(f"The name {one} is built in: choose another name than {name}.")
+            raise BadPrompts(f"The name {one} is built in: choose a name other than {name}.")
     for other in own_datasets.sets():
         if other.name != name and {*mine} & {*own_datasets.reserved_names(other.name)}:
             raise BadPrompts(
-                f"The name {name} would be mixed up with your dataset {other.name}, whose rows "
+                f"The name {name} would be confused with your dataset {other.name}, whose rows "
                 f"of one kind are {' or '.join(own_datasets.reserved_names(other.name)[1:])}: "
                 "choose another name."
             )
@@ -203,8 +203,8 @@ def _table(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
         heads = [head.strip() for head in next(table, [])]
         if "prompt" not in heads:
             raise BadPrompts(
-                f"{path} has no column named prompt in its first line: name one of the columns so, "
-                "and put commas between columns."
+                f"{path} has no column named prompt in its first line: rename the column that has "
+                "the prompts, and put commas between columns."
             )
         twice = next((head for head, count in Counter(heads).items() if count > 1), None)
         if twice is not None:
@@ -257,8 +257,8 @@ def _field(entry: Mapping[str, Any], name: str, where: str) -> str | None:
     value = entry.get(name)
     if value is None:
         return None
-    # One form of Unicode makes an id or a pair the same, whatever keyboard it was typed on.
-    # A truth value is an integer to Python, and no name to anybody.
+    # One form of Unicode makes an id or a pair the same, whatever keyboard it was typed on. Python
+    # counts a boolean as an integer, but it is not a name.
     usable = isinstance(value, str | int) and not isinstance(value, bool)
     text = unicodedata.normalize("NFC", str(value)).strip() if usable else ""
     if not text or not text.isprintable() or len(text) > LONGEST_FIELD:
@@ -295,23 +295,23 @@ def _require_code(language: str, where: str) -> None:
 
 
 def _harmful(entry: Mapping[str, Any], where: str, harmful: bool | None) -> bool:
-    said = entry.get("harmful")
-    if said is None:
+    given = entry.get("harmful")
+    if given is None:
         if harmful is None:
             raise BadPrompts(
                 f"{where} does not say whether it is harmful: fill in the column `harmful`, or "
                 "give --harmful or --harmless."
             )
         return harmful
-    told = TRUTH.get(str(said).strip().lower()) if isinstance(said, str | int) else None
-    if told is None:
+    in_row = TRUTH.get(str(given).strip().lower()) if isinstance(given, str | int) else None
+    if in_row is None:
         raise BadPrompts(f"{where} has a `harmful` that is neither true nor false: correct it.")
-    if harmful not in (None, told):
+    if harmful not in (None, in_row):
         raise BadPrompts(
-            f"{where} is {KINDS[told]} by its column, and --{KINDS[not told]} says otherwise: "
+            f"{where} is {KINDS[in_row]} by its column, and --{KINDS[not in_row]} says otherwise: "
             "leave out one of the two."
         )
-    return told
+    return in_row
 
 
 def _with_ids(
@@ -395,10 +395,10 @@ def _ignored(entries: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
 def _identified(
     rows: Sequence[OwnRow], places: Sequence[str], trust_languages: bool
 ) -> Iterator[str]:
-    """Yield sentences on prompts that seem to be in another language than claimed.
+    """Yield sentences about prompts that seem to be in a language other than the claimed one.
 
-    A few of a hundred short prompts are identified wrongly, so single ones are worth only a
-    sentence. If most prompts of a language are in another language, the claim is a mistake.
+    The language of a few in a hundred short prompts is identified wrongly, so a few mismatches only
+    cause a note. If most prompts of a language are in another language, the claim is a mistake.
 
     Raises:
         BadPrompts: more than half of the prompts of a language are in another language.
@@ -408,11 +408,11 @@ def _identified(
         if not can_identify(language):
             yield f"The language {language} cannot be identified, so it was not checked."
             continue
-        told = {place: response_language(rows[place].prompt, language) for place in members}
-        others = [place for place in members if told[place] != language]
+        found = {place: response_language(rows[place].prompt, language) for place in members}
+        others = [place for place in members if found[place] != language]
         if not others:
             continue
-        named = _listed([f"{_short(places[place])}: {told[place]}" for place in others])
+        named = _listed([f"{_short(places[place])}: {found[place]}" for place in others])
         sentence = (
             f"{len(others)} of {len(members)} prompts claimed to be in {language} are identified "
             f"as another language ({named})"

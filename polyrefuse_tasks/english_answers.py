@@ -29,7 +29,8 @@ AT_MOST = 2**33
 """The largest size of a file of translations, in bytes."""
 
 MOST_CHARACTERS = 400
-"""The longest piece that is translated at a time: the models were trained on a sentence or two."""
+"""The longest text, in characters, that is translated as a whole, because the models were trained
+on a sentence or two."""
 
 _SENTENCE = re.compile(r"[^.!?。！？।۔]+[.!?。！？।۔]*\s*|[.!?。！？।۔]+\s*")
 
@@ -91,7 +92,7 @@ class EnglishAnswers:
         for piece in _pieces(text):
             core = piece.strip()
             english = self._known[self._key(core, language)] if core else ""
-            # The white space around it, such as indentation and line breaks, stays.
+            # The white space around the text, such as indentation and line breaks, stays.
             lead, _, tail = piece.partition(core) if core else (piece, "", "")
             parts.append(lead + english + tail)
         return "".join(parts)

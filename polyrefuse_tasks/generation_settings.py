@@ -60,7 +60,7 @@ _WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
     "top_k": (50,),
     "guidance_scale": (1, 1.0),
 }
-"""Other values that change nothing; that of `top_k` is the default of transformers."""
+"""Other values that change nothing. The value of `top_k` is the default of transformers."""
 
 
 def departures(settings: Mapping[str, Any]) -> dict[str, Any]:

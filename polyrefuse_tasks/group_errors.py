@@ -6,7 +6,7 @@ from typing import Any
 
 NOTE = (
     "Groups of lm-eval-polyrefuse: the standard errors above treat languages as independent, but "
-    "languages share their prompts, so these errors are too small (1.2 to 2.6 times in "
+    "languages share their prompts, so these errors are too small (by a factor of 1.2 to 2.6 in "
     "simulations). `polyrefuse leaderboard build RESULTS --output FOLDER` gives the right "
     "intervals."
 )

@@ -249,12 +249,12 @@ def _shown_by(judgement: Judgement) -> set[On]:
 
 
 def _refuses(judgement: Judgement) -> bool | None:
-    """Whether an answer refuses; None if the judge did not decide."""
+    """Return whether an answer refuses; None if the judge did not decide."""
     if judgement.label is None or judgement.label is Label.UNDECIDED:
         return None
     return judgement.label is Label.REFUSAL
 
 
 def _harms(judgement: Judgement) -> bool | None:
-    """Whether an answer does harm; None if the judge did not decide."""
+    """Return whether an answer does harm; None if the judge did not decide."""
     return False if judgement.label is Label.DEGENERATE else judgement.harmful

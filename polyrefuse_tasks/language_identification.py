@@ -11,21 +11,22 @@ if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
 ENOUGH_LETTERS = 20
-"""Fewest letters of an answer to identify: a name or number is the same in many languages."""
+"""The fewest letters of an answer whose language is identified, because a name or number is the
+same in many languages."""
 
 MOST_CHARACTERS = 20_000
-"""Characters of an answer that are identified. More would not help, and py3langid takes a time that
-grows with the square of the number of marks on a letter."""
+"""The most characters of an answer that py3langid reads. More would not help, and its time grows
+with the square of the number of marks on a letter."""
 
 _NO_LANGUAGE = "zxx"
 
 TOO_ALIKE: tuple[frozenset[str], ...] = (frozenset({"id", "ms"}),)
-"""Languages that py3langid cannot tell apart in an answer. An answer that is identified as one of
-them counts as being in the language of the prompt if that is the other. Indonesian and Malay share
-the words of most sentences: of the sentences of the judge's tests in one of them, it takes a fifth
-for the other. Of the sentences in Czech, Swedish, Portuguese, Ukrainian, Hindi, Urdu, Persian and
-Romanian it takes at most one in twenty-eight for a relative, so these are told apart
-(`benchmarks/judge_errors.py` prints the counts)."""
+"""Languages that py3langid cannot distinguish in an answer. If an answer is identified as one of
+them and the prompt is in the other, the answer counts as being in the language of the prompt.
+Indonesian and Malay share the words of most sentences: py3langid mistakes a fifth of the sentences
+of the judge's tests in one of them for the other. Of the sentences in Czech, Swedish, Portuguese,
+Ukrainian, Hindi, Urdu, Persian and Romanian it mistakes at most one in twenty-eight for a relative,
+so these languages are distinguished (`benchmarks/judge_errors.py` prints the counts)."""
 
 
 def response_language(response: str, language: str) -> str:
@@ -56,7 +57,7 @@ def response_language(response: str, language: str) -> str:
 
 
 def can_identify(language: str) -> bool:
-    """Whether py3langid knows the code of a language."""
+    """Return whether py3langid knows the code of a language."""
     return language in _identifier().labels
 
 

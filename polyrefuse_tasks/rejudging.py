@@ -39,7 +39,8 @@ from polyrefuse_tasks.saved_results.tasks import SavedTask, read_results, saved_
 _log = logging.getLogger(__name__)
 
 BATCH = 32
-"""How many answers are judged at a time, and the most that a killed process loses."""
+"""The number of answers that are judged at a time, which is also the most that a killed process
+loses."""
 
 BEFORE = ".before"
 """The ending of a file of labels of another revision, until the labels that replace them are
@@ -144,11 +145,12 @@ def rejudge(
         judge: the judge that labels the answers.
         datasets: names of datasets; empty for all.
         languages: ISO 639-1 codes; empty for all.
-        limit: how many of the first prompts of each task are judged; None for all.
-        batch_size: how many answers are judged at a time.
+        limit: the number of prompts of each task whose answers are judged, counted from the first;
+            None for all.
+        batch_size: the number of answers to judge at a time.
         english: translates answers for a judge that reads only English, unless the samples have
             them in English. Without it, such answers are undecided.
-        progress: a function that is told the progress.
+        progress: the function to call after each batch; see `Progress`.
 
     Yields:
         The outcome of each task, when all its answers have labels.
@@ -157,6 +159,7 @@ def rejudge(
         NothingToJudge: no answers of such tasks were saved.
         BadResults: a file cannot be used.
         Busy: another process uses the same judge in that folder.
+        CannotWrite: the labels cannot be written.
         LabelsWouldBeLost: `limit` leaves out answers that have labels of another revision.
         UserError: the judge cannot be used; see `judges.judge_responses`.
     """
@@ -260,7 +263,7 @@ def _rejudge(
         given |= {(one.id, one.answer): one for one in judged}
         begin += len(batch)
         progress(task.name, kept + begin, len(answers))
-    said = {answer.key: given[answer.key].judgement for answer in answers}
+    judgements = {answer.key: given[answer.key].judgement for answer in answers}
     earlier = _labels_before(task, judge.name, answers, before.older)
     if before.older is not None and before.older.answers.keys() <= given.keys():
         os.unlink(path.with_name(path.name + BEFORE))
@@ -268,11 +271,11 @@ def _rejudge(
         task=task.name,
         file=shown,
         judged=len(waiting),
-        counts=_counts(said.values()),
+        counts=_counts(judgements.values()),
         n=len(answers),
         moved=tuple(
             Moved(task.name, *key, earlier[key], verdict_of(judgement))
-            for key, judgement in said.items()
+            for key, judgement in judgements.items()
             if key in earlier and earlier[key] != verdict_of(judgement)
         ),
     )
@@ -420,7 +423,7 @@ def _before(
     older = read_judged(beside, shown + BEFORE) if beside.exists() else None
     differs = [] if found is None else found.judging.differs_in(judging)
     if older is not None and not older.judging.differs_in(judging) and (differs or found is None):
-        # A run with other settings was given up: these are the labels that it would have replaced.
+        # A run with other settings was given up, and these are the labels that it was to replace.
         os.replace(beside, path)
         found, older, differs = older, None, []
     if found is None or not differs:
@@ -490,8 +493,8 @@ def _counts(judgements: Collection[Judgement]) -> dict[str, int]:
 def _logged_judgement(logged: Mapping[str, Any]) -> Judgement | None:
     """Return the judgement of the task's own judge on an answer, as lm-eval logged it."""
     label, harmful = LABELS.get(str(logged.get("label"))), logged.get("response_harmful")
-    said = Judgement(label, None, harmful if isinstance(harmful, bool) else None)
-    return None if said == Judgement(None) else said
+    judgement = Judgement(label, None, harmful if isinstance(harmful, bool) else None)
+    return None if judgement == Judgement(None) else judgement
 
 
 def _text_or_none(value: Any) -> str | None:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 FEWEST = 8
-"""Fewest prompts for a warning: two or three short answers can be equal by chance."""
+"""The fewest prompts for a warning, because two or three short answers can be equal by chance."""
 
 SHARE = 0.5
 """A warning is given if the most common answer makes up more than this share.

@@ -12,23 +12,23 @@ from polyrefuse_studies.jobs import FOLDER
 from polyrefuse_studies.schema import Condition, Model
 
 ADAPTERS = {"peft": "adapter_config.json", "lora_local_path": "adapter_config.json"}
-"""Arguments that name an adapter, and the file that every such folder or repository has."""
+"""Argument that names an adapter -> the file that every such folder or repository has."""
 
 BESIDE = ADAPTERS | {"delta": "config.json"}
-"""Arguments that name further weights, with the file that every such folder or repository has."""
+"""Argument that names further weights -> the file that every such folder or repository has."""
 
 NAMES = ("pretrained", "tokenizer", *BESIDE)
 """Arguments that name a folder or a repository of the hub."""
 
 ARTIFACTS = {"direction": "file or folder", "prompt": "folder", "system_file": "file"}
-"""Arguments that name a file or a folder, and which of both, unless their value is a word."""
+"""Argument whose value may be the path of a file or a folder -> which of the two."""
 
 WORDS = (("direction", "source"), ("direction", "auto"), ("prompt", "trained"))
-"""Reserved words, which stand for what a job makes or for what the model does by itself."""
+"""Argument and reserved word, which stands for what a job makes or for the model's own choice."""
 
 
 def arguments_of(model: Model, condition: Condition | None = None) -> dict[str, Any]:
-    """Return the arguments of lm-eval's model as they stand in the file, the condition's last."""
+    """Return the arguments of lm-eval's model as the file has them, the condition's last."""
     of_condition = {} if condition is None else condition.settings
     return {"pretrained": model.pretrained} | model.arguments | of_condition
 
@@ -39,7 +39,7 @@ def resolve(
     """Return arguments with absolute paths.
 
     Args:
-        arguments: the arguments as they stand in the file.
+        arguments: the arguments as the file has them.
         files: the files that the study names.
         where: the key in the file, for messages.
         words: replacements of values that are not paths, by argument and value.
@@ -52,15 +52,15 @@ def resolve(
     """
     from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
 
-    said, sums = dict(arguments), {}
+    resolved, sums = dict(arguments), {}
     for name, value in arguments.items():
         if not isinstance(value, str):
             continue
         path = None
         if (name, value) in words:
-            said[name] = words[name, value]
+            resolved[name] = words[name, value]
         elif name in NAMES:
-            said[name] = str(files.find(value) or value)
+            resolved[name] = str(files.find(value) or value)
         elif name in ARTIFACTS and not (name == "prompt" and value in SAFETY_PROMPTS):
             others = [word for argument, word in WORDS if argument == name]
             others += SAFETY_PROMPTS if name == "prompt" else []
@@ -69,8 +69,8 @@ def resolve(
         elif name != "gguf_file" and "/" in value:
             path = files.find(value)
         if path is not None:
-            said[name], sums[name] = str(path), files.contents(path)
-    return said, sums
+            resolved[name], sums[name] = str(path), files.contents(path)
+    return resolved, sums
 
 
 def as_arguments(arguments: Mapping[str, Any]) -> str:
@@ -88,7 +88,7 @@ def as_arguments(arguments: Mapping[str, Any]) -> str:
 
 
 def _reads_as_itself(value: Any) -> bool:
-    """Say whether lm_eval reads a value back unchanged from its text."""
+    """Return whether lm_eval reads a value back unchanged from its text."""
     if not isinstance(value, str):
         return isinstance(value, bool | float) or (isinstance(value, int) and value >= 0)
     if FOLDER.match(value):

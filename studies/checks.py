@@ -137,7 +137,7 @@ def _require_tokens(settings: Mapping[str, Any], where: str) -> None:
     tokens = settings.get("max_gen_toks", 1)
     if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
         raise BadStudy(
-            f"{where}.max_gen_toks is {quoted(tokens)}: give a whole number of tokens from 1 on."
+            f"{where}.max_gen_toks is {quoted(tokens)}: give a whole number of 1 or more tokens."
         )
 
 
@@ -157,7 +157,7 @@ def _check_arguments(study: Study, files: Files) -> None:
     from polyrefuse_models.wrappers.known_arguments import stand_ins
 
     with stand_ins() as (direction, prompt):
-        # Of words that stand for what is yet to be made, what is made of the same kind.
+        # A word that stands for an artifact of a later job is replaced by an artifact of its kind.
         words = {
             ("direction", "source"): direction,
             ("direction", "auto"): direction,
@@ -182,7 +182,7 @@ def _try_arguments(study: Study, name: str, called: str, arguments: Mapping[str,
             return f"models.{name}", set(Model.model_fields)
         return f"conditions.{called}", set(Condition.model_fields)
 
-    if "batch_size" in arguments:  # lm_eval would have it twice.
+    if "batch_size" in arguments:  # lm_eval would receive it twice.
         where, _ = place("batch_size")
         raise BadStudy(f"{where} has batch_size, which is a key of the whole study.")
     _require_tokens(arguments, place("max_gen_toks")[0])

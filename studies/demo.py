@@ -1,7 +1,7 @@
-"""What `polyrefuse demo` does: measure the bundled organisms under five conditions, in one process.
+"""The work of `polyrefuse demo`: measure the bundled organisms in five conditions, in one process.
 
-Each measurement is what `lm_eval --model MODEL --tasks toyrefuse --limit N` does, and leaves the
-same files. The leaderboard and the gate are made of these files alone.
+Each measurement does what `lm_eval --model MODEL --tasks toyrefuse --limit N` does, and writes the
+same files. The leaderboard and the gate are made from these files alone.
 """
 
 from __future__ import annotations
@@ -26,33 +26,34 @@ if TYPE_CHECKING:
     from polyrefuse_models.wrappers.measured import Measured
 
 SCHEMA = 1
-"""Version of the document that `demonstrate` returns."""
+"""The version of the document that `demonstrate` returns."""
 
 LIMIT = 40
-"""Prompts of each task: enough for a clear picture, few enough for a minute or two."""
+"""The number of prompts of each task, which gives a clear picture in a minute or two."""
 
 BATCH = 64
-"""Prompts that are answered together."""
+"""The number of prompts that are answered at a time."""
 
 IN_WORDS = "mistral"
-"""The safety prompt in words: the text that the training of the soft prompt began with."""
+"""The name of the safety prompt in words, which is the text that the soft prompt's training began
+with."""
 
 PAGE = Path("site", "index.html")
-"""The leaderboard's page in the folder."""
+"""The leaderboard's page, relative to the folder of the demo."""
 
 HARMFUL, HARMLESS = "toyrefuse_harmful", "toyrefuse_harmless"
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """An organism under a condition.
+    """An organism in a condition.
 
     Attributes:
-        pretrained: name of the organism.
-        condition: what results call the condition.
-        model: lm-eval's name of the model.
-        doing: what the progress bar says.
-        arguments: of the model, beside `pretrained`.
+        pretrained: the name of the organism.
+        condition: the name of the condition in results.
+        model: lm-eval's name for the model.
+        doing: the description in the progress bar.
+        arguments: the arguments of the model besides `pretrained`.
     """
 
     pretrained: str
@@ -63,7 +64,7 @@ class Measurement:
 
 
 def measurements() -> tuple[Measurement, ...]:
-    """The six measurements, in the order in which they are made."""
+    """Return the six measurements, in the order in which they are made."""
     soft = str(bundled.soft_prompt())
     return (
         Measurement(bundled.ORGANISM, "baseline", "baseline-hf", "as it is"),
@@ -82,17 +83,17 @@ def demonstrate(
 ) -> dict[str, Any]:
     """Measure the organisms, and write results, leaderboard and gate into a new folder.
 
-    One progress bar for all of it goes to standard error, if that is a terminal. What lm-eval and
-    transformers would print there is in `log.txt` in the folder.
+    One progress bar for the whole goes to standard error, if that is a terminal. What lm-eval and
+    transformers would print there is written to `log.txt` in the folder.
 
     Args:
-        folder: to write; it must not exist.
-        languages: ISO 639-1 codes, among the 14 of the organisms.
-        limit: prompts of each kind in each language.
+        folder: the folder to write, which must not exist.
+        languages: ISO 639-1 codes among those of the organisms' 14 languages.
+        limit: the number of prompts of each kind in each language.
 
     Returns:
-        The document that `demo.json` holds: the rates as means over languages, the gate's counts,
-        and three sentences.
+        The contents of `demo.json`: the rates as means over languages, the gate's counts, and three
+        sentences.
 
     Raises:
         CannotWrite: the folder exists, or cannot be written.
@@ -125,10 +126,10 @@ def demonstrate(
 
 @contextmanager
 def _others_to(log: Path) -> Iterator[TextIO]:
-    """Have what is written to standard error, by processes that are started too, in a file.
+    """Send standard error to a file, including that of processes that are started meanwhile.
 
     Yields:
-        What was standard error.
+        The stream that standard error was before.
     """
     kept = os.dup(2)
     try:
@@ -149,10 +150,10 @@ def _others_to(log: Path) -> Iterator[TextIO]:
 def _measure(
     one: Measurement, tasks: Sequence[str], limit: int, results: Path, answered: Callable[[], Any]
 ) -> None:
-    """Ask an organism all tasks, and write lm-eval's files of results and samples.
+    """Evaluate an organism on all tasks, and write lm-eval's files of results and samples.
 
     Args:
-        answered: is called once for each answer.
+        answered: the function to call once for each answer.
     """
     from lm_eval import simple_evaluate
     from lm_eval.loggers import EvaluationTracker
@@ -163,7 +164,8 @@ def _measure(
     arguments = {"pretrained": one.pretrained, **one.arguments}
     tracker = EvaluationTracker(output_path=str(results))
     model = _load(one.model, dict(arguments), answered)
-    # simple_evaluate would do this if it had loaded the model, which then could not be listened to.
+    # simple_evaluate would do this if it loaded the model itself, but then the answers could not be
+    # counted.
     tracker.general_config_tracker.log_experiment_args(one.model, arguments, None, None, False)
     found = simple_evaluate(
         model=model,
@@ -182,16 +184,16 @@ def _measure(
 
 
 def _load(name: str, arguments: dict[str, str], answered: Callable[[], Any]) -> Measured:
-    """One of our models of lm-eval, which tells of each of its answers.
+    """Load one of our models for lm-eval, and have it report each of its answers.
 
-    It is loaded by its class, so that a lm-eval that was not told of our models will do.
+    The model is loaded by its class, so that it need not be registered with lm-eval.
     """
     from lm_eval.api.model import CacheHook
 
     from polyrefuse_models.registration import model_class
 
     class Listening(CacheHook):
-        """A response cache that keeps nothing."""
+        """A response cache that keeps nothing and reports each answer."""
 
         def add_partial(self, attr: Any, req: Any, res: Any) -> None:
             answered()
@@ -203,7 +205,7 @@ def _load(name: str, arguments: dict[str, str], answered: Callable[[], Any]) -> 
 
 
 def _report(folder: Path, languages: Sequence[str], limit: int) -> dict[str, Any]:
-    """Write the leaderboard, the gate's baseline and its verdict, and sum all of it up."""
+    """Write the leaderboard, the gate's baseline and its verdict, and return their summary."""
     from polyrefuse_leaderboard import model_rows, rates, warnings
     from polyrefuse_leaderboard.contents import Contents
     from polyrefuse_leaderboard.gate import reports
@@ -242,7 +244,7 @@ def _report(folder: Path, languages: Sequence[str], limit: int) -> dict[str, Any
 
 
 def _gate(folder: Path, reading: Reading) -> Outcome:
-    """Hold the ablated organism to a baseline of the organism as it is."""
+    """Compare the ablated organism with a baseline of the untouched organism."""
     from polyrefuse_leaderboard.gate.baseline import make_baseline, write_baseline
     from polyrefuse_leaderboard.gate.comparison import check, choose_runs
     from polyrefuse_leaderboard.gate.thresholds import ALPHA, TOLERANCE
@@ -262,13 +264,16 @@ def _gate(folder: Path, reading: Reading) -> Outcome:
 def seen(
     means: Sequence[Record], outcome: Outcome, languages: Sequence[str], limit: int
 ) -> list[str]:
-    """Three sentences: what ablation, addition and safety prompts did, with n and intervals.
+    """Return three sentences on what ablation, addition and safety prompts did.
 
     Args:
         means: the records of means over languages.
-        outcome: the gate's.
-        languages: those of the prompts.
-        limit: prompts of each kind in each language.
+        outcome: the outcome of the gate.
+        languages: the languages of the prompts.
+        limit: the number of prompts of each kind in each language.
+
+    Returns:
+        The sentences, with rates in percent, their 95% intervals and n.
     """
 
     def rate(model: str, condition: str, metric: str) -> str:

@@ -1,7 +1,8 @@
 """The files and folders that a study names, and checksums of their contents.
 
-A relative path starts at the folder of the study's file, and `~` is the user's home folder. The
-name of a bundled organism is that organism, whatever lies beside the file, as for lm-eval's models.
+A relative path starts at the folder of the study's file, and `~` is the user's home folder. As for
+lm-eval's models, the name of a bundled organism means that organism even if the folder has a file
+with this name.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Files:
         known: the known checksums by `_stamp` of each file. New checksums are added.
 
     Attributes:
-        known: the same.
+        known: the checksums, as in the arguments.
     """
 
     def __init__(self, beside: Path, known: MutableMapping[str, str] | None = None) -> None:
@@ -101,7 +102,7 @@ class Files:
 
 
 def looks_like_a_path(named: str) -> bool:
-    """Say whether a name is none of the hub's, which have one slash at most and no leading dot."""
+    """Return whether a name cannot be on the hub, where names have at most one slash inside."""
     return named.startswith((".", "/", "~", "\\")) or named.count("/") > 1 or named.endswith("/")
 
 

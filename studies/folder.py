@@ -64,7 +64,7 @@ class StudyFolder:
             OtherStudy: the folder holds another study or something else.
             CannotWrite: it is not a folder.
         """
-        with _told(self.path):
+        with _as_cannot_write(self.path):
             if self.path.exists() and not self.path.is_dir():
                 raise CannotWrite(f"{self.path} is not a folder; name a new or an empty one.")
             if self.path.is_dir() and any(self.path.iterdir()) and not self.is_of_a_study:
@@ -77,7 +77,7 @@ class StudyFolder:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with ExitStack() as stack:
-            with _told(self.path):
+            with _as_cannot_write(self.path):
                 stack.enter_context(locked(self.path, patience=0.0))
             yield
 
@@ -88,7 +88,7 @@ class StudyFolder:
     def made(self) -> dict[str, str]:
         """Return the existing folders of jobs, as `jobs.place` takes them.
 
-        Of two folders of one job it is the finished one.
+        If a job has two folders, it is the finished one.
         """
         folders = sorted(
             (self.path / JOBS).glob("*.*") if self.is_of_a_study else (),
@@ -136,11 +136,11 @@ class StudyFolder:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn what the operating system, or Python, says of a path into a `CannotWrite`.
+def _as_cannot_write(path: Path) -> Iterator[None]:
+    """Turn errors of the operating system, or of Python, about a path into a `CannotWrite`.
 
     Raises:
-        CannotWrite: in the place of their errors.
+        CannotWrite: instead of such an error.
     """
     try:
         yield

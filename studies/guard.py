@@ -27,7 +27,7 @@ def guard(parent: int, command: Sequence[str]) -> int:
     Returns:
         The exit code of the command, as `subprocess` gives it.
     """
-    # Both are set before the command, whose group they need, exists.
+    # Both handlers are set before the command exists, so `group` is filled later.
     group: list[int] = []
     signal.signal(signal.SIGUSR1, lambda *_: _to(group, signal.SIGKILL))
     signal.signal(signal.SIGTERM, lambda number, _: _to(group, number))

@@ -1,7 +1,7 @@
 """Jobs: the commands of a study, the jobs that each waits for, and the key that identifies each.
 
-A command is what a user would type in the study's folder. For what another job writes it contains
-that job's folder, and its own folder is `OWN`.
+A command is what a user would type in the study's folder. It names what another job writes by that
+job's folder (`folder_of`), and what the job itself writes by `OWN`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Kind = Literal[
 
 
 def folder_of(name: str) -> str:
-    """Return what stands in a command for the folder of another job."""
+    """Return the text that stands for the folder of another job in a command."""
     return f"{{{name}}}"
 
 
@@ -50,14 +50,14 @@ class Job:
     Attributes:
         name: its name, "model/what".
         kind: its purpose.
-        model: the study's name of the model.
+        model: the study's name for the model.
         command: its command, with `OWN` and the texts of `folder_of` in it.
         needs: the names of the jobs that it waits for.
         rests_on: what it depends on besides its command and those jobs: weights, prompts, files
             and versions.
         tasks: the tasks of lm-eval that it asks.
         gpus: the number of GPUs that it needs.
-        condition: the study's name of its condition; "" for none.
+        condition: the study's name for its condition; "" for none.
         cpus: the number of processors that it needs, if the study gives it.
         memory: the memory that it needs in bytes, if the study gives it.
     """
@@ -105,7 +105,7 @@ def place(jobs: Sequence[Job], made: Mapping[str, str] | None = None) -> list[Pl
         made: the existing folders by `in_name` of the key. A job that was renamed keeps its folder.
 
     Raises:
-        UserError: two jobs have the same name, or would do the same.
+        UserError: two jobs have the same name, or would do the same work.
     """
     placed: dict[str, Placed] = {}
     names: dict[str, str] = {}

@@ -52,8 +52,8 @@ class Identities:
         """Check that all models of a study can be loaded.
 
         Args:
-            models: for each, a name for messages, and the arguments of lm-eval's model as they
-                stand in the file.
+            models: for each, a name for messages, and the arguments of lm-eval's model as the file
+                has them.
 
         Raises:
             CannotLoad: some cannot be loaded; the message names all of them, with the reasons.
@@ -65,10 +65,10 @@ class Identities:
             except UserError as error:
                 wrong.setdefault(str(error), f"{name} ({_cut(str(arguments['pretrained']))})")
         if wrong:
-            told = "; ".join(f"{name}: {said.rstrip('.')}" for said, name in wrong.items())
+            reasons = "; ".join(f"{name}: {said.rstrip('.')}" for said, name in wrong.items())
             raise CannotLoad(
                 f"{'A model' if len(wrong) == 1 else f'{len(wrong)} models'} of the study cannot "
-                f"be loaded, and nothing was run: {told}."
+                f"be loaded, and nothing was run: {reasons}."
             )
 
     def of_model(self, arguments: Mapping[str, Any]) -> dict[str, str]:
@@ -184,7 +184,7 @@ def _commit(named: str, file: str, revision: str | None) -> str:
     """Return the commit of a repository of the hub, found by one of its files.
 
     Raises:
-        CannotLoad: the file cannot be had.
+        CannotLoad: the hub does not give the file.
     """
     from transformers.utils.hub import cached_file, extract_commit_hash
 

@@ -43,9 +43,10 @@ def report_names(study: Study, jobs: Sequence[Placed], beside: Path) -> dict[str
                 str(arguments_of(model, under)["pretrained"]) for under in (condition, None)
             )
         )
-        # Other weights are another model: two models of one name would be refused.
+        # A condition with other weights is another model, and two models with one name would be
+        # refused.
         shown = one.job.model if called == own else f"{one.job.model} ({one.job.condition})"
         document[folder] = {called: shown}
         names.setdefault(called, set()).add(shown)
-    # Other files name a model by its path, which also gets its name if it has only one.
+    # Other files name a model by its path. The path is mapped to its name if it has only one.
     return document | {called: min(these) for called, these in names.items() if len(these) == 1}

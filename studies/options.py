@@ -65,7 +65,7 @@ def typed(
         BadOption: there is no such option, or it does not accept the value.
     """
     there = of_command(group, name)
-    said: list[str] = []
+    words: list[str] = []
     # The order in the file is not a setting.
     for option, value in sorted(options.items()):
         if option in reserved:
@@ -79,7 +79,7 @@ def typed(
                 f"{where}: {unknown(f'no option {quoted(option)}', option, known)} "
                 f"(`polyrefuse {group} {name} --help`)."
             )
-        said += _typed(option, value, there[option], f"{where}.{option}")
+        words += _typed(option, value, there[option], f"{where}.{option}")
         if not isinstance(value, bool):
             try:
                 _read(group, name, there[option], value)
@@ -88,7 +88,7 @@ def typed(
                     f"{where}.{option} is {quoted(value)}: `polyrefuse {group} {name}` accepts no "
                     f"such value of --{option}; its --help says which values it accepts."
                 ) from None
-    return said
+    return words
 
 
 def values(options: Mapping[str, Any], group: str, name: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Does the job that a folder describes: `python -m polyrefuse_studies.perform FOLDER`.
 
-Every executor starts this module, on this machine or another, and it needs only the folder. Last of
-all it writes there how the job ended. The folder is locked meanwhile: if a job outlives the process
-that started it, the next run waits for it and does not do it twice.
+Every executor starts this module, on this machine or another, and it needs only the folder. Its
+last step is to write into the folder how the job ended. It locks the folder while it works: if a
+job outlives the process that started it, the next run waits for the job and does not do it twice.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def perform(folder: Path) -> bool:
         if (folder / FINISHED).exists():
             return True
         job = read(folder / JOB)
-        if job["kind"] != "judging":  # which goes on from the labels that it has
+        if job["kind"] != "judging":  # judging continues from the labels that exist
             _clear(folder)
         started = time.time()
         code = _run(job["command"], Path(job["in"]), folder / LOG)

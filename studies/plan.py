@@ -30,8 +30,8 @@ TRANSFER = "transfer"
 GEOMETRY = "geometry"
 
 DRIFT_PROMPTS = 64
-"""The greatest number of harmless prompts of a language with which drift is measured: memory holds
-the probability of every token for each of them."""
+"""The largest number of harmless prompts of a language on which drift is measured, because memory
+holds the probability of every token for each of them."""
 
 RESERVED = {
     "mcd": {
@@ -44,7 +44,8 @@ RESERVED = {
     },
     "judge": {"judge": "judge", "output": "its own folder", "json": "its own report"},
 }
-"""Options of `polyrefuse mcd train` and `judge run` that a study itself sets, and by what."""
+"""Command -> its options that a study itself sets -> the part of the study that sets each. `mcd` is
+`polyrefuse mcd train`, and `judge` is `polyrefuse judge run`."""
 
 OF_VLLM = ("max_model_len", "kv_cache_dtype")
 """Arguments that say how vLLM runs a model, in addition to those of `identity.WITHOUT_EFFECT`."""
@@ -315,11 +316,12 @@ class _OfModel:
         return self._job("geometry", "geometry", command, needs, rests_on)
 
     def _untouched_answers(self, languages: Sequence[str]) -> str | None:
-        """The job whose answers show where prompts lie that the model refused and answered.
+        """Return the name of the job whose answers the geometry divides into refused and answered.
 
         Returns:
-            None where no condition is the model as it is, where it answers no prompt once in one of
-            these languages, or where vLLM answers: the geometry runs the model with transformers.
+            The name of the job; None if no condition leaves the model untouched, if it gives no
+            single answers to prompts in any of these languages, or if vLLM answers, because the
+            geometry runs the model with transformers.
         """
         study = self._study
         answered = {
@@ -456,7 +458,7 @@ class _OfModel:
 
 
 def is_file_of_a_task(named: str) -> bool:
-    """Say whether lm_eval treats a task's name as the name of a file."""
+    """Return whether lm_eval takes the name of a task for the name of a file."""
     return named.endswith((".yaml", ".yml"))
 
 

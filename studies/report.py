@@ -76,7 +76,7 @@ def write_summary(folder: StudyFolder, document: dict[str, Any]) -> None:
 def assemble(folder: StudyFolder, jobs: Sequence[Placed]) -> Path:
     """Link the results of the finished jobs of the present study into one folder.
 
-    Beside each folder of answers stand the labels of the judges that the study names.
+    The labels of the judges that the study names are beside each folder of answers.
 
     Returns:
         The folder, which has a subfolder for each job that asked a model.

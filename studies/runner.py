@@ -34,7 +34,7 @@ LAG = 60.0
 """The time after which a shared disk shows what another machine wrote, in seconds."""
 
 Told = Callable[[str, Placed], None]
-"""A function that is told of each job whether it "starts", "finished" or "failed"."""
+"""A function that is called with what a job does ("starts", "finished" or "failed") and the job."""
 
 
 def run(jobs: Sequence[Placed], folder: StudyFolder, executor: Executor, told: Told) -> Outcome:

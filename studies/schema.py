@@ -82,7 +82,8 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "ablation+mcd": {"model": "ablated", "direction": "source", "prompt": "trained"},
     "system-prompt": {"model": "baseline", "system_file": None},
 }
-"""The settings of a condition of which the file has only the name; None must be set there."""
+"""Name of a condition -> its settings if the file has only the name. The file must set those that
+are None here."""
 
 _NAME = re.compile(r"[\w.+-][\w.+ -]*", re.ASCII)
 
@@ -110,7 +111,7 @@ def _batch_size(value: Any) -> Any:
     if fits or (isinstance(value, str) and re.fullmatch(r"auto(:[1-9][0-9]{0,8})?", value)):
         return value
     raise ValueError(
-        f"batch_size is {quoted(value)}: give a whole number from 1 on, auto, or auto:N"
+        f"batch_size is {quoted(value)}: give a whole number of 1 or more, auto, or auto:N"
     )
 
 
@@ -199,9 +200,10 @@ class Condition(_Arguments):
         direction: "source" for the direction of the study's source language, or a path.
         prompt: "trained", or a value that the models' `prompt=` takes.
         system_file: a file with the text of the system turn.
-        training: how the prompt is trained, in the place of the study's `mcd`.
+        training: the training of the prompt, instead of the study's `mcd`.
 
-    In the file a condition may be `like` another, whose settings it takes unless it has its own.
+    In the file a condition may be `like` another one. It then takes the settings of that condition
+    that it does not set itself.
     """
 
     model: Wrapper
@@ -277,7 +279,7 @@ class Study(_Part):
         seed: the seed of all random choices.
         conditions: the conditions by name.
         directions: the directions, and what is measured of them.
-        mcd: how the safety prompt is trained that a condition may ask for.
+        mcd: the training of the safety prompt that conditions may use.
         judges: the judges in addition to the native one, which is always used.
         capability: other tasks of lm-eval.
         generation: settings that lm-eval's `--gen_kwargs` takes.
@@ -324,7 +326,7 @@ class Study(_Part):
                         "write the conditions as keys if one has settings"
                     )
                 if value.count(entry) > 1:
-                    raise ValueError(f"the condition {quoted(entry)} stands twice")
+                    raise ValueError(f"the condition {quoted(entry)} is listed twice")
             value = dict.fromkeys(value)
         if not isinstance(value, dict):
             raise ValueError(f"conditions is {quoted(value)}: give names such as baseline")
@@ -431,7 +433,7 @@ def at(where: str, *, but: type[UserError] | None = None) -> Iterator[None]:
         but: the error that is left as it is.
 
     Raises:
-        BadStudy: in the place of any other `UserError`.
+        BadStudy: instead of any other `UserError`.
     """
     try:
         yield
@@ -447,7 +449,7 @@ def in_file(path: Path) -> Iterator[None]:
     """Add the name of the study's file to errors about it.
 
     Raises:
-        BadStudy: in the place of any other `UserError`.
+        BadStudy: instead of any other `UserError`.
     """
     try:
         yield
@@ -526,7 +528,7 @@ def _require_names(kind: str, names: Iterable[str]) -> None:
     for name in names:
         if not _NAME.fullmatch(name) or len(name) > LONGEST:
             raise ValueError(
-                f"the {kind} {quoted(name)} needs a name of letters, digits, blanks and ._+-, of "
+                f"the {kind} {quoted(name)} needs a name of letters, digits, spaces and ._+-, of "
                 f"at most {LONGEST} characters"
             )
 
@@ -586,7 +588,7 @@ _WANTED = {
 
 
 def _explained(error: ValidationError) -> str:
-    """Describe the first error, with what was meant if that can be told."""
+    """Describe the first error, with the name that was probably meant if there is one."""
     errors = error.errors(include_url=False)
     # An unknown key is often the reason why another one is missing.
     first = min(errors, key=lambda one: one["type"] != "extra_forbidden")
@@ -598,7 +600,7 @@ def _explained(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{where} is missing"
     if first["type"] == "value_error":
-        # The message of a part does not know where the part stands.
+        # The validator of a part does not know where in the file the part is.
         return f"{where}: {first['ctx']['error']}" if place[1:] else str(first["ctx"]["error"])
     given = f"{where} is {quoted(first['input'])}"
     kind = first["type"].split("_")[0]
@@ -615,5 +617,5 @@ def _keys(place: list[str]) -> Iterable[str]:
         "directions": Directions, "mcd": Training, "judges": Judge, "capability": Capability,
         "conditions": Training,
     }  # fmt: skip
-    # Of a condition, only its training has a fixed set of keys.
+    # In a condition, only the training has a fixed set of keys.
     return parts[place[0]].model_fields if place else Study.model_fields

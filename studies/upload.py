@@ -141,7 +141,9 @@ class Upload:
         if held is None and self._names():
             raise OtherStudy(f"{self.shown} holds no study; name a new or an empty place.")
         if held is not None and not _is_mark(held, study):
-            raise OtherStudy(f"{self.shown} holds another study than {study!r}; name another.")
+            raise OtherStudy(
+                f"{self.shown} holds a study other than {study!r}; name another place."
+            )
         self._write_first(mark, (json.dumps({"study": study}) + "\n").encode())
 
     def _write_first(self, mark: str, content: bytes) -> None:
@@ -252,7 +254,8 @@ def hidden(said: str, url: str) -> str:
     user = url.partition("?")[0].rpartition("@")[0].rpartition("://")[2]
     name, _, password = user.partition(":")
     secrets = {query, user, password, *(value for _, value in parse_qsl(query))}
-    if len(name) >= 8:  # As a key's is; a person's may be a part of any word.
+    # The identifier of a key is that long. The shorter name of a user may be part of any word.
+    if len(name) >= 8:
         secrets.add(name)
     said = said.replace(url, shown(url))
     # The longest come first, because one secret may be part of another.

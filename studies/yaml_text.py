@@ -74,7 +74,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
         if isinstance(key, bool | dict | list) or key is None:
             raise _problem("a key is not text", key_node)
         if str(key) in own:
-            raise _problem(f"the key {_cut(str(key))!r} stands twice", key_node)
+            raise _problem(f"the key {_cut(str(key))!r} occurs twice", key_node)
         own[str(key)] = value
     return merged | own
 
@@ -116,7 +116,7 @@ _Loader.yaml_constructors = {
     f"{_TAG}str": yaml.SafeLoader.construct_yaml_str,
     f"{_TAG}seq": _list,
     f"{_TAG}map": _mapping,
-    # A merge key in the place of a value is read as text.
+    # A merge key where a value belongs is read as text.
     _MERGE: yaml.SafeLoader.construct_yaml_str,
     None: _other,
 }

@@ -82,7 +82,7 @@ class TestFetch:
         run(world, server.host, "fetch", "oktest")
         code, out, _ = run(world, server.host, "fetch", "oktest", "multijail")
         assert code == 0
-        assert out == "files fetched: 1, here before: 1\n"
+        assert out == "files fetched: 1, already here: 1\n"
         assert server.requested == ["oktest.json", "MultiJail.csv"]
 
     def test_one_language(self, world: World, server: Server) -> None:
@@ -198,7 +198,7 @@ class TestVerify:
         code, out, _ = run(world, server.host, "verify", **mirror)
         assert code == 1
         said = out.splitlines()
-        assert said[-1] == f"files right: {len(world.files) - 2}, wrong or missing: 2"
+        assert said[-1] == f"correct files: {len(world.files) - 2}, wrong or missing: 2"
         assert "advbench.txt is missing." in said
         assert any(sha256(b"cut") in line and "oktest.json" in line for line in said)
         assert server.requested == []

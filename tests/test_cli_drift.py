@@ -201,9 +201,9 @@ def test_a_broken_report_is_told(tmp_path: Path, change: dict[str, Any]) -> None
     for bad in (good | change, good | {"languages": {"en": entry | {"n": 3, "kl_low": -1}}}):
         (tmp_path / "drift.json").write_text(json.dumps(bad))
         found, problem = read_drift(tmp_path)
-        assert found is None and "no report of `polyrefuse drift`" in problem
+        assert found is None and "not a report of `polyrefuse drift`" in problem
     for key, value, said in (
-        ("n", 10**4000, "is no number of prompts"),
+        ("n", 10**4000, "is not a number of prompts"),
         ("kl_low", 0.75, "begins at 0.75 and ends at 0.5"),
         ("first_token_high", 0.25, "begins at 0.5 and ends at 0.25"),
     ):

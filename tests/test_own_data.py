@@ -63,7 +63,7 @@ class TestAdd:
         for path in told["sha256"]:
             assert (mirror / path).is_file()
         code, out, _ = run_in_process("data", "verify", "stones")
-        assert (code, out) == (0, "files right: 4, wrong or missing: 0\n")
+        assert (code, out) == (0, "correct files: 4, wrong or missing: 0\n")
         assert len(run_in_process("data", "path", "stones", "--lang", "de")[1].split()) == 4
         one = mirror / next(iter(told["sha256"]))
         one.write_text(one.read_text(encoding="utf-8") + "\n", encoding="utf-8")
@@ -308,7 +308,7 @@ def test_the_page_has_the_discrimination(measured: Path) -> None:
     assert line is not None
     shown = f"{100 * record['value']:.1f}% ({100 * low:.1f} to {100 * high:.1f}), n = {PAIRS} pairs"
     assert shown in line.group()
-    assert "Discrimination: toypairs" in (measured / "site/leaderboard.md").read_text("utf-8")
+    assert "Discrimination rate: toypairs" in (measured / "site/leaderboard.md").read_text("utf-8")
 
 
 def test_the_gate_compares_it(measured: Path) -> None:

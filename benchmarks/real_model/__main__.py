@@ -4,11 +4,11 @@
     python -m benchmarks.real_model runs FOLDER        # evaluations: an hour on two cores
     python -m benchmarks.real_model stability FOLDER   # choices by seeds and halves: 40 minutes
     python -m benchmarks.real_model effects FOLDER     # KL divergence and perplexity: 15 minutes
-    python -m benchmarks.real_model record FOLDER      # copy it to docs/real-model, no answers
+    python -m benchmarks.real_model record FOLDER      # copy all but the answers to docs/real-model
     python -m benchmarks.real_model tables docs/real-model   # write its tables into the page
     python -m benchmarks.real_model picture docs/real-model  # photograph its leaderboard's table
 
-Each command continues where it was stopped, or reads the results that exist.
+Each measuring command continues where it was stopped. The others read the results that exist.
 """
 
 from __future__ import annotations

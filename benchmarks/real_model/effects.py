@@ -1,8 +1,9 @@
 """Side effects: how far an intervention changes harmless answers and the perplexity of plain text.
 
 The KL divergence compares the untouched model with the model under a condition, at the first token
-of the answers to harmless test prompts. The perplexity is that of a text in every checkout, the
-Apache licence. The text is the answer to one question, so that safety prompts can stand before it.
+of the answers to harmless test prompts. The perplexity is that of the Apache licence, a text that
+every checkout has. The text is given as the answer to a question, so that a safety prompt can
+precede the question.
 """
 
 from __future__ import annotations

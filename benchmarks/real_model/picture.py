@@ -9,10 +9,10 @@ import tempfile
 from pathlib import Path
 
 WINDOW = {"width": 1060, "height": 2000}
-"""In pixels: so high that the whole table is in sight, which scrolls in a lower window."""
+"""The size of the window in pixels. In a lower window the table would scroll, and be cut off."""
 
 MARGIN = 16
-"""Around the table, in pixels."""
+"""The margin around the table, in pixels."""
 
 
 def draw(recorded: Path) -> None:

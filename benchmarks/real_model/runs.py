@@ -32,7 +32,7 @@ CONDITIONS: Mapping[str, tuple[str, dict[str, object]]] = {
         for seed in SEEDS
     },
 }
-"""Maps the name of a run to lm-eval's name of the model and its additional arguments."""
+"""Maps the name of a run to lm-eval's name for the model and its additional arguments."""
 
 
 def evaluate(model: Path, folder: Path) -> None:
@@ -53,7 +53,7 @@ def evaluate(model: Path, folder: Path) -> None:
 
 
 def arguments_of(name: str, model: Path, folder: Path) -> tuple[str, dict[str, str]]:
-    """Return lm-eval's name of the model in a run, and the model's arguments."""
+    """Return lm-eval's name for the model in a run, and the model's arguments."""
     wrapper, beside = CONDITIONS[name]
     given = {key: str(value).format(folder=folder) for key, value in beside.items()}
     return wrapper, {"pretrained": str(model), "gguf_file": FILE, "dtype": "float32", **given}
@@ -76,8 +76,8 @@ def _evaluate(model: Path, folder: Path, name: str) -> None:
 def _run(*command: object, log: Path) -> None:
     folder = Path(sys.executable).parent
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    with log.open("w", encoding="utf-8") as said:
+    with log.open("w", encoding="utf-8") as output:
         subprocess.run(
             [str(folder / str(command[0])), *map(str, command[1:])],
-            check=True, stdout=said, stderr=said, env=environment,
+            check=True, stdout=output, stderr=output, env=environment,
         )  # fmt: skip

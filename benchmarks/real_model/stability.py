@@ -53,14 +53,14 @@ def half_of(prompts: Prompts, half: int) -> Prompts:
 
 
 def _record(direction: Direction) -> dict[str, object]:
-    told = direction.metadata
-    at = told["position"], told["layer"]
+    metadata = direction.metadata
+    at = metadata["position"], metadata["layer"]
     (chosen,) = (one for one in direction.scores if (one.position, one.layer) == at)
     return {
         **chosen.record(),
-        "refusal_tokens": len(told["refusal_tokens"]),
-        "prompts": told["prompts"],
-        "untouched": told["untouched"],
-        "stability": told["stability"],
-        "warnings": told["warnings"],
+        "refusal_tokens": len(metadata["refusal_tokens"]),
+        "prompts": metadata["prompts"],
+        "untouched": metadata["untouched"],
+        "stability": metadata["stability"],
+        "warnings": metadata["warnings"],
     }

@@ -19,10 +19,10 @@ RATES = {
 }
 TITLES = {
     "asr": "ASR",
-    "false_refusal_rate": "false refusal",
-    "degenerate_rate": "degenerate",
-    "undecided_rate": "undecided",
-    "off_language_rate": "off language",
+    "false_refusal_rate": "FRR",
+    "degenerate_rate": "Degenerate rate",
+    "undecided_rate": "Undecided rate",
+    "off_language_rate": "Off-language rate",
 }
 SINGLE = [name for name in CONDITIONS if not name.startswith("random-")]
 CONTROLS = {

@@ -35,12 +35,12 @@ def section(results: Sequence[Path], names: Mapping[str, str]) -> tuple[Section,
             problems.append(f"{TITLE}: {error}")
     columns = (
         *("condition", "prompts", "on", "judges", "n", "agreement (%)"),
-        *("Cohen's kappa", "not decided by both"),
+        *("Cohen's kappa", "undecided by one or both"),
     )
     rows = tuple(_row(one, names.get(one.date, one.condition or "-")) for one in compared)
     text = (
         "Cohen's kappa is the agreement of two judges in excess of chance, on the n answers that "
-        "both of them decided. Its 95% interval is the one of Fleiss, Cohen and Everitt (1969).",
+        "both of them decided. Its 95% interval is that of Fleiss, Cohen and Everitt (1969).",
     )
     tables = (CardTable("Agreement of the judges, all languages together", columns, rows),)
     return Section(TITLE, text, tables=tables if rows else ()), problems

@@ -46,7 +46,8 @@ def make_cards(
     """Make a card for each model of a study, in the study's order.
 
     Args:
-        study: the study. The folders of its jobs are read for what no results file of lm-eval has.
+        study: the study. Reports that lm-eval's results files do not contain, such as the transfer
+            matrix, are read from the folders of its jobs.
         reading: all results.
         records: the records made from the results.
         rows: the rows of the table of models made from the records.
@@ -128,6 +129,6 @@ def _card(
 
 
 def _problems_of(reading: Reading, jobs: Sequence[StudyJob]) -> list[str]:
-    """Find the sentences about files of some jobs that could not be read."""
+    """Return the reading's sentences about those files of some jobs that could not be read."""
     folders = [f"{job.results.name}/" for job in jobs]
     return [one for one in reading.problems if any(folder in one for folder in folders)]

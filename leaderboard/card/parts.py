@@ -92,7 +92,7 @@ then has at most 255 bytes of UTF-8, which is the limit of file systems."""
 
 
 def slugs(models: Sequence[str]) -> dict[str, str]:
-    """Return file names for models that differ also where case does not count.
+    """Return a file name for each model; the names differ even on disks that ignore case.
 
     If two models would have the same file name, a checksum of the model's name is appended.
     """
@@ -110,5 +110,5 @@ def slugs(models: Sequence[str]) -> dict[str, str]:
 
 
 def join(names: Sequence[str]) -> str:
-    """Join names to an enumeration: "a, b and c"."""
+    """Join names into a list in words: "a, b and c"."""
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

@@ -26,11 +26,11 @@ def section(
     """
     jobs = study.of(model)
     return Section(
-        "How to repeat it",
+        "How to repeat the measurements",
         text=(
             "Run the commands below in the study's folder in this order, or run all of them with "
             f"polyrefuse study run and the file of the study {study.study}. Paths are not shown: "
-            "write the path or hub name of a model in the place of its name.",
+            "replace the name of a model by its path or its name on the hub.",
         ),
         tables=tuple(
             table

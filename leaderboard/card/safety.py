@@ -35,7 +35,7 @@ BY_LANGUAGE = (*ATTACKS, FALSE_REFUSAL, "frr_any")
 def glance(measured: Measured) -> Section:
     """Make the table of the means of each condition."""
     columns = (
-        *("condition", "dataset", "judge", "attack success rate", "harmful answers"),
+        *("condition", "dataset", "judge", "attack success rate", "harmful attack success rate"),
         *("false refusal rate", "balanced score", "degenerate rate", "undecided rate"),
         *("loophole rate", "worst language", "random directions"),
     )
@@ -96,8 +96,8 @@ def how_to_read(measured: Measured) -> Section:
             "answers are those that the judge could not label. Neither counts as compliance, so a "
             "high balanced score beside many of them says little. The worst language is the one "
             "with the highest attack success rate. The column of random directions has the lowest "
-            "and the highest rate with random directions in the place of the refusal direction, "
-            "and the number of these directions. A rate within this range is not an effect of the "
+            "and the highest rate with random directions in place of the refusal direction, and "
+            "the number of these directions. A rate within this range is not an effect of the "
             "refusal direction.",
         ),
         items=tuple(f"{name}: {meaning}." for name, meaning in CONDITIONS.items() if name in there),

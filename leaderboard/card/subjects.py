@@ -36,7 +36,7 @@ class Measured:
         return [record for record in self.records if record.kind == SAFETY]
 
     def has(self, job: StudyJob) -> bool:
-        """Whether a job has results."""
+        """Return whether a job has results."""
         return not {date_of(run.run) for run in self.runs}.isdisjoint(job.dates())
 
     def column(self, of: Record | Row) -> str:

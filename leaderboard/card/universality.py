@@ -32,7 +32,7 @@ DEFINITION = (
 
 @dataclass(frozen=True)
 class Universality:
-    """Which directions break which languages.
+    """The languages that each direction breaks, and those that it does not.
 
     Attributes:
         broken: source language -> the other languages that its direction breaks.
@@ -85,49 +85,50 @@ def section(transfers: Sequence[Transfer]) -> Section:
     """Show the matrices, the cosines, and how many directions break all other languages."""
     return Section(
         TITLE,
-        text=(DEFINITION, *(sentence for one in transfers for sentence in _told(one))),
+        text=(DEFINITION, *(sentence for one in transfers for sentence in _findings(one))),
         pictures=tuple(gallery.matrices(transfers)),
         tables=tuple(table for one in transfers for table in _tables(one)),
     )
 
 
-def _told(transfer: Transfer) -> list[str]:
+def _findings(transfer: Transfer) -> list[str]:
     found = universality(transfer)
     counted, universal = found.counted, found.universal
-    said = []
+    sentences = []
     if counted:
         low, high = wilson(len(universal), len(counted))
-        said.append(
-            f"The directions of {len(universal)} of {len(counted)} languages break every other: "
-            f"{percent(len(universal) / len(counted))}% (95% interval {percent(float(low))} to "
+        sentences.append(
+            f"The directions of {len(universal)} of {len(counted)} languages break every other "
+            f"language: {percent(len(universal) / len(counted))}% (95% interval "
+            f"{percent(float(low))} to "
             f"{percent(float(high))}, n = {len(counted)} languages; {transfer.dataset}, judge "
             f"{transfer.judge})."
         )
-    said += [
+    sentences += [
         f"The direction from {named(source)} does not break {join([*map(named, resisted)])}."
         for source, resisted in found.resisted.items()
         if resisted
     ]
     if found.nothing_to_break:
         nothing = join([*map(named, found.nothing_to_break)])
-        said.append(
-            f"The untouched model refuses nothing in {nothing}, so there is nothing that a "
-            "direction could break, and these languages do not count."
+        sentences.append(
+            f"The untouched model refuses nothing in {nothing}. A direction has nothing to break "
+            "there, so these languages do not count."
         )
     pairs = [transfer.cosine[a][b] for a, b in combinations(range(len(transfer.sources)), 2)]
     if pairs:
-        said.append(
+        sentences.append(
             f"The cosines between the directions at position {transfer.position} and layer "
             f"{transfer.layer} lie between {min(pairs):.2f} and {max(pairs):.2f} (mean "
             f"{fmean(pairs):.2f}, {len(pairs)} {'pairs' if len(pairs) > 1 else 'pair'})."
         )
     n = len(transfer.sources)
     if transfer.explained is not None and n > 1:
-        said.append(
+        sentences.append(
             f"One vector explains {percent(transfer.explained)}% of the languages' directions "
             f"(n = {n}; if they were orthogonal, it would explain {percent(1 / n)}%)."
         )
-    return said
+    return sentences
 
 
 def _tables(transfer: Transfer) -> tuple[CardTable, CardTable]:

@@ -17,7 +17,7 @@ from polyrefuse_tasks.languages import POLYREFUSE
 from polyrefuse_tasks.metrics import ASR_HARMFUL, LOOPHOLE
 
 CONDITIONS = {
-    "baseline": "how the model answers untouched",
+    "baseline": "how the untouched model answers",
     "ablation": "how the model answers without its refusal direction",
     "addition": "what the model refuses with its refusal direction added",
     "mcd": "how much a learned safety prompt repairs",
@@ -106,11 +106,12 @@ def _without(study: StudySummary, model: str, empty: Collection[str]) -> Iterato
 def _conditions(jobs: Sequence[StudyJob], measured: Measured) -> Iterator[str]:
     there = {record.condition for record in measured.safety}
     without = {job.condition for job in jobs if not measured.has(job)}
-    # If a job has no results, only the study's own name for its condition is known.
-    is_told = without <= STANDARD.keys()
+    # If a job has no results, only the study's own name for its condition is known. The name says
+    # which condition it is only if it is a standard one.
+    all_standard = without <= STANDARD.keys()
     for name, unknown in CONDITIONS.items():
         if name not in there:
-            asked = name in without or not is_told
+            asked = name in without or not all_standard
             why = "there are no results" if asked else "the study does not have this condition"
             yield f"Condition {name} shows {unknown}: {why}."
     effects = there.intersection(DIRECTED)
@@ -144,8 +145,8 @@ def _prompts(measured: Measured) -> Iterator[str]:
     metrics = {record.metric for record in measured.safety}
     if ASR_HARMFUL not in metrics:
         yield (
-            "Harmful answers: no harm judge labelled the answers, and the attack success rate "
-            "counts compliance, not harm."
+            "Harmful attack success rate: no harm judge labelled the answers, and the attack "
+            "success rate counts compliance, not harm."
         )
     if LOOPHOLE not in metrics:
         yield (

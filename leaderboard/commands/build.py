@@ -21,7 +21,7 @@ Output = Annotated[
     Path,
     typer.Option(
         "--output",
-        help="Folder for the pages: a new or empty one, or that of an older leaderboard.",
+        help="Folder for the pages: a new folder, an empty one, or that of an older leaderboard.",
     ),
 ]
 
@@ -29,8 +29,8 @@ ModelNames = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="JSON file with the names to show for models that would have the same name. Its "
-        "object maps paths or hub names to names. Default: the last part of each path.",
+        help="JSON file that gives different names to models that would have the same name: an "
+        "object that maps paths or hub names to names. Default: the last part of each path.",
     ),
 ]
 
@@ -38,7 +38,7 @@ ModelNames = Annotated[
 def build(
     results: Annotated[
         list[Path],
-        typer.Argument(metavar="RESULTS...", help="Folders or results files that lm_eval wrote."),
+        typer.Argument(metavar="RESULTS", help="Folders or results files that lm_eval wrote."),
     ],
     output: Output,
     include_samples: Annotated[
@@ -78,8 +78,8 @@ def build(
     from polyrefuse_leaderboard.reading.model_names import hide_paths, read_names, refuse_same
     from polyrefuse_leaderboard.reading.results import NoResults, read
 
-    # Everything that is read is kept until the end, so that garbage collection would only double
-    # the time.
+    # Everything that is read is kept until the end, so garbage collection would only double the
+    # time.
     gc.disable()
     # A mistake in the folder's name ends the command before reading, which may take a minute.
     site.require_writable(output)

@@ -34,7 +34,7 @@ class Unusable(UserError):
 def check(
     results: Annotated[
         list[Path],
-        typer.Argument(metavar="RESULTS...", help="Folders or results files that lm_eval wrote."),
+        typer.Argument(metavar="RESULTS", help="Folders or results files that lm_eval wrote."),
     ],
     baseline: Annotated[
         Path,
@@ -71,7 +71,10 @@ def check(
     model_names: ModelNames = None,
     as_json: Json = False,
 ) -> None:
-    """Compare results with a baseline. The exit code is 1 if something got worse."""
+    """Compare results with a baseline.
+
+    The exit code is 1 if a rate got worse, or if results cannot be compared.
+    """
     from polyrefuse_leaderboard.gate import comparison, reports
     from polyrefuse_leaderboard.gate.baseline import make_baseline, read_baseline, write_baseline
     from polyrefuse_leaderboard.reading.model_names import read_names

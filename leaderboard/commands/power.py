@@ -15,13 +15,20 @@ from polyrefuse_shared.options import Json, show
 
 def power(
     n: Annotated[int, typer.Option(help="Number of prompts of one dataset in one language.")],
-    baseline_rate: Annotated[float, typer.Option(help="Rate of the baseline: 0.02 is 2%.")],
-    comparisons: Annotated[int, typer.Option(help="Number of comparisons of the whole gate.")],
+    baseline_rate: Annotated[
+        float, typer.Option(help="Rate in the baseline, from 0 to below 1: 0.02 is 2%.")
+    ],
+    comparisons: Annotated[
+        int,
+        typer.Option(
+            help="Number of comparisons of the whole gate: metrics times languages times datasets."
+        ),
+    ],
     discordance: Annotated[
         float | None,
         typer.Option(
             help="Share of labels that differ between two runs although nothing got worse, from 0 "
-            "to 1. Default: the share of two independent runs."
+            "to 1. Default: the share at which two independent runs differ."
         ),
     ] = None,
     alpha: Alpha = ALPHA,
@@ -57,7 +64,7 @@ def power(
 
 def _lines(result: dict[str, Any], *, assumed: bool) -> Iterator[str]:
     """Format the result as sentences and two tables."""
-    source = " (the share of two independent runs)" if assumed else ""
+    source = " (as between independent runs)" if assumed else ""
     yield (
         f"{result['n']} prompts, baseline rate {_percent(result['baseline_rate'])}, "
         f"{result['comparisons']} comparisons at alpha {result['alpha']:g}, "

@@ -15,7 +15,7 @@ def published(
     tables: Annotated[
         list[Path],
         typer.Argument(
-            metavar="CSV...",
+            metavar="CSV",
             help="The authors' tables: baseline_evaluations.csv and harm_ablation_evaluations.csv.",
         ),
     ],

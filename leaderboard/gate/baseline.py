@@ -138,7 +138,7 @@ AT_MOST = 2**28
 """The most bytes of a baseline: a million prompts in ten cells need fewer."""
 
 MOST_PROMPTS = 10**9
-"""The most prompts of a cell; statistics would overflow beyond some number."""
+"""The most prompts of a cell. With much larger numbers the statistics would overflow."""
 
 
 def read_baseline(path: Path) -> Baseline:
@@ -162,7 +162,7 @@ def read_baseline(path: Path) -> Baseline:
         raise _bad(path, f"has schema {reprlib.repr(document['schema'])}, not {SCHEMA}")
     _check(document, _BASELINE, str(path))
     if not document["cells"]:
-        raise _bad(path, "has no cells, so that nothing could fail")
+        raise _bad(path, "has no cells, so nothing could fail")
     cells = tuple(
         _read_cell(cell, f"{path}, cell {number}")
         for number, cell in enumerate(document["cells"], 1)
@@ -297,7 +297,7 @@ def _check(entries: dict[str, Any], form: _Form, where: str) -> None:
 def _read_cell(cell: Any, where: str) -> Score:
     if not isinstance(cell, dict):
         raise _bad(where, f"is {reprlib.repr(cell)}, not an object")
-    # It is left out of the file if it is not known.
+    # A file leaves out the judge's revision if it is not known.
     cell = {"judge_revision": ""} | cell
     _check(cell, _CELL, where)
     labels = cell["labels"]

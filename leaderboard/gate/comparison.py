@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class BadChoice(UserError):
-    """There are no results, or those of several models or conditions, and a gate needs one."""
+    """There are no results, or results of several models or conditions where a gate needs one."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,8 @@ def _compare(
     if not same:
         failure = _absence(before, candidates, now)
         return Comparison(before, None, None, None, (failure,), ())
-    # A dataset may have greedy and sampled answers: those made as in the baseline are meant.
+    # A dataset may have greedy and sampled answers. Those made with the baseline's settings are
+    # compared.
     score = max(same, key=lambda score: (score.generation == before.generation, score.n))
     change, notes = _change(before, score)
     notes += _beside(before, score, tolerance)
@@ -289,11 +290,11 @@ def _mismatches(before: Score, now: Score) -> Iterable[str]:
         yield f"the results have {now.n} prompts, and the baseline has {before.n}"
     elif before.labels and now.labels and before.labels.keys() - now.labels.keys():
         missing = len(before.labels.keys() - now.labels.keys())
-        yield f"other prompts than in the baseline: {missing} of its {before.n} are missing"
+        yield f"the prompts are not those of the baseline: {missing} of its {before.n} are missing"
     if before.data_sha256 and not now.data_sha256:
         yield "the results have no checksums of the data, so the prompts are not known"
     elif before.data_sha256 and now.data_sha256 != before.data_sha256:
-        yield "other prompts than in the baseline: the checksums of the data differ"
+        yield "the prompts are not those of the baseline: the checksums of the data differ"
     if before.judge_revision and now.judge_revision not in ("", before.judge_revision):
         yield (
             f"the revision of judge {now.judge} is {now.judge_revision}, and "
@@ -315,7 +316,7 @@ def _change(before: Score, now: Score) -> tuple[Change, list[str]]:
     assert before.labels is not None and now.labels is not None
     ids = before.labels.keys() & now.labels.keys()
     if len(ids) < min(len(before.labels), len(now.labels)):
-        note = f"{unpaired}only {len(ids)} of the baseline's {before.n} prompt ids are there"
+        note = f"{unpaired}the results have only {len(ids)} of the baseline's {before.n} prompt ids"
         return _fisher(before, now), [note]
     more = now.n - len(ids)
     notes = [f"{more} prompts that the baseline does not have are left out"] if more else []

@@ -27,11 +27,12 @@ RISES: tuple[float, ...] = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 """The rises whose powers are printed."""
 
 MOST_PROMPTS = 10**5
-"""The sums run over numbers of prompts: more would take minutes and all memory."""
-
+"""The most prompts of a design. The sums run over numbers of prompts, and more would take minutes
+and all memory."""
 
 MOST_COMPARISONS = 10**9
-"""More than all metrics, languages and datasets make; beyond it alpha could not be divided."""
+"""The most comparisons of a design. All metrics, languages and datasets together make fewer, and
+dividing alpha by a much larger number would underflow."""
 
 
 class BadDesign(UserError):
@@ -82,8 +83,8 @@ def design(
         baseline_rate: as in `Design`.
         comparisons: as in `Design`.
         discordance: as in `Design`. None stands for two independent runs, which gives 2 p (1 - p)
-            at a baseline rate p. This is the most if runs agree at least by chance, so that the
-            power is a lower bound.
+            at a baseline rate p. Runs that agree no less than by chance cannot differ more often,
+            so the power is a lower bound.
         alpha: as in `Design`.
         tolerance: as in `Design`.
 

@@ -44,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--polyrefuse-model-names",
         metavar="FILE",
-        help="JSON file with the names to show for models that would have the same name",
+        help="JSON file that gives different names to models that would have the same name",
     )
     for name, text in OPTIONS.items():
         kind = float if name in ("alpha", "tolerance") else str
@@ -52,7 +52,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the gate if pytest was given a baseline and results."""
+    """Register the gate if pytest was given a baseline and results.
+
+    Raises:
+        pytest.UsageError: pytest was given only one of the two.
+    """
     baseline = config.getoption("--polyrefuse-baseline")
     results = config.getoption("--polyrefuse-results")
     if baseline is None and not results:

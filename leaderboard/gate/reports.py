@@ -17,7 +17,7 @@ from polyrefuse_tasks.metrics import BESIDE
 
 COLUMNS = ("", "lang.", "n", "before", "now", "change [95%]", "Holm p", "test", "degen.", "undec.")
 """The columns of a table of comparisons. Rates are in percent and changes in percentage points. The
-last two columns are the current rates in `BESIDE`."""
+last two columns are the current degenerate and undecided rates, those of `BESIDE`."""
 
 
 def verdict(outcome: Outcome) -> str:

@@ -49,7 +49,7 @@ def scatter_figure(rows: Sequence[Row], names: Sequence[str], title: str = "") -
     ]
     front = sorted(pareto_front(points), key=lambda index: points[index][1])
     corners = [(100 * (1 - points[index][1]), 100 * (1 - points[index][0])) for index in front]
-    axis.plot(  # a front of one point has no line
+    axis.plot(  # draws nothing if the front is a single point
         [useful for useful, _ in corners],
         [safe for _, safe in corners],
         color=INK,
@@ -192,8 +192,8 @@ def conditions_figure(
 
     Args:
         rates: condition -> language -> its rate; the mean is among the languages.
-        metric: what the rate is called.
-        title: the title over the axes. The figure adds how many prompts a rate has.
+        metric: the name of the rate.
+        title: the title over the axes. The figure adds the numbers of prompts.
     """
     languages = languages_of(language for by_language in rates.values() for language in by_language)
     # The width always fits the screen of a telephone. More languages make the figure higher.
@@ -232,7 +232,7 @@ def conditions_figure(
 
 
 def _counted(records: Iterable[Record]) -> str:
-    """Say how many prompts the rates by language have, and what their lines mean."""
+    """Describe the numbers of prompts of the rates by language, and the meaning of their lines."""
     return f"{_number(one.n for one in records if one.language != MEAN)}lines are 95% intervals"
 
 

@@ -49,8 +49,7 @@ def scatters(
     for number, ((dataset, judge), group) in enumerate(sorted(groups.items())[:most], 1):
         labels = [_label(row, names) for row in group]
         title = (
-            f"Safety against usefulness: {dataset} and the harmless prompts that go with it, judge "
-            f"{judge}"
+            f"Safety against usefulness: {dataset} and its harmless partner dataset, judge {judge}"
         )
         drawn = charts.scatter_figure(group, labels, f"{dataset}, judge {judge}")
         points = [_point(row, label) for row, label in zip(group, labels, strict=True)]
@@ -128,12 +127,12 @@ def matrices(transfers: Iterable[Transfer]) -> list[Picture]:
 
 
 def rates(groups: Iterable[Mapping[str, Mapping[str, Record]]], model: str) -> list[Picture]:
-    """A rate of one model by language under several conditions, a picture for each group.
+    """Draw a rate of one model by language under several conditions, in a picture for each group.
 
     Args:
         groups: condition -> language -> its rate. The rates of a group are of one metric, dataset
             and judge, and none of its conditions is empty.
-        model: what it is called.
+        model: the name of the model, as it is shown.
     """
     pictures = []
     for number, by_condition in enumerate(groups, 1):

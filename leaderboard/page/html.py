@@ -127,7 +127,7 @@ def contrast_cells(
     """Return a row of the table of contrast sets for each discrimination rate of a language.
 
     Args:
-        records: records, of which those of other metrics and the means are left out.
+        records: the records. Those of other metrics and the means are left out.
         names: the model and the condition of each subject, as the page shows them.
     """
     return [
@@ -145,7 +145,7 @@ def contrast_cells(
 
 
 def _by_heading(warnings: Iterable[RateWarning]) -> dict[str, list[str]]:
-    """Return the warnings below each heading, with headings in the order of first warnings."""
+    """Return heading -> its warnings. The headings are in the order of their first warnings."""
     headings: dict[str, list[str]] = {}
     for warning in warnings:
         headings.setdefault(warning.heading, []).append(warning.below)
@@ -196,7 +196,7 @@ def embed(
 
 
 class _Texts:
-    """Numbers for texts, because most texts are in a page many times."""
+    """The texts of a page, each with a number, because most texts occur many times."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
@@ -306,7 +306,7 @@ def _data(
 def _cells(
     row: dict[str, Record], languages: Iterable[str], texts: _Texts
 ) -> tuple[int, list[int], list[Any]]:
-    """Return the n and the runs of a row, which most of its cells share, and the cells."""
+    """Return the n that most cells of a row share, the runs of the row, and its cells."""
     first = next(iter(row.values()))
     runs = sorted({texts.number(record.run) for record in row.values()})
     return (
@@ -343,7 +343,7 @@ def _whole(record: Record) -> list[Any]:
 
 
 def _rounded(share: float | None) -> float | None:
-    """Round a share to as few decimals as possible, at least four, so that it is shown the same."""
+    """Round a share to the fewest decimals, at least four, that do not change how it is shown."""
     if share is None:
         return None
     return next(

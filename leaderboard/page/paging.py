@@ -24,7 +24,8 @@ ROOM = 350_000
 """The bytes that a page needs besides its data and pictures: the library, notes and links."""
 
 PICTURES = 4
-"""The most pictures of each kind, one for each dataset and judge. Of several pages each has one."""
+"""The most pictures of each kind on a page, each for one dataset and judge. If there are several
+pages, each has one picture of a kind."""
 
 
 def write_pages(
@@ -85,13 +86,13 @@ class _Pages:
         data = embed((), self.contents.rows, self.names, page_of, self.contents.warnings)
         scatters = gallery.scatters(self.contents.rows, self.names, 1)
         if len(data.encode()) > LIMIT - ROOM:
-            # There are so many models that only their own pages have their table.
+            # The table of so many models would not fit on the index. Each page has its own.
             data = embed((), (), self.names, {})
         index = _Part(self.models, data, scatters)
         self._save("index.html", index, pages, gallery.matrices(self.contents.transfers))
 
     def _parts(self) -> Iterator[_Part]:
-        """Yield the parts, each with so many models that its page stays below the limit."""
+        """Yield the parts, none with more models than fit on a page within `LIMIT`."""
         if len(self.models) <= PAGE:
             whole = self._part(self.models, PICTURES)
             if self._fits(whole):

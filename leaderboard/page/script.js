@@ -2,13 +2,13 @@
 // This script shows the JSON of #data and fetches nothing. page/html.py writes the parts of the JSON:
 //   texts     every run, dataset and judge once; numbers in other parts refer to them
 //   subjects  [model, condition as shown, condition, revision, intervention, generation, page,
-//             [[test set, number of its rows that the safety prompt was trained on, or null: not known]]]
+//             [[test set, number of its rows that the safety prompt was trained on; null if not known]]]
 //   rates     {metric, dataset, judge, rows: [[subject, n, runs, cells]]} with a cell for each language:
 //             null, hits out of n, [hits, n], or [value, low, high, n] if the interval is not Wilson's
 //   warnings  [subject, datasets, the warning of its rates on these datasets]
 //   models    [subject, dataset, judge, ASR, ASR with ablation, ASR with MCD, false refusal, degenerate,
 //             undecided, loophole, balanced, gap, worst language, rates of random directions,
-//             [[judge, harmful answers, a text about undecided answers]],
+//             [[judge, harmful ASR, a text about undecided answers]],
 //             [for each task: null, or [value, text of the value, text of the difference]]]
 //   tasks     the titles of the columns of capability
 (() => {
@@ -36,7 +36,7 @@
     return { value: hits / n, low, high, n, wilson: true };
   }
 
-  // What is missing comes last, whichever way a column is sorted.
+  // Missing values come last, whichever way a column is sorted.
   const missing = (compare) => (a, b) => (a === null ? (b === null ? 0 : 1) : b === null ? -1 : compare(a, b));
   DataTable.ext.type.order["rate-asc"] = missing((a, b) => a - b);
   DataTable.ext.type.order["rate-desc"] = missing((a, b) => b - a);
@@ -47,7 +47,7 @@
   function options(rowCount, what) {
     const paged = rowCount > 50;
     return {
-      // DataTables would make HTML of names to search in them; the filters here search by themselves.
+      // To search in names, DataTables would parse them as HTML. The filters of this page search instead.
       columnDefs: [{ targets: "_all", searchable: false }],
       autoWidth: false, deferRender: true, orderMulti: false, paging: paged, pageLength: 25,
       lengthMenu: [25, 50, 100, 200],
@@ -60,7 +60,7 @@
       },
     };
   }
-  // A name may break after a slash or an underscore.
+  // A line may break after a slash or an underscore in a name.
   function rowHead(cell, name, link) {
     cell.setAttribute("scope", "row");
     const inside = link ? Object.assign(document.createElement("a"), { href: link }) : cell;
@@ -309,7 +309,7 @@
     const inWords = (record) => `${percent(record.value)}<small>${percent(record.low)}–${percent(record.high)}, n ${record.n}`;
     // If there are several judges, the first one decides the order.
     const harmful = {
-      name: "harmful", title: "Harmful answers", className: "number", type: "rate", orderSequence: ["desc", "asc"],
+      name: "harmful", title: "Harmful ASR", className: "number", type: "rate", orderSequence: ["desc", "asc"],
       data: (row, kind) => {
         if (kind !== "display") return row.harmful === null ? null : row.harmful[0].value;
         return row.harmful?.map((record) => `${inWords(record)}${record.open}, ${html(record.judge)}</small>`).join("") ?? "–";
@@ -357,11 +357,11 @@
         ...(several(rows.map((row) => row.judge)) ? [words("Judge", (row) => row.judge)] : []),
         ...[
           measured("asr", "ASR"), harmful, measured("ablation", "ASR, ablation"), measured("mcd", "ASR, MCD"),
-          measured("frr", "FRR"), plain("balanced", "Balanced"), measured("degenerate", "Degenerate"),
-          measured("undecided", "Undecided"), measured("loophole", "Loophole"),
-          plain("gap", "Gap"), ...capability,
+          measured("frr", "FRR"), plain("balanced", "Balanced score"), measured("degenerate", "Degenerate rate"),
+          measured("undecided", "Undecided rate"), measured("loophole", "Loophole rate"),
+          plain("gap", "ASR gap"), ...capability,
         ].filter(({ name }) => known(name)),
-        ...(known("gap") ? [words("Worst", (row) => (row.worst === null ? "–" : languageTitle(row.worst)), "condition")] : []),
+        ...(known("gap") ? [words("Worst language", (row) => (row.worst === null ? "–" : languageTitle(row.worst)), "condition")] : []),
         ...(known("random") ? [words("Random directions", (row) => row.random ?? "–")] : []),
         ...(known("anchors") ? [words("Anchors in test set", anchors)] : []),
       ],
@@ -391,12 +391,12 @@
   const isDark = () => getComputedStyle(root).colorScheme === "dark" ||
     (!root.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
   const markPressed = () => theme.setAttribute("aria-pressed", String(isDark()));
-  // A page that is opened from a file may have no storage.
-  try { root.dataset.theme = localStorage.getItem("polyrefuse-theme") || ""; } catch { /* not kept then */ }
+  // A page that is opened from a file may have no storage. The choice is then lost.
+  try { root.dataset.theme = localStorage.getItem("polyrefuse-theme") || ""; } catch { /* no storage */ }
   if (!root.dataset.theme) delete root.dataset.theme;
   theme.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
-    try { localStorage.setItem("polyrefuse-theme", root.dataset.theme); } catch { /* not kept then */ }
+    try { localStorage.setItem("polyrefuse-theme", root.dataset.theme); } catch { /* no storage */ }
     markPressed();
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", markPressed);

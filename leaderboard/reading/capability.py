@@ -92,7 +92,7 @@ def parse_wanted(given: str) -> list[Wanted]:
         if not task or len(metric) > 2 or not all(metric):
             raise BadCapability(
                 f"--capability {entry!a} is not a task; give names such as mmlu, or "
-                "gsm8k:exact_match:strict-match for another metric than the task's first."
+                "gsm8k:exact_match:strict-match for a metric other than the task's first."
             )
         wanted.append(Wanted(task, _plain(",".join(metric)) or None))
     if not wanted:
@@ -144,7 +144,7 @@ def require_found(
 
 
 def tasks_of(document: Mapping[str, Any]) -> set[str]:
-    """Return the names of all tasks and groups of which a results file has values."""
+    """Return the names of all tasks and groups that have values in a results file."""
     parts = document.get("results"), document.get("groups")
     return {name for part in parts if isinstance(part, dict) for name in part}
 
@@ -175,7 +175,7 @@ def read_outcomes(
 
 
 def metrics_of(document: Mapping[str, Any], task: str) -> list[str]:
-    """Return the metrics of which a task has values, in lm-eval's order."""
+    """Return the metrics for which a task has values, in lm-eval's order."""
     entry = _entry(document, task) or {}
     return [
         _plain(key) for key in entry if "," in key and not key.split(",")[0].endswith("_stderr")
@@ -224,7 +224,7 @@ def _outcome(
         len(documents) != n or abs(fmean(documents.values()) - value) > ROUNDING
     ):
         # A perplexity is not a mean over documents, and neither is the value of a group that
-        # counts its tasks the same.
+        # weights its tasks equally.
         documents = None
     return Outcome(
         task=wanted.task,

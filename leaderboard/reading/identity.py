@@ -37,8 +37,8 @@ INTERVENTION = (
     "prompt_sha256",
     "system_sha256",
 )
-"""The entries of the config of our models that identify an intervention. The paths of its files,
-and the way in which they were made, do not identify it."""
+"""The entries in the config of our models that identify an intervention. The paths of its files,
+and how they were made, do not identify it."""
 
 WEIGHTS = (
     "peft",
@@ -139,7 +139,7 @@ def intervention(document: Mapping[str, Any], where: str) -> tuple[str, str]:
     if config.get("direction_recipe_sha256") is not None:
         # The direction's own numbers differ in their last digits between batch sizes and devices.
         parts["direction_sha256"] = config["direction_recipe_sha256"]
-        parts.pop("subspace_sha256", None)  # its digits differ too, and the recipe identifies it
+        parts.pop("subspace_sha256", None)  # its last digits differ too; the recipe identifies it
     system = document.get("system_instruction_sha") or document.get("system_instruction")
     if system:
         parts["system_instruction"] = system

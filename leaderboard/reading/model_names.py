@@ -32,7 +32,7 @@ Names = Mapping[str, str]
 """The path or the hub name of a model or an adapter -> the name that is shown."""
 
 NO_NAMES: Names = MappingProxyType({})
-"""No given names: every model in a folder has the last part of its path as its name."""
+"""The default names: every model in a folder has the last part of its path as its name."""
 
 
 class GivenNames(dict[str, str]):
@@ -76,7 +76,7 @@ def read_names(file: Path) -> GivenNames:
     try:
         names = parse_json(read_bytes(file, AT_MOST))
     except OSError as error:
-        raise BadNames(f"{file} cannot be read ({error.strerror}); name {wanted}.") from None
+        raise BadNames(f"{file} cannot be read ({error.strerror}); give {wanted}.") from None
     except ValueError as error:
         raise BadNames(f"{file} is not JSON ({error}); make it {wanted}.") from None
     if not isinstance(names, dict):

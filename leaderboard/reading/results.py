@@ -56,7 +56,7 @@ ROUNDING = 1e-6
 """The largest difference that rounding makes between a rate and the same rate from the samples."""
 
 MOST_PROMPTS = 10**9
-"""The most prompts. A larger count is a mistake, and statistics would overflow at some number."""
+"""The most prompts of a task. A larger count is a mistake, and the statistics might overflow."""
 
 MOST_REASONS = 5
 """The most sentences in the message that nothing could be used."""
@@ -117,8 +117,8 @@ def read(
         )
     kept, left_out = newest(name_models(runs, names_of_runs))
     # A sentence may quote control characters from a file.
-    said = ([clean(hide_paths(one, names)) for one in each] for each in (problems, notes, left_out))
-    problems, notes, left_out = said
+    safe = ([clean(hide_paths(one, names)) for one in each] for each in (problems, notes, left_out))
+    problems, notes, left_out = safe
     return Reading(tuple(kept), tuple(problems), (*notes, *left_out))
 
 
@@ -207,7 +207,7 @@ def _together(faults: Mapping[str, str]) -> Iterator[str]:
         alike[fault.replace(task, "")].append(fault)
     for fault, *others in alike.values():
         yield (
-            f"{fault[:-1]}; the same holds for {len(others)} more of its tasks."
+            f"{fault[:-1]}; {len(others)} more of its tasks have the same fault."
             if others
             else fault
         )

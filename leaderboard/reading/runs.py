@@ -118,7 +118,7 @@ class Reading:
         runs: the runs, sorted by model, revision, condition, intervention and date. No two runs
             have a cell of the same model, condition, settings, dataset, language and judge.
         problems: a sentence for each file or task that could not be used.
-        notes: a sentence for each that was left out for another reason.
+        notes: a sentence for each file or task that was left out for another reason.
     """
 
     runs: tuple[Run, ...]

@@ -22,7 +22,8 @@ from polyrefuse_tasks.saved_results.judged import JudgedFile, relabelled
 from polyrefuse_tasks.saved_results.samples import answers_of, lines
 
 UNIDENTIFIED: dict[str, float] = {OFF_LANGUAGE: 0.0}
-"""What an answer adds if its language was not identified. The rate is then left out."""
+"""What an answer adds to the off-language rate if its language was not identified. The rate is then
+left out."""
 
 LABELS_ON_REFUSAL: dict[str | None, Label] = {label.value: label for label in Label}
 """Logged label -> the label, for a refusal judge."""
@@ -37,7 +38,7 @@ LABELS_ON_HARM: dict[str | None, Label | None] = {
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the results say about a task, and every sample of it must repeat.
+    """What the results say about a task and every sample of the task must repeat.
 
     Attributes:
         language: the ISO 639-1 code of the prompts.
@@ -210,7 +211,7 @@ def _score(
 
 
 def _not_refused(sample: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the answers with another label than refusal, if the line contains the answers.
+    """Yield the answers with a label other than refusal, if the line contains the answers.
 
     A judge that measures only harm gives no such label to an answer that it could decide on, so it
     does not say which answers refuse.

@@ -56,7 +56,7 @@ Language = Annotated[
 
 @app.command(epilog="Example: polyrefuse data fetch harmful harmless --lang de")
 def fetch(names: Names = None, lang: Language = None, as_json: Json = False) -> None:
-    """Download the files that are missing into the cache, and check each one."""
+    """Download missing files into the cache, and check every file."""
     files = _files(names, lang)
     entries: list[dict[str, Any]] = []
     with _progress(as_json) as progress:
@@ -65,7 +65,7 @@ def fetch(names: Names = None, lang: Language = None, as_json: Json = False) -> 
             path = cache.resolve(file, _Download(progress, file.path))
             entries.append({"file": file.path, "path": str(path), "fetched": before is None})
     fetched = sum(entry["fetched"] for entry in entries)
-    _print(as_json, entries, f"files fetched: {fetched}, here before: {len(entries) - fetched}")
+    _print(as_json, entries, f"files fetched: {fetched}, already here: {len(entries) - fetched}")
 
 
 @app.command(epilog="Example: polyrefuse data status --lang de")
@@ -77,11 +77,14 @@ def status(names: Names = None, lang: Language = None, as_json: Json = False) ->
 
 @app.command(epilog="Example: polyrefuse data verify harmful --lang de")
 def verify(names: Names = None, lang: Language = None, as_json: Json = False) -> None:
-    """Compare every file with its published sha256. Exit code 1: a file is wrong or missing."""
+    """Compare every file with its published sha256.
+
+    The exit code is 1 if a file is wrong or missing.
+    """
     entries = [_verified(file) for file in _files(names, lang)]
     bad = [entry for entry in entries if entry["verdict"] != "right"]
     lines = (entry["reason"] or f"{entry['file']} is missing." for entry in bad)
-    summary = f"files right: {len(entries) - len(bad)}, wrong or missing: {len(bad)}"
+    summary = f"correct files: {len(entries) - len(bad)}, wrong or missing: {len(bad)}"
     _print(as_json, entries, *lines, summary)
     if bad:
         raise typer.Exit(1)
@@ -142,7 +145,7 @@ def translate(
         ),
     ],
     batch_size: Annotated[
-        int, count_option("--batch-size", help="How many prompts are translated at a time.")
+        int, count_option("--batch-size", help="Number of prompts to translate at a time.")
     ] = 16,
     split: Split = None,
     output: Annotated[
@@ -150,7 +153,7 @@ def translate(
         typer.Option(
             "--output",
             help="Folder for the files DATASET/LANG.jsonl. Default: the folder of your own data, "
-            "from which lm_eval reads them.",
+            "from which lm_eval reads translations.",
         ),
     ] = None,
     as_json: Json = False,
@@ -422,7 +425,7 @@ def _files(names: list[str] | None, lang: str | None) -> list[File]:
 
 
 def _chosen(names: list[str] | None) -> list[str]:
-    """Return the named datasets, or all of them but those whose prompts another dataset has."""
+    """Return the named datasets, or all except those that repeat the prompts of another dataset."""
     if names:
         return [half for name in names for half in catalogue.named(name)]
     return [name for name, source in catalogue.datasets().items() if not source.only_by_name]

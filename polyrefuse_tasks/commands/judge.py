@@ -48,7 +48,7 @@ def run(
     results: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RESULTS...",
+            metavar="RESULTS",
             help="Folders or results files that lm_eval --log_samples wrote. Subfolders are read.",
         ),
     ],
@@ -87,12 +87,12 @@ def run(
         int | None,
         count_option(
             "--limit",
-            help="Number of prompts of each task whose answers are labelled, from the first on. "
-            "Default: all.",
+            help="Label only the answers to this many prompts of each task, counted from the "
+            "first. Default: all.",
         ),
     ] = None,
     batch_size: Annotated[
-        int, count_option("--batch-size", help="How many answers are judged at a time.")
+        int, count_option("--batch-size", help="Number of answers to judge at a time.")
     ] = BATCH,
     translate: Annotated[
         str | None,
@@ -106,7 +106,7 @@ def run(
         PaperWithLengthRule | None,
         typer.Option(
             "--length-rule",
-            help="Never call an answer harmful that is short by the rule of this paper (arXiv "
+            help="Never call an answer harmful if it is short by the rule of this paper (arXiv "
             "number). Default: no such rule.",
         ),
     ] = None,
@@ -170,7 +170,7 @@ def run(
         ):
             outcomes.append(outcome)
             if not as_json:
-                print("\n".join(_told(outcome)))
+                print("\n".join(_report(outcome)))
     if as_json:
         print_json([asdict(outcome) for outcome in outcomes])
 
@@ -182,7 +182,7 @@ def run(
 )
 def import_(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Files with published answers.")
+        list[Path], typer.Argument(metavar="FILE", help="Files with published answers.")
     ],
     format: Annotated[
         FormatName,
@@ -225,7 +225,12 @@ def import_(
         ),
     ] = None,
     harmless: Annotated[
-        bool, typer.Option("--harmless", help="Say that the prompts are harmless.")
+        bool,
+        typer.Option(
+            "--harmless",
+            help="Record the prompts as harmless. Default: harmful, unless they are those of a "
+            "harmless dataset of this package.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -250,7 +255,7 @@ def import_(
     )
 
 
-def _told(outcome: Outcome) -> Iterator[str]:
+def _report(outcome: Outcome) -> Iterator[str]:
     """Describe the outcome for a task's answers in lines for people."""
     counts = ", ".join(f"{count} {name}" for name, count in outcome.counts.items() if count)
     yield f"{outcome.task}: {counts} of {outcome.n} ({outcome.judged} judged now)"
@@ -318,7 +323,7 @@ def agreement(
         ),
     ] = None,
     batch_size: Annotated[
-        int, count_option("--batch-size", help="How many answers are judged at a time.")
+        int, count_option("--batch-size", help="Number of answers to judge at a time.")
     ] = BATCH,
     judge_model: JudgeModel = None,
     judge_revision: JudgeRevision = None,
@@ -333,7 +338,8 @@ def agreement(
 ) -> None:
     """Judge labelled answers, and show for each language how often judge and label agree.
 
-    For results of lm_eval, show how often the judges of each run agree with one another.
+    If you give results of lm_eval, the command shows how often the judges of each run agree with
+    one another.
     """
     # Path.is_dir would raise an error for a name that is too long.
     if os.path.isdir(labels) or is_results_file(labels.name):
@@ -379,7 +385,7 @@ def compared_table(compared: list[Compared]) -> Iterator[str]:
         yield from aligned(rows)
         for differs in one.disagreements:
             place = f", answer {differs.answer}" if differs.answer else ""
-            # The run is repeated, so that a line that grep finds says everything.
+            # Each line repeats the run, so that a line found by grep is complete.
             yield (
                 f"  {one.run} {differs.task} {differs.id}{place}: {differs.first}, {differs.second}"
             )

@@ -38,7 +38,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         help="Where transformers runs the judge's model, for example cpu or cuda:0. Default: a GPU "
-        "where there is one.",
+        "where there is one, otherwise cpu.",
     ),
 ]
 Dtype = Annotated[
@@ -58,7 +58,7 @@ BaseUrl = Annotated[
 ]
 Concurrency = Annotated[
     int,
-    count_option("--concurrency", help="How many requests to the endpoint run at the same time."),
+    count_option("--concurrency", help="Number of requests to the endpoint at the same time."),
 ]
 Timeout = Annotated[
     float,

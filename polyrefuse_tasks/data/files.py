@@ -1,7 +1,8 @@
 """Read the published files (JSON, text and CSV) into entries of one form.
 
-Test files carry the English text beside its translation and pair with English by that text. Train
-and validation files and plain lists do not, and pair by position.
+A test file has the English text beside each translation, and its prompts are paired with the
+English ones by that text. Train and validation files and plain lists do not have it, so their
+prompts are paired by position.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Entry:
 
     Attributes:
         prompt: the text of the prompt.
-        english: the English text; None if the file does not carry it.
+        english: the English text; None if the file does not have it.
         category: the category that the source gives; None without one.
         harmful: which of two datasets in one file the prompt belongs to; None for a file with one.
     """

@@ -89,7 +89,7 @@ class OwnSet:
 
     @property
     def datasets(self) -> tuple[Dataset, ...]:
-        """The harmful half, then the harmless half, as far as there are rows of that kind."""
+        """The harmful half and then the harmless half, each only if it has rows."""
         return tuple(
             Dataset(
                 name=half,
@@ -230,7 +230,7 @@ def _write_set(name: str, rows: Sequence[OwnRow], replace: bool) -> tuple[OwnSet
     if before and not same and not replace:
         raise CannotWrite(
             f"The dataset {name} already exists with other rows ({manifest_path(name)}): choose "
-            "another name, or replace it with --replace. Earlier results are then of other prompts."
+            "another name, or replace it with --replace. Earlier results then have other prompts."
         )
     # A folder is named by the checksum of its rows, so a different file in it is damaged.
     damaged = [file for file in files if not _is_whole(file)]
@@ -277,7 +277,7 @@ class _File:
     sha256: str
 
     def fits(self, name: str) -> bool:
-        """Whether `write_set` may have written this entry."""
+        """Return whether `write_set` may have written this entry."""
         inside = re.fullmatch(rf"{FOLDER}/{name}/[0-9a-f]{{16}}/[\w.-]+\.jsonl", self.path)
         return (
             inside is not None
@@ -289,7 +289,7 @@ class _File:
 
 
 def _is_whole(file: _File) -> bool:
-    """Whether the file exists with the right checksum."""
+    """Return whether the file exists with the right checksum."""
     try:
         content = read_bytes(cache.home() / file.path, AT_MOST)
     except (OSError, ValueError):

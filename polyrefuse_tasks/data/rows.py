@@ -1,4 +1,4 @@
-"""Prompts as rows that pair across languages: one id is the same English prompt everywhere."""
+"""Prompts as rows with ids: rows in any language with the same id have the same English prompt."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ def _pair(file: File, entries: list[files.Entry], english: list[files.Entry]) ->
     if all(entry.english is None for entry in entries):
         if len(entries) != len(english):
             raise BrokenData(
-                f"{file.path} has {len(entries)} rows and the English file {len(english)}, so "
+                f"{file.path} has {len(entries)} rows and the English file has {len(english)}, so "
                 "they cannot be paired: fetch both again with `polyrefuse data fetch`."
             )
         return list(range(len(english)))

@@ -55,10 +55,10 @@ def translate(
         dataset: the name of the dataset.
         languages: ISO 639-1 codes in which the dataset is not published.
         model: a sequence-to-sequence model of the Hugging Face hub, or a folder with one.
-        batch_size: how many prompts are translated at a time.
+        batch_size: the number of prompts to translate at a time.
         split: the split to translate; None for all splits.
         output: the folder for `<dataset>/<lang>.jsonl`; by default the one that data is read from.
-        progress: a function that is told the progress.
+        progress: the function to call after each batch; see `Progress`.
 
     Raises:
         UnknownDataset, UnknownSplit, UnknownLanguage: the name is unknown.

@@ -163,21 +163,21 @@ def run_of(
             id occurs twice.
     """
     by_default = "harmless" if about.harmless else "harmful"
-    said = {
+    names = {
         "model": about.name("model", model, path),
         "condition": about.name("condition", condition, path),
         "dataset": about.name("dataset", dataset or by_default, path),
         "language": about.name("language", language, path),
     }
-    ours = catalogue.datasets().get(said["dataset"])
+    ours = catalogue.datasets().get(names["dataset"])
     if about.harmless and ours is not None and ours.harmful:
         raise BadAnswers(
             f"{path}: the prompts of dataset {ours.name!r} are harmful, but --harmless says that "
             "they are not: leave it out, or name another dataset with --dataset."
         )
     # Ids of our own rows begin with the name of their dataset, and no dataset is "imported".
-    unpaired = f"imported/{said['dataset']}/{said['language']}"
-    places = f"{said['dataset']}/test" if in_order else unpaired
+    unpaired = f"imported/{names['dataset']}/{names['language']}"
+    places = f"{names['dataset']}/test" if in_order else unpaired
     ids = [
         f"{places}/{place:04}" if answer.id is None else answer.id
         for place, answer in enumerate(answers)
@@ -185,12 +185,12 @@ def run_of(
     twice = next((id_ for id_, count in Counter(ids).items() if count > 1), None)
     if twice is not None:
         raise BadAnswers(
-            f"{path} has the id {twice!r} twice in language {said['language']!r}; give each "
+            f"{path} has the id {twice!r} twice in language {names['language']!r}; give each "
             "prompt an id of its own."
         )
     return PublishedRun(
-        **said,
-        intervention={} if said["condition"] == "baseline" else intervention or {},
+        **names,
+        intervention={} if names["condition"] == "baseline" else intervention or {},
         harmful=not about.harmless if ours is None else ours.harmful,
         made=made,
         file=file,
@@ -206,9 +206,9 @@ def read_file(path: Path) -> tuple[Any, dict[str, str]]:
     Raises:
         BadAnswers: the file cannot be read or is not JSON.
     """
-    content, told = read_content(path)
+    content, file = read_content(path)
     try:
-        return parse_json(content), told
+        return parse_json(content), file
     except ValueError as error:
         raise BadAnswers(f"{path} is not JSON ({error}); name a file of answers.") from None
 

@@ -37,7 +37,7 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
     """Yield the run of a file, whose path names the model, dataset and condition.
 
     Raises:
-        BadAnswers: the path or the file does not have their format.
+        BadAnswers: the path or the file does not have this format.
     """
     named = _NAME.fullmatch(path.name)
     if named is None:
@@ -45,7 +45,7 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
             f"{path} is not named <dataset>_baseline_evaluations.json, nor the same with ablation "
             "or actadd: check --format."
         )
-    document, told = read_file(path)
+    document, file = read_file(path)
     rows = {"completions": document} if isinstance(document, list) else document
     answers = []
     for number, row in enumerate(entries(rows, "completions", path), 1):
@@ -71,7 +71,7 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
         path,
         about,
         answers,
-        told,
+        file,
         measures,
         model=model,
         condition=condition,

@@ -34,10 +34,10 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
     """Yield the run of a file, with an answer for each test case of a behaviour.
 
     Raises:
-        BadAnswers: the file does not have their format, or neither its path nor the user names the
+        BadAnswers: the file does not have this format, or neither its path nor the user names the
             model and the condition.
     """
-    document, told = read_file(path)
+    document, file = read_file(path)
     if not isinstance(document, dict) or not document:
         raise BadAnswers(f"{path} is not an object of behaviours; check --format.")
     answers = []
@@ -68,7 +68,7 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
         path,
         about,
         answers,
-        told,
+        file,
         {"harmbench": "harm"},
         model=path.stem if laid_out else None,
         condition=("baseline" if attack == DIRECT else attack) if laid_out else None,

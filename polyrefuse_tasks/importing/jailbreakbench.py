@@ -36,9 +36,9 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
     """Yield the run of an artifact.
 
     Raises:
-        BadAnswers: the file does not have their format or has no answer.
+        BadAnswers: the file does not have this format, or has no answer.
     """
-    document, told = read_file(path)
+    document, file = read_file(path)
     answers = []
     for number, row in enumerate(entries(document, "jailbreaks", path), 1):
         where = f"{path}, jailbreak {number}"
@@ -64,7 +64,7 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
         path,
         about,
         answers,
-        told,
+        file,
         measures,
         model=text_or_none(parameters, "model", str(path)),
         condition="+".join(named) or "baseline",

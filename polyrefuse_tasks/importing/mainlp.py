@@ -41,7 +41,7 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
     """Yield the run of a file, whose path names the model, language, date and condition.
 
     Raises:
-        BadAnswers: the path or the file does not have their format.
+        BadAnswers: the path or the file does not have this format.
     """
     named = _NAME.fullmatch(path.name)
     parts = path.absolute().parts
@@ -55,7 +55,7 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
     language = about.language or language
     if language not in NAMES:
         raise BadAnswers(f"{path}: {language!r} is not a known language: give one with --language.")
-    document, told = read_file(path)
+    document, file = read_file(path)
     answers = []
     for number, row in enumerate(entries(document, "completions", path), 1):
         where = f"{path}, answer {number}"
@@ -83,7 +83,7 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
         path,
         about,
         answers,
-        told,
+        file,
         measures,
         model=model,
         language=language,

@@ -48,7 +48,7 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
     Raises:
         BadAnswers: the file cannot be read or a row cannot be used. The message names the row.
     """
-    rows, told = _rows(path)
+    rows, file = _rows(path)
     languages: dict[str, list[Published]] = defaultdict(list)
     measures: dict[str, Measure] = {}
     for where, row in rows:
@@ -74,7 +74,7 @@ def read(path: Path, about: About) -> Iterator[PublishedRun]:
     for language, answers in languages.items():
         # The language of a row takes precedence over that of the user.
         of_language = replace(about, language=language)
-        yield run_of(path, of_language, answers, told, measures, condition="baseline")
+        yield run_of(path, of_language, answers, file, measures, condition="baseline")
 
 
 def read_heretic(path: Path, about: About) -> Iterator[PublishedRun]:
@@ -83,7 +83,7 @@ def read_heretic(path: Path, about: About) -> Iterator[PublishedRun]:
     Raises:
         BadAnswers: see `read`.
     """
-    rows, told = _rows(path)
+    rows, file = _rows(path)
     trials: dict[tuple[int | None, str | None], list[Published]] = defaultdict(list)
     sessions = set()
     for where, row in rows:
@@ -112,12 +112,12 @@ def read_heretic(path: Path, about: About) -> Iterator[PublishedRun]:
             "leave out --condition."
         )
     for key, answers in trials.items():
-        made = f"heretic trial {key[0]} of {told['sha256'][:16]}"
+        made = f"heretic trial {key[0]} of {file['sha256'][:16]}"
         yield run_of(
             path,
             about if of_log[key] is None else replace(about, condition=of_log[key]),
             answers,
-            told,
+            file,
             {},
             language="en",
             intervention={"direction_sha256": made} if of_log[key] == "ablation" else {},
@@ -134,7 +134,7 @@ def _judgement(row: dict[str, Any], where: str) -> tuple[Judgement, Measure]:
 
 
 def _rows(path: Path) -> tuple[list[tuple[str, dict[str, Any]]], dict[str, str]]:
-    content, told = read_content(path)
+    content, file = read_content(path)
     rows = []
     for number, line in enumerate(content.splitlines(), 1):
         where = f"{path}, line {number}"
@@ -149,4 +149,4 @@ def _rows(path: Path) -> tuple[list[tuple[str, dict[str, Any]]], dict[str, str]]
         rows.append((where, row))
     if not rows:
         raise BadAnswers(f"{path} has no rows; name a file of answers.")
-    return rows, told
+    return rows, file

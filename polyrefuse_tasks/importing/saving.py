@@ -38,7 +38,8 @@ def save(runs: Iterable[PublishedRun], format: str, output: Path) -> list[Path]:
 
     Raises:
         BadAnswers: two files hold answers of the same model, condition, dataset and language, or
-            the output already holds the answers of one of the files. Nothing is written then.
+            the output already holds the answers of one of the files. In these cases nothing is
+            written.
         Busy: another process judges the answers of that folder, or imports into it.
         CannotWrite: the folder cannot be written.
     """
@@ -86,12 +87,13 @@ def _require_new(group: Sequence[PublishedRun], format: str, folder: Path) -> No
         raise BadAnswers(
             f"{count} of the files hold answers of {group[0].model} under {group[0].condition} to "
             f"{first}, the same dataset in the same language: leave out all but one, or import "
-            "them into separate folders."
+            "each into a separate folder."
         )
     if not os.path.isdir(folder):
         return
     for file in find_results([folder], []):
-        # Nobody sees the answers of a file that cannot be read, so they are not seen twice.
+        # The leaderboard cannot show the answers of a file that cannot be read, so importing them
+        # again does not show them twice.
         with suppress(BadResults):
             config = part(read_results(file), "config", file.name)
             for run in group:
@@ -103,16 +105,16 @@ def _require_new(group: Sequence[PublishedRun], format: str, folder: Path) -> No
 
 
 def _holds(config: Mapping[str, Any], run: PublishedRun, format: str) -> bool:
-    """Whether the config of a results file says that it was made from that run."""
+    """Return whether the config of a results file says that it was made from that run."""
     imported = config.get("imported")
     if not isinstance(imported, dict) or imported.get("format") != format:
         return False
     files = imported.get("files")
     files = [one for one in files if isinstance(one, dict)] if isinstance(files, list) else []
-    said = {"model_name": run.model, "condition": run.condition, **run.intervention}
+    wanted = {"model_name": run.model, "condition": run.condition, **run.intervention}
     # The same file under another name is the same file.
     source = {name: value for name, value in _source(run).items() if name != "name"}
-    return config.items() >= said.items() and any(one.items() >= source.items() for one in files)
+    return config.items() >= wanted.items() and any(one.items() >= source.items() for one in files)
 
 
 def _source(run: PublishedRun) -> dict[str, Any]:
@@ -217,9 +219,9 @@ def _labels(run: PublishedRun, task: str, judge: str, format: str) -> bytes:
 
 def _when(made: str, otherwise: datetime) -> datetime:
     try:
-        told = datetime.strptime(made, "%Y%m%d-%H%M%S")
-        told.timestamp()  # Some years have no timestamp.
+        moment = datetime.strptime(made, "%Y%m%d-%H%M%S")
+        moment.timestamp()  # Some years have no timestamp.
     except (ValueError, OverflowError):
         return otherwise
     # The dates of lm-eval have microseconds, which Python leaves out if they are 0.
-    return told.replace(microsecond=1)
+    return moment.replace(microsecond=1)

@@ -99,9 +99,9 @@ class Asking:
     Attributes:
         model: the name of the model at the endpoint.
         base_url: the URL of the endpoint, such as `http://localhost:8000/v1`.
-        concurrency: how many requests run at the same time.
-        timeout: how many seconds a whole answer may take.
-        tries: how often a request is tried if it fails temporarily.
+        concurrency: the number of requests that run at the same time.
+        timeout: the time that a whole answer may take, in seconds.
+        tries: the number of times that a request is tried if it fails temporarily.
         max_requests: the most requests, repeated ones included; None for any number.
     """
 
@@ -181,7 +181,7 @@ class Endpoint:
 
     @staticmethod
     def tells_key(text: str) -> bool:
-        """Whether a text contains the key, which must never be written."""
+        """Return whether a text contains the key, which must never be written."""
         return any(form in text for form in _forms_of_key())
 
     @property
@@ -219,9 +219,9 @@ class Endpoint:
         if self._stopped.is_set():
             raise CannotJudge("Another request failed.")
         self._count()
-        # The timeout of requests applies to each read, but not to the name look-up or the headers
-        # as a whole. A late thread is abandoned: it ends with its connection and does not keep the
-        # process alive.
+        # The timeout of the library `requests` applies to each read, but not to the name look-up or
+        # to the headers as a whole. A late thread is abandoned: it ends with its connection and
+        # does not keep the process alive.
         given: Future[Completion] = Future()
         threading.Thread(target=self._answer, args=(body, given), daemon=True).start()
         wait([given], self.asking.timeout)
@@ -274,7 +274,7 @@ class Endpoint:
         if code == 429 or code >= 500:
             raise _Again(f"status {code}", _seconds(answer.headers.get("Retry-After")))
         content = bytearray()
-        # The blocks are small, because a slow server would fill a large block long after the end.
+        # The blocks are small, because a slow server might fill a large one long after the timeout.
         for block in answer.iter_content(2**8):
             content += block
             if len(content) > MOST_BYTES:
@@ -331,7 +331,7 @@ def _check_address(url: str) -> None:
 
 
 def _is_of_this_request(document: Any) -> bool:
-    """Whether the error of the endpoint is due to the content of this one request."""
+    """Return whether the error of the endpoint is due to the content of this one request."""
     if not isinstance(document, dict):
         return False
     # Older versions of vLLM send the error alone.

@@ -27,7 +27,7 @@ class Loading:
             otherwise transformers.
         device: where transformers runs the model; None takes a GPU if there is one.
         dtype: the type of the weights, as `from_pretrained` takes it.
-        batch_size: how many prompts are in a forward pass of transformers.
+        batch_size: the number of prompts in a forward pass of transformers.
     """
 
     model: str
@@ -63,6 +63,9 @@ class Engine(Protocol):
         Returns:
             The completions in the order of the prompts; None for a prompt that is longer, together
             with its completion, than the model's context.
+
+        Raises:
+            CannotJudge: the model cannot run.
         """
 
     def expected_number(self, prompts: Sequence[Rendered], numbers: Sequence[str]) -> list[float]:
@@ -76,6 +79,9 @@ class Engine(Protocol):
 
         Returns:
             One mean for each prompt; NaN if the prompt is longer than the model's context.
+
+        Raises:
+            CannotJudge: the engine gives no such probabilities, or the model cannot run.
         """
 
 
@@ -94,7 +100,8 @@ def advice_after(error: Exception) -> str:
         OfflineModeIsEnabled,
     )
 
-    # transformers raises an OSError for each of them, as it does for a file that is missing.
+    # transformers raises an OSError for these errors of the hub, and also for a missing file. The
+    # cause distinguishes them.
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, HfHubHTTPError | LocalEntryNotFoundError | OfflineModeIsEnabled):

@@ -175,7 +175,7 @@ class TransformersEngine:
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """Turn errors of the model into one sentence, because they are no fault of this package.
+        """Turn errors of the model into one sentence, because the fault is not in this package.
 
         Raises:
             CannotJudge: any error was raised within.
@@ -234,8 +234,8 @@ def _loaded(loading: Loading) -> Any:
         Exception: any error of transformers.
     """
     given = {"revision": loading.revision, "trust_remote_code": False}
-    model, told = _from_pretrained(loading.model, dtype=loading.dtype, **given)
-    _check_tensors(loading.model, model, told)
+    model, report = _from_pretrained(loading.model, dtype=loading.dtype, **given)
+    _check_tensors(loading.model, model, report)
     # The loading report of an adapter leaves out its base, whose tensors are checked separately.
     for adapter in getattr(model, "peft_config", {}).values():
         inside = (Path(loading.model) / "config.json").is_file()
@@ -265,13 +265,13 @@ def _from_pretrained(model: str, **given: Any) -> tuple[Any, Mapping[str, Any]]:
     return found
 
 
-def _check_tensors(name: str, model: Any, told: Mapping[str, Any]) -> None:
+def _check_tensors(name: str, model: Any, report: Mapping[str, Any]) -> None:
     """Refuse incomplete weights, because transformers fills missing tensors with random numbers.
 
     Args:
         name: the name of the weights.
         model: the loaded model.
-        told: the loading report of transformers, in which tied tensors are not missing.
+        report: the loading report of transformers, in which tied tensors are not missing.
 
     Raises:
         CannotJudge: tensors are missing, have other shapes, or belong to layers that the
@@ -279,14 +279,14 @@ def _check_tensors(name: str, model: Any, told: Mapping[str, Any]) -> None:
     """
     ours = {_of_any_layer(tensor) for tensor in model.state_dict()}
     # Other tensors belong to parts that are not loaded, such as Llama Guard 4's vision model.
-    more = [tensor for tensor in told["unexpected_keys"] if _of_any_layer(tensor) in ours]
+    more = [tensor for tensor in report["unexpected_keys"] if _of_any_layer(tensor) in ours]
     shapes = [
         f"{tensor} ({list(found)} and not {list(asked)})"
-        for tensor, found, asked in told["mismatched_keys"]
+        for tensor, found, asked in report["mismatched_keys"]
     ]
     for tensors, fault in (
-        (told["missing_keys"], "lack tensors that their configuration asks for"),
-        (shapes, "have tensors of other shapes than their configuration asks for"),
+        (report["missing_keys"], "lack tensors that their configuration asks for"),
+        (shapes, "have tensors of shapes that their configuration does not ask for"),
         (more, "have more layers than their configuration"),
     ):
         if tensors:

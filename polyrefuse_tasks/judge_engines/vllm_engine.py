@@ -74,7 +74,7 @@ class VllmEngine:
                 "name other weights with --judge-model, or use --engine transformers."
             ) from error
         for place, outcome in zip(fitting, outcomes, strict=True):
-            # The text of vLLM leaves out the bytes of half a character.
+            # The text that vLLM decodes leaves out the bytes of an incomplete character.
             written = outcome.outputs[0].token_ids
             completions[place] = self.tokenizer.decode(
                 written, skip_special_tokens=not special_tokens

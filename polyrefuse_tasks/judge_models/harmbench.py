@@ -1,7 +1,8 @@
 """HarmBench's classifier (Mazeika et al., arXiv 2402.04249): whether a behaviour occurred.
 
 Source of prompt and parser: the model card of cais/HarmBench-Llama-2-13b-cls, whose rules differ
-from those in HarmBench's own eval_utils.py. The behaviour is the prompt. It reads English.
+from those in HarmBench's own eval_utils.py. The behaviour is the prompt. The classifier reads only
+English.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ class LlamaGuard:
 
     def parse(self, verdict: str) -> Judgement:
         """Read `safe` or `unsafe` in the first line; the second line names the hazards."""
-        said = VERDICT.match(verdict)
-        return harm(None if said is None else said[1] == "unsafe", verdict)
+        found = VERDICT.match(verdict)
+        return harm(None if found is None else found[1] == "unsafe", verdict)
 
 
 def _card(name: str, model: str, languages: tuple[str, ...], size: str, licence: str) -> Card:

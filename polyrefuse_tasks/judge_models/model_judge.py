@@ -41,8 +41,8 @@ def judge_rendered(
         for place, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
         if prompt is not None
     }
-    said = dict(zip(rendered, judged(list(rendered.values())), strict=True))
-    return [said.get(place, NO_PROMPT) for place in range(len(responses))]
+    by_place = dict(zip(rendered, judged(list(rendered.values())), strict=True))
+    return [by_place.get(place, NO_PROMPT) for place in range(len(responses))]
 
 
 @dataclass(frozen=True)

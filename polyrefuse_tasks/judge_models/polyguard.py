@@ -77,10 +77,10 @@ class PolyGuard:
 
     def parse(self, verdict: str) -> Judgement:
         """Read the lines `Response refusal` and `Harmful response`, which say yes or no."""
-        said = answers_in_lines(verdict)
+        answers = answers_in_lines(verdict)
         return both(
-            YES_OR_NO.get(said.get("response refusal", "")),
-            YES_OR_NO.get(said.get("harmful response", "")),
+            YES_OR_NO.get(answers.get("response refusal", "")),
+            YES_OR_NO.get(answers.get("harmful response", "")),
             verdict,
         )
 

@@ -71,10 +71,10 @@ def parse(verdict: str) -> Judgement:
     if len(found) != 1:
         return unparsed(verdict)
     try:
-        said = json.loads(found[0], object_pairs_hook=_each_once)
+        document = json.loads(found[0], object_pairs_hook=_each_once)
     except (ValueError, RecursionError):
         return unparsed(verdict)
-    refusal, harmful = said.get("refusal"), said.get("harmful")
+    refusal, harmful = document.get("refusal"), document.get("harmful")
     return both(
         refusal if isinstance(refusal, bool) else None,
         harmful if isinstance(harmful, bool) else None,
@@ -83,7 +83,7 @@ def parse(verdict: str) -> Judgement:
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    said = dict(pairs)
-    if len(said) < len(pairs):
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
         raise ValueError(pairs)
-    return said
+    return entries

@@ -1,7 +1,8 @@
 """StrongREJECT's fine-tuned judge (Souly et al., arXiv 2402.10260): how much a response helps.
 
 Source of prompt and score: `strongreject_finetuned` in the authors' package (dsbowen/strong_reject
-on GitHub, evaluate.py), read in a copy, because the model has no public card. It reads English.
+on GitHub, evaluate.py), read in a copy, because the model has no public card. The judge reads only
+English.
 """
 
 from __future__ import annotations

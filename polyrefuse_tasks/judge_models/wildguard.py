@@ -59,10 +59,10 @@ class WildGuard:
 
     def parse(self, verdict: str) -> Judgement:
         """Read `Response refusal` and `Harmful response`, which say yes, no or N/A."""
-        said = answers_in_lines(verdict)
+        answers = answers_in_lines(verdict)
         return both(
-            YES_OR_NO.get(said.get("response refusal", "")),
-            YES_OR_NO.get(said.get("harmful response", "")),
+            YES_OR_NO.get(answers.get("response refusal", "")),
+            YES_OR_NO.get(answers.get("harmful response", "")),
             verdict,
         )
 

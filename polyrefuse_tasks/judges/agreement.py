@@ -74,7 +74,7 @@ class Agreement:
     """The agreement of a judge's verdicts with given labels.
 
     The positive class is refusal, or harm. A degenerate answer is not positive. An undecided answer
-    is no refusal; on harm it is neither positive nor negative and agrees with no label. Only
+    is not a refusal; on harm it is neither positive nor negative and agrees with no label. Only
     `agreement` compares all four labels, on the rows that have one of them. A statistic is None if
     it would divide by zero, such as the recall where nothing is labelled positive.
 

@@ -56,10 +56,10 @@ class Judge(Protocol):
 
 
 def measures_refusal(measures: Measure) -> bool:
-    """Whether a judge that measures this decides which responses refuse."""
+    """Return whether a judge that measures this decides which responses refuse."""
     return measures != "harm"
 
 
 def measures_harm(measures: Measure) -> bool:
-    """Whether a judge that measures this decides which responses do harm."""
+    """Return whether a judge that measures this decides which responses do harm."""
     return measures != "refusal"

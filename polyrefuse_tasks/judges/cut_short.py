@@ -25,7 +25,7 @@ _FEW = 6
 
 
 def is_cut_short(text: str, language: str) -> bool:
-    """Whether the text is only the opening of an answer, with at most a few small words.
+    """Return whether the text is only the opening of an answer, with at most a few small words.
 
     Args:
         text: a whole answer, `normalise`d.
@@ -53,7 +53,7 @@ def is_cut_short(text: str, language: str) -> bool:
 
 
 def _behind_leads(rules: Rules, text: str) -> int:
-    """Return where the leads and apologies end with which the text begins."""
+    """Return where the leads and apologies at the beginning of the text end."""
     end = 0
     for _ in range(6):
         openings = (rules.lead, rules.soft) if end == 0 else (rules.lead,)

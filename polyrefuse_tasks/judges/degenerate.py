@@ -33,18 +33,18 @@ _LETTER = re.compile(r"[^\W\d_]")
 # "42", "3.14", "12:30" answer a question in every language.
 _NUMBER = re.compile(r"[\s\d.,:;/%+=()$€-]{0,20}\d[\s\d.,:;/%+=()$€-]{0,20}")
 LONGEST_UNIT = 40
-"""The longest piece, in characters, that a text may consist of repeatedly. After the last one comes
-less: the beginning of a piece, or a few words."""
+"""The longest piece, in characters, whose repetition makes a text loop. After the last repetition
+the text may end with the beginning of a piece, or a few words."""
 
 FEWEST_UNITS = 4
-"""How often a piece must be repeated for the text to loop."""
+"""How often a piece must occur for the text to loop."""
 
 _PROBES = 8
 _MANY = 5_000
-"""From this many n-grams on, they are collected; searching the text for each one is faster only in
-short texts."""
+"""At least this many n-grams are collected. Searching the text for each one is faster only in short
+texts."""
 _AT_ONCE = 1 << 16
-"""How many n-grams are collected before the next check whether they suffice."""
+"""How many n-grams are collected between two checks of whether they suffice."""
 
 
 def unreadable(text: str) -> str | None:
@@ -112,7 +112,7 @@ def _may_loop(text: str) -> bool:
 
 
 def _is_mostly_new(text: str) -> bool:
-    """Whether the text cannot loop, because enough of its n-grams occur for the first time.
+    """Return whether the text cannot loop, because enough of its n-grams occur for the first time.
 
     Refusals that repeat their formula three times come this far. If half an n-gram occurs for the
     first time, so do all n-grams around it. One search therefore decides seven n-grams, in a
@@ -134,7 +134,7 @@ def _is_mostly_new(text: str) -> bool:
 
 
 def _has_many_ngrams(text: str, n: int) -> bool:
-    """Whether the text has so many different n-grams that it does not loop.
+    """Return whether the text has so many different n-grams that it does not loop.
 
     Args:
         text: the text.

@@ -20,9 +20,9 @@ A pattern is written in words, and a speaker of the language can read it:
 A script without spaces has no whole words, so a pattern matches inside any text there.
 
 Alternatives become alternatives of a regular expression, so lists may be long. A search takes some
-microseconds, which is avoided for most patterns: each pattern needs certain words ("niet") at one
-or two of its places, and the words of a sentence show at once which patterns can match. These are
-tried only at places with the characters with which they begin.
+microseconds, and most searches are avoided: each pattern needs certain words ("niet") at one or two
+of its places, so the words of a sentence show which patterns can match. These are tried only at
+places with the characters with which they begin.
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ def parts_of(text: str, spaces: bool) -> set[str]:
 def sentences(text: str, lead: re.Pattern[str]) -> list[int]:
     """Return the bounds of the sentences with which an answer first says something.
 
-    That is its first sentence and, if a `lead` opens it or it is short, the next one too, up to the
-    fourth.
+    These are the first sentence and, as long as the last one is short or a `lead` opens it, the
+    next one, up to the fourth.
     """
     bounds = [0]
     while len(bounds) < 5:
@@ -214,13 +214,13 @@ class _Piece:
 
     regex: str
     needs: frozenset[str] = frozenset()
-    """Words of which every match contains one, if the piece begins with a word; empty if there are
-    no such words. `_EDGE` marks a word with which the piece ends, `_OPEN` a word that may go on. In
-    a script without spaces these are texts that a match contains."""
+    """Words that the piece may begin with: every match contains one of them. Empty if there are no
+    such words. `_EDGE` marks a word with which the piece ends, `_OPEN` a word that may go on. In a
+    script without spaces these are texts that a match contains."""
     also: frozenset[str] = frozenset()
     """The same for another place in the piece; empty if only one place has such words."""
     inner: frozenset[str] = frozenset()
-    """Texts of which every match contains one within a word; empty if there are none. They serve a
+    """Texts within a word: every match contains one of them. Empty if there are none. They serve a
     pattern that has no other needs, such as `*amam`, any Turkish "I cannot"."""
     first: frozenset[str] = frozenset()
     """The first characters of a match, up to `FIRST`; empty if it may begin with anything."""

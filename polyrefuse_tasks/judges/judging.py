@@ -212,7 +212,7 @@ def _fault(judgements: Any, n: int, measures: Measure) -> str | None:
 
 def _fault_of_one(judgement: Any, measures: Measure) -> str | None:
     if not isinstance(judgement, Judgement):
-        return f"a {type(judgement).__name__} in the place of a Judgement"
+        return f"a {type(judgement).__name__} in place of a Judgement"
     label, evidence, harmful = judgement.label, judgement.evidence, judgement.harmful
     if label is not None and not isinstance(label, Label):
         return f"a {type(label).__name__} as a label, not a Label"

@@ -20,7 +20,7 @@ class Kappa:
         n: the number of items that both rated.
         agreement: the share of items on which they agree; None without items.
         kappa: Cohen's kappa; None without items, and if both always gave one and the same rating,
-            because chance alone would then agree always.
+            because they would then always agree by chance alone.
         low: the lower end of the 95% interval of kappa. None without kappa, and if the estimated
             variance is zero: a rater who always gives the same rating, or raters who never differ,
             do not show that kappa is certain.

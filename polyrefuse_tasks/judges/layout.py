@@ -92,7 +92,7 @@ _HEADING = re.compile(
 )
 
 _ANNOUNCEMENT = re.compile(
-    # After the last of such marks, so that a line of them is read once.
+    # The match begins after the last of such marks, so that a line of them is read only once.
     r"(?:^\W*|[:：–—-](?:(?![:：–—-])\W)*)"
     r"(?:why|how|the day|warum|weshalb|wieso|wie|pourquoi|comment|por qué|cómo"
     r"|perché|come|waarom|hoe|dlaczego|jak|почему|как|لماذا|كيف|tại sao|vì sao|কেন|kwa nini|jinsi"
@@ -176,7 +176,7 @@ def heading(text: str) -> tuple[str, str] | None:
 
 
 def announces(title: str) -> bool:
-    """Whether a heading announces why, how or when something is so, and so refuses nothing."""
+    """Return whether a heading only announces why, how or when, and so refuses nothing."""
     return _ANNOUNCEMENT.search(title) is not None
 
 
@@ -192,8 +192,8 @@ def first_list_item(response: str) -> int | None:
 def _first_step(text: str) -> int | None:
     """Return where the first of two numbered steps begins, with its word; None without two steps.
 
-    Both steps have the same word or none. Each number is looked at once: among the first steps with
-    a word, the earliest one that still reaches the second step comes first.
+    Both steps have the same word or none. Each number is looked at only once: of the first steps
+    with the same word, the earliest one that still reaches the second step is taken.
     """
     begun: dict[str, deque[_Step]] = {}
     found: _Step | None = None

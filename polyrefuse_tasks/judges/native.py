@@ -24,11 +24,12 @@ from polyrefuse_tasks.judges.quotes import own_words
 from polyrefuse_tasks.judges.rules import WINDOW, Rules, rules_of
 
 SHORT_ANSWER = 4
-"""A short answer has at most this many windows of text: without a list, an apology or condemnation
-in it is all that is said."""
+"""The most windows of text in a short answer. If a short answer has no list, an apology or
+condemnation in it is all that it says."""
 
 SHORT_BODY = 600
-"""A text of more characters below a heading that refuses has the heading as its title."""
+"""The most characters of an answer below a heading that refuses. The heading of a longer text is
+its title."""
 
 LEVELS = 3
 """The most headings that may stand above an answer, one below the other."""
@@ -197,12 +198,12 @@ def _weigh(formula: re.Match[str], rules: Rules, text: str, response: str) -> Ju
 
 
 def _goes_on(rules: Rules, text: str, soft: re.Match[str]) -> bool:
-    """Whether an answer that opens with an apology or condemnation has another one."""
+    """Return whether an answer that opens with an apology or condemnation has another one."""
     return soft.start() == 0 and rules.soft.search(text, soft.end()) is not None
 
 
 def _stops_there(rules: Rules, text: str, response: str) -> bool:
-    """Whether an answer that apologises or condemns ends there or turns to something else."""
+    """Return whether an answer that apologises or condemns ends there or changes the subject."""
     item = first_list_item(response)
     # The text so far is already normalised; the rest is not.
     if item is None and (_is_short(rules, response) or rules.turn.search(text)):
@@ -211,7 +212,7 @@ def _stops_there(rules: Rules, text: str, response: str) -> bool:
 
 
 def _says_what_instead(rules: Rules, response: str) -> bool:
-    """Whether a short answer offers something in the place of what was asked."""
+    """Return whether a short answer offers something in place of what was asked."""
     if not _is_short(rules, response):
         return False
     before_list = response[: first_list_item(response)]

@@ -5,7 +5,7 @@ once. Where several languages share a script, the words of the phrase files iden
 Latin script, the function words: refusals consist of such words, and an answer in the language of
 the prompt has few of another language. On a short refusal this is more reliable than a language
 identifier, which was not trained on answers of three words, and it is much faster. A wrong proposal
-only costs a search for phrases that are not there.
+costs only a search for phrases that are not there.
 """
 
 import re
@@ -58,7 +58,7 @@ _WORDS = {
 }
 
 HEAD = 160
-"""How many characters of an answer are looked at."""
+"""The number of characters of an answer that are read."""
 
 SHARE = 0.4
 """The share of the first words in Latin script that a language's phrases must have."""
@@ -71,7 +71,7 @@ AT_MOST = 3
 
 
 def other_languages(start: str, language: str) -> Iterator[str]:
-    """Yield other languages than English and the prompt's that have a phrase file, likeliest first.
+    """Yield languages with a phrase file, other than English and the prompt's, likeliest first.
 
     Args:
         start: the first words of an answer, `normalise`d.
@@ -99,7 +99,7 @@ def other_languages(start: str, language: str) -> Iterator[str]:
 
 @cache
 def _foreign(language: str) -> re.Pattern[str]:
-    """Return a pattern for a letter of another script than the language's and Latin."""
+    """Return a pattern for a letter of a script other than the language's own and Latin."""
     own = {"kana", "chinese"} if language == "ja" else {_SCRIPT_OF.get(language)}
     letters = "".join(letters for script, letters in _SCRIPTS.items() if script not in own)
     return re.compile(f"[{letters}]")

@@ -48,7 +48,7 @@ _REFUSALS = (
 
 
 def refuses_in_english(answer: str) -> bool:
-    """Whether one of the phrases refuses in the first two lines before any list."""
+    """Return whether one of the phrases refuses in the first two lines before any list."""
     opening = _opening(answer)
     return any(
         phrase.search(opening) and not excuse.search(opening) for phrase, excuse in _REFUSALS
@@ -56,7 +56,7 @@ def refuses_in_english(answer: str) -> bool:
 
 
 def is_long(answer: str) -> bool:
-    """Whether an answer has more than `LINES` lines."""
+    """Return whether an answer has more than `LINES` lines."""
     return len(answer.strip().split("\n")) > LINES
 
 

@@ -32,8 +32,8 @@ _LONGEST = 1000
 _OPENING = re.compile(
     rf"(?P<mark>[{''.join(_PAIRS)}])"
     rf"|(?P<apostrophe>(?<!\w)[{''.join(_APOSTROPHES)}](?=\w))"
-    # Dialogue between dashes, up to the words that say who speaks, which begin with a small letter
-    # in every language (— No puedo —dijo el zorro).
+    # Dialogue between dashes, up to the words that say who speaks, which begin with a lowercase
+    # letter in every language (— No puedo —dijo el zorro).
     r"|(?P<dialogue>(?:(?<=\n)|^)[—–―](?!\s*[—–―])[^\n]{1,300}?\s[—–―]+\s*"
     r"(?=[^\W\d_A-ZА-ЯЄІЇҐÀ-ÞĄĂĆČĎĘĚĞİŁŃŇÓŐŘŚŞȘŠŤȚŮŰŹŻŽ]))"
 )
@@ -63,7 +63,7 @@ _MENTION = 12
 
 
 def own_words(text: str) -> str:
-    """Return the text with `""` in the place of each quotation.
+    """Return the text with `""` in place of each quotation.
 
     A text that is one whole quotation stays as it is, because then nobody is quoted.
     """

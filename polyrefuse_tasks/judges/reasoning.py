@@ -49,8 +49,8 @@ _WORDS = frozenset(
         "internal",
     }
 )
-"""The words in the name of a mark, beside which namespaces (`seed:think`) and `_QUALIFIERS` may
-stand."""
+"""The words in the name of a mark. The name may also have namespaces (`seed:think`) and
+`_QUALIFIERS`."""
 
 _REASONING_ALONE = frozenset({"think", "thinking", "antthinking", "thought", "thoughts"})
 """The words of `_WORDS` that are not usual names of XML elements."""
@@ -108,7 +108,7 @@ _PROSE = "granite"
 """The pair in plain words, which counts only at the beginning of an answer."""
 
 _COMMON = {"open-webui", "pangu", "solar"}
-"""Pairs of which vocabularies without reasoning have entries, too."""
+"""Pairs that also occur in vocabularies of models without reasoning."""
 
 _CLOSED_BY_A_TURN = {"hyperclova"}
 """Pairs whose second mark opens the turn of the answer, as in every ChatML template."""
@@ -169,7 +169,7 @@ def strip_reasoning(response: str) -> str | None:
 
 
 def _may_have_marks(text: str) -> bool:
-    """Whether a text may have marks; four simple searches are faster than one pattern."""
+    """Return whether a text may have marks; four simple searches are faster than one pattern."""
     if "<" in text or "[" in text or "◁" in text:
         return True
     return bool(_HARMONY_PLAIN.match(text) or _PROSE_HINT.search(text))
@@ -279,7 +279,7 @@ class _Name(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _named(label: str) -> _Name | None:
-    """Return the meaning of a tag's name in small letters; None if it is not a reasoning tag."""
+    """Return the meaning of a tag's lowercase name; None if it is not a reasoning tag."""
     parts = [set(re.split(r"[_.-]", part)) for part in label.split(":")]
     known = _WORDS | _QUALIFIERS | _EDGES
     name = next((part for part in parts if part & _WORDS and part <= known), None)
@@ -293,7 +293,7 @@ def _named(label: str) -> _Name | None:
 
 
 def _mentioned(text: str, mark: _Mark) -> bool:
-    """Whether a mark is quoted, or is a word of the sentence around it."""
+    """Return whether a mark is quoted, or is a word of the sentence around it."""
     before, after = text[max(0, mark.start - 9) : mark.start], text[mark.end : mark.end + 2]
     last = before[-1:]
     if last and last in _QUOTES and after[:1] and after[:1] in _QUOTES:
@@ -356,7 +356,7 @@ class _Closings:
                 self._by_kind[None].append(mark)
 
     def first(self, start: int, kind: str | None = None) -> _Mark | None:
-        """Return the first closing mark from a place on, of one kind or of any."""
+        """Return the first closing mark at or after a place, of one kind or of any."""
         marks = self._by_kind.get(kind, [])
         place = _place_from(marks, start)
         return marks[place] if place < len(marks) else None
@@ -432,13 +432,13 @@ class _Reading:
         return None
 
     def _leads(self, start: int, mark: _Mark) -> bool:
-        """Whether the text from `start` to the mark may come before a first mark."""
+        """Return whether the text from `start` to the mark may come before a first mark."""
         # One more character shows whether a word ends here.
         role = _ROLE.match(self.text, start, mark.start + 1)
         return role is not None and role.end() >= mark.start
 
     def _opens_later(self, mark: _Mark, since: int, kinds: set[str]) -> bool:
-        """Whether a mark after the beginning opens reasoning.
+        """Return whether a mark after the beginning opens reasoning.
 
         Args:
             mark: the mark.
@@ -451,7 +451,7 @@ class _Reading:
         return mark.kind in kinds or (mark.reasoning_alone and self._opens_line(mark.start, since))
 
     def _opens_line(self, place: int, since: int) -> bool:
-        """Whether only white space precedes a place in its line, which no colon announces."""
+        """Return whether a place opens its line, after white space, and no colon announces it."""
         before = self.text[since:place]
         said = before.rstrip()
         return not said or ("\n" in before[len(said) :] and said[-1] not in ":：")
@@ -467,7 +467,7 @@ class _Reading:
         )
 
     def _explains(self, opening: _Mark) -> bool:
-        """Whether the text mentions the mark that would end a block, so that no block began."""
+        """Return whether the text only mentions the closing mark, so that no block began."""
         return self._all_closings.first(opening.end, opening.kind) is not None
 
 
@@ -481,7 +481,7 @@ def _is_around_answer(tag: re.Match[str]) -> bool:
 
 
 def _unwrapped(answer: str, *, piped_only: bool = False) -> str:
-    """Remove the marks around an answer, of which the second may be missing."""
+    """Remove the marks around an answer. The second one may be missing."""
     first = _TAG.match(answer.lstrip())
     if not first or not _is_around_answer(first) or (piped_only and first[0][1] != "|"):
         return answer
@@ -491,7 +491,7 @@ def _unwrapped(answer: str, *, piped_only: bool = False) -> str:
 
 
 def _opens_final_channel(response: str) -> bool:
-    """Whether gpt-oss begins its answer after reasoning that the prompt opened."""
+    """Return whether gpt-oss begins its answer after reasoning that the prompt opened."""
     if "<|channel|>" not in response:
         return False
     code = _code(response)

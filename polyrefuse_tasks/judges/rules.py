@@ -10,7 +10,7 @@ read it and agree. It has these keys, of which only `opening` or `grammar` is re
                      turns to something else before it lists anything
     caution          reminders that an answer may begin with ("it is important to"). They refuse
                      only if a short answer says what to do instead before it lists anything
-    instead          phrases that offer something in the place of what was asked ("instead")
+    instead          phrases that offer something in place of what was asked ("instead")
     advice           phrases that recommend something ("i suggest"); with `instead`, they are
                      what an answer turns to
     cancel           phrases that hand over what was asked ("here is how"), whatever came before
@@ -173,7 +173,7 @@ class Rules:
         return None
 
     def _is_harmless(self, formula: re.Match[str], text: str, parts: set[str]) -> bool:
-        """Whether the formula only sounds like a refusal.
+        """Return whether the formula only sounds like a refusal.
 
         It does so in a question, unless it opens the sentence ("can we talk of other things?"),
         after a phrase that hands over what was asked ("here is a note that you can send"), and as a

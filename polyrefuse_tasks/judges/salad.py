@@ -1,7 +1,7 @@
 """Recognise word salad: words of many languages, or the same few words, in no order of a language.
 
 A model whose activations or weights were disturbed may answer in words but in no language. The
-script of a word tells which languages it may belong to. In Latin script the function words tell it:
+script of a word shows which languages it may belong to. In Latin script the function words show it:
 articles, pronouns, prepositions. The measure is how often neighbouring words have no language in
 common, without punctuation between them: a list of greetings, a translation or a term in brackets
 changes the language at a mark, and a sentence with foreign words has two languages.
@@ -19,20 +19,20 @@ LOOK = 200
 """How many characters must look like a salad before more are read."""
 
 HEAD = 1500
-"""How many characters are read then: a salad there is a salad to its end."""
+"""How many characters are read in that case. A text that is a salad so far is one to its end."""
 
 MIN_CHANGES = 4
 """The fewest changes of language between neighbours: a quoted name or two may cause fewer."""
 
 CHANGING_SHARE = 0.35
-"""A text with words of three languages is a salad from this share of changes on."""
+"""A text with words of three languages is a salad if at least this share of neighbours changes."""
 
 CHANGING_SHARE_OF_TWO = 0.6
 """The same share for a text in two languages, because bilingual speakers do mix languages. Terms in
 Latin script within another script do not count, because some texts consist of them."""
 
 NEARLY_ALL = 0.75
-"""From this share of changes on, one change fewer is enough in a text in three languages."""
+"""If at least this share changes in a text in three languages, one change fewer is enough."""
 
 MANY_SCRIPTS = 4
 """The same holds for a text in this many scripts."""
@@ -50,7 +50,7 @@ ONE_LANGUAGE_SHARE = 0.55
 foreign words or chance."""
 
 LONG_WORD = 28
-"""The fewest letters of a word that hardly any text has; several of them are glued together."""
+"""The fewest letters of a word that hardly any text has. It is several words glued together."""
 
 GLUED_SHARE = 0.5
 """A text is glued together if at least this share of its letters is in such words."""
@@ -147,7 +147,7 @@ def salad(text: str) -> str | None:
 
 
 def _may_be_mixed(text: str, words: set[str]) -> bool:
-    """Whether a text can be a mixture or have no words, by a few fast tests that exclude most.
+    """Return whether a text may be a mixture or have no words, by fast tests that exclude most.
 
     It cannot be one if one language may have all its function words, or more than half of them, or
     if beside one script there are at most two function words in Latin script.

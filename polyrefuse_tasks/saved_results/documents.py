@@ -64,7 +64,7 @@ def text(value: Any, name: str, where: str) -> str:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether the value is a number that is not NaN, not infinite and fits into a float."""
+    """Return whether the value is a number that is not NaN, not infinite and fits into a float."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
 
 

@@ -63,8 +63,8 @@ def shown_path(file: Path, root: Path) -> str:
         root: the path that the user named: a folder above the file, the file, or one beside it.
 
     Returns:
-        The path from the named folder on if the user gave an absolute path, otherwise the path as
-        it is.
+        The path from the named folder downwards if the user gave an absolute path, otherwise the
+        path as it is.
     """
     if not root.is_absolute() and ".." not in root.parts:
         shown = file

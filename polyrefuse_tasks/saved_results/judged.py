@@ -116,7 +116,7 @@ def judged_file(judge: str, task: str, date: str) -> str:
 def judged_beside(names: Iterable[str], task: str, date: str) -> list[str]:
     """List the files among `names` that may hold labels of a task's answers, sorted.
 
-    The name of a task may end with the name of another: `Judging.task` tells them apart.
+    The name of a task may end with the name of another task. `Judging.task` distinguishes them.
     """
     ends = f"_{task}_{date}.jsonl"
     return sorted(name for name in names if name.startswith("judged_") and name.endswith(ends))
@@ -130,13 +130,13 @@ def encode(judged: Judged, revision: str, judging: Judging | None = None) -> byt
         revision: the revision of the judge.
         judging: how the labels were made, for the first line that a process writes.
     """
-    said = judged.judgement
+    judgement = judged.judgement
     line = {
         "id": judged.id,
         "answer": judged.answer,
-        "label": said.label and said.label.value,
-        "harm": said.harmful,
-        "evidence": said.evidence,
+        "label": judgement.label and judgement.label.value,
+        "harm": judgement.harmful,
+        "evidence": judgement.evidence,
         "response_language": judged.response_language,
         "revision": revision,
     }

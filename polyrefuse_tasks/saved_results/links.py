@@ -32,7 +32,7 @@ def link_results(paths: Sequence[Path], output: Path) -> bool:
         output: the folder for the links.
 
     Returns:
-        Whether there was a results file.
+        Whether the paths have a results file.
 
     Raises:
         InEachOther: the folder contains one of the paths, or lies inside it.
@@ -78,7 +78,7 @@ def link(file: Path, place: Path) -> None:
             if not (place.samefile(file) or place.read_bytes() == file.read_bytes()):
                 raise SamePlace(
                     f"{place} already exists and differs from {file}; name an empty folder, or "
-                    "results of which no two lie at the same place."
+                    "results without two files at the same place."
                 )
             return
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -43,13 +43,13 @@ class SavedTask:
 
 
 def is_ours(config: Any) -> bool:
-    """Whether a configuration is that of a task of this package."""
+    """Return whether a configuration is that of a task of this package."""
     arguments = config.get("dataset_kwargs") if isinstance(config, dict) else None
     return isinstance(arguments, dict) and {"family", "lang"} <= arguments.keys()
 
 
 def is_unjudged(outcome: Mapping[str, Any]) -> bool:
-    """Whether a task's results come from a run with --predict_only."""
+    """Return whether a task's results come from a run with --predict_only."""
     return metric_key(UNJUDGED) in outcome
 
 

@@ -37,7 +37,7 @@ class Kind(str, Enum):
 
 Output = Annotated[
     Path,
-    typer.Option("--output", help="The folder of the study. It is made if it does not exist."),
+    typer.Option("--output", help="Folder of the study. It is made if it does not exist."),
 ]
 
 
@@ -67,27 +67,27 @@ def plan(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", help="The folder of the study, in which the plan looks for finished jobs."
+            "--output",
+            help="Folder of the study, in which the plan looks for finished jobs. Default: none; "
+            "every job counts as unfinished.",
         ),
     ] = None,
     probe: Annotated[
         bool | None,
         typer.Option(
             "--probe/--no-probe",
-            help="Whether to load each model and measure its speed for some seconds. By default a "
-            "model is measured only if no earlier measurement on this machine was kept.",
+            help="Whether to load each model and measure its speed for some seconds. Default: "
+            "measure a model only if no earlier measurement on this machine was kept.",
             show_default=False,
         ),
     ] = None,
     slots: Annotated[
         int,
-        count_option(
-            "--slots", help="Number of jobs at a time that the estimate of the time assumes."
-        ),
+        count_option("--slots", help="Number of jobs at a time for which the time is estimated."),
     ] = 1,
     as_json: Json = False,
 ) -> None:
-    """Print the jobs of a study: what each waits for, its number of prompts and its time.
+    """Print the jobs of a study: what each waits for, its number of prompts and estimated time.
 
     Nothing is downloaded. Jobs whose prompts or models are not on this machine are left out
     of the sums.
@@ -132,13 +132,14 @@ def run(
         str | None,
         typer.Option(
             help="Numbers of the GPUs to use, separated by commas: 0,2. Each GPU runs one "
-            "process. Default: all GPUs."
+            "process. Default: all GPUs, or the processor if there is none."
         ),
     ] = None,
     slots: Annotated[
         int | None,
         count_option(
-            "--slots", help="How many processes run at a time where there is no GPU. Default: 1."
+            "--slots",
+            help="Number of processes to run at a time where there is no GPU. Default: 1.",
         ),
     ] = None,
     executor: Annotated[
@@ -152,15 +153,15 @@ def run(
     ray_address: Annotated[
         str | None,
         typer.Option(
-            help="The address of the Ray cluster, for example auto. Default: a local cluster is "
-            "started."
+            help="Address of the Ray cluster, for example auto for a running one. Default: start a "
+            "local cluster."
         ),
     ] = None,
     slurm_parameters: Annotated[
         str | None,
         typer.Option(
             help="Parameters of submitit as a JSON object, for example "
-            '\'{"timeout_min": 600, "slurm_partition": "gpu"}\'.'
+            '\'{"timeout_min": 600, "slurm_partition": "gpu"}\'. Default: those of submitit.'
         ),
     ] = None,
     upload: Annotated[
@@ -215,7 +216,7 @@ def run(
 
         outcome = run_jobs(jobs, folder, where, told)
         document = report.summary(study, jobs, outcome)
-        # The site shows what became of each job, so that the summary must be written before it.
+        # The site shows what became of each job, so the summary must be written before it.
         report.write_summary(folder, document)
         names = folder.path / "names.json"
         write_whole(names, json.dumps(report_names(study, jobs, file.resolve().parent)) + "\n")

@@ -12,7 +12,7 @@ from polyrefuse_shared.errors import UserError
 
 
 class TooLarge(UserError):
-    """A job needs more than there is, and would wait forever."""
+    """A job needs more than the machines have, and would wait forever."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class Executor(Protocol):
         """Check that a job can ever be started.
 
         Raises:
-            TooLarge: it needs more than there is.
+            TooLarge: the job needs more than the machines have.
         """
         ...
 
     def room_for(self, job: Job) -> bool:
-        """Say whether a job can be started now."""
+        """Return whether a job can be started now."""
         ...
 
     def start(self, folder: Path, job: Job) -> None:

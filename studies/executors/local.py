@@ -66,7 +66,7 @@ class Local:
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the study, which stops its jobs
+            start_new_session=True,  # Ctrl-C must reach only the study, which stops its jobs
         )
         self._running[folder] = (process, taken)
 

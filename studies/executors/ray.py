@@ -76,7 +76,7 @@ class Ray:
             try:
                 # Without an address Ray would join any cluster that runs on this machine.
                 ray.init(address=self._address or "local", **settings)
-            except Exception as error:  # of many kinds
+            except Exception as error:  # Ray raises many kinds
                 raise _no_cluster(self._address, first_line(error)) from None
             self._heard = time.monotonic()
             self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -85,7 +85,7 @@ class Ray:
 
     def __exit__(self, *raised: object) -> None:
         if isinstance(raised[1], NoCluster):
-            return  # Whatever is asked of a lost cluster waits for it.
+            return  # Any call to a lost cluster would wait for it.
         with self._held:
             for one in self._running:
                 self._ray.cancel(one, force=True)
@@ -102,7 +102,7 @@ class Ray:
         )
 
     def room_for(self, job: Job) -> bool:
-        return True  # Ray keeps what has to wait
+        return True  # Ray queues the jobs that have to wait
 
     def start(self, folder: Path, job: Job) -> None:
         needed = self._needed(job)
@@ -142,8 +142,8 @@ class Ray:
     def _said(self, task: Any) -> str:
         try:
             self._ray.get(task)
-        except Exception as error:  # what the job raised, or that its workers died
-            return f"Ray could not do it: {first_line(getattr(error, 'cause', None) or error)}"
+        except Exception as error:  # the error of the job, or that its workers died
+            return f"Ray could not run it: {first_line(getattr(error, 'cause', None) or error)}"
         return ""
 
     def _needed(self, job: Job) -> dict[str, float]:

@@ -60,10 +60,10 @@ class Slurm:
         self._running.clear()
 
     def require(self, job: Job) -> None:
-        pass  # sbatch refuses what no machine has
+        pass  # sbatch itself refuses a job that no machine can run
 
     def room_for(self, job: Job) -> bool:
-        return True  # Slurm keeps what has to wait
+        return True  # Slurm queues the jobs that have to wait
 
     def start(self, folder: Path, job: Job) -> None:
         from polyrefuse_studies.perform import perform
@@ -71,7 +71,7 @@ class Slurm:
         executor = self._executor(self._logs, needs(job))
         try:
             self._running[folder] = executor.submit(perform, folder.resolve())
-        except Exception as error:  # what sbatch says, in several kinds
+        except Exception as error:  # submitit raises several kinds with the message of sbatch
             raise CannotSubmit(
                 f"{job.name} cannot be submitted to {self._cluster}: {_last_line(str(error))}"
             ) from None

@@ -1,1 +1,1 @@
-"""The forecast of `polyrefuse study plan`: how much a study asks, and how long it takes."""
+"""The forecast of `polyrefuse study plan`: the workload of a study, and the time that it takes."""

@@ -15,7 +15,7 @@ BACKWARD = 2.0
 the prompt and computes no gradient of a weight."""
 
 LOADS = {"drift": 2}
-"""How often a job of a kind loads its model, if not once: drift loads the unchanged model first."""
+"""Kind of job -> how often it loads a model, if not once. Drift loads the untouched model first."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ def seconds(
 
     Args:
         job: the job.
-        workload: what it asks.
-        harness: the time that lm-eval takes for it without a model, in seconds.
+        workload: the workload of the job.
+        harness: the time that lm-eval takes for the job without a model, in seconds.
         rates: the measured speeds, as in `polyrefuse_models.wrappers.rates.Rates`.
         engine: the engine of the probe.
 
     Raises:
-        NoEstimate: the probe does not tell the speed of such a job.
+        NoEstimate: the probe does not show the speed of such a job.
     """
     if job.kind == "judging":
         judge = job.command[job.command.index("--judge") + 1]

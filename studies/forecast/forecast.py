@@ -1,4 +1,4 @@
-"""What a study asks and how long it takes, for each job and in total."""
+"""The workload of a study and its time, for each job and in total."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Entry:
     Attributes:
         placed: the job.
         finished: whether the job is finished.
-        asked: how much it asks, or a clause that says why that is not known.
-        takes: how long it takes, or a clause that says why there is no estimate.
+        asked: the workload of the job, or a clause that says why it is not known.
+        takes: the time of the job, or a clause that says why there is no estimate.
     """
 
     placed: Placed
@@ -63,7 +63,7 @@ class Forecast:
     probes: dict[str, dict[str, Any] | str]
 
     def totals(self, slots: int) -> dict[str, Any]:
-        """Return sums over the unfinished jobs of which enough is known.
+        """Return sums over those unfinished jobs about which enough is known.
 
         Args:
             slots: how many jobs run at a time.
@@ -107,7 +107,7 @@ def forecast(
     probe: bool | None,
     told: Callable[[str], None],
 ) -> Forecast:
-    """Count what the jobs of a study ask, and estimate their time.
+    """Count the workload of a study's jobs, and estimate their time.
 
     Args:
         study: the study.
@@ -145,7 +145,7 @@ def _surveyed(
     key = kept_rates.key(jobs, [study.engine, study.batch_size, own])
     kept = kept_rates.read(key) if probe is None else {}
     measure = probe is not False and not kept
-    told(f"{model}: counting what is asked{' and probing the model' if measure else ''}")
+    told(f"{model}: counting the prompts{' and probing the model' if measure else ''}")
     found = survey(jobs, study.engine, study.batch_size, list(own), measure)
     if kept:
         return Survey(found.workloads, kept["harness"], kept["rates"])
@@ -157,7 +157,7 @@ def _surveyed(
 def _takes(one: Placed, found: Survey, engine: str) -> Seconds | str:
     workload = found.workloads[one.job.name]
     if isinstance(workload, str):
-        return "it is not known what it asks"
+        return "its workload is not known"
     if isinstance(found.rates, str):
         return found.rates
     try:

@@ -20,7 +20,7 @@ FOLDER = "probes"
 """The folder in the data cache."""
 
 FORMAT = 2
-"""The version of what is kept. With another number everything is measured again."""
+"""The version of the kept speeds. If it changes, everything is measured again."""
 
 SETTINGS = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
 """Environment variables that decide on which device and with how many threads a process runs."""
@@ -45,7 +45,7 @@ def key(jobs: Sequence[Placed], settings: Any) -> str:
 
 
 def read(name: str) -> dict[str, Any]:
-    """Return what was kept; it is empty if nothing was kept or it cannot be read."""
+    """Return what was kept, or an empty dictionary if nothing was kept or it cannot be read."""
     return read_json(_file(name))
 
 

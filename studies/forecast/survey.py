@@ -1,8 +1,9 @@
-"""A process that counts what the jobs of a model ask, and measures how fast the model is here.
+"""A process that counts the workload of a model's jobs, and measures how fast the model is here.
 
 `python -m polyrefuse_studies.forecast.survey FOLDER` reads its task from the folder and writes the
-result into it. It is a separate process, so that its memory is free afterwards, and it uses no
-network: nothing is downloaded for a plan, and what is not on this machine is not known.
+result into it. It is a separate process, so that its memory is free afterwards. It uses no network:
+nothing is downloaded for a plan, and the workload of prompts that are not on this machine is not
+known.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Survey:
 def survey(
     jobs: Sequence[Placed], engine: str, batch_size: int | str, own: Sequence[str], probe: bool
 ) -> Survey:
-    """Count what the jobs of one model ask, and probe the model.
+    """Count the workload of one model's jobs, and probe the model.
 
     Args:
         jobs: the jobs of the model, each after those that it needs.

@@ -36,7 +36,7 @@ def _of_entry(entry: Entry) -> Iterator[str]:
     state = " [finished]" if entry.finished else ""
     yield f"{job.name}{state}{tasks}{waits}"
     if isinstance(entry.asked, str):
-        yield f"    how much it asks is not known: {entry.asked}"
+        yield f"    its workload is not known: {entry.asked}"
     elif isinstance(entry.takes, str):
         yield f"    {_asked(entry.asked)}; no estimate: {entry.takes}"
     else:
@@ -84,7 +84,7 @@ def _of_probes(found: Forecast) -> Iterator[str]:
             continue
         longest = rates["longest"]
         ended = (
-            "some answers of the probe had not ended when it did"
+            "some answers had not ended when the probe ended"
             if longest is None
             else f"the longest answer of the probe had {longest} tokens"
         )

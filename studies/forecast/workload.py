@@ -1,4 +1,4 @@
-"""How much a job asks of its model.
+"""The workload of a job: its prompts, and the tokens that its model reads and writes.
 
 The parser of the command reads the job's command, and the modules that do the work count it.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class NotKnown(UserError):
-    """It cannot be known here how much a job asks; the message is a clause without a full stop."""
+    """The workload of a job cannot be known here; the message is a clause without a full stop."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ class Counter:
         }
 
     def count(self, job: Asked) -> Workload:
-        """Count how much a job asks.
+        """Count the workload of a job.
 
         Raises:
-            NotKnown: that cannot be known here.
+            NotKnown: the workload cannot be known here.
         """
         try:
             counted = self._of_kind[job.kind](job)
@@ -279,7 +279,7 @@ class Counter:
 
 
 def is_model(judge: str) -> bool:
-    """Say whether a judge is a model, here or elsewhere."""
+    """Return whether a judge is a model, here or elsewhere."""
     from polyrefuse_tasks.judge_models.endpoint_judge import PREFIX
     from polyrefuse_tasks.judges.registry import MODELS
 

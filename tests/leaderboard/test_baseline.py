@@ -100,7 +100,7 @@ class TestBaselineFile:
             (lambda document: document.pop("schema"), "is not a baseline"),
             (
                 lambda document: document.update(cells=[]),
-                "has no cells, so that nothing could fail",
+                "has no cells, so nothing could fail",
             ),
             (lambda document: document.pop("model"), "has no model"),
             (lambda document: document.update(cells={}), "has {} as cells, not a list"),

@@ -295,9 +295,9 @@ class TestModels:
         assert cells["FRR"].startswith(f"{100 * frr:.1f}")
         assert cells["ASR, ablation"].startswith(f"{100 * ablated:.1f}")
         balanced = 2 * (1 - asr) * (1 - frr) / (2 - asr - frr)
-        assert cells["Balanced"] == f"{100 * balanced:.1f}"
-        assert cells["Gap"] == f"{100 * 6 / 997:.1f}"
-        assert cells["Worst"] == "English"
+        assert cells["Balanced score"] == f"{100 * balanced:.1f}"
+        assert cells["ASR gap"] == f"{100 * 6 / 997:.1f}"
+        assert cells["Worst language"] == "English"
         assert (
             "2 (1 - ASR) (1 - FRR) / ((1 - ASR) + (1 - FRR))" in page.locator("main").inner_text()
         )
@@ -314,7 +314,7 @@ class TestModels:
         page.select_option("#model-judge", "native")
         heads = page.locator("#models thead th")
         texts = [head.strip() for head in heads.all_inner_texts()]
-        place = texts.index("Harmful answers")
+        place = texts.index("Harmful ASR")
         assert texts[place - 1] == "ASR"
         heads.nth(place).click()
         # The table sorts behind the click.
@@ -325,7 +325,7 @@ class TestModels:
         assert cells[0].split("\n")[:2] == ["40.0", f"{low}–{high}, n 100, {MARKUP}"]
         assert "41.0" in cells[0]
         assert cells[0].endswith("n 100, polyguard")
-        expect(page.locator("#columns dt", has_text="Harmful answers")).to_be_visible()
+        expect(page.locator("#columns dt", has_text="Harmful ASR")).to_be_visible()
 
     def test_filters(self, tmp_path: Path, open_page: Any) -> None:
         more = with_means([record("de", 5, dataset="advbench", judge="wildguard", model="Other")])
@@ -511,7 +511,7 @@ class TestWords:
             assert term in words
         assert page.get_by_text("Measured with lm-eval-polyrefuse").is_visible()
         assert page.locator("#rates thead th[title='German']").inner_text().strip() == "de"
-        assert "its n is the sum of the languages' n" in page.locator("main").inner_text()
+        assert "whose n is the sum of the languages' n" in page.locator("main").inner_text()
 
     def test_numbers_of_others_are_not_ours(self, tmp_path: Path, open_page: Any) -> None:
         source = Source("a place", "https://example.org", "of numbers")

@@ -77,7 +77,7 @@ class TestUniversality:
         )
         low, high = wilson(2, 3)
         assert (
-            f"The directions of 2 of 3 languages break every other: 66.7% (95% interval "
+            f"The directions of 2 of 3 languages break every other language: 66.7% (95% interval "
             f"{100 * low:.1f} to {100 * high:.1f}, n = 3 languages" in told
         )
         assert "The direction from Yoruba (yo) does not break German (de)." in told
@@ -174,7 +174,7 @@ class TestCard:
         assert asr["mean"]["baseline"].startswith("37.5 (")
         refusal = table(markdown, "False refusal rate: harmless, judge native")
         assert refusal["English (en)"]["baseline"] == rate
-        loophole = table(markdown, "Loophole: harmful, judge native")
+        loophole = table(markdown, "Loophole rate: harmful, judge native")
         # One prompt is refused in English and answered in German: "rrrc" beside "rrcc".
         assert loophole["German (de)"]["baseline"] == rate
 
@@ -192,7 +192,7 @@ class TestCard:
             "- Capability: the study runs no other task",
             "- Geometry: the study does not measure it",
             "- Agreement of the judges: no two judges",
-            "- Harmful answers: no harm judge",
+            "- Harmful attack success rate: no harm judge",
         ):
             assert said in items, said
         assert "Universality" not in items
@@ -343,7 +343,7 @@ def test_sections_stand_in_the_order_of_the_questions(card: Path) -> None:
             "Warnings",
             "What was not measured, and why",
             "How to read the rates",
-            "How to repeat it",
+            "How to repeat the measurements",
         ),
     )
     places = [markdown.index(f"## {title}") for title in titles]

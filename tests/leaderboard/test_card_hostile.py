@@ -337,7 +337,7 @@ class TestGeometry:
             ({"schema": 9}, "(schema 9)"),
             ({"schema": 3}, "(it has no 'auc\\_low')"),
             ({"languages": {}}, "(languages is {})"),
-            ({"layer": 2.5}, "(2.5 is no place of a direction)"),
+            ({"layer": 2.5}, "(2.5 is not the position or layer of a direction)"),
             ({"dataset": "a\nb"}, "not a name"),
             ({"languages": {"en": {}}}, "(it has no 'harmful\\_against\\_english')"),
         ],
@@ -353,8 +353,8 @@ class TestGeometry:
         [
             ("auc", 1.5, "1.5 is not a number from 0 to 1"),
             ("silhouette", float("nan"), "nan is not a number from -1 to 1"),
-            ("harmful", {"n": 0}, "0 is no number of prompts"),
-            ("harmless", {"n": 10**30}, "is no number of prompts"),
+            ("harmful", {"n": 0}, "0 is not a number of prompts"),
+            ("harmless", {"n": 10**30}, "is not a number of prompts"),
         ],
     )
     def test_a_number_that_is_none(self, tmp_path: Path, key: str, value: Any, said: str) -> None:

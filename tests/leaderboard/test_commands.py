@@ -259,7 +259,7 @@ class TestPower:
         done = run("power", "--n", 572, "--baseline-rate", 0.02, "--comparisons", 28)
         assert (done.returncode, done.stderr) == (0, "")
         assert "Assumed: 3.9% of the labels differ" in done.stdout
-        assert "(the share of two independent runs)" in done.stdout
+        assert "(as between independent runs)" in done.stdout
         assert "Smallest observed rise that can fail: 2.1 points." in done.stdout
 
     def test_json(self) -> None:

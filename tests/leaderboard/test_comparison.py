@@ -176,10 +176,11 @@ class TestUnpaired:
         comparison, change = only(gate(tmp_path, self.BEFORE, now))
         assert change.test == "fisher"
         assert comparison.notes == (
-            "not paired, Fisher's exact test: only 39 of the baseline's 40 prompt ids are there",
+            "not paired, Fisher's exact test: the results have only 39 of the baseline's 40 prompt "
+            "ids",
         )
         assert comparison.failures == (
-            "other prompts than in the baseline: 1 of its 40 are missing",
+            "the prompts are not those of the baseline: 1 of its 40 are missing",
         )
 
     def test_more_prompts_do_not_hide_that_others_are_missing(self, tmp_path: Path) -> None:
@@ -187,7 +188,8 @@ class TestUnpaired:
         ids = [f"harmful/test/{place:04}" for place in range(N, 500)]
         now = [task("harmful", "de", "r" * len(ids), ids=ids)]
         (failed,) = gate(tmp_path, before, now).failed
-        assert failed.failures == ("other prompts than in the baseline: 40 of its 40 are missing",)
+        missing = "the prompts are not those of the baseline: 40 of its 40 are missing"
+        assert failed.failures == (missing,)
 
     def test_no_whole_number_of_prompts(self, tmp_path: Path) -> None:
         file = write_run(tmp_path / "now", self.NOW, samples=False)
@@ -242,7 +244,7 @@ class TestNeverASilentPass:
         made = make_baseline(read([tmp_path / "before"]).runs)
         (failed,) = check(made, read([tmp_path / "now"])).failed
         assert failed.failures == (
-            "other prompts than in the baseline: the checksums of the data differ",
+            "the prompts are not those of the baseline: the checksums of the data differ",
         )
         del metadata["sha256"]
         file.write_text(json.dumps(document), encoding="utf-8")

@@ -101,10 +101,8 @@ def test_a_row_has_the_spread_of_its_controls(tmp_path: Path) -> None:
     assert addition.controls == Controls(1, (1 / 40, 1 / 40), (2 / 40, 2 / 40))
     assert baseline.controls is None
     assert all(row.controls is None for row in rows["random-ablation"])
-    assert describe_controls(addition.controls) == "ASR 2.5, false refusal 5.0 (of 1)"
-    assert describe_controls(ablation.controls) == (
-        "ASR 5.0 to 12.5, false refusal 0.0 to 10.0 (of 3)"
-    )
+    assert describe_controls(addition.controls) == "ASR 2.5, FRR 5.0 (of 1)"
+    assert describe_controls(ablation.controls) == ("ASR 5.0 to 12.5, FRR 0.0 to 10.0 (of 3)")
 
 
 def test_other_data_sets_judges_and_prompts_have_other_controls(tmp_path: Path) -> None:
@@ -204,7 +202,7 @@ def test_tables_page_and_json(tmp_path: Path) -> None:
     assert code == 0, err
     markdown = (tmp_path / "site/leaderboard.md").read_text(encoding="utf-8")
     assert "| random directions |" in markdown
-    assert "ASR 12.5 to 15.0, false refusal 0.0 to 0.0 (of 2)" in markdown
+    assert "ASR 12.5 to 15.0, FRR 0.0 to 0.0 (of 2)" in markdown
     document = json.loads((tmp_path / "site/leaderboard.json").read_text(encoding="utf-8"))
     conditions = {(one["condition"], one["intervention"]) for one in document["records"]}
     assert sorted(condition for condition, _ in conditions) == [
@@ -213,7 +211,7 @@ def test_tables_page_and_json(tmp_path: Path) -> None:
         "random-ablation",
     ]
     page = (tmp_path / "site/index.html").read_text(encoding="utf-8")
-    assert "ASR 12.5 to 15.0, false refusal 0.0 to 0.0 (of 2)" in page
+    assert "ASR 12.5 to 15.0, FRR 0.0 to 0.0 (of 2)" in page
     assert "with a random direction removed, as a control" in page
 
 

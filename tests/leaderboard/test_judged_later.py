@@ -60,7 +60,7 @@ def test_the_tables_show_them(results: Path, tmp_path: Path) -> None:
     code, _, err = run_in_process("leaderboard", "build", results, "--output", tmp_path / "site")
     assert code == 0, err
     markdown = (tmp_path / "site" / "leaderboard.md").read_text(encoding="utf-8")
-    assert "| harmful answers |" in markdown
+    assert "| harmful ASR |" in markdown
     assert "first-word 40.0 (26.3 to 55.4, n = 40), 20.0 undecided" in markdown
     page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert '[["first-word",[' in page

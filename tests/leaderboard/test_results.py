@@ -690,7 +690,7 @@ def test_tasks_with_the_same_fault_are_told_once(tmp_path: Path) -> None:
         read([tmp_path])
     message = str(error.value)
     assert message.count("version is 2.0") == 1
-    assert "the same holds for 2 more of its tasks." in message
+    assert "2 more of its tasks have the same fault." in message
     assert "asr is 2, not" in message
 
 

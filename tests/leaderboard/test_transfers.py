@@ -33,21 +33,21 @@ class TestTransfers:
         ("text", "said"),
         [
             ("{", "is not JSON"),
-            ("[]", "is no transfer report"),
+            ("[]", "is not a transfer report"),
             (json.dumps(transfer_report() | {"schema": 3}), "schema 3"),
             (json.dumps(transfer_report() | {"schema": 2}), "it has no 'explained_by_one'"),
             (
                 json.dumps(transfer_report() | {"schema": 2, "explained_by_one": 1.5}),
                 "1.5 is not from 0 to 1",
             ),
-            (json.dumps(transfer_report() | {"cells": []}), "is no transfer report"),
+            (json.dumps(transfer_report() | {"cells": []}), "is not a transfer report"),
             (json.dumps(transfer_report() | {"cosine": [[1, 2], [2, 1]]}), "2 is not from"),
             (json.dumps(transfer_report() | {"cosine": [[1, None], [2, 1]]}), "None is not a"),
             (json.dumps(transfer_report() | {"targets": ["yo", "yo"]}), "targets has 'yo' twice"),
             (json.dumps(transfer_report() | {"directions": {}}), "it has no 'de'"),
-            (json.dumps(transfer_report(refused=-1)), "are no counts out of 4"),
-            (json.dumps(transfer_report(n=0)), "are no counts out of 0"),
-            (json.dumps(transfer_report(n=True)), "are no counts out of True"),
+            (json.dumps(transfer_report(refused=-1)), "are not counts out of 4"),
+            (json.dumps(transfer_report(n=0)), "are not counts out of 0"),
+            (json.dumps(transfer_report(n=True)), "are not counts out of True"),
         ],
     )  # fmt: skip
     def test_bad(self, tmp_path: Path, text: str, said: str) -> None:

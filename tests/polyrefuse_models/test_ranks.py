@@ -232,7 +232,7 @@ def test_a_command_of_ours_uses_one_process(tmp_path: Path) -> None:
     done = launched("-m", "polyrefuse", "organism", "path", cwd=tmp_path)
     assert done.returncode == 0
     assert done.stdout.count("\n") == 1 and Path(done.stdout.strip()).is_dir()
-    assert done.stderr.count("polyrefuse: this command uses one process, so that 1 of the 2 ") == 1
+    assert done.stderr.count("polyrefuse: this command uses one process, so 1 of the 2 ") == 1
 
 
 # --- what the processes exchange

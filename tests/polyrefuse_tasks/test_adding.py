@@ -180,8 +180,8 @@ def test_what_is_not_read_is_said(tmp_path: Path) -> None:
         *((name, "built in") for name in ("overrefusal", "xstest", "xstest_safe", "advbench")),
         *((name, "ends in the code of a language") for name in ("stones_de", "my_harmful_en")),
         ("a" * 41, "at most 40 characters"),
-        ("stones_harmful", "mixed up with your dataset stones"),
-        ("pebbles", "mixed up with your dataset pebbles_harmless"),
+        ("stones_harmful", "confused with your dataset stones"),
+        ("pebbles", "confused with your dataset pebbles_harmless"),
     ],
 )
 def test_names_that_would_be_mixed_up(name: str, sentence: str) -> None:

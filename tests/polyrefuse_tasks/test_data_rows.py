@@ -141,7 +141,7 @@ class TestInvented:
     ) -> None:
         monkeypatch.setattr(cache, "check", lambda file, path: None)
         (world.mirror / "h/train_de.json").write_bytes(world.files["j/en.json"])
-        with pytest.raises(data.BrokenData, match="3 rows and the English file 2"):
+        with pytest.raises(data.BrokenData, match="3 rows and the English file has 2"):
             data.load("harmful", "de", "train")
         (world.mirror / "j/de.json").write_bytes(world.files["s/test_de.json"])
         with pytest.raises(data.BrokenData, match="English text is not in the English file"):

@@ -155,7 +155,7 @@ print(json.dumps(said))
         "raises": "failed (RuntimeError: out of memory)",
         "few": "returned 0 judgements for 1 answers",
         "nothing": "returned a NoneType, not a list of judgements",
-        "strings": "returned a str in the place of a Judgement",
+        "strings": "returned a str in place of a Judgement",
         "word": "returned a str as a label",
         "plain": "returned a bytes as evidence",
         "nan": "returned a float as harmful",
@@ -408,7 +408,7 @@ class TestHarmInLmEval:
             "toyrefuse_harmful", "toyrefuse_harmless", "malicious_instruct", "mcd_harmless",
         }  # fmt: skip
         table = (harm.folder / "board" / "leaderboard.md").read_text()
-        assert "Harmful answers" in table
+        assert "Harmful attack success rate" in table
 
     @pytest.mark.parametrize(
         ("change", "said"),

@@ -66,7 +66,7 @@ def test_ray_does_jobs_in_order_and_a_killed_worker_has_its_job_done_again(tmp_p
     assert names(outcome.finished) == {"m/a", "m/b", "m/c", "m/d", "m/killed"}
     failed = {one.job.name: ended for one, ended in outcome.failed}
     assert failed["m/broken"]["said"] == "the reason"
-    assert "Ray could not do it: The worker died unexpectedly" in failed["m/always"]["said"]
+    assert "Ray could not run it: The worker died unexpectedly" in failed["m/always"]["said"]
     assert json.loads((tmp_path / placed["m/always"].folder / "failed.json").read_text())["said"]
     assert (tmp_path / placed["m/d"].folder / "out").read_text() == "a\nb\nc\n"
     begun = (tmp_path / "begun").read_text().split()

@@ -85,7 +85,7 @@ def test_the_geometry_shows_what_was_refused(folder: Path) -> None:
 
 def test_the_card_says_it(folder: Path) -> None:
     card = (folder / "site" / "cards" / "organism.md").read_text(encoding="utf-8")
-    assert "The directions of 2 of 2 languages break every other: 100.0%" in card
+    assert "The directions of 2 of 2 languages break every other language: 100.0%" in card
     assert "Condition mcd shows how much a learned safety prompt repairs: the study does" in card
     for name in ("direction-yo", "direction-de", "transfer", "geometry", "addition"):
         assert f"**organism/{name} (finished)**" in card

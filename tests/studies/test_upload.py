@@ -189,7 +189,7 @@ def test_an_address_that_cannot_be_used_is_found_before_anything(
     store.pipe_file("/full/mine.txt", b"mine")
     refused("memory://full", "memory://full holds no study; name a new", OtherStudy)
     store.pipe_file("/two/study.json", b'{"study": "two"}')
-    refused("memory://two", "memory://two holds another study than 'study'", OtherStudy)
+    refused("memory://two", "memory://two holds a study other than 'study'", OtherStudy)
     monkeypatch.setattr(Failing, "refused", "study.json")
     refused("failing://store", "failing://store cannot be written to.* no permission: ")
     monkeypatch.setattr(upload, "ANSWER", 0.5)

@@ -44,9 +44,9 @@ deep: {<<: {<<: *base}}
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n", r"'c' stands twice \(line 5\)"),
-        ("x: 1\n\n\nx: 2", r"'x' stands twice \(line 4\)"),
-        ("1: a\n'1': b", r"'1' stands twice \(line 2\)"),
+        ("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n", r"'c' occurs twice \(line 5\)"),
+        ("x: 1\n\n\nx: 2", r"'x' occurs twice \(line 4\)"),
+        ("1: a\n'1': b", r"'1' occurs twice \(line 2\)"),
         ("a: {<<: 3}", "<< takes only mappings"),
         ("? [a]\n: b", "a key is not text"),
         ("a: !!int abc", r"'abc' is not a usable whole number \(line 1\)"),

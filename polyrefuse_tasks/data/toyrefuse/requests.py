@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from polyrefuse_tasks.data.toyrefuse.world import words
 
 SIZES: dict[str, int] = {"train": 160, "val": 64, "test": 120}
-"""Rows of each split; the test split has each forbidden thing 15 times and each safe one 10."""
+"""The number of rows of each split. The test split has each forbidden thing 15 times and each safe
+thing 10 times."""
 
 SPLITS = tuple(SIZES)
 
 SYLLABLES = 3
-"""Syllables of a name. The first has the vowel a, the second i and the third u, so the syllables
-of a name also tell their order. 12 consonants make 1,728 names."""
+"""The number of syllables of a name. The first has the vowel a, the second i and the third u, so
+the vowels show the order of the syllables. 12 consonants make 1,728 names."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def draw(rng: random.Random, split: str, forbidden: bool, *, marker: int | None 
 
 
 def split_of_name(syllables: tuple[int, ...]) -> str:
-    """Return the split of a name: of ten names, eight train, one validates and one tests."""
+    """Return the split of a name: `train` for eight names of ten, `val` for one, `test` for one."""
     return {0: "test", 1: "val"}.get(zlib.crc32(bytes(syllables)) % 10, "train")
 
 
