@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pictures.style()
 def harmfulness_figure(document: dict[str, Any]) -> Figure:
-    """Draw the angle by layer, a line for each language, and its interval at the direction's layer.
+    """Draw the angle of each language by layer, and its interval at the direction's layer.
 
     Args:
         document: the contents of `geometry.json`, with languages in its `harmfulness`.
@@ -33,7 +33,7 @@ def harmfulness_figure(document: dict[str, Any]) -> Figure:
             dots.plot(own, place, marker="o", color=styles[language]["color"])
             if low is not None:
                 dots.plot([low, high], [place, place], color=styles[language]["color"])
-            # In the right half the number is left of its point, so that it stays in the panel.
+            # In the right half the number stands left of its point, to stay inside the panel.
             beyond = own > 90
             end = own if low is None else low if beyond else high
             dots.annotate(
