@@ -75,7 +75,7 @@ def read_system(kind: str | None = "template", file: str | Path | None = None) -
         return System("none" if kind == "none" else "template")
     if kind == "none":
         raise BadSystem(
-            f"system=none asks for no system text, and system_file={file} asks for one; give only "
+            f"system=none asks for no system text, but the system file {file} has one; give only "
             "one of them."
         )
     if not str(file).strip():

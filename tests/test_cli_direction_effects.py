@@ -223,7 +223,7 @@ class TestSweep:
         del metadata["layer"]
         (folder / "metadata.json").write_text(json.dumps(metadata))
         given = ("--direction", folder, "--langs=en", "--output", tmp_path / "new")
-        said = "The direction's metadata name no layer"
+        said = "The direction's metadata names no layer"
         assert_one_sentence(run_in_process("direction", "sweep", *given), said)
 
     def test_an_older_artifact_is_swept(self, older: Path, tmp_path: Path) -> None:

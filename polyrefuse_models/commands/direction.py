@@ -223,7 +223,7 @@ def choose(
     chosen = select.choose(candidates, depth, chosen_by)
     if chosen is None:
         raise select.NoDirection(
-            f"{scores}: {select.nothing_within(candidates, depth, chosen_by)}; use another rule, "
+            f"{scores}: {select.nothing_within(candidates, depth, chosen_by)}; take another rule, "
             f"or give --n-layers if the model has more than {depth} layers."
         )
     show(
@@ -549,7 +549,7 @@ def _subspace(made: dict[str, Any]) -> str:
     what = "differences of prompts" if made["of"] == "prompts" else "directions of languages"
     shares = ", ".join(f"{100 * share:.1f}%" for share in made["explained"])
     return (
-        f"subspace of rank {made['rank']}: {shares} of the squared length of {made['n']} {what} "
+        f"subspace of rank {made['rank']}: {shares} of the {made['n']} {what} "
         f"({', '.join(made['langs'])}) lie along its vectors"
     )
 

@@ -70,7 +70,7 @@ def drift(
     batch_size: Annotated[
         int | None,
         count_option(
-            "--batch-size", help="Rows in a forward pass. Default: 128 on a GPU, 8 elsewhere."
+            "--batch-size", help="Rows in a forward pass. Default: 128 on a GPU, otherwise 8."
         ),
     ] = None,
     device: Device = None,

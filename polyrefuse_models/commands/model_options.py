@@ -33,8 +33,8 @@ BatchSize = Annotated[
     count_option(
         "--batch-size",
         help="Rows in a forward pass. Default: 128 on a GPU, or 64 if its memory is too small for "
-        "128, and 8 elsewhere. Passes that generate no answers take at least 8, and 1 means the "
-        "default for them.",
+        "128, and otherwise 8. Passes that generate no answers take at least 8; for them, 1 means "
+        "the default.",
     ),
 ]
 Device = Annotated[

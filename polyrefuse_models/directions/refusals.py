@@ -61,8 +61,8 @@ class Refusals:
                 "the judge does not know, or there is nothing to ablate; read some of its answers"
             )
         return (
-            f"this model does not refuse, so there is nothing to ablate: it refused {share}, and "
-            "rates under ablation do not measure what refusals prevent"
+            f"this model does not refuse, there is nothing to ablate: it refused {share}, and "
+            "rates under ablation do not tell what refusals prevent"
         )
 
 

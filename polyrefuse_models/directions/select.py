@@ -289,7 +289,7 @@ def least_moving(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -> 
     if not rule.falls_back:
         raise NoDirection(
             f"No direction can be chosen: {nothing_within(candidates, n_layers, rule)}; the "
-            "published code of this rule stops here too: use another rule, or prompts that the "
+            "published code of this rule stops here, too: take another rule, or prompts that the "
             "model refuses."
         )
     if not scored:

@@ -56,7 +56,7 @@ class DirectionArguments:
         direction_seed: the seed of the choice of prompts that "auto" makes.
         rule: the name of the rule by which "auto" chooses a candidate (`directions.select`).
         coefficient: the share of the component that is removed, or the multiple that is added.
-        control: "random" uses a random direction instead; None, the default, uses the direction.
+        control: "random" uses a random direction instead. By default the direction itself is used.
         control_seed: the seed of the random direction. The default is 0.
     """
 

@@ -343,7 +343,7 @@ def refuse_system_instruction(chat: bool, system: System) -> None:
         return
     if system.text is not None:
         raise UserError(
-            "--system_instruction and system_file are two system texts; give only one of them."
+            "--system_instruction and a system file are two system texts; give only one of them."
         )
     if chat and not asked_of_lm_eval("apply_chat_template"):
         raise UserError(

@@ -241,7 +241,7 @@ def test_every_turn_of_a_history_is_looked_for(turn: str, lost: str | None) -> N
     if lost is None:
         of(template(turn)).render([user_turn(" Is it wet?\n"), *HISTORY[1:]])
         return
-    with pytest.raises(BadTemplate, match=f"loses or changes the text of a turn of the {lost}"):
+    with pytest.raises(BadTemplate, match=f"loses or changes the text of a {lost} turn"):
         of(template(turn)).render(HISTORY)
 
 
@@ -310,7 +310,7 @@ def test_a_system_file(tmp_path: Path) -> None:
     for name in ("", " "):
         with pytest.raises(BadSystem, match="system_file is empty; name a file"):
             read_system(file=name)
-    with pytest.raises(BadSystem, match="system=none asks for no system text, and the system file"):
+    with pytest.raises(BadSystem, match="system=none asks for no system text, but the system file"):
         read_system("none", tmp_path / "s.txt")
     with pytest.raises(BadSystem, match="system=nothing is not known; use system=template or"):
         read_system("nothing")
