@@ -55,7 +55,7 @@ def answers(
 
 @torch.inference_mode()
 def _generated(chat: ChatModel, prompts: list[str], each: int, **settings: Any) -> list[str]:
-    """Generate `each` answers to every prompt. The answers to one prompt stand together."""
+    """Generate `each` answers to every prompt. The answers to one prompt follow each other."""
     tokenizer = chat.tokenizer
     inputs = chat.padded(prompts)
     mask = inputs["attention_mask"]

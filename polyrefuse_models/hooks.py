@@ -54,7 +54,7 @@ class Hooks:
     def on_others(self, module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
         """Call `change` with every other input of `module` that has the first tensor's shape.
 
-        Only the shapes behind the first dimension, the batch, are compared.
+        The first dimension, which is the batch, is not compared.
         """
 
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

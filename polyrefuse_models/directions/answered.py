@@ -261,7 +261,7 @@ def _called_otherwise(
 
 
 def _scheme(weights: Any) -> str | None:
-    """Return the scheme that weights were identified by; only one scheme's can be compared."""
+    """Return the scheme that identified the weights. Identities of two schemes do not compare."""
     return weights.partition(":")[0] if isinstance(weights, str) else None
 
 

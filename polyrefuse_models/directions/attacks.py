@@ -65,7 +65,7 @@ def _holds(outer: Sequence[Asked], inner: Sequence[Asked]) -> bool:
 
 
 def _inside(words: str, others: Sequence[Asked]) -> AnsweredPrompt | None:
-    """Find the longest of other prompts that the words of a prompt contain, with words around it.
+    """Find the longest other prompt that a prompt contains with further words around it.
 
     Returns:
         None if it contains none, or if it is itself one of the others.

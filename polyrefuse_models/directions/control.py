@@ -101,9 +101,10 @@ def random_subspace(d: int, rank: int, seed: int) -> Float[Tensor, "rank d"]:
 
 
 def control_of(direction: Direction, seed: int) -> Direction:
-    """Make the control of a direction. Its vectors are random; all else but the notes is the same.
+    """Make the control of a direction: a copy with random vectors in place of its own.
 
-    The metadata says that it is a control, and of what. It repeats no warnings about the direction.
+    The metadata says that it is a control, and of which direction. It does not repeat the warnings
+    about the direction.
 
     Raises:
         BadControl: the direction is a control already.

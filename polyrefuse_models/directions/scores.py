@@ -298,7 +298,7 @@ def states_when_added(
     layers: list[int],
     positions: int,
 ) -> Float[Tensor, "candidate position layer d"]:
-    """Compute the mean states over prompts with each candidate added at its block, likewise.
+    """Compute the mean states over prompts with each candidate added, in float64 on the CPU.
 
     Args:
         chat: the model.

@@ -241,8 +241,8 @@ class Prompting:
         """Return the token ids of a log-likelihood request's context, with the text in front.
 
         Args:
-            context: the ids of the context. If lm-eval applies the template, they include the words
-                in front already.
+            context: the ids of the context, at least one. If lm-eval applies the template, they
+                include the words in front already.
             prefix: the token that begins a text. The words in front follow it.
         """
         if self.front is None or asked_of_lm_eval("apply_chat_template"):

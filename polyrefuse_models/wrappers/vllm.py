@@ -183,7 +183,7 @@ class BaselineVLLM(Measured, VLLM):
     # --- what results say
 
     def get_model_info(self) -> dict[str, Any]:
-        """Return HFLM's information, what was done to the model, and warnings for the reader."""
+        """Return what HFLM returns, what was done to the model, and warnings for the reader."""
         config = self.known.model.config
         return {
             "model_num_parameters": self.known.model.num_parameters(),
