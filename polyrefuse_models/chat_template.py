@@ -573,9 +573,10 @@ class ChatTemplate:
             begin = text.find(content, 0 if turn["role"] == "system" else end)
             if begin < 0:
                 raise BadTemplate(
-                    f"The chat template of {self.owner} loses or changes the text of a "
-                    f"{turn['role']} turn ({len(content)} characters, turn {turns.index(turn) + 1} "
-                    f"of {len(turns)}); give tokenizer=<one with another template>, or chat=off."
+                    f"The chat template of {self.owner} loses or changes the text of turn "
+                    f"{turns.index(turn) + 1} of {len(turns)}, the {turn['role']}'s "
+                    f"({len(content)} characters); give tokenizer=<one with another template>, or "
+                    "chat=off."
                 )
             if turn["role"] != "system":
                 end = begin + len(content)

@@ -236,7 +236,9 @@ def test_each_prompt_is_looked_for_in_what_the_model_would_read(tmp_path: Path) 
     save_chat_model(tmp_path, TEMPLATE.replace("content }}", "content | replace('rivers', '') }}"))
     lm = BaselineHF(pretrained=str(tmp_path), device="cpu")
     assert len(lm.generate_until([request(PROMPTS[0])])) == 1
-    with pytest.raises(BadTemplate, match="loses or changes the text of a user turn .27 char"):
+    with pytest.raises(
+        BadTemplate, match="loses or changes the text of turn 1 of 1, the user's .27 char"
+    ):
         lm.generate_until([request(prompt) for prompt in PROMPTS])
 
 
