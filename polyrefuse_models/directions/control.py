@@ -53,8 +53,8 @@ def parse_control(kind: str | None, seed: str | int | None, options: tuple[str, 
     if kind is None:
         if seed is not None:
             raise BadControl(
-                f"{of_seed}{seed} chooses the random direction of a control; give "
-                f"{of_kind}{CONTROLS[0]} too."
+                f"{of_seed}{seed} needs {of_kind}{CONTROLS[0]}, because it chooses the random "
+                "direction."
             )
         return None
     if kind not in CONTROLS:
