@@ -60,8 +60,8 @@ class Checkpoint:
         )
         if other:
             raise OtherTraining(
-                f"{self.folder} was left by a training for {output} with other settings "
-                f"({', '.join(other)}); remove the folder, name another --output, or give the same "
+                f"{self.folder} was left by a training for {output} that differs in "
+                f"{', '.join(other)}; remove the folder, name another --output, or give the same "
                 "options."
             )
 

@@ -480,7 +480,7 @@ def test_the_same_command_goes_on_after_a_kill(
 
 def test_a_checkpoint_of_other_settings(tmp_path: Path) -> None:
     trained(tmp_path / "prompt")
-    with pytest.raises(OtherTraining, match="with other settings; remove the folder"):
+    with pytest.raises(OtherTraining, match="differs in settings; remove the folder"):
         trained(tmp_path / "prompt", replace(SETTINGS, seed=1))
-    with pytest.raises(OtherTraining, match="with other weights; "):
+    with pytest.raises(OtherTraining, match="differs in weights; "):
         trained(tmp_path / "prompt", seed=1)
