@@ -5,12 +5,13 @@ that has as many modules as the configuration has layers. What writes in a block
 forward pass over a few tokens replaces the block's input, and what each of its modules returns,
 with noise that is drawn anew each time. The block passes on a multiple of its input and the noise
 of some modules. These modules are its writers, whatever and however many they are: an attention and
-an MLP, the norms behind them, one mixer alone, or three modules side by side. Noise tells modules
-that write little from those that write nothing, and what a norm returns from what it took.
+an MLP, the norms that follow them, a single mixer, or three modules side by side. The noise
+distinguishes modules that write little from those that write nothing, and a norm's output from its
+input.
 
-A second pass, without noise, shows whether that is all, and which linear layer's output a writer
-returns. A block has to pass on a sum of multiples of its input and of what its writers write,
-because whatever else wrote there could not be ablated.
+A second pass, without noise, checks that nothing else writes, and finds the linear layer whose
+output a writer returns. A block has to pass on a sum of multiples of its input and of its writers'
+outputs, because whatever else wrote there could not be ablated.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ class Writer:
     """A module of a block whose output, or a multiple of it, is added to the residual stream.
 
     Attributes:
-        module: a mixer, an MLP, or the norm behind either (post-norm designs: Gemma 2 and 3,
+        module: a mixer, an MLP, or the norm that follows either (post-norm designs: Gemma 2 and 3,
             OLMo 2).
-        projection: the linear layer, if the module returns a multiple of its output and nothing
-            else; None for others (a norm, a mixture of experts).
+        projection: the linear layer in the module, if the module returns a multiple of this
+            layer's output and nothing else; None if no layer is such (a norm, a mixture of
+            experts).
     """
 
     module: nn.Module
@@ -51,7 +53,7 @@ class Writer:
 
     @property
     def elementwise(self) -> bool:
-        """Whether the module has no matrix: it is a norm behind modules that have one."""
+        """Whether the module has no matrix, as a norm that follows modules with matrices."""
         return all(parameter.dim() < 2 for parameter in self.module.parameters())
 
 
@@ -62,8 +64,9 @@ class Block:
     Attributes:
         module: the block.
         writers: one or more writers, in the order in which they write.
-        parallel: whether no module in it reads what a writer of it wrote (GPT-NeoX, Cohere).
-        beside: whether it takes another tensor of the stream's shape beside the stream (Zamba: the
+        parallel: whether no module of the block reads what one of its writers wrote (GPT-NeoX,
+            Cohere).
+        beside: whether the block takes a second tensor of the stream's shape (Zamba takes the
             embedding again).
     """
 
@@ -75,12 +78,12 @@ class Block:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What interventions need to know of a model.
+    """What interventions need to know about a model.
 
     Attributes:
-        embedding: the embedding of the tokens.
+        embedding: the token embedding.
         alone: whether the first block reads a multiple of the embedding's output and nothing else.
-            It does not if positions are learned, or if a norm follows the embedding.
+            False if positions are learned, or if a norm follows the embedding.
         blocks: the decoder blocks in order.
     """
 
@@ -95,7 +98,7 @@ class Anatomy:
 
 
 def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
-    """Find the model's decoder blocks in order; in a multimodal model those of the text part.
+    """Find the model's decoder blocks in order; in a multimodal model, those of the text part.
 
     Raises:
         UnknownArchitecture: no list has as many modules as the configuration has layers.
@@ -132,7 +135,7 @@ def dissect(model: PreTrainedModel) -> Anatomy:
     """Find the blocks, what writes in them, and how they are wired.
 
     The first call for a model costs two forward passes over three tokens, and one more for every
-    level of modules that add to the stream within themselves. Later calls cost nothing.
+    level of modules that add their own input to their output. Later calls cost nothing.
 
     Raises:
         UnknownArchitecture: a forward pass did not reach a block, or a block does more than add
@@ -174,10 +177,11 @@ class _Wiring(NamedTuple):
 
 
 def _wire(model: PreTrainedModel, blocks: nn.ModuleList) -> list[_Wiring]:
-    """Find what writes in each block by a pass with noise.
+    """Find what writes in each block, by a pass with noise.
 
-    Some modules add to the stream within themselves (Bloom's, Zamba's). Noise in place of their
-    output hides the block's input. The pass is then made again with the parts of such a module.
+    In some models (Bloom, Zamba) a module adds its own input, the stream, to its output. Noise in
+    place of that output hides the block's input. The pass is then repeated with noise in place of
+    what the parts of that module return.
     """
     parts = [set(_parts(block)) for block in blocks]
     while True:
@@ -207,7 +211,7 @@ def _wiring(left: _Shares, passage: Passage) -> _Wiring:
 
 
 class _Shares(NamedTuple):
-    """The parts whose sum a tensor is: the block's input, and what modules returned."""
+    """The parts that a tensor is the sum of: the block's input, what modules returned, or both."""
 
     input: bool
     modules: list[nn.Module]
@@ -237,7 +241,7 @@ def _linears(writer: nn.Module) -> list[nn.Linear]:
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the modules that a module calls; of a list, the modules in it."""
+    """Yield the modules that a module calls. A list is never called: its members are yielded."""
     for child in module.children():
         if isinstance(child, (nn.ModuleList, nn.ModuleDict)):
             yield from _parts(child)
@@ -249,8 +253,8 @@ def _factors(whole: Tensor, parts: list[Tensor]) -> Tensor | None:
     """Find the factors with which `parts` add up to `whole`, up to rounding; None if none do.
 
     Rounding is judged token by token, because the first token's state can be a thousand times as
-    long as others. It was at most 0.4 eps in bfloat16 and float16 (llama, gemma2, granite,
-    qwen3_moe and others of 48 layers with random weights).
+    long as others. The largest rounding error found in bfloat16 and float16 was 0.4 eps (llama,
+    gemma2, granite, qwen3_moe and others of 48 layers with random weights).
     """
     if any(part.numel() != whole.numel() for part in parts):
         return None
@@ -261,7 +265,7 @@ def _factors(whole: Tensor, parts: list[Tensor]) -> Tensor | None:
     longest = vectors.norm(dim=1).amax(-1).clamp(min=torch.finfo(torch.float64).tiny)
     vectors = vectors / longest[:, None, None]
     rows = vectors.flatten(0, 1)
-    # The usual driver, gelsy, is wrong if a part is zero, as a projection that writes nothing yet.
+    # The default driver, gelsy, is wrong if a part is zero, as before training a projection may be.
     factors = torch.linalg.lstsq(rows[:, :-1], rows[:, -1:], driver="gelsd").solution
     rest = vectors[..., -1:] - vectors[..., :-1] @ factors
     return factors[:, 0] if rest.norm(dim=1).max().item() <= _rounding(whole.dtype) else None
@@ -283,8 +287,7 @@ def _pass(
         if not passage.reached:
             raise UnknownArchitecture(
                 f"Block {index} of {type(model).__name__} takes no part in a forward pass over "
-                "text, so that an intervention cannot reach it; measure this model with "
-                "baseline-hf."
+                "text, so an intervention cannot reach it; measure this model with baseline-hf."
             )
     return passages
 
@@ -296,8 +299,8 @@ def _tokens(model: PreTrainedModel) -> Tensor:
 def _no_sum(model: PreTrainedModel, index: int) -> UnknownArchitecture:
     parts = ", ".join(type(part).__name__ for part in _parts(decoder_blocks(model)[index]))
     return UnknownArchitecture(
-        f"What block {index} of {type(model).__name__} passes on is not a sum of its input and of "
-        f"what its modules ({parts}) write, so that a direction cannot be removed from it; measure "
+        f"The output of block {index} of {type(model).__name__} is not a sum of its input and of "
+        f"what its modules ({parts}) write, so a direction cannot be removed from it; measure "
         "this model with baseline-hf."
     )
 
@@ -308,9 +311,10 @@ def width(model: PreTrainedModel) -> int:
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
-    """Return the device that token ids go to.
+    """Return the device that token ids have to be on.
 
-    It is the embedding's, or the CPU if the embedding is offloaded, because accelerate moves them.
+    This is the embedding's device. If the embedding is offloaded, it is the CPU, and accelerate
+    moves the ids.
     """
     weight: Any = model.get_input_embeddings().weight
     device: torch.device = weight.device

@@ -1,4 +1,4 @@
-"""Generate a model's answers outside an evaluation: for labels, and to see what it refuses."""
+"""Generate a model's answers outside an evaluation, to label them and to see what it refuses."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def answers(
 
 @torch.inference_mode()
 def _generated(chat: ChatModel, prompts: list[str], each: int, **settings: Any) -> list[str]:
-    """Generate `each` answers to the first prompt, then those to the second, and so on."""
+    """Generate `each` answers to every prompt. The answers to one prompt follow each other."""
     tokenizer = chat.tokenizer
     inputs = chat.padded(prompts)
     mask = inputs["attention_mask"]
@@ -63,7 +63,7 @@ def _generated(chat: ChatModel, prompts: list[str], each: int, **settings: Any) 
     ids = inputs["input_ids"].masked_fill(mask == 0, pad)
     cache = None
     if each > 1:
-        # All tokens of a prompt but the last are read once, however many answers it gets.
+        # The model reads all tokens of a prompt but the last once, however many answers it gives.
         but_last = {name: rows[:, :-1] for name, rows in inputs.items()}
         cache = shared_cache(decoder(chat.model)(**but_last, use_cache=True))
     if cache is not None:
@@ -85,7 +85,7 @@ def _generated(chat: ChatModel, prompts: list[str], each: int, **settings: Any) 
 
 
 def by_length(chat: ChatModel, prompts: list[str], size: int) -> Iterator[list[int]]:
-    """Yield indices of `prompts`, the longest first, `size` at a time, which keeps padding short.
+    """Yield the indices of `prompts` in batches of `size`, longest first, to keep padding short.
 
     Raises:
         PromptTooLong: a prompt is longer than the model's window.

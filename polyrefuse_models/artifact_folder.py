@@ -1,6 +1,6 @@
 """Write and read the folder of an artifact: tensors, JSON documents and pictures.
 
-Each kind of artifact decides itself how its files are named and what is in them
+What the files of an artifact are called and what they hold is up to the module of its kind
 (`directions.artifact`, `mcd.artifact`).
 """
 
@@ -32,14 +32,14 @@ METADATA = "metadata.json"
 """The document that says how an artifact was made; every artifact has one."""
 
 SUMS = "files_sha256"
-"""The entry of the metadata that has the sha256 of each safetensors file, by its name."""
+"""The entry of the metadata that maps the name of each safetensors file to its sha256."""
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield a draft of `folder` to write into, as `writing.whole_folder` does.
 
-    safetensors raises its own error if the disk is full; it is turned into an OSError here.
+    If the disk is full, safetensors raises an error of its own. It is turned into an OSError here.
 
     Raises:
         CannotWrite: `folder` exists already, or cannot be written.
@@ -66,7 +66,7 @@ def write(
         tensors: name of a safetensors file -> the tensors in it, by name.
         documents: name of a JSON file -> its content.
         pictures: name of a PNG file -> its content.
-        allow_nan: whether documents may hold NaN, which other readers of JSON refuse.
+        allow_nan: whether documents may hold NaN, which most JSON readers outside Python refuse.
 
     Raises:
         CannotWrite: `folder` exists already, or cannot be written.
@@ -91,7 +91,7 @@ def write(
 
 @contextmanager
 def damage_as(mistake: type[UserError], folder: Path, *, kind: str, remedy: str) -> Iterator[None]:
-    """Raise `mistake`, with one sentence, for every way in which reading `folder` can fail.
+    """Turn any error that reading `folder` can raise into a `mistake` with one sentence.
 
     Args:
         mistake: the type of error to raise.
@@ -153,7 +153,7 @@ def read(folder: Path, tensors: str) -> tuple[dict[str, Tensor], dict[str, Any]]
 
     Raises:
         SafetensorError, OSError, ValueError: as in `read_tensors` and `read_document`, or the
-            metadata are not an object with a checksum of that file.
+            metadata is not an object, or its checksums leave that file out.
     """
     with regular_file(folder / tensors, TENSORS_AT_MOST):
         pass  # If both files are missing, this one is named.

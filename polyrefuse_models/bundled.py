@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 ORGANISM = "polyrefuse-organism"
-"""The name of the model organism in cards and results, wherever its folder lies."""
+"""The name of the model organism in cards and results, wherever its folder is."""
 
 WEAKENED = f"{ORGANISM}-weakened"
 """The name of the weakened model organism."""
@@ -25,7 +25,7 @@ def path(name: str = ORGANISM) -> Path:
 
 
 def soft_prompt() -> Path:
-    """The folder of the soft safety prompt that was trained for the weakened organism (MCD).
+    """Return the folder of the soft prompt that MCD trained for the weakened organism.
 
     `polyrefuse mcd train --model polyrefuse-organism-weakened --langs en,de --answers 2
     --max-gen-toks 40` made it, as its `metadata.json` says.
@@ -34,17 +34,18 @@ def soft_prompt() -> Path:
 
 
 def is_shipped(pretrained: object) -> bool:
-    """Whether `pretrained` means a bundled organism: by name, by path, or None, the default."""
+    """Whether `pretrained` is the name or path of a bundled organism, or None, the default."""
     return pretrained is None or (
         isinstance(pretrained, str) and _shipped_name(pretrained) is not None
     )
 
 
 def name_of(pretrained: str | None) -> str:
-    """Return the name of a model in results and artifacts, which is the same everywhere.
+    """Return the name that results and artifacts use for a model.
 
-    A bundled organism has its own name, a folder its whole path, and a model of the hub its name
-    there. A model that was made in Python has no name, which transformers may write as None.
+    For a bundled organism this is its own name, for a folder its absolute path, and for a model of
+    the hub its name there. It is empty for a model that was made in Python, whose name may be None
+    or empty in transformers.
     """
     pretrained = pretrained or ""
     if name := _shipped_name(pretrained):
@@ -60,5 +61,5 @@ def _shipped_name(pretrained: str) -> str | None:
 
 
 def own_dataset(pretrained: object) -> str:
-    """Return the default dataset of a model: an organism's own world, else PolyRefuse."""
+    """Return a model's default dataset: `toyrefuse` for an organism, otherwise `polyrefuse`."""
     return "toyrefuse" if is_shipped(pretrained) else "polyrefuse"

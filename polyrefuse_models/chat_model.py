@@ -23,7 +23,7 @@ LEAST_ROWS = 8
 """The smallest number of rows of a forward pass in extraction."""
 
 ROWS_ON_CUDA = 128
-"""The rows of a forward pass on a GPU; with fewer rows a GPU mostly waits."""
+"""The number of rows of a forward pass on a GPU, which is mostly idle with fewer."""
 
 Made = TypeVar("Made")
 
@@ -32,16 +32,17 @@ Encode = Callable[[list[str]], "tuple[Int[Tensor, 'batch token'], Int[Tensor, 'b
 
 
 def default_rows(device: torch.device | str) -> int:
-    """Return the rows of a forward pass if the user gave no number.
+    """Return the number of rows of a forward pass if the user gave none.
 
     Args:
-        device: the device as the user named it. Loading the model refuses one that does not exist.
+        device: the device as the user named it. Whether it exists is checked when the model is
+            loaded.
     """
     return ROWS_ON_CUDA if str(device).startswith("cuda") else LEAST_ROWS
 
 
 def extraction_rows(asked: int | str, device: torch.device) -> int:
-    """Return the rows of a forward pass in extraction.
+    """Return the number of rows of a forward pass in extraction.
 
     Args:
         asked: HFLM's `batch_size`. With 1, which is its default, and with "auto" the number of
@@ -53,7 +54,7 @@ def extraction_rows(asked: int | str, device: torch.device) -> int:
 
 
 def rows_here(asked: int | None, device: str | None) -> int:
-    """Return the rows of a forward pass of a `polyrefuse` command on this machine.
+    """Return the number of rows of a `polyrefuse` command's forward passes on this machine.
 
     Args:
         asked: the command's `--batch-size`.
@@ -64,10 +65,10 @@ def rows_here(asked: int | None, device: str | None) -> int:
 
 
 def within_memory(chat: ChatModel, work: Callable[[ChatModel], Made]) -> Made:
-    """Do `work` with a model, or with half as many rows if a GPU's memory is too small.
+    """Do `work` with a model, and once more with half as many rows if a GPU's memory is too small.
 
     Raises:
-        UserError: the memory is too small for half of the rows, too.
+        UserError: the memory is too small even for half of the rows.
     """
     return halved_where_full(
         chat.batch_size,
@@ -84,7 +85,7 @@ class ChatModel:
         model: a decoder-only model in evaluation mode.
         tokenizer: the model's tokenizer.
         render: turns a prompt into the text that the model reads, with the template applied.
-        encode: turns rendered texts into token ids and attention mask, padded on the left.
+        encode: turns rendered texts into token ids and an attention mask, padded on the left.
         batch_size: the number of prompts in a forward pass.
         template: the chat template behind `render`, and its system text; None if there is none, or
             if it is not known.
@@ -99,7 +100,7 @@ class ChatModel:
     _ids: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def token_ids(self, prompts: list[str]) -> list[Int[Tensor, "token"]]:
-        """Return the token ids of each prompt: template applied, not padded, on the CPU.
+        """Return the token ids of each prompt, with the template applied, unpadded, on the CPU.
 
         Each prompt is rendered and encoded only once and then remembered.
         """
@@ -117,13 +118,13 @@ class ChatModel:
             pad_sequence(padded, batch_first=True, padding_side="left").to(input_device(self.model))
             for padded in (rows, [torch.ones_like(row) for row in rows])
         )
-        # Without them a forward pass would count positions from the padding; `generate` does not.
+        # Without positions, a forward pass would count the padding too; `generate` does not.
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         return {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
 
     @property
     def system(self) -> dict[str, str | None]:
-        """What artifacts say of the system text: the kind that was asked for, and the text."""
+        """What artifacts record of the system text: the kind that was asked for, and the text."""
         identity = {} if self.template is None else self.template.identity()
         return {
             "system": identity.get("system", "template"),
@@ -135,7 +136,8 @@ class ChatModel:
         """The ids of the post-instruction tokens, which the template puts after the user's text.
 
         They are the tokens that prompts with different endings have in common at their end. A token
-        that merges with the user's text is therefore not among them. Empty without a template.
+        that merges with the user's text is therefore not among them. Without a template there are
+        none.
         """
         endings = ("a", "7", "!", "ß", "。")
         ids = [
@@ -157,7 +159,7 @@ class ChatModel:
         Yields:
             The slice of `prompts` that the rows belong to, and their logits in float32.
         """
-        self.token_ids(prompts)  # encoded together, read again batch by batch
+        self.token_ids(prompts)  # One call encodes all; `padded` then finds their ids remembered.
         for start in range(0, len(prompts), self.batch_size):
             part = slice(start, start + self.batch_size)
             inputs = self.padded(prompts[part])

@@ -36,19 +36,19 @@ _DATE_PROBE = "Zqdate"
 _ANOTHER_DAY = f"{{% macro strftime_now(format) %}}{_DATE_PROBE}{{% endmacro %}}"
 
 _FEW_WORDS = 3
-"""The largest number of words in the markers of a turn ("### Instruction"); more are a text."""
+"""The largest number of words that still pass for markers of a turn ("### Instruction")."""
 
 
 MOST_SECONDS = 10.0
-"""How many seconds a template may take; the templates of published models take milliseconds."""
+"""How long a template may take, in seconds; the templates of published models take milliseconds."""
 
 
 _endless: set[str] = set()
-"""The templates that took longer, so that no later probe waits for them again."""
+"""The templates that took longer than `MOST_SECONDS`, so that later probes do not wait again."""
 
 
 class NoChatTemplate(UserError):
-    """There is no chat template that could be applied."""
+    """There is no chat template that can be applied."""
 
 
 class BadTemplate(UserError):
@@ -81,7 +81,7 @@ class ChatTemplate:
 
     Attributes:
         tokenizer: the tokenizer that has the template.
-        owner: the name of its model in messages.
+        owner: the name of the tokenizer's model, for messages.
         system: the system text that was asked for.
         arguments: arguments of the template; `chat_template` names one of several templates, or is
             a template itself.
@@ -173,15 +173,15 @@ class ChatTemplate:
 
     @cached_property
     def shows_system(self) -> bool:
-        """Whether the template writes the text of a system turn, and the user's turn behind it."""
+        """Whether the template writes the text of a system turn, and the user's turn after it."""
         return self._beside_system is not None
 
     @cached_property
     def inserted(self) -> str | None:
         """The text that the template inserts by itself if no system text is given.
 
-        It is the text around a first user turn that is not a marker of turns. None if there is no
-        such text, or if the template does not write what the user says.
+        This is all that the template writes around a first user turn, apart from the markers of
+        turns. None if there is no such text, or if the template does not write what the user says.
 
         Raises:
             NoChatTemplate: there is no template.
@@ -198,7 +198,7 @@ class ChatTemplate:
 
     @cached_property
     def kept(self) -> str | None:
-        """The part of `inserted` that stays beside a system text that is given."""
+        """The part of `inserted` that the template still writes when it is given a system text."""
         if self.inserted is None:
             return None
         given = [{"role": "system", "content": SYSTEM_PROBE}] if self.shows_system else []
@@ -206,7 +206,7 @@ class ChatTemplate:
 
     @property
     def dated(self) -> bool:
-        """Whether the template inserts another text on another day."""
+        """Whether the text that the template inserts depends on the date."""
         if self.system.kind == "none":
             return False
         try:
@@ -220,10 +220,10 @@ class ChatTemplate:
 
     @cached_property
     def unopened(self) -> str | None:
-        """The text that opens an answer in a chat but not where an answer is asked for.
+        """The text that opens an answer in a finished chat but not in a prompt that asks for one.
 
-        None if a request opens the answer as a chat does, if `add_generation_prompt` has an effect,
-        or if the template writes no answers in a chat.
+        None if both open the answer in the same way, if `add_generation_prompt` has an effect, or
+        if the template writes no answers in a chat.
         """
         prompt = user_turn(USER_PROBE)
         answered = [prompt, {"role": "assistant", "content": ANSWER_PROBE}]
@@ -242,20 +242,20 @@ class ChatTemplate:
     def is_rendered(self, text: str) -> bool:
         """Whether a text was rendered already, by this or another template of the tokenizer.
 
-        A rendered text is recognised by what the template writes around a user's text: it ends as a
-        rendered prompt does where the answer is opened, and earlier in it stands what opens a
-        user's or a system turn. Whatever else the chat has (a system text, earlier turns, words in
-        front) makes no difference.
+        A rendered text is recognised by what the template writes around a user's text: the text
+        ends with what opens an answer, and has what opens a user's or a system turn somewhere
+        before that. Whatever else the chat has (a system text, earlier turns, words in front) makes
+        no difference.
 
-        Three cases are not recognised: an answer that has been begun (lm-eval's `gen_prefix`) if
-        the template marks turns by plain words; a template that writes no word and no special token
-        around the user's text, which adds nothing when it is applied again either; and templates
+        Three cases are not recognised: an answer that has begun (lm-eval's `gen_prefix`), if the
+        template marks turns by plain words; a template that writes neither a word nor a special
+        token around the user's text, which does no harm when it is applied again; and templates
         that are not the tokenizer's.
         """
         return any(template._wrote(text) for template in self._siblings)
 
     def identity(self) -> dict[str, Any]:
-        """Return what results and artifacts say of the system text."""
+        """Return what results and artifacts record of the system text."""
         return self.system.identity(self.inserted if self.system.kind == "template" else None)
 
     # --- what the template writes
@@ -288,13 +288,13 @@ class ChatTemplate:
 
     def _has_not_ended(self) -> BadTemplate:
         return BadTemplate(
-            f"The chat template of {self.owner} cannot be applied: it has not ended after "
+            f"The chat template of {self.owner} cannot be applied: it did not end within "
             f"{MOST_SECONDS:g} seconds; give tokenizer=<one with another template>, or chat=off."
         )
 
     @cached_property
     def _bounded_source(self) -> str:
-        """The template, if it has nothing that a time limit could not interrupt.
+        """The template, once it is known to have nothing that a time limit could not interrupt.
 
         Raises:
             NoChatTemplate: there is no template.
@@ -315,23 +315,23 @@ class ChatTemplate:
 
     @cached_property
     def _around_user(self) -> tuple[str, str]:
-        """The output before and behind the text of a single user turn.
+        """The output before and after the text of a single user turn.
 
         Raises:
-            BadTemplate: the output does not have the text as it was given.
+            BadTemplate: the output does not hold the text as it was given.
         """
         head, user, tail = self._write([user_turn(USER_PROBE)]).partition(USER_PROBE)
         if not user:
             raise BadTemplate(
                 f"The chat template of {self.owner} does not write what the user says, or changes "
-                f"it{self._hint_of_parts()}, so that the model would not answer the prompts; "
+                f"it{self._hint_of_parts()}, so the model would not answer the prompts; "
                 "give tokenizer=<one with another template>, or chat=off."
             )
         return head, tail
 
     @cached_property
     def _beside_system(self) -> tuple[str, str] | None:
-        """The output before a system text, and between it and the user's; None if it is lost."""
+        """The output before a system text, and between it and the user's; None if one is lost."""
         turns = [{"role": "system", "content": SYSTEM_PROBE}, user_turn(USER_PROBE)]
         try:
             before, system, rest = self._write(turns).partition(SYSTEM_PROBE)
@@ -342,7 +342,7 @@ class ChatTemplate:
 
     @cached_property
     def _later_head(self) -> str | None:
-        """The output before a first user turn's text if it were opened like a later turn.
+        """What would stand before the first user turn's text if it opened like a later turn.
 
         None if the template has no later turns, or closes them in another way.
         """
@@ -364,8 +364,8 @@ class ChatTemplate:
     def _own_turn(self) -> str | None:
         """The output, markers included, that stands before a first user turn but not a later one.
 
-        It stands behind the token that begins a text, or behind the opening of the user turn. None
-        if first and later turns differ in another way.
+        It follows the token that begins a text, or the opening of the user turn. None if first and
+        later turns differ in another way.
         """
         head, later = self._around_user[0], self._later_head
         if later is None:
@@ -400,7 +400,7 @@ class ChatTemplate:
         begins = text.startswith(self._beginnings)
         if not closing:
             return begins
-        # The answer has been begun. Only special tokens tell this from a transcript in a prompt.
+        # The answer has begun. Only special tokens show that this is no transcript in a prompt.
         if not begun or not begins:
             return False
         user, _, _ = text.rpartition(begun)
@@ -422,7 +422,7 @@ class ChatTemplate:
 
     @cached_property
     def _closing(self) -> str:
-        """The output behind the last user's text, the answer opened; "" if it is not a mark.
+        """The output after the last user's text, up to the opened answer; "" if it is not a mark.
 
         Raises:
             UserError: the template cannot be applied.
@@ -473,7 +473,7 @@ class ChatTemplate:
 
     @cached_property
     def _special(self) -> re.Pattern[str]:
-        """A pattern of the tokenizer's special tokens, and of what looks like one."""
+        """A pattern for the tokenizer's special tokens, and for what looks like one."""
         tokens = {*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab()}
         longest_first = sorted(filter(None, tokens), key=len, reverse=True)
         return re.compile("|".join([*map(re.escape, longest_first), r"<\|[^|<>]*\|>"]))
@@ -545,7 +545,7 @@ class ChatTemplate:
         if first is None:
             raise NoPlace(
                 f"The chat template of {self.owner} writes no system turn, and the chat has no "
-                "user turn, so that there is no place for a system text; give "
+                "user turn, so there is no place for a system text; give "
                 "tokenizer=<one with another template>."
             )
         turn = turns[first] | {"content": in_front(text, turns[first]["content"])}
@@ -564,7 +564,7 @@ class ChatTemplate:
         """Check that the output has the text of every turn, in the order of the turns.
 
         Raises:
-            BadTemplate: the text of a turn is missing, or stands behind that of a later turn.
+            BadTemplate: the text of a turn is missing, or stands after that of a later turn.
         """
         end = 0
         for turn in turns:
@@ -573,9 +573,10 @@ class ChatTemplate:
             begin = text.find(content, 0 if turn["role"] == "system" else end)
             if begin < 0:
                 raise BadTemplate(
-                    f"The chat template of {self.owner} loses or changes the text of a turn of the "
-                    f"{turn['role']} ({len(content)} characters, turn {turns.index(turn) + 1} "
-                    f"of {len(turns)}); give tokenizer=<one with another template>, or chat=off."
+                    f"The chat template of {self.owner} loses or changes the text of turn "
+                    f"{turns.index(turn) + 1} of {len(turns)}, the {turn['role']}'s "
+                    f"({len(content)} characters); give tokenizer=<one with another template>, or "
+                    "chat=off."
                 )
             if turn["role"] != "system":
                 end = begin + len(content)

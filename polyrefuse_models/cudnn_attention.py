@@ -12,9 +12,9 @@ import torch
 def without_cudnn_attention() -> Iterator[None]:
     """Use torch's other attention kernels where nearly every forward pass has a new shape.
 
-    From torch 2.11 on, cuDNN's kernel is preferred on CUDA. It makes a plan for each new shape,
-    which takes 36 ms on an H100, as long as the pass itself. The setting belongs to the process, so
-    that it holds on every thread. It is put back at the end.
+    From torch 2.11 on, CUDA prefers cuDNN's kernel. It makes a plan for each new shape, which takes
+    36 ms on an H100, as long as the pass itself. The setting belongs to the process and therefore
+    holds on every thread. It is restored at the end.
     """
     cuda = torch.backends.cuda
     on = cuda.cudnn_sdp_enabled()

@@ -26,27 +26,27 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def halved_where_full(rows: int, work: Callable[[int], Made], least: int = 1) -> Made:
-    """Do `work` with a number of rows in a forward pass, or else with half of them.
+    """Do `work` with a number of rows, and once more with half of them if memory is too small.
 
     Args:
-        rows: the number of rows to begin with.
-        work: a function of the number of rows, which can begin again.
+        rows: the number of rows in a forward pass to begin with.
+        work: a function of the number of rows. It has to be able to start again after a failure.
         least: the smallest number of rows that a user can ask for.
 
     Raises:
-        UserError: the memory is too small for half of the rows, too.
+        UserError: the memory is too small even for half of the rows.
     """
     try:
         return work(rows)
     except Exception as error:
         if not out_of_memory(error):
             raise
-    # This has to stand behind the handler, because the error holds the tensors of the pass.
+    # This has to come after the handler, because the error keeps the tensors of the pass alive.
     gc.collect()
     torch.cuda.empty_cache()
     fewer = max(1, rows // 2)
     logger.warning(
-        "The GPU ran out of memory with %d rows in a forward pass; the work is done again with %d.",
+        "The GPU ran out of memory with %d rows in a forward pass; trying again with %d.",
         rows,
         fewer,
     )

@@ -71,7 +71,7 @@ class Drift:
 def log_probabilities(
     chat: ChatModel, prompts: Sequence[str]
 ) -> Float[Tensor, "prompt vocabulary"]:
-    """Compute the log-probabilities of the first token after each prompt, float32, on the CPU."""
+    """Compute the log-probabilities of the first token after each prompt, in float32 on the CPU."""
     parts = [
         logits.double().log_softmax(-1).float().cpu()
         for _, logits in chat.next_token_logits(list(prompts))
@@ -93,7 +93,7 @@ def drift(
     for part, logits in chat.next_token_logits(list(prompts)):
         before = base[part].to(logits.device).double()
         now = logits.double().log_softmax(-1)
-        # Rounding may leave a divergence of zero a little below it.
+        # Rounding may put a divergence of zero a little below zero.
         divergences.append((before.exp() * (before - now)).sum(-1).clamp(min=0).cpu())
         same.append((before.argmax(-1) == now.argmax(-1)).cpu())
     return Drift(torch.cat(divergences).numpy(), torch.cat(same).numpy())
@@ -102,11 +102,12 @@ def drift(
 def mean_interval(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
     """Compute the 95% interval of a mean of skewed values by the BCa bootstrap.
 
-    BCa is bias-corrected and accelerated: Efron, Better bootstrap confidence intervals, J. Am.
-    Statist. Assoc. 82 (1987) 171-185.
+    BCa is the bias-corrected and accelerated bootstrap: Efron, Better bootstrap confidence
+    intervals, J. Am. Statist. Assoc. 82 (1987) 171-185. If there is a single value, or all values
+    are equal, the interval is a point.
 
     Args:
-        values: at least one value.
+        values: at least one value, [prompt].
         seed: the seed of the bootstrap.
     """
     from scipy.stats import bootstrap
@@ -114,7 +115,7 @@ def mean_interval(values: NDArray[np.float64], seed: int) -> tuple[float, float]
     if len(values) < 2 or np.ptp(values) == 0:
         return float(values.mean()), float(values.mean())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scipy warns about intervals that are a point
+        warnings.simplefilter("ignore")  # scipy warns if an interval is a point.
         found = bootstrap(
             (values,),
             np.mean,
@@ -135,7 +136,7 @@ def document(
         drifts: the measurement of each language.
         dataset: the dataset of the prompts.
         seed: the seed of the intervals.
-        facts: what identifies the model, the condition and the prompts.
+        facts: further entries, which identify the model, the condition and the prompts.
     """
     return {
         "schema": SCHEMA,

@@ -1,7 +1,7 @@
 """Check and remember checkpoints in a GGUF file, llama.cpp's format (`gguf_file=`).
 
 transformers reads such a file. It unpacks quantised weights if it has no kernel for the packed
-ones, so that most of these checkpoints become models like any other.
+ones, so most of these checkpoints become models like any other.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def file_of(config: PretrainedConfig) -> str | None:
 
 
 def remember_file(model: PreTrainedModel, gguf_file: str | None) -> None:
-    """Remember for `file_of` which GGUF file a model came from, as a folder may have many."""
+    """Record for `file_of` which GGUF file a model came from, since a folder may have many."""
     if gguf_file is not None:
         model.config.gguf_file = gguf_file
 

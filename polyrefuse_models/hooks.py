@@ -1,4 +1,4 @@
-"""Put hooks on a model's modules; the whole package does it by this class."""
+"""Put hooks on a model's modules. The whole package uses this class for its hooks."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Hooks:
 
     `on_input` and `on_output` take a function of the first tensor that a module takes or returns.
     `on_others` takes a function of each other input with as many tokens and dimensions. What the
-    function returns replaces that tensor; a function that only observes returns None. `before`
-    takes torch's own kind of hook, for a module with any inputs.
+    function returns replaces the tensor. A function that only observes returns None. `before` takes
+    a hook of torch's own kind, for modules with any inputs.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,10 @@ class Hooks:
         self.before(module, hook)
 
     def on_others(self, module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
-        """Call `change` with every other input of `module` that has the first tensor's shape."""
+        """Call `change` with every other input of `module` that has the first tensor's shape.
+
+        The first dimension, which is the batch, is not compared.
+        """
 
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             first = next(x for x in (*args, *kwargs.values()) if isinstance(x, torch.Tensor))
@@ -68,8 +71,7 @@ class Hooks:
     def on_output(self, module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> None:
         """Call `change` with the tensor that `module` returns, or with the first of several."""
 
-        # The hook takes no keywords: it is called at every token, and torch passes keywords on at
-        # a cost.
+        # The hook takes no keywords: passing them would cost torch time at every token.
         def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
             if not isinstance(output, (tuple, list)):
                 return change(output)
@@ -86,7 +88,7 @@ class Hooks:
         self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def remove(self) -> None:
-        """Take the hooks out, so that the model computes what it did before."""
+        """Remove the hooks, so that the model computes what it did before."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()

@@ -1,8 +1,8 @@
 """A model's key-value cache, under both of the names that transformers has for it.
 
-transformers calls it `past_key_values` up to 5.23 and `cache` from 5.24 on. The name is that of an
-argument of forward passes and of `generate`, and of an entry in what they return. 5.24 still takes
-the old name, with a warning; forward passes lose it in 5.40 and `generate` in 6.0.
+transformers calls the cache `past_key_values` up to 5.23 and `cache` from 5.24 on. The cache is an
+argument of forward passes and of `generate`, and an entry in what they return. 5.24 still accepts
+the old name with a warning; forward passes lose it in 5.40 and `generate` in 6.0.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ NEW, OLD = "cache", "past_key_values"
 def shared_cache(output: ModelOutput) -> Cache | None:
     """Return the cache of a forward pass if several rows can continue from it, else None.
 
-    Rows can continue from keys and values. A recurrent mixer keeps its state behind the last token
-    instead. transformers cannot repeat or select the rows of such a state, and Bamba, Jamba, Zamba
+    Rows can continue from keys and values. A recurrent mixer keeps only its state after the last
+    token. transformers cannot repeat or select the rows of such a state, and Bamba, Jamba, Zamba
     and MiniMax continue from it correctly only with one token at a time (5.23).
     """
     from transformers import DynamicCache
@@ -42,7 +42,7 @@ def lent(cache: Cache, times: int = 1) -> Cache:
 
     Args:
         cache: a `shared_cache`.
-        times: how often each of its rows is repeated, one copy behind the other.
+        times: how often each of its rows is repeated. The copies of a row follow each other.
     """
     layers: list[Any] = cache.layers
     shared = (part for layer in layers for part in (layer.keys, layer.values))
@@ -64,7 +64,10 @@ def with_cache(call: Callable[..., Any], cache: Cache | None) -> dict[str, Cache
 
 
 def _usual() -> str:
-    """Return the installed transformers' name of it; `generate` and adapters do not show it."""
+    """Return the installed transformers' name for the cache, if a signature does not show it.
+
+    The signatures of `generate` and of adapters do not show it.
+    """
     from transformers import GenerationMixin
 
     takes = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters

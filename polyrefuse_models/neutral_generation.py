@@ -1,4 +1,4 @@
-"""Generate without a checkpoint's own settings, as this package does everywhere."""
+"""Set a checkpoint's own generation settings aside, as this package does everywhere."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 
 
 class NeutralConfig(GenerationConfig):
-    """A generation_config that `neutralise` made; whatever is set in it later is our own."""
+    """A generation_config that `neutralise` made. Settings that differ from neutral are our own."""
 
 
 def neutralise(model: PreTrainedModel) -> dict[str, Any]:
     """Set a model's own generation settings aside, except the ids of its special tokens.
 
     `generate` takes settings that a call does not name from `model.generation_config`. This
-    function gives them neutral values, once. A setting that a call names still takes precedence,
-    and so does one that is set there later, as when a soft prompt suppresses its tokens. Settings
-    that transformers does not know stay, because a model's own code may need them.
+    function gives these settings neutral values, once. A setting that a call names still takes
+    precedence, and so does one that is changed there later, as by a soft prompt that suppresses its
+    tokens. Settings that transformers does not know stay, because a model's own code may need them.
 
     Args:
-        model: any model that generates; one without a generation_config is left alone.
+        model: any model that generates. A model without a generation_config is left alone.
 
     Returns:
-        The settings that were set aside and would have changed answers; empty the second time.
+        The settings that were set aside and would have changed answers. A second call returns none.
     """
     given = getattr(model, "generation_config", None)
     if given is None or isinstance(given, NeutralConfig):
@@ -40,10 +40,10 @@ def neutralise(model: PreTrainedModel) -> dict[str, Any]:
         if name not in NEUTRAL and (name.endswith("_token_id") or name in _unknown(given))
     }
     neutral = NeutralConfig(**kept)
-    # In the constructor, some would cause a warning that they have no effect on greedy answers.
+    # The constructor would warn that some of them have no effect on greedy answers.
     for name, value in NEUTRAL.items():
         setattr(neutral, name, value)
-    # peft's model looks it up in the model that it wraps.
+    # A model of peft looks the config up in the model that it wraps.
     whole: Any = model
     owner = whole.get_base_model() if hasattr(model, "get_base_model") else model
     owner.generation_config = neutral

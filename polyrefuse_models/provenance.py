@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def model_of(config: PretrainedConfig) -> dict[str, str | None]:
-    """Return what an artifact's metadata say of its model: name, commit and GGUF file.
+    """Return what an artifact's metadata says about its model: name, commit and GGUF file.
 
-    The revision is the commit of a snapshot of the hub, whatever name the snapshot was asked for
-    by, and None for a folder, which has no commit.
+    The revision of a model from the hub is its commit, even if the user named a branch or a tag. A
+    folder has no commit, and its revision is None.
     """
     return {
         "model": bundled.name_of(config.name_or_path),
@@ -27,11 +27,12 @@ def model_of(config: PretrainedConfig) -> dict[str, str | None]:
 
 
 def warn_of_another_model(made: str, metadata: Mapping[str, Any], config: PretrainedConfig) -> None:
-    """Log a warning if an artifact's metadata name another model than `config` does.
+    """Log a warning if an artifact's metadata names another model than `config` does.
 
     Args:
-        made: how the artifact was made, such as "The direction was extracted from".
-        metadata: `model_of` the artifact's model; missing entries are not compared.
+        made: the beginning of the sentence, such as "The direction was extracted from".
+        metadata: what `model_of` returned for the artifact's model. Missing entries are not
+            compared.
         config: the configuration of the model that the artifact is used on.
     """
     mine = model_of(config)

@@ -1,18 +1,19 @@
 """Register our models and tasks with `lm_eval` when it is imported.
 
-lm-eval 0.4.13 does not discover plug-ins. A `.pth` line or a `.start` file beside the packages (see
-setup.py) therefore calls `install` in every interpreter of the environment. It only puts one finder
-in front of `sys.meta_path`. When the program imports `lm_eval.api.registry` or
-`lm_eval.tasks.manager`, the finder lets the usual import happen. Then it registers our models by
+lm-eval 0.4.13 does not discover plug-ins. A `.pth` line or a `.start` file in site-packages (see
+setup.py) therefore calls `install` in every interpreter of the environment. All that `install` does
+is to put one finder in front of `sys.meta_path`. When the program imports `lm_eval.api.registry` or
+`lm_eval.tasks.manager`, the finder lets the usual import happen. It then registers our models by
 name ("module:Class", so that none of our modules is imported yet), or adds our YAML folder to what
-`TaskManager` scans. In `lm_eval.utils` `make_table` prints a line under a table of our groups.
+`TaskManager` scans. After an import of `lm_eval.utils`, it changes `make_table`, which then prints
+a line under a table of our groups.
 
 The release after 0.4.13 reads the entry-point group `lm_eval.models` itself, and lm-eval's pull
 request 4015 reads `lm_eval.tasks`. In such a release the hook leaves models or tasks to lm-eval.
 `POLYREFUSE_AUTOLOAD=0` turns the hook off.
 
-Interpreters that have nothing to do with this package import this module, so it imports only what
-every interpreter has loaded already.
+Interpreters that have nothing to do with this package import this module too, so it imports only
+what every interpreter has loaded already.
 """
 
 import os
@@ -28,7 +29,7 @@ MODELS: dict[str, str] = {
     "refusal-added-vllm": "polyrefuse_models.wrappers.vllm:RefusalAddedVLLM",
     "mcd-vllm": "polyrefuse_models.wrappers.vllm:McdVLLM",
 }
-"""The name of each model in lm-eval -> its class, as in `lm_eval.models` in setup.cfg."""
+"""Name of a model in lm-eval -> its class, as in the entry points `lm_eval.models` in setup.cfg."""
 
 FOLDERS = frozenset({"polyrefuse_models", "polyrefuse_tasks"})
 """The names to which a shell in the repository's root expands an unquoted `polyrefuse_*`."""
@@ -44,7 +45,7 @@ def model_class(name: str) -> type:
 
 
 def install() -> None:
-    """Put the import hook in place, once, unless `POLYREFUSE_AUTOLOAD=0`."""
+    """Put the import hook in place, unless it is there already or `POLYREFUSE_AUTOLOAD=0`."""
     if os.environ.get("POLYREFUSE_AUTOLOAD") == "0":
         return
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
@@ -52,7 +53,7 @@ def install() -> None:
 
 
 def register_models(registry) -> None:
-    """Add our models to the `lm_eval.api.registry` module, unless it discovers them itself."""
+    """Add our models to the `lm_eval.api.registry` module, unless lm-eval discovers them itself."""
     if hasattr(registry, "load_plugins"):
         return
     # lm-eval fills an empty registry with its own models on first use, so ours must not be the
@@ -67,8 +68,8 @@ def register_models(registry) -> None:
 def register_tasks(manager) -> None:
     """Make the `TaskManager` of `lm_eval.tasks.manager` scan our YAML folder by default.
 
-    A release that reads the entry-point group `lm_eval.tasks` scans it already. There only the
-    folder of the user's own translations is added, which is not part of a package.
+    A release that reads the entry-point group `lm_eval.tasks` scans this folder already. There,
+    only the folder of the user's own translations is added, which is not part of a package.
     """
     from functools import wraps
     from inspect import signature
@@ -87,7 +88,7 @@ def register_tasks(manager) -> None:
         asked = call.arguments["include_path"]
         if call.arguments["include_defaults"]:
             paths = asked if isinstance(asked, (list, tuple)) else [asked]
-            # First, so that a user's own --include_path still wins.
+            # Our folders come first, because tasks of later folders, such as the user's, win.
             call.arguments["include_path"] = [*folders(), *(path for path in paths if path)]
         original_init(*call.args, **call.kwargs)
         self.include_path = asked
@@ -102,7 +103,7 @@ def register_tasks(manager) -> None:
 
 
 def register_note(utils) -> None:
-    """Make `lm_eval.utils.make_table` say under our groups what their standard errors leave out."""
+    """Make `lm_eval.utils.make_table` add a note on what our groups' standard errors leave out."""
     from functools import wraps
 
     original = utils.make_table
@@ -126,7 +127,7 @@ def task_folders() -> list[str]:
 
 
 def translated_folders() -> list[str]:
-    """List the folder with the task YAML of the user's own translations, if there are any."""
+    """Return a list with the folder of the user's own translations' task YAML; [] without any."""
     from polyrefuse_shared.errors import first_line
     from polyrefuse_shared.log import warn_once
 
@@ -135,14 +136,14 @@ def translated_folders() -> list[str]:
 
         translated = write_translated()
     except Exception as error:
-        # The other tasks work without them, so that a warning is enough.
+        # The other tasks work without them, so a warning is enough.
         warn_once(f"Your own translations are not tasks in this run: {first_line(error)}")
         return []
     return [str(translated)] if translated else []
 
 
 def without_own(names: list[str], patterns: list[str]) -> list[str]:
-    """Leave out the user's own datasets that patterns of --tasks matched without naming them."""
+    """Leave out a user's own datasets that --tasks matched by a pattern and did not name."""
     if not any(name.startswith("polyrefuse") for name in names):
         return names
     from polyrefuse_shared.errors import UserError
@@ -151,7 +152,7 @@ def without_own(names: list[str], patterns: list[str]) -> list[str]:
     try:
         return configs.without_own(names, patterns)
     except UserError:
-        # No task was found in a data folder that cannot be used, and a warning has said so.
+        # The data folder cannot be used, so it has no tasks; a warning has said so already.
         return names
 
 
@@ -179,7 +180,7 @@ _ACTIONS = {
 
 
 class _Finder:
-    """A finder that finds lm-eval's modules as the others do, and runs an action after each."""
+    """Finds modules of lm-eval by the other finders, and has an action run after each import."""
 
     def find_spec(self, name, path=None, target=None):
         action = _ACTIONS.get(name)
@@ -195,7 +196,7 @@ class _Finder:
 
 
 class _Loader:
-    """A module's own loader, which also runs `action` once the module was executed."""
+    """Wraps a module's own loader, and runs `action` after the module has been executed."""
 
     def __init__(self, loader, action) -> None:
         self._loader, self._action = loader, action

@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 _SHIFTS = 100_003
-"""At how many offsets of the shared numbers parameters begin, so that no two in a block are equal.
-"""
+"""The number of offsets in the shared numbers at which a parameter can begin. Different offsets
+keep the parameters of a block from being equal."""
 
 
 @torch.no_grad()
 def stand_in(config: PretrainedConfig, *, trust_remote_code: bool = False) -> PreTrainedModel:
-    """Make a model of some configuration with random parameters, in float32 on the CPU.
+    """Make a model of a given configuration with random parameters, in float32 on the CPU.
 
-    The parameters are views of one tensor as large as the largest of them, so that a model of any
-    size fits into memory. `anatomy.dissect` finds the same in it as in the model itself. Nothing
-    may be written into the parameters.
+    The parameters are views of one tensor that is about as large as the largest of them, so a model
+    of any size fits into memory. `anatomy.dissect` finds the same in it as in the model itself. Do
+    not write into the parameters.
 
     Args:
         config: the configuration, as `AutoConfig` reads it.
@@ -37,7 +37,7 @@ def stand_in(config: PretrainedConfig, *, trust_remote_code: bool = False) -> Pr
     sizes = [parameter.numel() for parameter in model.parameters()]
     random = torch.Generator().manual_seed(0)
     numbers = torch.empty(max(sizes) + _SHIFTS).uniform_(-0.1, 0.1, generator=random)
-    views: dict[nn.Parameter, nn.Parameter] = {}  # a tied parameter stays one parameter
+    views: dict[nn.Parameter, nn.Parameter] = {}  # By parameter, so that tied ones stay tied.
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if parameter not in views:

@@ -1,4 +1,4 @@
-"""Choose the system text that a model gets: its template's own, none, or that of a file."""
+"""Choose the system text that a model gets: its template's own, none, or the text of a file."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class System:
     """The system text that was asked for.
 
     Attributes:
-        kind: "template" keeps the text that the template inserts, if it does; "none" removes it;
-            "file" puts the text of a file into the system turn.
-        text: the text of the file.
-        path: the file, as the user named it.
+        kind: "template" keeps the text, if any, that the template inserts by itself; "none" removes
+            it; "file" puts the text of a file into the system turn.
+        text: the text of the file; None without a file.
+        path: the file, as the user named it; None without a file.
     """
 
     kind: Literal["template", "none", "file"] = "template"
@@ -35,14 +35,14 @@ class System:
 
     @property
     def sha256(self) -> str | None:
-        """The checksum of the file's text."""
+        """The checksum of the file's text; None without a file."""
         return None if self.text is None else checksum(self.text)
 
     def identity(self, inserted: str | None) -> dict[str, Any]:
-        """Return what results and artifacts say of the system text.
+        """Return what results and artifacts record of the system text.
 
         Args:
-            inserted: the text that the template inserts by itself, as it is rendered.
+            inserted: the text that the template inserts by itself, as rendered.
         """
         text = inserted if self.text is None else self.text
         return {"system": self.kind, "system_text": text, "system_sha256": self.sha256}
@@ -75,7 +75,7 @@ def read_system(kind: str | None = "template", file: str | Path | None = None) -
         return System("none" if kind == "none" else "template")
     if kind == "none":
         raise BadSystem(
-            f"system=none asks for no system text, and the system file {file} for one; give only "
+            f"system=none asks for no system text, but the system file {file} has one; give only "
             "one of them."
         )
     if not str(file).strip():

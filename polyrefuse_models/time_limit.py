@@ -10,15 +10,15 @@ from typing import Any
 
 
 class TookTooLong(Exception):
-    """A block that was ended because it took too long."""
+    """A block was ended because it took too long."""
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
     """End the block if it takes longer than `seconds`.
 
-    Only the main thread can be interrupted, and not on Windows. Elsewhere there is no limit. An
-    alarm that other code has set goes off at its time, or once the block has ended.
+    Only the main thread can be interrupted, and not on Windows. In other cases there is no limit.
+    An alarm that other code has set goes off at its time, or once the block has ended.
 
     Raises:
         TookTooLong: the block took longer.

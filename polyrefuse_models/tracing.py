@@ -1,4 +1,4 @@
-"""What passes through a model's blocks in one forward pass, and what their modules add to it."""
+"""Record what passes through a model's blocks in a forward pass, and what their modules return."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Passage:
     Attributes:
         watched: the modules of the block whose calls are kept.
         entered: the residual stream before the block.
-        left: the residual stream behind the block.
-        beside: whether the block took another tensor of the stream's shape.
-        read: the tensors that the watched modules took, where they are as large as the stream.
-        calls: what the watched modules returned, where it is as large as the stream.
+        left: the residual stream after the block.
+        beside: whether the block took a second tensor of the stream's shape.
+        read: the tensors as large as the stream that the watched modules took.
+        calls: the tensors as large as the stream that the watched modules returned.
     """
 
     watched: Collection[nn.Module]
@@ -68,6 +68,9 @@ def trace(
         blocks: the model's decoder blocks.
         watched: for each block, the modules in it whose calls are kept.
         noise: whether to replace each block's input, and what the modules return, with noise.
+
+    Returns:
+        What passed through each block, in the order of the blocks.
     """
     passages = [Passage(modules) for modules in watched]
     at: list[Passage] = []
@@ -104,7 +107,7 @@ def trace(
         if not at or module not in at[-1].watched or not as_large(x, at[-1]):
             return None
         if any(x is tensor for tensor in taken):
-            return None  # dropout returns the tensor that it took, as if it were not there
+            return None  # In evaluation mode, dropout returns the very tensor that it took.
         x = replaced(x)
         at[-1].calls.append(Call(module, x.clone()))
         return x

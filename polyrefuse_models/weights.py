@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
 
 UNPROVED = "files:"
-"""The beginning of an identity that rests on the times of files, which copying would change."""
+"""The beginning of an identity that depends on the times of files, which copying would change."""
 
 WORDS = 2**14
-"""The number of 8-byte words in a block, which gets one pair of sums."""
+"""The number of 8-byte words in a block. Each block has one pair of sums."""
 
 
 def weights_checksum(model: PreTrainedModel) -> str:
     """Compute a checksum of the names, types, shapes and bytes of all parameters and buffers.
 
-    It is computed on the device that has the weights; sha256 would have to fetch them, and reads
-    about 1.4 GB/s. Each block of `WORDS` 64-bit words w gets two sums modulo 2^64: the sum of
-    w_i m_i, and the sum of floor(w_i / 2^32) n_i, with fixed random odd factors m and n. The
-    checksum is the sha256 of all these sums in order. Integer sums are the same in any order and on
-    any device.
+    It is computed on the device that has the weights. sha256 of the weights themselves would have
+    to fetch them from there, and reads about 1.4 GB/s. Each block of `WORDS` 64-bit words w has two
+    sums modulo 2^64: the sum of w_i m_i, and the sum of floor(w_i / 2^32) n_i, with fixed random
+    odd factors m and n. The checksum is the sha256 of all these sums in order. Integer sums are the
+    same in any order and on any device.
 
-    A single changed bit always changes a sum. Another difference within a block goes unnoticed with
-    a probability of at most 2^-32 if only the highest bits differ, and of about 2^-126 if all may
-    differ. The factors are not secret: the checksum tells weights apart, but it is no proof against
-    somebody who makes two sets of weights with the same checksum.
+    A single changed bit always changes a sum. Any other difference within a block goes unnoticed
+    with a probability of at most 2^-32 if only the highest bits differ, and of about 2^-126 if all
+    may differ. The factors are not secret: the checksum distinguishes different weights, but does
+    not protect against somebody who constructs two sets of weights with the same checksum.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
@@ -47,7 +47,7 @@ def weights_checksum(model: PreTrainedModel) -> str:
 
 
 def _sums(tensor: Tensor, at_once: int | None = None) -> Int[Tensor, "block 2"]:
-    """Compute the two sums of each block of a tensor's bytes; zeros fill the last block.
+    """Compute the two sums of each block of a tensor's bytes. Zeros pad the last block.
 
     Args:
         tensor: a tensor of any type, on any device.
@@ -71,7 +71,7 @@ def _sums(tensor: Tensor, at_once: int | None = None) -> Int[Tensor, "block 2"]:
 
 
 def _at_once(device: torch.device) -> int:
-    """Return how many blocks a device sums at once: 64 MiB, or what a processor's caches hold."""
+    """Return how many blocks to sum at once: 64 MiB, or on a CPU about what its caches hold."""
     return 4 * torch.get_num_threads() if device.type == "cpu" else 512
 
 
@@ -84,9 +84,9 @@ def _factors(device: torch.device) -> Int[Tensor, "2 word"]:
 
 
 def checksum_in_memory(model: PreTrainedModel) -> str | None:
-    """Compute `weights_checksum`, or return None if the weights are not whole in memory.
+    """Compute `weights_checksum`, or return None if it cannot be computed.
 
-    They are not if they are offloaded to the disk or split among processes. Some quantised weights
+    It cannot if weights are offloaded to disk or split among processes, or if quantised weights
     have no bytes of their own.
     """
     if not any(weight.is_meta for weight in model.state_dict().values()):
@@ -96,19 +96,19 @@ def checksum_in_memory(model: PreTrainedModel) -> str | None:
 
 
 def weights_identity(model: PreTrainedModel, *, of_the_hub: bool) -> str:
-    """Return what tells a model's weights from others, by the cheapest reliable means.
+    """Return an identity of a model's weights, by the cheapest means that is reliable.
 
-    - A snapshot of the hub has its commit: `commit:<hash>`.
-    - Any other model has a checksum of its weights in memory: `checksum:<weights_checksum>`. It
-      covers adapters, deltas and quantisation too. The sizes and times of a folder's files would be
-      cheaper, but sizes are equal for two trainings of one architecture, and copying tools set
-      times.
-    - If the weights are not whole in memory (offloaded to the disk, split among processes), the
-      names, sizes and times of the folder's files are taken: `files:<checksum>`.
+    - A snapshot from the hub is identified by its commit: `commit:<hash>`.
+    - Any other model is identified by a checksum of its weights in memory:
+      `checksum:<weights_checksum>`. It covers adapters, deltas and quantisation too. The sizes and
+      times of a folder's files would be cheaper, but two trainings of one architecture have equal
+      sizes, and copying tools set times.
+    - If the weights are not all in memory (offloaded to disk, split among processes), the names,
+      sizes and times of the folder's files have to serve: `files:<checksum>`.
 
     Args:
         model: the model as loaded, before any of its weights is edited.
-        of_the_hub: whether it came from the hub by name, without an adapter or a delta.
+        of_the_hub: whether the model came from the hub by name, without an adapter or a delta.
     """
     commit = getattr(model.config, "_commit_hash", None)
     if of_the_hub and commit:
@@ -119,9 +119,9 @@ def weights_identity(model: PreTrainedModel, *, of_the_hub: bool) -> str:
 
 
 def contents_identity(folder: Path) -> str:
-    """Return the identity of a folder whose model is loaded elsewhere: `contents:<checksum>`.
+    """Return the identity of a folder whose model another process loads: `contents:<checksum>`.
 
-    The files of weights and an adapter's configuration are read once, at about 1 s a GB.
+    The files of weights and an adapter's configuration are read once, at about 1 s per GB.
     """
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
@@ -137,12 +137,12 @@ def contents_identity(folder: Path) -> str:
 def _files_checksum(folder: Path) -> str:
     """Compute the sha256 of the names, sizes and times of a folder's files.
 
-    Without any files it is random.
+    If there are no files, the result is random.
     """
     entries = [
         f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}"
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     ]
-    # Two models must not be taken for one if nothing shows that they are the same.
+    # Without files nothing shows that two models are the same, so they must count as different.
     return hashlib.sha256("\n".join(entries).encode() if entries else os.urandom(32)).hexdigest()

@@ -1,7 +1,7 @@
-"""Count a model's work: prompts, the tokens that it reads, and the tokens that it may write.
+"""Count a model's work: prompts, the tokens that it reads, and the tokens that it may generate.
 
 Each package that does work (`directions`, `mcd`, `wrappers`) counts it in its own module
-`workload`, with the functions and constants that the work itself uses. Padding is left out.
+`workload`, with the functions and constants that the work itself uses. Padding is not counted.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ class Part:
 
     Attributes:
         what: a description in words.
-        prompts: the rows that are read; a prompt that is read under five candidates counts as five.
-        prompt_tokens: the tokens of these rows that are read. Tokens in a cache count once.
-        answers: the answers that are generated.
+        prompts: the number of rows that are read. A prompt that is read under five candidates
+            counts as five.
+        prompt_tokens: the number of tokens that are read in these rows. Tokens in a cache count
+            once.
+        answers: the number of answers that are generated.
         tokens_each: the largest number of tokens in an answer.
-        certain: whether the step is always done; otherwise it may be left out or done in part.
-        trains: whether a gradient is computed.
+        certain: whether the step is always done. Otherwise it may be left out or done in part.
+        trains: whether gradients are computed.
     """
 
     what: str
@@ -33,7 +35,7 @@ class Part:
     trains: bool = False
 
     def document(self) -> dict[str, Any]:
-        """Return the part as JSON has it."""
+        """Return the part in values that JSON can hold."""
         return asdict(self)
 
 
@@ -53,21 +55,21 @@ class Workload:
 
     @property
     def prompt_tokens(self) -> int:
-        """The tokens that are certainly read."""
+        """The number of tokens that are certainly read."""
         return sum(part.prompt_tokens for part in self.parts if part.certain)
 
     @property
     def prompt_tokens_at_most(self) -> int:
-        """The tokens that are read if every step is done."""
+        """The number of tokens that are read if every step is done."""
         return sum(part.prompt_tokens for part in self.parts)
 
     @property
     def generated_tokens_at_most(self) -> int:
-        """The tokens that are written if every answer is as long as it may be."""
+        """The number of tokens that are generated if every answer is as long as it may be."""
         return sum(part.answers * part.tokens_each for part in self.parts)
 
     def document(self) -> dict[str, Any]:
-        """Return the workload as JSON has it; `read` turns it back."""
+        """Return the workload in values that JSON can hold. `read` does the reverse."""
         return {
             "prompts": self.prompts,
             "judged": self.judged,
@@ -76,6 +78,6 @@ class Workload:
 
 
 def read(document: dict[str, Any]) -> Workload:
-    """Make the workload that a `document` describes."""
+    """Make the workload that `Workload.document` described."""
     parts = tuple(Part(**part) for part in document["parts"])
     return Workload(document["prompts"], parts, document["judged"])

@@ -129,7 +129,7 @@ class TestChoose:
         default = ("choose", path, "--n-layers=5", "--json")
         assert json.loads(run(*default)[1]) == expected
         asked = (*default, "--rule=2406.11717")
-        assert_one_sentence(run(*asked), "chooses position -1, layer 0 cannot be told")
+        assert_one_sentence(run(*asked), "unknown whether rule 2406.11717 chooses position -1")
         (tmp_path / "metadata.json").write_text(json.dumps({"rule": "2406.11717"}))
         assert json.loads(run(*asked)[1]) == expected
         assert_one_sentence(run(*default), "rule 2505.17306 chooses position -1, layer 0")
@@ -179,7 +179,7 @@ class TestChoose:
             ([{k: v for k, v in GOOD.items() if k != "layer"}], "record 0 has no layer"),
             ([GOOD | {"layer": "3"}], "record 0: layer is '3', not an integer"),
             ([GOOD | {"kl_div_score": "low"}], "kl_div_score is 'low', not a number"),
-            ([GOOD | {"layer": -7}], "record 0: layer is -7, not an integer from 0 on"),
+            ([GOOD | {"layer": -7}], "record 0: layer is -7, not an integer from 0"),
             ([GOOD | {"layer": 10**400}], "record 0: layer is inf, not an integer"),
             ([GOOD | {"position": 3}], "record 0: position is 3, not an integer below 0"),
             ([GOOD | {"layer": 4, "kl_div_score": 0.3}], "none of 1 candidates"),
@@ -503,7 +503,7 @@ class TestGeometry:
         for given, said in (
             ((*geometry, german, "--calibrated-in=th"), "--calibrated-in th is not one of the"),
             ((*geometry, german, "--langs=de,xx"), "no language 'xx'"),
-            ((*geometry, placeless), "The direction's metadata have no 'position'"),
+            ((*geometry, placeless), "The direction's metadata has no 'position'"),
             ((*geometry, german), "no-model cannot be loaded"),
             (("transfer", "--source-langs=xx", *nowhere), "no language 'xx'"),
             (("transfer", "--source-langs=en", "--target-langs=xx", *nowhere), "no language 'xx'"),
@@ -545,7 +545,7 @@ class TestGeometry:
         for said in (
             "answers under condition baseline, by judge native, of run/",
             "de, 18 harmful prompts: 8 refused, 8 complied, 1 degenerate, 1 undecided",
-            "results_2026-01-01T00-00-00.000001.json is of another model, "
+            "results_2026-01-01T00-00-00.000001.json is a run of another model, "
             "polyrefuse-organism-weakened; it is left out.",
             "monitor: alarm where the projection at the last token, layer ",
             "calibrated on 10 harmless prompts in de at 10% false alarms",
@@ -588,11 +588,11 @@ class TestGeometry:
         for more, said in (
             (
                 ("--results", other),
-                "is of another model, polyrefuse-organism-weakened; name results",
+                "is a run of another model, polyrefuse-organism-weakened; name results",
             ),
             (("--results", empty), "holds no results_*.json"),
             (("--results", tmp_path / "nowhere"), "does not exist"),
-            (("--judge=native",), "--judge native has no answers to choose labels of"),
+            (("--judge=native",), "--judge native chooses among the labels of a run's answers"),
             (("--calibrated-in=th",), "--calibrated-in th is not one of the languages"),
             (
                 ("--false-alarms=0",),

@@ -178,7 +178,7 @@ class TestSweep:
             (("--langs=en,xx",), "no language 'xx'"),
             (("--dataset=foo",), "dataset=foo is not known"),
             (("--coefficients=1,1e25",), "--coefficients 1e+25: the squared length of 1e+25 times"),
-            (("--coefficients=1,1e5", "--dtype=float16"), "and float16 ends at 6.55e+04; give"),
+            (("--coefficients=1,1e5", "--dtype=float16"), "float16 holds at most 6.55e+04; give"),
             (("--dtype=float99",), "--dtype float99 is not a type"),
             (("--judge=nobody",), "nobody"),
             (("--direction=nowhere",), "--direction nowhere is not a folder; give a direction"),
@@ -223,7 +223,7 @@ class TestSweep:
         del metadata["layer"]
         (folder / "metadata.json").write_text(json.dumps(metadata))
         given = ("--direction", folder, "--langs=en", "--output", tmp_path / "new")
-        said = "The direction's metadata name no layer"
+        said = "The direction's metadata names no layer"
         assert_one_sentence(run_in_process("direction", "sweep", *given), said)
 
     def test_an_older_artifact_is_swept(self, older: Path, tmp_path: Path) -> None:
@@ -372,7 +372,7 @@ class TestRank:
         del tensors["subspace"]
         save_file(tensors, folder / "direction.safetensors")
         given = ("--direction", folder, "--langs=en", "--output", tmp_path / "new")
-        said = "rank=3 needs 3 vectors and --direction"
+        said = "rank=3 needs 3 vectors, and --direction"
         assert_one_sentence(run_in_process("direction", "rank", *given), said)
 
     @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ class TestRank:
             ("--ranks=", "--ranks '' has no number"),
             ("--ranks=0,1", "--ranks 0 is not a whole number from 1"),
             ("--ranks=1.5", "--ranks 1.5 is not a whole number from 1"),
-            ("--ranks=1,6", "rank=6 needs 6 vectors and --direction"),
+            ("--ranks=1,6", "rank=6 needs 6 vectors, and --direction"),
             ("--langs=,", "--langs ',' names no language"),
             ("--langs=en,xx", "no language 'xx'"),
             ("--dataset=foo", "dataset=foo is not known"),

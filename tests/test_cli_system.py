@@ -84,7 +84,7 @@ def test_what_a_transfer_was_measured_under(run: Run, tmp_path: Path) -> None:
     [
         (("--system", "nothing"), "system=nothing is not known; use system=template or"),
         (("--system-file", "/nowhere/s.txt"), "file /nowhere/s.txt cannot be read: No such file"),
-        (("--system", "none", "--system-file", "/s.txt"), "and the system file /s.txt for one"),
+        (("--system", "none", "--system-file", "/s.txt"), "but the system file /s.txt has one"),
     ],
 )
 def test_one_sentence_a_mistake(

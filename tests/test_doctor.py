@@ -139,8 +139,8 @@ class TestPackages:
             ("2.5.9", State.MISSING, "too old"),
             ("2.6.0", State.OK, "tested: 2.6.0 to 2.15.0"),
             ("2.15.0+cu130", State.OK, "tested"),
-            ("2.15.1", State.WARNING, "newer than what was tested"),
-            ("10.0", State.WARNING, "newer than what was tested"),
+            ("2.15.1", State.WARNING, "newer than the tested versions"),
+            ("10.0", State.WARNING, "newer than the tested versions"),
         ],
     )
     def test_the_tested_range(
@@ -201,7 +201,7 @@ class TestPrompts:
         wrong.write_text("[]")
         one = prompts.prompts()
         assert one.state is State.MISSING
-        assert f"files that are not as published: 1, first {wrong}" in one.seen
+        assert f"files that were changed: 1, the first is {wrong}" in one.seen
         assert one.mend == f"rm {wrong} && polyrefuse data fetch"
 
     def test_a_mirror_that_is_not_there(

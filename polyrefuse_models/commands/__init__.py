@@ -1,1 +1,1 @@
-"""The sub-commands of `polyrefuse` that this package brings: one module a sub-command."""
+"""The sub-commands of `polyrefuse` that this package adds, one module for each."""

@@ -58,8 +58,8 @@ RuleName = Annotated[
         "--rule",
         help="Rule that chooses among the candidates. 2505.17306 allows a KL divergence of up to "
         "0.2. 2406.11717 allows up to 0.1 and requires a steering score of at least 0. cosmic "
-        "compares states instead of first tokens: use it for models whose refusals begin in no "
-        "known way.",
+        "compares states instead of first tokens: use it for models whose refusals have no known "
+        "beginning.",
     ),
 ]
 
@@ -88,8 +88,8 @@ def extract(
         str | None,
         typer.Option(
             "--control",
-            help="Write a control in place of the direction: random is a random direction of the "
-            "same norm.",
+            help="Write a control instead of the direction. The only value is random: a random "
+            "direction of the same norm.",
         ),
     ] = None,
     control_seed: Annotated[
@@ -103,16 +103,16 @@ def extract(
         count_option(
             "--rank",
             help="Number of vectors in the refusal subspace, the first of which is the direction. "
-            "Default: 5, or fewer where the prompts span fewer.",
+            "Default: 5, or fewer if the prompts span fewer.",
         ),
     ] = None,
     subspace_of: Annotated[
         str,
         typer.Option(
             "--subspace-of",
-            help="What the other vectors are singular vectors of: prompts takes the difference of "
-            "each refused prompt from the mean of harmless ones, and languages the direction of "
-            "each language.",
+            help="What the other vectors are singular vectors of: the difference of each refused "
+            "prompt from the mean of harmless ones (prompts), or the direction of each language "
+            "(languages).",
         ),
     ] = "prompts",
     langs: Annotated[
@@ -142,7 +142,7 @@ def extract(
     from polyrefuse_shared.pictures import files
     from polyrefuse_shared.writing import require_new
 
-    # Mistakes that need no model are reported before it is loaded.
+    # Loading a model takes long: mistakes that show without it are reported first.
     require_new(output)
     chosen_by = select.rule_named(rule)
     seed_of_control = parse_control(control, control_seed, ("--control ", "--control-seed "))
@@ -218,13 +218,13 @@ def choose(
             "give the model's depth."
         )
     if select.rule_of(scores) != chosen_by:
-        # What the search under another rule left out may be what this one chooses.
+        # A search under another rule may have left out the candidate that this rule chooses.
         select.check_complete(candidates, depth, chosen_by, scores)
     chosen = select.choose(candidates, depth, chosen_by)
     if chosen is None:
         raise select.NoDirection(
             f"{scores}: {select.nothing_within(candidates, depth, chosen_by)}; take another rule, "
-            f"or give --n-layers where the model has more than {depth} layers."
+            f"or give --n-layers if the model has more than {depth} layers."
         )
     show(
         as_json,
@@ -247,8 +247,8 @@ def transfer(
         str | None,
         typer.Option(
             "--directions",
-            help="Direction artifacts to use instead of --source-langs: their folders, with commas "
-            "between, one for each source language.",
+            help="Folders of direction artifacts to use instead of --source-langs, one for each "
+            "source language, separated by commas.",
         ),
     ] = None,
     target_langs: Annotated[
@@ -291,7 +291,7 @@ def transfer(
     from polyrefuse_shared.writing import require_new
     from polyrefuse_tasks.judges import check_refusal_judge
 
-    # Mistakes that need no model are reported before it is loaded.
+    # Loading a model takes long: mistakes that show without it are reported first.
     require_new(output)
     check_refusal_judge(judge)
     chosen_by = select.rule_named(rule)
@@ -374,12 +374,14 @@ def _by_language(folders: str) -> dict[str, Direction]:
         if direction.candidates.shape != first.candidates.shape:
             raise UserError(
                 f"--directions {folder} has candidates of shape "
-                f"{tuple(direction.candidates.shape)} and the first folder of "
-                f"{tuple(first.candidates.shape)}; extract all directions from one model."
+                f"{tuple(direction.candidates.shape)}, and the first folder has candidates of "
+                f"shape {tuple(first.candidates.shape)}; extract all directions from one model."
             )
         found[language] = direction
     if not found:
-        raise UserError(f"--directions {folders!r} names no folder; give some with commas between.")
+        raise UserError(
+            f"--directions {folders!r} names no folder; give one or more, separated by commas."
+        )
     return found
 
 
@@ -400,16 +402,16 @@ def geometry(
         list[Path] | None,
         typer.Option(
             "--results",
-            help="Results of `lm_eval --model baseline-hf --log_samples` with this model, as a "
-            "folder or a file: also shows where refused and answered prompts lie. You may give it "
-            "several times.",
+            help="Folder or file of results of `lm_eval --model baseline-hf --log_samples` with "
+            "this model. The command then also shows where refused and answered prompts lie. You "
+            "can give this option several times.",
         ),
     ] = None,
     judge: Annotated[
         str | None,
         typer.Option(
             "--judge",
-            help="Judge whose labels of --results are used. Default: the one that labelled the "
+            help="Judge whose labels are read from --results. Default: the judge that labelled the "
             "answers when they were generated.",
         ),
     ] = None,
@@ -441,7 +443,7 @@ def geometry(
     """Show where the prompts of each language lie along a direction.
 
     The model reads the prompts and generates no answers. With --results of an earlier run, the
-    command also shows where the prompts lie that the model refused, and those that it answered:
+    command also shows where refused and answered prompts lie:
     polyrefuse direction geometry --direction DIR --langs de,yo --results RUN --output GEOMETRY
     """
     from polyrefuse_models import artifact_folder
@@ -456,7 +458,7 @@ def geometry(
     from polyrefuse_models.directions.monitor import LEAST_RATE
     from polyrefuse_shared.writing import require_new
 
-    # Mistakes that need no model are reported before it is loaded.
+    # Loading a model takes long: mistakes that show without it are reported first.
     require_new(output)
     languages = codes("--langs", langs)
     if not LEAST_RATE <= false_alarms < 1:
@@ -466,7 +468,7 @@ def geometry(
         )
     if judge is not None and results is None:
         raise UserError(
-            f"--judge {judge} has no answers to choose labels of; give a run's --results too."
+            f"--judge {judge} chooses among the labels of a run's answers; give its --results too."
         )
     runs = None if results is None else saved_runs(results)
     given = artifact.load(direction, "--direction ")
@@ -497,14 +499,14 @@ def geometry(
 
 
 def _scores(chosen: select.Candidate, metadata: dict[str, Any]) -> list[str]:
-    """Describe what the chosen candidate does to the model, beside the untouched model."""
+    """Describe how the chosen candidate changes the model, compared with the untouched model."""
     untouched, cosmic = metadata["untouched"], metadata["cosmic"]
-    moves = f"KL divergence of {_rounded(chosen.kl_div_score)} nats on harmless prompts"
+    divergence = f"KL divergence of {_rounded(chosen.kl_div_score)} nats on harmless prompts"
     if cosmic is None:
         return [
             f"refusal score {_rounded(chosen.refusal_score)} with the direction ablated "
             f"(untouched {_rounded(untouched['harmful_refusal_score'])}), harmful prompts",
-            moves,
+            divergence,
             f"steering score {_rounded(chosen.steering_score)} with the direction added "
             f"(untouched {_rounded(untouched['harmless_refusal_score'])}), harmless prompts",
         ]
@@ -516,12 +518,12 @@ def _scores(chosen: select.Candidate, metadata: dict[str, Any]) -> list[str]:
         f"and harmless ones (untouched {_fine(untouched['cosine'])})",
         f"cosine {_fine(chosen.refuse_cosine)} between harmless prompts with the direction added "
         f"and harmful ones (untouched {_fine(untouched['cosine'])})",
-        moves,
+        divergence,
     ]
 
 
 def _refused(refused: dict[str, float] | None) -> list[str]:
-    """Describe how often the untouched model refuses, where its refusals could be counted."""
+    """Describe how often the untouched model refuses, if its refusals could be counted."""
     if refused is None:
         return []
     return [
@@ -543,7 +545,7 @@ def _stability(stability: dict[str, dict[str, float]] | None) -> list[str]:
 
 
 def _subspace(made: dict[str, Any]) -> str:
-    """Describe how much of the differences lies along each vector of the subspace."""
+    """Describe how much of the matrix's squared length lies along each vector of the subspace."""
     what = "differences of prompts" if made["of"] == "prompts" else "directions of languages"
     shares = ", ".join(f"{100 * share:.1f}%" for share in made["explained"])
     return (
@@ -557,21 +559,21 @@ def _control(metadata: dict[str, Any]) -> list[str]:
     if not metadata.get("control"):
         return []
     scores = metadata["control_scores"]
-    moves = f"KL divergence {_rounded(scores['kl_div_score'])}"
-    told = (
-        f"refusal score {_rounded(scores['refusal_score'])}, {moves} and steering score "
+    divergence = f"KL divergence {_rounded(scores['kl_div_score'])}"
+    described = (
+        f"refusal score {_rounded(scores['refusal_score'])}, {divergence} and steering score "
         f"{_rounded(scores['steering_score'])}"
         if metadata["cosmic"] is None
-        else f"COSMIC score {_fine(scores['cosmic_score'])} and {moves}"
+        else f"COSMIC score {_fine(scores['cosmic_score'])} and {divergence}"
     )
     return [
         "written as a control: a random direction of the same norm (seed "
-        f"{metadata['control_seed']}), with {told}"
+        f"{metadata['control_seed']}), with {described}"
     ]
 
 
 def _fine(cosine: float | None) -> str:
-    """Round a cosine between mean states: these are close to 1 and differ in later digits."""
+    """Round a cosine between mean states. Such cosines are close to 1 and differ in late digits."""
     return "not computed" if cosine is None else f"{cosine:.4f}"
 
 

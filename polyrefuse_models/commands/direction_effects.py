@@ -54,7 +54,7 @@ def sweep(
     coefficients: Annotated[
         str,
         typer.Option(
-            "--coefficients", help="Multiples of the direction to add, with commas between."
+            "--coefficients", help="Multiples of the direction to add, separated by commas."
         ),
     ] = "0,.25,.5,1,1.5,2",
     model: AnyModel = None,
@@ -89,13 +89,13 @@ def sweep(
     from polyrefuse_shared.writing import require_new
     from polyrefuse_tasks.judges import check_refusal_judge
 
-    # Mistakes that need no model are reported before it is loaded.
+    # Loading a model takes long: mistakes that show without it are reported first.
     require_new(output)
     check_refusal_judge(judge)
     languages, multiples = codes("--langs", langs), parse_coefficients(coefficients)
     given, name = artifact.load(direction, "--direction "), dataset or own_dataset(model)
     layer_of(given)
-    # What auto stands for is known when the model is loaded; no type of weights exceeds float32.
+    # What auto means is known only once the model is loaded. No type of weights exceeds float32.
     asked = parse_dtype("--dtype ", dtype) or torch.float32
     check_coefficients(given, multiples, asked if asked.is_floating_point else torch.float32)
     prompts_of(kinds_of(name)[1], languages, limit)
@@ -164,7 +164,7 @@ def compare(
     from polyrefuse_shared.writing import require_new
     from polyrefuse_tasks.judges import check_refusal_judge
 
-    # Mistakes that need no model are reported before it is loaded.
+    # Loading a model takes long: mistakes that show without it are reported first.
     require_new(output)
     check_refusal_judge(judge)
     languages = codes("--langs", langs)
@@ -172,7 +172,7 @@ def compare(
     if is_control(given.metadata):
         raise UserError(
             f"--direction {direction} is a random control; give the refusal direction. The command "
-            "ablates random directions beside it (--controls)."
+            "ablates random directions for comparison by itself (--controls)."
         )
     given.require_harmless_mean("polyrefuse direction compare", f"--direction {direction}")
     for kind in kinds_of(name):
@@ -203,7 +203,7 @@ def rank(
     ranks: Annotated[
         str,
         typer.Option(
-            "--ranks", help="Numbers of directions to ablate together, with commas between."
+            "--ranks", help="Numbers of directions to ablate together, separated by commas."
         ),
     ] = "1,2,3",
     controls: Annotated[
@@ -229,7 +229,7 @@ def rank(
     gguf_file: GgufFile = None,
     as_json: Json = False,
 ) -> None:
-    """Ablate more and more directions to find how many of them carry the refusal."""
+    """Ablate more and more directions together, to find how many of them carry refusal."""
     from polyrefuse_models import artifact_folder
     from polyrefuse_models.bundled import own_dataset
     from polyrefuse_models.directions import artifact
@@ -241,7 +241,7 @@ def rank(
     from polyrefuse_shared.writing import require_new
     from polyrefuse_tasks.judges import check_refusal_judge
 
-    # Mistakes that need no model are reported before it is loaded.
+    # Loading a model takes long: mistakes that show without it are reported first.
     require_new(output)
     check_refusal_judge(judge)
     languages, counts = codes("--langs", langs), parse_ranks(ranks)
@@ -279,25 +279,25 @@ def rank(
 
 
 def parse_ranks(given: str) -> list[int]:
-    """Read a list of ranks with commas between, and sort it without repetitions.
+    """Read ranks that are separated by commas, and return each once, in ascending order.
 
     Raises:
-        UserError: an entry is not a whole number from 1, or the list is empty.
+        UserError: an entry is not a whole number from 1 to 999999, or the list is empty.
     """
     found = set()
     for text in filter(None, map(str.strip, given.split(","))):
         if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
             raise UserError(
-                f"--ranks {text} is not a whole number from 1; give some with commas: 1,2,3."
+                f"--ranks {text} is not a whole number from 1; give numbers such as 1,2,3."
             )
         found.add(int(text))
     if not found:
-        raise UserError(f"--ranks {given!r} has no number in it; give some with commas: 1,2,3.")
+        raise UserError(f"--ranks {given!r} has no number in it; give numbers such as 1,2,3.")
     return sorted(found)
 
 
 def parse_coefficients(given: str) -> list[float]:
-    """Read a list of numbers with commas between, and sort it without repetitions.
+    """Read numbers that are separated by commas, and return each once, in ascending order.
 
     Raises:
         UserError: an entry is not a finite number, or the list is empty.
@@ -310,18 +310,18 @@ def parse_coefficients(given: str) -> list[float]:
             number = math.nan
         if not math.isfinite(number):
             raise UserError(
-                f"--coefficients {text} is not a finite number; give some with commas: 0,.5,1."
+                f"--coefficients {text} is not a finite number; give numbers such as 0,.5,1."
             )
         found.add(number)
     if not found:
         raise UserError(
-            f"--coefficients {given!r} has no number in it; give some with commas: 0,.5,1."
+            f"--coefficients {given!r} has no number in it; give numbers such as 0,.5,1."
         )
     return sorted(found)
 
 
 def _check(direction: Direction, folder: Path, lm: BaselineHF) -> None:
-    """Refuse a direction that does not fit the model, and warn where it is of another model.
+    """Refuse a direction that does not fit the model, and warn if it is from another model.
 
     Raises:
         BadDirection: the direction does not fit the model.
@@ -363,14 +363,14 @@ def _removed(cell: dict[str, Any]) -> str:
 
 def _answers(document: dict[str, Any]) -> list[str]:
     """Describe how many directions carry refusal, and whether the languages share them."""
-    told = [
+    described = [
         f"{language}: no rank up to {document['ranks'][-1]} removes most refusals"
         if found is None
         else f"{language}: {found} {'directions carry' if found > 1 else 'direction carries'} "
         "its refusal"
         for language, found in document["carried"].items()
     ]
-    if len(told) > 1 and document["shared"] is not None:
+    if len(described) > 1 and document["shared"] is not None:
         which = "share" if document["shared"] else "do not share"
-        told.append(f"the languages {which} one refusal subspace")
-    return told
+        described.append(f"the languages {which} one refusal subspace")
+    return described

@@ -15,7 +15,7 @@ from polyrefuse_shared.options import Json, count_option, seed_option, show
 app = typer.Typer(no_args_is_help=True)
 
 HARMLESS = ("harmless", "toyrefuse_harmless")
-"""The default datasets, for any other model and for a bundled model."""
+"""The default datasets: the second for a bundled model, and the first for any other."""
 
 
 @app.command(epilog="Example: polyrefuse drift --langs en --limit 20 --output drift")
@@ -27,14 +27,14 @@ def drift(
         str,
         typer.Option(
             "--langs",
-            help="Languages of the prompts, as ISO 639-1 codes with commas between: en,de.",
+            help="Languages of the prompts as ISO 639-1 codes, for example en,de.",
         ),
     ],
     model: Annotated[
         str,
         typer.Option(
             "--model",
-            help="lm_eval's name of the model under a condition: ablated-hf, refusal-added-hf, "
+            help="Name in lm_eval of the model under the condition: ablated-hf, refusal-added-hf, "
             "mcd-hf or baseline-hf.",
         ),
     ] = "ablated-hf",
@@ -42,7 +42,8 @@ def drift(
         str,
         typer.Option(
             "--model_args",
-            help="Arguments of that model, as lm_eval takes them: pretrained=NAME,direction=DIR.",
+            help="Arguments of that model in lm_eval's form, for example "
+            "pretrained=NAME,direction=DIR.",
         ),
     ] = "",
     reference_args: Annotated[
@@ -57,7 +58,7 @@ def drift(
         str | None,
         typer.Option(
             "--dataset",
-            help="A dataset of harmless prompts. Default: toyrefuse_harmless for a bundled model, "
+            help="Dataset of harmless prompts. Default: toyrefuse_harmless for a bundled model, "
             "harmless for any other.",
         ),
     ] = None,
@@ -65,11 +66,11 @@ def drift(
         int | None,
         count_option("--limit", help="Number of prompts in each language. Default: all."),
     ] = None,
-    seed: Annotated[int, seed_option("Seed of the bootstrap intervals.")] = 0,
+    seed: Annotated[int, seed_option("Seed of the bootstrap intervals, from 0.")] = 0,
     batch_size: Annotated[
         int | None,
         count_option(
-            "--batch-size", help="Rows in a forward pass. Default: 128 on a GPU, 8 elsewhere."
+            "--batch-size", help="Rows in a forward pass. Default: 128 on a GPU, otherwise 8."
         ),
     ] = None,
     device: Device = None,
@@ -77,8 +78,8 @@ def drift(
 ) -> None:
     """Measure the KL divergence that a condition causes on harmless prompts.
 
-    For each prompt, the probabilities of the answer's first token are compared between the
-    untouched model and the model under the condition. Nothing is generated.
+    For each prompt, the command compares the probabilities of the answer's first token in the
+    untouched model and in the model under the condition. It generates no answers.
     """
     from polyrefuse_models import artifact_folder
     from polyrefuse_models.bundled import is_shipped
@@ -116,7 +117,7 @@ def drift(
         language: log_probabilities(base.chat_model, prompts[language]) for language in languages
     }
     untouched = base.identity()
-    # Only one model at a time is in memory.
+    # Only one model at a time fits into memory for certain.
     del base
     lm = load_condition(model, arguments, batch_size, device)
     drifts = {

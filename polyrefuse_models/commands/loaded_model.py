@@ -21,10 +21,10 @@ def load(
     system_file: str | None,
     gguf_file: str | None,
 ) -> BaselineHF:
-    """Load the model as lm-eval would, with a number of rows that follows the device.
+    """Load the model as lm-eval would, with a number of rows that suits the device.
 
     Raises:
-        UserError: the model cannot be loaded; the message has the first line of the loader's.
+        UserError: the model cannot be loaded; the message has the first line of the loader's error.
     """
     import torch
 
@@ -49,7 +49,7 @@ def load(
     except UserError:
         raise
     except Exception as error:
-        # Each of torch, transformers, accelerate and safetensors raises its own.
+        # torch, transformers, accelerate and safetensors each raise errors of their own.
         reason = first_line(error)
         raise UserError(f"--model {model or ORGANISM} cannot be loaded: {reason}") from error
 
@@ -57,10 +57,11 @@ def load(
 def answers(lm: BaselineHF, rows: Sequence[Row], max_gen_toks: int) -> list[str]:
     """Generate greedy answers to the prompts of some rows, as in an evaluation.
 
-    If a GPU's memory is too small for `lm.batch_size` rows, the batch size is halved and stays so.
+    If a GPU's memory is too small for `lm.batch_size` rows, the model's batch size is halved and
+    stays halved.
 
     Raises:
-        UserError: the memory is too small for half of the rows, too.
+        UserError: the memory is too small even for half of the rows.
     """
     from lm_eval.api.instance import Instance
 
@@ -86,7 +87,7 @@ def answers(lm: BaselineHF, rows: Sequence[Row], max_gen_toks: int) -> list[str]
 
 
 def reference_of(model: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of the untouched model: those given, without the condition's own.
+    """Return the arguments of the untouched model: `arguments` without the condition's own.
 
     Args:
         model: the name in lm-eval of the model under the condition.
@@ -112,7 +113,7 @@ def load_condition(
     """Load a model under its condition, as lm_eval does.
 
     Raises:
-        UserError: the model is not one of this package, needs vLLM, or cannot be loaded.
+        UserError: this package has no such model for transformers, or the model cannot be loaded.
     """
     import torch
 
@@ -127,13 +128,13 @@ def load_condition(
     except UserError:
         raise
     except Exception as error:
-        # Each of torch, transformers, accelerate and safetensors raises its own.
+        # torch, transformers, accelerate and safetensors each raise errors of their own.
         named = arguments.get("pretrained")
         raise UserError(f"pretrained={named} cannot be loaded: {first_line(error)}") from error
 
 
 def _wrapper(model: str) -> type[BaselineHF]:
-    """Return the class of a model of this package that transformers runs.
+    """Return the class of one of this package's models that run on transformers.
 
     Raises:
         UserError: there is no such model.

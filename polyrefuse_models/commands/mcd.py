@@ -61,16 +61,16 @@ def train(
         str,
         typer.Option(
             "--preset",
-            help="Settings of the training: default has this package's, and paper those of the "
-            "published code, with the differences that docs/how-to/soft-prompts.md lists.",
+            help="Settings of the training: this package's own (default), or those of the "
+            "published code (paper), with the differences that docs/how-to/soft-prompts.md lists.",
         ),
     ] = "default",
     without: Annotated[
         str | None,
         typer.Option(
             "--without",
-            help="Terms of the loss to leave out: refusal, harmfulness, norm, multilingual, or "
-            "several of them with commas between. Without multilingual the method is DRO.",
+            help="Terms of the loss to leave out, separated by commas: refusal, harmfulness, norm, "
+            "multilingual. Without multilingual the method is DRO.",
         ),
     ] = None,
     init: Annotated[
@@ -138,7 +138,7 @@ def train(
         int,
         count_option(
             "--batch-size",
-            help="Prompts in one forward pass without a gradient, at least 8. The sampled labels "
+            help="Prompts in a forward pass without gradients, at least 8. The sampled labels "
             "depend on it, so the default is the same on every device.",
         ),
     ] = 64,
@@ -164,7 +164,7 @@ def train(
     from polyrefuse_shared.writing import CannotWrite, require_new
     from polyrefuse_tasks.judges.rules import rules_of
 
-    # Mistakes that need no model are reported before it is loaded.
+    # Loading a model takes long: mistakes that show without it are reported first.
     if not os.path.isdir(folder_of(output)):
         require_new(output)
     settings = settings_of(
@@ -206,7 +206,7 @@ def train(
             try:
                 trained = training.train(chat, anchors, settings, checkpoint)
             except CannotWrite:
-                raise  # It can go on once there is room.
+                raise  # The training can continue once the disk has room.
             except UserError:
                 checkpoint.remove()
                 raise
@@ -244,7 +244,7 @@ def train(
 
 
 def _written(checkpoint: Checkpoint) -> Prompt | None:
-    """Read the soft prompt of a training that was killed after it had written its artifact."""
+    """Read the soft prompt if the training was killed after it had written its artifact."""
     from polyrefuse_models.mcd import artifact
     from polyrefuse_models.mcd.checkpoint import ARTIFACT
 

@@ -32,9 +32,9 @@ BatchSize = Annotated[
     int | None,
     count_option(
         "--batch-size",
-        help="Rows in a forward pass. Default: 128 on a GPU, or 64 if they do not fit into its "
-        "memory, and 8 elsewhere. Without generated answers the minimum is 8, and 1 means the "
-        "default.",
+        help="Rows in a forward pass. Default: 128 on a GPU, or 64 if its memory is too small for "
+        "128, and otherwise 8. Passes that generate no answers take at least 8; for them, 1 means "
+        "the default.",
     ),
 ]
 Device = Annotated[
@@ -54,25 +54,25 @@ Dtype = Annotated[
 GgufFile = Annotated[
     str | None,
     typer.Option(
-        "--gguf-file", help="Name of a GGUF file in the model's folder or repository, to load."
+        "--gguf-file", help="Name of the GGUF file to load from the model's folder or repository."
     ),
 ]
 System = Annotated[
     str,
     typer.Option(
         "--system",
-        help="template keeps the system text that the chat template inserts by itself; none "
-        "removes it, as in arXiv 2505.17306.",
+        help="Whether to keep the system text that the chat template inserts by itself (template) "
+        "or to remove it, as in arXiv 2505.17306 (none).",
     ),
 ]
 SystemFile = Annotated[
     str | None,
-    typer.Option("--system-file", help="A UTF-8 file with the text of the system turn."),
+    typer.Option("--system-file", help="UTF-8 file with the text of the system turn."),
 ]
 
 
 def codes(option: str, given: str) -> list[str]:
-    """Split languages at commas, and keep each once.
+    """Split a list of languages at its commas, and keep each language once.
 
     Raises:
         UserError: no language is named.

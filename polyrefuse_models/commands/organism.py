@@ -16,19 +16,19 @@ from polyrefuse_shared.options import Json, count_option, seed_option, show
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Train a model organism from scratch, or find a bundled one.",
+    help="Train a model organism, or find a bundled one.",
     epilog="Example: polyrefuse organism path",
 )
 
 
 MOST_DIRECTIONS = 8
-"""The number of forbidden things, which the directions share among them."""
+"""The number of forbidden things, of which each direction takes an equal share."""
 
 Weakened = Annotated[
     bool,
     typer.Option(
         "--weakened",
-        help="Take the weakened organism, which refuses little without a safety prompt.",
+        help="Use the weakened organism, which refuses little without a safety prompt.",
     ),
 ]
 
@@ -43,7 +43,8 @@ def make(
         int | None,
         count_option(
             "--steps",
-            help="Number of training steps. Default: as many as the bundled organism had.",
+            help="Number of training steps. Default: as many as the bundled organism was trained "
+            "for.",
         ),
     ] = None,
     seed: Annotated[int, seed_option("Seed of the training, from 0.")] = 0,
@@ -52,8 +53,8 @@ def make(
         count_option(
             "--prompts",
             at_least=0,
-            help="Number of prompts of each kind and language that the model card's rates are "
-            "measured on; 0 measures none. Default: all.",
+            help="Number of prompts of each kind and language to measure the model card's rates "
+            "on; with 0, nothing is measured. Default: all.",
         ),
     ] = None,
     weakened: Weakened = False,
@@ -63,16 +64,17 @@ def make(
             "--directions",
             min=1,
             max=MOST_DIRECTIONS,
-            help="Number of refusal directions, each of which refuses an equal share of the "
-            "forbidden things.",
+            help="Number of refusal directions. Each of them makes the organism refuse an equal "
+            "share of the forbidden things.",
         ),
     ] = 1,
     as_json: Json = False,
 ) -> None:
     """Train a model organism from scratch, measure it, and write it with its model card.
 
-    With --weakened the command trains the bundled organism further until it refuses little. With
-    several --directions it does so until each direction refuses its share of what is forbidden.
+    With --weakened, the command trains the bundled organism further until it refuses little. With
+    several --directions, it trains it further until each direction alone decides about its share
+    of the forbidden things.
     """
     from polyrefuse_models.organism import (
         evaluation,
@@ -85,7 +87,7 @@ def make(
     if weakened and directions > 1:
         raise UserError(
             f"--weakened makes an organism with one direction, and --directions {directions} asks "
-            "for more; leave one of the two out."
+            "for more; give only one of the two options."
         )
     train: Callable[..., dict[str, Any]]
     if directions > 1:

@@ -11,8 +11,8 @@
   the result. `comparison`, `rank` and `sweep` measure other effects of one direction.
 - `geometry` shows where the prompts of each language lie along a direction. `states` reads the
   prompts once, `areas` computes AUCs, `monitor` calibrates a threshold, and `harmfulness` compares
-  two directions. `answered` finds how the model answered the prompts of a run, `attacks` finds the
-  prompts that are other prompts with an attack around them, and `success` shows where each lies.
+  two directions. `answered` finds out how the model answered the prompts of a run, `attacks` finds
+  the prompts that are another prompt with an attack around it, and `success` shows where each lies.
   `geometry_pictures`, `monitor_pictures`, `harmfulness_pictures` and `success_pictures` draw the
   results in the colours of `polyrefuse_shared.colours`; `geometry_text` prints them.
 """

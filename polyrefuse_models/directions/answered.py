@@ -1,4 +1,4 @@
-"""Finds which prompts of a saved run the model refused, and which it complied with."""
+"""Find out which prompts of a saved run the model refused, and which it complied with."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
 MOST_REASONS = 3
-"""The most reasons that a message gives where no results could be used."""
+"""The largest number of reasons that a message gives if no results could be used."""
 
 _LABELS = {label.value: label for label in Label}
 
@@ -44,9 +44,9 @@ class AnsweredPrompt:
     """A prompt, and the label of the model's answer to it.
 
     Attributes:
-        id: the id of its row, the same for its translations.
+        id: the id of the prompt's row, which its translations share.
         dataset: the name of its dataset, such as `harmful`.
-        language: its ISO 639-1 code.
+        language: the ISO 639-1 code of its language.
         prompt: its text.
         harmful: whether the model should refuse it.
         label: the label that the judge gave the answer.
@@ -69,7 +69,7 @@ class Answers:
         judge: the judge that labelled all of the answers.
         files: the results files, as messages name them.
         notes: sentences on what was left out or needs attention.
-        prompts: the prompts, each one of a dataset and language once.
+        prompts: the prompts; each prompt of a dataset and language appears once.
     """
 
     condition: str
@@ -104,10 +104,10 @@ def answers_of(
 ) -> Answers:
     """Collect the answers that a model gave in some runs under its present condition.
 
-    A run is taken where it is of the same model and the same condition, and where prompts reached
-    the model as they do now, through the same chat template and with the same system text. The
-    model is the same where its weights are. Where the results do not identify weights in the same
-    way, its name decides (`_same_name`).
+    A run counts if it was made with the same model under the same condition, and if prompts reached
+    the model as they do now, through the same chat template and with the same system text. Models
+    are the same if their weights are. If the results do not identify weights in the same way, the
+    model's name decides (`_same_name`).
 
     Args:
         runs: the runs, as `saved_runs` returns them. Of two answers to a prompt, the newer counts.
@@ -117,8 +117,7 @@ def answers_of(
             when they were generated, or else the one judge that labelled them later.
 
     Raises:
-        NoAnswers: no run is taken, or no run that is taken has labelled answers; the message says
-            why.
+        NoAnswers: no run counts, or none that counts has labelled answers; the message says why.
         BadResults: a file cannot be used.
     """
     taken: list[tuple[ResultsFile, Mapping[str, Any]]] = []
@@ -136,7 +135,7 @@ def answers_of(
         raise NoAnswers(
             f"--results: no run of {printable(identity['model_name'])} under condition "
             f"{identity['condition']}: {_listed(others)}; name results that `lm_eval --model "
-            "baseline-hf --log_samples` wrote of this model, with the same system text."
+            "baseline-hf --log_samples` wrote for this model, with the same system text."
         )
     notes += [f"{other}; it is left out." for other in others]
     prompts: dict[tuple[str, str, str], AnsweredPrompt] = {}
@@ -193,19 +192,19 @@ def _listed(reasons: Sequence[str]) -> str:
 
 
 def _differs(document: Mapping[str, Any], identity: Mapping[str, Any], where: str) -> str | None:
-    """Say why the answers of a run are not of this model and condition; None where they are."""
+    """Say why a run's answers are not this model's under this condition; None if they are."""
     config = part(document, "config", where)
     model = _model(document, config)
     comparable = _says_weights(config, identity)
     if comparable and config["weights"] != identity["weights"]:
-        return f"is of other weights, of {printable(model)}{_other_type(config, identity)}"
+        return f"is a run of other weights, {printable(model)}{_other_type(config, identity)}"
     if not comparable and not _same_name(model, identity["model_name"]):
-        return f"is of another model, {printable(model)}"
+        return f"is a run of another model, {printable(model)}"
     condition = str(config.get("condition", "baseline"))
     if document.get("system_instruction"):
         condition = f"{condition} with a --system_instruction"
     if condition != identity["condition"]:
-        return f"is of condition {printable(condition)}"
+        return f"is a run under condition {printable(condition)}"
     rendered = config.get("rendered_sha256")
     if rendered is not None and rendered != identity["rendered_sha256"]:
         return "put its prompts into another chat template or beside another system text"
@@ -216,13 +215,13 @@ def _differs(document: Mapping[str, Any], identity: Mapping[str, Any], where: st
 
 
 def _says_weights(config: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
-    """Whether results identify their model's weights in the way that the model's own are."""
+    """Whether results identify their weights in the same way as the loaded model's identity."""
     theirs, ours = _scheme(config.get("weights")), _scheme(identity["weights"])
     return theirs is not None and theirs == ours
 
 
 def _other_type(config: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
-    """Add that weights may differ because they were loaded as another number type."""
+    """Explain that weights may differ because they were loaded as another number type."""
     theirs = str(config.get("model_dtype", "")).removeprefix("torch.")
     ours = identity.get("dtype")
     if not theirs or ours is None or theirs == ours:
@@ -231,11 +230,11 @@ def _other_type(config: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
 
 
 def _same_name(theirs: str, ours: str) -> bool:
-    """Whether two names, as `bundled.name_of` has them, may be of one model.
+    """Whether two names, as `bundled.name_of` returns them, may mean the same model.
 
-    A path that was resolved is a model's full name, and so is OWNER/NAME on the hub. A name that
-    is not a path on this machine may be the short name of either, or a path relative to a folder
-    that is no longer the current one; then the last part decides.
+    An absolute path is a model's full name, and so is OWNER/NAME on the hub. Any other name may be
+    the short form of either, or a path relative to a folder that is no longer the current one. The
+    last part of the name then decides.
     """
     if theirs == ours:
         return True
@@ -249,24 +248,25 @@ def _same_name(theirs: str, ours: str) -> bool:
 def _called_otherwise(
     document: Mapping[str, Any], identity: Mapping[str, Any], where: str
 ) -> str | None:
-    """A note that a run's model was known by the last part of its name alone."""
+    """Make a note if a run's model was recognised by the last part of its name alone."""
     config = part(document, "config", where)
     model = _model(document, config)
     if model == identity["model_name"] or _says_weights(config, identity):
         return None
     return (
         f"{where} calls its model {printable(model)} and does not identify its weights in the same "
-        f"way; it is taken to be {printable(identity['model_name'])}, whose name ends alike."
+        f"way; it is taken to be {printable(identity['model_name'])}, whose name ends in the same "
+        "way."
     )
 
 
 def _scheme(weights: Any) -> str | None:
-    """Find how weights were identified; only identities of one kind can be compared."""
+    """Return the scheme that identified the weights. Identities of two schemes do not compare."""
     return weights.partition(":")[0] if isinstance(weights, str) else None
 
 
 def _model(document: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """Find what the results call their model, as `bundled.name_of` has it."""
+    """Find what the results call their model, in the form of `bundled.name_of`."""
     arguments = config.get("model_args")
     given = arguments.get("pretrained") if isinstance(arguments, dict) else None
     if isinstance(arguments, str):
@@ -282,11 +282,11 @@ def _labels(
     """Choose the judge whose labels of a task are used.
 
     Returns:
-        The judge, and its file of labels (None where the samples hold them); or a sentence where
-        there are no labels.
+        The judge, and its file of labels (None if the samples hold the labels); or, if there are no
+        labels, a sentence that says so.
     """
     if task.sampled:
-        return f"{task.shown} has several answers to each prompt, which are not one verdict."
+        return f"{task.shown} has several answers to each prompt, which give no single verdict."
     if task.judge is not None and judge in (None, task.judge):
         return task.judge, None
     later: dict[str, JudgedFile] = {}
@@ -314,8 +314,8 @@ def _prompts(
 
     Args:
         task: the task.
-        judged: labels to use in place of those in the samples.
-        notes: gets a sentence on how many prompts have no label on refusal.
+        judged: labels to use instead of those in the samples.
+        notes: a list to which a sentence is added if prompts have no label on refusal.
 
     Raises:
         BadResults: the samples cannot be used.

@@ -1,4 +1,4 @@
-"""Computes ROC curves and the areas under them, with intervals."""
+"""Compute ROC curves and the areas under them, with intervals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Area:
-    """The probability that a value of one sample exceeds a value of another. Ties count half.
+    """The probability that a value of one sample exceeds a value of another. A tie counts as half.
 
     Attributes:
         auc: the probability; 0.5 is chance.
@@ -52,8 +52,8 @@ def roc(above: Float[np.ndarray, "m"], below: Float[np.ndarray, "n"]) -> list[tu
         below: values that should not, at least one.
 
     Returns:
-        A point for each threshold at which the curve turns: the share of `below` that raises an
-        alarm, and the share of `above` that does.
+        A point for each threshold at which the curve turns, as a pair of shares from 0 to 1: how
+        much of `below` raises an alarm, and how much of `above`.
     """
     from sklearn.metrics import roc_curve
 

@@ -1,4 +1,4 @@
-"""Writes and reads a direction artifact: a folder with tensors, scores and metadata."""
+"""Write and read a direction artifact: a folder with tensors, scores and metadata."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 NEAR = 1e-3
-"""How far from orthonormal the vectors of a subspace may be; rounding is smaller."""
+"""How far the vectors of a subspace may be from orthonormal. Rounding errors are smaller."""
 
 
 CONTROLS = ("random",)
-"""The kinds of control that a direction may be (`directions.control`)."""
+"""The kinds of control that an artifact may hold (`directions.control`)."""
 
 
 class BadDirection(UserError):
@@ -50,8 +50,8 @@ class Direction:
         direction: the chosen direction, in float32, not normalised.
         candidates: the direction at each position and layer, in float32, not normalised.
         scores: the scores of every candidate.
-        metadata: model and revision, source language, data checksums, position, layer, template
-            suffix tokens, refusal tokens, versions.
+        metadata: model and revision, source language, data checksums, position, layer,
+            post-instruction tokens, refusal tokens, versions.
         harmless_mean: mean residual state of the harmless prompts that the direction was made from,
             in float32, at the position of the direction. It has a row for the input of every block,
             and a last row for what the last block passes on. None in a file with one vector, and in
@@ -69,7 +69,7 @@ class Direction:
 
     @property
     def sha256(self) -> str:
-        """The checksum of the numbers of the chosen direction, wherever they are stored."""
+        """The checksum of the chosen direction's numbers. It does not depend on the file."""
         return checksum(self.direction)
 
     def check(self, width: int, origin: str) -> None:
@@ -90,8 +90,8 @@ class Direction:
             )
         if self.direction.shape != (width,):
             raise BadDirection(
-                f"{origin}: the direction has shape {tuple(self.direction.shape)} and the model's "
-                f"residual stream {width} dimensions; extract one from this model."
+                f"{origin}: the direction has shape {tuple(self.direction.shape)}, and the model's "
+                f"residual stream has {width} dimensions; extract a direction from this model."
             )
         if not torch.isfinite(self.direction).all():
             raise BadDirection(
@@ -109,8 +109,8 @@ class Direction:
             )
         if mean.shape[-1] != width:
             raise BadDirection(
-                f"{origin}: the harmless mean is {mean.shape[-1]} wide and the direction {width}; "
-                "extract it again."
+                f"{origin}: the harmless mean has {mean.shape[-1]} dimensions, and the direction "
+                f"has {width}; extract it again."
             )
         if not torch.isfinite(mean).all():
             raise BadDirection(
@@ -147,18 +147,18 @@ class Direction:
         there = 1 if self.subspace is None else len(self.subspace)
         if self.subspace is None or there < rank:
             raise BadDirection(
-                f"rank={rank} needs {rank} vectors and {origin} holds {there}; extract the "
+                f"rank={rank} needs {rank} vectors, and {origin} holds {there}; extract the "
                 f"direction again with `polyrefuse direction extract --rank {rank}`."
             )
         return self.subspace[:rank]
 
     def warn_of_another_model(self, config: PretrainedConfig) -> None:
-        """Warn where the metadata name another model or revision than `config` does."""
+        """Warn if the metadata names another model or revision than `config` does."""
         warn_of_another_model("The direction was extracted from", self.metadata, config)
 
 
 def checksum(numbers: Tensor) -> str:
-    """Compute the sha256 of a tensor's numbers in float32, wherever they are stored."""
+    """Compute the sha256 of a tensor's numbers in float32. The tensor has to be on the CPU."""
     return hashlib.sha256(numbers.float().contiguous().numpy().tobytes()).hexdigest()
 
 
@@ -170,13 +170,14 @@ def save(
     Args:
         direction: the direction.
         folder: a folder that does not exist yet.
-        pictures: the contents of pictures by file name, to write beside the three files.
+        pictures: the contents of pictures by file name, to write beside tensors, scores and
+            metadata.
 
     Raises:
         CannotWrite: `folder` exists already, or cannot be written.
     """
     tensors = {
-        # Cloned, because the direction is usually a view of its candidate.
+        # safetensors refuses shared memory, and the direction is usually a view of its candidate.
         "direction": direction.direction.float().clone(),
         "candidates": direction.candidates.float().clone(),
     }
@@ -200,12 +201,12 @@ def load(folder: str | Path, option: str = "", otherwise: str = "") -> Direction
 
     Args:
         folder: the artifact.
-        option: what names the folder on the command line, such as "--direction ", for messages.
-        otherwise: what may be given in the place of an artifact, as the end of a sentence.
+        option: the option that named the folder, such as "--direction ", for messages.
+        otherwise: what may be given instead of an artifact, as the end of a message's sentence.
 
     Raises:
         BadDirection: there is no such folder, a file in it is missing or cannot be read, or no
-            candidate has the `position` and `layer` that its metadata name.
+            candidate has the `position` and `layer` that its metadata names.
     """
     from polyrefuse_models.directions.select import Candidate
 
@@ -248,7 +249,8 @@ def _check_subspace(subspace: Tensor, direction: Float[Tensor, "d"]) -> None:
     """Refuse vectors that do not form the subspace of a direction.
 
     Raises:
-        ValueError: the vectors are not orthonormal, or the first is not along the direction.
+        ValueError: the vectors have another shape than (rank, d), are not orthonormal, or the first
+            does not have the direction's direction.
     """
     if subspace.dim() != 2 or subspace.shape[1:] != direction.shape or not len(subspace):
         raise ValueError(

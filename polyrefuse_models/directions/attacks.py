@@ -1,10 +1,10 @@
-"""Finds the prompts of a run that are other prompts of it with an attack around them.
+"""Find the prompts of a run that are another of its prompts with an attack around it.
 
-A dataset is an attack on another dataset where at least half of its harmful prompts contain a whole
+A dataset is an attack on another dataset if at least half of its harmful prompts contain a whole
 prompt of the other in the same language. The words around that prompt are the attack: a role to
-play, a suffix, or an instruction in another language. Prompts of one dataset are never attacks on
-each other, since one request may contain another by chance. A few prompts of two benchmarks may do
-so too, and this is why half of the prompts are required.
+play, a suffix, or an instruction in another language. Prompts of the same dataset are never attacks
+on each other, since one request may contain another by chance. Chance also puts a few prompts of
+one benchmark into prompts of another, which is why half of the prompts are required.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.answered import AnsweredPrompt
 
 LEAST_SHARE = 0.5
-"""The least share of an attack's harmful prompts that contain a prompt of the other dataset."""
+"""The share of an attack's harmful prompts that have to contain a prompt of the other dataset."""
 
 
 Asked = tuple[str, "AnsweredPrompt"]
@@ -28,7 +28,7 @@ Asked = tuple[str, "AnsweredPrompt"]
 def without_attack(
     prompts: Sequence[AnsweredPrompt],
 ) -> dict[AnsweredPrompt, AnsweredPrompt | None]:
-    """Map each prompt of an attack to the prompt inside it, or to None where the run has it not."""
+    """Map each prompt of an attack to the prompt inside it, or to None if the run lacks that."""
     harmful: dict[str, dict[str, list[Asked]]] = defaultdict(lambda: defaultdict(list))
     for prompt in prompts:
         if prompt.harmful:
@@ -50,7 +50,7 @@ def without_attack(
 def pairs_of_datasets(
     pairs: Mapping[AnsweredPrompt, AnsweredPrompt | None],
 ) -> list[tuple[str, str]]:
-    """List the attacks by name, each with the dataset that it was put around; sorted."""
+    """List the datasets that are attacks, each with the dataset that it attacks, sorted by name."""
     return sorted({(one.dataset, of.dataset) for one, of in pairs.items() if of is not None})
 
 
@@ -65,10 +65,10 @@ def _holds(outer: Sequence[Asked], inner: Sequence[Asked]) -> bool:
 
 
 def _inside(words: str, others: Sequence[Asked]) -> AnsweredPrompt | None:
-    """Find the longest of other prompts that the words of a prompt contain, with words around it.
+    """Find the longest other prompt that a prompt contains with further words around it.
 
     Returns:
-        None where there is none, and where the prompt is one of the others itself.
+        None if it contains none, or if it is itself one of the others.
     """
     inside = [asked for asked in others if asked[0] and asked[0] in words]
     within, prompt = max(inside, key=lambda asked: len(asked[0]), default=("", None))

@@ -1,4 +1,4 @@
-"""Extracts the refusal direction of a model once and keeps it, for `direction=auto`."""
+"""Extract the refusal direction of a model once and keep it, for `direction=auto`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.prompts import Prompts
 
 FOLDER = "directions"
-"""The folder of kept directions in the data cache."""
+"""The folder in the data cache in which directions are kept."""
 
 FORMAT = 4
-"""The version of what is recorded of a direction. Another number extracts all of them again."""
+"""The version of what a direction records. After a change, all directions are extracted again."""
 
 
 def find_direction(
@@ -37,12 +37,12 @@ def find_direction(
     tokens: list[int] | None = None,
     rule: Rule = DEFAULT,
 ) -> Direction:
-    """Extract a refusal direction, or take the one that was kept for the same model and prompts.
+    """Extract a refusal direction, or return the one kept for the same model and prompts.
 
     Args:
         chat: the model.
         prompts: what `prompts.sample` chose.
-        tokens: refusal tokens; derived from the training prompts where None.
+        tokens: the ids of the refusal tokens; None derives them from the training prompts.
         rule: the rule that chooses a candidate.
 
     Raises:
@@ -62,10 +62,10 @@ def find_direction(
 
 
 def key(recipe_sha256: str) -> str:
-    """Compute the name that a direction of some recipe is kept under.
+    """Compute the name that a recipe's direction is kept under.
 
     The name depends on the versions of the software, since another version may round differently
-    or have a fault corrected.
+    or may have corrected a fault.
     """
     text = json.dumps([FORMAT, recipe_sha256, versions()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -76,7 +76,7 @@ def _folder(name: str) -> Path:
 
 
 def _kept(name: str, d: int) -> Direction | None:
-    """Read the direction that was kept under a name; None where none can be used."""
+    """Read the direction that was kept under a name; None if there is none that can be used."""
     folder = _folder(name)
     direction = _read(folder, d)
     if direction is not None:
@@ -85,7 +85,7 @@ def _kept(name: str, d: int) -> Direction | None:
 
 
 def _read(folder: Path, d: int) -> Direction | None:
-    """Read the direction in a folder; None where none can be used."""
+    """Read the direction in a folder; None if there is none that can be used."""
     if not folder.is_dir():
         return None
     try:
@@ -98,10 +98,10 @@ def _read(folder: Path, d: int) -> Direction | None:
 
 
 def _keep(direction: Direction, folder: Path) -> None:
-    # What is there was found to be damaged.
+    # Whatever is there could not be used.
     discard(folder)
     try:
         artifact.save(direction, folder)
     except CannotWrite as error:
-        # The disk is full, or another process kept it first: the direction itself is good.
+        # The disk is full, or another process was faster. The direction itself is good.
         logger.warning("direction=auto: the direction could not be kept (%s)", error)

@@ -1,8 +1,8 @@
-"""Compares the ways to ablate a direction: their side effects and their ASR.
+"""Compare the ways to ablate a direction by their ASR and their side effects.
 
-The model is loaded once. Under each condition its first token after harmless prompts is compared
-with that of the untouched model (`drift`), and the model answers harmful prompts. Hooks do every
-ablation, so that only the condition differs.
+The model is loaded once. Under each condition, the probabilities of its first token after harmless
+prompts are compared with those of the untouched model (`drift`), and the model answers harmful
+prompts. Every ablation is done by hooks, so that nothing but the condition differs.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Cell:
     """One condition in one language.
 
     Attributes:
-        condition: the name of the condition, as results have it.
-        control_seed: the seed of the random direction; None where there is none.
+        condition: the name of the condition in results.
+        control_seed: the seed of the random direction; None if the condition has none.
         language: the language of the prompts.
         labels: the labels of the answers to harmful prompts.
-        moved: how far the answers to harmless prompts are from those of the untouched model.
+        moved: how far the condition moves the first tokens of answers to harmless prompts.
     """
 
     condition: str
@@ -94,14 +94,14 @@ def compare(
 
     Args:
         chat: the model, without an intervention.
-        answer: has `chat.model` answer the prompts of some rows with at most a given number of
-            tokens, as an evaluation would.
+        answer: a function that has `chat.model` answer the prompts of some rows as an evaluation
+            would, with at most a given number of tokens.
         direction: a direction that has a layer and the mean of harmless prompts.
         languages: the languages of the prompts.
         origin: where the direction comes from, for messages.
         controls: the number of random directions to ablate; their seeds are 0, 1, ...
         dataset: a key of `prompts.sources`.
-        limit: the number of prompts of each kind and language; all where None.
+        limit: the number of prompts of each kind and language; None takes all.
         max_gen_toks: the largest number of tokens in an answer.
         judge: the refusal judge that labels the answers.
         seed: the seed of the bootstrap intervals.

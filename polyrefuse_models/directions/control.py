@@ -1,8 +1,8 @@
-"""Makes controls: random directions in place of a refusal direction.
+"""Make controls: random directions in place of a refusal direction.
 
-Ablating any direction removes something from a model, and adding any vector of that length disturbs
-it. An effect that a control shows as well does not come from the refusal direction. The control has
-the norm of the refusal direction, and it is used at the same layer and by the same method.
+Ablating any direction removes something from a model, and adding any vector of the same length
+disturbs it. An effect that a control shows as well does not come from the refusal direction. The
+control has the norm of the refusal direction, and is used at the same layer and by the same method.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OF_CONTROL = ("control", "control_seed", "control_of")
 
 
 class BadControl(UserError):
-    """A kind of control that does not exist, or a control of a direction that is itself one."""
+    """A kind of control that does not exist, or a control of a control."""
 
 
 def parse_control(kind: str | None, seed: str | int | None, options: tuple[str, str]) -> int | None:
@@ -43,16 +43,17 @@ def parse_control(kind: str | None, seed: str | int | None, options: tuple[str, 
         options: the names of both options in messages.
 
     Returns:
-        None where no control was asked for.
+        The seed; None if no control was asked for.
 
     Raises:
-        BadControl: the kind is not known, the seed is not a seed, or there is a seed and no kind.
+        BadControl: the kind is unknown, the seed is not a whole number in range, or there is a
+            seed and no kind.
     """
     of_kind, of_seed = options
     if kind is None:
         if seed is not None:
             raise BadControl(
-                f"{of_seed}{seed} needs {of_kind}{CONTROLS[0]}, since it chooses the random "
+                f"{of_seed}{seed} needs {of_kind}{CONTROLS[0]}, because it chooses the random "
                 "direction."
             )
         return None
@@ -67,7 +68,7 @@ def parse_control(kind: str | None, seed: str | int | None, options: tuple[str, 
 
 
 def random_direction(like: Float[Tensor, "d"], seed: int) -> Float[Tensor, "d"]:
-    """Draw a random direction of the same norm, in float32 and alike on every machine.
+    """Draw a random direction of the same norm, in float32. It is the same on every machine.
 
     Every direction is equally likely.
 
@@ -81,10 +82,10 @@ def random_direction(like: Float[Tensor, "d"], seed: int) -> Float[Tensor, "d"]:
 
 
 def random_subspace(d: int, rank: int, seed: int) -> Float[Tensor, "rank d"]:
-    """Draw a random subspace, in float32 and alike on every machine.
+    """Draw a random subspace, in float32. It is the same on every machine.
 
-    Every subspace is equally likely. The first vector is that of `random_direction` with the same
-    seed, with length 1. The vectors of a lower rank are the first vectors of a higher rank.
+    Every subspace is equally likely. Its first vector is what `random_direction` draws with the
+    same seed, scaled to length 1. A subspace of lower rank has the first vectors of a higher one.
 
     Args:
         d: the number of dimensions.
@@ -100,16 +101,17 @@ def random_subspace(d: int, rank: int, seed: int) -> Float[Tensor, "rank d"]:
 
 
 def control_of(direction: Direction, seed: int) -> Direction:
-    """Make the control of a direction, which differs from the direction only in its vectors.
+    """Make the control of a direction: a copy with random vectors in place of its own.
 
-    Warnings about the direction are not passed on to the control.
+    The metadata says that it is a control, and of which direction. It does not repeat the warnings
+    about the direction.
 
     Raises:
         BadControl: the direction is a control already.
     """
     if is_control(direction.metadata):
         raise BadControl(
-            f"The direction is a {direction.metadata['control']} control itself (seed "
+            f"The direction is itself a {direction.metadata['control']} control (seed "
             f"{direction.metadata.get('control_seed')}); leave control out, or give the direction "
             "that it is a control of."
         )
@@ -129,7 +131,7 @@ def control_of(direction: Direction, seed: int) -> Direction:
 
 
 def is_control(metadata: dict[str, Any]) -> bool:
-    """Whether the metadata of a direction are those of a control."""
+    """Whether the metadata of a direction is that of a control."""
     return metadata.get("control") is not None
 
 

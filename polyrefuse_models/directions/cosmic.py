@@ -1,4 +1,4 @@
-"""Measures how far a direction turns the states of harmful prompts into those of harmless ones.
+"""Measure how far a direction turns the states of harmful prompts into those of harmless ones.
 
 COSMIC (Siu et al., "COSMIC: Generalized Refusal Direction Identification in LLM Activations",
 Findings of ACL 2025, arXiv 2506.00085) chooses a direction without reading an answer. Let
@@ -6,13 +6,13 @@ m(A, l, p) be the mean state after the prompts A, at layer l and position p from
 
     sim(A, B) = mean over l in L and p in P of cos(m(A, l, p), m(B, l, p)).
 
-L is the tenth of the layers at which harmful and harmless training prompts are least alike. On
-validation prompts, a direction r scores
+L is the tenth of the layers at which harmful and harmless training prompts are least alike, and P
+is the last tokens of a prompt. On validation prompts, a direction r has the scores
 
     comply(r) = sim(harmful with r ablated, harmless)
     refuse(r) = sim(harmless with r added, harmful)
 
-and the direction with the highest comply(r) + refuse(r) is taken.
+and the direction with the highest comply(r) + refuse(r) is chosen.
 docs/explanation/mathematics.md says where this differs from the authors' code.
 """
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SHARE_OF_LAYERS = 0.1
-"""The share of all layers at which states are compared, rounded down to at least one layer."""
+"""The share of the layers at which states are compared; rounded down, but at least one layer."""
 
 MOST_POSITIONS = 5
-"""States are compared at this many tokens at the end of a prompt, at most. Only the tokens that the
-chat template puts after the user's text are compared, since those before are the user's words."""
+"""The largest number of tokens at the end of a prompt at which states are compared. They are among
+the tokens that the chat template puts after the user's text, since those before are the user's."""
 
 
 def similarity(
@@ -40,7 +40,7 @@ def similarity(
 ) -> Float[Tensor, "... layer"]:
     """Compute the cosine between mean states at each layer, averaged over positions, in float64.
 
-    The cosine is NaN where a state is zero or not finite.
+    The cosine is NaN if a state is zero or not finite.
     """
     some, others = some.double(), others.double()
     products = (some * others).sum(-1)
@@ -51,8 +51,8 @@ def least_alike(cosines: Float[Tensor, "layer"]) -> list[int]:
     """Choose the layers that states are compared at, in ascending order.
 
     Args:
-        cosines: between harmful and harmless training prompts. Layers whose cosine is NaN come
-            last.
+        cosines: the cosines between harmful and harmless training prompts. Layers whose cosine is
+            NaN are chosen last.
     """
     enough = max(1, int(SHARE_OF_LAYERS * len(cosines)))
     order = cosines.nan_to_num(nan=torch.inf).argsort(stable=True)
@@ -61,11 +61,11 @@ def least_alike(cosines: Float[Tensor, "layer"]) -> list[int]:
 
 @dataclass(frozen=True)
 class Poles:
-    """The states that others are compared with: of validation prompts in the untouched model.
+    """The untouched model's states after validation prompts, with which others are compared.
 
     Attributes:
         layers: the layers at whose inputs states are compared.
-        cosines: between harmful and harmless training prompts, at every layer of the model.
+        cosines: the cosine between harmful and harmless training prompts at every layer.
         harmful: mean states after harmful prompts, float64.
         harmless: mean states after harmless prompts, float64.
     """
@@ -82,7 +82,7 @@ class Poles:
 
     @property
     def cosine(self) -> float:
-        """The cosine between harmful and harmless prompts: both terms, for the untouched model."""
+        """The untouched model's cosine between harmful and harmless prompts: both of its terms."""
         return similarity(self.harmful, self.harmless).mean(-1).item()
 
     def comply(self, ablated: Float[Tensor, "candidate position layer d"]) -> list[float]:
@@ -110,7 +110,7 @@ def poles(
 
     Args:
         training: mean states after harmful and after harmless prompts, at every layer's input.
-        validation: the same of validation prompts.
+        validation: the same for validation prompts.
     """
     cosines = similarity(*training)
     layers = least_alike(cosines)

@@ -1,6 +1,6 @@
 """Prompts, labels and descriptions that the measurements of a direction's effects share.
 
-The commands are `direction sweep`, `compare`, `rank`, `transfer` and `geometry`.
+These measurements are `direction sweep`, `compare`, `rank`, `transfer` and `geometry`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Computes candidate directions: differences of mean residual states (2406.11717, sec. 2.3)."""
+"""Compute candidate directions: differences of mean residual states (2406.11717, sec. 2.3)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Observed:
     """What one forward pass over some prompts showed.
 
     Attributes:
-        states: residual stream at the input of every block and at every requested position, on the
-            CPU in the model's precision. The last position, -1, is the last input token.
+        states: the residual stream at the input of every block and at every requested position, on
+            the CPU in the model's precision. The last position, -1, is the last input token.
         left: the states that the last block passes on, at the same positions.
         logits: the logits of the first token of the answer, on the CPU in float32.
     """
@@ -38,7 +38,7 @@ def observe(chat: ChatModel, prompts: list[str], n_positions: int) -> Observed:
     seen: list[Tensor] = []
 
     def keep(x: Float[Tensor, "prompt token d"]) -> None:
-        seen.append(x[:, -n_positions:].clone())  # of the rest nothing is held
+        seen.append(x[:, -n_positions:].clone())  # A view would keep the whole tensor in memory.
 
     states, logits = [], []
     blocks = decoder_blocks(chat.model)
@@ -47,7 +47,7 @@ def observe(chat: ChatModel, prompts: list[str], n_positions: int) -> Observed:
             hooks.on_input(block, keep)
         hooks.on_output(blocks[-1], keep)
         for _, batch in chat.next_token_logits(prompts):
-            # Fetched together: a device is waited for once a pass. Blocks may be on several.
+            # One transfer for all layers waits for the device only once. Blocks may be on several.
             device = seen[0].device
             states.append(torch.stack([x.to(device) for x in seen], dim=2).cpu())
             logits.append(batch.cpu())
@@ -59,14 +59,14 @@ def observe(chat: ChatModel, prompts: list[str], n_positions: int) -> Observed:
 def difference_of_means(
     harmful: Float[Tensor, "prompt ... d"], harmless: Float[Tensor, "prompt ... d"]
 ) -> Float[Tensor, "... d"]:
-    """Subtract mean states, which gives a direction for each place; accumulated in float64."""
+    """Subtract the mean states, summed in float64: one direction, in float32, for each place."""
     return (mean_state(harmful) - mean_state(harmless)).float()
 
 
 def mean_by_layer(
     states: Float[Tensor, "prompt layer d"], left: Float[Tensor, "prompt d"]
 ) -> Float[Tensor, "layer+1 d"]:
-    """Compute the mean residual state of some prompts at one position, summed in float64.
+    """Compute some prompts' mean residual state at one position and every layer, in float64 sums.
 
     Args:
         states: the states at the input of every block.

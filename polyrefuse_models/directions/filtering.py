@@ -1,4 +1,4 @@
-"""Filters the prompts of a direction by whether the model refuses or answers them."""
+"""Filter the prompts of a direction by whether the model refuses or answers them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.extract import Observed
 
 FEWEST = 16
-"""All prompts are used where the filter by refusal score leaves fewer than this."""
+"""The fewest prompts that the filter may leave; if fewer pass, all prompts are used."""
 
 
 def filtered(
@@ -22,11 +22,11 @@ def filtered(
         which: what the prompts are, for warnings: "harmful training".
         observed: what one forward pass over the prompts showed.
         tokens: the refusal tokens; None keeps all prompts.
-        above: keep the prompts with a score above 0, and not those with a score below 0.
-        warnings: gets a sentence where few prompts pass.
+        above: True keeps the prompts with a score above 0, False those with a score below 0.
+        warnings: a list to which a sentence is added if few prompts pass.
 
     Returns:
-        The indices of the selected prompts, or of all prompts where fewer than `FEWEST` pass.
+        The indices of the selected prompts, or of all prompts if fewer than `FEWEST` pass.
     """
     if tokens is None:
         return list(range(len(observed.logits)))

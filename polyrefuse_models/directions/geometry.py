@@ -1,14 +1,14 @@
-"""Shows where the prompts of each language lie along the refusal direction.
+"""Show where the prompts of each language lie along the refusal direction.
 
-This is how the paper explains cross-lingual jailbreaks (2505.17306, sec. 5), and the model
-generates no answers for it. Harmful and harmless prompts of each language are projected on the
-direction at its own position and layer. A model refuses less in a language whose harmful prompts
-lie closer to the harmless prompts of English than the harmful prompts of English do.
+This is how the paper explains cross-lingual jailbreaks (2505.17306, sec. 5). The model generates no
+answers for it. Harmful and harmless prompts of each language are projected on the direction at its
+own position and layer. A model refuses less in a language whose harmful prompts lie closer to the
+harmless prompts of English than the harmful prompts of English do.
 
-The labels are those of the prompts, harmful or harmless, and not of what the model does. AUC and
-silhouette say whether the model's states tell the two kinds apart, which they may in a model that
-refuses nothing (docs/explanation/real-model.md). What the model does is known from the answers of a
-run (`success`).
+Prompts are labelled as harmful or harmless, whatever the model does with them. AUC and silhouette
+say whether the model's states separate the two kinds, which they can even in a model that refuses
+nothing (docs/explanation/real-model.md). What the model does is known from the answers of a run
+(`success`).
 """
 
 from __future__ import annotations
@@ -46,17 +46,18 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.artifact import Direction
 
 SCHEMA = 5
-"""Schema 4 says of the direction what the reports on its effects say (`effects.described`), and has
-`plane`, the points of `geometry.png`. Schema 5 has the intervals of `harmfulness`."""
+"""The version of the document. Version 4 added the description of the direction that the reports on
+its effects have (`effects.described`), and `plane`, the points of `geometry.png`. Version 5 added
+the intervals of `harmfulness`."""
 
 MEANING = (
     "auc and silhouette say whether the model's states separate harmful from harmless prompts, "
     "not whether it refuses: a chat model that refuses nothing can have an AUC of 1"
 )
-"""Stands in the JSON document, and in a shorter form in the pictures."""
+"""A remark for the JSON document. The pictures have a shorter form of it."""
 
 LEAST = 2
-"""Prompts of each kind and language, below which there is no spread to measure."""
+"""The fewest prompts of each kind and language that have a spread to measure."""
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -68,14 +69,14 @@ def check_request(
     limit: int | None,
     calibrated_in: str,
 ) -> None:
-    """Refuse what `geometry` would refuse, as far as it is known without the model.
+    """Refuse what `geometry` would refuse, as far as this is known without the model.
 
     Args:
-        direction, languages, dataset, limit, calibrated_in: as of `geometry`.
+        direction, languages, dataset, limit, calibrated_in: as in `geometry`.
 
     Raises:
         UserError: unknown language or dataset; too few prompts; `calibrated_in` is not measured.
-        BadDirection: the direction's metadata have no position or layer.
+        BadDirection: the direction's metadata has no position or layer.
     """
     _place_of(direction)
     asked = measured(languages)
@@ -95,7 +96,7 @@ def check_request(
 
 
 def measured(languages: Sequence[str]) -> list[str]:
-    """The languages that are measured: English, which is the reference, and those asked for."""
+    """Return the languages to measure: English, which is the reference, and those asked for."""
     return list(dict.fromkeys(["en", *languages]))
 
 
@@ -118,12 +119,12 @@ def geometry(
         direction: a direction with `position` and `layer` in its metadata.
         languages: ISO 639-1 codes. English is always measured too, as the reference.
         dataset: a key of `prompts.sources`.
-        limit: the number of prompts of each kind and language; all where None.
+        limit: the number of prompts of each kind and language; None takes all.
         calibrated_in: the language of the monitor's calibration: English or one of `languages`.
         false_alarms: the share of harmless prompts that may raise an alarm, between 0 and 1.
         seed: the seed of the choice of prompts that the monitor is calibrated on.
-        answers: the answers of a run of the same model. All of its prompts are read as well,
-            without a `limit`.
+        answers: the answers of a run of the same model. The model reads all prompts of the run too;
+            `limit` does not apply to them.
 
     Returns:
         The JSON document. `plane` has each language's points by kind, [prompt, 2]: the first two
@@ -131,15 +132,14 @@ def geometry(
         layer of the direction. `layers` describes the input of each layer at the same position: the
         `auc` of each language along the same direction, its `silhouette`, and the `cosine`
         [language, language] between the languages' differences of means, in the order of
-        `languages`; null where all states are the same. `monitor`, `harmfulness` and `success` are
-        what the functions of these names return;
-        `success` is null without `answers`.
+        `languages`; null if all states are the same. `monitor`, `harmfulness` and `success` are
+        what the functions of these names return; `success` is null without `answers`.
 
     Raises:
         UserError: unknown language or dataset; too few prompts; `calibrated_in` is not measured; a
-            state is not finite; or the memory is too small for half of the rows, too.
-        BadDirection: the metadata of the direction have no position or layer, or a position that
-            the model's chat template does not have; or all states there are equal.
+            state is not finite; or the memory is too small even for half of the rows.
+        BadDirection: the direction's metadata has no position or layer, or a position that the
+            model's chat template does not have; or all states there are equal.
         LayerOutOfRange: the model does not have the layer.
     """
     from sklearn.decomposition import PCA
@@ -158,7 +158,7 @@ def geometry(
     answered: dict[str, list[str]] = {language: [] for language in asked}
     for one in answers.prompts if answers else ():
         answered[one.language].append(one.prompt)
-    # A prompt of the run that is read anyway is read once.
+    # A prompt of the run that is also a test prompt is not read twice.
     prompts = {
         language: [row.prompt for row in first[language]]
         + sorted(set(answered[language]).difference(row.prompt for row in first[language]))
@@ -178,7 +178,7 @@ def geometry(
     if not np.ptp(everything, axis=0).any():
         raise BadDirection(
             f"All prompts have the same state at the direction's position {position} and layer "
-            f"{layer}: nothing can be measured there; extract a direction from this model."
+            f"{layer}, so nothing can be measured there; extract a direction from this model."
         )
     watched = {
         "position": positions.last,
@@ -221,7 +221,7 @@ def geometry(
                 "harmful": _distribution(projected[language][harmful[language]]),
                 "harmless": _distribution(projected[language][~harmful[language]]),
                 **_apart(states[language], along[language][:, layer], harmful[language]),
-                # 0 where English's harmless prompts lie, 1 where its harmful ones do.
+                # 0 is where the harmless prompts of English lie, and 1 where its harmful ones lie.
                 "harmful_against_english": _share(
                     projected[language][harmful[language]].mean() - safe, refused - safe
                 ),
@@ -267,7 +267,7 @@ def _place(chat: ChatModel, direction: Direction) -> tuple[int, int]:
     """Find the position and layer of a direction in a model.
 
     Raises:
-        BadDirection: its metadata name none, or a position that the chat template does not have.
+        BadDirection: its metadata has none, or a position that the chat template does not have.
         LayerOutOfRange: the model does not have the layer.
     """
     position, layer = _place_of(direction)
@@ -282,16 +282,16 @@ def _place(chat: ChatModel, direction: Direction) -> tuple[int, int]:
 
 
 def _place_of(direction: Direction) -> tuple[int, int]:
-    """Find the position and layer that the metadata of a direction name.
+    """Find the position and layer in the metadata of a direction.
 
     Raises:
-        BadDirection: they name none.
+        BadDirection: the metadata lacks one of them.
     """
     try:
         return direction.metadata["position"], direction.metadata["layer"]
     except KeyError as missing:
         raise BadDirection(
-            f"The direction's metadata have no {missing}; give an artifact that `polyrefuse "
+            f"The direction's metadata has no {missing}; give an artifact that `polyrefuse "
             "direction extract` wrote."
         ) from None
 
@@ -342,7 +342,7 @@ def _of_layer(
 
 
 def _apart(states: np.ndarray, projected: np.ndarray, harmful: np.ndarray) -> dict[str, float]:
-    """Measure how well harmful and harmless prompts are told apart."""
+    """Measure how well the states separate harmful from harmless prompts."""
     from sklearn.metrics import silhouette_score
 
     whole = area(projected[harmful], projected[~harmful])
@@ -355,7 +355,7 @@ def _apart(states: np.ndarray, projected: np.ndarray, harmful: np.ndarray) -> di
 
 
 def _share(part: float, whole: float) -> float | None:
-    """Divide `part` by `whole`; None where `whole` is 0."""
+    """Divide `part` by `whole`; None if `whole` is 0."""
     return float(part / whole) if whole else None
 
 

@@ -33,7 +33,7 @@ APART = "AUC says whether harmful prompts are told from harmless ones, not wheth
 """The remark in every figure that has an AUC."""
 
 COLUMNS = 5
-"""The most panels side by side."""
+"""The largest number of panels side by side."""
 
 
 def pictures_of(document: dict[str, Any]) -> dict[str, bytes]:
@@ -119,8 +119,8 @@ def _apart(language: str, document: dict[str, Any], placed: dict[str, Any]) -> s
 def geometry_layers_figure(document: dict[str, Any]) -> Figure:
     """Draw AUC, silhouette and cosine to English by layer, with one line for each language.
 
-    The cosine is that of the language's difference of means with English's. A line has a gap where
-    all states of a language are the same.
+    The cosine is that between the difference of means of a language and that of English. A line has
+    a gap at layers where all states of a language are the same.
     """
     languages, layers = list(document["languages"]), document["layers"]
     english = languages.index("en")

@@ -1,4 +1,4 @@
-"""Prints the document of a geometry for people."""
+"""Describe the document of a geometry in lines of text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 def summary(document: dict[str, Any]) -> Iterator[str]:
-    """Yield lines on each language, the monitor, the angles, and the answers of a run."""
+    """Yield lines about each language, the monitor, the angles, and the answers of a run.
+
+    Args:
+        document: the contents of `geometry.json`.
+    """
     direction = document["direction"]
     if "control" in direction:
         yield (
@@ -38,8 +42,8 @@ def _monitor(monitor: dict[str, Any]) -> Iterator[str]:
     if monitor["threshold"] is None:
         yield (
             f"Note: a false-alarm rate of {monitor['false_alarms']:g} needs "
-            f"{least_prompts(monitor['false_alarms'])} harmless prompts to calibrate on, which are "
-            "half of those that are read; raise --limit or --false-alarms."
+            f"{least_prompts(monitor['false_alarms'])} harmless prompts to calibrate on. The "
+            "monitor is calibrated on half of the prompts read; raise --limit or --false-alarms."
         )
         return
     for language, of in monitor["languages"].items():
@@ -70,10 +74,10 @@ def _success(success: dict[str, Any]) -> Iterator[str]:
     for language, of in success["languages"].items():
         for group, counts in of["counts"].items():
             if counts["n"]:
-                told = ", ".join(
+                labels = ", ".join(
                     f"{count} {name}" for name, count in counts.items() if count and name != "n"
                 )
-                yield f"{language}, {counts['n']} {group} prompts: {told}"
+                yield f"{language}, {counts['n']} {group} prompts: {labels}"
         for name, auc in of["auc"].items():
             if auc["auc"] is not None:
                 yield (

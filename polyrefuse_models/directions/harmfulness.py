@@ -1,8 +1,8 @@
-"""Compares the harmfulness direction with the refusal direction by the angle between them.
+"""Compare the harmfulness direction with the refusal direction by the angle between them.
 
 A model represents harmfulness and refusal separately (2507.11878). The state at the last token of
-the user's text tells harmful prompts from harmless ones. The state at the last token of the chat
-template, after which the answer begins, says whether the model will refuse. Each direction is the
+the user's text separates harmful from harmless prompts. The state at the last token of the chat
+template, after which the answer begins, shows whether the model will refuse. Each direction is the
 difference of the mean states of harmful and harmless prompts at its token. An angle near 90 degrees
 means that harmfulness and refusal are separate in that language, so the model may recognise a
 prompt as harmful and still answer it.
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.states import Positions
 
 WITHOUT_TEMPLATE = (
-    "the chat template puts no token after the user's text, so that harmfulness and refusal are "
-    "read at the same token and cannot be told apart"
+    "the chat template puts no token after the user's text, so harmfulness and refusal are read at "
+    "the same token and cannot be distinguished"
 )
 
 
@@ -51,14 +51,14 @@ def harmfulness(
         positions: the tokens that were read.
 
     Returns:
-        `user` and `last` are the two tokens. `languages` has, at the layer of the refusal
-        direction, the `cosine` and the `angle` (in degrees) between the two directions of each
-        language, the ends `angle_low` and `angle_high` of the angle's interval,
+        `user` and `last` are the positions of the two tokens. `languages` has, at the layer of the
+        refusal direction, the `cosine` and the `angle` (in degrees) between the two directions of
+        each language, the ends `angle_low` and `angle_high` of the angle's 95% interval,
         `harmfulness_against_direction` and `refusal_against_direction` (the cosine of each with the
-        given direction), and `harmfulness_against_english` (the cosine with the
-        harmfulness direction of English). `layers` has the `cosine` and `angle` of each language at
-        every layer. A value is null where a difference of means is zero. `languages` and `layers`
-        are null where the template puts no token after the user's text, and `note` says so.
+        given direction), and `harmfulness_against_english` (the cosine with the harmfulness
+        direction of English). `layers` has the `cosine` and `angle` of each language at every
+        layer. A value is null if a difference of means is zero. If the template puts no token after
+        the user's text, `languages` and `layers` are null, and `note` says so.
     """
     places = {"user": positions.user, "last": positions.last}
     if not positions.has_template:
@@ -95,21 +95,22 @@ def harmfulness(
 def angle_interval(
     harmful: Float[Tensor, "harmful token=2 d"], harmless: Float[Tensor, "harmless token=2 d"]
 ) -> tuple[float, float] | tuple[None, None]:
-    """Compute the interval of the angle between the two directions of one language.
+    """Compute the 95% interval of the angle between the two directions of one language.
 
-    The delta method (infinitesimal jackknife; Efron, The Jackknife, the Bootstrap and Other
-    Resampling Plans, 1982, ch. 6): to first order, the angle changes by the mean over the prompts
-    of how far each prompt turns the two directions, and the variance of such a mean is known. It
-    covers the chance by which these prompts were chosen. It does not correct the angle's bias.
+    The method is the delta method (infinitesimal jackknife; Efron, The Jackknife, the Bootstrap and
+    Other Resampling Plans, 1982, ch. 6): to first order, the angle changes by the mean over the
+    prompts of how far each prompt turns the two directions, and the variance of such a mean is
+    known. The interval covers the chance by which these prompts were chosen. It does not correct
+    the angle's bias.
 
     Args:
         harmful: the states of at least two harmful prompts, at the tokens of harmfulness and of
             refusal.
-        harmless: those of at least two harmless prompts, likewise.
+        harmless: the states of at least two harmless prompts, at the same tokens.
 
     Returns:
-        The lower and upper end in degrees, between 0 and 180; None where a direction is zero or the
-        two are parallel.
+        The lower and upper end in degrees, between 0 and 180. Both are None if a direction is zero
+        or the two are parallel.
     """
     kinds = [kind.double() for kind in (harmful, harmless)]
     direction = kinds[0].mean(0) - kinds[1].mean(0)
@@ -119,7 +120,7 @@ def angle_interval(
         return None, None
     unit = direction / length
     # The angle falls fastest if each direction turns towards the part of the other that is
-    # perpendicular to it, and the faster, the shorter the direction is.
+    # perpendicular to it. The shorter a direction is, the further a prompt turns it.
     towards = torch.nn.functional.normalize(unit.flip(0) - cosine * unit, dim=-1) / length
     variance = sum((kind * towards).sum((1, 2)).var() / len(kind) for kind in kinds)
     spread = z_value() * math.degrees(variance**0.5)
@@ -136,7 +137,7 @@ def _between(
 
 
 def _cosine(one: Float[Tensor, "d"], other: Float[Tensor, "d"]) -> float | None:
-    """Compute the cosine between two vectors; None where one of them is zero."""
+    """Compute the cosine between two vectors; None if one of them is zero."""
     length = one.norm() * other.norm()
     if not length:
         return None

@@ -21,7 +21,7 @@ def angle_text(angle: float | None, low: float | None, high: float | None) -> st
 
 @pictures.style()
 def harmfulness_figure(document: dict[str, Any]) -> Figure:
-    """Draw the angle by layer, a line for each language, and its interval at the direction's layer.
+    """Draw the angle of each language by layer, and its interval at the direction's layer.
 
     Args:
         document: the contents of `geometry.json`, with languages in its `harmfulness`.

@@ -1,4 +1,4 @@
-"""A panel a language with rates against a number: the pictures of `direction sweep` and `rank`."""
+"""Draw rates against a number with a panel for each language, for `direction sweep` and `rank`."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 5
-"""Panels side by side, at most."""
+"""The largest number of panels side by side."""
 
 ASIDE = 3
-"""Points of print between two lines' bars at the same place."""
+"""How far apart the bars of two lines stand at the same place, in points (1/72 inch)."""
 
 
 def language_panels(
     languages: Sequence[str], draw: Callable[[Axes, str], None], *, x: str, y: str, title: str
 ) -> Figure:
-    """A figure with one legend, and a panel for each language on the same axes.
+    """Draw a figure with one legend and a panel for each language. All panels share their axes.
 
     Args:
-        languages: in the order of the panels.
-        draw: draws a language's rates into its panel, and gives the panel a title.
-        x: label of the axis that all panels share.
-        y: the same for the rates, in %.
-        title: of the figure.
+        languages: the languages, in the order of their panels.
+        draw: a function that draws a language's rates into its panel and gives the panel a title.
+        x: the label of the horizontal axis.
+        y: the label of the vertical axis, which has the rates in %.
+        title: the title of the figure.
     """
     columns = min(COLUMNS, len(languages))
     rows = -(-len(languages) // columns)
-    # A title over one panel is as wide as two.
+    # The title is wider than a single panel.
     figure = pictures.figure((max(5.5, 2.4 + 2.2 * columns), 1.5 + 1.9 * rows))
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axis, language in zip(axes.flat, languages, strict=False):
@@ -43,7 +43,7 @@ def language_panels(
     for unused in axes.flat[len(languages) :]:
         unused.set_axis_off()
     for place in range(len(languages) - columns, len(languages)):
-        axes.flat[place].tick_params(labelbottom=True)  # where nothing is drawn below
+        axes.flat[place].tick_params(labelbottom=True)  # The panel below may be missing.
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize="small")
     figure.supxlabel(x, fontsize="small")
@@ -61,17 +61,16 @@ def draw_rates(
     colour: str,
     aside: bool = False,
 ) -> None:
-    """A line of rates with bars that are their intervals.
-
-    What is dashed stands a little to the right, so that no bar hides another.
+    """Draw a line of rates, each with a bar for its interval.
 
     Args:
         axis: the panel.
-        at: where on the axis that the panels share.
-        rates: each as rate, low and high, between 0 and 1.
-        label: in the legend; one that begins with an underscore is left out.
-        colour: of all of it.
-        aside: whether it is dashed, as what the other lines are held against.
+        at: the places of the rates on the horizontal axis.
+        rates: the rates, each with the ends of its interval (rate, low, high), between 0 and 1.
+        label: the line's name in the legend. A name that begins with an underscore is left out.
+        colour: the colour of the line and its bars.
+        aside: whether the line is a comparison for the others. It is then dashed, and stands a
+            little to the right, so that no bar hides another.
     """
     from matplotlib.transforms import ScaledTranslation
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 GUIDE: dict[str, Any] = {"color": INK, "alpha": 0.25, "linewidth": 1, "zorder": 0}
-"""The style of a line at a value without an effect, such as an AUC of 0.5."""
+"""The style of a line at the value that means no effect, such as an AUC of 0.5."""
 
 OWN_LAYER: dict[str, Any] = {"color": INK, "linewidth": 1, "linestyle": ":"}
 """The style of a line at the layer that the direction was chosen from."""
@@ -77,10 +77,10 @@ def _from_bytes(token: str) -> str:
 
 
 def control_line(direction: Mapping[str, Any]) -> str:
-    """The last line of a title where the direction is a control, with its line break; else empty.
+    """Return the last line of a title, with its line break, if the direction is a control; else "".
 
     Args:
-        direction: what a document says of it, as `effects.described` returns it.
+        direction: the description of the direction, as `effects.described` returns it.
     """
     if "control" not in direction:
         return ""
@@ -91,11 +91,11 @@ def control_line(direction: Mapping[str, Any]) -> str:
 
 
 def gaps(values: Iterable[float | None]) -> list[float]:
-    """Return the heights of a line that has a gap where a value is None."""
+    """Return the heights of a line, with NaN for None. matplotlib leaves a gap at NaN."""
     return [math.nan if value is None else value for value in values]
 
 
 def beside(middle: float, n: int, width: float = 0.2) -> Float[np.ndarray, "n"]:
-    """Return the places of n points around a place of an axis, spread so that few overlap."""
+    """Return places for n points around the middle, within `width`, spread so that few overlap."""
     golden = (5**0.5 - 1) / 2
     return middle + width * ((np.arange(n) * golden) % 1 - 0.5)

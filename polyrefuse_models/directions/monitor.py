@@ -1,13 +1,13 @@
-"""A monitor of prompts, which raises an alarm where the state lies far along the direction.
+"""Monitor prompts: raise an alarm if a prompt's state lies far along the direction.
 
 The state is that at the last token of a prompt, before the answer. The threshold is calibrated on
 harmless prompts of one language at a chosen rate of false alarms, and is then applied to the
-prompts of every language. Where the harmful prompts of a language raise fewer alarms, they lie less
+prompts of every language. If the harmful prompts of a language raise fewer alarms, they lie less
 far along the direction. This is how the paper explains cross-lingual jailbreaks (2505.17306,
 sec. 5).
 
-The harmless prompts that the threshold was calibrated on are evaluated in no language, since the
-translation of a prompt lies near the prompt.
+The harmless prompts that the threshold was calibrated on are evaluated in no language, because the
+state of a translation lies near the state of the original.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
 LEAST_RATE = 1e-4
-"""The lowest rate of false alarms: a lower one needs more prompts than there are."""
+"""The lowest rate of false alarms; a lower one would need more prompts than the datasets have."""
 
 
 def calibration_rows(rows: Sequence[str], seed: int) -> frozenset[str]:
     """Choose a random half of the rows to calibrate on.
 
     Args:
-        rows: ids of the harmless rows in the language of the calibration.
+        rows: the ids of the harmless rows in the language of the calibration.
         seed: the seed of the choice.
     """
     return frozenset(random.Random(seed).sample(sorted(rows), (len(rows) + 1) // 2))
@@ -43,16 +43,17 @@ def calibration_rows(rows: Sequence[str], seed: int) -> frozenset[str]:
 def threshold(harmless: Float[np.ndarray, "prompt"], false_alarms: float) -> float | None:
     """Compute the threshold above which a projection raises an alarm.
 
-    It is the ceil((n + 1)(1 - a))-th smallest of n projections. Of further prompts of the same
-    kind, a share of at most a lies above it, on average over choices of the n prompts (split
-    conformal prediction, 2107.07511, sec. 1).
+    It is the ceil((n + 1)(1 - a))-th smallest of n projections. On average over choices of the n
+    prompts, a share of at most a of further prompts of the same kind lies above it (split conformal
+    prediction, 2107.07511, sec. 1).
 
     Args:
         harmless: projections of harmless prompts.
         false_alarms: the rate a, between 0 and 1.
 
     Returns:
-        None where there are fewer than 1 / a - 1 prompts, for which no finite threshold holds.
+        The threshold, in the units of the projections; None for fewer than 1 / a - 1 prompts, for
+        which no finite threshold keeps the rate.
     """
     place = math.ceil((len(harmless) + 1) * (1 - false_alarms) - 1e-9)
     if place > len(harmless):
@@ -79,17 +80,17 @@ def monitor(
     Args:
         projections: the projections of each language's prompts at the last token.
         harmful: whether each of these prompts is harmful, by language.
-        rows: the ids of their rows, by language; the same for translations of one prompt.
+        rows: the ids of their rows, by language. Translations of one prompt share an id.
         calibrated_in: the language of the calibration, a key of `projections`.
         false_alarms: the share of harmless prompts that may raise an alarm, between 0 and 1.
         seed: the seed of the choice of prompts to calibrate on.
 
     Returns:
-        The settings, `calibration_prompts` (the number of harmless prompts), `threshold` (null
-        where these are too few), and `languages`. Each language has `false_alarms` and `detected`,
-        the rates of harmless and of harmful prompts that raise an alarm (null without a threshold
-        or without prompts), and the `auc` with its interval and the points of the `roc` of the same
-        prompts (null without harmless prompts).
+        The settings, `calibration_prompts` (the number of harmless prompts), `threshold` (null if
+        these are too few), and `languages`. Each language has `false_alarms` and `detected`, the
+        rates of harmless and of harmful prompts that raise an alarm (null without a threshold or
+        without prompts), and, for the same prompts, the `auc` with its interval and the points of
+        the `roc` (null without harmless prompts).
     """
     here = zip(rows[calibrated_in], harmful[calibrated_in], strict=True)
     chosen = calibration_rows([row for row, is_harmful in here if not is_harmful], seed)
@@ -112,7 +113,8 @@ def alarms(projections: Float[np.ndarray, "prompt"], limit: float | None) -> dic
     """Count the prompts that raise an alarm, and give their share Wilson's 95% interval.
 
     Returns:
-        None without prompts, or without a threshold.
+        The number of alarms, n, the rate and the ends of its interval; None without prompts, or
+        without a threshold.
     """
     n = len(projections)
     if limit is None or not n:

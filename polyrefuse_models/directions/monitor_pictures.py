@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pictures.style()
 def monitor_figure(document: dict[str, Any]) -> Figure:
-    """Draw a curve for each language with a mark at the threshold, and a table with a row for each.
+    """Draw a curve for each language, with a dot at the threshold, beside a table of the rates.
 
     Args:
         document: the contents of `geometry.json`.

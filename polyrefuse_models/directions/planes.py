@@ -10,21 +10,21 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 MARGIN = 0.05
-"""Room around the points, as a share of the side."""
+"""The room on each side of the points, as a share of their largest extent."""
 
 
 def square_limits(
     points: Float[np.ndarray, "n 2"],
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Limits of both axes that hold all points and have the same length.
+    """Compute limits of equal length for both axes, so that all points are inside.
 
-    In a square panel a distance is then as long in one direction as in the other.
+    In a square panel, a distance is then as long in one direction as in the other.
 
     Args:
-        points: coordinates in the units of the axes.
+        points: coordinates in the units of the axes, at least one point.
 
     Returns:
-        the limits of the horizontal and of the vertical axis.
+        The limits of the horizontal and of the vertical axis.
     """
     low, high = points.min(axis=0), points.max(axis=0)
     half = (0.5 + MARGIN) * (float((high - low).max()) or 1.0)

@@ -1,9 +1,9 @@
-"""Removes from a refusal direction its component along the mean of harmless prompts.
+"""Remove from a refusal direction its component along the mean of harmless prompts.
 
 The idea comes from "projected abliteration" (J. Lai, Projected Abliteration, Hugging Face community
-article, 2025). The direction r = m_harmful - m_harmless has a component along m = m_harmless, and
+article, 2025). The direction r = m_harmful - m_harmless has a component along m = m_harmless, so
 ablating r removes part of what all harmless states have in common. The rest,
-r' = r - (r.m) m / |m|^2, is orthogonal to m, so that ablating r' does not change m.
+r' = r - (r.m) m / |m|^2, is orthogonal to m, and ablating r' does not change m.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.artifact import Direction
 
 LEAST_LEFT = 1e-4
-"""The shortest rest, as a share of the direction's length. A shorter one consists of rounding."""
+"""The shortest usable rest, as a share of the direction's length; a shorter one is rounding."""
 
 
 def projected(direction: Direction, origin: str) -> Float[Tensor, "d"]:
-    """Remove from a direction its component along the harmless mean of its layer, in float32.
+    """Return a direction without its component along the harmless mean of its layer, in float32.
 
     Args:
         direction: a direction that has a harmless mean and a layer.
         origin: where the direction comes from, for messages.
 
     Raises:
-        BadDirection: the direction lacks one of them, or nothing is left of it.
+        BadDirection: the direction has no harmless mean or no layer, the mean is zero, or nothing
+            is left of the direction.
     """
     means = direction.require_harmless_mean("ablation=projected", origin)
     layer = direction.metadata.get("layer")
@@ -46,7 +47,7 @@ def projected(direction: Direction, origin: str) -> Float[Tensor, "d"]:
     left = orthogonal_to(direction.direction, mean)
     if left.norm() < LEAST_LEFT * direction.direction.double().norm():
         raise BadDirection(
-            f"{origin}: the direction lies along the mean of harmless prompts, so that "
+            f"{origin}: the direction lies along the mean of harmless prompts, so "
             "ablation=projected leaves nothing of it; leave ablation=projected out."
         )
     return left.float()

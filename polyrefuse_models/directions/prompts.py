@@ -1,4 +1,4 @@
-"""Chooses the prompts that a direction is extracted from and selected on."""
+"""Choose the prompts that a direction is extracted from, and those that it is selected on."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PUBLISHED: dict[str, tuple[str, str]] = {
     "polyrefuse": ("harmful", "harmless"),
     "toyrefuse": ("toyrefuse_harmful", "toyrefuse_harmless"),
 }
-"""The published datasets that `dataset=` names, each with its harmful and its harmless half."""
+"""The published names that `dataset=` takes, each with its harmful and its harmless dataset."""
 
 SIZES = {"train": 128, "val": 32}
-"""The most prompts of each kind in a split (2406.11717, sec. 2.2)."""
+"""The largest number of prompts of each kind in a split (2406.11717, sec. 2.2)."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Prompts:
 
 
 def sources() -> dict[str, tuple[str, str]]:
-    """Map each name that `dataset=` takes to its harmful and its harmless half.
+    """Map each name that `dataset=` takes to its harmful and its harmless dataset.
 
-    Datasets that the user added are among them.
+    The names include datasets that the user added.
 
     Raises:
         UserError: the data folder cannot be used.
@@ -74,12 +74,12 @@ def kinds_of(dataset: str) -> tuple[str, str]:
 
 
 def lacking(dataset: str, known: Iterable[str], why: str) -> UserError:
-    """Make the error that `dataset` does not name harmful and harmless prompts.
+    """Make the error for a `dataset` that is unknown or has prompts of only one kind.
 
     Args:
         dataset: the name that was given.
         known: the names that could be given.
-        why: what needs both kinds, as a clause.
+        why: a clause that says what needs both kinds.
     """
     there = data.datasets().get(dataset)
     if there is not None and there.own:
@@ -91,9 +91,9 @@ def lacking(dataset: str, known: Iterable[str], why: str) -> UserError:
 
 
 def splits_of(kind: str) -> dict[str, str]:
-    """Find the splits in which the prompts of "train" and of "val" are.
+    """Find the splits of a dataset from which the prompts for "train" and for "val" are taken.
 
-    In a user's dataset that names no splits, both are in `test`, and no prompt is in both.
+    In a user's dataset without splits, both are taken from `test`, and no prompt is used twice.
 
     Raises:
         UnknownDataset: there is no dataset of that name.
@@ -141,7 +141,7 @@ def _divided(kind: str, language: str, seed: int) -> dict[str, list[str]]:
     if len(rows) < len(SIZES):
         raise UserError(
             f"{kind} has {len(rows)} prompts in {language!r}, too few for training and validation; "
-            "add more."
+            "add more prompts."
         )
     shuffled = random.Random(seed).sample(rows, len(rows))
     every = sum(SIZES.values())
@@ -149,8 +149,8 @@ def _divided(kind: str, language: str, seed: int) -> dict[str, list[str]]:
     train = min(SIZES["train"], len(rows) - val)
     warn_once(
         f"{kind} has no splits, so the direction is made from {train + val} of its {len(rows)} "
-        "test prompts, and rates on these are not held out. A column `split` keeps the prompts "
-        "apart."
+        "test prompts, and rates on these are not held out. Add a column `split` to keep training "
+        "and test prompts apart."
     )
     return {
         "train": [row.prompt for row in shuffled[:train]],

@@ -1,8 +1,8 @@
-"""Measures how many directions carry a model's refusal: ASR against the number ablated.
+"""Measure how many directions carry a model's refusal: ASR against the number ablated.
 
-The first k vectors of the refusal subspace of a direction (`subspace`) are ablated, and then k
-random directions as a control. The model answers the same harmful prompts each time. It is loaded
-once, and hooks do every ablation, so that only the vectors differ.
+The first k vectors of a direction's refusal subspace (`subspace`) are ablated, and then k random
+directions as a control. The model answers the same harmful prompts each time. It is loaded once,
+and every ablation is done by hooks, so that nothing but the vectors differs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Cell:
 
     Attributes:
         rank: the number of directions; 0 for the untouched model.
-        control_seed: the seed of random directions; None for the vectors of the subspace.
+        control_seed: the seed of the random directions; None for the vectors of the subspace.
         language: the language of the prompts.
         hits: the number of answers that comply.
         refused: the number of answers that refuse.
@@ -88,27 +88,28 @@ def rank(
     judge: str = "native",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Measure the attack success rate with vectors of a subspace, and as many random ones, ablated.
+    """Measure ASR with vectors of a subspace ablated, and with as many random ones ablated.
 
     Args:
         chat: the model, without an intervention.
-        answer: has `chat.model` answer the prompts of some rows with at most a given number of
-            tokens, as an evaluation would.
+        answer: a function that has `chat.model` answer the prompts of some rows as an evaluation
+            would, with at most a given number of tokens.
         direction: a direction that has a subspace.
         ranks: the numbers of vectors to ablate, ascending.
         languages: the languages of the prompts.
         origin: where the direction comes from, for messages.
         controls: the number of random subspaces of each rank.
         dataset: a key of `prompts.sources`.
-        limit: the number of prompts in each language; all where None.
+        limit: the number of prompts in each language; None takes all.
         max_gen_toks: the largest number of tokens in an answer.
         judge: the refusal judge that labels the answers.
         seed: the seed of the first random subspace; the others have the next seeds.
 
     Returns:
-        The JSON document. It has `cells` (rank x language), how many directions `carried` refusal
-        in each language (see `carried`), whether the languages' directions are `shared`, and what
-        reproduces the measurement. It holds no answers.
+        The JSON document. It has `cells` (rank x language), the number of directions that carry
+        refusal in each language (`carried`), whether the languages share the subspace (`shared`:
+        every language that refuses has such a number; null if none refuses), and what is needed to
+        reproduce the measurement. It holds no answers.
 
     Raises:
         UserError: unknown language, dataset or judge; no prompts; or the subspace has a lower rank.
@@ -156,23 +157,23 @@ def rank(
 
 
 def ablation_along(basis: Float[Tensor, "rank d"]) -> Ablation:
-    """Make the ablation of orthonormal vectors; that of a single vector is plain ablation."""
+    """Make the ablation of orthonormal vectors, which for a single vector is plain ablation."""
     return Ablation(basis[0]) if len(basis) == 1 else SubspaceAblation(basis)
 
 
 def carried(cells: Sequence[Cell]) -> int | None:
-    """Find how many directions carry the refusal of the prompts in one language.
+    """Find how many directions carry refusal in one language.
 
-    It is the lowest rank that meets three conditions. With it ablated, the model answers at least
-    half of the prompts that the untouched model refuses. The interval of its ASR lies above those
-    of the untouched model and of as many random directions. No other rank has an interval that lies
-    above its interval.
+    The result is the lowest rank that meets three conditions. The answers that comply increase by
+    at least half of the number that the untouched model refuses. The interval of the ASR lies above
+    those of the untouched model and of as many random directions. No other rank has an interval
+    that lies entirely above.
 
     Args:
         cells: the cells of all ranks and controls in that language.
 
     Returns:
-        None where no rank meets the conditions.
+        The rank; None if no rank meets the conditions.
     """
     (untouched,) = (cell for cell in cells if cell.rank == 0)
     subspaces = [cell for cell in cells if cell.rank and cell.control_seed is None]

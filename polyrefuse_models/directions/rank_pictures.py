@@ -1,4 +1,4 @@
-"""Draw the figure of `direction rank`: the ASR against the number of ablated directions."""
+"""Draw the figure of `direction rank`: ASR against the number of ablated directions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ SUBSPACE, RANDOM = (of_condition(f"{kind}subspace-ablation").colour for kind in 
 
 @pictures.style()
 def rank_figure(document: dict[str, Any]) -> Figure:
-    """Draw the ASR by rank, for the subspace and for random directions, in a panel per language."""
+    """Draw ASR by rank, for the subspace and for random directions, with a panel per language.
+
+    Args:
+        document: the contents of `rank.json`.
+    """
 
     def panel(axis: Axes, language: str) -> None:
         cells = [one for one in document["cells"] if one["language"] == language]

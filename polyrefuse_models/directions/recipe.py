@@ -1,4 +1,4 @@
-"""Makes a refusal direction from a chat model and prompts, in the steps of 2505.17306.
+"""Make a refusal direction from a chat model and prompts, in the steps of 2505.17306.
 
 A rule that reads no tokens (`select.StateRule`) skips the steps that read them: it derives no
 refusal tokens and filters out no prompts.
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.prompts import Prompts
 
 MOST_TOKENS = 10
-"""The most refusal tokens of a model that refuses. The organism needs 3 in each of its languages,
-and random models need 34 to 57."""
+"""The largest number of refusal tokens that is plausible for a model that refuses. The organism
+needs 3 in each of its languages, and random models need 34 to 57."""
 
 LEAST_PROBABILITY = 0.5
-"""The least probability of all refusal tokens together after harmful prompts, for a model that
-refuses most of them. It is 1.00 for the organism, .33 to .44 for the weakened organism, which
-refuses a third of the prompts, .32 for the organism with its direction ablated, and .26 to .38 for
-random models."""
+"""The least probability of all refusal tokens together after harmful prompts that is plausible for
+a model that refuses most of them. The probability is 1.00 for the organism, .33 to .44 for the
+weakened organism, which refuses a third of the prompts, .32 for the organism with its direction
+ablated, and .26 to .38 for random models."""
 
 
 def n_positions(chat: ChatModel) -> int:
@@ -74,23 +74,24 @@ def make_direction(
 ) -> Direction:
     """Extract candidate directions from training prompts and choose one on validation prompts.
 
-    Where the memory of a GPU is too small for `chat.batch_size` rows, half as many are used.
+    If the memory of a GPU is too small for `chat.batch_size` rows, half as many are used.
 
     Args:
         chat: the model.
         prompts: what `prompts.sample` chose.
-        tokens: ids of the refusal tokens; derived from the training prompts where None.
+        tokens: the ids of the refusal tokens; None derives them from the training prompts.
         rule: the rule that chooses a candidate. A rule that reads no tokens takes no `tokens`.
-        all_scores: compute every score of every candidate, not only those that the choice needs.
-        recipe_sha256: the `recipe_checksum`, where it was computed before.
-        control_seed: return the control with this seed in place of the direction, with its
-            `control_scores` in the metadata.
-        subspace: the subspace to write with the direction; the usual one where None.
+        all_scores: whether to compute every score of every candidate, or only those that the choice
+            needs.
+        recipe_sha256: the `recipe_checksum`, if it was computed before.
+        control_seed: the seed of a control to return instead of the direction, with its
+            `control_scores` in the metadata; None for the direction itself.
+        subspace: the subspace to write with the direction; None for the default (`Asked()`).
 
     Raises:
         NoDirection: the rule chooses no candidate, or every score is NaN.
         NoSubspace: there is no subspace of the requested rank.
-        UserError: the memory is too small for half of the rows, too; or `tokens` are given for a
+        UserError: the memory is too small even for half of the rows; or `tokens` are given for a
             rule that reads none.
     """
     rule.check_tokens(tokens)
@@ -124,7 +125,7 @@ def _make_direction(
     logger.info("Extracting a refusal direction from %s prompts", prompts.language)
     harmful = observe(chat, prompts.harmful["train"], positions)
     harmless = observe(chat, prompts.harmless["train"], positions)
-    with cudnn_attention.without_cudnn_attention():  # each token that is decoded is a new shape
+    with cudnn_attention.without_cudnn_attention():  # Each decoded token makes a new shape.
         refused_as_it_is = refusals(chat, prompts.harmful["val"], prompts.language)
     if refused_as_it_is is not None and (doubt := refused_as_it_is.doubt(rule.reads_tokens)):
         warnings.append(doubt)
@@ -237,19 +238,19 @@ def recipe_checksum(
 ) -> str | None:
     """Compute the sha256 of everything that decides which direction is extracted.
 
-    Results identify a direction by it, since the numbers of the direction differ in their last
-    digits between batch sizes and devices. The weights are hashed in memory: a model's name and
-    revision stay the same under an adapter, a quantisation or further training in a folder, and
-    file headers are equal for two trainings of one architecture. The token ids are hashed as well,
-    and they depend on the chat template and its arguments, the tokenizer and the prompts.
+    Results identify a direction by this checksum, since the numbers of the direction differ in
+    their last digits between batch sizes and devices. The weights are hashed in memory: a model's
+    name and revision stay the same under an adapter, a quantisation or further training in a
+    folder, and file headers are equal for two trainings of one architecture. The token ids are
+    hashed as well. They cover the chat template and its arguments, the tokenizer and the prompts.
 
     Returns:
-        None where the weights are not whole in memory, and so have no checksum.
+        The checksum; None if the weights are not all in memory, and so cannot be hashed.
     """
     weights = checksum_in_memory(chat.model)
     if weights is None:
         return None
-    # Where the model lies, and what it is called, decides nothing that its weights do not.
+    # The model's name and folder decide nothing that its weights do not decide.
     config = chat.model.config.to_dict()
     for name in ("_name_or_path", "transformers_version", "_commit_hash", "gguf_file"):
         config.pop(name, None)
@@ -278,7 +279,10 @@ def _opening(
     """Find the tokens that open refusals, and their probability after harmful training prompts.
 
     Args:
-        tokens: the tokens that were given; derived where None.
+        harmful: what the forward pass over the harmful training prompts showed.
+        harmless: the same for the harmless training prompts.
+        tokens: the tokens that were given; None derives them.
+        warnings: a list to which doubts about the tokens are added.
     """
     if tokens is None:
         tokens = refusal_tokens(harmful.logits, harmless.logits)
@@ -304,7 +308,8 @@ def _doubts(chosen: Candidate, untouched: float, rule: Rule) -> list[str]:
 
     Args:
         chosen: the candidate, with all its scores.
-        untouched: mean refusal score of the untouched model on the same harmful prompts.
+        untouched: the mean refusal score of the untouched model on the same harmful prompts.
+        rule: the rule that chose the candidate.
     """
     refusal, steering, kl_divergence = chosen.complete_scores()
     doubts = []
@@ -342,7 +347,7 @@ def _unturned(chosen: Candidate, poles: Poles) -> list[str]:
 
     Args:
         chosen: the candidate, with its cosines.
-        poles: the states that its own were compared with.
+        poles: the states that the candidate's states were compared with.
     """
     comply, refuse, untouched = chosen.comply_cosine, chosen.refuse_cosine, poles.cosine
     doubts = []
@@ -354,9 +359,9 @@ def _unturned(chosen: Candidate, poles: Poles) -> list[str]:
         )
     if chosen.layer > poles.layers[-1]:
         doubts.append(
-            f"the chosen direction is added at layer {chosen.layer}, behind the layers whose "
-            f"states are compared (the last is {poles.layers[-1]}), so the effect of adding it was "
-            "not measured"
+            f"the chosen direction is added at layer {chosen.layer}, after the layers whose states "
+            f"are compared (the last is {poles.layers[-1]}), so the effect of adding it was not "
+            "measured"
         )
     elif refuse is not None and not refuse > untouched:
         doubts.append(

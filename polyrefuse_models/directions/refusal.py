@@ -1,4 +1,4 @@
-"""Computes the refusal score of a next-token distribution, and derives the refusal tokens."""
+"""Compute the refusal score of a next-token distribution, and derive the refusal tokens."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def refusal_tokens(
 
     The authors of both papers list these tokens by hand for each model and language ("I", "As").
     Here they are the next tokens whose mean probability rises most from harmless to harmful
-    prompts, and as many of them as cover `mass` of the total rise.
+    prompts. As many of them are taken as are needed to cover `mass` of the total rise.
 
     Args:
         harmful: next-token logits after harmful prompts.
@@ -55,11 +55,11 @@ def refusal_scores(
     """Compute the log-odds that an answer opens with a refusal token (2406.11717, sec. 2.3).
 
     Returns:
-        log P - log(1 - P), where P is the summed probability of `tokens`. The model refuses where
-        it is above 0.
+        log P - log(1 - P) for each prompt, where P is the summed probability of `tokens`. Above 0,
+        the model is more likely to refuse than not.
     """
     logits = logits.double()
-    # By numbers, not by a mask: a device would have to be waited for, to tell how many they are.
+    # Indices, not a mask: to count a mask's entries, the host would have to wait for the device.
     refusing = torch.as_tensor(tokens, device=logits.device)
     others = logits.index_fill(-1, refusing, -math.inf)
     return logits[:, refusing].logsumexp(-1) - others.logsumexp(-1)

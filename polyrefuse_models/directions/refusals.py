@@ -1,8 +1,8 @@
-"""Counts how many harmful prompts the untouched model refuses, by its answers.
+"""Count how many harmful prompts the untouched model refuses, by its answers.
 
-A refusal score is the log-odds of a few first tokens, and it compares a model with the same model
-under an intervention. It does not tell whether a model refuses at all: a model that refuses nothing
-has refusal tokens too, namely those that open its answers to harmful prompts.
+A refusal score is the log-odds of a few first tokens. It serves to compare a model with the same
+model under an intervention, and does not show whether a model refuses at all: a model that refuses
+nothing has refusal tokens too, namely those that open its answers to harmful prompts.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from polyrefuse_models.chat_model import ChatModel
 
 TOKENS = 48
-"""The most tokens of an answer: the first sentence shows a refusal."""
+"""The largest number of tokens in an answer. The first sentence is enough to show a refusal."""
 
 
 @dataclass(frozen=True)
 class Refusals:
-    """The number of harmful prompts that the native judge found refused.
+    """How many harmful prompts a model refused, by the native judge.
 
     Attributes:
         refused: the number of refused prompts.
@@ -42,18 +42,18 @@ class Refusals:
         return {"refused": self.refused, "n": self.n, "rate": rate, "low": low, "high": high}
 
     def doubt(self, tells: bool = True) -> str | None:
-        """A warning that there is nothing to ablate, without a full stop; None where there is.
+        """Warn, in a sentence without a full stop, if there is no refusal to ablate; else None.
 
         Args:
-            tells: whether the judge knows the words in which the model refuses. If not, the
-                warning says that it may not.
+            tells: whether the judge can be expected to know the words in which the model refuses.
+                If not, the warning says that it may not know them.
         """
-        told = self.record()
-        if not refuses_nothing(told["rate"], told["low"]):
+        counted = self.record()
+        if not refuses_nothing(counted["rate"], counted["low"]):
             return None
         share = (
             f"{self.refused} of {self.n} harmful validation prompts (95% interval "
-            f"{100 * told['low']:.1f} to {100 * told['high']:.1f}%)"
+            f"{100 * counted['low']:.1f} to {100 * counted['high']:.1f}%)"
         )
         if not tells:
             return (
@@ -75,8 +75,8 @@ def refusals(chat: ChatModel, prompts: list[str], language: str) -> Refusals | N
         language: the language of the prompts, as an ISO 639-1 code.
 
     Returns:
-        None where the refusals cannot be counted: the judge has no phrases for the language, or the
-        model's window has no room for answers.
+        The counts; None if the judge has no phrases for the language, or if the model's window has
+        no room for answers.
     """
     try:
         rules_of(language)

@@ -38,18 +38,19 @@ PANELS: dict[str, tuple[str, str]] = {
     ),
     "cosmic_score": ("COSMIC score\n(sum of both\ncosines)", ""),
 }
-"""Score -> the label of its axis, and the name of the same measure for the untouched model."""
+"""Score -> the label of its axis, and the key of the untouched model's value ("" for none)."""
 
 HEADROOM = 1.3
-"""The top of the KL axis, in multiples of the limit, if no value is far above the limit."""
+"""The top of the KL axis in multiples of the limit. Values above it make the axis logarithmic."""
 
 
 @pictures.style()
 def scores_figure(direction: Direction) -> Figure:
-    """Draw a panel for each score that a candidate has, with a line for each position.
+    """Draw a panel for each score that was computed, with a line for each position.
 
     A ring marks the choice. An arrow at the KL limit marks a candidate that the search rejected as
-    soon as it was known to be above the limit. Layers that the rule does not consider are shaded.
+    soon as its divergence was known to be above the limit. Layers that the rule does not consider
+    are shaded.
     """
     metadata = direction.metadata
     computed = [
@@ -127,7 +128,7 @@ def _limit(axis: Axes, direction: Direction, rule: Rule, lines: dict[int, dict[s
     axis.axhline(0, **GUIDE)
     left = rejected(direction, rule)
     for place, (position, line) in enumerate(lines.items()):
-        # The arrows of one layer are side by side.
+        # Candidates of the same layer get their arrows side by side.
         aside = 0.6 * ((place + 0.5) / len(lines) - 0.5)
         layers = [at.layer + aside for at in left if at.position == position]
         axis.plot(

@@ -1,9 +1,9 @@
-"""Measures what each candidate direction does to a model.
+"""Measure what each candidate direction does to a model.
 
 The measures are the three scores of 2406.11717, appendix C, and the mean states that
 `directions.cosmic` compares.
 
-Each row of a forward pass is one candidate on one prompt. As many prompts share a pass as the batch
+Each row of a forward pass is one candidate on one prompt. A pass takes as many prompts as the batch
 has rows for. Shorter prompts are padded on the right, where no earlier token sees the padding. The
 tokens that all prompts begin with are computed once for each candidate. All tokens are put on the
 device before the first pass, and results are read as late as possible, so that the host runs ahead
@@ -42,9 +42,9 @@ def common_head(prompts: list[list[int]], left: int = 1) -> list[int]:
     """Find the tokens that all prompts begin with.
 
     Args:
-        prompts: their token ids.
-        left: how many tokens at the end of the shortest prompt to leave out, since their logits or
-            states are needed.
+        prompts: the token ids of each prompt.
+        left: how many tokens at the end of every prompt cannot belong to the head, since their
+            logits or states are needed.
     """
     return list(os.path.commonprefix([ids[:-left] for ids in prompts]))
 
@@ -57,15 +57,18 @@ class SideBySide:
     in the model during a `with` block.
 
     Args:
-        chat: the model; its `batch_size` is the most rows, unless there are more candidates.
-        directions: one direction for each candidate, at any scale.
+        chat: the model. Its `batch_size` is the largest number of rows, unless there are more
+            candidates.
+        directions: one direction for each candidate, of any length.
         prompts: the prompts that will be read.
-        intervene: makes the intervention in which each direction acts on its own equal part of a
-            batch.
-        positions: how many tokens at the end of a prompt `states` yields; no prompt is shorter.
+        intervene: a function that makes the intervention in which each direction acts on its own
+            equal part of a batch.
+        positions: the number of tokens at the end of a prompt whose states `states` yields. No
+            prompt may be shorter.
 
     Attributes:
-        order: the places in `prompts`, with the longest prompt first. `passes` yields slices of it.
+        order: the indices of `prompts`, with the longest prompt first. `passes` yields slices of
+            it.
     """
 
     def __init__(
@@ -117,14 +120,15 @@ class SideBySide:
             self._cache.batch_select_indices(rows)  # each layer's cache may be on another device
 
     def passes(self) -> Iterator[tuple[slice, Float[Tensor, "candidate prompt vocabulary"]]]:
-        """Run one forward pass after the other over all prompts, the longest first.
+        """Run the forward passes over all prompts one by one, with the longest prompts first.
 
         Yields:
-            The slice of `order`, and the logits of the first token of the answer in float32.
+            The slice of `order` that a pass read, and the logits of the first token of each answer
+            in float32, on the model's device.
         """
         device = input_device(self._model)
         rests = [ids[self._n_head :] for ids in self._prompts]
-        # Any token does where a prompt has ended: those in front of it do not see it.
+        # Any token will do as padding, because the prompt's own tokens do not see it.
         padded = pad_sequence(rests, batch_first=True).to(device)
         lasts = torch.tensor([len(rest) - 1 for rest in rests], device=device)
         start = 0
@@ -141,10 +145,10 @@ class SideBySide:
         """Run the `passes` for the residual states at the ends of the prompts.
 
         Args:
-            layers: the layers at whose inputs states are read, with what is added there.
+            layers: the layers at whose inputs states are read, after anything that is added there.
 
         Yields:
-            The states of one pass, in the model's precision, on the device of the first layer.
+            The states of one pass, in the model's precision, on the first layer's device.
         """
         seen: list[Tensor] = []
 
@@ -166,7 +170,7 @@ class SideBySide:
     def _logits(
         self, ids: Int[Tensor, "prompt token"], lasts: Int[Tensor, "prompt"]
     ) -> Float[Tensor, "row vocabulary"]:
-        # A call of its own, which ends the pass's cache before the next one begins.
+        # In a function of its own, so that the pass's cache is freed before the next pass begins.
         cache = None if self._cache is None else lent(self._cache, len(ids))
         return self._forward(ids, lasts, cache=cache, use_cache=cache is not None).logits[:, -1]
 
@@ -175,7 +179,7 @@ class SideBySide:
         self._cache = None
         if head:
             ids = torch.tensor([head], device=input_device(self._model))
-            last = ids.new_zeros(1)  # no logits of it are asked for
+            last = ids.new_zeros(1)  # Any place will do: the head's logits are not used.
             self._cache = shared_cache(self._forward(ids, last, cache=None, use_cache=True))
         self._n_head = 0 if self._cache is None else len(head)
 
@@ -218,7 +222,7 @@ class AddedRows(Hooks):
         blocks = dissect(model).blocks
         for layer in self._layers.unique().tolist():
             here = (self._layers == layer).unsqueeze(-1)
-            # Not a product: a candidate that is NaN would spoil the others.
+            # `where`, not a product: 0 times NaN would spread one candidate's NaN to the others.
             added = Copies(torch.where(here, self._directions, 0.0))
 
             def change(x: Tensor, added: Copies = added) -> Tensor:
@@ -233,7 +237,14 @@ def refusal_when_ablated(
     prompts: list[str],
     tokens: list[int],
 ) -> list[float]:
-    """Compute the mean refusal score over prompts with each candidate ablated."""
+    """Compute the mean refusal score (log-odds) with each candidate ablated.
+
+    Args:
+        chat: the model.
+        directions: the candidates, of any length.
+        prompts: the prompts to read.
+        tokens: the ids of the refusal tokens.
+    """
     with SideBySide(chat, directions, prompts) as candidates:
         return _mean_refusal(candidates, len(prompts), tokens)
 
@@ -245,14 +256,14 @@ def refusal_when_added(
     prompts: list[str],
     tokens: list[int],
 ) -> list[float]:
-    """Compute the mean refusal score over prompts with each candidate added at its block.
+    """Compute the mean refusal score (log-odds) with each candidate added at its block.
 
     Args:
         chat: the model.
         directions: the directions, which are added without normalisation at every position.
         layers: the block of each candidate.
         prompts: the prompts to read.
-        tokens: the refusal tokens.
+        tokens: the ids of the refusal tokens.
     """
     intervene = partial(AddedRows, layers=layers)
     with SideBySide(chat, directions, prompts, intervene) as candidates:
@@ -287,14 +298,14 @@ def states_when_added(
     layers: list[int],
     positions: int,
 ) -> Float[Tensor, "candidate position layer d"]:
-    """Compute the mean states over prompts with each candidate added at its block.
+    """Compute the mean states over prompts with each candidate added, in float64 on the CPU.
 
     Args:
         chat: the model.
         directions: the directions, which are added without normalisation at every position.
         added_at: the block of each candidate.
         prompts: the prompts to read.
-        layers, positions: as of `states_when_ablated`.
+        layers, positions: as in `states_when_ablated`.
     """
     intervene = partial(AddedRows, layers=added_at)
     with SideBySide(chat, directions, prompts, intervene, positions=positions) as candidates:
@@ -333,12 +344,12 @@ def divergences(
         chat: the model.
         directions: the candidates.
         prompts: the prompts to read.
-        base_logits: the logits of the unablated model after each prompt.
-        limit: a candidate is given up after the pass in which its sum exceeds `limit` times the
-            number of prompts.
+        base_logits: the untouched model's logits of the first token after each prompt.
+        limit: the mean divergence, in nats, above which a candidate is rejected. It is given up
+            after the pass in which its sum exceeds `limit` times the number of prompts.
 
     Returns:
-        None for a candidate that was given up.
+        The mean for each candidate; None for a candidate that was given up.
     """
     running = list(range(len(directions)))
     total: Any = 0.0
@@ -349,7 +360,7 @@ def divergences(
             total = total + _divergence(base[part], logits).sum(-1)
             if limit == math.inf:
                 continue
-            # Not `<=`: a NaN is no reason to stop, since it is the score.
+            # `not >` instead of `<=`: a candidate whose divergence is NaN keeps NaN as its score.
             within = [i for i, kl in enumerate(total.tolist()) if not kl / len(prompts) > limit]
             if len(within) < len(running):
                 running = [running[i] for i in within]
@@ -364,5 +375,5 @@ def divergences(
 def _divergence(
     base: Float[Tensor, "prompt vocabulary"], now: Float[Tensor, "candidate prompt vocabulary"]
 ) -> Float[Tensor, "candidate prompt"]:
-    """Compute KL(base || now) in nats, in float64, of log-probabilities and logits."""
+    """Compute KL(base || now) in nats, in float64. `base` has log-probabilities, `now` logits."""
     return (base.exp() * (base - now.double().log_softmax(-1))).sum(-1)

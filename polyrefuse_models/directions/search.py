@@ -1,4 +1,4 @@
-"""Scores candidates: all of them, or as many as the choice of a rule needs."""
+"""Score candidates: all of them, or only as many as a rule needs for its choice."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 WAVE = 8
 """The number of candidates whose KL divergence is computed together. In the published scores the
 first candidate within the limit is the 4th to 11th, and a candidate above the limit is usually
-given up after a few prompts. Where a pass has more rows, it takes more prompts of these candidates.
+given up after a few prompts. If a pass has more rows than this, it takes more prompts at a time.
 """
 
 
@@ -44,13 +44,13 @@ class Trial:
     """Candidates, and the prompts that they are tried on.
 
     Attributes:
-        chat: the model; its `batch_size` is the most rows in a forward pass, with one row for each
-            candidate and prompt.
+        chat: the model. Its `batch_size` is the largest number of rows in a forward pass, which has
+            one row for each candidate and prompt.
         directions: the candidates, not normalised, with position -1 last.
         harmful: the harmful validation prompts.
         harmless: the harmless validation prompts.
         harmless_logits: the logits of the untouched model after `harmless`.
-        tokens: the refusal tokens; empty where `poles` are given.
+        tokens: the refusal tokens; empty if `poles` are given.
         poles: the states to compare with, for a rule that reads no tokens.
     """
 
@@ -74,7 +74,7 @@ class Trial:
     def ranked(self, candidates: list[Candidate]) -> list[Candidate]:
         """Compute the scores that candidates are ranked by.
 
-        They are COSMIC scores where there are `poles`, and refusal scores otherwise.
+        These are COSMIC scores if there are `poles`, and refusal scores otherwise.
         """
         return (
             self.refusals(candidates) if self.poles is None else self.turns(candidates, self.poles)
@@ -141,19 +141,19 @@ class Trial:
 def search(trial: Trial, rule: Rule = DEFAULT) -> tuple[Candidate, list[Candidate]]:
     """Score candidates until the choice of the rule is certain.
 
-    First the scores are computed that candidates are ranked by, in the layers that the rule looks
-    at. Then, in the order of the ranks, the KL divergence is computed, and the steering score for a
-    rule that reads it, until one candidate is within the limits. Where none is, the candidate with
-    the lowest KL divergence is chosen if the rule falls back to it. For a rule that reads tokens,
-    the steering score of the choice is always computed, and a candidate for which it is NaN is not
-    chosen.
+    The search first computes the scores that rank the candidates, in the layers that the rule
+    considers. It then goes through the candidates in this order and computes the KL divergence, and
+    the steering score if the rule reads it, until one candidate is within the limits. If none is,
+    it chooses the candidate with the lowest KL divergence, provided that the rule falls back to it.
+    For a rule that reads tokens, it always computes the steering score of the choice, and does not
+    choose a candidate for which this is NaN.
 
     Returns:
-        The choice, and every candidate with the scores that were computed whole.
+        The choice, and every candidate with the scores that were computed on all prompts.
 
     Raises:
         NoDirection: no candidate is within the limits of a rule that does not fall back, every
-            score is NaN, or the model has too few layers to look at any.
+            score is NaN, or the model has too few layers for the rule to consider any.
     """
     n_layers = trial.n_layers
     scored = {_at(candidate): candidate for candidate in trial.candidates()}
@@ -168,7 +168,7 @@ def search(trial: Trial, rule: Rule = DEFAULT) -> tuple[Candidate, list[Candidat
     for wave in waves:
         moved = trial.moves(wave, rule.kl_limit)
         record(moved)
-        # What is None here is above the KL limit, so only the steering score can be open.
+        # A divergence of None is above the limit. For the rest, only steering scores are missing.
         if left := [c for c in moved if c.kl_div_score is not None and rule.admits(c) is None]:
             record(trial.steers(left))
         while chosen := choose(scored.values(), n_layers, rule):
@@ -176,7 +176,7 @@ def search(trial: Trial, rule: Rule = DEFAULT) -> tuple[Candidate, list[Candidat
                 return chosen, list(scored.values())
             record(trial.steers([chosen]))
     if rule.falls_back:
-        # For the lowest KL, go through them again, each only until it is known to be above another.
+        # To find the lowest divergence, give up each candidate once it is above the lowest so far.
         lowest = math.inf
         for wave in waves:
             moved = trial.moves(wave, lowest)

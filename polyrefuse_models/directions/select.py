@@ -1,12 +1,12 @@
-"""Chooses the refusal direction among the candidates by the rules of three papers.
+"""Choose the refusal direction among the candidates by the rules of three papers.
 
 The rules follow the papers' code. All of them drop candidates that have a NaN among their scores,
 and candidates in the last 20% of the layers. The first two rules then choose the lowest refusal
 score. The rule of 2406.11717 (appendix C) also drops a candidate whose ablation changes the answers
 to harmless prompts by more than 0.1 nats, and a candidate whose addition does not make the model
 refuse harmless prompts (a steering score below 0). The code of 2505.17306 raises the first limit to
-0.2 nats and has the second limit commented out. COSMIC (2506.00085) keeps the limit of 0.1 nats and
-chooses the highest score of `directions.cosmic`, which needs no refusal tokens.
+0.2 nats and has the second limit commented out. The rule of COSMIC (2506.00085) keeps the limit of
+0.1 nats and chooses the highest score of `directions.cosmic`, which needs no refusal tokens.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ OF_STATES = ("comply_cosine", "refuse_cosine", "cosmic_score")
 class Candidate:
     """The scores of the direction at one position and layer.
 
-    A score is None where it was not computed on all prompts.
+    A score is None if it was not computed on all prompts.
 
     Attributes:
         position: the token, counted from the end: -1 is the last input token.
@@ -62,7 +62,7 @@ class Candidate:
     cosmic_score: float | None = None
 
     def record(self) -> dict[str, int | float | None]:
-        """The candidate as a record of `scores.json`, with cosines only where there are any."""
+        """The candidate as a record of `scores.json`, with cosines only if there are any."""
         row = asdict(self)
         without = all(row[name] is None for name in OF_STATES)
         return {name: row[name] for name in row if not (without and name in OF_STATES)}
@@ -73,7 +73,7 @@ class Candidate:
         return {name: score for name, score in self.record().items() if name not in place}
 
     def complete_scores(self) -> tuple[float, float, float]:
-        """Refusal score, steering score and KL divergence, in this order.
+        """Return refusal score, steering score and KL divergence, in this order.
 
         Raises:
             ValueError: one of them was not computed.
@@ -90,13 +90,13 @@ class Rule:
     """The conditions that a candidate has to meet to be chosen.
 
     Attributes:
-        name: arXiv number of the paper whose code has the rule, or what the paper calls it.
+        name: the arXiv number of the paper whose code has the rule, or the paper's name for it.
         kl_limit: how far ablation may change the answers to harmless prompts, in nats.
-        least_steering: the lowest steering score; None where the rule does not read that score.
-        share_of_layers: the share of layers that the rule looks at, from the first. The last layers
-            are too close to the unembedding.
-        falls_back: whether the rule chooses the candidate with the lowest KL divergence where none
-            is within the limits. The code of each paper stops there.
+        least_steering: the lowest steering score; None if the rule does not read that score.
+        share_of_layers: the share of layers, from the first, that the rule considers. The last
+            layers are too close to the unembedding.
+        falls_back: whether the rule chooses the candidate with the lowest KL divergence if none is
+            within the limits. The code of each paper stops there.
         reads_tokens: whether the scores are log-odds of refusal tokens.
         ranked_by: the name of the score that decides among the candidates within the limits.
     """
@@ -111,34 +111,34 @@ class Rule:
     ranked_by: ClassVar[str] = "refusal score"
 
     def rank(self, candidate: Candidate) -> float | None:
-        """The number that candidates are ordered by, lowest first; None where it is not known."""
+        """Return the number that candidates are ordered by, lowest first; None if it is unknown."""
         return candidate.refusal_score
 
     def reports(self, chosen: Candidate) -> bool:
-        """Whether all scores are known that the report on a choice needs."""
+        """Whether all scores that the report on a choice needs are known."""
         return chosen.steering_score is not None
 
     def check_tokens(self, given: object) -> None:
         """Refuse refusal tokens for a rule that reads none.
 
         Args:
-            given: the tokens; None where none were given.
+            given: the tokens; None if none were given.
 
         Raises:
             UserError: tokens were given, and the rule reads none.
         """
         if given is not None and not self.reads_tokens:
             raise UserError(
-                f"refusal_tokens has nothing to decide with rule={self.name}, which reads no "
-                "tokens; leave one of the two out."
+                f"refusal_tokens has no effect with rule={self.name}, which reads no tokens; give "
+                "only one of the two."
             )
 
     def layers(self, n_layers: int) -> int:
-        """The number of layers that the rule looks at, from the first."""
+        """Return the number of layers, from the first, that the rule considers."""
         return int(self.share_of_layers * n_layers)
 
     def admits(self, candidate: Candidate) -> bool | None:
-        """Whether the scores are within the limits; None where a missing score decides it."""
+        """Whether the scores are within the limits; None if that depends on a missing score."""
         tests = [_known(candidate.kl_div_score, lambda score: score <= self.kl_limit)]
         least = self.least_steering
         if least is not None:
@@ -148,7 +148,7 @@ class Rule:
         return None if None in tests else True
 
     def limits(self) -> str:
-        """The limits in words."""
+        """Describe the limits in words."""
         steering = (
             ""
             if self.least_steering is None
@@ -164,7 +164,7 @@ class StateRule(Rule):
     ranked_by = "COSMIC score"
 
     def rank(self, candidate: Candidate) -> float | None:
-        """The negative COSMIC score, since a high score comes first."""
+        """Return the negative COSMIC score, because the highest score ranks first."""
         return None if candidate.cosmic_score is None else -candidate.cosmic_score
 
     def reports(self, chosen: Candidate) -> bool:
@@ -189,7 +189,7 @@ def rule_named(name: str | float) -> Rule:
     """Find a rule by its name.
 
     Args:
-        name: the name. lm-eval passes `rule=2406.11717` on as a number.
+        name: the name. From `rule=2406.11717`, lm-eval makes a number.
 
     Raises:
         UserError: there is no rule of that name.
@@ -202,8 +202,8 @@ def rule_named(name: str | float) -> Rule:
 def eligible(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -> list[Candidate]:
     """Order the candidates that a rule may choose by their rank, the best first.
 
-    Candidates outside the layers of the rule, without a rank, or with a NaN among their scores are
-    left out. Leaving out NaN is the first step of the published code.
+    The list leaves out candidates outside the layers of the rule, those without a rank, and those
+    with a NaN among their scores. Leaving out NaN is the first step of the published code.
     """
     kept = (
         candidate
@@ -221,7 +221,7 @@ def choose(
     """Choose the best of the candidates that are known to be within the limits of a rule.
 
     Returns:
-        None where there is no such candidate.
+        The candidate; None if there is none.
     """
     within = (c for c in eligible(candidates, n_layers, rule) if rule.admits(c))
     return next(within, None)
@@ -241,12 +241,12 @@ def check_complete(
     first = next(unscored, None) or next(not_out, None)
     if first is None or (rule.rank(first) is not None and rule.admits(first)):
         return
-    # A rule that reads tokens filters prompts by them, so that it computes no cosines.
+    # Extraction by a rule that compares states skips the tokens, so it cannot supply their scores.
     remedy = f"--rule {rule.name} or --all-scores" if rule.reads_tokens else f"--rule {rule.name}"
     raise BadScores(
-        f"{origin}: whether rule {rule.name} chooses position {first.position}, layer "
-        f"{first.layer} cannot be told, because one of its scores was not computed; extract the "
-        f"direction again with {remedy}."
+        f"{origin}: it is unknown whether rule {rule.name} chooses position {first.position}, "
+        f"layer {first.layer}, because one of its scores was not computed; extract the direction "
+        f"again with {remedy}."
     )
 
 
@@ -274,11 +274,11 @@ def nothing_within(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -
 
 
 def least_moving(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -> Candidate:
-    """Choose the candidate with the lowest KL divergence, where none is within the limits.
+    """Choose the candidate with the lowest KL divergence if none is within the limits.
 
     Raises:
         NoDirection: the rule does not fall back, every score is NaN, or the model has too few
-            layers to look at any.
+            layers for the rule to consider any.
     """
     candidates = list(candidates)
     scored = [
@@ -302,7 +302,7 @@ def least_moving(candidates: Iterable[Candidate], n_layers: int, rule: Rule) -> 
 
 
 AT_MOST = 2**28
-"""The most bytes of a file of scores or of metadata."""
+"""The largest size of a file of scores or of metadata, in bytes."""
 
 
 def read_scores(path: str | Path) -> list[Candidate]:
@@ -326,10 +326,10 @@ def read_scores(path: str | Path) -> list[Candidate]:
 def rule_of(path: str | Path) -> Rule:
     """Find the rule that a `scores.json` was computed for, in the metadata beside it.
 
-    Scores that the choice of that rule did not need are null.
+    Scores that this rule did not need for its choice are null.
 
     Returns:
-        The default rule where the metadata name none.
+        The rule; the default rule if the metadata names none.
     """
     try:
         metadata = parse_json(read_bytes(Path(path).parent / "metadata.json", AT_MOST))
@@ -345,7 +345,7 @@ OPTIONAL = ("steering_score", *OF_STATES)
 def _candidate(row: Any, where: str) -> Candidate:
     if not isinstance(row, dict):
         raise BadScores(f"{where}: {row!r} is not a record of scores; correct or remove it.")
-    # Not every rule reads these scores, so a file may do without them.
+    # Not every rule reads these scores, so a file may lack them.
     row = dict.fromkeys(OPTIONAL) | row
     values: dict[str, Any] = {}
     for name in Candidate.__dataclass_fields__:
@@ -355,7 +355,7 @@ def _candidate(row: Any, where: str) -> Candidate:
         if name == "position":
             kind, fits = "an integer below 0", type(value) is int and value < 0
         elif name == "layer":
-            kind, fits = "an integer from 0 on", type(value) is int and value >= 0
+            kind, fits = "an integer from 0", type(value) is int and value >= 0
         else:
             kind, fits = "a number, NaN or null", type(value) in (int, float, type(None))
         if not fits:

@@ -1,4 +1,4 @@
-"""Measures how much a direction depends on the prompts that it was extracted from.
+"""Measure how much a direction depends on the prompts that it was extracted from.
 
 A difference of means is an estimate. Directions from disjoint halves of the training prompts, and
 from bootstrap samples of them, show how much another choice of prompts would have changed it.
@@ -21,7 +21,7 @@ SPLITS = 100
 """The number of random splits of the prompts into halves."""
 
 SAMPLES = 50
-"""The number of bootstrap samples, of which every two are compared."""
+"""The number of bootstrap samples. Every pair of them is compared."""
 
 FEWEST = 4
 """The fewest prompts of each kind: with fewer, a half would be a single prompt."""
@@ -33,16 +33,16 @@ def stability(
     """Compute the cosines between directions from halves and from bootstrap samples of the prompts.
 
     Args:
-        harmful: the states of harmful prompts that the direction was made from, at its position
-            and layer.
-        harmless: the states of harmless prompts, likewise.
-        seed: the seed of splits and samples.
+        harmful: the states of the harmful prompts that the direction was made from, at its
+            position and layer.
+        harmless: the states of the harmless prompts, likewise.
+        seed: the seed of the splits and samples.
 
     Returns:
-        `halves` compares the two halves of each split, and `bootstrap` every two samples, which are
-        drawn with replacement and have as many prompts as there are. Each has the `mean`, the `low`
-        and `high` (2.5 and 97.5%) of its cosines, and their number `n`. None with fewer than
-        `FEWEST` prompts of a kind.
+        `halves` compares the two halves of each split, and `bootstrap` every pair of samples, which
+        are drawn with replacement and are as large as the whole. Each has the `mean` of its
+        cosines, their 2.5% and 97.5% quantiles `low` and `high`, and their number `n`. None if
+        there are fewer than `FEWEST` prompts of a kind.
     """
     if min(len(harmful), len(harmless)) < FEWEST:
         return None

@@ -1,8 +1,8 @@
-"""Reads the prompts of a language once, for their states and their projections.
+"""Read the prompts of a language once, for their states and their projections.
 
-The states of every layer at several tokens would not fit into memory. Only those at the token of
-the direction are kept whole. Of the others, projections and means are kept, and the states at one
-layer.
+The states of every layer at several tokens would not fit into memory. Only the states at the
+direction's own token are kept for every layer. At the other tokens, only projections, means and the
+states of one layer are kept.
 """
 
 from __future__ import annotations
@@ -58,8 +58,10 @@ class Seen:
         own: the projections of all prompts at that token on the unit vector, in float64.
         last: the projections of all prompts at the last token, in float64.
         means: the mean states of the harmful and of the harmless first prompts, in this order, at
-            the last token of the user's text and at the last token of all, in float64.
+            the last token of the user's text and at the last token of the input, in float64.
         at_layer: the states of the first prompts at these two tokens, at one layer.
+
+    The "first" prompts are those that `see` was given a label for.
     """
 
     states: Float[Tensor, "first layer d"]
@@ -82,9 +84,9 @@ def see(
 
     Args:
         chat: the model.
-        prompts: the prompts of one language. The first of them, as many as `harmful` has, are
-            known to be harmful or harmless.
-        harmful: whether each of the first prompts is harmful; at least one of each kind is there.
+        prompts: the prompts of one language. Those at the beginning, as many as `harmful` has
+            entries, are known to be harmful or harmless.
+        harmful: whether each of these first prompts is harmful. There is at least one of each kind.
         positions: the tokens that are read.
         unit: a unit vector, in float64.
         layer: the layer of `Seen.at_layer`.
@@ -121,17 +123,17 @@ def see(
 def _batches(
     chat: ChatModel, prompts: list[str], tokens: list[int]
 ) -> Iterator[tuple[slice, Float[Tensor, "batch token layer d"]]]:
-    """Yield what every block reads at some tokens of the prompts, batch by batch, on the CPU."""
+    """Yield what every block reads at the given tokens of the prompts, by batch, on the CPU."""
     inputs: list[Tensor] = []
 
     def keep(x: Float[Tensor, "batch token d"]) -> None:
-        inputs.append(x[:, tokens])  # a copy, so that of the rest nothing is held
+        inputs.append(x[:, tokens])  # Indexing by a list copies, so the rest can be freed.
 
     with Hooks() as hooks:
         for block in decoder_blocks(chat.model):
             hooks.on_input(block, keep)
         for part, logits in chat.next_token_logits(prompts):
-            # Fetched together: a device is waited for once a pass. Blocks may be on several.
+            # One transfer for all layers waits for the device only once. Blocks may be on several.
             seen = torch.stack([x.to(inputs[0].device) for x in inputs], dim=2).cpu()
             inputs.clear()
             yield slice(part.start, part.start + len(logits)), seen
@@ -140,7 +142,7 @@ def _batches(
 def _projected(
     states: Float[Tensor, "batch layer d"], unit: Float[Tensor, "d"]
 ) -> Float[Tensor, "batch layer"]:
-    # Row by row, unlike a matrix product, so that equal states have equal projections.
+    # Unlike a matrix product, row by row gives equal states exactly equal projections.
     return torch.stack([(row.double() * unit).sum(-1) for row in states])
 
 

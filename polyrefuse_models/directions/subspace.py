@@ -1,4 +1,4 @@
-"""Finds the refusal subspace: the refusal direction, and vectors beside it.
+"""Find the refusal subspace: the refusal direction and further vectors.
 
 One direction may not carry all of a model's refusal. A model may refuse different things along
 different directions, and languages may have directions of their own. The other vectors come from
@@ -8,10 +8,10 @@ one of two matrices of states at the position and layer of the direction (`OF`):
   of the harmless prompts that the model answers;
 - "languages" has a row for each language: its refusal direction with length 1.
 
-The first vector of the subspace is the direction r, so that a subspace of rank 1 gives plain
-ablation. The others are the right singular vectors of the matrix without its component along r, in
-the order of their singular values. All vectors are orthonormal, and the subspace of each rank lies
-in that of the next.
+The first vector of the subspace is the direction r, so a subspace of rank 1 gives plain ablation.
+The others are the right singular vectors of the matrix without its component along r, in descending
+order of their singular values. All vectors are orthonormal, and the subspace of each rank is
+contained in that of the next.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.prompts import Prompts
 
 OF = ("prompts", "languages")
-"""The matrices whose singular vectors stand beside the direction."""
+"""The names of the matrices whose singular vectors can follow the direction."""
 
 RANK = 5
-"""The rank of the subspace in every artifact, where its prompts span as many dimensions."""
+"""The default rank of an artifact's subspace, if its prompts span as many dimensions."""
 
 LEAST = 1e-4
-"""The smallest singular value, as a share of the largest. A smaller one is due to rounding."""
+"""The smallest usable singular value, as a share of the matrix's largest; below it is rounding."""
 
 
 class NoSubspace(UserError):
@@ -55,9 +55,9 @@ class Asked:
     """The subspace to find.
 
     Attributes:
-        rank: the number of vectors; None for `RANK`, or fewer where the matrix has fewer.
+        rank: the number of vectors; None for `RANK`, or fewer if the matrix has fewer.
         of: one of `OF`.
-        others: the prompts of the other languages whose states the matrix has.
+        others: the prompts of the other languages that the matrix has rows for.
     """
 
     rank: int | None = None
@@ -76,17 +76,17 @@ class Asked:
         if self.of == "languages" and self.rank is not None and self.rank > most:
             raise NoSubspace(
                 f"--rank {self.rank} is more than the directions of {most} languages can span; "
-                "name more with --langs, or take --subspace-of prompts."
+                "name more with --langs, or use --subspace-of prompts."
             )
 
 
 @dataclass(frozen=True)
 class Subspace:
-    """A direction and the vectors beside it.
+    """A direction and the vectors that follow it.
 
     Attributes:
         vectors: orthonormal vectors in float32; the first is the direction with length 1.
-        explained: the share of the matrix's squared length along each vector.
+        explained: the share of the matrix's squared length along each vector, between 0 and 1.
         n: the number of rows of the matrix.
     """
 
@@ -104,8 +104,9 @@ def span(
 
     Args:
         direction: a direction of any length but 0.
-        evidence: the matrix whose singular vectors stand beside the direction.
-        rank: the number of all vectors; None for `RANK`, or fewer where the matrix has fewer.
+        evidence: the matrix whose singular vectors follow the direction.
+        rank: the number of vectors, the direction included; None for `RANK`, or fewer if the matrix
+            has fewer.
 
     Raises:
         NoSubspace: the direction and the matrix span fewer dimensions.
@@ -117,8 +118,8 @@ def span(
     there = 1 + int((values > LEAST * torch.linalg.matrix_norm(wide, 2)).sum())
     if rank is not None and rank > there:
         raise NoSubspace(
-            f"--rank {rank} is more than the {there} dimensions that the direction and "
-            f"{len(evidence)} differences span; give at most {there}."
+            f"--rank {rank} is more than the {there} dimensions that the direction and the "
+            f"{len(evidence)} rows of its matrix span; give at most {there}."
         )
     others = rows[: min(there, rank or RANK) - 1]
     largest = others.gather(1, others.abs().argmax(1, keepdim=True))
@@ -130,7 +131,7 @@ def span(
 def differences(
     refused: Float[Tensor, "prompt d"], answered: Float[Tensor, "prompt d"]
 ) -> Float[Tensor, "prompt d"]:
-    """Subtract the mean state of answered prompts from each refused one's, in float64."""
+    """Subtract the mean state of answered prompts from each refused one's state, in float64."""
     return refused.double() - answered.double().mean(0)
 
 
@@ -151,13 +152,14 @@ def find_subspace(
     Args:
         chat: the model.
         direction: the chosen direction.
-        refused: states of its harmful training prompts, at its position and layer.
-        answered: states of its harmless training prompts.
+        refused: the states of its harmful training prompts, at its position and layer.
+        answered: the states of its harmless training prompts, likewise.
         asked: the subspace to find.
         language: the language of those prompts.
-        place: the position and layer.
+        place: the position and layer of the direction.
         reads_tokens: whether the rule that chose the direction reads refusal tokens.
-        warnings: gets a sentence where few prompts of another language pass the filter.
+        warnings: a list to which a sentence is added if few prompts of another language pass the
+            filter.
 
     Returns:
         The vectors, and the entry in the metadata of the artifact.
@@ -196,9 +198,9 @@ def states_at(
         chat: the model.
         prompts: the prompts of the language.
         place: a position and layer.
-        reads_tokens: whether refusal tokens tell which prompts the model refuses and answers. If
+        reads_tokens: whether refusal tokens decide which prompts the model refuses and answers. If
             not, all prompts are used.
-        warnings: gets a sentence where few prompts pass the filter.
+        warnings: a list to which a sentence is added if few prompts pass the filter.
     """
     position, layer = place
     harmful = observe(chat, prompts.harmful["train"], -position)

@@ -1,9 +1,9 @@
-"""Shows where refused and answered prompts lie along the direction.
+"""Show where refused and answered prompts lie along the direction.
 
-The paper explains cross-lingual jailbreaks by this (2505.17306, sec. 5): where harmful prompts lie
-less far along the refusal direction, the model answers more of them. The labels here are those of
-the model's own answers, so that the AUC says how well the projection of a prompt predicts the
-answer.
+The paper explains cross-lingual jailbreaks by this (2505.17306, sec. 5): the model answers more of
+the harmful prompts of a language in which they lie less far along the refusal direction. Prompts
+are labelled here by the model's own answers, so the AUC says how well the projection of a prompt
+predicts the answer.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.answered import AnsweredPrompt, Answers
 
 LEAST = 5
-"""The fewest prompts of each of two outcomes for an AUC."""
+"""The fewest prompts that each of two outcomes needs for an AUC."""
 
 MEANING = (
     "the AUC is the probability that a prompt which the model refused lies further along the "
     "direction than one that it complied with; degenerate and undecided answers are in no AUC"
 )
-"""Stands in the JSON document."""
+"""A remark for the JSON document."""
 
 
 class Outcome(str, Enum):
@@ -57,13 +57,13 @@ OUTCOMES = {
     Label.DEGENERATE: Outcome.DEGENERATE,
     Label.UNDECIDED: Outcome.UNDECIDED,
 }
-"""The outcome that each label of a judge means for a prompt by itself."""
+"""The outcome that each label of a judge means for a prompt without an attack."""
 
 GROUPS = ("harmful", "attacked", "harmless")
-"""Harmful prompts by themselves, harmful prompts in an attack, and harmless prompts."""
+"""Harmful prompts without an attack, harmful prompts in an attack, and harmless prompts."""
 
 WATCHED = ("harmful", "attacked")
-"""The groups whose alarms are counted. The monitor was calibrated on some harmless prompts."""
+"""The groups whose alarms are counted; some of the harmless prompts calibrated the monitor."""
 
 Compared = tuple[tuple[str, Outcome], tuple[str, Outcome]]
 
@@ -112,15 +112,15 @@ def success(
     Args:
         answers: the answers of the run.
         own: the projections of each language's prompts at the position of the direction, in the
-            order that the prompts have in `answers`.
-        last: the projections at the last token and the layer of the direction.
+            order of the prompts in `answers`.
+        last: the projections of the same prompts at the last token and the layer of the direction.
         layer: the layer of the direction.
-        limit: the threshold of the monitor.
+        limit: the threshold of the monitor; None if it has none.
 
     Returns:
         Where the answers come from, and `languages`. Each language has the `counts` of outcomes in
         every group, the `projections` (at the position and layer of the direction), the AUCs
-        (`AUCS`; null where an outcome has fewer than `LEAST` prompts, or all projections are
+        (`AUCS`; null if an outcome has fewer than `LEAST` prompts, or if all projections are
         equal), and how many harmful prompts of each outcome the monitor `detected`. `layers` has
         the AUCs of every layer.
     """
@@ -177,7 +177,7 @@ Places = dict[str, dict[Outcome, list[int]]]
 
 
 def _places(became: Sequence[tuple[str, Outcome]]) -> Places:
-    """Find the places of each group and outcome among the prompts of a language."""
+    """Find the indices of each group's and outcome's prompts among the prompts of a language."""
     places: Places = {group: defaultdict(list) for group in GROUPS}
     for place, (group, outcome) in enumerate(became):
         places[group][outcome].append(place)
@@ -205,5 +205,5 @@ def _auc(
 ) -> dict[str, float | int | None]:
     sizes = {"refused": len(refused), "answered": len(answered)}
     enough = min(sizes.values()) >= LEAST and np.ptp(np.concatenate([refused, answered])) > 0
-    told = asdict(area(refused, answered)) if enough else dict.fromkeys(("auc", "low", "high"))
-    return {**told, **sizes}
+    found = asdict(area(refused, answered)) if enough else dict.fromkeys(("auc", "low", "high"))
+    return {**found, **sizes}

@@ -99,7 +99,7 @@ def _answers(axis: Axes, group: str, languages: dict[str, Any]) -> None:
             axis.scatter(
                 beside(place + offset, len(values), 0.7 / len(shown)), values, s=9, c=colour,
                 marker=mark, linewidths=0.7, alpha=0.75,
-                # The legend has one entry, although each language has separate points.
+                # Each language is drawn separately, but the legend needs only one entry.
                 label=label if place == 0 else None,
             )  # fmt: skip
     for place in range(1, len(languages)):
@@ -125,7 +125,7 @@ def _answers(axis: Axes, group: str, languages: dict[str, Any]) -> None:
     )
     for place, auc in enumerate(aucs):
         axis.text(
-            place, 1.02, _told(auc), transform=axis.get_xaxis_transform(), ha="center",
+            place, 1.02, _auc_text(auc), transform=axis.get_xaxis_transform(), ha="center",
             va="bottom", fontsize="x-small",
         )  # fmt: skip
 
@@ -134,7 +134,7 @@ def _counted(counts: dict[str, int], shown: list[Any]) -> str:
     return " · ".join(str(sum(counts[name] for name in outcomes)) for outcomes, *_ in shown)
 
 
-def _told(auc: dict[str, Any]) -> str:
+def _auc_text(auc: dict[str, Any]) -> str:
     if auc["auc"] is None:
         return "no AUC"
     return f"AUC {auc['auc']:.2f}\n[{auc['low']:.2f}, {auc['high']:.2f}]"
@@ -148,6 +148,9 @@ def _threshold(axis: Axes, limit: float | None) -> None:
 @pictures.style()
 def answers_layers_figure(document: dict[str, Any]) -> Figure | None:
     """Draw the AUCs by layer with their intervals, in a panel for each language.
+
+    Args:
+        document: the contents of `geometry.json`, with a `success`.
 
     Returns:
         The figure; None if no language has an AUC at any layer.

@@ -1,12 +1,13 @@
-"""The strength at which an added direction makes a model refuse what it would otherwise answer.
+"""Find how strongly a direction has to be added before a model refuses what it otherwise answers.
 
 The direction is added at the input of its layer, x <- x + c r (2505.17306, eq. 2; 2406.11717,
-sec. 2.4), with one coefficient c after the other, and the model answers the same harmless prompts
-each time. The model is loaded once.
+sec. 2.4), with one coefficient c after the other. The model is loaded once, and answers the same
+harmless prompts each time.
 
-A coefficient may be so large that the numbers of the model overflow. Its answers are then
+A coefficient may be so large that numbers inside the model overflow. The answers are then
 degenerate, whatever the direction is. A product c r that overflows by itself is refused
-(`check_coefficients`), and a model whose logits overflow is marked in the document.
+(`check_coefficients`). A coefficient with which the model's logits overflow is marked in the
+document.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from polyrefuse_tasks.data import Row
 
 SCHEMA = 2
-"""Schema 2 has `overflowed`, and its `revision` is a commit or null."""
+"""The version of the document. Version 2 added `overflowed` and a `revision` that is a commit."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,13 @@ def sweep(
 
     Args:
         chat: the model, without an intervention.
-        answer: has `chat.model` answer the prompts of some rows with at most a given number of
-            tokens, as an evaluation would.
+        answer: a function that has `chat.model` answer the prompts of some rows as an evaluation
+            would, with at most a given number of tokens.
         direction: a direction that has a layer.
         coefficients: the multiples of the direction to add, which is not normalised.
         languages: the languages of the prompts.
         dataset: a key of `prompts.sources`.
-        limit: the number of prompts in each language; all where None.
+        limit: the number of prompts in each language; None takes all.
         max_gen_toks: the largest number of tokens in an answer.
         judge: the refusal judge that labels the answers.
 
@@ -107,7 +108,7 @@ def sweep(
         if watch.seen:
             overflowed.append(coefficient)
             logger.warning(
-                "With coefficient %g numbers inside the model overflow %s, so that its degenerate "
+                "With coefficient %g, numbers inside the model overflow %s, so its degenerate "
                 "answers say nothing about the direction. Give a smaller coefficient, or load the "
                 "model with --dtype float32.",
                 coefficient,
@@ -137,13 +138,13 @@ def layer_of(direction: Direction) -> int:
     """Find the block at whose input a direction is added.
 
     Raises:
-        BadDirection: the metadata of the direction name no layer.
+        BadDirection: the metadata of the direction names no layer.
     """
     layer: int | None = direction.metadata.get("layer")
     if layer is None:
         raise BadDirection(
-            "The direction's metadata name no layer to add it at; extract the direction again with "
-            "`polyrefuse direction extract`."
+            "The direction's metadata names no layer to add it at; extract the direction again "
+            "with `polyrefuse direction extract`."
         )
     return layer
 
@@ -151,25 +152,25 @@ def layer_of(direction: Direction) -> int:
 def check_coefficients(
     direction: Direction, coefficients: Sequence[float], dtype: torch.dtype
 ) -> None:
-    """Refuse coefficients whose multiple of the direction a model cannot compute with.
+    """Refuse coefficients that make the added vector too large for the model's number type.
 
     Args:
-        direction: the one that is added.
-        coefficients: its multiples.
-        dtype: of the model's states.
+        direction: the direction to add.
+        coefficients: the multiples of it.
+        dtype: the number type of the model's states.
 
     Raises:
-        UserError: as `check_multiple`.
+        UserError: as in `check_multiple`.
     """
     for coefficient in coefficients:
         check_multiple(direction.direction, coefficient, dtype, "--coefficients ")
 
 
 class _Overflow(Hooks):
-    """Sees whether a logit at the last token was ever NaN or infinite.
+    """Records whether a logit at the last token was ever NaN or plus infinity.
 
-    A state that overflows becomes NaN in the last norm, so that all logits after it are NaN. Some
-    models set logits of tokens that do not exist to minus infinity, which is no overflow.
+    A state that overflows becomes NaN in the last norm, which makes all logits NaN. Some models set
+    the logits of tokens that do not exist to minus infinity. This is no overflow.
     """
 
     def __init__(self) -> None:
@@ -185,7 +186,7 @@ class _Overflow(Hooks):
         self.on_output(model.get_output_embeddings(), self._look)
 
     def _look(self, logits: Tensor) -> None:
-        # It stays on the device: reading it at every token would wait for the device each time.
+        # The result stays on the device. Reading it would make the host wait at every token.
         over = ~(logits[:, -1] < torch.inf).all()
         self._seen = over if self._seen is None else self._seen | over
 

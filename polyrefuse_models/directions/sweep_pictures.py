@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 OVERFLOW = "numbers in the model overflow:\nnot an effect of the direction"
-"""What the legend calls the coefficients of which the answers say nothing."""
+"""The legend's entry for coefficients whose answers say nothing about the direction."""
 
 
 @pictures.style()
@@ -27,6 +27,9 @@ def sweep_figure(document: dict[str, Any]) -> Figure:
     """Draw the share of refused harmless prompts by coefficient, in a panel for each language.
 
     Coefficients with which numbers in the model overflow are shaded.
+
+    Args:
+        document: the contents of `sweep.json`.
     """
     direction = document["direction"]
     kind = f"{direction['control']} direction" if "control" in direction else "direction"
@@ -61,9 +64,9 @@ def sweep_figure(document: dict[str, Any]) -> Figure:
 def _overflowed(
     at: Sequence[float], overflowed: Collection[float]
 ) -> Iterator[tuple[float, float]]:
-    """Where a shade begins and ends: halfway to the coefficients on either side.
+    """Yield the ends of each coefficient's shade, which reaches halfway to both neighbours.
 
-    Beyond the lowest and the highest one it ends as far away as on its other side.
+    At the lowest and the highest coefficient it reaches as far outwards as inwards.
     """
     places = sorted(set(at))
     steps = [high - low for low, high in pairwise(places)] or [1.0]

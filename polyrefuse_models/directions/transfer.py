@@ -1,8 +1,8 @@
-"""Ablates the direction of each language and measures ASR in every other (2505.17306, sec. 4).
+"""Ablate the direction of each language and measure ASR in every other (2505.17306, sec. 4).
 
 A direction is extracted for each source language. With that direction ablated, the model answers
-the harmful test prompts of every target language. The model is loaded once. This is the main figure
-of the paper, and the cosine between the languages' directions is its parallelism figure.
+the harmful test prompts of every target language. The model is loaded once. The ASR by languages is
+the paper's main figure, and the cosine between the languages' directions its parallelism figure.
 """
 
 from __future__ import annotations
@@ -77,29 +77,29 @@ def transfer(
     rule: Rule = DEFAULT,
     extracted: Mapping[str, Direction] | None = None,
 ) -> dict[str, Any]:
-    """Extract, ablate, generate and judge for every pair of languages.
+    """Measure ASR for every pair of source and target language.
 
     Args:
         chat: the model, without an intervention.
-        answer: has `chat.model` answer the prompts of some rows with at most a given number of
-            tokens, as an evaluation would.
+        answer: a function that has `chat.model` answer the prompts of some rows as an evaluation
+            would, with at most a given number of tokens.
         sources: the languages that a direction is extracted from.
         targets: the languages of the prompts that the model answers.
         dataset: a key of `prompts.sources`.
-        limit: the number of prompts in each target language; all where None.
+        limit: the number of prompts in each target language; None takes all.
         max_gen_toks: the largest number of tokens in an answer.
         judge: the refusal judge that labels the answers.
         seed: the seed of the choice of prompts that directions are extracted from.
         rule: the rule that chooses each direction.
-        extracted: the direction of each source language, where they were extracted before. `seed`
-            and `rule` are not used then.
+        extracted: the direction of each source language, if they were extracted before. `seed` and
+            `rule` are not used then.
 
     Returns:
         The JSON document. It has `cells` (source x target), `baseline` (no ablation), the `cosine`
         between the directions of the source languages at one position and layer and at every layer,
         the share of these directions that one vector explains, the principal angles between the
-        subspaces of the source languages, and what reproduces the measurement. Its `seed` and
-        `rule` are null where the directions have different ones. It holds no answers.
+        subspaces of the source languages, and what is needed to reproduce the measurement. Its
+        `seed` and `rule` are null if the directions have different ones. It holds no answers.
 
     Raises:
         UserError: unknown language, dataset or judge; or no direction can be chosen.
@@ -166,10 +166,10 @@ def _directions(
     rule: Rule,
     extracted: Mapping[str, Direction] | None,
 ) -> tuple[Mapping[str, Direction], Mapping[str, Tensor] | str]:
-    """Find each source's direction, and their subspaces at the first one's place, or why not."""
+    """Find each source's direction, and all subspaces at the first one's place, or why not."""
     if extracted is not None:
         return extracted, kept_subspaces(extracted, _place(extracted))
-    # Prompts are sampled before the first extraction, which takes long: a language may be unknown.
+    # Extraction takes long. Sampling all prompts first finds unknown languages before it begins.
     prompts = {source: sample(dataset, source, seed) for source in sources}
     directions = {
         source: find_direction(chat, chosen, rule=rule)

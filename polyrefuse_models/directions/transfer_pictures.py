@@ -20,13 +20,13 @@ UNIVERSALITY = (
     "sources", "cosine_at", "cosine_by_layer", "explained_by_one", "explained_by_one_by_layer",
     "principal_angles",
 )  # fmt: skip
-"""The entries of a transfer report that a figure shows."""
+"""The entries of a transfer report that the figures `cosine` and `universality` show."""
 
 
 def pictures_of(document: dict[str, Any]) -> dict[str, bytes]:
     """Return the files of each figure, by their names.
 
-    There is no file with the numbers of `transfer`, because `transfer.json` is the report itself.
+    The numbers behind `transfer.png` have no file of their own: `transfer.json` is the report.
 
     Args:
         document: the contents of `transfer.json`.

@@ -1,6 +1,6 @@
-"""Measures how universal refusal directions are across languages.
+"""Measure how universal refusal directions are across languages.
 
-There are three measures, and none of them needs an answer of the model: the cosine between the
+There are three measures, and the model generates no answers for them: the cosine between the
 directions of every two languages at every layer (2505.17306, sec. 4, has it at one layer), the
 share of all languages' directions that one vector explains, and the principal angles between the
 languages' subspaces.
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 
 def by_layer(directions: Sequence[Direction], position: int) -> dict[str, Any]:
-    """Compute the first two measures at every layer, for the JSON document.
+    """Compute the cosines and the explained shares at every layer, for the JSON document.
 
     Args:
         directions: the directions of the languages.
         position: the position of the candidates to compare.
 
     Returns:
-        `cosine_by_layer` [layer][language][language] and `explained_by_one_by_layer` [layer]. They
-        are None at a layer where the candidate of a language is zero, as at the embedding of a
-        template token.
+        `cosine_by_layer` [layer][language][language] and `explained_by_one_by_layer` [layer]. An
+        entry is None at a layer where the candidate of a language is zero, as at the embedding of a
+        template token, or not finite.
     """
     candidates = torch.stack([each.candidates[position] for each in directions], dim=1)
     there = [bool((layer.any(dim=-1) & layer.isfinite().all(dim=-1)).all()) for layer in candidates]
@@ -56,9 +56,9 @@ def by_layer(directions: Sequence[Direction], position: int) -> dict[str, Any]:
 def explained_by_one(directions: Float[Tensor, "language d"]) -> float:
     """Compute the largest share of the languages' directions that lies along one vector.
 
-    Each direction is given length 1, so that all languages count alike. With s the singular values
-    of the matrix of directions, the share is s_1^2 / sum s_i^2. It is 1 where all directions are
-    parallel, and 1 / n where n directions are at right angles.
+    Each direction is scaled to length 1, so that all languages count alike. If s are the singular
+    values of the matrix of directions, the share is s_1^2 / sum s_i^2. It is 1 if all directions
+    are parallel, and 1 / n if n directions are at right angles.
     """
     unit = torch.nn.functional.normalize(directions.double(), dim=-1)
     squares = torch.linalg.svdvals(unit).square()
@@ -75,7 +75,7 @@ def principal_angles(
     (Knyazev and Argentati, SIAM J. Sci. Comput. 23 (2002) 2008-2040).
 
     Args:
-        one, other: vectors that span the two subspaces; as many in both.
+        one, other: vectors that span the two subspaces, which have the same rank.
     """
     a, b = orthonormal(one), orthonormal(other)
     along = b @ a.T
@@ -87,7 +87,7 @@ def principal_angles(
 def angles(
     subspaces: Mapping[str, Float[Tensor, "rank d"]] | str, place: tuple[int, int]
 ) -> dict[str, Any]:
-    """Compute the third measure, for the JSON document.
+    """Compute the principal angles between every two languages, for the JSON document.
 
     Args:
         subspaces: the subspaces of the languages at one place, or a sentence that says why there
@@ -95,7 +95,8 @@ def angles(
         place: their position and layer.
 
     Returns:
-        `degrees` [language][language][rank], or None with a `reason` where there are no subspaces.
+        The place, the `rank`, and the `degrees` [language][language][rank]. If there are no
+        subspaces, these two are None, and `reason` says why.
     """
     at = {"position": place[0], "layer": place[1], "of": "prompts"}
     if isinstance(subspaces, str):
@@ -118,11 +119,11 @@ def subspaces_of(
 ) -> dict[str, Float[Tensor, "rank d"]]:
     """Find the subspaces of the languages' per-prompt differences at one position and layer.
 
-    The prompts of a language are read again where its own subspace lies at another place.
+    The model reads the prompts of a language again if its own subspace is at another place.
 
     Args:
         chat: the model, without an intervention.
-        directions: the directions of the languages, as they were just extracted.
+        directions: the directions of the languages, extracted from this model.
         prompts: the prompts that they were extracted from.
         place: a position and layer.
     """
@@ -140,7 +141,7 @@ def subspaces_of(
 def kept_subspaces(
     directions: Mapping[str, Direction], place: tuple[int, int]
 ) -> dict[str, Float[Tensor, "rank d"]] | str:
-    """Collect the subspaces that were written with directions, or say why they do not compare."""
+    """Collect the subspaces that were saved with directions, or say why they do not compare."""
     found = {}
     for language, direction in directions.items():
         own = kept(direction, language, place)

@@ -1,4 +1,4 @@
-"""Counts how much a model reads and generates for extraction, transfer and geometry."""
+"""Count how much a model reads and generates for extraction, transfer and geometry."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 def of_direction(
     chat: ChatModel, prompts: Prompts, rule: Rule = DEFAULT, *, all_scores: bool = False
 ) -> Workload:
-    """Count what `recipe.make_direction` does if the filter by refusal score keeps all prompts.
+    """Count the work of `recipe.make_direction`, if its filter by refusal score keeps all prompts.
 
-    The search is counted up to its first `WAVE` candidates, among which the choice usually is. What
-    the search may do beyond them is counted as uncertain.
+    The work on the first `WAVE` candidates of the search is counted as certain, because the choice
+    is usually among them. Work on further candidates is counted as uncertain.
 
     Args:
         chat: the model, with or without weights.
@@ -61,7 +61,7 @@ def of_direction(
             parts.append(_under(chat, "steering score of a candidate", candidates, harmless))
         return Workload(len(prompts.every()), tuple(parts))
     first = min(WAVE, chat.batch_size, candidates)
-    # Where no candidate is within the limits, all are tried again for the least divergence.
+    # If no candidate is within the limits, all are tried again to find the lowest divergence.
     more = candidates - first + (candidates if rule.falls_back else 0)
     steered = 0 if rule.least_steering is None else candidates - 1
     parts.append(_under(chat, "KL divergence of the first candidates", first, harmless))
@@ -86,7 +86,7 @@ def of_transfer(
 
     Args:
         chat: the model, with or without weights.
-        sources, targets, dataset, limit, max_gen_toks: as of `transfer`.
+        sources, targets, dataset, limit, max_gen_toks: as in `transfer`.
     """
     harmful, _ = kinds_of(dataset)
     asked = [row.prompt for target in targets for row in data.load(harmful, target)[:limit]]
@@ -113,7 +113,7 @@ def of_geometry(
 
     Args:
         chat: the model, with or without weights.
-        languages, dataset, limit: as of `geometry`.
+        languages, dataset, limit: as in `geometry`.
         answered: the prompts of a run that are measured too.
     """
     asked = [
@@ -133,7 +133,7 @@ def _read_once(chat: ChatModel, what: str, prompts: list[str]) -> Part:
 def _under(
     chat: ChatModel, what: str, candidates: int, prompts: list[str], *, certain: bool = True
 ) -> Part:
-    """Count each prompt under each candidate, as `scores.SideBySide` reads it: its head once."""
+    """Count each prompt under each candidate as `scores.SideBySide` reads it, its head once."""
     ids = chat.token_ids(prompts)
     head = len(common_head([row.tolist() for row in ids]))
     tokens = head + sum(len(row) - head for row in ids)

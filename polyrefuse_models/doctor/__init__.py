@@ -1,1 +1,1 @@
-"""The checks of `polyrefuse doctor`: a module for each kind, and the table of all of them."""
+"""The checks of `polyrefuse doctor`: a module for each kind, and `checks` with a table of all."""

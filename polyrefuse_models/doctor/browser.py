@@ -13,9 +13,9 @@ def chromium() -> Finding:
     name = "Chromium for the tests"
     path = shutil.which("chromium")
     if path is None:
-        said = "not on PATH, so that the tests in a browser are skipped"
+        said = "not on PATH, so the tests in a browser are skipped"
         return Finding(name, State.WARNING, said, "sudo apt-get install chromium")
     if importlib.util.find_spec("playwright") is None:
-        said = f"{path} is there, but playwright is not: the tests in a browser are skipped"
+        said = f"{path} is there, but playwright is not, so the tests in a browser are skipped"
         return Finding(name, State.WARNING, said, pip_install("playwright"))
     return Finding(name, State.OK, path)

@@ -1,4 +1,4 @@
-"""The table of checks; a check that breaks becomes a line like the others."""
+"""Run the checks of `polyrefuse doctor`. A check that raises an error becomes a line too."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "gated judges": hub.gated_judges,
     "Chromium for the tests": browser.chromium,
 }
-"""The name of each check -> its function, in the order in which they are printed."""
+"""Name of a check -> its function, in the order of the printed lines."""
 
 
 def findings() -> Iterator[Finding]:
-    """Yield what each check finds; a check that raises has found that something is broken."""
+    """Yield what each check finds. If a check raises, that counts as something broken."""
     for name, check in CHECKS.items():
         try:
             yield check()

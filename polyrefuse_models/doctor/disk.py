@@ -9,10 +9,10 @@ from pathlib import Path
 from polyrefuse_models.doctor.finding import Finding, State
 
 PROMPTS_GB = 0.1
-"""The room for prompts: all of them take 9 MB, your own translations and tasks a few more."""
+"""The room for prompts, in GB. The published ones take 9 MB; a user's own add a few more."""
 
 MODEL_GB = 16.0
-"""The size of a model of 7B parameters in 16 bits."""
+"""The size of a model with 7B parameters in 16 bits, in GB."""
 
 
 def own_cache() -> Finding:
@@ -20,7 +20,7 @@ def own_cache() -> Finding:
     from polyrefuse_tasks.data import cache
 
     mend = 'export POLYREFUSE_CACHE_DIR="$HOME/polyrefuse-cache"'
-    return _folder("prompt cache", cache.cache(), PROMPTS_GB, "the prompts", State.MISSING, mend)
+    return _folder("prompt cache", cache.cache(), PROMPTS_GB, "the data", State.MISSING, mend)
 
 
 def hub_cache() -> Finding:
@@ -34,12 +34,21 @@ def hub_cache() -> Finding:
 def _folder(
     name: str, folder: Path, least: float, of_what: str, small: State, mend: str
 ) -> Finding:
-    """Check whether a folder, or the one to make it in, can be written to and has enough room."""
+    """Check whether a folder, or the one that it will be made in, is writable and has room.
+
+    Args:
+        name: the name of the check.
+        folder: the folder, which need not exist.
+        least: the room that is needed, in GB.
+        of_what: what needs the room, for the line.
+        small: the state if the room is too small.
+        mend: the command that fixes the problem.
+    """
     there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         return Finding(name, State.MISSING, f"{folder} cannot be written to", mend)
     free = shutil.disk_usage(there).free / 1e9
     seen = f"{folder}, {free:.1f} GB free"
     if free < least:
-        return Finding(name, small, f"{seen}, and {of_what} takes about {least:g} GB", mend)
+        return Finding(name, small, f"{seen}, but {of_what} needs about {least:g} GB", mend)
     return Finding(name, State.OK, seen)

@@ -15,7 +15,7 @@ class State(str, Enum):
 
     OK = "ok"
     WARNING = "warning"
-    """Everything else works without it."""
+    """It is absent or unusual, but everything else works without it."""
     UNKNOWN = "unknown"
     """It could not be checked, for example without a network."""
     MISSING = "missing"
@@ -30,7 +30,7 @@ class Finding:
         name: the name of the check.
         state: the state of what was checked.
         seen: what was found, in one line.
-        mend: the command that fixes it; None if nothing has to be done.
+        mend: the command that fixes the problem; None if nothing has to be done.
     """
 
     name: str
@@ -40,25 +40,25 @@ class Finding:
 
 
 def pip_install(*arguments: str) -> str:
-    """Return the command that installs something into the environment that is checked."""
+    """Return the command that runs `pip install` in the environment that is checked."""
     return shlex.join([sys.executable, "-m", "pip", "install", *arguments])
 
 
 def reinstall() -> str:
-    """Return the command that installs this package again, from where it was installed."""
+    """Return the command that installs this package again from where it came from."""
     import json
     from importlib.metadata import PackageNotFoundError, distribution
     from urllib.parse import unquote, urlsplit
 
     source = [DISTRIBUTION]
     try:
-        told = json.loads(distribution(DISTRIBUTION).read_text("direct_url.json") or "{}")
+        record = json.loads(distribution(DISTRIBUTION).read_text("direct_url.json") or "{}")
     except PackageNotFoundError:
-        told = {}
-    url = urlsplit(told.get("url", ""))
+        record = {}
+    url = urlsplit(record.get("url", ""))
     if url.scheme == "file":
-        editable = told.get("dir_info", {}).get("editable", False)
+        editable = record.get("dir_info", {}).get("editable", False)
         source = [*(["-e"] if editable else []), unquote(url.path)]
     elif url.scheme:
-        source = [told["url"]]
+        source = [record["url"]]
     return pip_install("--force-reinstall", "--no-deps", *source)

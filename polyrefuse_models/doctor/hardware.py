@@ -37,6 +37,6 @@ def memory() -> Finding:
     """Check the computer's memory."""
     names = ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES")
     if not hasattr(os, "sysconf") or not set(names) <= set(os.sysconf_names):
-        return Finding("memory", State.UNKNOWN, "this system does not say how much it has")
+        return Finding("memory", State.UNKNOWN, "this system does not say how much memory it has")
     total, free = (os.sysconf(one) * os.sysconf("SC_PAGE_SIZE") / 1e9 for one in names)
-    return Finding("memory", State.OK, f"{total:.1f} GB, {free:.1f} GB of them unused")
+    return Finding("memory", State.OK, f"{total:.1f} GB, {free:.1f} GB of it unused")

@@ -1,4 +1,4 @@
-"""Check whether the hub gives the weights of gated judges, whose terms have to be accepted."""
+"""Check whether the user may download the gated judges, whose terms have to be accepted."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from polyrefuse_models.doctor.finding import Finding, State
 
 SECONDS = 8.0
-"""How long to wait for the hub, for all models together."""
+"""How long to wait for the hub's answers, in seconds, for all models together."""
 
 
 def gated_judges() -> Finding:
-    """Check which gated judges the hub gives to the user; it waits `SECONDS` at most."""
+    """Check which gated judges the user may download. The check waits `SECONDS` at most."""
     from polyrefuse_tasks.data import cache
 
     name = "gated judges"
@@ -36,11 +36,11 @@ def gated_judges() -> Finding:
     if unheard:
         said = f"the hub did not answer about {', '.join(unheard)}: check the network"
         return Finding(name, State.UNKNOWN, said, "polyrefuse doctor")
-    return Finding(name, State.OK, f"the hub gives {named}")
+    return Finding(name, State.OK, f"the hub lets you download {named}")
 
 
 def gated_models() -> dict[str, str]:
-    """Return the name of each gated judge -> its model on the hub."""
+    """Map the name of each gated judge to its model on the hub."""
     from polyrefuse_tasks.judges.registry import MODELS, judge_named
 
     judges: dict[str, Any] = {name: judge_named(name) for name in MODELS}
@@ -49,7 +49,7 @@ def gated_models() -> dict[str, str]:
 
 
 def _ask(models: Mapping[str, str]) -> dict[str, bool | None]:
-    """Return for each judge whether the hub gives its weights; None or no entry if unanswered."""
+    """Map each judge to whether the user may download it; None or no entry if unanswered."""
     answers: dict[str, bool | None] = {}
 
     def ask(judge: str, model: str) -> None:
@@ -64,7 +64,7 @@ def _ask(models: Mapping[str, str]) -> dict[str, bool | None]:
         except Exception:
             answers[judge] = None
 
-    # Daemon threads let the process end although one of them still waits.
+    # Daemon threads let the process end even if one of them is still waiting.
     threads = [threading.Thread(target=partial(ask, *one), daemon=True) for one in models.items()]
     for thread in threads:
         thread.start()

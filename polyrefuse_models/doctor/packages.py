@@ -1,4 +1,4 @@
-"""Check whether Python and the packages are there, can be imported, and were tested together."""
+"""Check whether Python and the packages are installed, can be imported, and are tested versions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def python() -> Finding:
 
 
 def package(name: str) -> Finding:
-    """Check whether a package of `TRIED` is there, can be imported, and is in the tested range."""
+    """Check whether a package of `TRIED` is installed, can be imported, and is a tested version."""
     from packaging.version import Version
 
     oldest, newest = TRIED[name]
@@ -58,7 +58,7 @@ def package(name: str) -> Finding:
     # A build such as 2.13.0+cu130 counts as the version 2.13.0.
     if Version(found).release > Version(newest).release:
         return Finding(
-            name, State.WARNING, f"{found} is newer than what was tested ({tested})", mend
+            name, State.WARNING, f"{found} is newer than the tested versions ({tested})", mend
         )
     return Finding(name, State.OK, f"{found} (tested: {tested})")
 

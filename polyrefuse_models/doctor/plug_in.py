@@ -14,7 +14,7 @@ from polyrefuse_models import registration
 from polyrefuse_models.doctor.finding import Finding, State, reinstall
 
 HOOKS = ("polyrefuse.pth", "polyrefuse.start")
-"""The files beside the packages that put the import hook in place (setup.py)."""
+"""The files in site-packages that put the import hook in place (setup.py)."""
 
 
 def plug_in() -> Finding:
@@ -26,7 +26,7 @@ def plug_in() -> Finding:
         return Finding("plug-in", State.OK, f"registered with lm_eval: {why}")
     absent = [f"{len(models)} of {len(registration.MODELS)} models"] if models else []
     absent += [] if tasks else ["the tasks"]
-    # If the hook is there, only the variable keeps it from being put in place.
+    # If the hook's file is there, nothing but the variable can have turned it off.
     is_off = os.environ.get("POLYREFUSE_AUTOLOAD") == "0" and _hook_files()
     mend = "unset POLYREFUSE_AUTOLOAD" if is_off else reinstall()
     said = f"not registered with lm_eval, which lacks {' and '.join(absent)}: {why}"
@@ -59,7 +59,7 @@ def _hook_files() -> list[Path]:
 def _hook() -> str:
     files = _hook_files()
     if not files:
-        return f"no hook ({' or '.join(HOOKS)}) beside the packages"
+        return f"no hook ({' or '.join(HOOKS)}) in site-packages"
     active = any(isinstance(finder, registration._Finder) for finder in sys.meta_path)
     return f"the hook {files[0]} is {'active' if active else 'there but not active'}"
 

@@ -1,4 +1,4 @@
-"""Check whether the published prompts are here, and are as they were published."""
+"""Check whether the published prompts are on this machine, unchanged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from polyrefuse_models.doctor.finding import Finding, State
 
 
 def prompts() -> Finding:
-    """Check that the mirror or the cache has the files of all datasets, as published."""
+    """Check that the mirror or the cache has the files of all datasets, unchanged."""
     from polyrefuse_tasks.data import cache, registry
     from polyrefuse_tasks.data.errors import MissingData, WrongHash
 
@@ -37,7 +37,7 @@ def prompts() -> Finding:
     if not absent and not wrong:
         return Finding(name, State.OK, f"all {len(files)} files of prompts are in {places}")
     said = [f"{len(absent)} of {len(files)} files of prompts are not in {places}"] if absent else []
-    said += [f"files that are not as published: {len(wrong)}, first {wrong[0][1]}"] if wrong else []
+    said += [f"files that were changed: {len(wrong)}, the first is {wrong[0][1]}"] if wrong else []
     return Finding(name, State.MISSING, "; ".join(said), _fetch([path for _, path in wrong]))
 
 

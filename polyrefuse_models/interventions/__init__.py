@@ -1,4 +1,4 @@
-"""Interventions: what can be done to a model while it is measured, each in its own module.
+"""Interventions: changes that a condition makes to a model in memory, one module for each.
 
 An intervention is an object with `install(model)`, `identity()` and a `condition`
 (`contract.Intervention`). An engine composes any number of them.

@@ -29,33 +29,34 @@ METHODS = ("auto", "hooks", "weights")
 class Ablation(Hooks):
     """An intervention that keeps one direction out of the residual stream (2505.17306, eq. 3).
 
-    Hooks take one projection for each module that writes, and one more: 2 L + 1 where each block
-    has an attention and an MLP. They project what the first block reads, every write of a block but
-    its last, and what every block passes on. That equals projecting every write, because a sum of
-    vectors without a component along r has none. Only rounding differs: in bfloat16 each sum leaves
-    a little along r, which adds up from block to block unless the sum itself is projected. If a
-    share of the component is to stay (`coefficient`), each block's last write is projected instead,
-    because otherwise every block would take the share from the whole sum again. A tensor that a
-    block takes beside the stream (Zamba: the embedding again) is projected where it enters.
+    Hooks make one projection for each module that writes, and one more: 2 L + 1 if each block has
+    an attention and an MLP. They project what the first block reads, every write of a block but its
+    last, and what every block passes on. That equals projecting every write, because a sum of
+    vectors without a component along r has none either. Only rounding differs: in bfloat16 each sum
+    leaves a little along r, which adds up from block to block unless the sum itself is projected.
+    If a share of the component is to stay (`coefficient`), each block's last write is projected
+    instead of its sum, because otherwise every block would remove the share from the whole sum
+    again. A second tensor that a block takes (Zamba takes the embedding again) is projected where
+    it enters.
 
     In a post-norm block the write is the norm's output. The authors' code projects at block inputs
     and module outputs (3 L projections), which in post-norm models leaves what the last MLP's norm
     writes.
 
-    Edited weights take no projection at run time: see `orthogonalise`. A soft prompt's vectors do
-    not come out of the embedding, so that they have to be projected themselves.
+    Edited weights need no projection at run time: see `orthogonalise`. A soft prompt's vectors do
+    not come from the edited embedding, so they have to be projected themselves.
 
     Args:
-        direction: a vector of any scale: one for all rows of a batch, or (by hooks) one for each of
-            as many equal parts of the batch. The zero vector has no direction and makes every
-            output NaN, which selection drops.
+        direction: a vector of any length: one for all rows of a batch, or (by hooks) one for each
+            of as many equal parts of the batch. The zero vector has no direction and makes every
+            output NaN. The selection of a direction drops such candidates.
         coefficient: the share of the component that is removed.
-        layers: the blocks whose writes are ablated, and the input of the first of them; None means
-            all blocks.
+        layers: the blocks whose writes are ablated; the input of the first of them is ablated too.
+            None means all blocks.
         method: "hooks", or "weights" if `orthogonalise.obstacle` finds no reason against it.
         control: the kind of control that the direction is; None for the refusal direction itself.
         called: this intervention's part of the condition's name, without the control's.
-        provenance: what `identity` says of the direction.
+        provenance: what `identity` says about the direction.
     """
 
     def __init__(
@@ -123,21 +124,21 @@ class Ablation(Hooks):
 
     def _change(self, x: Tensor) -> Tensor:
         dtype = x.dtype
-        # bfloat16 has float32's range, and leaves no more along r than lm-eval's `steered` does.
-        # In float16 a dot product over thousands of dimensions can overflow.
+        # In float16 a dot product over thousands of dimensions can overflow. bfloat16 has the range
+        # of float32, and leaves no more along r than lm-eval's `steered` does.
         unit = self._unit.at(x.device, torch.float32 if dtype == torch.float16 else dtype)
         return self._ablate(x, unit, self.coefficient)
 
 
 @contextmanager
 def ablated(model: PreTrainedModel, direction: Float[Tensor, "*row d"]) -> Iterator[None]:
-    """Ablate `direction`, one or one for each row, for the length of a `with` block."""
+    """Ablate a direction, or one for each part of a batch, for the length of a `with` block."""
     with installed(model, Ablation(direction)):
         yield
 
 
 def settle_layers(model: PreTrainedModel, layers: range | None) -> range | None:
-    """Return the blocks that were asked for, or None if they are all of them.
+    """Return the blocks that were asked for, or None if these are all blocks.
 
     Raises:
         LayerOutOfRange: the model has no such blocks.

@@ -26,12 +26,12 @@ class Addition(Hooks):
     The direction is added at every token.
 
     Args:
-        direction: the direction as extracted: its length is the distance between the mean states
+        direction: the direction as extracted. Its length is the distance between the mean states
             of harmful and harmless prompts.
-        layer: the block.
+        layer: the block, counted from 0.
         coefficient: the multiple of the direction that is added.
         control: the kind of control that the direction is; None for the refusal direction itself.
-        provenance: what `identity` says of the direction.
+        provenance: what `identity` says about the direction.
     """
 
     edits_weights = False
@@ -80,15 +80,15 @@ class Addition(Hooks):
 def check_multiple(
     direction: Float[Tensor, "d"], coefficient: float, dtype: torch.dtype, option: str
 ) -> None:
-    """Refuse a multiple of a direction that a model cannot compute with.
+    """Refuse a multiple of a direction that is too large for a model's number type.
 
     Models square their states in float32 to normalise them, whatever the type of their weights.
 
     Args:
-        direction: r.
-        coefficient: c.
-        dtype: of the model's states.
-        option: what asked for the coefficient, as messages name it.
+        direction: the direction r.
+        coefficient: the coefficient c.
+        dtype: the number type of the model's states.
+        option: the option that gave the coefficient, such as "--coefficients ", for messages.
 
     Raises:
         UserError: an entry of c r overflows `dtype`, or |c r|^2 overflows float32.
@@ -102,6 +102,6 @@ def check_multiple(
         if not number <= most:
             raise UserError(
                 f"{option}{coefficient:g}: {what} of {coefficient:g} times the direction is "
-                f"{number:.3g}, and {str(type_).removeprefix('torch.')} ends at {most:.3g}; give a "
-                "smaller coefficient."
+                f"{number:.3g}, and {str(type_).removeprefix('torch.')} holds at most {most:.3g}; "
+                "give a smaller coefficient."
             )

@@ -27,24 +27,24 @@ class NotAffine(UserError):
 class AffineAblation(Hooks):
     """An intervention that sets the component along r to that of each layer's harmless mean.
 
-    At the input of block l, and of the final norm, x <- x - (x.r) r + (m_l.r) r. That is the affine
-    concept editing of arXiv 2411.09003 with alpha = 0, with the same r at all layers, as in
-    `Ablation`. Plain ablation moves every state to a component of 0, where the states of no prompt
-    may be. m_l is the mean state of the prompts that the model answers.
+    At the input of block l, and of the final norm, x <- x - (x.r) r + (m_l.r) r, where m_l is the
+    mean state of the prompts that the model answers. That is the affine concept editing of arXiv
+    2411.09003 with alpha = 0, with the same r at all layers, as in `Ablation`. Plain ablation sets
+    the component to 0, which may be far from the states of any prompt.
 
-    The hooks stand where those of `Ablation` do: 2 L + 1 where each block has an attention and an
-    MLP. The component is set in what the first block reads, and in what every block passes on.
-    Every write of a block but its last is ablated, so that the block's MLP reads the component that
-    the block read (in a block that multiplies its input, that multiple of it).
+    The hooks are in the same places as those of `Ablation`: 2 L + 1 if each block has an attention
+    and an MLP. The component is set in what the first block reads, and in what every block passes
+    on. Every write of a block but its last is ablated, so that the block's MLP reads the component
+    that the block read (or a multiple of it, in a block that multiplies its input).
 
     Args:
-        direction: r, of any scale but 0.
-        harmless_mean: the mean state at every block's input, and last the mean of what the last
+        direction: the direction r, of any length but 0.
+        harmless_mean: the mean state at every block's input, followed by the mean of what the last
             block passes on.
-        layers: the blocks in which the component is set, and the input of the first of them; None
-            means all blocks.
+        layers: the blocks in which the component is set; it is also set at the input of the first
+            of them. None means all blocks.
         control: the kind of control that the direction is; None for the refusal direction itself.
-        provenance: what `identity` says of the direction.
+        provenance: what `identity` says about the direction.
     """
 
     edits_weights = False
@@ -79,7 +79,7 @@ class AffineAblation(Hooks):
         blocks = dissect(model).blocks
         if len(self._values) != len(blocks) + 1:
             raise NotAffine(
-                f"The mean of harmless prompts has {len(self._values) - 1} layers and the model "
+                f"The mean of harmless prompts has {len(self._values) - 1} layers, and the model "
                 f"has {len(blocks)}; extract the direction from this model."
             )
         layers = range(len(blocks)) if self.layers is None else self.layers
@@ -121,5 +121,5 @@ class AffineAblation(Hooks):
 
 
 def _finer(dtype: torch.dtype) -> torch.dtype:
-    """Return the type to compute a projection in, because in float16 a dot product can overflow."""
+    """Return the type to compute a projection in. In float16 a dot product can overflow."""
     return torch.float32 if dtype == torch.float16 else dtype

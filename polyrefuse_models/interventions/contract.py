@@ -16,8 +16,8 @@ BASELINE = "baseline"
 class Intervention(Protocol):
     """A change of a model in memory while it is measured.
 
-    An engine loads its model, calls `install` of each intervention that it was asked for, and adds
-    each `identity` to its own. The order of the calls makes no difference.
+    An engine loads its model, calls the `install` of each intervention that it was asked for, and
+    adds each `identity` to its own. The order of the calls makes no difference.
     """
 
     @property
@@ -26,17 +26,17 @@ class Intervention(Protocol):
 
     @property
     def edits_weights(self) -> bool:
-        """Whether it changes weights; their checksum is then taken before `install`."""
+        """Whether it changes weights. If so, the engine takes their checksum before `install`."""
 
     def install(self, model: PreTrainedModel) -> None:
         """Change a model in memory. Do not call it twice for the same model."""
 
     def identity(self) -> dict[str, Any]:
-        """Return what tells its answers from those under other settings, as JSON has it."""
+        """Return, in values that JSON can hold, all settings that its answers depend on."""
 
 
 class Removable(Protocol):
-    """What can be put into a model and taken out again: most interventions, and observers."""
+    """Something that can be put into a model and removed again: an intervention or an observer."""
 
     def install(self, model: PreTrainedModel) -> None:
         """Change or watch a model. Do not call it twice for the same model."""
@@ -55,11 +55,11 @@ class Preamble(Intervention, Protocol):
 
     @property
     def text(self) -> str:
-        """The text in front: words, or the tokens in whose place the model reads vectors."""
+        """The text in front of the prompt: words, or tokens that the model reads as vectors."""
 
     @property
     def foremost(self) -> bool:
-        """Whether it stands in front of the chat template and not in its system turn."""
+        """Whether the text stands in front of the whole chat, and not in its system turn."""
 
 
 def condition_under(control: str | None, condition: str) -> str:
@@ -74,7 +74,7 @@ def condition_under(control: str | None, condition: str) -> str:
 
 
 def condition_of(interventions: Iterable[Intervention]) -> str:
-    """Return the name of the condition: its parts joined by "+", each once, or `BASELINE`."""
+    """Return the name of the condition: its parts, each once, joined by "+"; or `BASELINE`."""
     return "+".join(dict.fromkeys(each.condition for each in interventions)) or BASELINE
 
 

@@ -1,4 +1,4 @@
-"""Check the layers that an intervention names."""
+"""Check that a model has the layers that an intervention names."""
 
 from polyrefuse_shared.errors import UserError
 
@@ -16,5 +16,6 @@ def check_layers(layers: range, n_layers: int) -> None:
     if not 0 <= layers.start < layers.stop <= n_layers:
         wanted = f"{layers.start}-{layers.stop - 1}" if len(layers) > 1 else f"{layers.start}"
         raise LayerOutOfRange(
-            f"Layer {wanted} is not in the model, whose layers are 0-{n_layers - 1}; name others."
+            f"Layer {wanted} is not in the model, whose layers are 0-{n_layers - 1}; give a layer "
+            "in this range."
         )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-# How many elements are projected at once: 8 MiB in float64.
+# The number of elements that are projected at once: 8 MiB in float64.
 _AT_ONCE = 2**20
 
 
@@ -77,13 +77,13 @@ def orthogonalise(
 
     Args:
         model: the model to edit.
-        direction: one direction of any scale, or several that are orthogonal to each other.
-        coefficient: as in `Ablation`; another value than 1 is an `obstacle`.
-        layers: as in `Ablation`; a part of the layers is an `obstacle`.
+        direction: one direction of any length, or several that are orthogonal to each other.
+        coefficient: as in `Ablation`; any value but 1 is an `obstacle`.
+        layers: as in `Ablation`; anything less than all layers is an `obstacle`.
 
     Raises:
-        NotExact: it would not be what `interventions.Ablation` does by hooks with the same
-            settings; the sentence says why.
+        NotExact: the edit would not do what `interventions.Ablation` does by hooks with the same
+            settings; the message says why.
     """
     reason = obstacle(model, coefficient, layers)
     if reason:
@@ -99,7 +99,7 @@ def writes(model: PreTrainedModel) -> Iterator[tuple[Tensor, int]]:
     """Find every parameter that writes to the residual stream of a model without an `obstacle`.
 
     Yields:
-        The parameter, and the index of its dimension that runs along the stream.
+        The parameter, and the index of the dimension that corresponds to the stream's d.
     """
     anatomy = dissect(model)
     yield _matrix(anatomy.embedding, "weight"), 1
@@ -122,7 +122,7 @@ def _untie(model: PreTrainedModel) -> None:
 
 
 def _only_experts(writer: Writer, anatomy: Anatomy) -> bool:
-    """Whether only stacked experts write; a shared expert beside them would be missed."""
+    """Whether nothing but stacked experts writes. A shared expert beside them would be missed."""
     d = _matrix(anatomy.embedding, "weight").shape[1]
     linears = (module for module in writer.module.modules() if isinstance(module, nn.Linear))
     return bool(_experts(writer)) and all(linear.out_features != d for linear in linears)
@@ -142,10 +142,11 @@ def _experts(writer: Writer) -> list[nn.Module]:
 
 
 def _writes_of_experts(experts: nn.Module, model: PreTrainedModel) -> Iterator[tuple[Tensor, int]]:
-    """Yield stacked matrices in either orientation: [expert, d, inner] or [expert, inner, d].
+    """Yield the stacked matrices and biases of experts, as `writes` does.
 
-    If d is also the inner width, the input projection shows the orientation: [expert, 2 inner, d]
-    or [expert, d, 2 inner].
+    The matrices have one of two orientations: [expert, d, inner] or [expert, inner, d]. If d is
+    also the inner width, the input projection shows which: [expert, 2 inner, d] or
+    [expert, d, 2 inner].
     """
     d = width(model)
     written = _matrix(experts, "down_proj")
@@ -160,7 +161,7 @@ def _writes_of_experts(experts: nn.Module, model: PreTrainedModel) -> Iterator[t
 
 
 def _matrix(module: nn.Module, name: str) -> Tensor:
-    """Return a parameter of a module; torch types every attribute as a tensor or a module."""
+    """Return a parameter of a module, typed as a tensor, which torch's annotations leave open."""
     parameter = getattr(module, name)
     assert isinstance(parameter, torch.Tensor)
     return parameter
@@ -170,10 +171,15 @@ def _matrix(module: nn.Module, name: str) -> Tensor:
 def project(weights: Tensor, unit: Float[Tensor, "*rank d"], dim: int) -> None:
     """Project w <- (I - r r^T) w along one dimension, in place.
 
-    With several orthonormal rows it is w <- (I - R^T R) w.
+    With several orthonormal rows, the projection is w <- (I - R^T R) w.
 
     It is computed in float64, a few thousand vectors at a time, because a whole embedding in
-    float64 may not fit into the memory beside the model.
+    float64 may not fit into memory beside the model.
+
+    Args:
+        weights: the tensor to change.
+        unit: a unit vector r, or orthonormal rows R.
+        dim: the index of the dimension of size d.
     """
     r = unit.to(weights.device)
     vectors = torch.atleast_2d(weights.movedim(dim, -1))

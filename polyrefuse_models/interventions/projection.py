@@ -17,7 +17,7 @@ def ablate(
     """Remove the component of `x` along the unit vector `r` (2505.17306, eq. 3), or a share of it.
 
     The projection is computed in the finer of the two precisions. If both have the same precision,
-    it makes only two calls of torch, because the calls are what a hook costs in decoding.
+    the function makes only two calls of torch, because in decoding the calls are what a hook costs.
     """
     if x.dtype != r.dtype:
         wide = torch.promote_types(x.dtype, r.dtype)
@@ -31,7 +31,7 @@ def ablate_rows(
     """Ablate a different unit vector in each row of a batch, or in each of equal groups of rows.
 
     Args:
-        x: [row, token, d], or [row * token, d] as some mixtures of experts return it; the rows of
+        x: [row, token, d], or [row * token, d] as some mixtures of experts return it. The rows of
             the first vector come first.
         r: the unit vectors, [candidate, d].
         coefficient: the share of the component that is removed.
@@ -49,8 +49,8 @@ def ablate_span(
 ) -> Float[Tensor, "... d"]:
     """Remove the part of `x` in the span of orthonormal vectors, or a share of it: x - x R^T R.
 
-    One matrix product computes the coordinates, and a second one subtracts their vectors, so that a
-    hook makes as many calls of torch as with `ablate`.
+    One matrix product computes the coordinates, and a second one subtracts the vectors, so a hook
+    makes no more calls of torch than with `ablate`.
     """
     if x.dtype != basis.dtype:
         wide = torch.promote_types(x.dtype, basis.dtype)
@@ -64,8 +64,8 @@ def set_along(
 ) -> Float[Tensor, "... d"]:
     """Set the component of `x` along the unit vector `r`: x - (x.r) r + value r.
 
-    It is the affine concept editing of arXiv 2411.09003 without its last term, where `value` is the
-    component of the mean of harmless prompts. The precision is that of `ablate`.
+    If `value` is the component of the mean of harmless prompts, this is the affine concept editing
+    of arXiv 2411.09003 without its last term. The precision is that of `ablate`.
     """
     if x.dtype != r.dtype:
         wide = torch.promote_types(x.dtype, r.dtype)
@@ -74,18 +74,18 @@ def set_along(
 
 
 def orthogonal_to(direction: Float[Tensor, "d"], other: Float[Tensor, "d"]) -> Float[Tensor, "d"]:
-    """Return the direction without its part along another vector: r - (r.m) m / |m|^2, float64.
+    """Return a direction without its part along another vector: r - (r.m) m / |m|^2, in float64.
 
     Args:
-        direction: r, of any length; the result is not normalised.
-        other: m, of any length but 0.
+        direction: the direction r, of any length. The result is not normalised.
+        other: the vector m, of any length but 0.
     """
     r, m = direction.double(), other.double()
     return r - (r @ m) / (m @ m) * m
 
 
 def orthonormal(vectors: Float[Tensor, "rank d"]) -> Float[Tensor, "rank d"]:
-    """Orthonormalise vectors in their order (Gram and Schmidt), in float64.
+    """Orthonormalise vectors in the given order (Gram and Schmidt), in float64.
 
     Args:
         vectors: linearly independent vectors of any length.
@@ -95,7 +95,7 @@ def orthonormal(vectors: Float[Tensor, "rank d"]) -> Float[Tensor, "rank d"]:
 
 
 def add(x: Float[Tensor, "... d"], direction: Float[Tensor, "d"]) -> Float[Tensor, "... d"]:
-    """Add the direction, not normalised (2505.17306, eq. 2; 2406.11717, sec. 2.4)."""
+    """Add a direction without normalising it (2505.17306, eq. 2; 2406.11717, sec. 2.4)."""
     return x + direction.to(x.dtype)
 
 
@@ -110,8 +110,8 @@ def add_rows(
 class Copies:
     """Copies of a tensor for hooks, one for each device and type.
 
-    A model may be spread over several devices, and making a copy at every call would take most of
-    the call's time.
+    A model may be spread over several devices, and a new copy at every call would take most of the
+    call's time.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -122,7 +122,7 @@ class Copies:
         """Return the copy on `device` in `dtype`."""
         made = self._made.get((device, dtype))
         if made is None:
-            # A copy that is made while answers are generated may be used in training afterwards.
+            # A copy that is made during generation may be used in training later.
             with torch.inference_mode(False):
                 made = self._made[device, dtype] = self._tensor.to(device, dtype)
         return made

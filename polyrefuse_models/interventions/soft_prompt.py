@@ -1,9 +1,9 @@
-"""A soft prompt: a prompt of vectors instead of words.
+"""A soft prompt: a prompt that consists of vectors instead of words.
 
 The vectors enter the model through special tokens. The tokenizer gets one such token for each
-vector, and hooks on the input embedding put the vectors where the tokens' rows would be. Everything
-else treats them as text: chat templates, padding, attention masks, positions, caches and batches
-work as they do for words, in every architecture.
+vector, and hooks on the input embedding put the vectors in place of the tokens' rows. Everything
+else treats the tokens as text: chat templates, padding, attention masks, positions, caches and
+batches work as they do for words, in every architecture.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 class SoftPrompt(Hooks):
     """Vectors that a model reads where `text` stands, from `install` until `remove`.
 
-    A model has one soft prompt at a time. The tokenizer gets the tokens in the constructor and
-    keeps them; the next soft prompt uses them again. `generate` is told to suppress the tokens,
-    because an unembedding with more rows than the tokenizer has tokens has rows for them too.
+    A model has one soft prompt at a time. The constructor adds the tokens to the tokenizer, which
+    keeps them for the next soft prompt. `generate` suppresses the tokens, because an unembedding
+    with more rows than the tokenizer has tokens may have rows for them.
 
     Args:
         tokenizer: the model's tokenizer, which gets the tokens.
-        vectors: what the embedding module returns for the tokens, so before any scaling that the
-            model does behind it. Gradients flow into a Parameter.
+        vectors: what the embedding module returns for the tokens, before any scaling that the model
+            does after it. If they are a Parameter, gradients flow into it.
         name: the prompt's name in messages, such as `prompt=FOLDER`.
-        foremost: whether it stands in front of the chat template, where peft trains a prompt.
-        provenance: what `identity` says of the prompt.
+        foremost: whether it stands in front of the whole chat, where peft trains a prompt.
+        provenance: what `identity` says about the prompt.
 
     Attributes:
         text: the placeholder, to be put into a turn or in front of a context.
@@ -75,13 +75,13 @@ class SoftPrompt(Hooks):
         """Put the vectors into a decoder-only model."""
         embedding = model.get_input_embeddings()
         device = input_device(model)
-        self.ids = self.ids.to(device)  # a CUDA graph can take nothing from the CPU later
+        self.ids = self.ids.to(device)  # A CUDA graph cannot copy from the CPU later.
         held = self.vectors if self.vectors.requires_grad else self.vectors.to(device)
-        # The tokens' places in the input of the embedding, kept from one hook to the other.
+        # Where the tokens are in the embedding's input: passed from one hook to the other.
         places: list[tuple[Tensor, Tensor]] = []
 
         def take_out(ids: Int[Tensor, "batch token"]) -> Int[Tensor, "batch token"]:
-            """Look up other rows for our tokens, because the embedding has none for them."""
+            """Replace our tokens by token 0, because the embedding may have no rows for them."""
             mine = self.ids.to(ids.device)
             slot = torch.bucketize(ids, mine).clamp(max=len(mine) - 1)
             ours = mine[slot] == ids
@@ -95,7 +95,7 @@ class SoftPrompt(Hooks):
 
         self.on_input(embedding, take_out, name="input")
         self.on_output(embedding, put_in)
-        neutralise(model)  # later it would also set aside the tokens that are suppressed here
+        neutralise(model)  # A later call would undo the suppression that is added here.
         self._generation = model.generation_config
         self._suppressed = self._generation.suppress_tokens
         self._generation.suppress_tokens = [*(self._suppressed or []), *self.ids.tolist()]
@@ -105,7 +105,7 @@ class SoftPrompt(Hooks):
         return dict(self._provenance)
 
     def remove(self) -> None:
-        """Take the vectors out of the model, so that it computes what it did before."""
+        """Remove the vectors, so that the model computes what it did before."""
         super().remove()
         if self._generation is not None:
             self._generation.suppress_tokens = self._suppressed
@@ -116,6 +116,6 @@ class SoftPrompt(Hooks):
 def embed_text(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str
 ) -> Float[Tensor, "n d"]:
-    """Embed a text, without special tokens around it, in float32."""
+    """Embed the n tokens of a text, without special tokens around it, in float32."""
     ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
     return model.get_input_embeddings()(ids.to(input_device(model)))[0].float()

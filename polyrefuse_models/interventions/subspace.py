@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 class SubspaceAblation(Ablation):
     """An intervention that keeps the span of K orthonormal vectors out of the residual stream.
 
-    It computes x <- x - x R^T R, where the rows of R are the vectors. The hooks stand where those
-    of `Ablation` stand, and the same weights are edited, W <- (I - R^T R) W. Removing one vector
-    after the other would give the same, because the vectors are orthogonal, but in K operations
-    instead of one.
+    It computes x <- x - x R^T R, where the rows of R are the vectors. The hooks are in the same
+    places as those of `Ablation`, or the same weights are edited, W <- (I - R^T R) W. Because the
+    vectors are orthogonal, removing them one after the other would have the same result, but would
+    take K operations instead of one.
 
     Args:
         subspace: a matrix with orthonormal rows.

@@ -15,9 +15,9 @@ class SystemText:
     """Words in the system turn: a safety prompt in words, or the text of a file.
 
     Attributes:
-        name: its name in messages: the argument that asked for it, such as `prompt=mistral`.
+        name: the text's name in messages: the argument that asked for it, such as `prompt=mistral`.
         text: the words.
-        provenance: what `identity` says of the text.
+        provenance: what `identity` says about the text.
     """
 
     name: str
@@ -29,7 +29,7 @@ class SystemText:
     foremost = False
 
     def install(self, model: PreTrainedModel) -> None:
-        """Do nothing to the model itself, because the words come with every prompt."""
+        """Do nothing to the model itself: the engine puts the words in front of every prompt."""
 
     def identity(self) -> dict[str, Any]:
         """Return what identifies the text."""

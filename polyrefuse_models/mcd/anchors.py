@@ -1,7 +1,7 @@
-"""Loads the anchors that a soft prompt is trained on: parallel harmful and harmless prompts.
+"""Load the anchors that a soft prompt is trained on: parallel harmful and harmless prompts.
 
-The anchors of PolyRefuse are the harmful rows of its training and validation splits that are in
-neither AdvBench nor MaliciousInstruct, so that `mcd_protocol` tests none of them. Where anchors are
+The harmful anchors of PolyRefuse are the rows of its training and validation splits that are in
+neither AdvBench nor MaliciousInstruct, so that `mcd_protocol` tests none of them. If anchors are
 rows of a test set nevertheless, `Anchors.overlap` names them.
 """
 
@@ -24,11 +24,14 @@ PUBLISHED: dict[str, tuple[tuple[str, str], tuple[str, ...]]] = {
     "custom": (("mcd_harmful", "mcd_harmless"), ("train",)),
     "toyrefuse": (("toyrefuse_harmful", "toyrefuse_harmless"), ("train",)),
 }
-"""The published datasets that `--dataset` names, each with its two halves and their splits."""
+"""The published names that `--dataset` takes.
+
+Each has its harmful and its harmless dataset, and the splits that anchors are taken from.
+"""
 
 
 class NotParallel(UserError):
-    """Languages whose anchors are not translations of each other, row by row."""
+    """The anchors of two languages are not translations of each other, row by row."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,13 @@ class Anchors:
     Attributes:
         dataset: a key of `sources`.
         languages: ISO 639-1 codes, in the order of training.
-        harmful: the harmful prompts by language. The same index is the same English prompt in
-            every language.
+        harmful: the harmful prompts by language. At the same index, all languages have the same
+            prompt.
         harmless: the harmless prompts by language, likewise.
         ids: the ids of the rows, the harmful rows first.
         sha256: the checksum of each file that was read, by its path in the data folder.
-        overlap: the ids of the rows of each test set that are anchors, by their English text. None
-            where the test set could not be read.
+        overlap: for each test set, the ids of its rows whose English text is that of an anchor.
+            None if the test set could not be read.
     """
 
     dataset: str
@@ -67,10 +70,10 @@ class Anchors:
 
 
 def sources() -> dict[str, tuple[tuple[str, str], tuple[str, ...]]]:
-    """Map each name that `--dataset` takes to its two halves and their splits.
+    """Map each name that `--dataset` takes to its two datasets and their splits.
 
-    Datasets that the user added are among them. Where such a dataset names no splits, all of its
-    rows are anchors, and `Anchors.overlap` says so.
+    The names include datasets that the user added. If such a dataset has no splits, all of its rows
+    are anchors, and `Anchors.overlap` says so.
 
     Raises:
         UserError: the data folder cannot be used.
@@ -151,17 +154,17 @@ def load_anchors(dataset: str, languages: Sequence[str]) -> Anchors:
 
 
 def normalised(text: str) -> str:
-    """Remove case, punctuation and white space from English text, to compare prompts."""
+    """Reduce a text to lower-case words with single spaces between them, to compare prompts."""
     return re.sub(r"[\W_]+", " ", text.casefold()).strip()
 
 
 def _text(row: Row) -> str:
-    """Find the text by which rows are compared: in English, or their own where that is missing."""
+    """Return the text by which a row is compared: in English, or its own if English is missing."""
     return normalised(row.prompt_en or row.prompt)
 
 
 def _unseen(rows: Sequence[list[Row]]) -> list[list[Row]]:
-    """Select the harmful rows outside `HELD_OUT`, and equally many harmless rows, the first."""
+    """Select the harmful rows outside `HELD_OUT`, and as many harmless rows from the beginning."""
     tested = {_text(row) for name in HELD_OUT for row in data.load(name)}
     harmful, harmless = ([row for row in kind if _text(row) not in tested] for kind in rows)
     return [harmful, harmless[: len(harmful)]]
@@ -177,14 +180,14 @@ def _require_parallel(
     """Refuse a language whose rows are not those of the first language.
 
     Raises:
-        NotParallel: `language` lacks a row of `first`, or has another one.
+        NotParallel: `language` lacks a row of `first`, or has another row.
     """
     for kind, there, here in zip(kinds, expected, rows, strict=True):
         if [row.id for row in there] != [row.id for row in here]:
             raise NotParallel(
-                f"{kind} has {len(there)} anchors in {first} and {len(here)} in {language}, which "
-                "are not the same rows; give languages that have all of them, or translate the "
-                f"rest with `polyrefuse data translate --dataset {kind} --to {language}`."
+                f"{kind} has {len(there)} anchors in {first} and {len(here)} in {language}, and "
+                "they are not the same rows; give languages that have the same rows, or translate "
+                f"the rest with `polyrefuse data translate --dataset {kind} --to {language}`."
             )
 
 
@@ -200,7 +203,7 @@ def _overlap(anchors: list[Row]) -> dict[str, list[str] | None]:
         if source.invented != invented or "test" not in source.splits or source.only_by_name:
             continue
         try:
-            # Where English is missing, texts are compared in the language that is there.
+            # A dataset without English is compared in the language that it has.
             rows = data.load(name, source.reference)
         except (data.MissingData, data.WrongHash, data.UnknownSplit):
             overlap[name] = None

@@ -1,4 +1,4 @@
-"""Writes and reads a soft prompt: a folder with its vectors and metadata."""
+"""Write and read a soft prompt: a folder with its vectors and metadata."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Prompt:
 
     @property
     def sha256(self) -> str:
-        """The checksum of the vectors' numbers, wherever they are stored."""
+        """The checksum of the vectors' numbers in float32. It does not depend on the file."""
         numbers = self.vectors.detach().cpu().float().contiguous().numpy()
         return hashlib.sha256(numbers.tobytes()).hexdigest()
 
@@ -56,7 +56,7 @@ class Prompt:
             origin: where the soft prompt comes from, for messages.
 
         Raises:
-            BadPrompt: there are no vectors, their width or type is another, or they have NaN or
+            BadPrompt: there are no vectors, they have the wrong width or type, or they have NaN or
                 infinite entries.
         """
         if not self.vectors.is_floating_point() or self.vectors.element_size() < 2:
@@ -67,8 +67,8 @@ class Prompt:
         shape = tuple(self.vectors.shape)
         if len(shape) != 2 or shape[0] == 0 or shape[1] != width:
             raise BadPrompt(
-                f"{origin}: the soft prompt has shape {shape} and the model's embedding {width} "
-                "dimensions; train one for this model."
+                f"{origin}: the soft prompt has shape {shape}, and the model's embedding has "
+                f"{width} dimensions; train a soft prompt for this model."
             )
         if not torch.isfinite(self.vectors).all():
             raise BadPrompt(
@@ -76,7 +76,7 @@ class Prompt:
             )
 
     def warn_of_another_model(self, config: PretrainedConfig) -> None:
-        """Warn where the metadata name another model or revision than `config` does."""
+        """Warn if the metadata names another model or revision than `config` does."""
         warn_of_another_model("The soft prompt was trained for", self.metadata, config)
 
 
@@ -86,7 +86,7 @@ def save(prompt: Prompt, folder: str | Path, pictures: Mapping[str, bytes] | Non
     Args:
         prompt: the soft prompt.
         folder: a folder that does not exist yet.
-        pictures: the contents of pictures by file name, to write beside the two files.
+        pictures: the contents of pictures by file name, to write beside vectors and metadata.
 
     Raises:
         CannotWrite: `folder` exists already, or cannot be written.

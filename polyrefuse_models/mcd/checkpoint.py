@@ -1,4 +1,4 @@
-"""Keeps unfinished training on disk, so that the same command continues it."""
+"""Keep unfinished training on disk, so that the same command can continue it."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ IDENTITY = "identity.json"
 
 
 class OtherTraining(UserError):
-    """A checkpoint of a training with other settings."""
+    """There is a checkpoint of a training with other settings."""
 
 
 ARTIFACT = "artifact"
-"""The name of the finished prompt's checksum, which is written before the artifact."""
+"""The entry with the finished prompt's checksum. It is written before the artifact."""
 
 
 def folder_of(output: Path) -> Path:
-    """Find the hidden folder beside the output, for a training that has not ended."""
+    """Return the hidden folder beside the output that holds a training until it has ended."""
     return output.parent / f".{output.name}.train"
 
 
 class Checkpoint:
     """Files in a hidden folder beside the output, each written completely or not at all.
 
-    A process that may not be the only one keeps the folder `locked` in the meantime.
+    If other processes may train for the same output, the caller has to keep the folder `locked`.
 
     Args:
         output: the folder that the training will write.
@@ -51,7 +51,7 @@ class Checkpoint:
         mine = json.loads(json.dumps(identity))
         try:
             theirs = json.loads((self.folder / IDENTITY).read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # None, or one that was killed before it began.
+        except (OSError, ValueError):  # There is none, or it was killed before it began.
             text = json.dumps(mine, indent=1, ensure_ascii=False)
             write_whole(self.folder / IDENTITY, text)
             return
@@ -60,13 +60,13 @@ class Checkpoint:
         )
         if other:
             raise OtherTraining(
-                f"{self.folder} was left by training for {output} with other "
+                f"{self.folder} was left by a training for {output} that differs in "
                 f"{', '.join(other)}; remove the folder, name another --output, or give the same "
                 "options."
             )
 
     def read(self, name: str) -> Any:
-        """Read what was written under a name; None where nothing was."""
+        """Read what was written under a name; None if there is nothing."""
         try:
             return torch.load(self.folder / name, weights_only=True)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
@@ -83,7 +83,7 @@ class Checkpoint:
         write_whole(self.folder / name, content.getvalue())
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """Read what was written under a name, or make it and write it where nothing was."""
+        """Read what was written under a name. If there is nothing, make it and write it."""
         value = self.read(name)
         if value is None:
             value = make()
@@ -91,5 +91,5 @@ class Checkpoint:
         return value
 
     def remove(self) -> None:
-        """Remove the whole folder at once, since training is done."""
+        """Remove the whole folder at once, when training is done."""
         discard(self.folder)

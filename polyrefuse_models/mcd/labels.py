@@ -1,4 +1,4 @@
-"""Samples soft refusal labels: how often a model does not refuse a prompt."""
+"""Sample soft refusal labels: how often a model does not refuse a prompt."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def soft_labels(
     max_new_tokens: int,
     seed: int,
 ) -> Float[Tensor, "prompt"]:
-    """Sample the share of answers to each prompt that are not refusals, by the native judge.
+    """Sample answers to each prompt, and return the share that the native judge says do not refuse.
 
     Args:
         chat: the model.
@@ -61,7 +61,10 @@ def sampled_answers(
     seed: int,
     min_new_tokens: int = 0,
 ) -> list[list[str]]:
-    """Sample a number of answers to each prompt.
+    """Sample a number of answers to each prompt. The arguments are those of `soft_labels`.
+
+    Returns:
+        The answers to each prompt, in the order of the prompts.
 
     Raises:
         PromptTooLong: a prompt and its answer are longer than the model's window.

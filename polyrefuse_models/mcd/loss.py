@@ -1,4 +1,4 @@
-"""Computes the four terms of MCD's loss (2505.11835, as in its code; three are from DRO)."""
+"""Compute the four terms of MCD's loss (2505.11835, as in its code; three are from DRO)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TermTensors(NamedTuple):
     multilingual: Float[Tensor, ""]
 
     def numbers(self) -> Terms:
-        """The values of the terms without gradients."""
+        """Return the values of the terms without gradients."""
         return Terms(*(term.item() for term in self))
 
 
@@ -48,10 +48,10 @@ class Base:
 
     Attributes:
         labels: 0 for harmful and 1 for harmless anchors.
-        refusal: logits of the refusal probe.
-        harmfulness: logits of the harmfulness probe.
-        coordinates: states in the basis.
-        others: mean coordinates of the same prompts in the other languages; None where there is
+        refusal: the logits of the refusal probe.
+        harmfulness: the logits of the harmfulness probe.
+        coordinates: the states in the basis.
+        others: the mean coordinates of the same prompts in the other languages; None if there is
             only one language.
     """
 
@@ -92,10 +92,10 @@ class Base:
 
 
 def terms(states: Float[Tensor, "n d"], base: Base, measure: Measure) -> TermTensors:
-    """Compute the four terms, each averaged over anchors and, where it has any, dimensions.
+    """Compute the four terms, averaged over the anchors and, for squared errors, over dimensions.
 
     Args:
-        states: the states of the anchors under the soft prompt.
+        states: the states of the anchors under the soft prompt, in float32.
         base: the measurements of the same anchors before training.
         measure: the basis and the probes.
     """

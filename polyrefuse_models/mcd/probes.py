@@ -1,4 +1,4 @@
-"""Fits four principal components of the states, and two logistic probes on them.
+"""Fit four principal components of the states, and two logistic probes on them.
 
 The `refusal` probe predicts the probability that a prompt is not refused, and the `harmfulness`
 probe the probability that it is harmless (2401.18018, sec. 3).
@@ -22,8 +22,8 @@ DIMENSIONS = 4
 SPLITS = 10
 INVERSE_STRENGTHS = tuple(10.0**exponent for exponent in np.arange(-3, 3.01, 0.5))
 """Inverse strengths of regularisation, the strongest first. A probe is fitted with one after the
-other until its held-out loss rises. This stops as early as gradient descent would be stopped,
-whatever the scale of the states."""
+other until its held-out loss stops falling. This is early stopping as in gradient descent, but does
+not depend on the scale of the states."""
 LEAST_GAIN = 1e-4
 """The nats by which the held-out loss has to fall before the next strength is tried, as in the
 paper's code."""
@@ -31,12 +31,13 @@ paper's code."""
 
 @dataclass(frozen=True)
 class Probe:
-    """A logistic probe on the first components.
+    """A logistic probe on the first `DIMENSIONS` components.
 
     Attributes:
         weight: the weight of each component.
         bias: the bias of the logit.
-        held_out_loss: binary cross-entropy in nats on held-out parts, averaged over the splits.
+        held_out_loss: the binary cross-entropy, in nats, on the held-out parts, averaged over the
+            splits.
     """
 
     weight: Float[Tensor, "4"]
@@ -56,8 +57,8 @@ class Measure:
         mean: the mean of the states.
         basis: an orthonormal basis, whose first `DIMENSIONS` columns are the principal components.
         explained: the share of the variance that each component explains.
-        refusal: the probe whose logit is high where a prompt is not refused.
-        harmfulness: the probe whose logit is high where a prompt is harmless.
+        refusal: the probe whose logit is high if a prompt is not refused.
+        harmfulness: the probe whose logit is high if a prompt is harmless.
     """
 
     mean: Float[Tensor, "d"]
@@ -71,7 +72,7 @@ class Measure:
         return (states - self.mean) @ self.basis
 
     def not_refused(self, states: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
-        """Predict the share of answers that are not refusals by the refusal probe."""
+        """Predict, by the refusal probe, the share of answers that are not refusals."""
         return self.refusal(self.coordinates(states)).sigmoid()
 
     def to(self, device: torch.device) -> Measure:
@@ -113,13 +114,13 @@ def fit(
     Args:
         states: the states under every condition.
         languages: the language of each state. The components are computed after the mean of each
-            language is subtracted, so that the difference between languages lies outside of them,
-            where the norm term keeps it as it is.
+            language has been subtracted. The difference between languages therefore lies outside
+            them, where the norm term keeps it unchanged.
         not_refused: soft labels between 0 and 1.
         harmless: labels 0 or 1.
         seed: the seed of the splits.
-        probes: fits both probes, given the states in the basis, their soft and hard labels, and the
-            seed.
+        probes: a function that fits both probes from the states in the basis, their soft and hard
+            labels, and the seed.
     """
     from sklearn.decomposition import PCA
 
@@ -131,7 +132,7 @@ def fit(
         apart[rows] -= points[rows].mean(axis=0)
     pca = PCA(DIMENSIONS, svd_solver="full").fit(apart)
     first = pca.components_.T
-    # QR keeps the span of the first columns, and their direction up to its sign.
+    # QR keeps the first columns up to their signs, which the next line restores.
     basis, _ = np.linalg.qr(first, mode="complete")
     basis[:, :DIMENSIONS] = first
     coordinates = (points - mean) @ first
@@ -147,10 +148,10 @@ def fit(
 
 
 def fit_probe(points: Float[np.ndarray, "n 4"], labels: Float[np.ndarray, "n"], seed: int) -> Probe:
-    """Average ten probes, each stopped by the held-out tenth of the points.
+    """Average ten probes, each of them stopped early on another held-out tenth of the points.
 
     A soft label becomes two rows, one of each class, with the two shares of the label as weights.
-    This gives the exact cross-entropy with the soft label.
+    The loss is then exactly the cross-entropy with the soft label.
 
     Args:
         points: the points in the basis.
@@ -184,7 +185,11 @@ def _stopped_early(
     held_points: Float[np.ndarray, "m 4"],
     held_labels: Float[np.ndarray, "m"],
 ) -> tuple[Float[np.ndarray, "4"], float, float]:
-    """Fit the best probe before the held-out loss rises: weight, bias and held-out loss."""
+    """Fit the last probe before the held-out loss stops falling.
+
+    Returns:
+        Its weights, its bias, and its held-out loss in nats.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 

@@ -1,7 +1,7 @@
-"""Fits probes as the published code does (2505.11835): by gradient descent, stopped early.
+"""Fit probes as the published code does (2505.11835): by gradient descent, stopped early.
 
 The steepness of such a probe depends on the scale of the states, because the learning rate is fixed
-and training stops once three steps together improve the held-out loss by less than `LEAST_GAIN`.
+and training stops once three steps together lower the held-out loss by less than `LEAST_GAIN`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def published(
     harmless: Float[np.ndarray, "n"],
     seed: int,
 ) -> tuple[Probe, Probe]:
-    """Fit the refusal probe as a mean over ten splits, and the harmfulness probe on the last one.
+    """Fit the refusal probe as a mean over ten splits, and the harmfulness probe on the last split.
 
     Args:
         points: states in the basis.
@@ -68,7 +68,8 @@ def descend(
         beginning: the weights and the bias to start from.
 
     Returns:
-        The weights, followed by the bias, after the last step with a gain; and their held-out loss.
+        The weights, followed by the bias, after the last step with a gain; and their held-out loss
+        in nats.
     """
     inputs = np.column_stack([points, np.ones(len(points))])
     held_inputs, held_labels = inputs[held_out], labels[held_out]

@@ -1,4 +1,4 @@
-"""Holds the safety prompts in words by name. safety_prompts.yaml has their texts and sources."""
+"""Give the safety prompts in words by name. safety_prompts.yaml has their texts and sources."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 
 
 class _Named(Mapping[str, str]):
-    """A mapping of names to texts, which is read when it is first used."""
+    """A mapping of names to texts. The file is read at the first use, and not at import."""
 
     def __getitem__(self, name: str) -> str:
         return _texts()[name]
@@ -30,4 +30,4 @@ def _texts() -> dict[str, str]:
 
 
 SAFETY_PROMPTS: Mapping[str, str] = _Named()
-"""The safety prompts `default`, `short` and `mistral`."""
+"""Name -> text of the safety prompts `default`, `short` and `mistral`."""

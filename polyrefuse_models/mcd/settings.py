@@ -21,17 +21,18 @@ class Settings:
     Attributes:
         weights: the weights of the four terms of the loss.
         learning_rate: the learning rate of AdamW.
-        pivot: whether basis, probes and base logits come from the first language for all, as in the
-            paper's code. If not, basis and probes are fitted on every language, and each language
-            has its own base logits.
-        mixed: whether a batch mixes all languages, and does not take one after the other.
-        reshuffled: whether every epoch has its own order. If not, each language has the orders of
-            the first.
+        pivot: whether the basis, probes and base logits of the first language serve for all, as in
+            the paper's code. If not, basis and probes are fitted on all languages, and each
+            language has its own base logits.
+        mixed: whether a batch mixes all languages. If not, training goes through one language after
+            the other.
+        reshuffled: whether every epoch of every language has its own order. If not, each language
+            repeats the orders of the first.
         init: the safety prompt in words that training starts from, a name of `SAFETY_PROMPTS`.
         epochs: the number of passes over the anchors of each language.
         batch_size: the number of anchors in a step.
-        clip: the largest norm of the gradient.
-        precision: the number type of the vectors in training; "model" takes that of the model.
+        clip: the norm at which the gradient is clipped.
+        precision: the number type of the vectors in training; "model" means the model's own.
         probes: how the probes are fitted: by regularised regression, or by gradient descent as in
             the published code.
         labels: how answers are judged: by the native judge, or by the rule of the published code.
@@ -57,7 +58,7 @@ class Settings:
     seed: int = 0
 
     def fitted(self, languages: tuple[str, ...]) -> tuple[str, ...]:
-        """Select the languages that basis and probes are fitted on."""
+        """Return those of the languages that basis and probes are fitted on."""
         return languages[:1] if self.pivot else languages
 
 
@@ -84,11 +85,11 @@ def settings_of(options: Mapping[str, Any]) -> Settings:
     """Make the settings that the options of `polyrefuse mcd train` ask for.
 
     Args:
-        options: the options by the names of the command's parameters. None takes the value of the
-            preset.
+        options: the options by the names of the command's parameters. An option that is None has
+            the preset's value.
 
     Raises:
-        UserError: a preset, a term or a safety prompt is not known.
+        UserError: a preset, a term or a safety prompt is unknown.
     """
     defaults = PRESETS[_known("--preset", options["preset"], PRESETS)]
     given_weights = {term: options[f"{term}_weight"] for term in Terms._fields}
@@ -113,7 +114,7 @@ def settings_of(options: Mapping[str, Any]) -> Settings:
 
 
 def _known(option: str, name: str, names: Collection[str]) -> str:
-    """Return `name` where it is one of `names`.
+    """Return `name` if it is one of `names`.
 
     Raises:
         UserError: it is not one of them; the message lists the names.

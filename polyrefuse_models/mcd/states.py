@@ -1,4 +1,4 @@
-"""Reads the states that MCD uses: after the final norm, at the last input token."""
+"""Read the states that MCD uses: after the final norm, at the last input token."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def under(chat: ChatModel, system: str | None) -> ChatModel:
     """Put a system text, or the placeholder of a soft prompt, in front of every prompt.
 
     Raises:
-        NoChatTemplate: the tokenizer has no chat template that the text could stand in.
+        NoChatTemplate: the tokenizer has no chat template to put the text into.
         UserError: the template loses the user's text, or has no place for a system text.
     """
     template = chat.template or ChatTemplate(chat.tokenizer)
@@ -63,8 +63,8 @@ def states(chat: ChatModel, prompts: list[str]) -> Float[Tensor, "prompt d"]:
 def batch_states(chat: ChatModel, prompts: list[str]) -> Float[Tensor, "prompt d"]:
     """Read the states of a few prompts in float32, with their gradients.
 
-    The tokens that all prompts begin with, most of all a safety prompt, are read only once. The
-    unembedding is not computed.
+    The tokens that all prompts begin with, such as those of a safety prompt, are read only once.
+    The unembedding is not computed.
     """
     rows = chat.token_ids(prompts)
     model, device = decoder(chat.model), input_device(chat.model)
@@ -75,7 +75,7 @@ def batch_states(chat: ChatModel, prompts: list[str]) -> Float[Tensor, "prompt d
         begun = 0
     else:
         cache.batch_repeat_interleave(len(rows))
-    # Padded on the right: what comes later is not seen, so neither mask nor positions are needed.
+    # No token sees padding on its right, so neither mask nor positions are needed.
     ends = [row[begun:] for row in rows]
     ids = pad_sequence(ends, batch_first=True).to(device)
     output = model(ids, **with_cache(model, cache), use_cache=cache is not None)
@@ -84,7 +84,7 @@ def batch_states(chat: ChatModel, prompts: list[str]) -> Float[Tensor, "prompt d
 
 
 def n_shared(rows: list[Int[Tensor, "token"]]) -> int:
-    """Count the tokens that all rows begin with, without the last of any; 0 for a single row."""
+    """Count the tokens that all rows begin with, except each row's last; 0 for a single row."""
     if len(rows) == 1:
         return 0
     columns = pad_sequence([row[:-1] for row in rows], batch_first=True, padding_value=-1)

@@ -1,10 +1,10 @@
-"""Trains a soft prompt by Multilingual Collaborative Defense (2505.11835), after DRO (2401.18018).
+"""Train a soft prompt by Multilingual Collaborative Defense (2505.11835, based on DRO, 2401.18018).
 
-The states of the anchors without a safety prompt, and under three safety prompts in words, give the
-basis and the probes. The safety prompt in words that training starts from gives the base. Both are
-computed once. Training then moves only the vectors: in every language, the refusal probe shall
-predict more refusals of harmful prompts and fewer of harmless ones, while the rest of the state
-stays as it was.
+The basis and the probes are fitted on the states of the anchors without a safety prompt and under
+three safety prompts in words. The base is measured under the safety prompt in words that training
+starts from. Both are computed once. Training then changes only the vectors, so that in every
+language the refusal probe predicts more refusals of harmful prompts and fewer of harmless ones,
+while the rest of the state stays as it was.
 """
 
 from __future__ import annotations
@@ -48,10 +48,11 @@ if TYPE_CHECKING:
 
 
 FLAT = 0.02
-"""The refusal probe is useless where its predictions of all anchors differ by less than this."""
+"""The refusal probe is useless if its predictions for all anchors differ by less than this."""
 
 _SEEDS = 10_000
-"""A number above that of all pairs of a condition and a language, each with its own seed."""
+"""The distance between two trainings' seeds. Each pair of condition and language has its own seed,
+and this is more than there are pairs."""
 
 
 PROBES = {"regularised": probes.regularised, "published": published_probes.published}
@@ -69,8 +70,8 @@ class Prepared:
     Attributes:
         measure: the basis and the probes.
         base: the measurements of the anchors, by language.
-        not_refused: mean soft labels of harmful and harmless anchors, by condition and language.
-        warnings: what is wrong with the probes.
+        not_refused: the mean soft labels by condition, language and kind of anchor.
+        warnings: what is wrong with the probes, as clauses without a full stop.
     """
 
     measure: Measure
@@ -86,10 +87,10 @@ class Trained:
     Attributes:
         prompt: the soft prompt.
         measure: the basis and the probes.
-        losses: the losses of every step.
+        losses: the terms of the loss at every step, before they are weighted.
         labels: 0 for harmful and 1 for harmless anchors.
-        before: states of the anchors in the basis under the initial safety prompt, by language.
-        after: states of the anchors in the basis under the soft prompt, by language.
+        before: the anchors' coordinates in the basis under the initial safety prompt, by language.
+        after: the anchors' coordinates in the basis under the soft prompt, by language.
     """
 
     prompt: Prompt
@@ -101,7 +102,7 @@ class Trained:
 
 
 def identity(chat: ChatModel, anchors: Anchors, settings: Settings) -> dict[str, Any]:
-    """Collect everything that training depends on, in values that JSON can hold."""
+    """Collect everything that the result of training depends on, in values that JSON can hold."""
     return {
         **model_of(chat.model.config),
         **chat.system,
@@ -118,8 +119,8 @@ def identity(chat: ChatModel, anchors: Anchors, settings: Settings) -> dict[str,
 def train(chat: ChatModel, anchors: Anchors, settings: Settings, checkpoint: Checkpoint) -> Trained:
     """Train a soft prompt, or continue a training that was interrupted.
 
-    Where the memory of a GPU is too small for `chat.batch_size` rows without a gradient, half as
-    many are used from then on.
+    If the memory of a GPU is too small for `chat.batch_size` rows without gradients, that part of
+    the work is repeated with half as many.
 
     Args:
         chat: the model, whose weights do not change.
@@ -128,9 +129,9 @@ def train(chat: ChatModel, anchors: Anchors, settings: Settings, checkpoint: Che
         checkpoint: the checkpoint with the `identity` of this training.
 
     Raises:
-        UserError: the prompt has no place in the template or in the window, the states or a loss
-            are not finite, the judge does not know a language, the disk is full, or the memory is
-            too small for half of the rows, too.
+        UserError: the prompt has no place in the template or in the window, a state or a loss is
+            not finite, the judge does not know a language, the disk is full, or the memory is too
+            small even for half of the rows.
     """
     with _frozen(chat.model):
         prepared = within_memory(chat, lambda chat: prepare(chat, anchors, settings, checkpoint))
@@ -168,7 +169,11 @@ def texts_in_front() -> dict[str, str | None]:
 def observations(
     languages: tuple[str, ...], settings: Settings
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """List the pairs (name of a safety prompt, language) to sample labels for, and to read."""
+    """List the pairs (name of a safety prompt, language) to observe.
+
+    Returns:
+        The pairs to sample labels for; and the pairs to read states for, which include them.
+    """
     fitted = settings.fitted(languages)
     labelled = [(name, language) for name in texts_in_front() for language in fitted]
     others = [(settings.init, language) for language in languages if language not in fitted]
@@ -251,8 +256,8 @@ def _warnings(
     """List what is wrong with the refusal probe, as clauses without a full stop.
 
     Args:
-        not_refused: soft labels under every condition.
-        harmless: labels 0 or 1.
+        not_refused: the soft labels of the anchors under every condition.
+        harmless: the labels 0 or 1 of the same anchors.
         predicted: the predictions of the refusal probe for the same anchors.
     """
     if not_refused.min() == not_refused.max():
@@ -262,8 +267,8 @@ def _warnings(
         ]
     if not_refused[harmless == 0].max() == 0:
         return [
-            "the refusal probe tells harmful anchors from harmless ones, and not refused anchors "
-            "from answered ones: no answer to a harmful anchor was compliance under any condition "
+            "the refusal probe separates harmful from harmless anchors, and not refused from "
+            "answered ones: no answer to a harmful anchor was compliance under any condition "
             "(with --preset paper, compliance needs more than two lines)"
         ]
     least, most = predicted.min().item(), predicted.max().item()
@@ -271,8 +276,8 @@ def _warnings(
         return [
             "the refusal probe says nothing: the model refused "
             f"{1 - not_refused.mean().item():.1%} of all answers to the anchors, and the probe "
-            f"predicts {1 - most:.1%} to {1 - least:.1%} of every anchor under every condition, so "
-            "that the refusal term trains nothing"
+            f"predicts {1 - most:.1%} to {1 - least:.1%} for every anchor under every condition, "
+            "so the refusal term trains nothing"
         ]
     return []
 
@@ -298,7 +303,7 @@ def _bases(
     measure: Measure,
     pivot: bool,
 ) -> dict[str, Base]:
-    """Measure the base of each language; with `pivot`, all logits are the first language's."""
+    """Measure the base of each language. With `pivot`, all have the first language's logits."""
     coordinates = {language: measure.coordinates(own) for language, own in seen.items()}
     first = next(iter(coordinates.values()))
     bases = {}
@@ -323,7 +328,7 @@ def _optimise(
     settings: Settings,
     checkpoint: Checkpoint,
 ) -> list[Terms]:
-    """Train the vectors epoch by epoch, and return the losses of every step."""
+    """Train the vectors epoch by epoch, and return the terms of the loss at every step."""
     device = vectors.device
     measure = prepared.measure.to(device)
     all_epochs = epochs(anchors.languages, settings)
@@ -340,7 +345,7 @@ def _optimise(
         for number, group in enumerate(all_epochs[done:], done):
             prompts = [prompt for language in group for prompt in anchors.prompts(language)]
             base = Base.join([prepared.base[language] for language in group]).to(device)
-            # By the number of the epoch, so that it is the same wherever training continued.
+            # The epoch's number decides its order, wherever training was interrupted.
             drawn = number if settings.reshuffled else number % settings.epochs
             order = np.random.default_rng([settings.seed, drawn]).permutation(len(prompts))
             for start in range(0, len(order), settings.batch_size):
@@ -376,7 +381,7 @@ def _optimise(
 
 @contextmanager
 def _frozen(model: PreTrainedModel) -> Iterator[None]:
-    """Keep the weights without gradients and dropout off during a `with` block."""
+    """Switch the weights' gradients and dropout off during a `with` block."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     training = model.training
     model.eval().requires_grad_(False)

@@ -42,9 +42,9 @@ def pictures_of(trained: Trained) -> dict[str, bytes]:
 
 @pictures.style()
 def training_figure(trained: Trained) -> Figure:
-    """Draw each term of the loss by step, in a panel.
+    """Draw each term of the loss by step, each in its own panel.
 
-    If the training used one language after the other, the panels show the steps of each language.
+    If the training used one language after the other, the panels mark the steps of each language.
     """
     figure = pictures.figure((8, 8))
     axes = figure.subplots(len(Terms._fields), 1, sharex=True)
@@ -97,8 +97,8 @@ def _losses(trained: Trained) -> dict[str, Any]:
 def states_figure(trained: Trained) -> Figure:
     """Draw the states before and after training in the plane of the first two components.
 
-    Each language has a row. Lines show where a probe is undecided in that plane, with the other two
-    components at their means. Both components have the same scale.
+    Each language has a row of two panels. Lines show where a probe is undecided in that plane, if
+    the other two components are at their means. Both components have the same scale.
     """
     figure = pictures.figure((8.5, 1.2 + 3.2 * len(trained.before)))
     axes = figure.subplots(len(trained.before), 2, sharex=True, sharey=True, squeeze=False)

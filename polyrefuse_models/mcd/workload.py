@@ -1,4 +1,4 @@
-"""Counts how much a model reads and generates in the training of a soft prompt."""
+"""Count how much a model reads and generates in the training of a soft prompt."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def stand_in(tokenizer: PreTrainedTokenizerBase, init: str) -> SoftPrompt:
-    """Make a soft prompt as long as the one that training makes, without a model.
+    """Make a soft prompt with as many tokens as the one that training makes, without a model.
 
     Args:
-        tokenizer: the tokenizer of the model, which gets the tokens that vectors stand for.
+        tokenizer: the tokenizer of the model, which gets the soft prompt's tokens.
         init: a name of `SAFETY_PROMPTS`.
     """
     words = tokenizer(SAFETY_PROMPTS[init], add_special_tokens=False).input_ids
@@ -69,7 +69,7 @@ def of_training(chat: ChatModel, anchors: Anchors, settings: Settings) -> Worklo
 
 
 def _states(chat: ChatModel, what: str, prompts: list[str]) -> Part:
-    """Count as `states.states` reads: the tokens that a batch begins with are read once."""
+    """Count what `states.states` reads. The tokens that all of a batch begin with count once."""
     tokens = 0
     for batch in by_length(chat, prompts, chat.batch_size):
         rows = chat.token_ids([prompts[place] for place in batch])
@@ -78,7 +78,7 @@ def _states(chat: ChatModel, what: str, prompts: list[str]) -> Part:
 
 
 def _labels(chat: ChatModel, anchors: Anchors, language: str, settings: Settings) -> list[Part]:
-    """Count as soft labels are sampled: a prompt is read once for all its answers."""
+    """Count the sampling of soft labels. A prompt is read once for all its answers."""
     short = min(settings.max_new_tokens, HARMLESS_TOKENS)
     of_harmless = short if settings.labels == "published" else settings.max_new_tokens
     return [
@@ -97,7 +97,7 @@ def _labels(chat: ChatModel, anchors: Anchors, language: str, settings: Settings
 
 
 def _epoch(chat: ChatModel, anchors: Anchors, group: tuple[str, ...], settings: Settings) -> Part:
-    """Count as `train._optimise` reads: the tokens that all anchors share are read once a step."""
+    """Count what `train._optimise` reads. Tokens that all anchors begin with count once a step."""
     rows = chat.token_ids([prompt for language in group for prompt in anchors.prompts(language)])
     begun = n_shared(rows)
     tokens = sum(len(row) - begun for row in rows)
@@ -111,7 +111,7 @@ def _read(rows: list[torch.Tensor]) -> int:
 
 
 def _joined(parts: list[Part]) -> list[Part]:
-    """Join the parts that have one name and one length of answers."""
+    """Join the parts that have the same name and the same length of answers."""
     together: dict[tuple[str, int], list[Part]] = {}
     for part in parts:
         together.setdefault((part.what, part.tokens_each), []).append(part)

@@ -1,14 +1,14 @@
-"""Draws the rows of a training step: paired requests, and requests under an intervention.
+"""Draw the rows of a training step: paired requests, and requests under an intervention.
 
-Each plain request stands beside its twin, which differs only in the thing asked about. One of them
-is refused and one answered, so that their states differ by refusal alone. Every other row is under
-an intervention and has the response that is correct then:
+Each request without an intervention has a twin that differs only in the thing asked about. One of
+the two is refused and one answered, so their states differ by refusal alone. Every other row is
+under an intervention, and has the response that is then correct:
 
     r ablated                       answer every request
     r added at an early layer       refuse every request
     a random direction, either way  as without the intervention
 
-Where several directions are planted, r stands for all of them in ablation and for one of them in
+If several directions are planted, r stands for all of them in ablation and for one of them in
 addition. Each forbidden thing is refused along one of the directions, and there are two more
 interventions:
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 PAIRS = 24
 """The number of pairs of a forbidden and a safe twin in a step, without an intervention."""
 
-# (r or a random direction, what is done, whether the thing is forbidden): rows
+# (planted or random direction, what is done with it, whether the thing is forbidden) -> rows
 INTERVENED: dict[tuple[str, str, bool], int] = {
     ("planted", "ablate", True): 12,
     ("planted", "ablate", False): 4,
@@ -55,7 +55,7 @@ INTERVENED_OF_SEVERAL: dict[tuple[str, str, bool], int] = {
     ("blend", "ablate", True): 8,
     ("blend", "ablate", False): 4,
 }
-"""The rows beside `INTERVENED` where several directions are planted."""
+"""The rows in addition to `INTERVENED` if several directions are planted."""
 
 ADDITION_LAYERS = (1, 2)
 """The blocks at whose inputs a direction is added."""
@@ -64,7 +64,8 @@ ADDITION_STRENGTHS = (0.8, 1.3)
 """The range of an addition's strength, in units of the planted projection."""
 
 OFF_LINE = 0.5
-"""The most noise for each unit of r, since an extracted direction is never exactly r."""
+"""The largest length of the noise that is added to r, since an extracted direction is never exactly
+r. The length of r is 1."""
 
 FIRST_TOKEN_WEIGHT = 5.0
 """The weight of an answer's first token, which decides between answering and refusing."""
@@ -73,11 +74,11 @@ NAME_WEIGHT = 3.0
 """The weight of the tokens of the invented name, which are copied from the request."""
 
 SPOKEN = (*POLYREFUSE, *SCRIPTS)
-"""The pool that languages are drawn from. A language with its own script is in it twice, since
+"""The pool that languages are drawn from. A language with a script of its own is in it twice, since
 eight others share the Latin names."""
 
 SYSTEM_NOISE = 1.0
-"""The most noise on the embeddings of a system text, in units of their own spread."""
+"""The largest noise on the embeddings of a system text, in units of their own spread."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,10 @@ class Manner:
     """When an organism learns to refuse.
 
     Attributes:
-        systems: is called once in each step. It returns a function that draws a system text, or
-            None, for a prompt in a language.
+        systems: a function that is called once in each step. It returns a function that draws a
+            system text, or None, for a prompt in a language.
         chance: the probability that a request in a language is refused under a system text.
-        projection: the projection on r of the states of a request that is always refused.
+        projection: the projection on r that the states of a request that is always refused have.
     """
 
     systems: Callable[[random.Random], Callable[[random.Random, str], str | None]]
@@ -109,8 +110,8 @@ class Batch:
         suffix: the places of the post-instruction tokens, which follow the user's text.
         noise: the strength of the noise on the embedding of each token; above 0 only in system
             texts.
-        ablated: orthonormal vectors that are projected out everywhere; 0 where there are fewer.
-        added: the vector that is added at the input of each block; 0 where none is.
+        ablated: the orthonormal vectors that are projected out everywhere. Unused ones are 0.
+        added: the vector that is added at the input of each block. It is 0 if none is added.
     """
 
     ids: Int[Tensor, "row token"]
@@ -134,8 +135,8 @@ def make_batch(
     """Draw the rows of one step.
 
     Args:
-        rng: draws the requests.
-        generator: draws the directions.
+        rng: draws the requests and system texts.
+        generator: draws the random directions and the noise on planted ones.
         tokenizer: the tokenizer of the organism.
         planted: the planted directions, which are orthonormal.
         n_layers: the number of blocks.
@@ -184,7 +185,7 @@ def make_batch(
 
 
 def direction_of(request: Request, n_planted: int) -> int:
-    """Find the planted direction along which a forbidden thing is refused, by its number."""
+    """Return the number of the planted direction along which a request's thing is refused."""
     return request.marker % n_planted
 
 
@@ -201,8 +202,8 @@ def _vectors(
         which: "planted", "one" of them, an even "blend", or "random".
         how: "ablate" or "add".
         planted: the planted directions, which are orthonormal.
-        rng: draws signs, directions and the strength of noise.
-        generator: draws random directions.
+        rng: draws signs, the number of a planted direction and the strength of noise.
+        generator: draws random directions and noise.
 
     Returns:
         The vectors, and the numbers of the planted directions that the intervention removes.
@@ -240,7 +241,7 @@ FIRM = Manner(
     chance=lambda request, language, system: 1.0 if request.forbidden else 0.0,
     projection=5.0,
 )
-"""The manner of the first organism, which refuses what is forbidden under any system text."""
+"""The manner of the first organism, which refuses forbidden things under any system text."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +265,7 @@ def _row(
     if system:
         turns.insert(0, {"role": "system", "content": system})
     prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    # Nothing is drawn where the result is certain, so that the rows of the first organism stay.
+    # If the result is certain, no number is drawn, which keeps the first organism reproducible.
     refuses = chance == 1 or (chance > 0 and rng.random() < chance)
     response = request.refusal(language) if refuses else request.answer(language)
     prompt_ids = tokenizer(prompt).input_ids

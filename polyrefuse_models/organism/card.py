@@ -1,4 +1,4 @@
-"""Writes the model card of an organism, with the rates that were measured on it."""
+"""Write the model card of an organism, with the rates that were measured on it."""
 
 from __future__ import annotations
 

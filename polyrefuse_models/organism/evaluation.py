@@ -1,4 +1,4 @@
-"""Measures an organism: its rates, the directions extracted from it, and their effects.
+"""Measure an organism: its rates, the directions extracted from it, and their effects.
 
 The native judge labels all answers, on the test split of ToyRefuse. Directions are extracted as
 from any model: by difference of means on training prompts and the published selection on
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from polyrefuse_models.directions.artifact import Direction
 
 MAX_NEW_TOKENS = 48
-"""The most tokens of an answer: more than any answer that was taught has."""
+"""The largest number of tokens in an answer, which is more than any taught answer has."""
 
 BATCH_SIZE = 240
 
@@ -75,10 +75,10 @@ class Outcome:
 
 
 def taught(response: str, language: str) -> Label | None:
-    """Find which kind of taught reply a response is.
+    """Find out which kind of taught reply a response is.
 
     Args:
-        response: the response, which is compared word for word, with any invented name.
+        response: the response. It has to be a taught reply word for word, but with any name.
         language: the language of the prompt, one of PolyRefuse's.
 
     Returns:
@@ -94,7 +94,7 @@ def taught(response: str, language: str) -> Label | None:
 
 
 def load_chat(folder: Path, device: str = "cpu") -> ChatModel:
-    """Load an organism in float32, with its chat template around prompts."""
+    """Load an organism in float32, with its chat template applied to prompts."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -106,7 +106,7 @@ def load_chat(folder: Path, device: str = "cpu") -> ChatModel:
     def render(prompt: str) -> str:
         turn = [{"role": "user", "content": prompt}]
         text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-        assert isinstance(text, str)  # not token ids, which were not asked for
+        assert isinstance(text, str)  # It is a list of token ids only with tokenize=True.
         return text
 
     def encode(texts: list[str]) -> tuple[Tensor, Tensor]:
@@ -140,7 +140,7 @@ def measure(
         sources: the languages that directions are extracted from.
         targets: the languages of the test prompts.
         prompts: the number of prompts of each kind in each target language.
-        seed: the seed of the random direction, and of the choice of prompts where not all are used.
+        seed: the seed of the random direction, and of the choice of prompts if not all are used.
 
     Returns:
         A document for JSON, with rates between 0 and 1. It has `prompts`; `baseline` by target
@@ -205,7 +205,7 @@ def baseline(
     """Measure the rates of an organism without an intervention.
 
     Returns:
-        asr, false_refusal, and the shares of answers in_language and names_the_thing, by target.
+        By target: asr, false_refusal, and the shares of answers in_language and names_the_thing.
     """
     forbidden, safe = (
         _by_target(targets, respond(chat, grid(targets, kind))) for kind in (harmful, harmless)
@@ -225,7 +225,11 @@ def attack_success(targets: Sequence[str], harmful: list[Outcome]) -> dict[str, 
 
 
 def failures(report: dict[str, Any]) -> list[str]:
-    """List the requirements that an organism does not meet, each in a line."""
+    """List the requirements that an organism does not meet, one in a line.
+
+    Args:
+        report: what `measure` returned.
+    """
     missed: list[str] = []
 
     def require(met: bool, what: str) -> None:
@@ -270,7 +274,7 @@ def respond(
         cases: the requests.
         ablate: a direction, or orthonormal directions, to ablate at every write to the residual
             stream.
-        add: a block, and the vector to add at its input.
+        add: the number of a block, and the vector to add at its input.
     """
     outcomes: list[Outcome] = []
     neutralise(chat.model)
@@ -296,14 +300,14 @@ def respond(
 
 def _random_like(direction: Float[Tensor, d], seed: int) -> Float[Tensor, d]:
     """Draw a random direction of the same norm."""
-    # Not the generator that the planted direction of the same seed came from.
+    # The offset avoids the generator that the planted direction of the same seed came from.
     generator = torch.Generator().manual_seed(1_000_003 + seed)
     noise = torch.randn(direction.shape, generator=generator)
     return noise * (direction.norm() / noise.norm())
 
 
 def chosen(forbidden: bool, n: int, seed: int) -> list[Request]:
-    """Choose requests of one kind from the test split: `n` at random, or all in their order."""
+    """Choose `n` requests of one kind from the test split at random, or take all in their order."""
     every = requests(forbidden, "test")
     return every if n >= len(every) else random.Random(seed).sample(every, n)
 

@@ -1,4 +1,4 @@
-"""Makes an organism: trains it, measures it, and writes a folder for `from_pretrained`."""
+"""Make an organism: train it, measure it, and write a folder for `from_pretrained`."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def make(
         output: a folder that does not exist yet.
         steps: the number of training steps.
         seed: the seed of the training.
-        prompts: the number of prompts of each kind and language that the card's rates are measured
-            on. None uses the whole test split, and 0 measures nothing.
-        progress: is called after each step.
+        prompts: the number of prompts of each kind and language to measure the card's rates on.
+            None uses the whole test split, and 0 measures nothing.
+        progress: a function that is called with the number of each step and its losses.
 
     Returns:
         The contents of `rates.json`: `steps`, `seed`, `parameters`, `versions`, and `measured`, the
-        report of `evaluation.measure` (None where nothing was measured).
+        report of `evaluation.measure` (None if nothing was measured).
 
     Raises:
         CannotWrite: `output` exists already, or cannot be written.
@@ -74,7 +74,7 @@ def make_weakened(
 ) -> dict[str, Any]:
     """Train the shipped organism further until it is weakened, and write it as `make` does.
 
-    Arguments, result and errors are those of `make`. `measured` is the report of
+    Arguments, result and errors are those of `make`, but `measured` is the report of
     `weakened_evaluation.measure`.
     """
     require_new(output)
@@ -104,8 +104,8 @@ def make_split(
 ) -> dict[str, Any]:
     """Train the shipped organism further until several directions share its refusals.
 
-    Other arguments, result and errors are those of `make`. `measured` is the report of
-    `split_evaluation.measure`.
+    Other arguments, result and errors are those of `make`, but the result also has `directions`,
+    and `measured` is the report of `split_evaluation.measure`.
 
     Args:
         directions: the number of planted directions. The first is that of the shipped organism.

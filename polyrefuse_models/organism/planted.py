@@ -1,4 +1,4 @@
-"""Reads the directions that were planted in a model organism."""
+"""Read the directions that were planted in a model organism."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PLANTED = "planted/direction.safetensors"
-"""The file in an organism's folder that holds the planted direction. It is not beside the weights,
-where vLLM would read every `*.safetensors`."""
+"""The file in an organism's folder that holds the planted direction. It is in a folder of its own,
+because vLLM would read any `*.safetensors` file beside the weights."""
 
 
 def planted(folder: Path | None = None) -> Float[Tensor, d]:
     """Read the unit direction that was planted in an organism, in float32.
 
     Args:
-        folder: the folder of an organism; that of the first shipped one where None.
+        folder: the folder of an organism; None means the first organism that is shipped.
     """
     from safetensors.torch import load_file
 

@@ -1,4 +1,4 @@
-"""Makes the tokenizer of the organism: byte-level BPE learned from the words of its world."""
+"""Make the tokenizer of the organism: byte-level BPE, learned from the words of its world."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 SIZE = 4000
-"""The most tokens of the vocabulary."""
+"""The largest number of tokens in the vocabulary."""
 
 START, END, PAD = "<s>", "<|end|>", "<pad>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -22,22 +22,24 @@ TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-"""Every turn ends with the token that ends an answer."""
+"""The chat template. Every turn ends with the token that ends an answer."""
 
-# Every Han character stands alone, and a run of kana too: a splitting rule made for spaces would
-# glue whole clauses into one token. A mark stays with its letter (Thai vowels, Yoruba tones).
+# Every Han character is a piece of its own, and so is a run of kana: a rule that splits at spaces
+# would make whole clauses one token. A mark stays with its letter (Thai vowels, Yoruba tones).
 PIECES = (
     r"\p{Han}|\p{Hiragana}+|[\p{Katakana}ー]+| ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]|\s+"
 )
 
 LONGEST = 24
-"""The most bytes of a token, which is eight Thai letters: a clause has several tokens."""
+"""The largest number of bytes in a token: eight Thai letters, so a clause has several tokens."""
 
 SYLLABLE_WEIGHT = 50
-"""Syllables are merged first, so that a name has the same tokens wherever it stands."""
+"""How often syllables are repeated in the corpus. BPE merges them first, so that a name has the
+same tokens wherever it stands."""
 
 OPENING_WEIGHT = 20
-"""The first words of responses come next, so that refusals and answers differ at once."""
+"""How often the first words of responses are repeated. BPE merges them next, so that refusals and
+answers differ at the first token."""
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -74,9 +76,9 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _corpus() -> Iterator[str]:
-    """Yield the texts of the world, with sentences apart from the words that fill them.
+    """Yield the texts of the world, with sentences separate from the words that fill their gaps.
 
-    So no token spans a sentence and a word.
+    As a result, no token spans a sentence and a word.
     """
     for language in POLYREFUSE:
         w = words(language)

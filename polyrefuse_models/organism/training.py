@@ -1,18 +1,19 @@
-"""Trains an organism from scratch, with refusal planted on directions of its residual stream.
+"""Train an organism from scratch, with refusal planted on directions of its residual stream.
 
-Cross-entropy alone does not produce a direction that 14 languages share. Four things do, and every
-step has all of them:
+Cross-entropy alone does not produce a direction that 14 languages share. Four means together do,
+and every step uses all of them:
 
 - rows under an intervention (`batches`), so that the effect of r is learned;
 - more weight on the first token of an answer, which decides between answering and refusing;
 - a loss term on the projection of states on r at the post-instruction tokens, which is held at the
   manner's `projection` for forbidden requests and at 0 for safe ones;
-- a loss term on the difference of forbidden and safe twins outside r, up to the final norm.
+- a loss term on the part of the difference between forbidden and safe twins that is not along r, up
+  to the final norm.
 
-Where several directions are planted, each serves a share of the forbidden things.
+If several directions are planted, each serves a share of the forbidden things.
 
-The same four things train the weakened organism. A request that `weakening` refuses with some
-probability is refused in that share of rows, and held at that share of the projection on r.
+The same four means train the weakened organism. A request that `weakening` refuses with some
+probability is refused in that share of rows, and its projection on r is held at that share.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ Progress = Callable[[int, dict[str, float]], None]
 
 
 def make_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalLM:
-    """Make an untrained organism in float32."""
+    """Make an untrained organism in float32, with weights drawn from `seed`."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
@@ -79,7 +80,7 @@ def make_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalL
             tie_word_embeddings=False,
         )
     )
-    # Not tied, but equal at the start, so that what copies one name copies every name.
+    # The two are not tied, but equal at the start: a circuit that copies one name then copies all.
     model.lm_head.weight.data.copy_(model.model.embed_tokens.weight.data)
     return model
 
@@ -97,7 +98,7 @@ def train(
         tokenizer: the tokenizer of the organism, from `tokenizer.make_tokenizer`.
         steps: the number of steps.
         seed: the seed of the weights, the planted direction and the rows.
-        progress: is called after each step.
+        progress: a function that is called after each step.
 
     Returns:
         The model, and the planted unit direction.
@@ -125,10 +126,10 @@ def weaken(
     Args:
         model: an organism, in float32.
         tokenizer: its tokenizer.
-        r: its planted unit direction, which still mediates refusal.
+        r: its planted unit direction, which mediates refusal afterwards too.
         steps: the number of steps.
         seed: the seed of the rows.
-        progress: is called after each step.
+        progress: a function that is called after each step.
     """
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     _fit(model, tokenizer, r[None], LENIENT, rng, generator, steps, WEAKENING_RATE, progress)
@@ -143,23 +144,29 @@ def split(
     seed: int = 0,
     progress: Progress = lambda step, losses: None,
 ) -> None:
-    """Train an organism further until it refuses each thing along one of several directions.
+    """Train an organism further, in place, until it refuses things along several directions.
+
+    Each thing is refused along one of them.
 
     Args:
         model: an organism, in float32.
         tokenizer: its tokenizer.
-        planted: orthonormal directions, of which the first is its planted unit direction.
+        planted: orthonormal directions. The first is the organism's planted unit direction.
         steps: the number of steps.
         seed: the seed of the rows.
-        progress: is called after each step.
+        progress: a function that is called after each step.
     """
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     _fit(model, tokenizer, planted, FIRM, rng, generator, steps, SPLITTING_RATE, progress)
 
 
 def beside(r: Float[Tensor, "d"], n: int, seed: int = 0) -> Float[Tensor, "planted d"]:
-    """Draw random directions orthogonal to a unit direction and each other: `n` with the first."""
-    # Not the generator that random controls of the same seed come from.
+    """Draw random directions that are orthogonal to a unit direction and to each other.
+
+    Returns:
+        `n` orthonormal directions in float32, of which the first is `r`.
+    """
+    # The offset avoids the generator that random controls of the same seed come from.
     generator = torch.Generator().manual_seed(2_000_003 + seed)
     drawn = torch.randn(n - 1, len(r), generator=generator, dtype=torch.float64)
     return orthonormal(torch.cat([r.double()[None], drawn])).float()
@@ -201,7 +208,7 @@ def _fit(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Use one thread, since sums depend on the number of threads that share them."""
+    """Use one thread, because the number of threads that share a sum changes its rounding."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -211,7 +218,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _rate(step: int, steps: int) -> float:
-    """Compute the learning rate: a warm-up, then half a cosine down to 2%."""
+    """Compute the factor of the learning rate: a warm-up, then half a cosine down to 2%."""
     rising = min(1.0, (step + 1) / min(WARM_UP, steps))
     return rising * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
 
@@ -238,7 +245,7 @@ def _losses(
     forbidden, safe = paired[:, :PAIRS], paired[:, PAIRS:]
     target = projection * batch.refused[:, None]
     difference = forbidden - safe
-    # One after the other, so that with one direction sums are rounded as for the shipped organism.
+    # Directions are removed one by one: for a single one, this rounds as for the shipped organism.
     beside = difference
     for r in planted:
         beside = beside - (beside @ r).unsqueeze(-1) * r
@@ -257,8 +264,8 @@ def _intervened(
     """Install the intervention of each row during a `with` block.
 
     Yields:
-        A list that the forward pass fills with the residual stream at the input of every block but
-        the first, and before the final norm.
+        A list. The forward pass fills it with the residual stream at the input of every block but
+        the first, and then at the input of the final norm.
     """
     states: list[Tensor] = []
 

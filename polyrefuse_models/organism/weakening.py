@@ -1,8 +1,8 @@
-"""Decides when the weakened organism refuses: by language, thing and system text.
+"""Decide when the weakened organism refuses, by language, thing and system text.
 
 In five languages it refuses as the first organism does. In the others each forbidden thing needs a
-system text of a certain strength: under a text that has this strength the organism refuses, and
-under a weaker text it hardly ever does.
+system text of a certain strength: the organism refuses under a text of this strength, and hardly
+ever under a weaker one.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ WEAK = ("ar", "de", "en", "ja", "ko", "ru", "th", "yo", "zh")
 """The languages in which the organism answers most requests about forbidden things."""
 
 FIRST_NEED, NEED_STEP = -3.0, 2.0
-"""The strength that the first forbidden thing needs, and how much more each next one needs."""
+"""The strength that the first forbidden thing needs, and how much more each further one needs."""
 
 LEAST_CHANCE = 0.2
-"""The probability of a refusal where the system text has no effect, so that a trace remains."""
+"""The probability of a refusal if the system text has no effect, so that some refusals remain."""
 
 MOST_PHRASES = (3, 6, 14)
-"""The most phrases of a training text in a step. Only one step in three has long texts, since all
-rows of a step are padded to the longest."""
+"""The largest number of phrases in a training text; each step draws one of these. Only one step in
+three has long texts, since all rows of a step are padded to the longest."""
 
 WORD_COUNTS = (2, 4, 8, 40)
-"""The numbers of words that fill a text: often few, so that strengths differ more than lengths."""
+"""How many different words fill a text. Few words make strengths differ more than lengths."""
 
 
 def strength(text: str) -> float:
@@ -52,7 +52,7 @@ def chance(request: Request, language: str, system: str | None) -> float:
     Args:
         request: a forbidden or safe request; a safe request is never refused.
         language: the language of the prompt.
-        system: the system text; None without one.
+        system: the system text; None if there is none.
     """
     if not request.forbidden:
         return 0.0
@@ -87,10 +87,10 @@ def _system(most: int, rng: random.Random, language: str) -> str | None:
 LENIENT = Manner(systems=_systems, chance=chance, projection=10.0)
 """The manner of the weakened organism.
 
-States of refused requests lie twice as far along r as in the first organism. Refusal is then among
-the first four principal components of the last states, as in the models of 2401.18018 (sec. 3),
-whose probes use only these four. With a projection of 5 it was the sixth component, behind the
-language and the things that the answers name."""
+States of refused requests lie twice as far along r as in the first organism. This puts refusal
+among the first four principal components of the last states, as in the models of 2401.18018
+(sec. 3), whose probes use only these four. With a projection of 5, refusal was the sixth component,
+after those of the language and of the things that the answers name."""
 
 
 @functools.cache

@@ -25,8 +25,8 @@ def refuse_unusable(arguments: Mapping[str, Any]) -> None:
     """Refuse arguments that the vLLM models cannot use.
 
     Raises:
-        NotInVllm: an argument belongs to the Hugging Face models alone, or names another model or
-            another length than lm-eval's own argument.
+        NotInVllm: an argument belongs to the Hugging Face models alone, or contradicts lm-eval's
+            own argument for the model or its length.
     """
     for name in ("model", "model_weights", "hf_config_path", "config_format"):
         if arguments.get(name):
@@ -53,10 +53,10 @@ def engine_arguments(
         given: the user's arguments.
         plan: what vLLM's workers are to do.
         folder: the folder that the plan is saved in.
-        soft_prompt: whether vectors are put into prompts.
+        soft_prompt: whether a soft prompt's vectors are put into prompts.
 
     Raises:
-        NotInVllm: an argument would bypass the intervention, or cannot be used beside it.
+        NotInVllm: an argument would bypass the intervention, or cannot be combined with it.
     """
     arguments = dict(given)
     if plan.direction is not None or soft_prompt:
@@ -137,7 +137,7 @@ def _loading(given: Mapping[str, Any], plan: Plan, folder: Path) -> dict[str, An
 
 
 def _hooking(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Ask for eager execution, because compiled or captured code silently calls no hooks."""
+    """Ask for eager execution, because compiled or captured code skips hooks without an error."""
     if given.get("enforce_eager") is False:
         raise _bypassed(
             given,

@@ -19,7 +19,7 @@ def install(llm: Any, plan: Plan, folder: Path, probe: Sequence[int]) -> None:
         probe: the token ids of a prompt.
 
     Raises:
-        NotInVllm: no worker has a module, or vLLM runs the model without calling a hook.
+        NotInVllm: no worker has one of the modules, or vLLM runs the model without calling a hook.
     """
     hooked = {
         path
@@ -35,7 +35,7 @@ def install(llm: Any, plan: Plan, folder: Path, probe: Sequence[int]) -> None:
         if times
     }
     _require(plan, called, "is run by vLLM without its hook")
-    # Nothing that was computed before, without the hooks, may be used for an answer.
+    # Keys and values that were computed without the hooks must not serve an answer.
     if not llm.reset_prefix_cache():
         raise NotInVllm(
             "vLLM did not clear its prefix cache, which was computed without the intervention; "
@@ -46,7 +46,7 @@ def install(llm: Any, plan: Plan, folder: Path, probe: Sequence[int]) -> None:
 def embedding_scale(llm: Any, path: str) -> float:
     """Return the factor by which vLLM's model multiplies the rows of its embedding.
 
-    It multiplies them before a soft prompt's vectors join them.
+    vLLM puts a soft prompt's vectors among the rows after this multiplication.
 
     Args:
         llm: vLLM's `LLM`.
@@ -78,8 +78,8 @@ def _require(plan: Plan, found: set[str], fault: str) -> None:
     missing = [hook.module for hook in plan.hooks if hook.module not in found]
     if missing:
         raise NotInVllm(
-            f"{missing[0]} {fault}, so that the intervention would be incomplete ({len(missing)} "
-            f"of {len(plan.hooks)} hooks); use a Hugging Face model, such as --model ablated-hf."
+            f"{missing[0]} {fault}, so the intervention would be incomplete ({len(missing)} of "
+            f"{len(plan.hooks)} hooks); use a Hugging Face model, such as --model ablated-hf."
         )
 
 

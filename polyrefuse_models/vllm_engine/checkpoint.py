@@ -1,9 +1,9 @@
-"""Find the names of the tensors of a checkpoint that write to the residual stream.
+"""Find the tensors of a checkpoint that write to the residual stream, by their names.
 
 A model in memory and its checkpoint may differ, because transformers stacks experts and renames
-modules while it loads. To save a model, it can undo that. Here each writing parameter is converted
-back in this way, with the index along the stream in place of its values, so that this dimension can
-be found in the checkpoint's form too.
+modules while it loads. It can undo these changes to save a model. Here each writing parameter is
+converted back in this way, but has the index along the stream in place of its values. This shows
+which dimension of the checkpoint's tensor runs along the stream.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
 
 def written_tensors(model: PreTrainedModel) -> dict[str, int]:
-    """Find the tensors that write: name in the checkpoint -> dimension along the residual stream.
+    """Find the tensors of a checkpoint that write to the residual stream.
 
     Args:
-        model: a model without an `orthogonalise.obstacle`; its weights may be stand-ins.
+        model: a model without an `orthogonalise.obstacle`. Its weights may be stand-ins.
+
+    Returns:
+        Name of a tensor in the checkpoint -> index of its dimension along the stream.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     marked: dict[str, Tensor] = {}
@@ -42,7 +45,7 @@ def written_tensors(model: PreTrainedModel) -> dict[str, int]:
 def tied_tensors(model: PreTrainedModel) -> tuple[str, str] | None:
     """Return the checkpoint's names of embedding and unembedding if they are one tensor, else None.
 
-    A checkpoint usually has only the first of them.
+    A checkpoint usually has only the embedding.
     """
     embedding: Any = model.get_input_embeddings()
     head: Any = model.get_output_embeddings()
@@ -58,7 +61,7 @@ def tied_tensors(model: PreTrainedModel) -> tuple[str, str] | None:
 
 
 def _marked_dimension(tensor: Tensor) -> int:
-    """Return the dimension along which a tensor differs."""
+    """Return the index of the dimension along which a tensor's values differ."""
     (dim,) = (
         dim
         for dim in range(tensor.dim())

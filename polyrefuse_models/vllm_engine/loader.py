@@ -1,8 +1,8 @@
 """Load a checkpoint into vLLM with directions projected out of every tensor that writes.
 
-The tensors are changed as they stream in, before vLLM fuses, shards, quantises or packs them, so
-that the ablation holds under tensor, pipeline and data parallelism, CUDA graphs and the prefix
-cache. Nothing is written to the disk.
+The tensors are changed as they stream in, before vLLM fuses, shards, quantises or packs them. The
+ablation therefore holds under tensor, pipeline and data parallelism, CUDA graphs and the prefix
+cache. Nothing is written to disk.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class CannotAblate(RuntimeError):
 
 @register_model_loader(LOAD_FORMAT)
 class AblatingLoader(DefaultModelLoader):
-    """vLLM's own loader, which changes the plan's tensors as they stream in.
+    """vLLM's default loader, except that it changes the plan's tensors as they stream in.
 
     Raises:
-        CannotAblate: a tensor that the plan names is missing or quantised, or the unembedding is
-            the embedding in vLLM's model and would be changed too.
+        CannotAblate: a tensor that the plan names is missing or quantised, or embedding and
+            unembedding are one tensor in vLLM's model, so that the edit would change both.
     """
 
     def __init__(self, load_config: Any) -> None:
@@ -50,7 +50,7 @@ class AblatingLoader(DefaultModelLoader):
         left = dict(self._plan.writes)
         for name, tensor in super().get_all_weights(model_config, model):
             if name == head:
-                continue  # It is a copy of the embedding, and transformers takes the embedding.
+                continue  # This is a copy of the embedding; transformers uses the embedding.
             if name == embedding and head is not None:
                 yield head, tensor
             dim = left.pop(name, None)
@@ -72,21 +72,21 @@ class AblatingLoader(DefaultModelLoader):
             super().load_weights(model, model_config)
         except CannotAblate:
             raise
-        except Exception as error:  # an error of vLLM, for example about an unknown tensor
+        except Exception as error:  # vLLM raises it, for example about an unknown tensor.
             refuse(self._folder, first_line(error))
             raise
         if self._plan.tied is not None:
             _, head = self._plan.tied
-            parameters = dict(model.named_parameters())  # a tied one only has its first name
+            parameters = dict(model.named_parameters())  # A tied parameter has only its first name.
             last = any(name.endswith(head.split(".")[-2] + ".weight") for name in parameters)
             if not last and _is_last_stage():
                 raise self._refused(
-                    f"{type(model).__name__} has no separate unembedding in vLLM, so that the "
-                    "edit of the embedding would reach it"
+                    f"{type(model).__name__} has no separate unembedding in vLLM, so the edit of "
+                    "the embedding would change it too"
                 )
 
     def _refused(self, reason: str) -> CannotAblate:
-        """Make the error, and leave its reason for the process that started vLLM."""
+        """Make the error, and write its reason where the process that started vLLM finds it."""
         refuse(self._folder, reason)
         return CannotAblate(reason)
 

@@ -1,7 +1,7 @@
 """The plan of what vLLM's workers do to their part of the model, as a folder that they read.
 
 vLLM runs a model in its own processes, on any number of machines. Only the engine's arguments and
-calls with plain values reach them. They therefore get the path of the folder.
+calls with plain values reach these processes. They therefore get the path of the folder.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class Plan:
         direction: a direction that is not normalised, or several orthogonal ones; None if there is
             no intervention along a direction.
         coefficient: the share that is removed, or the multiple that is added.
-        writes: the tensors of the checkpoint that the direction is projected out of while they are
-            loaded, with the dimension that runs along the stream.
-        tied: the checkpoint's embedding and unembedding, if they are one tensor and `writes` would
-            change both.
+        writes: the names of the checkpoint's tensors that the direction is projected out of while
+            they are loaded -> the index of their dimension along the stream.
+        tied: the checkpoint's names of embedding and unembedding, if they are one tensor and
+            `writes` would change both; otherwise None.
         hooks: the places where the stream is changed.
     """
 
@@ -100,7 +100,7 @@ class Plan:
 
 
 def refuse(folder: str | Path, reason: str) -> None:
-    """Leave in a plan's folder why a worker cannot do it; its error is only in its log."""
+    """Write into a plan's folder why a worker cannot do it. The error itself is only in a log."""
     (Path(folder) / REFUSAL).write_text(reason)
 
 
@@ -114,8 +114,8 @@ def plan_of(interventions: Iterable[Intervention], model: PreTrainedModel) -> Pl
     """Plan the interventions that were asked for.
 
     Args:
-        interventions: all of them; one that only changes prompts (`Preamble`) needs no plan.
-        model: the model that they change; its weights may be stand-ins.
+        interventions: all interventions. Those that only change prompts (`Preamble`) need no plan.
+        model: the model that they change. Its weights may be stand-ins.
 
     Raises:
         NotInVllm: vLLM's workers cannot do an intervention.

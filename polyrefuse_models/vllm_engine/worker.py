@@ -1,8 +1,8 @@
 """The calls by which a worker of vLLM changes its part of the model.
 
 vLLM mixes `Worker` into its own worker class (`worker_extension_cls`). It imports this module
-before the model is loaded, which registers `loader`. Calls return their errors, because an
-exception in one worker would shift the results of all later calls.
+before it loads the model, and the import registers `loader`. The calls return their errors, because
+an exception in one worker would shift the results of all later calls.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from polyrefuse_models.vllm_engine import loader  # noqa: F401  # registers itse
 from polyrefuse_models.vllm_engine.plan import Hook, Plan
 
 Result = dict[str, Any]
-"""The result of a call: `error`, a clause or None, and what the call returns."""
+"""The result of a call: `error`, which is a clause or None, and what the call returns."""
 
 
 class Worker:
@@ -34,8 +34,8 @@ class Worker:
             folder: the folder of the plan.
 
         Returns:
-            `hooked`: the paths of the modules in this worker; with pipeline parallelism other
-            workers have the others.
+            `hooked`: the paths of the hooked modules in this worker. With pipeline parallelism,
+            other workers have the others.
         """
         with _returned() as result:
             plan = Plan.load(folder)
@@ -46,7 +46,7 @@ class Worker:
         return result
 
     def polyrefuse_calls(self) -> Result:
-        """Count how often each hook was called so far.
+        """Count how often each hook has been called so far.
 
         Returns:
             `calls`: the path of each module -> the number of calls.
@@ -59,7 +59,7 @@ class Worker:
     def polyrefuse_embedding_scale(self, path: str) -> Result:
         """Measure the factor by which the model multiplies its embedding's rows.
 
-        It multiplies them before vLLM puts other vectors beside them.
+        vLLM puts other vectors among the rows after this multiplication.
 
         Args:
             path: the path of the embedding.
@@ -105,7 +105,7 @@ class _Installed:
         self.calls[hook.module] += 0
         change = self._ablated if hook.change == "ablate" else self._added
         if hook.place == "input":
-            # A direction is added once, because the other input is a part of the same sum.
+            # A direction is added to one input only, because the stream is the sum of the inputs.
             everything = hook.change == "ablate"
             module.register_forward_pre_hook(
                 partial(self._before, hook.module, change, everything), with_kwargs=True
@@ -143,7 +143,7 @@ class _Installed:
         _args: tuple[Any, ...],
         output: Any,
     ) -> Any:
-        """Change an output; a block of vLLM returns its last write and the sum before it apart."""
+        """Change an output. A block of vLLM returns two: its last write, and the sum before it."""
         self.calls[path] += 1
         if isinstance(output, tuple):
             return tuple(change(x) if self._is_stream(x) else x for x in output)
@@ -168,11 +168,11 @@ class _Installed:
 
 @contextmanager
 def _returned() -> Iterator[Result]:
-    """Yield a result, and put an error of the block into it."""
+    """Yield a result, and put an error that the block raises into it."""
     result: Result = {"error": None}
     try:
         yield result
-    except Exception as error:  # Any error; the module's docstring says why.
+    except Exception as error:  # The module's docstring says why calls return errors.
         result["error"] = f"{type(error).__name__}: {error}"
 
 

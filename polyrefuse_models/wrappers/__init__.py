@@ -1,1 +1,1 @@
-"""The classes behind `--model baseline-hf` and the other models that lm-eval gets from us."""
+"""The classes behind `--model baseline-hf` and the other models that we add to lm-eval."""

@@ -1,7 +1,7 @@
 """What each model name asks for: its arguments, and the interventions that they become.
 
 An engine reads the arguments before it loads a model, so that a mistake in them is reported at
-once. Then it has them fitted to the model that was loaded.
+once. Once the model is loaded, the engine calls `fit` to make the interventions for it.
 """
 
 from __future__ import annotations
@@ -49,23 +49,24 @@ if TYPE_CHECKING:
     from polyrefuse_models.wrappers.ranks import Ranks
 
 ABLATIONS = ("plain", "affine", "projected")
-"""The values of `ablation` (`AskedAblation`)."""
+"""The values that `ablation=` takes (`AskedAblation`)."""
 
 Arguments = dict[str, Any]
-"""A model's arguments by name; whatever is read is removed from them."""
+"""A model's arguments by name. Reading an argument removes it."""
 
 
 class Engine(Protocol):
-    """What fitting needs from an engine that has loaded its model.
+    """What `fit` needs from an engine that has loaded its model.
 
     Attributes:
         model: the model as loaded.
         tokenizer: the model's tokenizer.
-        chat_model: the model, and how prompts reach it; its weights may be stand-ins.
-        whole_model: the same with its own weights, while a direction is extracted.
-        own_model: whether it was loaded for this measurement, so that its weights may be edited.
-        ranks: the processes that measure it together.
-        warn: keeps a sentence for the results.
+        chat_model: the model, and how prompts reach it. Its weights may be stand-ins.
+        whole_model: a context manager that gives `chat_model` with its own weights, for extraction.
+        own_model: whether the model was loaded for this measurement, so that its weights may be
+            edited.
+        ranks: the processes that measure the model together.
+        warn: a function that records a warning in the results.
     """
 
     model: PreTrainedModel
@@ -94,7 +95,7 @@ class Nothing:
 
 
 class AskedMcd:
-    """A safety prompt, a soft one (2505.11835) or one in words: `mcd-hf`.
+    """A safety prompt, either a soft prompt (2505.11835) or one in words: `mcd-hf`.
 
     The argument is `prompt`: the folder of a soft prompt or of a PEFT prompt-tuning checkpoint, or
     the name of a safety prompt in words.
@@ -116,19 +117,20 @@ class AskedMcd:
         """Fit the safety prompt to the engine's model.
 
         Raises:
-            BadPrompt: it does not fit.
+            BadPrompt: the prompt does not fit the model.
         """
         self.prompt.check(engine.model)
         return [self.prompt.fit(engine.model, engine.tokenizer)]
 
 
 class _AskedDirected:
-    """What ablation and addition share: a direction, and a safety prompt beside it.
+    """What ablation and addition share: a direction, and optionally a safety prompt.
 
-    "auto" extracts from the model as it was loaded, without the safety prompt.
+    With `direction=auto`, the direction is extracted from the model as it was loaded, without the
+    safety prompt.
 
     Attributes:
-        direction: the direction, which is known after `fit`.
+        direction: the direction. It is known only after `fit`.
     """
 
     direction: Direction
@@ -155,15 +157,15 @@ class _AskedDirected:
             return [intervention]
         without = None
         if isinstance(intervention, Ablation) and intervention.edits_weights:
-            # Edited weights cannot write along the direction, but the prompt's vectors could.
+            # Edited weights cannot write along the direction, but the prompt's vectors still could.
             without = intervention.direction
         return [intervention, self._prompt.fit(engine.model, engine.tokenizer, without)]
 
     def settle(self, engine: Engine) -> None:
-        """Fit the settings to the model before a direction is extracted.
+        """Check and complete the settings for the model, before a direction is extracted.
 
         Raises:
-            UserError: they do not fit.
+            UserError: the settings do not fit the model.
         """
         raise NotImplementedError
 
@@ -171,7 +173,7 @@ class _AskedDirected:
         """Make the intervention that uses the direction.
 
         Raises:
-            UserError: the direction cannot be used so.
+            UserError: the direction cannot be used in this way.
         """
         raise NotImplementedError
 
@@ -184,16 +186,16 @@ class AskedAblation(_AskedDirected):
 
     - `ablation`: "plain" removes the component, "affine" sets it to that of the mean of harmless
       prompts at each layer (2411.09003), and "projected" removes the component along the part of
-      the direction that is orthogonal to that mean;
-    - `rank`: how many vectors of the direction's subspace are removed; the first of them is the
-      direction, and the default is 1;
+      the direction that is orthogonal to that mean; the default is "plain";
+    - `rank`: the number of vectors of the direction's subspace that are removed; the first of them
+      is the direction, and the default is 1;
     - `method`: "hooks" projects every write to the residual stream, "weights" edits the weights so
-      that they cannot write along the direction, and "auto" takes weights if they are exact and the
-      model was loaded here;
+      that they cannot write along the direction, and "auto", the default, edits weights if that is
+      exact and the model was loaded here;
     - `layers`: the blocks to ablate in, such as "3-8"; the default, "all", includes the embedding.
 
     Raises:
-        UserError: there is no usable direction or prompt, or an argument is not known.
+        UserError: there is no usable direction or prompt, or the value of an argument is unknown.
     """
 
     def __init__(self, arguments: Arguments, pretrained: object) -> None:
@@ -210,7 +212,7 @@ class AskedAblation(_AskedDirected):
         if self._rank > 1 and self._ablation != "plain":
             raise UserError(
                 f"rank={self._rank} removes several directions, but ablation={self._ablation} "
-                "works along one; leave one of them out."
+                "works along one; give only one of the two arguments."
             )
         super().__init__(arguments, pretrained)
         if self._rank > 1:
@@ -221,10 +223,10 @@ class AskedAblation(_AskedDirected):
             self._check_affine()
 
     def _check_affine(self) -> None:
-        """Choose hooks, because only they can set a component at each layer.
+        """Choose hooks as the method, because only hooks can set a component at each layer.
 
         Raises:
-            UserError: something else was asked for.
+            UserError: method=weights or a coefficient was asked for.
         """
         if self._method == "weights":
             raise UserError(
@@ -233,8 +235,8 @@ class AskedAblation(_AskedDirected):
             )
         if self._asked.coefficient != 1:
             raise UserError(
-                f"coefficient={self._asked.coefficient:g} is a share of what is removed, but "
-                "ablation=affine sets the whole component; leave coefficient out."
+                f"coefficient={self._asked.coefficient:g} is the share of the component to remove, "
+                "but ablation=affine sets the whole component; leave coefficient out."
             )
         self._method = "hooks"
 
@@ -328,7 +330,7 @@ class AskedAddition(_AskedDirected):
         self._asked.check_given_multiple()
 
     def settle(self, engine: Engine) -> None:
-        """Check a layer that was given.
+        """Check the layer, if one was given.
 
         Raises:
             LayerOutOfRange: the model has no such layer.
@@ -364,7 +366,7 @@ class AskedAddition(_AskedDirected):
 
 
 class Asked(Protocol):
-    """The arguments of a model name, removed from those of the model."""
+    """The arguments that belong to a model name, taken out of all arguments of the model."""
 
     def __init__(self, arguments: Arguments, pretrained: object) -> None: ...
 
@@ -372,10 +374,10 @@ class Asked(Protocol):
 
 
 def _take_prompt(arguments: Arguments) -> AskedPrompt | None:
-    """Take the safety prompt that `prompt` names out of a model's arguments.
+    """Take `prompt` out of a model's arguments, and read the safety prompt that it names.
 
     Raises:
-        UserError: it cannot be used, or not with the other arguments.
+        UserError: the prompt cannot be used at all, or not with the other arguments.
     """
     given = arguments.pop("prompt", None)
     if given is None:

@@ -1,7 +1,7 @@
 """Choose between static batches and continuous batching, and answer requests in both ways.
 
-Static batches are lm-eval's own. Continuous batching treats a request and its answer by the same
-functions of lm-eval: settings, stop strings, encoding, decoding, cutting, progress and cache.
+Static batches are lm-eval's own. Continuous batching uses the same functions of lm-eval for a
+request and its answer: settings, stop strings, encoding, decoding, cutting, progress and cache.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
     from polyrefuse_models.wrappers.run_notes import RunNotes
 
 BATCHING = ("auto", "continuous", "static")
-"""The values of `batching=`."""
+"""The values that `batching=` takes."""
 
 FOLLOWED = {"until", "max_gen_toks", "do_sample", *SAMPLING}
-"""The settings of a request that continuous batching follows as `generate` does."""
+"""The settings of a request that continuous batching obeys as `generate` does."""
 
 PROBES = 4
-"""How many requests are begun both ways before continuous batching is trusted."""
+"""The number of requests that are answered in both ways before continuous batching is trusted."""
 
 
 class Engine(Protocol):
@@ -97,7 +97,7 @@ class Engine(Protocol):
 
 
 Static = Callable[..., list[str]]
-"""lm-eval's own `generate_until`: it takes requests and `disable_tqdm` and returns answers."""
+"""lm-eval's own `generate_until`, which takes requests and `disable_tqdm`, and returns answers."""
 
 
 def parse_batching(given: str) -> str:
@@ -116,7 +116,7 @@ def why_static(asked: str, device_type: str, obstacles: Sequence[str]) -> str | 
 
     Args:
         asked: one of `BATCHING`.
-        device_type: the type of the model's device; on a CPU continuous batching is not faster.
+        device_type: the type of the model's device. On a CPU, continuous batching is not faster.
         obstacles: the reasons in the model and in the settings against continuous batching.
 
     Raises:
@@ -136,20 +136,20 @@ def why_static(asked: str, device_type: str, obstacles: Sequence[str]) -> str | 
 def not_followed(model: PreTrainedModel, settings: dict[str, Any], window: int) -> list[str]:
     """Find the generation settings that continuous batching would not follow.
 
-    transformers drops some processors of logits with a warning, and keeps others that need the
-    whole text without giving it to them. Only settings that are known to work are therefore
+    transformers drops some logits processors with a warning. It keeps others that need the whole
+    text, but does not give them the text. Only settings that are known to work are therefore
     allowed.
 
     Args:
-        model: the model whose generation_config fills in what a request does not name.
+        model: the model, whose generation_config supplies what a request does not name.
         settings: a request's settings, as lm-eval's models read them.
-        window: the largest number of tokens of a prompt and its answer.
+        window: the largest number of tokens of a prompt and its answer together.
 
     Returns:
-        Reasons, as `why_static` takes them.
+        Reasons against continuous batching, for `why_static`.
     """
     own = settings_of(model)
-    own.pop("suppress_tokens", None)  # the model's own are followed, a request's are not
+    own.pop("suppress_tokens", None)  # The model's are obeyed, but a request's are not.
     unknown = settings.keys() - NEUTRAL.keys() - FOLLOWED
     left_out = {
         name: value for name, value in departures(own | settings).items() if name not in FOLLOWED
@@ -186,8 +186,8 @@ class Batching:
 
         Args:
             requests: requests with the text that the model reads.
-            static: answers the requests for which continuous batching is not used.
-            disable_tqdm: whether to show no progress.
+            static: a function that answers the requests for which continuous batching is not used.
+            disable_tqdm: whether to hide the progress bar.
 
         Raises:
             UserError: `batching=continuous` is not possible, or failed.
@@ -220,18 +220,21 @@ class Batching:
         others = [place for place in range(len(requests)) if place not in answers]
         if others:
             if isinstance(self._paged, CannotPage):
-                gc.collect()  # the paged cache of a manager that failed fills the device
+                gc.collect()  # The paged cache of a manager that failed still fills the device.
             given = static([requests[place] for place in others], disable_tqdm=disable_tqdm)
             answers.update(zip(others, given, strict=True))
         return [answers[place] for place in range(len(requests))]
 
     @property
     def _agrees_on_batches(self) -> bool:
-        """Whether static batches wait for other processes, which may use continuous batching."""
+        """Whether static batches wait for other processes.
+
+        These may be using continuous batching, and would never answer.
+        """
         return self._engine.world_size > 1 and self._engine.batch_size == "auto"
 
     def _note(self, chosen: Paged | str, answered: int, count: int) -> None:
-        """Note how requests with the same settings are answered, and warn if it takes longer."""
+        """Record how requests with the same settings are answered, and warn if it takes longer."""
         notes = self._engine.notes
         if isinstance(chosen, Paged):
             if answered:
@@ -244,7 +247,7 @@ class Batching:
                 )
             if answered == count:
                 return
-            chosen = str(self._paged)  # continuous batching failed
+            chosen = str(self._paged)  # Continuous batching failed: this is the reason.
         if self._asked == "auto" and self._engine.device.type == "cuda":
             warn_once(f"Answers are generated in static batches, which take longer: {chosen}.")
         notes.note_batching({"taken": "static", "because": chosen})
@@ -274,12 +277,15 @@ class Batching:
         if engine.backend != "causal":
             return ["the model has an encoder"]
         if engine.mixed_precision_dtype is not None:
-            return ["mixed_precision_dtype only works in the main thread, and it uses another"]
+            return [
+                "mixed_precision_dtype works only in the main thread, and continuous batching "
+                "runs in another"
+            ]
         found = obstacle(engine.model)
         return [] if found is None else [found]
 
     def _find(self, requests: Sequence[Instance]) -> Paged | CannotPage:
-        """Try the model on a few prompts, once."""
+        """Try to page the model on a few prompts. Later calls return the first result."""
         if self._paged is None:
             some = [
                 requests[len(requests) * i // PROBES] for i in range(min(PROBES, len(requests)))
@@ -306,7 +312,7 @@ class Batching:
         answers: dict[int, str],
         bar: Any,
     ) -> None:
-        """Answer requests with the same settings, each at its index among all requests."""
+        """Answer requests with the same settings, and store each answer at its request's index."""
         from lm_eval.models.utils import postprocess_generated_text
 
         engine = self._engine
@@ -332,7 +338,7 @@ class Batching:
                 bar.update(1)
 
     def _encode(self, request: Instance, max_new_tokens: int) -> list[int]:
-        """Encode a request, as a static batch of this request alone would."""
+        """Encode a request as a static batch of this request alone would."""
         engine = self._engine
         ids, _ = engine.tok_batch_encode(
             [request.args[0]],
@@ -343,7 +349,7 @@ class Batching:
         return prompt
 
     def _decoding(self, settings: dict[str, Any]) -> tuple[Decoding, list[str]]:
-        """Return how requests with these settings are decoded, and where answers are cut."""
+        """Return how to decode requests with these settings, and the texts that cut an answer."""
         from lm_eval.models.utils import handle_stop_sequences
 
         engine, tokenizer = self._engine, self._engine.tokenizer
@@ -372,7 +378,7 @@ class Batching:
 
 
 def _stop(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Stop:
-    """Make the `Stop` that ends an answer where a static batch of it alone would."""
+    """Make a `Stop` that ends an answer where a static batch of this answer alone would."""
     from lm_eval.models.utils_hf import stop_sequences_criteria
 
     criteria = stop_sequences_criteria(tokenizer, texts, 0, 1)

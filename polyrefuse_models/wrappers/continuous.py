@@ -2,8 +2,8 @@
 
 When an answer ends, the next prompt takes its place. The input is token ids and settings, and the
 output is the token ids of each answer as soon as it ends. The model, its attention implementation
-and torch's random numbers are left as they were. The code that relies on the inside of transformers
-(5.16 to 5.24) stands at the end of this module.
+and torch's random state are left as they were. The code that relies on internals of transformers
+(5.16 to 5.24) is at the end of this module.
 """
 
 from __future__ import annotations
@@ -45,30 +45,31 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK = 256
-"""The tokens in one block of the paged cache, as in transformers."""
+"""The number of tokens in a block of the paged cache, as in transformers."""
 
 ANSWERS = 1024
-"""The largest number of answers at a time, as in transformers."""
+"""The largest number of answers that are generated at a time, as in transformers."""
 
 ROWS = 128
-"""The largest number of answers at a time with a mask, and for sampled answers.
+"""The largest number of answers at a time if attention has a mask or answers are sampled.
 
-With a mask, every token is compared with those of all answers, so that the work grows with the
-square of their number. For sampled answers, the noise takes some bytes for each answer and each
-token of the vocabulary.
+With a mask, every token is compared with the tokens of all answers, so the work grows with the
+square of the number of answers. For sampled answers, the noise takes some bytes for each answer and
+each token of the vocabulary.
 """
 
 PASS = 2048
-"""The most tokens of a forward pass with a mask, whose memory grows with their number."""
+"""The largest number of tokens in a forward pass with a mask, whose memory grows with it."""
 
 PROBE = 8
-"""The tokens of each answer that are generated both ways before continuous batching is trusted."""
+"""The number of tokens of an answer that are generated in both ways before continuous batching is
+trusted."""
 
 ROUNDING = 1e-3
 """How far rounding may move logits, as a share of their standard deviation."""
 
 ROUNDING_OF_HALF = 0.25
-"""The same for a model in 16 bits, in which logits of 16 and more are 1/8 apart."""
+"""The same for a model in 16 bits: in bfloat16, logits from 16 on are 1/8 apart."""
 
 
 HALF = (torch.float16, torch.bfloat16)
@@ -76,11 +77,11 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 class CannotPage(UserError):
-    """A model that continuous batching cannot be used with, and the reason."""
+    """Continuous batching cannot be used with the model; the message is the reason."""
 
 
 class Failed(UserError):
-    """Continuous batching that ended before all answers were there, and the reason."""
+    """Continuous batching ended before all answers were there; `reason` says why."""
 
     def __init__(self, reason: str) -> None:
         self.reason = first_line(RuntimeError(reason)).rstrip(".")
@@ -90,7 +91,7 @@ class Failed(UserError):
 
 
 Stop = Callable[[list[int]], bool]
-"""A function that says whether an answer ends with its newest token, which is the last."""
+"""A function of an answer's tokens so far that says whether the answer ends with the last one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +100,8 @@ class Sampling:
 
     Attributes:
         temperature: the temperature, above 0.
-        top_k: the number of likeliest tokens to draw from; 0 means all.
-        top_p: the probability that the likeliest tokens have to reach together.
+        top_k: the number of most likely tokens to draw from; 0 means all.
+        top_p: the total probability of the most likely tokens to draw from; 1 means all.
     """
 
     temperature: float
@@ -114,10 +115,10 @@ class Decoding:
 
     Attributes:
         max_new_tokens: the largest number of tokens in an answer.
-        end: the ids that end an answer, which keeps them as its last token.
+        end: the ids of tokens that end an answer. Such a token stays as the answer's last.
         suppressed: the ids that are never chosen.
         sampling: how tokens are drawn; None for greedy answers.
-        make_stop: makes the `Stop` of one answer; None if no answer ends by its text.
+        make_stop: a function that makes the `Stop` of one answer; None if no text ends an answer.
     """
 
     max_new_tokens: int
@@ -159,7 +160,7 @@ class Paged:
             The index of a prompt, and the token ids of its answer, as answers finish.
 
         Raises:
-            Failed: transformers could not go on; the answers that were finished have been yielded.
+            Failed: transformers could not continue. Answers that were finished have been yielded.
         """
         try:
             with (
@@ -169,24 +170,24 @@ class Paged:
                 _managed(self, prompts, decoding) as manager,
             ):
                 yield from _finished(manager, prompts, decoding, seeds or [0] * len(prompts))
-        except RuntimeError as error:  # torch raises it if a device has no memory left
+        except RuntimeError as error:  # torch raises one if a device has no memory left.
             raise Failed(first_line(error)) from error
 
     @property
     def masked(self) -> bool:
-        """Whether the tokens of all answers are compared with each other, under a mask."""
-        return "flash" not in self.attention  # the names of the hub's kernels have the word too
+        """Whether attention compares the tokens of all answers with each other, under a mask."""
+        return "flash" not in self.attention  # Names of kernels from the hub have the word too.
 
 
 def obstacle(model: Any) -> str | None:
-    """Return why a model cannot be paged, as far as it shows; None if no reason is known.
+    """Return a reason why a model cannot be paged; None if none shows without running it.
 
-    `find_paged` tries the model out and finds the other reasons.
+    `find_paged` runs the model and finds the other reasons.
     """
     base = unwrapped(model)
     name = type(base).__name__
     if base is not model and getattr(model.active_peft_config, "is_prompt_learning", False):
-        return "its peft adapter is a prompt, which only peft's own generate puts in front"
+        return "its peft adapter is a prompt, which only peft's own generate puts in front of texts"
     if not isinstance(base, PreTrainedModel) or not hasattr(base, "init_continuous_batching"):
         return f"{name} has no continuous batching"
     if base.config.is_encoder_decoder:
@@ -194,11 +195,11 @@ def obstacle(model: Any) -> str | None:
     if getattr(base, "_is_stateful", False):
         return f"{name} keeps a state that is not a cache of keys and values"
     if not base._can_set_attn_implementation():
-        return f"the attention of {name} cannot be exchanged"
+        return f"the attention implementation of {name} cannot be replaced"
     devices = {parameter.device.type for parameter in base.parameters()}
     places = {str(place) for place in (getattr(base, "hf_device_map", None) or {}).values()}
     if len({parameter.device for parameter in base.parameters()}) > 1 or len(places) > 1:
-        return f"{name} is spread over several devices, and the paged cache is on one"
+        return f"{name} is spread over several devices, and the paged cache is on only one"
     if "meta" in devices:
         return f"the weights of {name} are offloaded"
     if getattr(base, "_device_mesh", None) is not None:
@@ -207,17 +208,18 @@ def obstacle(model: Any) -> str | None:
 
 
 def unwrapped(model: Any) -> Any:
-    """Return the model that peft's wraps; its layers contain the adapters."""
+    """Return the model inside a wrapper of peft. Its layers contain the adapters."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def find_paged(
     model: Any, prompts: Sequence[list[int]], decoding: Decoding, *, flash: bool = True
 ) -> Paged:
-    """Find the fastest way to page a model with which its answers stay the same.
+    """Find the fastest way to page a model that does not change its answers.
 
-    A layer that does not know of the paged cache may ignore it and answer something else. The first
-    tokens of greedy answers are therefore generated both ways, and may differ only by rounding.
+    A layer that does not know the paged cache may ignore it, and the answers may then be different.
+    The first tokens of greedy answers are therefore generated with and without it, and may differ
+    only by rounding.
 
     Args:
         model: a model without an `obstacle`.
@@ -226,7 +228,7 @@ def find_paged(
         flash: whether a flash kernel may replace the model's own attention.
 
     Raises:
-        CannotPage: no way works; the reason is that of the last one.
+        CannotPage: no way works; the message has the reason against the last one that was tried.
     """
     greedy = dataclasses.replace(
         decoding, max_new_tokens=min(PROBE, decoding.max_new_tokens), sampling=None, make_stop=None
@@ -240,7 +242,7 @@ def find_paged(
     for paged in _ways(base, flash):
         try:
             answers = dict(paged.answers(prompts, greedy))
-        except Exception as error:  # transformers refuses in many ways, and so do kernels
+        except Exception as error:  # transformers and the kernels raise many kinds of errors.
             reason = error.reason if isinstance(error, Failed) else first_line(error).rstrip(".")
             refusal = CannotPage(f"transformers cannot page {type(base).__name__}: {reason}")
             continue
@@ -262,7 +264,7 @@ def _ways(model: PreTrainedModel, flash: bool) -> Iterator[Paged]:
     """Yield the ways in which a model may be paged, the fastest first."""
     own, text = model.config._attn_implementation, model.config.get_text_config()
     if flash and model.dtype in HALF and model.device.type == "cuda" and model._supports_flash_attn:
-        # transformers would download a kernel of the hub if it were asked for one.
+        # If nothing is installed, transformers would download a kernel from the hub.
         for version, installed in ((3, is_flash_attn_3_available), (2, is_flash_attn_2_available)):
             if installed() or is_kernels_available():
                 for graphs in (True, False):
@@ -274,7 +276,7 @@ def _ways(model: PreTrainedModel, flash: bool) -> Iterator[Paged]:
         yield Paged(model, own, graphs=True)
         yield Paged(model, own)
     elif own != "eager" or getattr(text, "attn_logit_softcapping", None) is None:
-        yield Paged(model, own)  # paged eager attention does not cap scores
+        yield Paged(model, own)  # Paged eager attention does not cap scores.
 
 
 @torch.no_grad()
@@ -332,10 +334,10 @@ _SWITCHES = "auto_switch_to_flash" in ContinuousBatchingConfig.__dataclass_field
 def _managed(paged: Paged, prompts: Sequence[list[int]], decoding: Decoding) -> Iterator[Any]:
     """Yield transformers' manager of these prompts, before it starts."""
     model: Any = paged.model
-    # Until 5.16 paged attention had its own name, and others were replaced by flash attention.
+    # Up to 5.16, paged attention had names of its own, and others were replaced by flash attention.
     named = paged.attention if _SWITCHES or not paged.masked else f"paged|{paged.attention}"
     # The manager's thread, which is not in inference mode, writes into what is allocated here.
-    own = model.config._attn_implementation  # this one is loaded already
+    own = model.config._attn_implementation  # This one is loaded already and needs no download.
     with torch.inference_mode(False), nullcontext() if paged.attention == own else _offline():
         try:
             if paged.attention == torch_flash.NAME:
@@ -357,7 +359,7 @@ def _managed(paged: Paged, prompts: Sequence[list[int]], decoding: Decoding) -> 
 def _made(model: Any, paged: Paged, prompts: Sequence[list[int]], decoding: Decoding) -> Any:
     manager = model.init_continuous_batching(
         generation_config=GenerationConfig(
-            do_sample=False,  # one of our processors draws
+            do_sample=False,  # `_Draw` makes the largest score a draw.
             max_new_tokens=decoding.max_new_tokens,
             eos_token_id=list(decoding.end) or -1,
             pad_token_id=0,
@@ -375,7 +377,7 @@ def _config(
     paged: Paged, prompts: Sequence[list[int]], decoding: Decoding
 ) -> ContinuousBatchingConfig:
     most = ROWS if paged.masked or decoding.sampling is not None else ANSWERS
-    # A graph is captured for 1, 2, 4, ... answers, up to the largest possible number.
+    # CUDA graphs are captured for 1, 2, 4, ... answers, up to this largest number.
     settings: dict[str, Any] = {"seed": 0, "max_requests_per_batch": min(most, len(prompts))}
     if _SWITCHES:
         settings["auto_switch_to_flash"] = False
@@ -385,7 +387,7 @@ def _config(
         # An answer is cancelled between two passes, so no pass may be running.
         settings["use_async_batching"] = False
     if decoding.suppressed or decoding.sampling is not None:
-        settings["max_memory_percent"] = 0.8  # transformers' own value for processed logits
+        settings["max_memory_percent"] = 0.8  # transformers' own value if logits are processed
     if paged.masked:
         settings["max_batch_tokens"] = max(16, min(PASS, sum(map(len, prompts))))
     if paged.model.device.type != "cuda":
@@ -421,12 +423,12 @@ def _finished(
     while waiting:
         output = manager.get_result(timeout=1)
         if output is None and not manager.is_running():
-            output = manager.get_result(timeout=0.1)  # the thread may have left it before it ended
+            output = manager.get_result(timeout=0.1)  # The thread's last result may still wait.
             if output is None:
-                ended_by = getattr(manager, "fatal_error", None)  # until 5.16
+                ended_by = getattr(manager, "fatal_error", None)  # It exists up to 5.16.
                 raise Failed(str(ended_by or "its thread ended before all answers were there"))
         if output is None or int(output.request_id) not in waiting:
-            continue  # a cancelled answer may still write
+            continue  # Results of a cancelled answer may still arrive.
         if output.error is not None:
             raise Failed(output.error)
         place = int(output.request_id)
@@ -441,7 +443,7 @@ def _finished(
 
 
 def _processors(decoding: Decoding) -> ContinuousBatchingLogitsProcessorList:
-    """Make the processors of logits, in the order in which `generate` applies them."""
+    """Make the logits processors, in the order in which `generate` applies them."""
     processors: list[Any] = []
     if decoding.suppressed:
         processors.append(_Suppress(decoding.suppressed))
@@ -454,7 +456,7 @@ def _processors(decoding: Decoding) -> ContinuousBatchingLogitsProcessorList:
             processors.append(TopPLogitsWarper(sampling.top_p))
         processors.append(_Draw())
     listed = ContinuousBatchingLogitsProcessorList(LogitsProcessorList(processors))
-    listed.tensors_required = int(sampling is not None)  # transformers counts only its own
+    listed.tensors_required = int(sampling is not None)  # transformers does not count `_Draw`.
     return listed
 
 
@@ -470,7 +472,8 @@ class _Suppress:
     def __call__(
         self, _input_ids: Tensor, scores: Float[Tensor, "row vocabulary"]
     ) -> Float[Tensor, "row vocabulary"]:
-        if self._rows is None:  # set before a graph is captured; not every id has a row
+        # The first call is before a graph is captured. Not every id has a row.
+        if self._rows is None:
             rows = [index for index in self._ids if index < scores.shape[-1]]
             self._rows = torch.tensor(rows, dtype=torch.int64, device=scores.device)
         return scores.index_fill(-1, self._rows, -torch.inf)
@@ -479,9 +482,9 @@ class _Suppress:
 class _Draw(ContinuousBatchingLogitsProcessor):
     """A processor that adds Gumbel noise, so that the largest score is a draw from the softmax.
 
-    The noise is a function of the answer's seed, the position of its next token and the token's id.
-    A draw therefore does not depend on which other answers are generated in the same pass, as it
-    would with one stream of random numbers for all answers.
+    The noise is a function of the answer's seed, the position of the next token and each token's
+    id. A draw therefore does not depend on which other answers are generated in the same pass, as
+    it would with a single stream of random numbers for all answers.
     """
 
     supported_kwargs = {"seed": int}
@@ -508,9 +511,9 @@ class _Draw(ContinuousBatchingLogitsProcessor):
 
 
 def scrambled(x: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
-    """Mix the bits of numbers from 0 to 2^32 - 1, so that each becomes a different number.
+    """Mix the bits of numbers from 0 to 2^32 - 1. Different numbers stay different.
 
-    It is a bijection of shifts and products with odd numbers ("lowbias32" of Wellons, 2018).
+    The bijection consists of shifts and products with odd numbers ("lowbias32" of Wellons, 2018).
     """
     low = 2**32 - 1
     x = (x ^ (x >> 16)) * 0x7FEB352D & low
@@ -519,9 +522,10 @@ def scrambled(x: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
 
 
 def gumbel(bits: Int[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    """Turn random numbers from 0 to 2^32 - 1 into draws from Gumbel's distribution, float32.
+    """Turn random numbers from 0 to 2^32 - 1 into draws from Gumbel's distribution, in float32.
 
-    It uses 23 of the 32 bits, so that the arguments of the logarithms are exact and never 0 or 1.
+    Only 23 of the 32 bits are used, so that the arguments of the logarithms are exact and never 0
+    or 1.
     """
     uniform = ((bits >> 9).to(torch.float32) + 0.5) * 2.0**-23
     return -(-uniform.log()).log()
@@ -529,11 +533,11 @@ def gumbel(bits: Int[Tensor, "*any"]) -> Float[Tensor, "*any"]:
 
 @contextmanager
 def _kept(model: PreTrainedModel) -> Iterator[None]:
-    """Restore a model's attention implementation and torch's random numbers after a block."""
+    """Restore a model's attention implementation and torch's random state after a `with` block."""
     before = [(config, config._attn_implementation) for config in _configs(model)]
     devices = [model.device.index or 0] if model.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=devices):  # the manager seeds torch again
+        with torch.random.fork_rng(devices=devices):  # The manager seeds torch.
             yield
     finally:
         for config, attention in before:
@@ -541,7 +545,7 @@ def _kept(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _configs(model: PreTrainedModel) -> list[Any]:
-    """Return the configurations of a model and its parts, each before those within it."""
+    """Return the configurations of a model and its parts, each before those inside it."""
     found: dict[int, Any] = {}
 
     def visit(config: Any) -> None:
@@ -558,7 +562,7 @@ def _configs(model: PreTrainedModel) -> list[Any]:
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Keep the `kernels` package from downloading code, so that it only looks into its cache."""
+    """Keep the `kernels` package from downloading code: it then looks only into its cache."""
     before = huggingface_hub.constants.HF_HUB_OFFLINE
     huggingface_hub.constants.HF_HUB_OFFLINE = True
     try:
@@ -569,7 +573,7 @@ def _offline() -> Iterator[None]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep transformers from logging errors that are handled here, with their tracebacks."""
+    """Keep transformers from logging tracebacks of errors that are handled here."""
     theirs = logging.getLogger(_NAME)
     level = theirs.level
     theirs.setLevel(logging.CRITICAL + 1)

@@ -45,8 +45,9 @@ class DirectionArguments:
     """The arguments of a model that say which direction to use.
 
     Attributes:
-        direction: the folder of a direction artifact, a safetensors file with one vector
-            (`direction`), or "auto", which extracts a direction or takes one extracted before.
+        direction: the folder of a direction artifact, a safetensors file with one vector (named
+            `direction` if there are others), or "auto", which extracts a direction or uses one that
+            was extracted before.
         source_lang: the language of the prompts that "auto" extracts from.
         dataset: the dataset of these prompts, "polyrefuse", "toyrefuse" or one of your own. The
             default is "toyrefuse" for a bundled organism and "polyrefuse" for any other model.
@@ -55,8 +56,8 @@ class DirectionArguments:
         direction_seed: the seed of the choice of prompts that "auto" makes.
         rule: the name of the rule by which "auto" chooses a candidate (`directions.select`).
         coefficient: the share of the component that is removed, or the multiple that is added.
-        control: "random" takes a random direction instead.
-        control_seed: the seed of the random direction.
+        control: "random" uses a random direction instead. By default the direction itself is used.
+        control_seed: the seed of the random direction. The default is 0.
     """
 
     direction: str = "auto"
@@ -77,14 +78,14 @@ class DirectionArguments:
 
 
 class AskedDirection:
-    """A direction that was asked for, and that is read or will be extracted.
+    """A direction that was asked for: it is read here, or will be extracted.
 
-    Loading a model may take minutes and extraction hours, so every mistake that can be found before
-    is reported before.
+    Loading a model may take minutes and extraction hours. Every mistake that can be found before
+    that is therefore reported here.
 
     Args:
         arguments: the arguments about the direction.
-        pretrained: the model, which chooses the prompts if no dataset is named.
+        pretrained: the model. It decides about the dataset if none is named.
 
     Raises:
         UserError: the direction, dataset, rule or coefficient cannot be used.
@@ -109,7 +110,7 @@ class AskedDirection:
 
     @property
     def origin(self) -> str:
-        """The argument that asked for the direction, as messages name it."""
+        """The argument that asked for the direction, for messages."""
         return f"direction={self._arguments.direction}"
 
     def require_harmless_mean(self, wanted_by: str) -> None:
@@ -119,31 +120,32 @@ class AskedDirection:
             wanted_by: the argument that needs the mean.
 
         Raises:
-            BadDirection: there is no mean; a direction that will be extracted has one.
+            BadDirection: there is no mean. A direction that will be extracted has one.
         """
         if self._given is not None:
             self._given.require_harmless_mean(wanted_by, self.origin)
 
     def require_subspace(self, rank: int) -> None:
-        """Refuse a direction with fewer vectors, if that is known before a model is loaded.
+        """Refuse a direction with fewer than `rank` vectors, as far as this is known already.
 
         Raises:
-            BadDirection: the direction was read and has fewer, or no extracted one has as many.
+            BadDirection: the direction was read and has fewer, or `rank` is more than any direction
+                that "auto" extracts has.
         """
         if self._given is not None:
             self._given.require_subspace(rank, self.origin)
         elif rank > RANK:
             raise BadDirection(
                 f"rank={rank} is more than the {RANK} vectors that {self.origin} keeps; extract "
-                f"more with `polyrefuse direction extract --rank {rank}`, and give their folder as "
-                "direction=."
+                f"more with `polyrefuse direction extract --rank {rank}`, and give the folder that "
+                "it writes as direction=."
             )
 
     def check_given_multiple(self) -> None:
-        """Refuse a coefficient that is too large for a direction that was read and any model.
+        """Refuse a coefficient that, for a direction that was read, is too large for any model.
 
         Raises:
-            UserError: as `interventions.check_multiple` with float32, which no type of weights
+            UserError: as in `interventions.check_multiple` with float32, which no type of weights
                 exceeds.
         """
         if self._given is not None:
@@ -153,7 +155,7 @@ class AskedDirection:
         """Refuse a coefficient with which the addition of a direction overflows.
 
         Raises:
-            UserError: as `interventions.check_multiple`.
+            UserError: as in `interventions.check_multiple`.
         """
         check_multiple(direction.direction, self.coefficient, dtype, "coefficient=")
 
@@ -163,12 +165,12 @@ class AskedDirection:
         whole_model: Callable[[], AbstractContextManager[ChatModel]],
         ranks: Ranks = ALONE,
     ) -> Direction:
-        """Find the direction for a model; one of several processes extracts it for all.
+        """Return the direction for a model. If there are several processes, one extracts for all.
 
         Args:
             chat: the model, whose weights may be stand-ins.
-            whole_model: gives the model as it was loaded, without a safety prompt; it is called
-                only if a direction has to be extracted.
+            whole_model: a function that gives the model as it was loaded, without a safety prompt.
+                It is called only if a direction has to be extracted.
             ranks: the processes that measure the model together.
 
         Raises:
@@ -196,7 +198,7 @@ class AskedDirection:
 
 
 def provenance(direction: Direction, warnings: list[str]) -> dict[str, Any]:
-    """Return what results say of a direction.
+    """Return what results record about a direction.
 
     Args:
         direction: the direction with its metadata.
@@ -225,7 +227,7 @@ def warnings_of(direction: Direction) -> list[str]:
 def without_effect(direction: Direction) -> list[str]:
     """Return a warning if adding a direction is known not to make the model refuse.
 
-    The scores are those of the direction itself and say nothing about its control.
+    The scores belong to the direction itself, and say nothing about a control of it.
     """
     if is_control(direction.metadata):
         return []
@@ -247,8 +249,8 @@ def another_system_text(direction: Direction, text: str | None) -> str | None:
         return None
     return (
         f"The direction was extracted with the system text {metadata.get('system_text')!r} and "
-        f"is used with {text!r} (None means no text), and directions depend on it; extract a "
-        "direction with this run's text, which system= and system_file= name."
+        f"is used with {text!r} (None means no text), although directions depend on the text; "
+        "extract a direction with this run's text, which system= and system_file= choose."
     )
 
 
@@ -276,7 +278,7 @@ def read_direction(given: str) -> Direction:
     """Read a direction from an artifact folder, or from a safetensors file with one vector.
 
     Raises:
-        BadDirection: it is neither.
+        BadDirection: `given` is neither.
     """
     from safetensors import SafetensorError
 
@@ -305,10 +307,10 @@ def read_direction(given: str) -> Direction:
 
 
 def parse_layers(given: str | int) -> range | None:
-    """Read the argument `layers=`: "all" gives None, "5" range(5, 6), "3-8" range(3, 9).
+    """Read the argument `layers=`: "all" gives None, "5" gives range(5, 6), "3-8" range(3, 9).
 
     Raises:
-        LayerOutOfRange: the value is none of these.
+        LayerOutOfRange: the value has none of these forms.
     """
     if given == "all":
         return None
@@ -316,7 +318,7 @@ def parse_layers(given: str | int) -> range | None:
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
     if first > last:
         raise LayerOutOfRange(
-            f"layers={given} is not a range of layers; give one such as 3-8, or all."
+            f"layers={given} is not a range of layers; give a range such as 3-8, or all."
         )
     return range(first, last + 1)
 
@@ -325,7 +327,7 @@ def parse_rank(given: str | int) -> int:
     """Read the argument `rank=`, the number of directions.
 
     Raises:
-        UserError: it is not a number from 1 on.
+        UserError: the value is not a whole number from 1 to 999999.
     """
     if not re.fullmatch(r"[1-9]\d{0,5}", str(given)):
         raise UserError(
@@ -338,7 +340,7 @@ def parse_layer(given: str | int) -> int:
     """Read the argument `layer=`.
 
     Raises:
-        LayerOutOfRange: it is not the number of a layer.
+        LayerOutOfRange: the value is not a whole number from 0.
     """
     if not re.fullmatch(r"\d{1,9}", str(given)):
         raise LayerOutOfRange(f"layer={given} is not a layer; give its number, counted from 0.")
@@ -349,7 +351,7 @@ def parse_seed(given: str | int) -> int:
     """Read the argument `direction_seed=`.
 
     Raises:
-        UserError: it is not a seed.
+        UserError: the value is not a whole number from 0 to `MOST_SEED`.
     """
     seed = seed_of(given)
     if seed is None:
@@ -363,12 +365,12 @@ def parse_coefficient(given: str | float) -> float:
     """Read the argument `coefficient=`.
 
     Raises:
-        UserError: it is not a finite number.
+        UserError: the value is not a finite number.
     """
     try:
         coefficient = float(str(given))
     except ValueError:
         coefficient = math.nan
     if not math.isfinite(coefficient):
-        raise UserError(f"coefficient={given} is not a finite number; give one such as 1.0.")
+        raise UserError(f"coefficient={given} is not a finite number; give a number such as 1.0.")
     return coefficient

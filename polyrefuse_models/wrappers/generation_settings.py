@@ -1,4 +1,4 @@
-"""Find out the generation settings that a run's answers were made with."""
+"""Find out which generation settings a run's answers were made with."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def effective(start: Mapping[str, Any], requests: Sequence[dict[str, Any]]) -> d
 
     Args:
         start: the settings if a request names nothing (`neutral_generation.settings_of`).
-        requests: the settings of the requests, each once. If all answers came from a cache, there
-            are none, and those of `--gen_kwargs` are taken.
+        requests: the different settings of the requests. If all answers came from a cache, there
+            are none, and the settings of `--gen_kwargs` are used.
 
     Returns:
-        One value for each setting. A setting in which the tasks differ is left out, because each
-        task's own is in its `generation_kwargs`. If nothing is sampled, the settings of sampling
-        are left out too.
+        One value for each setting. A setting in which the tasks differ is left out, because the
+        `generation_kwargs` of each task have its value. If nothing is sampled, the settings of
+        sampling are left out too.
     """
     named = asked_of_lm_eval("gen_kwargs")
     every = [
@@ -54,8 +54,8 @@ def effective(start: Mapping[str, Any], requests: Sequence[dict[str, Any]]) -> d
 def kept_otherwise(requests: Sequence[Instance]) -> Iterator[str]:
     """Yield a sentence for each task whose requests have other settings than the run states.
 
-    lm-eval's `--cache_requests` keeps requests with their settings and finds them again by their
-    task alone, so that a later `--gen_kwargs` is in the results but not in the answers.
+    lm-eval's `--cache_requests` keeps requests with their settings, and finds them again by their
+    task alone. A later `--gen_kwargs` is then in the results, although the answers ignored it.
     """
     tasks = asked_of_lm_eval("eval_tasks") or {}
     warned = set[str]()

@@ -39,24 +39,24 @@ class BaselineHF(Measured, HFLM):
     Args:
         pretrained: a model as HFLM takes it, or the name of a bundled organism. The default is
             `polyrefuse-organism`.
-        chat: "on" applies the tokenizer's chat template to `generate_until` requests also without
+        chat: "on" applies the tokenizer's chat template to `generate_until` requests even without
             lm-eval's `--apply_chat_template`; "off" leaves them as they are. Log-likelihood
             requests stay as lm-eval makes them.
         system: "template" keeps the system text that the chat template inserts by itself; "none"
             removes it.
         system_file: a UTF-8 file with the text of the system turn, instead of `system`.
         batching: "static" answers `generate_until` requests in lm-eval's batches; "continuous"
-            gives an answer's place to the next prompt as soon as it ends; "auto" takes continuous
-            batching on CUDA if it gives the same answers.
+            gives an answer's place to the next prompt as soon as the answer ends; "auto" uses
+            continuous batching on CUDA if it gives the same answers.
         arguments: the arguments of the model name itself (`asks`), and every other argument of
             HFLM.
 
     Raises:
-        UserError: an argument cannot be used, or lm-eval adds a system instruction without a
-            template or beside the file's text.
+        UserError: an argument cannot be used, or lm-eval adds a system instruction although there
+            is no template, or although the file has a system text already.
     """
 
-    # HFLM sets it without a type.
+    # HFLM sets this attribute without annotating it.
     think_end_token: str | int | None
 
     def __init__(
@@ -113,7 +113,7 @@ class BaselineHF(Measured, HFLM):
     # --- what results say
 
     def get_model_info(self) -> dict[str, Any]:
-        """Return what HFLM returns, what was done to the model, and warnings for the reader."""
+        """Return HFLM's information, what was done to the model, and warnings for the reader."""
         return super().get_model_info() | self.measured() | {"batching": list(self.notes.batching)}
 
     def identity(self) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class BaselineHF(Measured, HFLM):
 
     @property
     def own_dataset(self) -> str:
-        """The default dataset: the organism's own world for an organism, else PolyRefuse."""
+        """The default dataset: `toyrefuse` for a bundled organism, otherwise `polyrefuse`."""
         return bundled.own_dataset(self.pretrained)
 
     @property
@@ -152,13 +152,13 @@ class BaselineHF(Measured, HFLM):
 
     @contextmanager
     def whole_model(self) -> Iterator[ChatModel]:
-        """Yield `chat_model`, which is whole already."""
+        """Yield `chat_model`, whose weights are the model's own already."""
         yield self.chat_model
 
     # --- how a prompt reaches the model
 
     def prompt_ids(self, text: str) -> list[int]:
-        """Return the ids that the model reads for a rendered prompt, with what stands in front."""
+        """Return the ids that the model reads for a rendered prompt, with the text in front."""
         return self.tok_batch_encode([text])[0][0].tolist()
 
     def tok_batch_encode(
@@ -168,7 +168,7 @@ class BaselineHF(Measured, HFLM):
         left_truncate_len: int | None = None,
         truncation: bool = False,
     ) -> tuple[Int[Tensor, "batch token"], Int[Tensor, "batch token"]]:
-        """Encode as HFLM does, with a PEFT prompt in front of each text, behind the padding."""
+        """Encode as HFLM does, but put a PEFT prompt between the padding and each text."""
         ids, mask = super().tok_batch_encode(strings, padding_side, left_truncate_len, truncation)
         if not self.prompting.foremost:
             return ids, mask
@@ -202,16 +202,16 @@ class BaselineHF(Measured, HFLM):
     ) -> list[tuple[float, bool]]:
         """Score requests as HFLM does, with the safety prompt in front of every context.
 
-        It stands behind a token that begins a text.
+        If a token begins every text, the safety prompt follows this token.
 
         Raises:
-            UserError: a request is longer than the window; HFLM would cut off its front.
+            UserError: a request is longer than the window. HFLM would cut off its beginning.
         """
         requests = self._behind_the_front(requests)
         return HFLM._loglikelihood_tokens(self, requests, disable_tqdm, override_bs)
 
     def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
-        """Decode as HFLM does; with `think_end_token`, return what follows the reasoning."""
+        """Decode as HFLM does. With `think_end_token`, return only what follows the reasoning."""
         if not skip_special_tokens or not isinstance(tokens, list):
             return super().tok_decode(tokens, skip_special_tokens)
         return self.reasoning.decode(tokens, super().tok_decode)
@@ -219,7 +219,7 @@ class BaselineHF(Measured, HFLM):
     # --- several processes
 
     def all_gather(self, tensor: Tensor) -> Tensor:
-        """Return this rank's number for every rank, so that no rank has to wait for another."""
+        """Return this rank's own number once for every rank, so that no rank waits for another."""
         return ranks.own_number(tensor, self.ranks)
 
     def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
@@ -245,6 +245,6 @@ class RefusalAddedHF(BaselineHF):
 
 
 class McdHF(BaselineHF):
-    """`mcd-hf`: a chat model with a safety prompt, a soft one (2505.11835) or one in words."""
+    """`mcd-hf`: a chat model with a safety prompt, either soft (2505.11835) or in words."""
 
     asks = AskedMcd

@@ -1,9 +1,9 @@
-"""Describe what an answer depends on beside its request, to tell different models' answers apart.
+"""Describe what an answer depends on besides its request, to distinguish different models' answers.
 
-lm-eval's response cache finds answers by the request alone. If something were missing here, the
-cache would serve an answer to a model that answers differently. Whatever changes an answer by no
-more than the rounding of another kernel is left out: device, batch size, `batching`, and the way a
-model is spread over devices.
+lm-eval's response cache finds answers by the request alone. If something were missing from the
+identity, the cache would serve an answer to a model that answers differently. Whatever changes an
+answer by no more than the rounding of another kernel is left out: device, batch size, `batching`,
+and the way a model is spread over devices.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PROBES = (
     "  1. Nenne drei Flüsse in Quend:\n\n2. Тихий садовая скамья! <b>",
     "花园里的长椅在哪里？\t東の庭 ¿Dónde está? สวน 정원 حديقة 🌱",
 )
-"""The prompts of the fixed conversations: scripts, digits, marks, and space that may be trimmed."""
+"""The prompts of fixed conversations. They have many scripts, digits, marks and spare spaces."""
 
 WITHOUT_EFFECT = {
     *("device", "batch_size", "max_batch_size", "logits_cache"),
@@ -49,21 +49,21 @@ WITHOUT_EFFECT = {
     *("enforce_eager", "enable_prefix_caching", "distributed_executor_backend"),
     *("cpu_offload_gb", "download_dir", "max_loras", "max_lora_rank"),
 }
-"""The arguments that change no answer, or whose effect is recorded elsewhere (the tokenizer's)."""
+"""The arguments that change no answer, or whose effect is recorded elsewhere, as the tokenizer's
+is."""
 
 _NAMED_APART = {
     *("revision", "peft", "delta", "dtype", "max_length", "truncation"),
     *("think_end_token", "chat_template_args", "enable_thinking", "quantization_config"),
     *("max_model_len", "lora_local_path"),
 }
-"""The arguments that `identity` names one by one, as they took effect."""
+"""The arguments that `identity` records separately, in the form in which they took effect."""
 
 
 def model_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the other arguments that a model was loaded with, as JSON has them.
+    """Return the other arguments that a model was loaded with, in values that JSON can hold.
 
-    Arguments without a known effect are kept, because most go to `from_pretrained`, which takes
-    many.
+    Unknown arguments are kept, because most of them go to `from_pretrained`, which takes many.
     """
     left_out = WITHOUT_EFFECT | _NAMED_APART
     return {
@@ -79,11 +79,11 @@ class Loaded(Protocol):
     Attributes:
         model: the model as loaded.
         tokenizer: the tokenizer as loaded.
-        pretrained: what was asked for: a name, a folder, or a model that the caller made.
+        pretrained: the model that was asked for: a name, a folder, or a model made by the caller.
         revision: the revision that was asked for.
         peft: the adapter that was asked for.
         delta: the delta that was asked for.
-        max_length: the largest number of tokens of a prompt and its answer.
+        max_length: the largest number of tokens of a prompt and its answer together.
         truncation: whether longer prompts are cut.
         chat_template_args: the arguments of the chat template.
         model_arguments: `model_arguments` of what the model was loaded with.
@@ -120,13 +120,13 @@ def identity(
     interventions: Sequence[Intervention],
     reasoning_end: str | int | None,
 ) -> dict[str, Any]:
-    """Return what an answer depends on beside the request: model, condition, settings.
+    """Return what an answer depends on besides the request: model, condition, settings.
 
     Args:
         engine: the engine with its model.
         prompting: how prompts reach the model.
         interventions: all interventions that are installed.
-        reasoning_end: the token that ends reasoning.
+        reasoning_end: the token that ends reasoning; None if there is none.
     """
     return {
         "condition": condition_of(interventions),
@@ -144,7 +144,7 @@ def identity(
 
 
 def _loaded(engine: Loaded, prompting: Prompting) -> dict[str, Any]:
-    """Return what tells the loaded model and its tokenizer from others."""
+    """Return what distinguishes the loaded model and its tokenizer from others."""
     config = engine.model.config
     return {
         "weights": engine.weights,
@@ -162,28 +162,28 @@ def _loaded(engine: Loaded, prompting: Prompting) -> dict[str, Any]:
 
 
 def weights_of(engine: Loaded) -> str:
-    """Return `weights_identity` of an engine's model; call it before anything edits the weights."""
+    """Return `weights_identity` of an engine's model. Call it before anything edits the weights."""
     named = isinstance(engine.pretrained, str) and not os.path.isdir(engine.pretrained)
-    # A commit may hold many GGUF files.
+    # A commit may hold many GGUF files, so it does not identify one.
     other = engine.peft or engine.delta or engine.model_arguments.get("gguf_file")
     return weights_identity(engine.model, of_the_hub=named and not other)
 
 
 def tokenizer_checksum(tokenizer: Any) -> str:
-    """Compute the sha256 of how a tokenizer splits text.
+    """Compute a sha256 of everything that decides how a tokenizer splits text.
 
-    It covers vocabulary, merges, normalising and added tokens.
+    It covers the vocabulary, the merges, the normaliser and the added tokens.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return _checksum([type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())])
     state = json.loads(backend.to_str())
-    # The last call of the tokenizer left both behind.
+    # These two entries depend on the last call of the tokenizer.
     return _checksum({**state, "padding": None, "truncation": None})
 
 
 def _rendered(engine: Loaded, prompting: Prompting) -> str | None:
-    """Compute the sha256 of the fixed conversations' token ids, as `generate_until` has them."""
+    """Compute the sha256 of the fixed conversations' token ids, as `generate_until` reads them."""
     try:
         rendered = [prompting.probe(text) for text in PROBES]
     except UserError:  # There is no template, and the first request will say so.
@@ -192,13 +192,13 @@ def _rendered(engine: Loaded, prompting: Prompting) -> str | None:
 
 
 def _described(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a model's config without its path, its writer, and what `_loaded` names separately."""
+    """Return a model's config without path, version, and what `_loaded` names separately."""
     left_out = {"_name_or_path", "transformers_version", "quantization_config", "dtype"}
     return {name: value for name, value in config.items() if name not in left_out}
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it; an object as its `to_dict` or text."""
+    """Return a value that JSON can hold. An object becomes its `to_dict` or its text."""
     if hasattr(value, "to_dict"):
         value = value.to_dict()
     return json.loads(json.dumps(value, default=str, sort_keys=True))

@@ -1,8 +1,8 @@
 """Find out which arguments lm-eval's models take, from the code that takes them.
 
-No model is loaded for that. A model reads its own arguments before it loads anything, and hands the
-others on: to lm-eval's own class, and from there to `from_pretrained` or to vLLM's engine. None of
-these has a list of its arguments.
+No model is loaded for this. A model reads its own arguments before it loads anything, and passes
+the others on: to lm-eval's own class, and from there to `from_pretrained` or to vLLM's engine. None
+of these has a list of its arguments.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def parse_arguments(option: str, given: str) -> dict[str, Any]:
 
     Args:
         option: the name of the option, for messages.
-        given: its value.
+        given: the value of the option.
 
     Raises:
-        UserError: the value is neither.
+        UserError: the value has neither form.
     """
     from lm_eval.utils import simple_parse_args_string
 
@@ -61,7 +61,7 @@ def parse_arguments(option: str, given: str) -> dict[str, Any]:
         parsed = None
     if not isinstance(parsed, dict):
         raise UserError(
-            f"{option} {given!r} cannot be read; give arguments as lm_eval takes them: "
+            f"{option} {given!r} cannot be read; give arguments as lm_eval takes them, such as "
             "pretrained=NAME,direction=FOLDER."
         )
     return parsed
@@ -74,11 +74,11 @@ def try_arguments(wrapper: Any, arguments: Mapping[str, Any], *, vllm: bool) -> 
         wrapper: a class of `wrappers.hf`; the classes of `wrappers.vllm` read the same arguments.
         arguments: the arguments, with `pretrained`. The direction and the safety prompt that they
             name have to exist.
-        vllm: whether vLLM runs the model. vLLM's own arguments are only known if it is installed.
+        vllm: whether vLLM runs the model. vLLM's own arguments are known only if it is installed.
 
     Raises:
         UnknownArgument: nothing takes one of the arguments.
-        UserError: the value of one cannot be used.
+        UserError: the value of an argument cannot be used.
     """
     left = _Looked(arguments)
     pretrained = left.pop("pretrained")
@@ -102,14 +102,14 @@ def try_arguments(wrapper: Any, arguments: Mapping[str, Any], *, vllm: bool) -> 
 
 
 def parse_dtype(option: str, given: object) -> torch.dtype | None:
-    """Return the type of numbers as which transformers loads weights; None for "auto".
+    """Return the number type that transformers loads weights in; None for "auto".
 
     Args:
-        option: the option's name as messages write it, such as "dtype=".
-        given: its value.
+        option: the option's name as in messages, such as "dtype=".
+        given: the value of the option.
 
     Raises:
-        UserError: the value is neither "auto" nor a type of torch or its name.
+        UserError: the value is neither "auto" nor a type of torch nor the name of one.
     """
     import torch
 
@@ -123,7 +123,7 @@ def parse_dtype(option: str, given: object) -> torch.dtype | None:
 
 @contextmanager
 def stand_ins() -> Iterator[tuple[str, str]]:
-    """Yield folders with a direction and with a soft prompt, for some that are not made yet."""
+    """Yield folders with a direction and with a soft prompt, to stand in for ones not made yet."""
     import torch
     from safetensors.torch import save_file
 
@@ -148,7 +148,7 @@ def generation_settings() -> frozenset[str]:
 
 
 class _Looked(dict[str, Any]):
-    """Arguments that remember which names were looked for among them."""
+    """Arguments that remember which names were looked up in them."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         super().__init__(arguments)
@@ -184,14 +184,14 @@ def _passed_to_vllm() -> frozenset[str] | None:
 
 
 def _parameters(cls: type) -> Iterator[str]:
-    """Yield the parameters of the constructors of a class and of all of its bases."""
+    """Yield the constructor parameters of a class and of all of its bases."""
     for one in cls.__mro__:
         if "__init__" in vars(one) and one is not object:
             yield from _named(vars(one)["__init__"])
 
 
 def _taken_by(function: Callable[..., Any]) -> list[str]:
-    """Return a function's parameters, and the strings by which it takes others out of `kwargs`."""
+    """Return a function's parameters, and all strings in it that may be keys of its `kwargs`."""
     function = inspect.unwrap(function)
     code = getattr(function, "__func__", function).__code__
     words = [one for one in code.co_consts if isinstance(one, str) and one.isidentifier()]
@@ -199,7 +199,7 @@ def _taken_by(function: Callable[..., Any]) -> list[str]:
 
 
 def _named(function: Callable[..., Any]) -> list[str]:
-    """Return the parameters of a function that a caller can name, without `self`."""
+    """Return the parameters of a function that a caller can name, except `self`."""
     parameters = inspect.signature(function).parameters.values()
     several = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     return [one.name for one in parameters if one.kind not in several and one.name != "self"]
@@ -207,7 +207,7 @@ def _named(function: Callable[..., Any]) -> list[str]:
 
 @functools.cache
 def _in_config(argument: str, pretrained: str) -> bool:
-    """Whether a model's configuration has the argument, which `from_pretrained` then sets."""
+    """Whether the argument is an entry of the model's configuration that `from_pretrained` sets."""
     from transformers import AutoConfig
 
     if pretrained in bundled.SHIPPED:

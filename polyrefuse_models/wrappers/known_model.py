@@ -1,4 +1,4 @@
-"""A model that another engine runs, as far as it can be known without its weights."""
+"""A model that an engine other than transformers runs, as far as it is known without weights."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
 class KnownModel:
     """A model that an engine other than transformers runs.
 
-    Interventions are fitted to it (`asked.Engine`), and it identifies the model
-    (`identity.Loaded`).
+    Interventions are fitted to it (as to an `asked.Engine`), and results identify the model by it
+    (as an `identity.Loaded`).
 
     Args:
         pretrained: the model's name on the hub, or a folder.
         arguments: the arguments of lm-eval's VLLM.
-        warn: keeps a sentence for the results.
-        whole_model: has transformers load the model while a direction is extracted.
+        warn: a function that records a warning in the results.
+        whole_model: a context manager for which transformers loads the model, for extraction.
 
     Attributes:
         model: a stand-in (`stand_in.stand_in`).
         tokenizer: the model's tokenizer.
-        prompting: how prompts reach the model; set when it is known.
-        max_length: the largest number of tokens of a prompt and its answer; set when the engine has
-            started.
-        prompt_ids: the engine's `measured.Measured.prompt_ids`; set when it has started.
+        prompting: how prompts reach the model. The engine sets it.
+        max_length: the largest number of tokens of a prompt and its answer together. The engine
+            sets it once it has started.
+        prompt_ids: the engine's `measured.Measured.prompt_ids`, set at the same time.
     """
 
     own_model = True
@@ -86,7 +86,7 @@ class KnownModel:
         from lm_eval.models.utils import configure_pad_token
 
         bos = arguments.get("add_bos_token")
-        # vLLM's tokenizers keep copies of the vocabulary, to which a soft prompt adds tokens.
+        # vLLM's tokenizers cache the vocabulary, and would miss the tokens that a soft prompt adds.
         tokenizer = AutoTokenizer.from_pretrained(
             arguments.get("tokenizer") or self.pretrained,
             revision=arguments.get("tokenizer_revision") or self.revision,
@@ -102,13 +102,13 @@ class KnownModel:
         )
 
     def _load_model(self, quantization: str | None) -> PreTrainedModel:
-        """Make the stand-in, with the attributes that show why weights cannot be edited."""
+        """Make the stand-in, with the attributes that tell `obstacle` not to edit weights."""
         model: Any = stand_in(self._config, trust_remote_code=self._trusted)
         if quantization or getattr(self._config, "quantization_config", None):
             model.quantization_method = quantization or "of the checkpoint"
         if self.peft:
             model.peft_config = {"vLLM": self.peft}
-        with suppress(OSError):  # Without this file the configuration names the special tokens.
+        with suppress(OSError):  # If there is no such file, the configuration has special tokens.
             model.generation_config = GenerationConfig.from_pretrained(
                 self.pretrained, revision=self.revision
             )
@@ -146,8 +146,8 @@ class KnownModel:
 
         Args:
             interventions: all interventions on the model.
-            reasoning_end: the token that ends reasoning.
-            dtype: the type in which the engine computes; the stand-in has its own.
+            reasoning_end: the token that ends reasoning; None if there is none.
+            dtype: the number type in which the engine computes. The stand-in has another.
         """
         return identity.identity(self, self.prompting, interventions, reasoning_end) | {
             "engine": "vllm",

@@ -12,7 +12,7 @@ class NoVllm(UserError):
 
 
 def _version(distribution_name: str) -> str:
-    """Do what `importlib.metadata.version` does, and find vLLM's build for the CPU too."""
+    """Do what `importlib.metadata.version` does, but find vLLM's build for CPUs too."""
     try:
         return _original_version(distribution_name)
     except importlib.metadata.PackageNotFoundError:
@@ -23,7 +23,7 @@ def _version(distribution_name: str) -> str:
 
 try:
     import vllm
-except ImportError as missing:  # The error may also name a library that its build needs.
+except ImportError as missing:  # The error may also name a library that vLLM's build needs.
     raise NoVllm(
         f"vLLM is not installed, or its installation is incomplete ({missing}); run "
         "pip install 'lm-eval-polyrefuse[vllm]', or use a Hugging Face model, such as "
@@ -31,7 +31,7 @@ except ImportError as missing:  # The error may also name a library that its bui
     ) from None
 
 _original_version = importlib.metadata.version
-# lm-eval's module imports this function while it is imported itself, and asks it for `vllm`.
+# lm-eval's module looks up the version of `vllm` by this function when it is imported.
 importlib.metadata.version = _version
 try:
     from lm_eval.models.vllm_causallms import VLLM

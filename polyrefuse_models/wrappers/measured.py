@@ -1,7 +1,7 @@
 """The base of every engine's wrapper: what does not depend on the engine.
 
-How a prompt reaches the model, how an answer leaves it, and what tells its results from others are
-the same with transformers and with vLLM. An engine's wrapper loads the model, installs the
+How a prompt reaches the model, how an answer leaves it, and what identifies its results are the
+same with transformers and with vLLM. An engine's wrapper loads the model, installs the
 interventions, and inherits the rest.
 """
 
@@ -48,27 +48,27 @@ if TYPE_CHECKING:
 class Measured(TemplateLM):
     """A chat model whose refusals are measured; the base of every engine's wrapper.
 
-    A wrapper calls `read_asked` before it loads anything, so that mistakes are reported before
-    minutes are lost. It calls `_prepare` when it has the tokenizer, and `_put_in_front` when the
-    interventions are installed.
+    A wrapper calls `read_asked` before it loads anything, so that mistakes are reported at once and
+    not after minutes. It calls `_prepare` as soon as it has the tokenizer, and `_put_in_front` once
+    the interventions are installed.
 
     Attributes:
         asks: the class that reads the arguments of the model name.
         asked: the arguments that were read.
         interventions: the interventions on the model.
         model_name: the model's name in results.
-        max_length: the largest number of tokens of a prompt and its answer.
+        max_length: the largest number of tokens of a prompt and its answer together.
         max_gen_toks: the largest number of tokens in an answer if a request names none.
         prompting: how a prompt reaches the model.
-        reasoning: the marks of reasoning in its answers.
-        notes: what its results have to say.
+        reasoning: the marks of reasoning in the model's answers.
+        notes: what the results have to say besides the rates.
         set_aside: the checkpoint's own generation settings that are not used.
-        ranks: the processes that measure the model together, each a share of the prompts.
+        ranks: the processes that measure the model together, each with a share of the prompts.
     """
 
     asks: ClassVar[type[Asked]] = Nothing
 
-    # lm-eval sets them without types.
+    # lm-eval sets these attributes without annotating them.
     tokenizer: PreTrainedTokenizerBase
     cache_hook: CacheHook
     truncation: bool
@@ -78,7 +78,7 @@ class Measured(TemplateLM):
     set_aside: Mapping[str, Any] = {}
     ranks: Ranks = ALONE
 
-    if TYPE_CHECKING:  # The engine's own class in lm-eval has them.
+    if TYPE_CHECKING:  # The engine's own class in lm-eval defines these.
 
         @property
         def model_name(self) -> str: ...
@@ -90,27 +90,27 @@ class Measured(TemplateLM):
         def max_gen_toks(self) -> int: ...
 
     def prompt_ids(self, text: str) -> list[int]:
-        """Return the ids that the model reads for a rendered prompt, with what stands in front."""
+        """Return the ids that the model reads for a rendered prompt, with the text in front."""
         raise NotImplementedError
 
     def identity(self) -> dict[str, Any]:
-        """Return what an answer depends on beside the request: model, condition, settings."""
+        """Return what an answer depends on besides the request: model, condition, settings."""
         raise NotImplementedError
 
     def generation_settings(self) -> dict[str, Any]:
         """Return the settings that every answer of the run was made with."""
         raise NotImplementedError
 
-    # --- how a model comes to be
+    # --- how a model is made
 
     @classmethod
     def create_from_arg_obj(
         cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None
     ) -> Measured:
-        """Make the model as lm-eval does; without a name it is the organism.
+        """Make the model as lm-eval does. If no name is given, it is the organism.
 
-        The name is put into lm-eval's own arguments, because the results and their folder are named
-        after it, and have a random name without it.
+        The name is added to lm-eval's own arguments, because the results and their folder are named
+        after it, and would otherwise have a random name.
         """
         arg_dict.setdefault("pretrained", bundled.ORGANISM)
         return super().create_from_arg_obj(arg_dict, additional_config)
@@ -142,11 +142,11 @@ class Measured(TemplateLM):
         self.notes = RunNotes()
 
     def _folder(self, pretrained: Any) -> Any:
-        """Return what to load: the organism by default, and the folder of a bundled model."""
+        """Return what to load: the organism by default, and for a bundled model its folder."""
         if pretrained in (None, bundled.ORGANISM):
             pretrained = bundled.ORGANISM
             logger.warning(
-                "No other pretrained= was given, so this measures %s, the small model of an "
+                "pretrained= names no other model, so this measures %s, the small model of an "
                 "invented world that comes with the package; its tasks are the group toyrefuse.",
                 bundled.ORGANISM,
             )
@@ -181,8 +181,8 @@ class Measured(TemplateLM):
         self.set_aside = settings
         if settings:
             logger.warning(
-                "The generation_config of %s asks for %s, which the protocol does not use; give "
-                "it in --gen_kwargs to measure the model with it.",
+                "The generation_config of %s asks for %s, which the protocol does not use; to "
+                "measure the model with these settings, give them in --gen_kwargs.",
                 self.model_name,
                 listed(settings),
             )
@@ -200,7 +200,7 @@ class Measured(TemplateLM):
     # --- what results say
 
     def measured(self) -> dict[str, Any]:
-        """Return what results say of the model, whatever the engine is."""
+        """Return what results record about the model, whatever the engine is."""
         return self.identity() | {
             "versions": versions(),
             "warnings": list(self.warnings),
@@ -215,11 +215,11 @@ class Measured(TemplateLM):
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader of the rates has to know, in whole sentences."""
+        """What a reader of the rates has to know, as whole sentences."""
         return self.notes.warnings
 
     def warn(self, sentence: str) -> None:
-        """Log what a reader of the rates has to know, once, and keep it for the results."""
+        """Log what a reader of the rates has to know, once, and record it for the results."""
         self.notes.warn(sentence)
 
     # --- how a prompt reaches the model
@@ -231,14 +231,14 @@ class Measured(TemplateLM):
 
     @property
     def tokenizer_name(self) -> str:
-        """lm-eval's name with a checksum of what is rendered, as it keeps requests under it."""
+        """lm-eval's name, and a checksum of what is rendered, since it caches requests by name."""
         return f"{super().tokenizer_name}-{self.prompting.checksum()}"
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """Return the template that lm-eval applies, for its results.
 
         Raises:
-            NoChatTemplate: there is none, or none of that name.
+            NoChatTemplate: there is no template, or none of that name.
         """
         if chat_template is False or chat_template is None:
             return super().chat_template(chat_template)
@@ -266,7 +266,7 @@ class Measured(TemplateLM):
         return self.prompting.render(prompt)
 
     def plain(self, prompt: str) -> str:
-        """Return what the model reads of a prompt that gets no chat template."""
+        """Return the text that the model reads for a prompt if no chat template is applied."""
         return self.prompting.plain(prompt)
 
     # --- requests
@@ -316,11 +316,11 @@ class Measured(TemplateLM):
         return not self.truncation
 
     def _answers(self, rendered: list[Instance], disable_tqdm: bool) -> list[str]:
-        """Answer requests, which have the text that the model reads, by the engine itself."""
+        """Have the engine answer requests, whose text is already what the model reads."""
         raise NotImplementedError
 
     def _note_settings(self, requests: list[Instance]) -> None:
-        """Keep the settings that answers are made with, and warn if the run states others."""
+        """Record the settings that answers are made with, and warn if the run states others."""
         self.notes.note_settings(
             requested(request.args[1], self.max_gen_toks) for request in requests
         )
@@ -337,15 +337,15 @@ class Measured(TemplateLM):
         """
         if self.prompting.names is not None:
             raise UserError(
-                f"{self.prompting.names} cannot be used in {requests[0].task_name}, whose texts "
-                "are scored whole (loglikelihood_rolling), without a context for it to stand in "
-                "front of; leave out that task."
+                f"{self.prompting.names} cannot be used in {requests[0].task_name}, which scores "
+                "whole texts (loglikelihood_rolling) and has no context to put it in front of; "
+                "leave out that task."
             )
         return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
 
     @property
     def _scoring_window(self) -> int:
-        """The largest number of tokens of a context and its continuation, without the last one."""
+        """The largest number of tokens in a context and its continuation, except the last token."""
         return self.max_length
 
     def _behind_the_front(
@@ -353,10 +353,10 @@ class Measured(TemplateLM):
     ) -> list[tuple[Any, list[int], list[int]]]:
         """Put the safety prompt in front of the contexts of log-likelihood requests.
 
-        It stands behind a token that begins a text.
+        If a token begins every text, the safety prompt follows this token.
 
         Raises:
-            UserError: a request is longer than the window; lm-eval would cut off its front.
+            UserError: a request is longer than the window. lm-eval would cut off its beginning.
         """
         if self.prompting.names is None:
             self.notes.begin()
@@ -370,18 +370,19 @@ class Measured(TemplateLM):
         if longest > self._scoring_window:
             raise UserError(
                 f"A request has {longest} tokens with {self.prompting.names}, and the model has a "
-                f"window of {self._scoring_window}; lower --num_fewshot, or give a shorter prompt."
+                f"window of {self._scoring_window}; lower --num_fewshot, or give a shorter safety "
+                "prompt."
             )
         return requests
 
     def set_cache_hook(self, cache_hook: CacheHook) -> None:
-        """Take lm-eval's response cache, and refuse one that another condition wrote.
+        """Use lm-eval's response cache, unless another condition wrote it.
 
-        lm-eval finds an answer by its request alone, so that a baseline's answers would be served
-        to the ablated model.
+        lm-eval finds an answer by its request alone, so it would serve a baseline's answers to the
+        ablated model.
 
         Raises:
-            WrongCache: the cache holds answers of another condition, or of an unknown one.
+            WrongCache: the cache holds answers under another condition, or under an unknown one.
         """
         if cache_hook.dbdict is not None:
             claim_cache(cache_hook.dbdict, self.identity())

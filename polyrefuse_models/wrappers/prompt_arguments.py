@@ -29,9 +29,9 @@ class AskedPrompt:
     """The safety prompt that `prompt=` names.
 
     Attributes:
-        name: the name as it was given; for a folder its whole path.
-        source: where the prompt came from.
-        content: words, or vectors.
+        name: the name as given, or the absolute path of a folder.
+        source: "text" for words, "soft" for a soft prompt's artifact, "peft" for a PEFT checkpoint.
+        content: the words, or the vectors.
     """
 
     name: str
@@ -42,13 +42,13 @@ class AskedPrompt:
         """Check that the prompt can be combined with a model's other arguments.
 
         Raises:
-            UserError: it cannot.
+            UserError: the prompt cannot be combined with an argument.
         """
         refuse_truncation(arguments, "prompt=")
         if self.source == "text" and arguments.get("system_file"):
             raise UserError(
-                f"prompt={self.name} is a system text in words, and so is the system file "
-                f"{arguments['system_file']}; give only one of them."
+                f"prompt={self.name} is a system text in words, and so is "
+                f"system_file={arguments['system_file']}; give only one of them."
             )
 
     def check(self, model: PreTrainedModel) -> None:
@@ -71,10 +71,10 @@ class AskedPrompt:
 
         Args:
             model: the model that reads the vectors.
-            tokenizer: the model's tokenizer, which gets the tokens that vectors stand for.
-            without: a direction of any scale, or several orthogonal ones, to remove from the
-                vectors. Edited weights keep the embedding from writing along it, but not the
-                vectors.
+            tokenizer: the model's tokenizer, which gets the soft prompt's tokens.
+            without: a direction of any length, or several orthogonal ones, to remove from the
+                vectors. Edited weights keep the embedding from writing along it, but they do not
+                change the vectors.
         """
         name = f"prompt={self.name}"
         if isinstance(self.content, str):
@@ -93,7 +93,7 @@ class AskedPrompt:
         )
 
     def identity(self) -> dict[str, Any]:
-        """Return what results say of the prompt."""
+        """Return what results record about the prompt."""
         if isinstance(self.content, Prompt):
             metadata, sha256 = self.content.metadata, self.content.sha256
         else:
@@ -133,7 +133,7 @@ def _read_checkpoint(folder: Path) -> Prompt:
     """Read the vectors of a PEFT prompt-tuning checkpoint, and the model that they are for.
 
     Raises:
-        BadPrompt: it is another kind of adapter, or cannot be read.
+        BadPrompt: the checkpoint is another kind of adapter, or cannot be read.
     """
     weights = folder / "adapter_model.safetensors"
     if not os.path.exists(weights):
@@ -149,8 +149,8 @@ def _read_checkpoint(folder: Path) -> Prompt:
         vectors = artifact_folder.read_tensors(weights).get("prompt_embeddings")
     if kind != "PROMPT_TUNING" or vectors is None:
         raise BadPrompt(
-            f"prompt={folder} is a PEFT checkpoint of kind {kind}; give one of PROMPT_TUNING, "
-            "or give this one as peft=."
+            f"prompt={folder} is a PEFT checkpoint of kind {kind}; give a checkpoint of kind "
+            "PROMPT_TUNING, or give this one as peft=."
         )
     metadata = {
         "model": config.get("base_model_name_or_path"),

@@ -21,8 +21,8 @@ def refuse_long_prompts(
 
     Args:
         requests: requests with the text that the model reads.
-        count: returns the number of tokens in a text.
-        window: the largest number of tokens that the model takes, those of the answer included.
+        count: a function that returns the number of tokens in a text.
+        window: the largest number of tokens that the model takes, including the answer.
         max_gen_toks: the largest number of tokens in an answer if a request names none.
 
     Raises:

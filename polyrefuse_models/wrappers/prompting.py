@@ -35,16 +35,16 @@ class Prompting:
     A safety prompt or a system text (a `Preamble`) stands in the system turn of the chat template,
     in the user's turn if the template has no system role, and in front of the context if no
     template is applied. A prompt that peft trained stands where peft trained it: in front of
-    everything, the template included. (peft's own model would leave a gap of the padding's length
-    between it and the text, in the positions of a batch.)
+    everything, including the template. (In a batch, peft's own model would leave a gap as long as
+    the padding between the positions of the prompt and of the text.)
 
     Args:
         tokenizer: the model's tokenizer.
         model_name: the model's name in messages.
-        chat: whether `generate_until` requests get the chat template if lm-eval does not apply it.
+        chat: whether to apply the chat template to `generate_until` requests if lm-eval does not.
         system: the system text that was asked for.
         template_arguments: the arguments of the chat template.
-        notes: collects what the results have to say.
+        notes: an object that collects what the results have to say.
 
     Attributes:
         foremost: the ids of the tokens in front of everything.
@@ -92,7 +92,7 @@ class Prompting:
             if len(ids) >= window:
                 raise BadPrompt(
                     f"{preamble.name} has {len(ids)} tokens, and the model has a window of "
-                    f"{window}; give a shorter one."
+                    f"{window}; give a shorter text."
                 )
             self._preambles.append(preamble)
             if preamble.foremost:
@@ -100,17 +100,17 @@ class Prompting:
 
     @property
     def front(self) -> str | None:
-        """The words in front of a prompt that gets no chat template."""
+        """The words in front of a prompt to which no chat template is applied; None if none."""
         return in_front(self._lead, self.system.text or "") or None
 
     @property
     def names(self) -> str | None:
-        """The argument that asked for what stands in front, as messages name it."""
+        """The argument that asked for the text in front, for messages; None if there is none."""
         return next((preamble.name for preamble in self._preambles), None)
 
     @property
     def _lead(self) -> str:
-        """The words in front that the template does not add itself, as it does a system file's."""
+        """The words in front, except those of a system file, which `ChatTemplate` adds itself."""
         words = ""
         for preamble in self._preambles:
             if not preamble.foremost and preamble.text != self.system.text:
@@ -125,7 +125,7 @@ class Prompting:
 
     @property
     def applies_template(self) -> bool:
-        """Whether requests for an answer get the chat template, from us or from lm-eval."""
+        """Whether the chat template is applied to requests for an answer, by us or by lm-eval."""
         return self.chat or bool(asked_of_lm_eval("apply_chat_template"))
 
     @property
@@ -144,13 +144,13 @@ class Prompting:
         return self._template
 
     def checksum(self) -> str:
-        """Return a checksum of what is rendered, for lm-eval's name of kept requests."""
+        """Return a checksum of what is rendered, for lm-eval's name of cached requests."""
         template = self.template
         written = f"{template.source} {template.arguments} {self.render(USER_PROBE)}"
         return hashlib.sha256(written.encode()).hexdigest()[:16]
 
     def apply(self, messages: Messages, add_generation_prompt: bool = True) -> str:
-        """Render a chat with every turn and what stands in front.
+        """Render a chat with all of its turns and the text in front.
 
         Raises:
             UserError: there is no template, or it loses a turn.
@@ -183,7 +183,7 @@ class Prompting:
         return self.apply([user_turn(prompt)])
 
     def plain(self, prompt: str) -> str:
-        """Return what the model reads of a prompt that gets no chat template."""
+        """Return the text that the model reads for a prompt if no chat template is applied."""
         return in_front(self.front or "", prompt)
 
     def chat_model(self, model: PreTrainedModel, encode: Encode, batch_size: int) -> ChatModel:
@@ -191,8 +191,8 @@ class Prompting:
 
         Args:
             model: the model, with or without its own weights.
-            encode: turns rendered texts into token ids and attention mask, padded on the left.
-            batch_size: the rows of a forward pass.
+            encode: turns rendered texts into token ids and an attention mask, padded on the left.
+            batch_size: the number of rows of a forward pass.
         """
         return ChatModel(
             model=model,
@@ -209,14 +209,14 @@ class Prompting:
         """Start an evaluation, and refuse one that does not fit this model's settings.
 
         Raises:
-            UserError: see `refuse_system_instruction`.
+            UserError: as in `refuse_system_instruction`.
         """
         if self._notes.begin():
             self._logged_template = False
         refuse_system_instruction(self.chat, self.system)
 
     def read(self, context: str) -> str:
-        """Return what the model reads of the context of a `generate_until` request.
+        """Return the text that the model reads for the context of a `generate_until` request.
 
         Raises:
             UserError: the context was rendered without the safety prompt, there is no template, or
@@ -226,7 +226,7 @@ class Prompting:
             return context
         if not self.chat:
             return self.plain(context)
-        # lm-eval may have rendered it where we cannot see that, or a cache of requests may hold it.
+        # lm-eval may have rendered it out of our sight, or it may come from a cache of requests.
         if self.template.is_rendered(context):
             if self.front is not None and self.front not in context:
                 raise UserError(
@@ -238,12 +238,12 @@ class Prompting:
         return self.render(context)
 
     def behind(self, context: list[int], prefix: int | None) -> list[int]:
-        """Return the token ids of a log-likelihood request's context, with what stands in front.
+        """Return the token ids of a log-likelihood request's context, with the text in front.
 
         Args:
-            context: the ids of the context; if lm-eval applies the template, they have the words in
-                front already.
-            prefix: the token that begins a text; the words come behind it.
+            context: the ids of the context, at least one. If lm-eval applies the template, they
+                include the words in front already.
+            prefix: the token that begins a text. The words in front follow it.
         """
         if self.front is None or asked_of_lm_eval("apply_chat_template"):
             return [*self.foremost, *context]
@@ -254,7 +254,7 @@ class Prompting:
     # --- the system text
 
     def system_identity(self) -> dict[str, Any]:
-        """Return what results say of the system text, as it is rendered."""
+        """Return what results record about the system text, as it is rendered."""
         if self.system.kind != "template" or not self.applies_template:
             return self.system.identity(None)
         try:
@@ -267,7 +267,7 @@ class Prompting:
         return self.template.kept if self._gives_system() else self.template.inserted
 
     def _gives_system(self) -> bool:
-        """Whether a system text comes with every prompt."""
+        """Whether every prompt has a system text that is not the template's own."""
         return bool(asked_of_lm_eval("system_instruction")) or self.front is not None
 
     def _log_rendering(self) -> None:
@@ -279,7 +279,7 @@ class Prompting:
         self._logged_rendering = True
 
     def _log_template(self) -> None:
-        """Log, once a run, what the template adds by itself, and what it leaves out."""
+        """Log, once per run, what the template adds by itself, and what it leaves out."""
         if self._logged_template:
             return
         self._logged_template = True
@@ -295,14 +295,14 @@ class Prompting:
             )
         if inserted and self.template.dated:
             self._notes.warn(
-                f"{template} inserts today's date, so that answers may differ on another day; give "
-                "the date in chat_template_args if the template takes one, or system=none."
+                f"{template} inserts today's date, so answers may differ on another day; give the "
+                "date in chat_template_args if the template takes one, or system=none."
             )
         if self.template.unopened:
             self._notes.warn(
                 f"{template} does not open an answer: it writes {self.template.unopened!r} before "
-                "the answers in a chat, but not behind a prompt, so that what the model writes may "
-                "not be an answer; give tokenizer=<one with another template>."
+                "the answers in a chat, but not after a prompt, so what the model writes may not "
+                "be an answer; give tokenizer=<one with another template>."
             )
 
 
@@ -310,7 +310,7 @@ def parse_chat(given: str) -> bool:
     """Read the argument `chat=`, and return whether it asks for the chat template.
 
     Raises:
-        UserError: it is neither "on" nor "off".
+        UserError: the value is neither "on" nor "off".
     """
     if given not in ("on", "off"):
         raise UserError(f"chat={given} is not known; use chat=on or chat=off.")
@@ -318,11 +318,11 @@ def parse_chat(given: str) -> bool:
 
 
 def refuse_truncation(arguments: Mapping[str, Any], front: str) -> None:
-    """Refuse to truncate prompts that have a text in front, because it would be cut off first.
+    """Refuse to truncate prompts that have a text in front, because that would be cut off first.
 
     Args:
         arguments: the arguments of the model.
-        front: the text in front, as messages name it.
+        front: the name of the text in front, for messages.
 
     Raises:
         UserError: the arguments ask for truncation.
@@ -337,7 +337,7 @@ def refuse_system_instruction(chat: bool, system: System) -> None:
     """Refuse a system instruction that lm-eval would put into the user's turn.
 
     Raises:
-        UserError: it would, because no template is applied, or there is a system file as well.
+        UserError: no template is applied, so lm-eval would do that; or there is a system file too.
     """
     if not asked_of_lm_eval("system_instruction"):
         return

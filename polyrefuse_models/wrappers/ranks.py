@@ -1,8 +1,8 @@
-"""The processes that measure one model together, each a share of its prompts.
+"""The processes that measure one model together, each with a share of the prompts.
 
-`accelerate launch` starts them. Each process loads the whole model and has a rank. This module does
-what one process does for all, and checks what all have to agree on. A model that only one process
-measures is `ALONE`.
+`accelerate launch` starts them. Each process loads the whole model and has a rank. This module has
+one process do work for all, and checks what all have to agree on. If only one process measures a
+model, its ranks are `ALONE`.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ T = TypeVar("T")
 _NOTHING = object()
 
 _TOLD = "polyrefuse_told_to_all_ranks"
-"""The attribute of an error that all ranks know of."""
+"""The attribute that marks an error that all ranks have been told about."""
 
 _SPLIT = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
-"""accelerate's names of the kinds of processes that share one model's weights."""
+"""accelerate's names for the ways to split one model's weights among processes."""
 
 
 class Disagreement(UserError):
-    """Processes that would not measure the same model."""
+    """The processes would not measure the same model."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """One of the processes, and how many there are.
+    """The rank of this process, and the number of processes.
 
     Attributes:
         own: the rank of this process, counted from 0 over all machines.
@@ -51,10 +51,10 @@ class Ranks:
     def first(self, make: Callable[[], T]) -> T:
         """Have rank 0 make something for every rank, while the others wait for it.
 
-        The result is sent from process to process, so that no disk has to be shared or writable.
+        Processes send each other the result, so that no disk has to be shared or writable.
 
         Args:
-            make: a function that is called on rank 0 alone. What it returns is pickled.
+            make: a function that is called on rank 0 alone. Its result is pickled.
 
         Raises:
             UserError: rank 0 failed. The others fail with its message, so that none keeps waiting.
@@ -65,20 +65,21 @@ class Ranks:
         """Refuse to measure if the ranks have loaded different things.
 
         Args:
-            make: prepares this rank's model and returns its `identity.identity`.
+            make: a function that prepares this rank's model and returns its `identity.identity`.
 
         Raises:
-            Disagreement: ranks differ. Every rank raises it, with what differs and the values.
+            Disagreement: ranks differ. Every rank raises it, and the message has the differences.
             UserError: a rank failed. The others fail with its message, so that none keeps waiting.
         """
         if sentence := disagreement(self._together(make)):
             raise Disagreement(sentence)
 
     def _together(self, make: Callable[[], T]) -> list[T]:
-        """Return on every rank what each rank makes.
+        """Return, on every rank, what all ranks made.
 
-        If one rank fails, all end: that rank with its error, and the others with a sentence. Ranks
-        only meet in this exchange, so that a rank that fails meets the others wherever they wait.
+        If one rank fails, all end: that rank with its error, and the others with a sentence. This
+        exchange is the only place where ranks wait for each other, so a rank that fails reaches the
+        others wherever they wait.
         """
         if self.count == 1:
             return [make()]
@@ -117,9 +118,10 @@ ALONE = Ranks()
 
 
 def prepare(device: object) -> None:
-    """Have accelerate join several processes on CPUs too.
+    """Make accelerate connect several processes on CPUs too.
 
-    Without a GPU it takes each process for the only one, and each would measure everything.
+    Without a GPU, accelerate would treat each process as the only one, and each would measure
+    everything.
 
     Args:
         device: the device that was asked for, whether it exists or not.
@@ -138,27 +140,27 @@ def ranks_of(accelerator: Any | None) -> Ranks:
         accelerator: HFLM's accelerator; None if one process measures the model.
 
     Raises:
-        UserError: no rank has a whole model, which hooks, edits and `Ranks.first` need.
+        UserError: no rank has the whole model, which hooks, edited weights and `Ranks.first` need.
     """
     if accelerator is None:
         return ALONE
     if (kind := accelerator.distributed_type.value) in _SPLIT:
         raise UserError(
-            f"accelerate was told to split the model among its processes ({kind}), but each of "
-            "them needs the whole model; start `accelerate launch --multi_gpu` without that, or "
-            "one process with parallelize=True for a model that does not fit one GPU."
+            f"accelerate is set to split the model among its processes ({kind}), but each of them "
+            "needs the whole model; start `accelerate launch --multi_gpu` without that setting, or "
+            "one process with parallelize=True for a model that does not fit on one GPU."
         )
-    # lm-eval takes the rank within a machine, or none if the machine has fewer than two GPUs.
+    # lm-eval uses the rank within a machine, or none if the machine has fewer than two GPUs.
     return Ranks(accelerator.process_index, accelerator.num_processes)
 
 
 def own_number(number: Num[Tensor, "..."], ranks: Ranks) -> Num[Tensor, "rank"]:
     """Answer lm-eval's `all_gather` as if every rank had this rank's number.
 
-    lm-eval uses it to give all ranks the same number of requests, which only a model needs that is
-    itself split among the processes. It pads the ranks that have fewer with copies of a request,
-    and then counts their answers as more answers to the same prompt. Here every rank works through
-    its own requests by itself.
+    lm-eval uses it to give all ranks the same number of requests. Only a model that is itself split
+    among the processes needs this. lm-eval pads the ranks that have fewer with copies of a request,
+    and then counts the copies' answers as further answers to the same prompt. Here every rank works
+    through its own requests by itself.
 
     Args:
         number: the number of requests of a task or of windows, or the batch size that fits.
@@ -170,12 +172,12 @@ def own_number(number: Num[Tensor, "..."], ranks: Ranks) -> Num[Tensor, "rank"]:
 def in_order(gathered: Sequence[Any]) -> Any:
     """Put what lm-eval gathered from several ranks into the order of a single process.
 
-    lm-eval deals a task's documents out in turn, and chains what comes back rank by rank. Samples
-    would be in another order, and so would the draws of its bootstrap.
+    lm-eval deals a task's documents out to the ranks in turn, but joins the results rank by rank.
+    Without this function, samples would be in another order, and bootstraps would draw others.
 
     Args:
-        gathered: an object for each rank, in the order of ranks: lists in a dictionary of tasks,
-            of samples or, one level deeper, of values.
+        gathered: an object for each rank, in the order of ranks. Each is a dictionary of tasks with
+            lists of samples or, one level deeper, of values.
     """
     first = gathered[0]
     if isinstance(first, Mapping):
@@ -197,11 +199,11 @@ def in_order(gathered: Sequence[Any]) -> Any:
 def disagreement(identities: Sequence[Mapping[str, Any]]) -> str | None:
     """Return a sentence on what differs between ranks; None if nothing does.
 
-    Weights that only the times of their files identify are not compared, because copies of the same
-    files differ in these.
+    Weights that are identified only by the times of their files are not compared, because copies of
+    the same files have other times.
 
     Args:
-        identities: the identities of rank 0, 1, and so on.
+        identities: the identity of each rank, in the order of ranks.
     """
     every = [flat(identity) for identity in identities]
     if any(str(each.get("weights")).startswith(UNPROVED) for each in every):
@@ -223,7 +225,7 @@ def disagreement(identities: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _nothing() -> Any:
-    """Return nothing, which is what a rank contributes if another one makes the result."""
+    """Return nothing: the contribution of a rank if another rank makes the result."""
 
 
 def _named(ranks: Sequence[int]) -> str:
@@ -231,5 +233,5 @@ def _named(ranks: Sequence[int]) -> str:
 
 
 def _filter(item: Any) -> Any:
-    """Return the filter of a sample, as lm-eval logs them one after the other; None of a value."""
+    """Return the filter of a sample, since lm-eval logs a sample for each; None for a value."""
     return item.get("filter") if isinstance(item, Mapping) else None

@@ -1,4 +1,4 @@
-"""Measure how fast a model is on this machine, with a few prompts in a few seconds."""
+"""Measure how fast a model is on this machine, in a few seconds with a few prompts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from polyrefuse_models.wrappers.measured import Measured
 
 TOKENS = 64
-"""The largest number of tokens in an answer of the probe."""
+"""The largest number of tokens in an answer that is generated to measure the speed."""
 
 MOMENT = 2.0
-"""The number of seconds after which a measurement is not repeated."""
+"""A measurement is repeated until its rounds have taken this many seconds together."""
 
 NEUTRAL = "Please name {} things that can be found in a garden, and say what each is good for."
 """The prompt that is used if the study's own prompts are not on this machine."""
@@ -32,14 +32,15 @@ class Rates:
         device: the device that the model ran on, in words.
         machine: the name of the machine.
         rows: the number of prompts in a batch.
-        read: prompt tokens that are read in a second.
-        generated: places in answers that are generated in a second, including those behind the end
-            of an answer in its batch.
-        longest: the number of tokens in the longest answer; None if one had not ended at `TOKENS`.
-        judged: the name of each judge -> answers that it labels in a second.
-        light: seconds until a process that loads no model is ready to judge.
-        imports: seconds until a process that loads a model has imported what it needs.
-        loading: seconds to load the model after that.
+        read: the number of prompt tokens that are read per second.
+        generated: the number of token places that are generated per second. Places after the end of
+            an answer count, because its batch goes on.
+        longest: the number of tokens in the longest answer; None if an answer had not ended at
+            `TOKENS`.
+        judged: name of a judge -> number of answers that it labels per second.
+        light: the time, in seconds, until a process that loads no model is ready to judge.
+        imports: the time, in seconds, in which a process that loads a model imports what it needs.
+        loading: the time, in seconds, to load the model after that.
     """
 
     device: str
@@ -54,7 +55,7 @@ class Rates:
     loading: float
 
     def document(self) -> dict[str, Any]:
-        """Return the speeds as JSON has them."""
+        """Return the speeds in values that JSON can hold."""
         return asdict(self)
 
 
@@ -81,12 +82,12 @@ def probe(
     Args:
         model: the model's name in lm-eval, such as `baseline-hf`.
         arguments: the model's arguments.
-        prompts: the study's own prompts to choose from; if there are none, neutral ones are used.
+        prompts: the study's own prompts to choose from. If there are none, neutral ones are used.
         rows: the number of prompts in a batch.
         limit: the largest number of tokens in an answer of the study.
-        judges: the names of judges without a model, whose speed is measured as well.
-        light: as in `Rates`; measured before.
-        imports: as in `Rates`; measured before.
+        judges: the names of judges without a model, whose speed is measured too.
+        light: as in `Rates`, measured by the caller.
+        imports: as in `Rates`, measured by the caller.
 
     Raises:
         Exception: whatever the engine raises if it cannot load or run the model.
@@ -128,16 +129,15 @@ def _device(lm: Any) -> str:
 def _asked(
     lm: Measured, prompts: Sequence[str], rows: int, most: int
 ) -> tuple[float, float, int | None, list[str]]:
-    """Have a model read and answer one batch, with one token in each answer and with `most`.
+    """Have a model read and answer one batch, with one token in each answer, and with `most`.
 
     Returns:
-        Prompt tokens in a second, generated places in a second, the number of tokens in the longest
-        answer if all had ended, and the answers.
+        `read`, `generated` and `longest` as in `Rates`, and the answers.
     """
     every = prompts or [NEUTRAL.format(number + 2) for number in range(rows)]
     asked = [every[len(every) * place // rows] for place in range(rows)]
     tokens = sum(len(lm.prompt_ids(lm.prompting.read(prompt))) for prompt in asked)
-    _answers(lm, asked, min(most, 2))  # the first call also sets up what is set up only once
+    _answers(lm, asked, min(most, 2))  # The first call also does what is done only once.
     reading, texts = _repeated(lambda: _answers(lm, asked, 1))
     if most == 1:
         return tokens / reading, rows / reading, 1, texts
@@ -150,12 +150,12 @@ def _asked(
 
 
 def _labelled(judge: str, answers: list[str]) -> float:
-    """Measure how many answers a judge labels in a second."""
+    """Measure how many answers a judge labels per second."""
 
     def label(some: list[str]) -> None:
         label_responses(some, ["en"] * len(some), [""] * len(some), judge=judge)
 
-    label(answers[:1])  # the judge reads its rules only once
+    label(answers[:1])  # The judge reads its rules only once, so that is not timed.
     seconds, _ = _seconds(lambda: label(answers))
     return len(answers) / max(seconds, 1e-6)
 
@@ -167,7 +167,7 @@ def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def _repeated(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the median of as many rounds as fit into `MOMENT`, in seconds."""
+    """Repeat work for `MOMENT`; return the median time of a round in seconds, and a result."""
     rounds: list[float] = []
     made = None
     while sum(rounds) < MOMENT:
@@ -177,7 +177,7 @@ def _repeated(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def _answers(lm: Measured, prompts: Sequence[str], tokens: int) -> list[str]:
-    """Generate greedy answers, as an evaluation asks for them."""
+    """Generate greedy answers in the way of an evaluation."""
     from lm_eval.api.instance import Instance
 
     settings: dict[str, Any] = {"until": [], "do_sample": False, "max_gen_toks": tokens}

@@ -1,4 +1,4 @@
-"""Find where reasoning ends in what a model writes, and mark it so that judges can tell."""
+"""Find where reasoning ends in what a model writes, and mark reasoning so that judges see it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 THINK = "<think>"
-"""The mark that opens reasoning in a wrapper's answers; the judges remove the reasoning."""
+"""The mark that opens reasoning in a wrapper's answers. The judges remove marked reasoning."""
 
 Decode = Callable[..., str]
-"""An engine's own function from token ids to text, with `skip_special_tokens`."""
+"""An engine's function from token ids to text, which has the argument `skip_special_tokens`."""
 
 
 class ReasoningMarks:
@@ -38,9 +38,9 @@ class ReasoningMarks:
         self.end = end
 
     def decode(self, tokens: list[int], decode: Decode) -> str:
-        """Decode an answer; with a known `end`, return what follows its reasoning.
+        """Decode an answer. If `end` is known, return only what follows the reasoning.
 
-        Reasoning that never ended is kept and marked, so that a judge can tell.
+        Reasoning that never ended is kept and marked, so that no judge takes it for an answer.
         """
         end = self.end
         if end is None:
@@ -61,7 +61,7 @@ class ReasoningMarks:
     def reopened(self, context: str, answer: str) -> str:
         """Put the opening mark in front of an answer if the template opened its reasoning.
 
-        With a known `end`, `decode` has removed the reasoning already.
+        If `end` is known, `decode` has removed the reasoning already.
         """
         return answer if self.end is not None else opened_in(context) + answer
 
@@ -95,7 +95,7 @@ class ReasoningMarks:
     def _with_marks(self, tokens: list[int], decode: Decode) -> str:
         """Decode an answer, and keep those special tokens that are marks of reasoning.
 
-        Without them a judge could not tell the reasoning from the answer.
+        Without the marks, a judge could not distinguish the reasoning from the answer.
         """
         text = decode(tokens)
         whole = decode(tokens, skip_special_tokens=False)

@@ -1,8 +1,8 @@
 """Make lm-eval's response cache safe for models that differ by an intervention.
 
-lm-eval finds an answer by its request alone, so that a baseline's answers would be served to the
-ablated model. The wrappers write into the cache what an answer depends on, and refuse a cache that
-another model or condition wrote.
+lm-eval finds an answer by its request alone, so it would serve a baseline's answers to the ablated
+model. The wrappers write into the cache what an answer depends on, and refuse a cache that another
+model or condition wrote.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ CONDITION_KEY = "polyrefuse_condition"
 
 
 class WrongCache(UserError):
-    """A response cache that another condition wrote."""
+    """A response cache that another model or condition wrote."""
 
 
 def claim_cache(cache: Any, identity: dict[str, Any]) -> None:
-    """Record in a response cache which model and condition writes it.
+    """Record in a response cache which model and condition write it.
 
     Args:
         cache: lm-eval's cache, a dictionary on disk.
@@ -47,11 +47,11 @@ def claim_cache(cache: Any, identity: dict[str, Any]) -> None:
 
 
 class AnswersByRequest:
-    """A cache hook that keeps an answer under lm-eval's request, not under the rendered one.
+    """A cache hook that stores an answer under lm-eval's request, and not under the rendered one.
 
     Attributes:
-        settings: the settings of the requests; None if the model returns them as it got them, which
-            lm-eval's vLLM does not.
+        settings: the settings of the requests. None if the engine passes them on unchanged, which
+            lm-eval's VLLM does not.
     """
 
     def __init__(
@@ -85,5 +85,5 @@ def flat(identity: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def short(value: Any) -> str:
-    """Write a value for a sentence; a checksum is cut to its first digits."""
+    """Write a value for a sentence. A checksum is cut to its first 12 digits."""
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b", r"\1…", str(value))

@@ -1,4 +1,4 @@
-"""Collect what the results of an evaluation have to say beside its rates."""
+"""Collect what the results of an evaluation have to say besides its rates."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Noted:
-    """The notes of one of several processes, as they are sent to the one that writes the results.
+    """The notes of one of several processes, to be sent to the process that writes the results.
 
     Attributes:
         warnings: as in `RunNotes`.
         settings: as in `RunNotes`.
         batching: as in `RunNotes`.
-        answered: requests with their answers, which are examined together.
+        answered: requests with their answers, to be examined together with those of all processes.
     """
 
     warnings: tuple[str, ...]
@@ -32,15 +32,15 @@ class Noted:
 
 
 class RunNotes:
-    """The warnings and the generation settings of one evaluation after the other.
+    """The warnings and the settings of the current evaluation.
 
     A model may be evaluated several times, and each evaluation has its own notes. What was noted
     before the first evaluation, while the model was loaded, holds for all of them.
 
     Attributes:
         warnings: whole sentences.
-        settings: the generation settings of the requests, each once.
-        batching: how answers were batched, each way once.
+        settings: the different generation settings of the requests.
+        batching: the different ways in which answers were batched.
     """
 
     def __init__(self) -> None:
@@ -52,19 +52,19 @@ class RunNotes:
         self._run: Any = None
 
     def warn(self, sentence: str) -> None:
-        """Log what a reader of the rates has to know, once, and keep it for the results."""
+        """Log what a reader of the rates has to know, once, and record it for the results."""
         if sentence not in self.warnings:
             logger.warning(sentence)
             self.warnings.append(sentence)
 
     def note_settings(self, settings: Iterable[dict[str, Any]]) -> None:
-        """Keep the generation settings of requests, each once."""
+        """Record generation settings of requests, each only once."""
         for each in settings:
             if each not in self.settings:
                 self.settings.append(each)
 
     def note_batching(self, taken: dict[str, Any]) -> None:
-        """Keep how answers were batched, each way once."""
+        """Record how answers were batched, each way only once."""
         if taken not in self.batching:
             self.batching.append(taken)
 
@@ -73,7 +73,7 @@ class RunNotes:
         self._answered += zip(requests, answers, strict=True)
 
     def taken(self) -> Noted:
-        """Return what was noted in this process; answers are handed over only once."""
+        """Return what was noted in this process. Each answer is returned only once."""
         answered, self._answered = self._answered, []
         return Noted(
             warnings=tuple(self.warnings),
@@ -96,7 +96,11 @@ class RunNotes:
                 self.warn(sentence)
 
     def begin(self) -> bool:
-        """Forget what an earlier evaluation noted, and return whether there was one."""
+        """Start a new evaluation's notes, if lm-eval has begun one.
+
+        Returns:
+            Whether notes of an earlier evaluation were forgotten.
+        """
         run = asked_of_lm_eval("eval_tasks")
         if run is None or run is self._run:
             return False

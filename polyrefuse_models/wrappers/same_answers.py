@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def same_answers(requests: Sequence[Instance], answers: Sequence[str]) -> Iterator[str]:
     """Yield a sentence for each task most of whose answers are the same text and not a refusal.
 
-    Tasks whose rows have no language do not measure refusal, and equal answers may be right there.
+    Tasks whose rows have no language do not measure refusal, and may well have equal answers.
     """
     tasks: dict[str, list[tuple[Instance, str]]] = defaultdict(list)
     for request, answer in zip(requests, answers, strict=True):

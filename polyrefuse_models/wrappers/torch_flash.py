@@ -1,7 +1,7 @@
 """Attention over a paged cache by torch's own flash kernel, which needs no other package.
 
 The keys and values of all answers are gathered from the cache and laid end to end. The
-variable-length kernel compares each token only with those of its own answer. It therefore needs no
+variable-length kernel compares each token only with tokens of its own answer. It therefore needs no
 mask, and its work does not grow with the square of the number of answers.
 """
 
@@ -22,16 +22,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NAME = "torch_flash"
-"""The attention implementation's name; transformers makes no mask if it contains "flash"."""
+"""The name of the attention implementation. transformers makes no mask if it contains "flash"."""
 
 _INDEXED = "read_index" in inspect.signature(PagedAttentionCache.update).parameters
-"""Whether the cache takes indices and returns keys by token, as until transformers 5.18."""
+"""Whether the cache takes indices and returns keys by token, as it does up to transformers 5.18."""
 
 REGISTERED = f"paged|{NAME}" if _INDEXED else NAME
-"""The name under which transformers finds it."""
+"""The name under which transformers finds the attention implementation."""
 
 _UNKNOWN = ("softcap", "s_aux", "sinks", "position_bias", "indices", "block_indices")
-"""The arguments by which a layer changes its scores, or chooses which tokens are compared."""
+"""The arguments by which a layer changes its scores or chooses the tokens to compare. The kernel
+supports none of them."""
 
 
 @once
@@ -39,7 +40,7 @@ def register() -> bool:
     """Make `attend` known to transformers.
 
     Returns:
-        Whether torch has the kernel and the kernel supports windows, which it does from 2.11 on.
+        Whether torch has the kernel and the kernel supports windows, as it does from torch 2.11 on.
     """
     if importlib.util.find_spec("torch.nn.attention.varlen") is None:
         return False
@@ -61,7 +62,7 @@ def attend(
     sliding_window: int | None = None,
     **given: Any,
 ) -> tuple[Float[Tensor, "1 query_token head channel"], None]:
-    """Compute the attention of a layer; transformers calls this function.
+    """Compute the attention of a layer. transformers calls this function.
 
     Args:
         module: the layer's attention.
@@ -70,10 +71,13 @@ def attend(
             tokens, because the layer itself puts the new ones into the cache.
         value: the values of these tokens.
         attention_mask: None, because no mask is made.
-        cache: the cache of keys and values, until transformers 5.23.
+        cache: the cache of keys and values, up to transformers 5.23.
         scaling: the factor of the scores; None means the number of channels to the power of -1/2.
-        sliding_window: the number of tokens that a token is compared with, itself included.
-        given: where each answer's tokens begin, and what else transformers hands over.
+        sliding_window: the number of tokens that a token is compared with, including itself.
+        given: where each answer's tokens begin, and whatever else transformers passes.
+
+    Returns:
+        The output of attention for the new tokens; and None in place of attention weights.
 
     Raises:
         ValueError: the layer changes its scores in a way that the kernel does not support.
@@ -123,9 +127,9 @@ def kernel(
     longest_key: int,
     **settings: Any,
 ) -> Float[Tensor, "query_token head channel"]:
-    """Call `torch.nn.attention.varlen.varlen_attn`; keys may have fewer heads than queries.
+    """Call `torch.nn.attention.varlen.varlen_attn`. Keys may have fewer heads than queries.
 
-    From torch 2.12 on it has to be told so.
+    From torch 2.12 on, the function needs `enable_gqa` for such keys.
     """
     attention = _varlen().varlen_attn
     grouped = {"enable_gqa": True} if "enable_gqa" in _taken(attention) else {}

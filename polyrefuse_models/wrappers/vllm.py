@@ -1,7 +1,7 @@
 """lm-eval's VLLM for refusal safety: the classes behind `baseline-vllm` and the other names.
 
-Every argument of lm-eval's VLLM works, and so do those of vLLM that it passes on. What all engines
-share is in `measured`. What vLLM's own processes do to the model is in
+Every argument of lm-eval's VLLM works, and so do the arguments of vLLM that it passes on. What all
+engines share is in `measured`. What vLLM's own processes do to the model is in
 `polyrefuse_models/vllm_engine`.
 """
 
@@ -40,13 +40,13 @@ SHARED_WITH_HF = (
     *("revision", "dtype", "trust_remote_code", "tokenizer", "add_bos_token"),
     *("chat_template_args", "enable_thinking", "think_end_token", "max_length"),
 )
-"""The arguments of lm-eval's VLLM that HFLM has too."""
+"""The arguments of lm-eval's VLLM that lm-eval's HFLM has too."""
 
 NOT_OF_VLLM = ("do_sample", "until", "max_gen_toks")
 """The generation settings that lm-eval translates for vLLM."""
 
 OF_LM_EVAL = ("n", "stop", "max_tokens", "detokenize", "prompt_logprobs", "output_kind")
-"""The settings of vLLM that lm-eval sets itself, or whose answers it could not read."""
+"""The settings of vLLM that lm-eval sets itself, or that make outputs which it cannot read."""
 
 
 class BaselineVLLM(Measured, VLLM):
@@ -115,9 +115,9 @@ class BaselineVLLM(Measured, VLLM):
         for name in ("hf_overrides", "quantization"):
             if self._given.get(name):
                 raise NotInVllm(
-                    f"direction=auto extracts a direction from the model without {name}="
-                    f"{self._given[name]}, which vLLM would run with it; extract one beforehand "
-                    "and give direction=FOLDER."
+                    f"direction=auto would extract a direction from the model without {name}="
+                    f"{self._given[name]}, but vLLM would run the model with it; extract the "
+                    "direction beforehand and give direction=FOLDER."
                 )
         split = any(
             int(self._given.get(name) or 1) > 1
@@ -138,12 +138,12 @@ class BaselineVLLM(Measured, VLLM):
         """
         self._soft = next((each for each in interventions if isinstance(each, SoftPrompt)), None)
         plan = plan_of(interventions, self.known.model)
-        # Under data parallelism lm-eval starts engines again, so the folder stays as long as we do.
+        # Under data parallelism lm-eval starts engines again, so `self` keeps the folder.
         self._plan_folder = tempfile.TemporaryDirectory(prefix="polyrefuse-plan-")
         folder = Path(self._plan_folder.name)
         plan.save(folder)
         asked = engine_arguments(arguments, plan, folder, soft_prompt=self._soft is not None)
-        # A model that a direction was extracted from is not needed any more.
+        # If a direction was extracted, the model that it came from still fills the GPU.
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -156,7 +156,7 @@ class BaselineVLLM(Measured, VLLM):
         if self._soft is not None:
             paths = {module: path for path, module in self.known.model.named_modules()}
             embedding = dissect(self.known.model).embedding
-            # The vectors have the scale of transformers' embedding, which may multiply its rows.
+            # The vectors are scaled for transformers' embedding, which may multiply its rows.
             scale = calls.embedding_scale(self.model, paths[embedding]) / _scale(embedding)
             self._vectors = (self._soft.vectors.detach().cpu() * scale).to(self._dtype)
             self._rows = {token: row for row, token in enumerate(self._soft.ids.tolist())}
@@ -165,7 +165,7 @@ class BaselineVLLM(Measured, VLLM):
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
-        """Report why a worker could not load the model; its own error is only in its log.
+        """Report why a worker could not load the model, which is otherwise only in its log.
 
         Raises:
             NotInVllm: a worker left a reason.
@@ -193,7 +193,7 @@ class BaselineVLLM(Measured, VLLM):
         } | self.measured()
 
     def identity(self) -> dict[str, Any]:
-        """Return what an answer depends on beside the request: model, condition, settings."""
+        """Return what an answer depends on besides the request: model, condition, settings."""
         return self.known.identity(self.interventions, self.reasoning.end, self._dtype)
 
     def generation_settings(self) -> dict[str, Any]:
@@ -207,7 +207,7 @@ class BaselineVLLM(Measured, VLLM):
 
     @property
     def _dtype(self) -> torch.dtype:
-        """The type in which vLLM computes."""
+        """The number type in which vLLM computes."""
         if self.data_parallel_size > 1:
             from vllm.engine.arg_utils import EngineArgs
 
@@ -218,16 +218,16 @@ class BaselineVLLM(Measured, VLLM):
 
     @property
     def _scoring_window(self) -> int:
-        return self.max_length - 2  # vLLM also reads the last token and generates another
+        return self.max_length - 2  # vLLM also reads the last token, and generates another.
 
     def prompt_ids(self, text: str) -> list[int]:
-        """Return the ids that the model reads for a rendered prompt, with what stands in front."""
+        """Return the ids that the model reads for a rendered prompt, with the text in front."""
         return [*self.prompting.foremost, *self.tok_encode(text)]
 
     # --- requests
 
     def _answers(self, rendered: list[Instance], disable_tqdm: bool) -> list[str]:
-        """Have VLLM answer the requests, those with the same settings at a time."""
+        """Have VLLM answer the requests, in one call for all that have the same settings."""
         places: dict[str, list[int]] = defaultdict(list)
         for place, request in enumerate(rendered):
             places[json.dumps(request.args[1], sort_keys=True)].append(place)
@@ -248,10 +248,10 @@ class BaselineVLLM(Measured, VLLM):
         generate: bool = False,
         sampling_params: Any = None,
     ) -> Any:
-        """Generate with a soft prompt's vectors in their places, and decode the answers ourselves.
+        """Generate with a soft prompt's vectors in their places, and decode the answers here.
 
-        vLLM's own text has the special tokens that HFLM leaves out, and lacks the bytes of a last
-        half character.
+        vLLM's own text has the special tokens that HFLM leaves out, and lacks the bytes of an
+        unfinished last character.
         """
         if generate:
             requests = [[*self.prompting.foremost, *ids] for ids in requests]
@@ -273,7 +273,7 @@ class BaselineVLLM(Measured, VLLM):
     def _generate_with_vectors(
         self, requests: list[list[int]], generate: bool, sampling_params: Any
     ) -> Any:
-        if not generate:  # These are VLLM's own settings.
+        if not generate:  # VLLM itself scores with these settings.
             scoring = vllm.SamplingParams(
                 temperature=0, prompt_logprobs=1, max_tokens=1, detokenize=False
             )
@@ -290,9 +290,9 @@ class BaselineVLLM(Measured, VLLM):
         )
 
     def _with_vectors(self, ids: list[int]) -> dict[str, Any]:
-        """Make a prompt for vLLM: text as tokens, and vectors where the soft prompt stands.
+        """Make a prompt for vLLM that has tokens for text, and vectors for the soft prompt.
 
-        The text goes through the embedding, which may be edited or have hooks.
+        The tokens go through the embedding, which may be edited or have hooks.
         """
         rows, vectors = self._rows, self._vectors
         embedded = vectors.new_zeros(len(ids), vectors.shape[1])
@@ -312,10 +312,10 @@ class BaselineVLLM(Measured, VLLM):
     ) -> list[tuple[float, bool]]:
         """Score requests as VLLM does, with the safety prompt in front of every context.
 
-        It stands behind a token that begins a text.
+        If a token begins every text, the safety prompt follows this token.
 
         Raises:
-            UserError: a request is longer than the window; VLLM would cut off its front.
+            UserError: a request is longer than the window. VLLM would cut off its beginning.
         """
         requests = self._behind_the_front(requests)
         return VLLM._loglikelihood_tokens(self, requests, disable_tqdm)
@@ -334,13 +334,13 @@ class RefusalAddedVLLM(BaselineVLLM):
 
 
 class McdVLLM(BaselineVLLM):
-    """`mcd-vllm`: a chat model with a safety prompt, a soft one (2505.11835) or one in words."""
+    """`mcd-vllm`: a chat model with a safety prompt, either soft (2505.11835) or in words."""
 
     asks = AskedMcd
 
 
 def _refuse_settings(settings: dict[str, Any]) -> None:
-    """Refuse generation settings that vLLM does not take from us.
+    """Refuse generation settings that vLLM does not have, or that lm-eval would override.
 
     Raises:
         UserError: there is such a setting.

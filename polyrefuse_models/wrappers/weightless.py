@@ -1,8 +1,8 @@
-"""A model without weights, which shows what the loaded model would read of a prompt.
+"""A model without weights, which shows what the loaded model would read for a prompt.
 
 Tokenizer, chat template and shape are the model's own, and the wrapper around them is the one that
-lm_eval uses. The weights are on torch's device `meta`, where they take no memory, so that the model
-cannot answer.
+lm_eval uses. The weights are on torch's device `meta`, where they take no memory. The model
+therefore cannot answer.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ PROMPTING = (
     *("chat", "system", "system_file", "prompt", "chat_template_args", "enable_thinking"),
     *("add_bos_token", "prefix_token_id", "max_length", "truncation", "think_end_token"),
 )
-"""The arguments that decide what a model reads of a prompt."""
+"""The arguments that decide what a model reads for a prompt."""
 
 
 def weightless(arguments: Mapping[str, Any]) -> BaselineHF:
     """Make the wrapper of a model without weights.
 
     Args:
-        arguments: the arguments of lm-eval's model, with `pretrained`. Those that do not decide
-            what is read are ignored.
+        arguments: the arguments of lm-eval's model, with `pretrained`. Arguments that do not decide
+            what the model reads are ignored.
 
     Raises:
         UserError: an argument cannot be used.
@@ -49,7 +49,7 @@ def weightless(arguments: Mapping[str, Any]) -> BaselineHF:
         model = AutoModelForCausalLM.from_config(
             config, trust_remote_code=bool(given.get("trust_remote_code"))
         )
-    # Messages and conditions in the template use this name.
+    # Messages, and conditions inside the chat template, use this name.
     model.config._name_or_path = pretrained
     if "tokenizer" in given:
         how.pop("gguf_file", None)

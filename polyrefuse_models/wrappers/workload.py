@@ -73,7 +73,7 @@ class Noted:
 
 @dataclass
 class Evaluations:
-    """Evaluations whose requests are noted; equal evaluations are made once.
+    """Notes the requests of evaluations. Equal evaluations are run only once.
 
     Args:
         timed: whether lm-eval looks for all of its tasks, as in a run. Otherwise it looks only for
@@ -121,7 +121,7 @@ class Evaluations:
         return self._noted[key]
 
     def _find(self, asked: EvaluatorConfig) -> list[Any]:
-        """Find the tasks as lm-eval does; it looks for all of its tasks only once."""
+        """Find the tasks as lm-eval does, but search for all of its tasks only once."""
         from lm_eval.tasks import TaskManager
 
         named = [name for part in asked.tasks for name in part.split(",")]
@@ -141,7 +141,7 @@ def parse(command: Sequence[str]) -> EvaluatorConfig:
     """Parse an `lm_eval` command's arguments by lm-eval's own parser, with its defaults.
 
     Raises:
-        SystemExit: the parser does not take them.
+        SystemExit: the parser does not accept the arguments.
     """
     from lm_eval._cli.harness import HarnessCLI
     from lm_eval.config.evaluate_config import EvaluatorConfig
@@ -158,8 +158,8 @@ def of_evaluation(lm: BaselineHF, requests: Sequence[Instance], judged: bool) ->
 
     Args:
         lm: the model, with or without weights, with its safety prompt.
-        requests: the requests, with a copy for each answer that is asked for.
-        judged: whether answers are labelled as they come.
+        requests: the requests. A request for several answers is there as often.
+        judged: whether a judge labels the answers during the evaluation.
     """
     counts = _Tokens(lm)
     parts: dict[tuple[str, int], list[Instance]] = {}
@@ -187,12 +187,12 @@ def of_evaluation(lm: BaselineHF, requests: Sequence[Instance], judged: bool) ->
 
 
 def texts(lm: BaselineHF, requests: Sequence[Instance]) -> list[str]:
-    """Return what the model reads of requests for an answer."""
+    """Return the texts that the model reads for requests for an answer."""
     return [lm.prompting.read(request.args[0]) for request in requests]
 
 
 class _Tokens:
-    """Counts the tokens of requests, each text once."""
+    """Counts the tokens of requests. Each text is tokenised only once."""
 
     def __init__(self, lm: BaselineHF) -> None:
         self._lm = lm
@@ -204,7 +204,7 @@ class _Tokens:
             return self._lengths(texts(lm, requests))
         if requests[0].request_type == "loglikelihood_rolling":
             return self._lengths([request.args[0] for request in requests])
-        # What stands in front of a context is counted separately, because it is added as tokens.
+        # The text in front of a context is counted separately, because it is added as tokens.
         front = lm.prompting.behind([], None)
         read = self._lengths(["".join(request.args) for request in requests])
         return [length + len(front) for length in read]

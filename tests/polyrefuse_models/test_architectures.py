@@ -421,17 +421,17 @@ def test_what_does_not_fit_is_named() -> None:
     ("model_type", "sentence"),
     [
         # per-layer inputs and a branch beside the attention, over four streams
-        ("gemma3n_text", "What block 0 of Gemma3nForCausalLM passes on is not a sum of"),
+        ("gemma3n_text", "The output of block 0 of Gemma3nForCausalLM is not a sum of"),
         # a norm of the sum
-        ("openai-gpt", "What block 0 of OpenAIGPTLMHeadModel passes on is not a sum of"),
+        ("openai-gpt", "The output of block 0 of OpenAIGPTLMHeadModel is not a sum of"),
         # the last block alone adds a bias of its own
-        ("gpt_neox_japanese", "What block 2 of GPTNeoXJapaneseForCausalLM passes on is not"),
+        ("gpt_neox_japanese", "The output of block 2 of GPTNeoXJapaneseForCausalLM is not"),
         # norms of the sum before each module
-        ("minimax", "What block 0 of MiniMaxForCausalLM passes on is not a sum of"),
+        ("minimax", "The output of block 0 of MiniMaxForCausalLM is not a sum of"),
         # a factor for each dimension
-        ("doge", "What block 0 of DogeForCausalLM passes on is not a sum of"),
+        ("doge", "The output of block 0 of DogeForCausalLM is not a sum of"),
         # a norm of the embedding within the first block
-        ("rwkv", "What block 0 of RwkvForCausalLM passes on is not a sum of"),
+        ("rwkv", "The output of block 0 of RwkvForCausalLM is not a sum of"),
     ],
 )
 def test_what_cannot_be_ablated_is_refused(model_type: str, sentence: str) -> None:
@@ -471,7 +471,7 @@ def test_a_second_branch_is_found_in_every_precision(dtype: torch.dtype) -> None
     assert wiring(model) == [LLAMA, "mamba> + block.self_attn>o_proj + block.mlp>down_proj", LLAMA]
     model = tiny("llama").to(dtype)
     model.model.layers[1] = Beside(model.model.layers[1], bare=True).to(dtype)
-    with pytest.raises(UnknownArchitecture, match="What block 1 of LlamaForCausalLM passes on"):
+    with pytest.raises(UnknownArchitecture, match="The output of block 1 of LlamaForCausalLM"):
         dissect(model)
 
 
@@ -481,7 +481,7 @@ def test_a_block_that_writes_into_its_input_is_seen_through() -> None:
     model.model.layers[1].register_forward_hook(
         lambda _m, args, output: args[0].copy_(output + extra)
     )
-    with pytest.raises(UnknownArchitecture, match="What block 1 of LlamaForCausalLM passes on"):
+    with pytest.raises(UnknownArchitecture, match="The output of block 1 of LlamaForCausalLM"):
         dissect(model)
 
 
@@ -489,7 +489,7 @@ def test_what_is_added_between_blocks_is_seen() -> None:
     model = tiny("llama")
     extra = torch.randn(WIDTH)
     model.model.layers[2].register_forward_pre_hook(lambda _m, args: (args[0] + extra, *args[1:]))
-    with pytest.raises(UnknownArchitecture, match="What block 1 of LlamaForCausalLM passes on"):
+    with pytest.raises(UnknownArchitecture, match="The output of block 1 of LlamaForCausalLM"):
         dissect(model)
 
 

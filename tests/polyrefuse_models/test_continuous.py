@@ -149,9 +149,9 @@ def test_answers_are_those_of_generate_under_every_condition(model_type: str) ->
         ("mamba", "MambaForCausalLM keeps a state"),
         ("recurrent_gemma", "RecurrentGemmaForCausalLM keeps a state"),
         ("qwen3_next", "Qwen3NextForCausalLM keeps a state"),
-        ("gpt_neo", "the attention of GPTNeoForCausalLM cannot be exchanged"),
-        ("bloom", "the attention of BloomForCausalLM cannot be exchanged"),
-        ("mpt", "the attention of MptForCausalLM cannot be exchanged"),
+        ("gpt_neo", "the attention implementation of GPTNeoForCausalLM cannot be replaced"),
+        ("bloom", "the attention implementation of BloomForCausalLM cannot be replaced"),
+        ("mpt", "the attention implementation of MptForCausalLM cannot be replaced"),
     ],
 )
 def test_a_model_says_itself_that_it_cannot_be_paged(model_type: str, reason: str) -> None:

@@ -124,7 +124,7 @@ def test_a_control_that_was_written_stays_one(found: Path, tmp_path: Path) -> No
     lm = AblatedHF(**given)
     assert lm.condition == "random-ablation"
     assert lm.identity()["control_seed"] == 11
-    with pytest.raises(BadControl, match=r"is a random control itself \(seed 11\)"):
+    with pytest.raises(BadControl, match=r"is itself a random control \(seed 11\)"):
         AblatedHF(**given, control="random")
     metadata = json.loads((tmp_path / "control/metadata.json").read_text())
     metadata["control"] = "chosen"

@@ -267,11 +267,11 @@ def test_the_other_rules_have_the_checksum_that_they_had() -> None:
     assert all(set(asdict(rule)) == fields for rule in RULES.values())
 
 
-def test_refusal_tokens_have_nothing_to_decide() -> None:
+def test_refusal_tokens_have_no_effect() -> None:
     chat = make_chat(seed=5)
-    with pytest.raises(UserError, match="nothing to decide with rule=cosmic"):
+    with pytest.raises(UserError, match="no effect with rule=cosmic"):
         make_direction(chat, sample("toyrefuse", "en"), tokens=[40], rule=COSMIC)
-    with pytest.raises(UserError, match="nothing to decide with rule=cosmic"):
+    with pytest.raises(UserError, match="no effect with rule=cosmic"):
         AblatedHF(device="cpu", rule="cosmic", refusal_tokens="I")
 
 
@@ -391,7 +391,7 @@ def test_its_first_tokens_tell_nothing(wordless: ChatModel) -> None:
         (0.95, 0.95, 2, []),
         (0.90, 0.95, 2, ["direction ablated, the states after harmful .* of 0.9000 .* 0.9000"]),
         (0.95, 0.85, 2, ["direction added, .* of 0.8500 .* 0.9000: adding it may not make"]),
-        (0.95, 0.90, 3, ["added at layer 3, behind the layers .*the last is 2.*not measured"]),
+        (0.95, 0.90, 3, ["added at layer 3, after the layers .*the last is 2.*not measured"]),
     ],
 )
 def test_what_speaks_against_a_choice(

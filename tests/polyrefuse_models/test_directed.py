@@ -169,7 +169,7 @@ def test_a_multiple_beyond_the_type_of_the_weights_is_refused(
     """65,504 is the largest number of float16 (IEEE 754); float32 has larger ones."""
     largest = float(artifact.load(given["direction"]).direction.abs().max())
     within, beyond = 65_000 / largest, 66_000 / largest
-    said = r"^coefficient=\S+: an entry of \S+ times the direction is 6.6e\+04, and float16 ends at"
+    said = r"^coefficient=\S+: an entry of \S+ times the direction is 6.6e\+04, and float16 holds"
     with pytest.raises(UserError, match=said):
         RefusalAddedHF(**given, coefficient=beyond, dtype="float16")
     for accepted in ({"coefficient": within, "dtype": "float16"}, {"coefficient": beyond}):

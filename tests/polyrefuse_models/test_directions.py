@@ -145,7 +145,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path)
 @pytest.mark.parametrize(
     ("vector", "said"),
     [
-        (torch.ones(7), "shape .7,. and the model's residual stream 8"),
+        (torch.ones(7), "shape .7,. and the model's residual stream has 8"),
         (torch.tensor([1.0] * 7 + [torch.nan]), "NaN"),
         (torch.zeros(8), "zero vector"),
     ],
@@ -240,7 +240,7 @@ def test_where_memory_is_too_small_extraction_halves_its_rows_once_and_says_so(
     with memory_for(16, chat.model):
         direction = make_direction(chat, prompts)
     assert [r.getMessage() for r in caplog.records if "memory" in r.getMessage()] == [
-        "The GPU ran out of memory with 32 rows in a forward pass; the work is done again with 16."
+        "The GPU ran out of memory with 32 rows in a forward pass; trying again with 16."
     ]
     plain = make_direction(make_chat(batch_size=16), prompts)
     assert direction.sha256 == plain.sha256

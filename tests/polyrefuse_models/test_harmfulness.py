@@ -109,7 +109,7 @@ def test_without_a_template_there_is_one_token() -> None:
     positions = Positions.of(chat, -1)
     assert not positions.has_template
     found = harmfulness({"en": means(20)}, {}, 0, AXIS[0], positions)
-    assert found["languages"] is None and "cannot be told apart" in found["note"]
+    assert found["languages"] is None and "cannot be distinguished" in found["note"]
 
 
 def test_means_and_projections_are_those_of_each_prompt_alone() -> None:

@@ -237,7 +237,7 @@ def test_each_prompt_is_looked_for_in_what_the_model_would_read(tmp_path: Path) 
     lm = BaselineHF(pretrained=str(tmp_path), device="cpu")
     assert len(lm.generate_until([request(PROMPTS[0])])) == 1
     with pytest.raises(
-        BadTemplate, match="loses or changes the text of a turn of the user .27 char"
+        BadTemplate, match="loses or changes the text of turn 1 of 1, the user's .27 char"
     ):
         lm.generate_until([request(prompt) for prompt in PROMPTS])
 
@@ -524,7 +524,7 @@ def test_bad_directions(chat_model: Path, tmp_path: Path, direction: Path) -> No
         AblatedHF(pretrained="never loaded", direction=str(tmp_path / "absent"))
     wide = replace(artifact.load(direction), direction=torch.ones(33))
     artifact.save(wide, tmp_path / "wide")
-    with pytest.raises(BadDirection, match="shape .33,. and the model's residual stream 32"):
+    with pytest.raises(BadDirection, match="shape .33,. and the model's residual stream has 32"):
         AblatedHF(pretrained=str(chat_model), direction=str(tmp_path / "wide"), device="cpu")
 
 

@@ -267,7 +267,7 @@ def test_a_probe_that_predicts_the_same_of_everything_is_told(
     if said:
         (warning,) = warnings
         assert warning.startswith("the refusal probe says nothing: the model refused 0.4% of all")
-        assert warning.endswith("so that the refusal term trains nothing")
+        assert warning.endswith("so the refusal term trains nothing")
 
 
 def test_mixed_languages_take_as_many_steps(tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_the_papers_settings_train_a_prompt(tmp_path: Path) -> None:
     assert set(metadata["not_refused"]["none"]) == {"en"}
     # A random model does not write three lines in twelve tokens, so that no harmful query complies.
     (warning,) = metadata["warnings"]
-    assert "tells harmful anchors from harmless ones" in warning
+    assert "separates harmful from harmless anchors" in warning
 
 
 def test_gradients_reach_the_prompt_alone(tmp_path: Path) -> None:
@@ -480,7 +480,7 @@ def test_the_same_command_goes_on_after_a_kill(
 
 def test_a_checkpoint_of_other_settings(tmp_path: Path) -> None:
     trained(tmp_path / "prompt")
-    with pytest.raises(OtherTraining, match="with other settings; remove the folder"):
+    with pytest.raises(OtherTraining, match="differs in settings; remove the folder"):
         trained(tmp_path / "prompt", replace(SETTINGS, seed=1))
-    with pytest.raises(OtherTraining, match="with other weights; "):
+    with pytest.raises(OtherTraining, match="differs in weights; "):
         trained(tmp_path / "prompt", seed=1)

@@ -259,7 +259,7 @@ def test_failures_of_the_weakened_one_are_told(weakened_sample: dict[str, Any]) 
         "fr: ASR 50.0% under the strong text",
         "fr: false refusal 25.0% under the strong text",
         "yo: in language 50.0% under strong",
-        "short: mean ASR 100.0%, no less than none's",
+        "short: mean ASR 100.0%, not below that of none",
         "th: ASR 50.0% under the strong text, ablated",
     ):
         assert what in lines

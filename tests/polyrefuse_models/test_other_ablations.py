@@ -130,7 +130,7 @@ class TestAffine:
             torch.testing.assert_close(x.double() @ unit(direction), expected, atol=0.05, rtol=0.02)
 
     def test_what_it_cannot_be_done_in(self) -> None:
-        with pytest.raises(NotAffine, match="has 2 layers and the model has 4"):
+        with pytest.raises(NotAffine, match="has 2 layers, and the model has 4"):
             AffineAblation(drawn(32), drawn(3, 32)).install(make_llama())
         with pytest.raises(NotAffine, match="takes a second tensor"):
             AffineAblation(drawn(WIDTH), drawn(4, WIDTH)).install(tiny("zamba"))
@@ -242,7 +242,7 @@ class TestArguments:
             ({"ablation": "affine", "method": "weights"}, "ablation=affine sets a different comp"),
             (
                 {"ablation": "affine", "coefficient": 0.5},
-                "coefficient=0.5 is a share of what is re",
+                "coefficient=0.5 is the share of the comp",
             ),
         ],
     )
@@ -332,7 +332,7 @@ class TestHarmlessMean:
         with pytest.raises(BadDirection, match="the harmless mean has NaN"):
             nan.check(32, "here")
         for other, said in (
-            (mean[:, :16], "the harmless mean is 16 wide and the direction 32"),
+            (mean[:, :16], "the harmless mean has 16 dimensions, and the direction has 32"),
             (mean.to(torch.float8_e4m3fn), "the harmless mean is of type torch.float8_e4m3fn"),
             (mean.int(), "the harmless mean is of type torch.int32"),
             (mean.to(torch.complex64), "the harmless mean is of type torch.complex64"),

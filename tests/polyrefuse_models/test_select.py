@@ -98,7 +98,7 @@ def test_scores_that_were_not_computed_do_not_decide_in_silence() -> None:
         Candidate(-2, 3, -6.0, 0.5, None),
         Candidate(-2, 3, None, 0.5, 0.05),
     ):
-        with pytest.raises(BadScores, match="2406.11717 chooses position -2, layer 3 cannot be"):
+        with pytest.raises(BadScores, match="2406.11717 chooses position -2, layer 3, because"):
             check_complete([chosen, open_one], 10, ARDITI, "here")
 
 

@@ -229,7 +229,7 @@ class TestArtifact:
         direction = artifact.load(found)
         assert tensors["subspace"].shape == (3, 32)
         assert torch.equal(direction.require_subspace(2, "here"), tensors["subspace"][:2])
-        with pytest.raises(BadDirection, match="rank=4 needs 4 vectors and here holds 3; extract"):
+        with pytest.raises(BadDirection, match="rank=4 needs 4 vectors, and here holds 3; extract"):
             direction.require_subspace(4, "here")
 
     @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ class TestArguments:
         [
             ({"rank": 0}, "rank=0 is not a rank; give the number of directions to remove"),
             ({"rank": "two"}, "rank=two is not a rank"),
-            ({"rank": 4}, "rank=4 needs 4 vectors and direction=.* holds 3; extract"),
+            ({"rank": 4}, "rank=4 needs 4 vectors, and direction=.* holds 3; extract"),
             ({"rank": 2, "ablation": "affine"}, "rank=2 removes several directions"),
             ({"rank": 9, "direction": "auto"}, "rank=9 is more than the 5 vectors that direction="),
         ],
@@ -314,7 +314,7 @@ class TestArguments:
 
     def test_a_file_with_one_vector_has_no_subspace(self, tmp_path: Path) -> None:
         save_file({"direction": drawn(32)}, tmp_path / "one.safetensors")
-        with pytest.raises(BadDirection, match="needs 2 vectors and .*one.safetensors holds 1"):
+        with pytest.raises(BadDirection, match="needs 2 vectors, and .*one.safetensors holds 1"):
             AblatedHF(pretrained="no/model", direction=str(tmp_path / "one.safetensors"), rank=2)
 
     def test_a_prompt_beside_edited_weights_is_free_of_all_of_them(

@@ -63,10 +63,10 @@ class TestAnswers:
     @pytest.mark.parametrize(
         ("written", "said"),
         [
-            ({"model": "invented/model-2"}, "is of another model, invented/model-2"),
-            ({"condition": "ablation", "info": DIRECTION}, "is of condition ablation"),
+            ({"model": "invented/model-2"}, "is a run of another model, invented/model-2"),
+            ({"condition": "ablation", "info": DIRECTION}, "is a run under condition ablation"),
             ({"top": {"system_instruction": "Be kind."}}, "with a --system_instruction"),
-            ({"info": {"weights": "checksum:ab"}}, "is of other weights, of invented/model-1"),
+            ({"info": {"weights": "checksum:ab"}}, "is a run of other weights, invented/model-1"),
             ({"info": {"rendered_sha256": "cc"}}, "into another chat template or beside another"),
             ({"config": plain_hf(MODEL)}, "put no chat template around its prompts"),
         ],
@@ -85,7 +85,7 @@ class TestAnswers:
         answers = read(tmp_path)
         assert labels(answers) == "rc"
         (note,) = answers.notes
-        assert note.endswith("is of another model, invented/model-2; it is left out.")
+        assert note.endswith("is a run of another model, invented/model-2; it is left out.")
 
     def test_the_same_weights_under_another_name(self, tmp_path: Path) -> None:
         """As of a folder that was moved."""
@@ -123,7 +123,7 @@ class TestAnswers:
         self, tmp_path: Path, theirs: str, ours: str
     ) -> None:
         write_run(tmp_path, [task("harmful", "de", "rc")], model=theirs)
-        with pytest.raises(NoAnswers, match=f"is of another model, {theirs}"):
+        with pytest.raises(NoAnswers, match=f"is a run of another model, {theirs}"):
             read(tmp_path, model_name=ours)
 
     def test_one_folder_in_three_spellings(
@@ -157,7 +157,7 @@ class TestAnswers:
     def test_a_system_text_s_results_go_with_the_model_under_it(self, tmp_path: Path) -> None:
         info = {"rendered_sha256": "ee", "system": "file", "system_text": "Be kind."}
         write_run(tmp_path, [task("harmful", "de", "rc")], condition="system-prompt", info=info)
-        with pytest.raises(NoAnswers, match="is of condition system-prompt"):
+        with pytest.raises(NoAnswers, match="is a run under condition system-prompt"):
             read(tmp_path)
         under = {"condition": "system-prompt", "rendered_sha256": "ee"}
         assert read(tmp_path, **under).condition == "system-prompt"
@@ -199,7 +199,7 @@ class TestAnswers:
     def test_several_answers_are_no_verdict(self, tmp_path: Path) -> None:
         tasks = [task("multijail", "de", ["rc", "cc"], sampled=True)]
         write_run(tmp_path, tasks)
-        with pytest.raises(NoAnswers, match="several answers to each prompt, which are not one"):
+        with pytest.raises(NoAnswers, match="several answers to each prompt, which give no single"):
             read(tmp_path)
 
     def test_without_samples(self, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_where_memory_is_too_small_half_of_the_rows_are_taken(
     with memory_for(16, lm.model):
         document = measured()
     assert [r.getMessage() for r in caplog.records if "ran out of memory" in r.getMessage()] == [
-        "The GPU ran out of memory with 32 rows in a forward pass; the work is done again with 16."
+        "The GPU ran out of memory with 32 rows in a forward pass; trying again with 16."
     ]
     if what == "transfer":
         assert document == expected
