@@ -164,6 +164,49 @@ def test_a_folder_that_goes_while_it_is_made_is_made_again(
     assert wanted.is_dir()
 
 
+def test_a_folder_whose_parent_goes_while_it_is_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Path.mkdir` makes the parent, and another process removes it before the folder is made."""
+    wanted = tmp_path / "parent" / "folder"
+    mkdir = Path.mkdir
+
+    def parent_removed_first(path: Path, mode: int = 0o777, *flags: bool, **named: bool) -> None:
+        if path == wanted and not named.get("parents"):
+            monkeypatch.setattr(Path, "mkdir", mkdir)
+            wanted.parent.rmdir()
+        mkdir(path, mode, *flags, **named)
+
+    monkeypatch.setattr(Path, "mkdir", parent_removed_first)
+    make_folder(wanted)
+    assert wanted.is_dir()
+    assert Path.mkdir is mkdir  # The parent was removed.
+
+
+def test_a_folder_that_goes_before_its_draft_is_made_is_made_again(tmp_path: Path) -> None:
+    """Another process may have made the folder, failed, and removed it because it was empty."""
+    folder, made = tmp_path / "new" / "folder", []
+
+    def removed_first(path: Path) -> None:
+        if not made:
+            folder.rmdir()
+        made.append(path)
+        path.mkdir()
+
+    with draft(folder, removed_first) as mine:
+        assert mine.is_dir() and mine.parent == folder
+    assert len(made) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_folder_that_can_never_be_made_is_not_tried_for_ever() -> None:
+    for make in (make_folder, lambda folder: draft(folder, Path.mkdir).__enter__()):
+        with pytest.raises(FileNotFoundError):
+            make(Path("/proc/nowhere/at all"))
+    with pytest.raises(FileNotFoundError):
+        draft(Path("/proc"), Path.mkdir).__enter__()
+
+
 @pytest.mark.parametrize("inside", [(), ("folder",), ("folder", "in it")])
 def test_a_folder_is_not_made_where_something_else_is(
     tmp_path: Path, inside: tuple[str, ...]
@@ -227,3 +270,16 @@ def test_a_folder_is_discarded_whole(tmp_path: Path) -> None:
             pass
         assert set(tree(tmp_path)) == {"folder", "folder/a", "folder/b", "folder/c"}
     assert not list(tmp_path.iterdir())
+
+
+def test_who_inherits_a_lock_holds_it_too(tmp_path: Path) -> None:
+    with locked(tmp_path, patience=0) as lock:
+        assert lock is not None
+        heir = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[lock])
+    with heir:
+        with pytest.raises(Busy), locked(tmp_path, patience=0):
+            pass
+        assert heir.stdin is not None
+        heir.stdin.close()
+        with locked(tmp_path, patience=60):
+            assert heir.wait(60) == 0
