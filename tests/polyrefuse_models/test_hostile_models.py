@@ -226,11 +226,11 @@ class TestTemplates:
         ],
     )
     def test_what_raises_is_one_sentence(self, template: Any, source: str) -> None:
-        begun = time.monotonic()
         with pytest.raises(UserError) as error:
             template(source).render([{"role": "user", "content": "Hello"}])
         assert "\n" not in str(error.value)
-        assert time.monotonic() - begun < 15
+        # It is refused for what it is, and not because it takes long.
+        assert "has not ended" not in str(error.value)
 
     @pytest.mark.parametrize(
         "loop",
@@ -244,12 +244,19 @@ class TestTemplates:
     def test_what_loops_is_one_sentence(
         self, template: Any, loop: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        begun = []
+
+        def counted(seconds: float) -> contextlib.AbstractContextManager[None]:
+            begun.append(seconds)
+            return time_limit(seconds)
+
         monkeypatch.setattr(chat_template, "MOST_SECONDS", 0.3)
-        begun = time.monotonic()
+        monkeypatch.setattr(chat_template, "_endless", set())
+        monkeypatch.setattr(chat_template, "time_limit", counted)
         for _ in range(20):
             with pytest.raises(BadTemplate, match=r"it has not ended after 0\.3 seconds"):
                 template(USER + loop).render([{"role": "user", "content": "Hello"}])
-        assert time.monotonic() - begun < 5
+        assert begun == [0.3]  # A template that has not ended once is not tried again.
 
     def test_a_power_in_a_text_is_none(self, template: Any) -> None:
         source = "{{ '**bold**' }}" + USER

@@ -24,7 +24,7 @@ from polyrefuse_shared.drafts import draft, locked
 where = Path(sys.argv[2])
 holding = locked(where, patience=0) if sys.argv[1] == "lock" else draft(where, Path.mkdir)
 with holding as path:
-    if path:
+    if sys.argv[1] == "draft":
         (path / "file").write_text("text")
     print("ready", flush=True)
     time.sleep(100)
@@ -104,19 +104,22 @@ def test_many_at_once_each_keep_their_own(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_locked_folder_is_waited_for(tmp_path: Path) -> None:
+def test_a_locked_folder_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "a/b"
     other = holder("lock", folder)
     try:
         said = r"Another process is writing to .*a/b; wait until it ends"
         with pytest.raises(Busy, match=said), locked(folder, patience=0.1):
             pass
-        timer = threading.Timer(0.3, kill, [other])
-        timer.start()
-        before = time.monotonic()
-        with locked(folder, patience=60):
-            assert time.monotonic() - before >= 0.2
-        timer.join()
+        begun_to_wait, wait = threading.Event(), time.sleep
+        with monkeypatch.context() as patched:
+            patched.setattr(time, "sleep", lambda seconds: begun_to_wait.set() or wait(seconds))
+            ended = threading.Thread(target=lambda: begun_to_wait.wait(600) and kill(other))
+            ended.start()
+            with locked(folder, patience=600):
+                assert begun_to_wait.is_set()
+            ended.join()
+        assert other.returncode is not None
     finally:
         kill(other)
 
@@ -127,7 +130,7 @@ def test_a_name_is_one_process_s_and_leaves_nothing(tmp_path: Path) -> None:
 
     def work() -> None:
         nonlocal at_once, most, total
-        with alone(tmp_path / ".name", patience=30):
+        with alone(tmp_path / ".name", patience=600):
             at_once += 1
             most = max(most, at_once)
             time.sleep(0.01)

@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -26,12 +25,18 @@ from polyrefuse_shared.writing import CannotWrite
 from tests.commands import usual_signals
 from tests.conftest import ROOT
 from tests.kill_points import kill_points
+from tests.waiting import PATIENCE, wait_until
 
 
 def job(name: str, script: str, *needs: str, **more: object) -> Job:
     """A job that a shell does."""
     command = ("sh", "-c", script)
     return Job(name, "answers", "m", command, needs, more)  # type: ignore[arg-type]
+
+
+def until(condition: str) -> str:
+    """A shell's command that waits for a condition, but not for ever."""
+    return f"n=0; until {condition} || [ $((n += 1)) -gt 6000 ]; do sleep 0.1; done"
 
 
 CHAIN = [
@@ -68,7 +73,10 @@ def test_each_job_waits_for_what_it_needs_and_is_run_once(tmp_path: Path) -> Non
 
 
 def test_slots_are_all_taken_and_not_more(tmp_path: Path) -> None:
-    script = f"touch now.$$; ls now.* | wc -l > {OWN}/at-once; sleep 0.7; rm now.$$"
+    # The first waits for the second, however slow the machine is.
+    second = until("[ $(ls begun.* | wc -l) -gt 1 ]")
+    count = f"sleep 0.5; ls now.* | wc -l > {OWN}/at-once"
+    script = f"touch now.$$ begun.$$; {second}; {count}; rm now.$$"
     jobs = [job(f"m/{i}", script, number=i) for i in range(4)]
     _, placed, _ = run_all(tmp_path, jobs)
     at_once = [int((tmp_path / one.folder / "at-once").read_text()) for one in placed.values()]
@@ -130,15 +138,15 @@ def test_an_attempt_begins_without_what_the_last_one_left_but_with_its_cache(
 # --- killed
 
 
-def start_runner(path: Path, seconds: float) -> subprocess.Popen[str]:
-    """A process that runs a job of so many seconds, and one after it."""
+def start_runner(path: Path) -> subprocess.Popen[str]:
+    """A process that runs a job, which ends when there is a file `go`, and one after it."""
     program = dedent(f"""
         from pathlib import Path
-        from tests.studies.test_runner import job, run_all
+        from tests.studies.test_runner import job, run_all, until
         from polyrefuse_studies.jobs import OWN
         from polyrefuse_studies.signals import ended_by_signals
         jobs = [
-            job("m/slow", "date +%s%N >> begun; sleep {seconds}; echo done > " + OWN + "/out"),
+            job("m/slow", "echo >> begun; " + until("[ -e go ]") + "; touch " + OWN + "/out"),
             job("m/next", "true", "m/slow"),
         ]
         with ended_by_signals():
@@ -149,13 +157,6 @@ def start_runner(path: Path, seconds: float) -> subprocess.Popen[str]:
         [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True,
         preexec_fn=usual_signals,
     )  # fmt: skip
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def wait_for(path: Path) -> None:
@@ -192,29 +193,31 @@ def performing(path: Path) -> list[int]:
 def test_a_job_that_outlives_a_killed_runner_is_waited_for_and_not_done_twice(
     tmp_path: Path,
 ) -> None:
-    runner = start_runner(tmp_path, 3)
+    runner = start_runner(tmp_path)
     wait_for(tmp_path / "begun")
     runner.kill()
     runner.wait()
-    second = start_runner(tmp_path, 3)
-    out, _ = second.communicate(timeout=60)
-    # It may have ended before a slow machine has begun the second runner.
-    assert out.split() in (["2", "0"], ["1", "1"])
+    second = start_runner(tmp_path)
+    wait_until(lambda: len(performing(tmp_path)) == 2)
+    (tmp_path / "go").touch()
+    out, _ = second.communicate(timeout=PATIENCE)
+    assert out.split() == ["2", "0"]
     assert len((tmp_path / "begun").read_text().splitlines()) == 1
 
 
 def test_a_killed_job_is_done_again_and_leaves_no_process_behind(tmp_path: Path) -> None:
-    runner = start_runner(tmp_path, 5)
+    runner = start_runner(tmp_path)
     wait_for(tmp_path / "begun")
     runner.kill()
     (process,) = performing(tmp_path)
     os.kill(process, signal.SIGKILL)
     runner.wait()
-    started = time.monotonic()
-    second = start_runner(tmp_path, 5)
-    out, _ = second.communicate(timeout=60)
+    second = start_runner(tmp_path)
+    wait_until(lambda: len((tmp_path / "begun").read_text().splitlines()) == 2)
+    assert not list(tmp_path.glob(f"jobs/*/{FINISHED}")) and second.poll() is None
+    (tmp_path / "go").touch()
+    out, _ = second.communicate(timeout=PATIENCE)
     assert out.split() == ["2", "0"]
-    assert time.monotonic() - started > 5
     assert len((tmp_path / "begun").read_text().splitlines()) == 2
 
 
@@ -254,7 +257,7 @@ def test_a_guard_that_is_told_to_end_while_it_starts_ends_its_command() -> None:
         print(guard.guard(os.getppid(), ["sleep", "600"]))
     """)
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.stdout == f"{-signal.SIGTERM}\n", done.stderr
 
@@ -286,10 +289,10 @@ def test_ctrl_c_while_a_job_starts_ends_the_job_too(
 def test_a_signal_that_ends_the_study_ends_its_jobs_too(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    runner = start_runner(tmp_path, 60)
+    runner = start_runner(tmp_path)
     wait_for(tmp_path / "begun")
     runner.send_signal(number)
-    code = runner.wait(timeout=120)
+    code = runner.wait(timeout=PATIENCE)
     # Python itself ends by SIGINT where nobody catches it.
     assert code == (-number if number == signal.SIGINT else 128 + number)
     wait_until(lambda: not performing(tmp_path))
