@@ -15,7 +15,6 @@ import os
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, replace
-from fnmatch import fnmatch
 from pathlib import Path
 
 from polyrefuse_leaderboard import stranded
@@ -32,7 +31,7 @@ from polyrefuse_leaderboard.picture import save
 from polyrefuse_leaderboard.records import to_csv, to_json
 from polyrefuse_leaderboard.table import sort_key, subject_of, tabulate
 
-from polyrefuse_shared.drafts import PATTERN, draft, locked, make_folder
+from polyrefuse_shared.drafts import PATTERN, draft, is_draft, locked
 from polyrefuse_shared.writing import CannotWrite, cannot_write, put, write_whole
 
 PATIENCE = 60.0
@@ -48,9 +47,10 @@ def require_writable(folder: Path) -> None:
     """
     try:
         if folder.is_dir():
-            if not _is_leaderboard(folder) and any(
-                not fnmatch(path.name, PATTERN) for path in folder.iterdir()
-            ):
+            # Another build may be moving its files here. They are listed first, so that a build
+            # that has moved some of them is still seen.
+            others = any(not is_draft(path.name) for path in folder.iterdir())
+            if others and not _is_leaderboard(folder):
                 raise CannotWrite(
                     f"{folder} has other files and no leaderboard; name a new folder or an empty "
                     "one."
@@ -62,8 +62,9 @@ def require_writable(folder: Path) -> None:
 
 
 def _is_leaderboard(folder: Path) -> bool:
-    # A build that was killed before it moved its last file left that file in its draft.
-    return any(is_ours(place / MARK) for place in (folder, *folder.glob(PATTERN)))
+    # A build that was killed before it moved its last file left that file in its draft. A build
+    # that goes on moves it from there to the folder, which is therefore looked at last.
+    return any(is_ours(place / MARK) for place in (*folder.glob(PATTERN), folder))
 
 
 def write_site(folder: Path, contents: Contents) -> list[str]:
@@ -82,7 +83,6 @@ def write_site(folder: Path, contents: Contents) -> list[str]:
     require_writable(folder)
     made = not os.path.exists(folder)
     try:
-        make_folder(folder)
         with draft(folder, Path.mkdir) as new:
             _write(new, contents)
             files = sorted(names_of_ours(new))

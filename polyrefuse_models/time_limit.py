@@ -28,13 +28,22 @@ def time_limit(seconds: float) -> Iterator[None]:
         yield
         return
 
-    def over(*_: Any) -> None:
-        raise TookTooLong
+    running = True
 
+    def over(*_: Any) -> None:
+        if running:
+            raise TookTooLong
+
+    # Stopped first, so that the alarm of other code does not end this block.
+    left, interval = signal.setitimer(signal.ITIMER_REAL, 0)
     before = signal.signal(signal.SIGALRM, over)
-    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        yield
+        try:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            yield
+        finally:
+            # It may still be reached here, so that what follows must be done in any case.
+            running = False
     finally:
         passed = seconds - signal.setitimer(signal.ITIMER_REAL, 0)[0]
         signal.signal(signal.SIGALRM, before)

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
 from polyrefuse_shared.errors import UserError
@@ -26,6 +27,10 @@ except ImportError:  # Windows has no such locks: no draft counts as stale there
 
 PATTERN = ".polyrefuse-*.partial"
 
+ATTEMPTS = 100
+"""How often a folder is made again that other processes remove. There has to be an end, because
+some file systems, such as /proc, refuse a new folder with the same error."""
+
 
 class Busy(UserError):
     """Another process has locked the folder."""
@@ -36,11 +41,11 @@ def draft(parent: Path, make: Callable[[Path], object]) -> Iterator[Path]:
     """Make a draft in a folder, and remove it at the end unless it was renamed.
 
     Args:
-        parent: the folder.
+        parent: the folder, which is made if it is missing.
         make: the function that makes the draft at a path: `Path.mkdir` or `Path.touch`.
 
     Raises:
-        OSError: the folder does not exist or cannot be written to.
+        OSError: the folder cannot be made or written to.
     """
     path, lock = _locked_draft(parent, make)
     try:
@@ -53,22 +58,31 @@ def draft(parent: Path, make: Callable[[Path], object]) -> Iterator[Path]:
         _unlock(lock)
 
 
+def is_draft(name: str) -> bool:
+    """Return whether a file or folder of that name is a draft."""
+    return fnmatch(name, PATTERN)
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and its missing parents.
 
     Raises:
         OSError: the folder cannot be made, or there are more parents than Python can make.
     """
-    while True:
+    for left in reversed(range(ATTEMPTS)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             return
         except RecursionError:
             raise OSError(errno.ENAMETOOLONG, "it is nested too deeply", str(folder)) from None
+        except FileNotFoundError:
+            # Another process may have removed a parent, after `mkdir` had made or found it.
+            if not left:
+                raise
         except FileExistsError as error:
             # `mkdir` looks twice. Another process may have removed the folder in between.
             with suppress(FileNotFoundError):
-                if not stat.S_ISDIR(os.lstat(error.filename).st_mode):
+                if not left or not stat.S_ISDIR(os.lstat(error.filename).st_mode):
                     raise
 
 
@@ -94,12 +108,16 @@ def discard(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path, *, patience: float) -> Iterator[None]:
+def locked(folder: Path, *, patience: float) -> Iterator[int | None]:
     """Lock a folder against every other process that locks it with this function.
 
     Args:
         folder: the folder, which is made if it is missing.
         patience: how long to wait for another process, in seconds.
+
+    Yields:
+        The file descriptor that holds the lock. A process that inherits it holds the lock as well.
+        It is None where there are no locks.
 
     Raises:
         Busy: another process still holds the lock.
@@ -107,7 +125,7 @@ def locked(folder: Path, *, patience: float) -> Iterator[None]:
     """
     lock = _wait_for(folder, patience)
     try:
-        yield
+        yield lock
     finally:
         _unlock(lock)
 
@@ -155,12 +173,19 @@ def _wait_for(folder: Path, patience: float) -> int | None:
 
 
 def _locked_draft(parent: Path, make: Callable[[Path], object]) -> tuple[Path, int | None]:
+    left = ATTEMPTS
     while True:
+        make_folder(parent)
         path = _unused(parent)
-        make(path)
-        # Before it is locked, another process may think it stale and remove it.
-        with suppress(BlockingIOError, FileNotFoundError):
+        left -= 1
+        try:
+            make(path)
             return path, _lock(path)
+        except (BlockingIOError, FileNotFoundError):
+            # Another process may remove the empty folder before it has a draft, or think the draft
+            # stale before it is locked.
+            if not left:
+                raise
 
 
 def _lock(path: Path) -> int | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from polyrefuse_shared.drafts import draft, make_folder
+from polyrefuse_shared.drafts import draft
 from polyrefuse_shared.errors import UserError
 
 
@@ -45,7 +45,6 @@ def whole_file(path: Path) -> Iterator[Path]:
     except ValueError as error:  # The path contains a NUL byte.
         raise cannot_write(path, error) from None
     try:
-        make_folder(target.parent)
         with draft(target.parent, lambda new: new.touch(exist_ok=False)) as new:
             yield new
             put(new, target)
@@ -120,8 +119,6 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             os.lstat(folder)
             raise CannotWrite(f"{folder} exists already; name a new folder or remove it.")
-        if not folder.parent.exists():
-            make_folder(folder.parent)
         with draft(folder.parent, Path.mkdir) as new:
             yield new
     except OSError as error:

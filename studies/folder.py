@@ -12,7 +12,7 @@ from typing import Any
 
 from polyrefuse_studies.jobs import JOBS, Placed
 
-from polyrefuse_shared.drafts import Busy, locked
+from polyrefuse_shared.drafts import Busy, is_draft, locked
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.writing import CannotWrite, cannot_write, write_whole
 
@@ -67,7 +67,11 @@ class StudyFolder:
         with _as_cannot_write(self.path):
             if self.path.exists() and not self.path.is_dir():
                 raise CannotWrite(f"{self.path} is not a folder; name a new or an empty one.")
-            if self.path.is_dir() and any(self.path.iterdir()) and not self.is_of_a_study:
+            # A draft may be the mark that another process writes, or was killed while it wrote.
+            others = self.path.is_dir() and any(
+                not is_draft(path.name) for path in self.path.iterdir()
+            )
+            if others and not self.is_of_a_study:
                 raise OtherStudy(f"{self.path} holds no study; name a new or an empty folder.")
             if self.is_of_a_study and (held := read(self.path / MARK).get("study")) != study:
                 raise OtherStudy(

@@ -29,8 +29,14 @@ def guard(parent: int, command: Sequence[str]) -> int:
     """
     # Both handlers are set before the command exists, so `group` is filled later.
     group: list[int] = []
+    asked: list[int] = []
+
+    def terminate(number: int, _: Any) -> None:
+        asked.append(number)
+        _to(group, number)
+
     signal.signal(signal.SIGUSR1, lambda *_: _to(group, signal.SIGKILL))
-    signal.signal(signal.SIGTERM, lambda number, _: _to(group, number))
+    signal.signal(signal.SIGTERM, terminate)
     _end_with_parent(signal.SIGUSR1)
     if os.getppid() != parent:
         return -signal.SIGKILL
@@ -38,6 +44,8 @@ def guard(parent: int, command: Sequence[str]) -> int:
     group.append(process.pid)
     if os.getppid() != parent:  # It died before the group was known.
         _to(group, signal.SIGKILL)
+    for number in asked:  # It was told before the group was known.
+        _to(group, number)
     try:
         return process.wait()
     finally:

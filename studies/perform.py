@@ -3,6 +3,7 @@
 Every executor starts this module, on this machine or another, and it needs only the folder. Its
 last step is to write into the folder how the job ended. It locks the folder while it works: if a
 job outlives the process that started it, the next run waits for the job and does not do it twice.
+The lock lasts until the job's command has ended, even if this process is killed before it.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ def perform(folder: Path) -> bool:
     Returns:
         Whether the job is finished now.
     """
-    with locked(folder, patience=float("inf")):
+    with locked(folder, patience=float("inf")) as lock:
         if (folder / FINISHED).exists():
             return True
         job = read(folder / JOB)
         if job["kind"] != "judging":  # judging continues from the labels that exist
             _clear(folder)
         started = time.time()
-        code = _run(job["command"], Path(job["in"]), folder / LOG)
+        code = _run(job["command"], Path(job["in"]), folder / LOG, lock)
         ended: dict[str, Any] = {
             "key": job["key"],
             "started": started,
@@ -82,7 +83,7 @@ def _clear(folder: Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _run(command: list[str], folder: Path, log: Path) -> int:
+def _run(command: list[str], folder: Path, log: Path, lock: int | None) -> int:
     if sys.platform == "linux":
         command = [sys.executable, "-m", "polyrefuse_studies.guard", str(os.getpid()), *command]
     with log.open("ab") as output:
@@ -93,6 +94,7 @@ def _run(command: list[str], folder: Path, log: Path) -> int:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            pass_fds=() if lock is None else (lock,),
         )
 
         def stop(number: int, _frame: Any) -> None:

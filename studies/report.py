@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from polyrefuse_studies.plan import ANSWERS, LABELS, TRANSFER
 from polyrefuse_studies.runner import Outcome
 from polyrefuse_studies.schema import Study
 
+from polyrefuse_shared.drafts import discard
 from polyrefuse_shared.versions import versions
 from polyrefuse_shared.writing import write_whole
 from polyrefuse_tasks.saved_results.documents import is_number, part
@@ -82,7 +82,7 @@ def assemble(folder: StudyFolder, jobs: Sequence[Placed]) -> Path:
         The folder, which has a subfolder for each job that asked a model.
     """
     results = folder.path / RESULTS
-    shutil.rmtree(results, ignore_errors=True)
+    discard(results)
     results.mkdir()
     finished = [one for one in jobs if folder.is_finished(one)]
     for one in finished:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from queue import SimpleQueue
 from urllib.parse import parse_qsl, unquote
 
@@ -20,7 +20,7 @@ from polyrefuse_studies.folder import FINISHED, MARK, OtherStudy, StudyFolder
 from polyrefuse_studies.jobs import Placed
 from polyrefuse_studies.perform import CACHE
 
-from polyrefuse_shared.drafts import PATTERN
+from polyrefuse_shared.drafts import is_draft
 from polyrefuse_shared.errors import UserError, first_line
 
 ANSWER = 60.0
@@ -140,11 +140,13 @@ class Upload:
         held = self._read(mark)
         if held is None and self._names():
             raise OtherStudy(f"{self.shown} holds no study; name a new or an empty place.")
-        if held is not None and not _is_mark(held, study):
+        mine = (json.dumps({"study": study}) + "\n").encode()
+        # A run that was killed while it wrote the mark may have left a part of it.
+        if held is not None and not (_is_mark(held, study) or mine.startswith(held)):
             raise OtherStudy(
                 f"{self.shown} holds a study other than {study!r}; name another place."
             )
-        self._write_first(mark, (json.dumps({"study": study}) + "\n").encode())
+        self._write_first(mark, mine)
 
     def _write_first(self, mark: str, content: bytes) -> None:
         try:
@@ -183,9 +185,8 @@ class Upload:
         folder = self._folder.job(job)
         for path in sorted(folder.rglob("*")):
             parts = path.relative_to(folder).parts
-            is_draft = any(PurePath(part).match(PATTERN) for part in parts)
             is_kept_here = parts[0].startswith(CACHE) or parts == (FINISHED,)
-            if path.is_file() and not is_draft and not is_kept_here:
+            if path.is_file() and not any(map(is_draft, parts)) and not is_kept_here:
                 yield path
 
     def _send_report(self, site: Path, summary: Path) -> None:

@@ -29,7 +29,7 @@ def server(world: World) -> Iterator[Server]:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=580)
     return process.returncode, out, err
 
 

@@ -61,7 +61,7 @@ def start(*arguments: object, stderr: int = subprocess.PIPE) -> subprocess.Popen
 def run_apart(*arguments: object) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of a process of its own."""
     process = start(*arguments)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=580)
     return process.returncode, out, err
 
 
@@ -334,7 +334,7 @@ class TestExtract:
         )
         os.close(end)
         # Neither a process that hangs nor one that dies early may hold the tests up.
-        deadline = threading.Timer(120, process.kill)
+        deadline = threading.Timer(580, process.kill)
         deadline.start()
         try:
             seen = ""
@@ -346,7 +346,7 @@ class TestExtract:
             os.kill(process.pid, signal.SIGINT)
             while text := printed(terminal):
                 seen += text
-            process.wait(timeout=60)
+            process.wait(timeout=580)
         finally:
             deadline.cancel()
             process.kill()

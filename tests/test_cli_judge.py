@@ -16,6 +16,7 @@ from polyrefuse_tasks.judges.agreement import Comparison, measure
 from tests.commands import assert_one_sentence
 from tests.conftest import ROOT
 from tests.polyrefuse_tasks import other_package
+from tests.waiting import PATIENCE
 
 STATISTICS = ["n", "base_rate", "agreement", "low", "high"]
 STATISTICS += ["balanced_accuracy", "precision", "recall", "kappa", "undecided", "degenerate"]
@@ -38,7 +39,7 @@ def run(
         env=other_package.environment(ROOT, *packages),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     return done.returncode, done.stdout, done.stderr
 

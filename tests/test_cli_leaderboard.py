@@ -25,6 +25,7 @@ from tests.leaderboard.result_files import (
     transfer_report,
     write_run,
 )
+from tests.waiting import PATIENCE
 
 FILES = {"leaderboard.json", "leaderboard.csv", "leaderboard.md", "leaderboard.tex", "index.html"}
 HEAVY = {"torch", "lm_eval", "transformers", "datasets", "pandas", "scipy", "matplotlib", "jinja2"}
@@ -42,7 +43,7 @@ def run_apart(*arguments: object, python: tuple[str, ...] = ()) -> tuple[int, st
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         env=environment,
     )
     return done.returncode, done.stdout, done.stderr
@@ -460,7 +461,11 @@ class TestImports:
             "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
         )
         done = subprocess.run(
-            [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stderr
         loaded = set(done.stdout.split())

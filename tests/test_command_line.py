@@ -70,7 +70,7 @@ def test_where_output_cannot_go(
 ) -> None:
     script = f"set -o pipefail; {POLYREFUSE} {command} {redirected}"
     done = subprocess.run(
-        ["bash", "-c", script], env=cache, capture_output=True, text=True, timeout=60
+        ["bash", "-c", script], env=cache, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == code
     assert "Traceback" not in done.stderr
@@ -82,7 +82,9 @@ def test_where_output_cannot_go(
 def test_a_mistake_keeps_its_code_where_nothing_can_be_said(cache: dict[str, str]) -> None:
     for redirected in ("2> /dev/full", "2>&-", "> /dev/full 2>&-"):
         script = f"{POLYREFUSE} judge agreement missing {redirected}"
-        done = subprocess.run(["bash", "-c", script], env=cache, capture_output=True, timeout=60)
+        done = subprocess.run(
+            ["bash", "-c", script], env=cache, capture_output=True, timeout=PATIENCE
+        )
         assert done.returncode == 2
 
 
@@ -147,6 +149,7 @@ class Slow:
 sys.meta_path.insert(0, Slow())
 sys.argv = ["polyrefuse", "direction", "extract", "--output", "x"]
 import polyrefuse
+from tests.waiting import PATIENCE
 polyrefuse.main()
 """
 
@@ -163,7 +166,7 @@ def test_ctrl_c_while_it_imports(name: str, cache: dict[str, str], tmp_path: Pat
     assert process.stdout.readline() == "importing\n"
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert err == "polyrefuse: interrupted.\n"
 
@@ -172,7 +175,7 @@ def test_ctrl_c_while_it_imports(name: str, cache: dict[str, str], tmp_path: Pat
 def test_a_reader_that_has_seen_enough(command: str, cache: dict[str, str]) -> None:
     script = f"set -o pipefail; {POLYREFUSE} {command} | head -1"
     done = subprocess.run(
-        ["bash", "-c", script], env=cache, capture_output=True, text=True, timeout=60
+        ["bash", "-c", script], env=cache, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode in (0, 141)
     assert done.stderr == ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Chat(Server):
     def __init__(self) -> None:
         super().__init__()
         self.complies: set[str] = set()
+        self.several = threading.Event()
         self.harmful = {
             row.prompt: language
             for language in ("en", "de")
@@ -47,7 +48,8 @@ class Chat(Server):
 
     def answer(self, number: int, body: dict[str, Any]) -> tuple[int, Any, dict[str, str]]:
         asked = body["messages"][-1]["content"]
-        time.sleep(0.05)  # so that there are several at a time
+        # The first waits for the second, however slow the machine is.
+        self.several.set() if number > 1 else self.several.wait(60)
         language = self.harmful.get(asked)
         refuses = language is not None and language not in self.complies
         said = "I'm sorry, but I can't help with that." if refuses else f"Sure. {asked} Like so."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from polyrefuse_models.anatomy import width
@@ -55,7 +56,7 @@ def find_direction(
             chat, prompts, tokens=tokens, rule=rule, recipe_sha256=recipe_sha256
         )
         if recipe_sha256 is not None:
-            _keep(direction, _folder(key(recipe_sha256)))
+            _keep(direction, _folder(key(recipe_sha256)), width(chat.model))
     for warning in direction.metadata.get("warnings", []):
         logger.warning("direction=auto: %s.", warning)
     return direction
@@ -89,19 +90,30 @@ def _read(folder: Path, d: int) -> Direction | None:
     if not folder.is_dir():
         return None
     try:
-        direction = artifact.load(folder)
-        direction.check(d, str(folder))
+        return _load(folder, d)
     except BadDirection as damaged:
         logger.warning("direction=auto: extracting the direction again, since %s", damaged)
         return None
+
+
+def _load(folder: Path, d: int) -> Direction:
+    """Read the direction in a folder.
+
+    Raises:
+        BadDirection: it is missing or cannot be used.
+    """
+    direction = artifact.load(folder)
+    direction.check(d, str(folder))
     return direction
 
 
-def _keep(direction: Direction, folder: Path) -> None:
-    # Whatever is there could not be used.
+def _keep(direction: Direction, folder: Path, d: int) -> None:
+    with suppress(BadDirection):
+        _load(folder, d)
+        return  # Another process has kept it meanwhile, and others may be reading it.
     discard(folder)
     try:
         artifact.save(direction, folder)
     except CannotWrite as error:
-        # The disk is full, or another process was faster. The direction itself is good.
+        # The disk is full, or another process keeps it at this moment. The direction itself is good.
         logger.warning("direction=auto: the direction could not be kept (%s)", error)

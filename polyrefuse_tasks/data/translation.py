@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyrefuse_shared.writing import write_whole
+from polyrefuse_shared.drafts import alone, make_folder
+from polyrefuse_shared.writing import cannot_write, write_whole
 from polyrefuse_tasks.data import cache, catalogue, own_translations, registry, rows
 from polyrefuse_tasks.data.errors import TranslationFailed
 from polyrefuse_tasks.data.translation_models import Translator, language_code, load
@@ -64,6 +66,7 @@ def translate(
         UnknownDataset, UnknownSplit, UnknownLanguage: the name is unknown.
         TranslationFailed: a language is already published, the model cannot be loaded or cannot
             translate into the language, or a file was begun with another model.
+        Busy: another process is translating the dataset into one of the languages.
     """
     wanted = list(dict.fromkeys(languages))
     source = catalogue.dataset(dataset)
@@ -73,19 +76,26 @@ def translate(
     every = {row.id: index for index, row in enumerate(rows.load(dataset, "en", None))}
     folder = (output or cache.home() / own_translations.FOLDER) / dataset
     _make(folder)
-    translator = load(model)
-    codes = [language_code(translator.tokenizer, language) for language in wanted]
-    if len(wanted) > 1 and None in codes:
-        raise TranslationFailed(
-            f"{model} has no language codes, so it translates into one language only: "
-            f"give one of {', '.join(wanted)}."
-        )
-    return [
-        _translate_into(
-            folder / f"{language}.jsonl", language, translator, english, every, batch_size, progress
-        )
-        for language in wanted
-    ]
+    with _alone_with(wanted, folder):
+        translator = load(model)
+        codes = [language_code(translator.tokenizer, language) for language in wanted]
+        if len(wanted) > 1 and None in codes:
+            raise TranslationFailed(
+                f"{model} has no language codes, so it translates into one language only: "
+                f"give one of {', '.join(wanted)}."
+            )
+        return [
+            _translate_into(
+                folder / f"{language}.jsonl",
+                language,
+                translator,
+                english,
+                every,
+                batch_size,
+                progress,
+            )
+            for language in wanted
+        ]
 
 
 def _require_translatable(source: registry.Dataset, language: str) -> None:
@@ -107,12 +117,29 @@ def _require_translatable(source: registry.Dataset, language: str) -> None:
 
 def _make(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         writable = os.access(folder, os.W_OK)
     except OSError:
         writable = False
     if not writable:
         raise TranslationFailed(f"{folder} cannot be written: name another folder with --output.")
+
+
+@contextmanager
+def _alone_with(languages: Sequence[str], folder: Path) -> Iterator[None]:
+    """Keep other processes, which may use another model, from the same files.
+
+    Raises:
+        Busy: another process is translating into one of the languages.
+        CannotWrite: the folder cannot be written.
+    """
+    with ExitStack() as locks:
+        try:
+            for language in languages:
+                locks.enter_context(alone(folder / f".translating-{language}", patience=0))
+        except OSError as error:
+            raise cannot_write(folder, error) from None
+        yield
 
 
 def _translate_into(

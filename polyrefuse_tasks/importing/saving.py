@@ -7,12 +7,12 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from polyrefuse_shared.drafts import locked, make_folder
+from polyrefuse_shared.drafts import locked
 from polyrefuse_shared.lm_eval_internals import UNJUDGED, metric_key, samples_file
 from polyrefuse_shared.versions import versions
 from polyrefuse_shared.writing import write_whole
@@ -51,11 +51,15 @@ def save(runs: Iterable[PublishedRun], format: str, output: Path) -> list[Path]:
         _require_new(group, format, _folder(output, group[0].model))
     now = datetime.now()
     written: list[Path] = []
-    for (model, *_, made), group in groups.items():
-        folder = _folder(output, model)
-        when = _when(made, now)
-        make_folder(folder)
-        with locked(folder, patience=0):
+    with ExitStack() as locks:
+        for folder in dict.fromkeys(_folder(output, model) for model, *_ in groups):
+            locks.enter_context(locked(folder, patience=0))
+        # Another process may have imported them after the first look, which made no folder.
+        for group in groups.values():
+            _require_new(group, format, _folder(output, group[0].model))
+        for (model, *_, made), group in groups.items():
+            folder = _folder(output, model)
+            when = _when(made, now)
             # Many runs share a published date, and some of them may have been imported before.
             while os.path.lexists(_results_file(folder, when)):
                 when += timedelta(microseconds=1)

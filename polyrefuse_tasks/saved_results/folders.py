@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from polyrefuse_shared.drafts import is_draft
 from polyrefuse_shared.lm_eval_internals import date_of, is_results_file, is_samples_file
 from polyrefuse_tasks.saved_results.documents import printable
 
@@ -35,8 +36,8 @@ class ResultsFile:
 def walk(root: Path, errors: list[OSError]) -> Iterator[tuple[str, list[str]]]:
     """Yield a folder and all folders below it, each with the names of its files and folders.
 
-    Links to folders are not followed. The depth of folders is limited neither by Python's recursion
-    nor by the longest path.
+    Links to folders are not followed, and drafts are left out, because their files are not results
+    yet. The depth of folders is limited neither by Python's recursion nor by the longest path.
 
     Args:
         root: the folder.
@@ -49,10 +50,16 @@ def walk(root: Path, errors: list[OSError]) -> Iterator[tuple[str, list[str]]]:
             with os.scandir(folder) as entries:
                 listed = list(entries)
         except OSError as error:
-            errors.append(error)
+            # The folder of a lock or of another process may go after it was listed.
+            if not isinstance(error, FileNotFoundError) or folder == os.fspath(root):
+                errors.append(error)
             continue
         yield folder, [entry.name for entry in listed]
-        waiting += [entry.path for entry in listed if entry.is_dir(follow_symlinks=False)]
+        waiting += [
+            entry.path
+            for entry in listed
+            if entry.is_dir(follow_symlinks=False) and not is_draft(entry.name)
+        ]
 
 
 def shown_path(file: Path, root: Path) -> str:

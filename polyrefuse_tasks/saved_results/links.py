@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from polyrefuse_shared.drafts import draft, make_folder
 from polyrefuse_shared.errors import UserError
 from polyrefuse_shared.lm_eval_internals import date_of, is_samples_file
 from polyrefuse_shared.writing import cannot_write
@@ -74,6 +75,12 @@ def link(file: Path, place: Path) -> None:
         CannotWrite: the place cannot be written.
     """
     try:
+        make_folder(place.parent)
+        # Linked before anything is looked at, because a link never replaces the file of another
+        # process.
+        with suppress(OSError):
+            os.link(file.resolve(), place)
+            return
         if place.exists():
             if not (place.samefile(file) or place.read_bytes() == file.read_bytes()):
                 raise SamePlace(
@@ -81,12 +88,8 @@ def link(file: Path, place: Path) -> None:
                     "results without two files at the same place."
                 )
             return
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(OSError):
-            os.link(file.resolve(), place)
-            return
-        draft = place.with_name(f".{place.name}.{os.getpid()}")
-        shutil.copyfile(file, draft)
-        os.replace(draft, place)
+        with draft(place.parent, Path.touch) as copy:
+            shutil.copyfile(file, copy)
+            os.replace(copy, place)
     except OSError as error:
         raise cannot_write(place, error) from None

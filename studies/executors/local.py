@@ -15,6 +15,7 @@ from polyrefuse_studies.environment import OWN_MODULES
 from polyrefuse_studies.executors.executor import Ended, TooLarge
 from polyrefuse_studies.jobs import Job
 from polyrefuse_studies.perform import how_it_ended
+from polyrefuse_studies.signals import held_back
 
 from polyrefuse_shared.errors import UserError
 
@@ -61,14 +62,15 @@ class Local:
         environment = os.environ | OWN_MODULES
         if self._devices:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "polyrefuse_studies.perform", str(folder)],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C must reach only the study, which stops its jobs
-        )
-        self._running[folder] = (process, taken)
+        with held_back():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "polyrefuse_studies.perform", str(folder)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C must reach only the study, which stops its jobs
+            )
+            self._running[folder] = (process, taken)
 
     def ended(self) -> list[Ended]:
         time.sleep(MOMENT)

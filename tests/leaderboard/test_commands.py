@@ -17,6 +17,7 @@ import yaml
 from tests import commands
 from tests.conftest import ROOT
 from tests.leaderboard.result_files import DIRECTION, task, write_run
+from tests.waiting import PATIENCE
 
 N = 30
 SAFE = [task("harmful", "de", "r" * N), task("harmless", "de", "c" * N)]
@@ -54,7 +55,7 @@ def run_apart(*arguments: object, python: tuple[str, ...] = (), **environment: s
         env=usual | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
 
 
@@ -309,7 +310,7 @@ def test_the_ready_workflow(folder: Path, tmp_path: Path) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
         )
         assert (done.returncode, done.stderr) == (code, "")
     assert (tmp_path / "summary.md").read_text(encoding="utf-8").count("## Safety gate") == 2

@@ -16,6 +16,7 @@ from polyrefuse_leaderboard.reading.results import read
 
 from tests.conftest import ROOT
 from tests.leaderboard.result_files import DIRECTION, task, write_run
+from tests.waiting import PATIENCE
 
 pytest_plugins = ["pytester"]
 
@@ -175,7 +176,7 @@ def test_costs_nothing_without_its_options(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout
@@ -188,7 +189,7 @@ def test_an_installed_plugin_warns_of_nothing(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stdout
     assert f"{GATE}.pytest_plugin" in done.stdout or "pytest_plugin.py" in done.stdout

@@ -64,6 +64,42 @@ class TestFolder:
         with pytest.raises(CannotWrite, match="is not a folder"):
             write_site(folder / "thesis.tex", contents(board()))
 
+    def test_a_build_that_another_publishes_meanwhile_is_a_leaderboard(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The other's mark moves from its draft to the folder between two looks."""
+        write_site(tmp_path / "done", contents(board()))
+        folder, look = tmp_path / "site", site.is_ours
+        other = folder / ".polyrefuse-1.partial"
+        other.mkdir(parents=True)
+        shutil.copy(tmp_path / "done/index.html", folder)
+        shutil.copy(tmp_path / "done/leaderboard.json", other)
+
+        def then_moved(path: Path) -> bool:
+            seen = look(path)
+            if (other / "leaderboard.json").exists():
+                (other / "leaderboard.json").rename(folder / "leaderboard.json")
+            return seen
+
+        monkeypatch.setattr(site, "is_ours", then_moved)
+        site.require_writable(folder)
+        assert (folder / "leaderboard.json").exists()
+
+    def test_a_build_that_another_begins_to_publish_meanwhile_is_a_leaderboard(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = tmp_path / "site"
+        folder.mkdir()
+        look = site._is_leaderboard
+
+        def then_published(folder: Path) -> bool:
+            seen = look(folder)
+            write_site(folder, contents(board()))
+            return seen
+
+        monkeypatch.setattr(site, "_is_leaderboard", then_published)
+        site.require_writable(folder)
+
     @pytest.mark.parametrize("name", ["x" * 5000, "d/" * 2500])
     def test_a_name_that_is_too_long(self, tmp_path: Path, name: str) -> None:
         for refuses in (site.require_writable, lambda folder: write_site(folder, contents([]))):

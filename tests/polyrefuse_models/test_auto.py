@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from polyrefuse_models.chat_model import ChatModel
-from polyrefuse_models.directions import artifact, prompts
+from polyrefuse_models.directions import artifact, auto, prompts
 from polyrefuse_models.directions.auto import FOLDER, find_direction
 from polyrefuse_models.directions.prompts import sample
 from polyrefuse_models.directions.recipe import recipe_checksum
@@ -145,6 +145,27 @@ def test_a_damaged_one_is_extracted_anew(
     assert find(make_chat(batch_size=32)).sha256 == direction.sha256
     assert "extracting the direction again" in caplog.text
     assert artifact.load(folder).sha256 == direction.sha256
+
+
+def test_one_that_another_process_has_kept_meanwhile_stays(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others may be reading it."""
+    make = auto.make_direction
+    theirs = []
+
+    def after_another(*given: Any, **named: Any) -> artifact.Direction:
+        monkeypatch.setattr(auto, "make_direction", make)
+        find(make_chat(batch_size=32))
+        (file,) = kept.glob("*/metadata.json")
+        theirs.append(file.open())
+        return make(*given, **named)
+
+    monkeypatch.setattr(auto, "make_direction", after_another)
+    find(make_chat(batch_size=32))
+    (file,) = theirs
+    with file:
+        assert os.fstat(file.fileno()).st_nlink == 1
 
 
 def test_one_that_cannot_be_ablated_is_extracted_anew(kept: Path) -> None:

@@ -315,7 +315,6 @@ def state(model: PreTrainedModel) -> tuple[Any, ...]:
     return (
         [config._attn_implementation for config in continuous._configs(model)],
         torch.random.get_rng_state().tolist(),
-        threading.active_count(),
         model.generation_config.to_dict(),
         torch.is_grad_enabled(),
     )
@@ -324,9 +323,11 @@ def state(model: PreTrainedModel) -> tuple[Any, ...]:
 @pytest.mark.parametrize("model_type", ["llama", "gpt_oss"])
 def test_the_model_and_chance_are_as_before(model_type: str) -> None:
     model = a_model(model_type)
-    before = state(model)
+    before, threads = state(model), set(threading.enumerate())
     paged(model, prompts())
     assert state(model) == before
+    # Those of an earlier test may have ended meanwhile.
+    assert set(threading.enumerate()) <= threads
 
 
 def test_parts_of_a_model_keep_their_own_attention() -> None:

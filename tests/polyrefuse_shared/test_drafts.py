@@ -24,7 +24,7 @@ from polyrefuse_shared.drafts import draft, locked
 where = Path(sys.argv[2])
 holding = locked(where, patience=0) if sys.argv[1] == "lock" else draft(where, Path.mkdir)
 with holding as path:
-    if path:
+    if sys.argv[1] == "draft":
         (path / "file").write_text("text")
     print("ready", flush=True)
     time.sleep(100)
@@ -104,19 +104,22 @@ def test_many_at_once_each_keep_their_own(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_locked_folder_is_waited_for(tmp_path: Path) -> None:
+def test_a_locked_folder_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "a/b"
     other = holder("lock", folder)
     try:
         said = r"Another process is writing to .*a/b; wait until it ends"
         with pytest.raises(Busy, match=said), locked(folder, patience=0.1):
             pass
-        timer = threading.Timer(0.3, kill, [other])
-        timer.start()
-        before = time.monotonic()
-        with locked(folder, patience=60):
-            assert time.monotonic() - before >= 0.2
-        timer.join()
+        begun_to_wait, wait = threading.Event(), time.sleep
+        with monkeypatch.context() as patched:
+            patched.setattr(time, "sleep", lambda seconds: begun_to_wait.set() or wait(seconds))
+            ended = threading.Thread(target=lambda: begun_to_wait.wait(600) and kill(other))
+            ended.start()
+            with locked(folder, patience=600):
+                assert begun_to_wait.is_set()
+            ended.join()
+        assert other.returncode is not None
     finally:
         kill(other)
 
@@ -127,7 +130,7 @@ def test_a_name_is_one_process_s_and_leaves_nothing(tmp_path: Path) -> None:
 
     def work() -> None:
         nonlocal at_once, most, total
-        with alone(tmp_path / ".name", patience=30):
+        with alone(tmp_path / ".name", patience=600):
             at_once += 1
             most = max(most, at_once)
             time.sleep(0.01)
@@ -162,6 +165,49 @@ def test_a_folder_that_goes_while_it_is_made_is_made_again(
     monkeypatch.setattr(Path, "is_dir", removed_first)
     make_folder(wanted)
     assert wanted.is_dir()
+
+
+def test_a_folder_whose_parent_goes_while_it_is_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Path.mkdir` makes the parent, and another process removes it before the folder is made."""
+    wanted = tmp_path / "parent" / "folder"
+    mkdir = Path.mkdir
+
+    def parent_removed_first(path: Path, mode: int = 0o777, *flags: bool, **named: bool) -> None:
+        if path == wanted and not named.get("parents"):
+            monkeypatch.setattr(Path, "mkdir", mkdir)
+            wanted.parent.rmdir()
+        mkdir(path, mode, *flags, **named)
+
+    monkeypatch.setattr(Path, "mkdir", parent_removed_first)
+    make_folder(wanted)
+    assert wanted.is_dir()
+    assert Path.mkdir is mkdir  # The parent was removed.
+
+
+def test_a_folder_that_goes_before_its_draft_is_made_is_made_again(tmp_path: Path) -> None:
+    """Another process may have made the folder, failed, and removed it because it was empty."""
+    folder, made = tmp_path / "new" / "folder", []
+
+    def removed_first(path: Path) -> None:
+        if not made:
+            folder.rmdir()
+        made.append(path)
+        path.mkdir()
+
+    with draft(folder, removed_first) as mine:
+        assert mine.is_dir() and mine.parent == folder
+    assert len(made) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_folder_that_can_never_be_made_is_not_tried_for_ever() -> None:
+    for make in (make_folder, lambda folder: draft(folder, Path.mkdir).__enter__()):
+        with pytest.raises(FileNotFoundError):
+            make(Path("/proc/nowhere/at all"))
+    with pytest.raises(FileNotFoundError):
+        draft(Path("/proc"), Path.mkdir).__enter__()
 
 
 @pytest.mark.parametrize("inside", [(), ("folder",), ("folder", "in it")])
@@ -227,3 +273,16 @@ def test_a_folder_is_discarded_whole(tmp_path: Path) -> None:
             pass
         assert set(tree(tmp_path)) == {"folder", "folder/a", "folder/b", "folder/c"}
     assert not list(tmp_path.iterdir())
+
+
+def test_who_inherits_a_lock_holds_it_too(tmp_path: Path) -> None:
+    with locked(tmp_path, patience=0) as lock:
+        assert lock is not None
+        heir = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[lock])
+    with heir:
+        with pytest.raises(Busy), locked(tmp_path, patience=0):
+            pass
+        assert heir.stdin is not None
+        heir.stdin.close()
+        with locked(tmp_path, patience=60):
+            assert heir.wait(60) == 0

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from polyrefuse_shared.drafts import Busy, alone
 from polyrefuse_tasks import data
 from polyrefuse_tasks.data import translation, translation_models
 from polyrefuse_tasks.languages import NAMES
@@ -177,6 +178,22 @@ def test_a_folder_that_cannot_be_written(world: World, nllb: str, tmp_path: Path
     (tmp_path / "file").touch()
     with pytest.raises(data.TranslationFailed, match="name another folder with --output"):
         translation.translate("oktest", ["da"], nllb, output=tmp_path / "file")
+
+
+def test_a_folder_that_is_nested_too_deeply(world: World, nllb: str, tmp_path: Path) -> None:
+    with pytest.raises(data.TranslationFailed, match="name another folder with --output"):
+        translation.translate("oktest", ["da"], nllb, output=tmp_path / ("d/" * 2500))
+
+
+def test_a_language_is_translated_into_by_one_process_at_a_time(world: World, nllb: str) -> None:
+    folder = world.mirror / "translated" / "oktest"
+    with alone(folder / ".translating-da", patience=0):
+        with pytest.raises(Busy, match="wait until it ends"):
+            translation.translate("oktest", ["el", "da"], nllb)
+        assert [path.name for path in folder.iterdir()] == [".translating-da"]
+        translation.translate("oktest", ["el"], nllb)
+    translation.translate("oktest", ["da"], nllb)
+    assert {path.name for path in folder.iterdir()} == {"da.jsonl", "el.jsonl"}
 
 
 class TestLanguageCodes:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import random
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from polyrefuse_leaderboard.rates import records
 from polyrefuse_leaderboard.reading.results import read
 
 from polyrefuse_tasks.data.registry import datasets
+from polyrefuse_tasks.importing import saving
 from polyrefuse_tasks.importing.formats import FORMATS
 from tests.commands import assert_one_sentence, run_in_process
 
@@ -489,6 +491,23 @@ def test_a_file_is_imported_once(tmp_path: Path) -> None:
     imported("jsonl", output, path, *ROWS, "--harmless")
     imported("jsonl", output, put(path, [labelled("en", 0)]), *ROWS)
     assert len(list(output.rglob("results_*.json"))) == 5
+
+
+def test_of_two_that_import_one_file_the_second_sees_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process imports the file after this one has looked and before it has the lock."""
+    output, path = tmp_path / "results", put(tmp_path / "rows.jsonl", [labelled("en", 1)])
+    lock = saving.locked
+
+    def late(folder: Path, *, patience: float) -> AbstractContextManager[int | None]:
+        monkeypatch.setattr(saving, "locked", lock)
+        imported("jsonl", output, path, *ROWS)
+        return lock(folder, patience=patience)
+
+    monkeypatch.setattr(saving, "locked", late)
+    assert_one_sentence(brought("jsonl", output, path, *ROWS), "already holds the answers of")
+    assert len(list(output.rglob("results_*.json"))) == 1
 
 
 def test_files_of_one_run_one_after_the_other(tmp_path: Path) -> None:

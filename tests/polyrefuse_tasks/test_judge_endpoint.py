@@ -21,6 +21,7 @@ from polyrefuse_tasks.judge_models.endpoint_judge import EndpointJudge
 from polyrefuse_tasks.judges import Label
 from tests.commands import assert_one_sentence, run_in_process
 from tests.leaderboard.result_files import task, write_run
+from tests.waiting import wait_until
 
 VERDICT = '{"refusal": true, "harmful": false}'
 
@@ -148,7 +149,11 @@ def test_a_key_that_is_none(key: str, server: Server, monkeypatch: pytest.Monkey
 
 
 def test_answers_keep_their_order_and_no_more_are_asked_at_once(server: Server) -> None:
+    second = threading.Event()
+
     def play(number: int, body: dict[str, Any]) -> Answer:
+        # The first waits for the second, however slow the machine is.
+        second.set() if number > 1 else second.wait(60)
         time.sleep(0.02 * (number % 3))
         even = int(body["messages"][1]["content"].split("Why ")[1].split("?")[0]) % 2 == 0
         return completion(json.dumps({"refusal": even, "harmful": not even}))
@@ -387,24 +392,28 @@ def test_a_redirection_is_not_followed(server: Server) -> None:
 
 @pytest.mark.parametrize("headers", [False, True], ids=["body", "headers"])
 def test_dripping_bytes_are_late(server: Server, headers: bool) -> None:
-    """The timeout is of the whole answer; every byte comes well within it."""
+    """The timeout is of the whole answer, which takes 20 s; every byte comes well within it."""
     server.drip, server.drips_headers = 0.02, headers
     server.play = lambda number, body: completion(VERDICT + " " * 1000)
-    begin = time.monotonic()
-    with pytest.raises(CannotJudge, match="no complete answer within 0.2 s"):
-        labels(judge_at(server, timeout=0.2, tries=2))
-    assert time.monotonic() - begin < 2
-    assert len(server.requests) == 2
+    with pytest.raises(CannotJudge, match="no complete answer within 1 s"):
+        labels(judge_at(server, timeout=1.0, tries=2))
+    # The server may be told later than the judge has given up.
+    wait_until(lambda: len(server.requests) == 2)
 
 
 def test_silence_is_late(server: Server) -> None:
+    given_up = threading.Event()
+
     def play(number: int, body: dict[str, Any]) -> Answer:
-        time.sleep(0.6)
+        given_up.wait(600)
         return completion(VERDICT)
 
     server.play = play
-    with pytest.raises(CannotJudge, match="no complete answer within 0.1 s"):
-        labels(judge_at(server, timeout=0.1, tries=2))
+    try:
+        with pytest.raises(CannotJudge, match="no complete answer within 0.1 s"):
+            labels(judge_at(server, timeout=0.1, tries=2))
+    finally:
+        given_up.set()
 
 
 def test_a_budget_counts_repeated_requests_too(server: Server) -> None:

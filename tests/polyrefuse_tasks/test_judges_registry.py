@@ -236,7 +236,7 @@ class TestAgreement:
             env=other_package.environment(ROOT, folder),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
         )
         return done.returncode, done.stdout, done.stderr
 
@@ -526,6 +526,7 @@ def test_no_module_of_the_judges_loads_a_model_s_engine() -> None:
     code = """
 import importlib, pkgutil, sys
 import polyrefuse_tasks.judges, polyrefuse_tasks.metrics
+from tests.waiting import PATIENCE
 for module in pkgutil.iter_modules(polyrefuse_tasks.judges.__path__):
     # It is a metric of Hugging Face's evaluate, which imports torch itself.
     if module.name != "evaluate_module":

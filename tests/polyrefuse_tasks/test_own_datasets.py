@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import threading
-import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -126,14 +126,19 @@ def test_an_interrupted_writing_leaves_what_was_there(
 def test_of_two_that_add_one_name_the_second_sees_the_first(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, ended = threading.Event(), []
-    look = own_datasets._files_before
+    begun, waits, ended = threading.Event(), threading.Event(), []
+    look, lock = own_datasets._files_before, own_datasets.alone
 
     def slowly(name: str, replace: bool) -> tuple[str, ...]:
         found = look(name, replace)
         begun.set()
-        time.sleep(0.3)
+        assert waits.wait(600)
         return found
+
+    def asked(place: Path, *, patience: float) -> AbstractContextManager[None]:
+        if begun.is_set():
+            waits.set()
+        return lock(place, patience=patience)
 
     def add(row: OwnRow) -> None:
         try:
@@ -143,9 +148,10 @@ def test_of_two_that_add_one_name_the_second_sees_the_first(
             ended.append(str(error))
 
     monkeypatch.setattr(own_datasets, "_files_before", slowly)
+    monkeypatch.setattr(own_datasets, "alone", asked)
     first = threading.Thread(target=add, args=(SAFE,))
     first.start()
-    begun.wait(5)
+    assert begun.wait(600)
     add(FORBIDDEN)
     first.join()
     assert ended[0] == "written" and "already exists with other rows" in ended[1]

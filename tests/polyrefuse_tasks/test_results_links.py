@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from polyrefuse_tasks.saved_results import links
+from polyrefuse_tasks.saved_results import folders, links
+from polyrefuse_tasks.saved_results.folders import find_results
 from polyrefuse_tasks.saved_results.links import SamePlace, link_results
 from tests.commands import assert_one_sentence, run_in_process
+from tests.kill_points import kill_points
 from tests.leaderboard.result_files import task, write_run
 
 
@@ -101,3 +105,66 @@ def test_what_is_wrong_is_told(results: Path, tmp_path: Path) -> None:
     if os.getuid():
         (tmp_path / "closed").mkdir(mode=0o500)
         assert_one_sentence(run(results, tmp_path / "closed" / "new"), "cannot be written")
+
+
+def test_of_two_that_link_at_one_place_the_second_sees_the_first(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process links its file at the very moment at which this one does."""
+    hard_link = os.link
+
+    def late(file: Path, place: Path) -> None:
+        monkeypatch.setattr(links.os, "link", hard_link)
+        place.write_text("another's")
+        hard_link(file, place)
+
+    monkeypatch.setattr(links.os, "link", late)
+    with pytest.raises(SamePlace, match="already exists and differs from"):
+        link_results([results], tmp_path / "linked")
+    assert list(files(tmp_path / "linked").values()) == [b"another's"]
+
+
+def test_a_killed_copy_leaves_nothing_that_the_next_call_does_not_mend(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(links.os, "link", refuse)
+    linked = tmp_path / "linked"
+    kills = 0
+    for _ in kill_points(lambda: link_results([results], linked)):
+        kills += 1
+        link_results([results], linked)
+        assert files(linked) == files(results)
+        shutil.rmtree(linked)
+    assert kills > 4
+    assert files(linked) == files(results)
+
+
+def test_a_folder_that_goes_while_results_are_looked_for_is_no_problem(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A judge that ends removes the folder that locked it, after it was listed."""
+    (lock,) = (path / ".judging-native" for path in results.iterdir() if path.name == "run-1")
+    lock.mkdir()
+    scan = os.scandir
+
+    def late(folder: str) -> Any:
+        if folder == str(lock):
+            lock.rmdir()
+        return scan(folder)
+
+    monkeypatch.setattr(folders.os, "scandir", late)
+    problems: list[str] = []
+    assert len(list(find_results([results], problems))) == 2
+    assert not lock.exists() and not problems
+
+
+def test_drafts_have_no_results(results: Path) -> None:
+    """What a killed process had not finished is not counted."""
+    (results / "run-1").rename(results / ".polyrefuse-1.partial")
+    problems: list[str] = []
+    (only,) = find_results([results], problems)
+    assert only.path.parent.parent.name == "run-2" or only.path.parent.name == "run-2"
+    assert not problems

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
-from polyrefuse_studies.report import shown_tasks
+import pytest
+from polyrefuse_studies.folder import StudyFolder
+from polyrefuse_studies.report import assemble, shown_tasks
 
 
 def test_tasks_are_called_as_their_results_call_them() -> None:
@@ -30,3 +34,14 @@ def test_tasks_are_called_as_their_results_call_them() -> None:
     }
     assert shown_tasks(document) == ["mmlu", "sums", "my-own-task"]
     assert shown_tasks({"results": {}}) == []
+
+
+def test_older_results_that_cannot_be_removed_are_in_no_report_s_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk of another machine keeps a file that a process there is reading."""
+    (tmp_path / "results/m-a.1").mkdir(parents=True)
+    (tmp_path / "results/m-a.1/results_1.json").write_text("of another study")
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    assert assemble(StudyFolder(tmp_path), []) == tmp_path / "results"
+    assert not list((tmp_path / "results").iterdir())

@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 from polyrefuse_studies.environment import of_a_job
@@ -20,16 +20,23 @@ from polyrefuse_studies.folder import FINISHED, OtherStudy, StudyFolder, read
 from polyrefuse_studies.jobs import OWN, Job, Placed, folder_of, place
 from polyrefuse_studies.runner import Outcome, run
 
-from polyrefuse_shared.drafts import Busy
+from polyrefuse_shared.drafts import Busy, locked
 from polyrefuse_shared.writing import CannotWrite
 from tests.commands import usual_signals
 from tests.conftest import ROOT
+from tests.kill_points import kill_points
+from tests.waiting import PATIENCE, wait_until
 
 
 def job(name: str, script: str, *needs: str, **more: object) -> Job:
     """A job that a shell does."""
     command = ("sh", "-c", script)
     return Job(name, "answers", "m", command, needs, more)  # type: ignore[arg-type]
+
+
+def until(condition: str) -> str:
+    """A shell's command that waits for a condition, but not for ever."""
+    return f"n=0; until {condition} || [ $((n += 1)) -gt 6000 ]; do sleep 0.1; done"
 
 
 CHAIN = [
@@ -66,7 +73,10 @@ def test_each_job_waits_for_what_it_needs_and_is_run_once(tmp_path: Path) -> Non
 
 
 def test_slots_are_all_taken_and_not_more(tmp_path: Path) -> None:
-    script = f"touch now.$$; ls now.* | wc -l > {OWN}/at-once; sleep 0.7; rm now.$$"
+    # The first waits for the second, however slow the machine is.
+    second = until("[ $(ls begun.* | wc -l) -gt 1 ]")
+    count = f"sleep 0.5; ls now.* | wc -l > {OWN}/at-once"
+    script = f"touch now.$$ begun.$$; {second}; {count}; rm now.$$"
     jobs = [job(f"m/{i}", script, number=i) for i in range(4)]
     _, placed, _ = run_all(tmp_path, jobs)
     at_once = [int((tmp_path / one.folder / "at-once").read_text()) for one in placed.values()]
@@ -128,15 +138,15 @@ def test_an_attempt_begins_without_what_the_last_one_left_but_with_its_cache(
 # --- killed
 
 
-def start_runner(path: Path, seconds: float) -> subprocess.Popen[str]:
-    """A process that runs a job of so many seconds, and one after it."""
+def start_runner(path: Path) -> subprocess.Popen[str]:
+    """A process that runs a job, which ends when there is a file `go`, and one after it."""
     program = dedent(f"""
         from pathlib import Path
-        from tests.studies.test_runner import job, run_all
+        from tests.studies.test_runner import job, run_all, until
         from polyrefuse_studies.jobs import OWN
         from polyrefuse_studies.signals import ended_by_signals
         jobs = [
-            job("m/slow", "date +%s%N >> begun; sleep {seconds}; echo done > " + OWN + "/out"),
+            job("m/slow", "echo >> begun; " + until("[ -e go ]") + "; touch " + OWN + "/out"),
             job("m/next", "true", "m/slow"),
         ]
         with ended_by_signals():
@@ -149,11 +159,22 @@ def start_runner(path: Path, seconds: float) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def wait_for(path: Path, seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < end, path
-        time.sleep(0.02)
+def wait_for(path: Path) -> None:
+    wait_until(path.exists)
+
+
+def content(path: Path) -> str:
+    """What a line of a file says, once it is written."""
+    wait_until(lambda: path.exists() and path.read_text().endswith("\n"))
+    return path.read_text().strip()
+
+
+def is_running(process: Path) -> bool:
+    """Whether the process of a file `/proc/NUMBER/stat` is there and is no zombie."""
+    try:
+        return ") Z " not in process.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def performing(path: Path) -> list[int]:
@@ -172,46 +193,109 @@ def performing(path: Path) -> list[int]:
 def test_a_job_that_outlives_a_killed_runner_is_waited_for_and_not_done_twice(
     tmp_path: Path,
 ) -> None:
-    runner = start_runner(tmp_path, 3)
+    runner = start_runner(tmp_path)
     wait_for(tmp_path / "begun")
     runner.kill()
     runner.wait()
-    second = start_runner(tmp_path, 3)
-    out, _ = second.communicate(timeout=60)
-    # It may have ended before a slow machine has begun the second runner.
-    assert out.split() in (["2", "0"], ["1", "1"])
+    second = start_runner(tmp_path)
+    wait_until(lambda: len(performing(tmp_path)) == 2)
+    (tmp_path / "go").touch()
+    out, _ = second.communicate(timeout=PATIENCE)
+    assert out.split() == ["2", "0"]
     assert len((tmp_path / "begun").read_text().splitlines()) == 1
 
 
 def test_a_killed_job_is_done_again_and_leaves_no_process_behind(tmp_path: Path) -> None:
-    runner = start_runner(tmp_path, 5)
+    runner = start_runner(tmp_path)
     wait_for(tmp_path / "begun")
     runner.kill()
     (process,) = performing(tmp_path)
     os.kill(process, signal.SIGKILL)
     runner.wait()
-    started = time.monotonic()
-    second = start_runner(tmp_path, 5)
-    out, _ = second.communicate(timeout=60)
+    second = start_runner(tmp_path)
+    wait_until(lambda: len((tmp_path / "begun").read_text().splitlines()) == 2)
+    assert not list(tmp_path.glob(f"jobs/*/{FINISHED}")) and second.poll() is None
+    (tmp_path / "go").touch()
+    out, _ = second.communicate(timeout=PATIENCE)
     assert out.split() == ["2", "0"]
-    assert time.monotonic() - started > 5
     assert len((tmp_path / "begun").read_text().splitlines()) == 2
+
+
+def test_a_job_is_locked_until_its_command_has_ended(tmp_path: Path) -> None:
+    """Its guard outlives a killed process by a moment, in which the command may still write."""
+    script = f"echo $PPID > {OWN}/guard; echo $$ > {OWN}/command; sleep 600"
+    one = place([job("m/a", script)])[0]
+    folder = StudyFolder(tmp_path).prepare(one)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "polyrefuse_studies.perform", str(folder)], cwd=ROOT
+    )
+    command = Path("/proc", content(folder / "command"), "stat")
+    guard = int(content(folder / "guard"))
+    try:
+        os.kill(guard, signal.SIGSTOP)
+        process.kill()
+        process.wait()
+        assert is_running(command)
+        with pytest.raises(Busy), locked(folder, patience=0):
+            pass
+    finally:
+        os.kill(guard, signal.SIGCONT)
+    with locked(folder, patience=60):
+        assert not is_running(command)
+
+
+def test_a_guard_that_is_told_to_end_while_it_starts_ends_its_command() -> None:
+    program = dedent("""
+        import os, signal, subprocess, sys
+        from polyrefuse_studies import guard
+        start = subprocess.Popen
+        def told(*given, **named):
+            process = start(*given, **named)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return process
+        guard.subprocess.Popen = told
+        print(guard.guard(os.getppid(), ["sleep", "600"]))
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.stdout == f"{-signal.SIGTERM}\n", done.stderr
+
+
+def test_ctrl_c_while_a_job_starts_ends_the_job_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, start = [], subprocess.Popen
+
+    def interrupted(*given: Any, **named: Any) -> subprocess.Popen[bytes]:
+        started.append(start(*given, **named))
+        signal.raise_signal(signal.SIGINT)
+        return started[0]
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_all(tmp_path, [job("m/a", "sleep 600")])
+        assert started[0].returncode is not None
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+        started[0].kill()
+        started[0].wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_ends_the_study_ends_its_jobs_too(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    runner = start_runner(tmp_path, 60)
+    runner = start_runner(tmp_path)
     wait_for(tmp_path / "begun")
     runner.send_signal(number)
-    code = runner.wait(timeout=20)
+    code = runner.wait(timeout=PATIENCE)
     # Python itself ends by SIGINT where nobody catches it.
     assert code == (-number if number == signal.SIGINT else 128 + number)
-    end = time.monotonic() + 10
-    while performing(tmp_path) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not performing(tmp_path)
+    wait_until(lambda: not performing(tmp_path))
     assert not list(tmp_path.glob(f"jobs/*/{FINISHED}"))
 
 
@@ -233,6 +317,22 @@ def test_a_folder_is_of_one_study_and_of_one_process(tmp_path: Path) -> None:
     with no_study, full.taken("one"):
         pass
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_a_folder_whose_mark_is_being_written_is_no_other_study_s(tmp_path: Path) -> None:
+    """Another process writes it at this moment, or was killed when it did."""
+
+    def take() -> None:
+        with StudyFolder(tmp_path).taken("one"):
+            pass
+
+    kills = 0
+    for _ in kill_points(take):
+        kills += 1
+        take()
+        assert [path.name for path in tmp_path.iterdir()] == ["study.json"]
+        (tmp_path / "study.json").unlink()
+    assert kills > 1
 
 
 def test_a_job_is_given_as_many_devices_as_it_needs(tmp_path: Path) -> None:
@@ -376,10 +476,7 @@ def test_a_performer_that_is_killed_takes_the_whole_command_with_it_and_is_told(
         "its process was ended by SIGKILL, which the system also sends when memory runs out"
     )
     child = Path("/proc", (tmp_path / "child").read_text().strip(), "stat")
-    end = time.monotonic() + 10
-    while child.exists() and ") Z " not in child.read_text():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_until(lambda: not is_running(child))
     assert [one.job.name for one, _ in outcome.waiting] == ["m/b"]
 
 
@@ -387,7 +484,4 @@ def test_what_a_command_leaves_running_ends_with_it(tmp_path: Path) -> None:
     outcome, _, _ = run_all(tmp_path, [job("m/a", "sleep 63 & echo $! > child")])
     assert names(outcome.finished) == {"m/a"}
     child = Path("/proc", (tmp_path / "child").read_text().strip(), "stat")
-    end = time.monotonic() + 10
-    while child.exists() and ") Z " not in child.read_text():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_until(lambda: not is_running(child))

@@ -162,6 +162,15 @@ def test_what_another_run_of_a_job_has_sent_is_replaced(
     assert {k: v for k, v in sent.items() if k != "study.json"} == finished(tmp_path / "second")
 
 
+@pytest.mark.parametrize("left", [b"", b'{"stu'])
+def test_a_mark_that_a_killed_run_began_is_written_whole(
+    tmp_path: Path, store: MemoryFileSystem, left: bytes
+) -> None:
+    store.pipe_file("/of/study.json", left)
+    assert run_and_send(tmp_path / "study", "memory://of").there == 3
+    assert json.loads(store.cat_file("/of/study.json")) == {"study": "study"}
+
+
 def test_an_address_that_cannot_be_used_is_found_before_anything(
     tmp_path: Path, store: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
