@@ -115,5 +115,5 @@ def _keep(direction: Direction, folder: Path, d: int) -> None:
     try:
         artifact.save(direction, folder)
     except CannotWrite as error:
-        # The disk is full, or another process keeps it at this moment. The direction itself is good.
+        # The disk is full, or another process keeps it just now. The direction itself is good.
         logger.warning("direction=auto: the direction could not be kept (%s)", error)
