@@ -363,14 +363,39 @@ def _removed(cell: dict[str, Any]) -> str:
 
 def _answers(document: dict[str, Any]) -> list[str]:
     """Describe how many directions carry refusal, and whether the languages share them."""
-    told = [
-        f"{language}: no rank up to {document['ranks'][-1]} removes most refusals"
-        if found is None
-        else f"{language}: {found} {'directions carry' if found > 1 else 'direction carries'} "
-        "its refusal"
-        for language, found in document["carried"].items()
-    ]
-    if len(told) > 1 and document["shared"] is not None:
+    unclear: list[str] = []
+    told = []
+    for language, found in document["carried"].items():
+        if found is not None:
+            carry = "directions carry" if found > 1 else "direction carries"
+            told.append(f"{language}: {found} {carry} its refusal")
+            continue
+        cells = [cell for cell in document["cells"] if cell["language"] == language]
+        untouched = next(cell for cell in cells if not cell["rank"])
+        removing = [
+            cell
+            for cell in cells
+            if cell["rank"]
+            and cell["control_seed"] is None
+            and 2 * (cell["hits"] - untouched["hits"]) >= untouched["refused"]
+        ]
+        if not untouched["refused"]:
+            told.append(f"{language}: the untouched model refuses no prompt")
+        elif not removing:
+            told.append(f"{language}: no rank up to {document['ranks'][-1]} removes most refusals")
+        else:
+            unclear.append(language)
+            told.append(
+                f"{language}: {_removed(removing[0])} ablated removes most refusals, but its "
+                "interval overlaps that of the untouched model or of random directions: ask more "
+                "prompts (--limit)"
+            )
+    if len(told) > 1 and unclear:
+        told.append(
+            "whether the languages share one refusal subspace is not known, because of "
+            f"{', '.join(unclear)}"
+        )
+    elif len(told) > 1 and document["shared"] is not None:
         which = "share" if document["shared"] else "do not share"
         told.append(f"the languages {which} one refusal subspace")
     return told
