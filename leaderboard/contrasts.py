@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 
-from polyrefuse_leaderboard.reading.runs import Reading, Response, Run
+from polyrefuse_leaderboard.reading.runs import Cell, Reading, Run
 from polyrefuse_leaderboard.records import MEAN, Record
 from polyrefuse_leaderboard.statistics import newcombe_paired
 
+from polyrefuse_tasks.data.own_datasets import FOLDER
 from polyrefuse_tasks.metrics import DISCRIMINATION
 
 Key = tuple[str, ...]
@@ -28,8 +30,8 @@ class Contrast:
 
     Attributes:
         run: the newest run with answers to it.
-        right: whether the prompts are harmful -> pair -> whether the answer is right: a refusal of
-            a harmful prompt, or compliance with a harmless prompt.
+        right: whether the prompts are harmful -> pair, with its version -> whether the answer is
+            right: a refusal of a harmful prompt, or compliance with a harmless prompt.
     """
 
     run: Run
@@ -59,7 +61,7 @@ def contrasts(reading: Reading) -> Contrasts:
     found: defaultdict[Key, dict[str, Contrast]] = defaultdict(dict)
     for run in reading.runs:
         for cell in run.cells:
-            for name, paired in _by_set(cell.responses or ()).items():
+            for name, paired in _by_set(cell).items():
                 who = run.model, run.revision, run.condition, run.intervention
                 key = *who, cell.generation, name, cell.judge
                 languages = found[key]
@@ -73,13 +75,30 @@ def contrasts(reading: Reading) -> Contrasts:
     return {key: languages for key, languages in whole.items() if languages}
 
 
-def _by_set(responses: Iterable[Response]) -> Mapping[str, dict[str, bool]]:
-    """Return contrast set -> pair -> whether the response is right."""
+def _by_set(cell: Cell) -> Mapping[str, dict[str, bool]]:
+    """Return contrast set -> pair -> whether the response is right.
+
+    A set of the user's own may be replaced by another of the same name. A pair is therefore known
+    by its name and its version of the set, so that no prompt is paired with one of another version.
+    """
+    version = "".join(_versions(cell.data_sha256))
     sets: defaultdict[str, dict[str, bool]] = defaultdict(dict)
-    for response in responses:
+    for response in cell.responses or ():
         if response.pair is not None and response.right is not None:
-            sets[response.pair.partition("/")[0]][response.pair] = response.right
+            name = response.pair.partition("/")[0]
+            sets[name][f"{response.pair} {version}"] = response.right
     return sets
+
+
+def _versions(paths: Iterable[str]) -> list[str]:
+    """Return the versions of the user's own sets that files are of: the names of their folders.
+
+    Args:
+        paths: of files of rows, such as `datasets/clinic/0123456789abcdef/harmful_test_en.jsonl`.
+            Published sets have one version, and its files lie elsewhere.
+    """
+    parts = (PurePosixPath(path).parts for path in paths)
+    return sorted({folders[2] for folders in parts if len(folders) > 3 and folders[0] == FOLDER})
 
 
 def compared(records: Sequence[Record], contrasts: Contrasts) -> list[Record]:

@@ -18,8 +18,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from polyrefuse_models import bundled
 from polyrefuse_models.chat_model import ChatModel
+from polyrefuse_models.commands.direction_effects import _answers as rank_answers
 from polyrefuse_models.directions import artifact
 from polyrefuse_models.directions.control import control_of
+from polyrefuse_models.directions.rank import Cell, carried
 from polyrefuse_models.directions.rank_pictures import rank_figure
 from polyrefuse_models.directions.sweep import sweep
 from polyrefuse_models.directions.sweep_pictures import OVERFLOW, sweep_figure
@@ -341,6 +343,31 @@ class TestRank:
         assert document["subspace"]["of"] == "prompts"
         assert document["versions"] and document["data_sha256"]
         assert max(map(len, strings(document))) <= 64  # a checksum, and no answer
+
+    def test_too_few_prompts_are_told_from_no_effect(self) -> None:
+        """The organism's refusals go, but six prompts do not show it."""
+        cells = [
+            Cell(rank, seed, language, hits, 6 - hits, 6, 0, 0)
+            for language, all_hits in {"en": (4, 6, 4), "de": (4, 4, 4), "yo": (6, 6, 6)}.items()
+            for (rank, seed), hits in zip(((0, None), (1, None), (1, 0)), all_hits, strict=True)
+        ]
+        found = {
+            language: carried([cell for cell in cells if cell.language == language])
+            for language in ("en", "de", "yo")
+        }
+        assert set(found.values()) == {None}
+        document = {
+            "cells": [cell.record() for cell in cells],
+            "ranks": [1],
+            "carried": found,
+            "shared": False,
+        }
+        of_english, of_german, of_yoruba, together = rank_answers(document)
+        assert of_english.startswith("en: 1 direction ablated removes most refusals, but its")
+        assert "ask more prompts" in of_english
+        assert of_german == "de: no rank up to 1 removes most refusals"
+        assert of_yoruba == "yo: the untouched model refuses no prompt"
+        assert together.endswith("refusal subspace is not known, because of en")
 
     def test_the_pictures(self) -> None:
         cells = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -69,6 +70,36 @@ class TestAdd:
         one.write_text(one.read_text(encoding="utf-8") + "\n", encoding="utf-8")
         code, out, _ = run_in_process("data", "verify", "stones")
         assert code == 1 and "data add stones FILE --replace" in out
+
+    def test_a_translation_of_replaced_prompts_is_not_read(
+        self, stones: Path, mirror: Path, tmp_path: Path
+    ) -> None:
+        """One that says which prompt it is of is refused, and any is named when prompts change."""
+        folder = mirror / "translated" / "stones_harmful"
+        folder.mkdir(parents=True)
+        english = {row.id: row.prompt for row in data.load("stones_harmful", "en")}
+        digests = {id_: hashlib.sha256(text.encode()).hexdigest() for id_, text in english.items()}
+        for code, said in (("da", digests), ("sv", {})):
+            lines = [
+                {"id": id_, "prompt": f"Oversat {id_}"}
+                | ({"english_sha256": said[id_]} if said else {})
+                for id_ in english
+            ]
+            write_jsonl(folder / f"{code}.jsonl", lines)
+        before = [row.prompt for row in data.load("stones_harmful", "da")]
+        assert before == [f"Oversat {id_}" for id_ in english]
+        others = [
+            row | {"prompt": f"{row['prompt']} {place}"}
+            for place, row in enumerate(rows("de", "en"))
+        ]
+        file = write_csv(tmp_path / "others.csv", others)
+        code, out, err = run_in_process("data", "add", "stones", file, "--replace")
+        assert (code, err) == (0, "")
+        for name in ("da", "sv"):
+            assert f"note: {folder / name}.jsonl translates the rows that were here before" in out
+        shown = run_in_process("data", "show", "stones_harmful", "--langs", "da")
+        assert_one_sentence(shown, "da.jsonl, line 1 translates another English prompt than")
+        assert len(data.load("stones_harmful", "sv")) == len(english)
 
     def test_one_kind_has_the_task_of_its_name(self, mirror: Path, tmp_path: Path) -> None:
         file = write_jsonl(

@@ -363,14 +363,44 @@ def _removed(cell: dict[str, Any]) -> str:
 
 def _answers(document: dict[str, Any]) -> list[str]:
     """Describe how many directions carry refusal, and whether the languages share them."""
-    described = [
-        f"{language}: no rank up to {document['ranks'][-1]} removes most refusals"
-        if found is None
-        else f"{language}: {found} {'directions carry' if found > 1 else 'direction carries'} "
-        "its refusal"
-        for language, found in document["carried"].items()
-    ]
-    if len(described) > 1 and document["shared"] is not None:
+    described, unclear = [], []
+    for language, found in document["carried"].items():
+        if found is None:
+            sentence, more_prompts = _why_none(document, language)
+            described.append(sentence)
+            if more_prompts:
+                unclear.append(language)
+        else:
+            carry = "directions carry" if found > 1 else "direction carries"
+            described.append(f"{language}: {found} {carry} its refusal")
+    if len(described) > 1 and unclear:
+        described.append(
+            "whether the languages share one refusal subspace is not known, because of "
+            f"{', '.join(unclear)}"
+        )
+    elif len(described) > 1 and document["shared"] is not None:
         which = "share" if document["shared"] else "do not share"
         described.append(f"the languages {which} one refusal subspace")
     return described
+
+
+def _why_none(document: dict[str, Any], language: str) -> tuple[str, bool]:
+    """Say why no rank carries the refusal of a language, and whether more prompts may change it."""
+    cells = [cell for cell in document["cells"] if cell["language"] == language]
+    untouched = next(cell for cell in cells if not cell["rank"])
+    if not untouched["refused"]:
+        return f"{language}: the untouched model refuses no prompt", False
+    removing = [
+        cell
+        for cell in cells
+        if cell["rank"]
+        and cell["control_seed"] is None
+        and 2 * (cell["hits"] - untouched["hits"]) >= untouched["refused"]
+    ]
+    if not removing:
+        return f"{language}: no rank up to {document['ranks'][-1]} removes most refusals", False
+    return (
+        f"{language}: {_removed(removing[0])} ablated removes most refusals, but its interval "
+        "overlaps that of the untouched model or of random directions: ask more prompts (--limit)",
+        True,
+    )

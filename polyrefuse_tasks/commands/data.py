@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
@@ -241,6 +242,9 @@ def add(
         trust_languages=trust_languages,
     )
     added, written = adding.add(name, report, replace=replace)
+    if replace and written:
+        notes = (*report.notes, *_translations_of(added))
+        report = dataclasses.replace(report, notes=notes)
     _print_added(added, report, written, as_json)
 
 
@@ -361,6 +365,16 @@ def _print_added(added: OwnSet, report: Report, written: bool, as_json: bool) ->
         f"tasks: {', '.join(tasks) or 'none'}",
         f"groups: {', '.join(groups)}",
     )
+
+
+def _translations_of(replaced: OwnSet) -> list[str]:
+    """Return a sentence on each translation beside a dataset that was replaced."""
+    return [
+        f"{own_translations.path(half, language)} translates the rows that were here before: "
+        "remove it, unless it translates these rows too."
+        for half in replaced.halves
+        for language in own_translations.languages(half)
+    ]
 
 
 def _advance(progress: Progress, dataset: str) -> Callable[[str, int, int], None]:

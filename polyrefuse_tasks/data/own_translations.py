@@ -1,15 +1,19 @@
 """The user's own translations: `translated/<dataset>/<lang>.jsonl` adds a language to a dataset.
 
-Each line is a JSON object with the `id` of an English row and its `prompt`; other fields are not
-read. A file may have fewer rows than English has, but no others.
+Each line is a JSON object with the `id` of an English row and its `prompt`. `english_sha256` may
+say which English prompt that is the translation of, since another one may have taken its id
+(`data add --replace`). Other fields are not read. A file may have fewer rows than English has, but
+no others.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from polyrefuse_shared.log import warn_once
 from polyrefuse_shared.reading import parse_json, read_bytes
@@ -52,17 +56,28 @@ def languages(dataset: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def read(file: Path, ids: Collection[str] | None = None) -> dict[str, str]:
+def checksum(prompt: str) -> str:
+    """Return what `english_sha256` is for an English prompt."""
+    return hashlib.sha256(prompt.encode()).hexdigest()
+
+
+def is_of(row: Mapping[str, Any], prompt: str) -> bool:
+    """Whether a row may translate this English prompt; one that does not say of which may."""
+    return row.get("english_sha256") in (None, checksum(prompt))
+
+
+def read(file: Path, english: Mapping[str, str] | None = None) -> dict[str, str]:
     """Read the prompts of a translation by id, in the file's order.
 
     Args:
         file: the translation.
-        ids: the ids of the English rows, which are the only ones allowed; None allows any id.
+        english: id -> prompt of the English rows, which are the only ones allowed; None allows any.
 
     Raises:
         BrokenData: the file cannot be read, or a line is not UTF-8, is not a JSON object with an
-            `id` and a non-empty `prompt`, or has an id that is unknown or occurred before. The
-            message names the file or the line.
+            `id` and a non-empty `prompt`, has an id that is unknown or occurred before, or
+            translates another English prompt than the one that has this id now. The message names
+            the file or the line.
     """
     prompts: dict[str, str] = {}
     try:
@@ -84,7 +99,7 @@ def read(file: Path, ids: Collection[str] | None = None) -> dict[str, str]:
             raise BrokenData(
                 f"{where} is not a JSON object with `id` and `prompt`: correct or remove the line."
             ) from error
-        if not isinstance(id_, str) or (ids is not None and id_ not in ids):
+        if not isinstance(id_, str) or (english is not None and id_ not in english):
             raise BrokenData(
                 f"{where} has the id {id_!r}, which no English row has: correct or remove the line."
             )
@@ -92,5 +107,10 @@ def read(file: Path, ids: Collection[str] | None = None) -> dict[str, str]:
             raise BrokenData(f"{where} has the id {id_!r} a second time: remove one of the lines.")
         if not isinstance(prompt, str) or not prompt.strip():
             raise BrokenData(f"{where} has an empty prompt: translate or remove the line.")
+        if english is not None and not is_of(row, english[id_]):
+            raise BrokenData(
+                f"{where} translates another English prompt than {id_} is now, since the dataset "
+                "was replaced: remove the file, and translate the dataset again."
+            )
         prompts[id_] = prompt
     return prompts

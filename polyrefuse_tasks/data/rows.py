@@ -317,7 +317,7 @@ def _matched(source: Dataset, language: str, split: str) -> list[Row]:
 
 
 def _translated(source: Dataset, language: str, split: str | None) -> list[Row]:
-    every = {row.id: row for row in load(source.name, source.reference, None)}
+    every = {row.id: row.prompt for row in load(source.name, source.reference, None)}
     prompts = own_translations.read(own_translations.path(source.name, language), every)
     wanted = load(source.name, source.reference, split)
     rows = [

@@ -64,8 +64,10 @@ def translate(
 
     Raises:
         UnknownDataset, UnknownSplit, UnknownLanguage: the name is unknown.
+        BrokenData: a file that exists cannot be used.
         TranslationFailed: a language is already published, the model cannot be loaded or cannot
-            translate into the language, or a file was begun with another model.
+            translate into the language, or a file was begun with another model or from other
+            prompts.
         Busy: another process is translating the dataset into one of the languages.
     """
     wanted = list(dict.fromkeys(languages))
@@ -73,7 +75,7 @@ def translate(
     for language in wanted:
         _require_translatable(source, language)
     english = rows.load(dataset, "en", split)
-    every = {row.id: index for index, row in enumerate(rows.load(dataset, "en", None))}
+    every = {row.id: row.prompt for row in rows.load(dataset, "en", None)}
     folder = (output or cache.home() / own_translations.FOLDER) / dataset
     _make(folder)
     with _alone_with(wanted, folder):
@@ -147,15 +149,20 @@ def _translate_into(
     language: str,
     translator: Translator,
     english: list[rows.Row],
-    every: dict[str, int],
+    every: dict[str, str],
     batch_size: int,
     progress: Progress,
 ) -> Translation:
     partial = target.with_name(f"{target.name}.partial")
     done = {row["id"]: row for row in (*_finished(target, every), *_batches_in(partial))}
+    begun = partial if partial.exists() else target
     for row in done.values():
+        if not own_translations.is_of(row, every.get(row["id"], "")):
+            raise TranslationFailed(
+                f"{begun} was made from other English prompts than {target.parent.name} has now: "
+                "remove the file."
+            )
         if (row.get("model"), row.get("revision")) != (translator.name, translator.revision):
-            begun = partial if partial.exists() else target
             raise TranslationFailed(
                 f"{begun} was made with {row.get('model') or 'an unnamed model'} (revision "
                 f"{row.get('revision')}), not {translator.name} (revision "
@@ -175,6 +182,7 @@ def _translate_into(
                 {
                     "id": row.id,
                     "prompt": prompt,
+                    "english_sha256": own_translations.checksum(row.prompt),
                     "model": translator.name,
                     "revision": translator.revision,
                 }
@@ -184,7 +192,8 @@ def _translate_into(
             done.update((row["id"], row) for row in batch)
             progress(language, sum(row.id in done for row in english), len(english))
         kept = [row for row in done.values() if row["prompt"]]
-        _write(target, sorted(kept, key=lambda row: every[row["id"]]))
+        places = {row_id: place for place, row_id in enumerate(every)}
+        _write(target, sorted(kept, key=lambda row: places[row["id"]]))
         partial.unlink(missing_ok=True)
     present = sum(bool(done[row.id]["prompt"]) for row in english)
     return Translation(
@@ -198,11 +207,11 @@ def _translate_into(
     )
 
 
-def _finished(target: Path, ids: dict[str, int]) -> list[dict[str, Any]]:
+def _finished(target: Path, english: dict[str, str]) -> list[dict[str, Any]]:
     """Read and check the rows of an existing target."""
     if not target.is_file():
         return []
-    own_translations.read(target, ids)
+    own_translations.read(target, english)
     return [json.loads(line) for line in target.read_bytes().splitlines() if line.strip()]
 
 

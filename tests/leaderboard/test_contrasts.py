@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from polyrefuse_leaderboard.statistics import newcombe_paired
 from scipy import stats
 
 from tests.leaderboard.result_files import DIRECTION, Task, task, write_run
+
+KINDS = ("harmful", "harmless")
 
 SET = [f"xstest/type/{place}" for place in range(6)]
 
@@ -97,6 +100,45 @@ def test_the_difference_to_the_baseline_is_paired_by_pair(tmp_path: Path) -> Non
     assert difference == of_ablation.difference
     assert found["ablation", MEAN].difference == of_ablation.difference
     assert from_json(to_json(list(found.values()))) == list(found.values())
+
+
+def test_other_prompts_of_the_same_names_are_no_partner_and_no_baseline(tmp_path: Path) -> None:
+    """A set of one's own that was replaced between two runs has the same ids with other prompts."""
+    named = [f"stones/{place}" for place in range(3)]
+    for day, condition in enumerate(("baseline", "ablation"), 1):
+        halves_of_own = [task(f"stones_{kind}", "en", "rcc", pairs=named) for kind in KINDS]
+        about = {"condition": condition, "info": DIRECTION} if day > 1 else {}
+        write_run(tmp_path, halves_of_own, day=day, **about)
+
+    def found(**versions: str) -> list[Record]:
+        """`harmful_baseline="a"`: the version of these prompts; the version "0" otherwise."""
+        reading = read([tmp_path])
+        runs = [
+            replace(
+                run,
+                cells=tuple(
+                    replace(cell, data_sha256=_files(cell.dataset, versions, run.condition))
+                    for cell in run.cells
+                ),
+            )
+            for run in reading.runs
+        ]
+        every = rates.records(replace(reading, runs=tuple(runs)))
+        return [
+            one for one in every if one.metric == "discrimination_rate" and one.language == "en"
+        ]
+
+    ablation, baseline = found()
+    assert (ablation.n, ablation.pairs, ablation.difference, baseline.n) == (3, 3, 0.0, 3)
+    assert [one.condition for one in found(harmful_ablation="1")] == ["baseline"]
+    ablation, baseline = found(harmful_ablation="1", harmless_ablation="1")
+    assert (ablation.n, ablation.pairs, ablation.difference, baseline.n) == (3, None, None, 3)
+
+
+def _files(dataset: str, versions: dict[str, str], condition: str) -> dict[str, str]:
+    name, _, kind = dataset.partition("_")
+    version = versions.get(f"{kind}_{condition}", "0") * 16
+    return {f"datasets/{name}/{version}/{kind}_test_en.jsonl": "ab" * 32}
 
 
 def test_a_mean_over_languages_takes_pairs_as_prompts(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from polyrefuse_shared.drafts import Busy, alone
+from polyrefuse_shared.errors import UserError
 from polyrefuse_tasks import data
 from polyrefuse_tasks.data import translation, translation_models
 from polyrefuse_tasks.languages import NAMES
@@ -110,6 +112,24 @@ def test_a_finished_file_is_left_alone(world: World, nllb: str) -> None:
     before = first[0].path.stat()
     assert translation.translate("oktest", ["da"], nllb) == first
     assert first[0].path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+@pytest.mark.parametrize("name", ["da.jsonl", "da.jsonl.partial"])
+def test_what_other_prompts_were_translated_into_is_not_continued(
+    world: World, nllb: str, name: str
+) -> None:
+    (danish,) = translation.translate("oktest", ["da"], nllb)
+    begun = lines(danish.path)
+    assert [line["english_sha256"] for line in begun] == [
+        hashlib.sha256(row.prompt.encode()).hexdigest() for row in data.load("oktest")
+    ]
+    begun[0]["english_sha256"] = hashlib.sha256(b"another prompt").hexdigest()
+    danish.path.unlink()
+    whole = "".join(f"{json.dumps(line)}\n" for line in begun)
+    text = f"\n{json.dumps(begun)}" if name.endswith("partial") else whole
+    danish.path.with_name(name).write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=f"{name}.* other English prompts|{name}.* another English"):
+        translation.translate("oktest", ["da"], nllb)
 
 
 def test_two_models_do_not_share_a_file(world: World, nllb: str, t5: str) -> None:
