@@ -17,8 +17,10 @@ from polyrefuse_leaderboard.reading.runs import Cell, Reading, Run
 from polyrefuse_leaderboard.records import MEAN, Record
 from polyrefuse_leaderboard.statistics import newcombe_paired
 
-from polyrefuse_tasks.data.own_datasets import FOLDER
 from polyrefuse_tasks.metrics import DISCRIMINATION
+
+OWN_SETS = "datasets"
+"""The folder of the user's own sets in the paths of results files (`data.own_datasets.FOLDER`)."""
 
 Key = tuple[str, ...]
 """Model, revision, condition, intervention, generation, contrast set and judge."""
@@ -98,7 +100,7 @@ def _versions(paths: Iterable[str]) -> list[str]:
             Published sets have one version, and its files lie elsewhere.
     """
     parts = (PurePosixPath(path).parts for path in paths)
-    return sorted({folders[2] for folders in parts if len(folders) > 3 and folders[0] == FOLDER})
+    return sorted({folders[2] for folders in parts if len(folders) > 3 and folders[0] == OWN_SETS})
 
 
 def compared(records: Sequence[Record], contrasts: Contrasts) -> list[Record]:

@@ -22,7 +22,7 @@ def demo(
     ] = Path("polyrefuse-demo"),
     as_json: Json = False,
 ) -> None:
-    """Measure two small bundled models in five conditions, in a few minutes.
+    """Measure two small bundled models in five conditions, in about 80 seconds.
 
     Nothing is downloaded. The models (organisms) speak 14 languages and know only an invented
     world. You get lm_eval's results, a leaderboard page and the verdict of the gate.

@@ -12,6 +12,7 @@ from polyrefuse_leaderboard.records import MEAN, Record, from_json, to_json
 from polyrefuse_leaderboard.statistics import newcombe_paired
 from scipy import stats
 
+from polyrefuse_tasks.data.own_datasets import FOLDER
 from tests.leaderboard.result_files import DIRECTION, Task, task, write_run
 
 KINDS = ("harmful", "harmless")
@@ -138,7 +139,7 @@ def test_other_prompts_of_the_same_names_are_no_partner_and_no_baseline(tmp_path
 def _files(dataset: str, versions: dict[str, str], condition: str) -> dict[str, str]:
     name, _, kind = dataset.partition("_")
     version = versions.get(f"{kind}_{condition}", "0") * 16
-    return {f"datasets/{name}/{version}/{kind}_test_en.jsonl": "ab" * 32}
+    return {f"{FOLDER}/{name}/{version}/{kind}_test_en.jsonl": "ab" * 32}
 
 
 def test_a_mean_over_languages_takes_pairs_as_prompts(tmp_path: Path) -> None:
