@@ -133,8 +133,8 @@ class Upload:
             path = Path(self._root or "/").resolve()
             if path in (own, *own.parents) or own in path.parents:
                 raise CannotUpload(
-                    f"--upload {self.shown} and the study's folder {own} contain one another; name "
-                    "another address."
+                    f"One of --upload {self.shown} and the study's folder {own} contains the "
+                    "other; name another address."
                 )
         mark = self._at(MARK)
         held = self._read(mark)

@@ -63,7 +63,7 @@ def _require_apart(path: Path, output: Path) -> None:
     there, to = Path(os.path.realpath(path)), Path(os.path.realpath(output))
     if path.is_dir() and (there in to.parents or to in there.parents):
         raise InEachOther(
-            f"{output} and the results {path} lie inside each other; name a separate folder."
+            f"One of {output} and the results {path} contains the other; name a separate folder."
         )
 
 

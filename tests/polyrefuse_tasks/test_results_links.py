@@ -96,9 +96,9 @@ def test_what_is_wrong_is_told(results: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
     before = files(tmp_path)
     for output in (results / "labels", results / "run-1" / "deep" / "labels", tmp_path):
-        assert_one_sentence(run(results, output), "lie inside each other; name a separate folder")
+        assert_one_sentence(run(results, output), "contains the other; name a separate folder")
     (tmp_path / "elsewhere").symlink_to(results)
-    assert_one_sentence(run(results, tmp_path / "elsewhere" / "labels"), "lie inside each other")
+    assert_one_sentence(run(results, tmp_path / "elsewhere" / "labels"), "contains the other")
     assert files(tmp_path) == before
     (tmp_path / "file").touch()
     assert_one_sentence(run(results, tmp_path / "file"), "file", "cannot be written")

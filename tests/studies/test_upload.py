@@ -191,8 +191,8 @@ def test_an_address_that_cannot_be_used_is_found_before_anything(
     refused(
         "ftp://user:pass-word@127.0.0.1:9/x", "--upload ftp://127.0.0.1:9/x cannot be .*refused"
     )
-    refused(f"file://{tmp_path}", "contain one another; name another")
-    refused(f"file://{tmp_path}/study/jobs", "contain one another; name another")
+    refused(f"file://{tmp_path}", "contains the other; name another")
+    refused(f"file://{tmp_path}/study/jobs", "contains the other; name another")
     (tmp_path / "plain").touch()
     refused(f"file://{tmp_path}/plain/x", "Not a directory")
     store.pipe_file("/full/mine.txt", b"mine")
