@@ -19,6 +19,7 @@ from polyrefuse_tasks.commands import judge
 from tests.commands import assert_one_sentence, run_in_process, usual_signals
 from tests.conftest import ROOT
 from tests.terminals import open_terminal, printed
+from tests.waiting import PATIENCE
 
 POLYREFUSE = str(Path(sys.executable).parent / "polyrefuse")
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
@@ -149,7 +150,6 @@ class Slow:
 sys.meta_path.insert(0, Slow())
 sys.argv = ["polyrefuse", "direction", "extract", "--output", "x"]
 import polyrefuse
-from tests.waiting import PATIENCE
 polyrefuse.main()
 """
 

@@ -15,6 +15,7 @@ import pytest
 from polyrefuse_tasks.judges import JUDGES, Judge, Label, judge_named, names
 from tests.conftest import ROOT
 from tests.polyrefuse_tasks import other_package
+from tests.waiting import PATIENCE
 
 GOOD = {"other-refusal": ":REFUSAL", "other-harm": ":HARM", "other-both": ":BOTH"}
 BROKEN = {
@@ -526,7 +527,6 @@ def test_no_module_of_the_judges_loads_a_model_s_engine() -> None:
     code = """
 import importlib, pkgutil, sys
 import polyrefuse_tasks.judges, polyrefuse_tasks.metrics
-from tests.waiting import PATIENCE
 for module in pkgutil.iter_modules(polyrefuse_tasks.judges.__path__):
     # It is a metric of Hugging Face's evaluate, which imports torch itself.
     if module.name != "evaluate_module":
