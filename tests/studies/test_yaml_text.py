@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -88,10 +87,9 @@ def test_nested_aliases_take_no_time_and_no_room(kind: str) -> None:
             "merges": f"{{<<: [{ten}], z{i}: 1}}",
         }
         lines.append(f"a{i}: &a{i} {of[kind]}")
-    started = time.monotonic()
+    # Whoever followed every alias would have 10**24 values to read, and never end.
     if kind == "merges":
         assert len(parse("\n".join(lines))["a24"]) == 26
     else:
         with pytest.raises(BadYaml, match="with its aliases it has more than 100000 values"):
             parse("\n".join(lines))
-    assert time.monotonic() - started < 5
