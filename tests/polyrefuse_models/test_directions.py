@@ -145,7 +145,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path)
 @pytest.mark.parametrize(
     ("vector", "said"),
     [
-        (torch.ones(7), "shape .7,. and the model's residual stream has 8"),
+        (torch.ones(7), "shape .7,., and the model's residual stream has 8"),
         (torch.tensor([1.0] * 7 + [torch.nan]), "NaN"),
         (torch.zeros(8), "zero vector"),
     ],

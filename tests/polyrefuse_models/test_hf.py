@@ -524,7 +524,7 @@ def test_bad_directions(chat_model: Path, tmp_path: Path, direction: Path) -> No
         AblatedHF(pretrained="never loaded", direction=str(tmp_path / "absent"))
     wide = replace(artifact.load(direction), direction=torch.ones(33))
     artifact.save(wide, tmp_path / "wide")
-    with pytest.raises(BadDirection, match="shape .33,. and the model's residual stream has 32"):
+    with pytest.raises(BadDirection, match="shape .33,., and the model's residual stream has 32"):
         AblatedHF(pretrained=str(chat_model), direction=str(tmp_path / "wide"), device="cpu")
 
 
