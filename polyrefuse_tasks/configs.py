@@ -285,10 +285,11 @@ def own_groups(name: str) -> dict[str, list[str]]:
     """Return the groups of one of the user's own datasets, with the tasks of each.
 
     `polyrefuse-NAME` has all tasks. If the dataset has rows of both kinds, `polyrefuse_NAME_LANG`
-    is a group of its two tasks in that language. Otherwise it is a task.
+    is a group of its two tasks in that language. Otherwise it is a task. A dataset without test
+    rows has no tasks, and no groups.
     """
     families = _own_sets().get(name, [])
-    groups: dict[str, list[str]] = {f"polyrefuse-{name}": []}
+    groups: dict[str, list[str]] = {f"polyrefuse-{name}": []} if families else {}
     for family in families:
         for language in family.languages:
             groups[f"polyrefuse-{name}"].append(family.task(language))

@@ -101,6 +101,16 @@ class TestAdd:
         assert_one_sentence(shown, "da.jsonl, line 1 translates another English prompt than")
         assert len(data.load("stones_harmful", "sv")) == len(english)
 
+    def test_without_test_rows_there_is_no_task_and_no_group(
+        self, mirror: Path, tmp_path: Path
+    ) -> None:
+        given = [row | {"split": "train"} for row in rows("de")]
+        added = ("data", "add", "stones", write_jsonl(tmp_path / "train.jsonl", given))
+        code, out, _ = run_in_process(*added)
+        assert code == 0 and out.endswith("tasks: none\ngroups: none\n")
+        code, out, _ = run_in_process(*added, "--json")
+        assert (json.loads(out)["tasks"], json.loads(out)["groups"]) == ([], [])
+
     def test_one_kind_has_the_task_of_its_name(self, mirror: Path, tmp_path: Path) -> None:
         file = write_jsonl(
             tmp_path / "one.jsonl", [{"prompt": row["prompt"]} for row in rows("de", kinds=[True])]

@@ -363,7 +363,7 @@ def _print_added(added: OwnSet, report: Report, written: bool, as_json: bool) ->
         f"{shortest} to {longest} characters, median {middle}",
         *(f"sha256 {file.sha256} {file.path}" for file in added.files),
         f"tasks: {', '.join(tasks) or 'none'}",
-        f"groups: {', '.join(groups)}",
+        f"groups: {', '.join(groups) or 'none'}",
     )
 
 
