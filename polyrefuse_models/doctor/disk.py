@@ -20,7 +20,9 @@ def own_cache() -> Finding:
     from polyrefuse_tasks.data import cache
 
     mend = 'export POLYREFUSE_CACHE_DIR="$HOME/polyrefuse-cache"'
-    return _folder("prompt cache", cache.cache(), PROMPTS_GB, "the prompts", State.MISSING, mend)
+    return _folder(
+        "prompt cache", cache.cache(), PROMPTS_GB, "the prompts take", State.MISSING, mend
+    )
 
 
 def hub_cache() -> Finding:
@@ -28,11 +30,13 @@ def hub_cache() -> Finding:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     mend = 'export HF_HOME="/path/on/a/larger/disk"'
-    return _folder("model cache", Path(HF_HUB_CACHE), MODEL_GB, "a 7B model", State.WARNING, mend)
+    return _folder(
+        "model cache", Path(HF_HUB_CACHE), MODEL_GB, "a 7B model takes", State.WARNING, mend
+    )
 
 
 def _folder(
-    name: str, folder: Path, least: float, of_what: str, small: State, mend: str
+    name: str, folder: Path, least: float, who_takes: str, small: State, mend: str
 ) -> Finding:
     """Check whether a folder, or the one to make it in, can be written to and has enough room."""
     there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
@@ -41,5 +45,5 @@ def _folder(
     free = shutil.disk_usage(there).free / 1e9
     seen = f"{folder}, {free:.1f} GB free"
     if free < least:
-        return Finding(name, small, f"{seen}, and {of_what} takes about {least:g} GB", mend)
+        return Finding(name, small, f"{seen}, and {who_takes} about {least:g} GB", mend)
     return Finding(name, State.OK, seen)
