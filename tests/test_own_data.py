@@ -308,7 +308,7 @@ def test_the_page_has_the_discrimination(measured: Path) -> None:
     assert line is not None
     shown = f"{100 * record['value']:.1f}% ({100 * low:.1f} to {100 * high:.1f}), n = {PAIRS} pairs"
     assert shown in line.group()
-    assert "Discrimination: toypairs" in (measured / "site/leaderboard.md").read_text("utf-8")
+    assert "Discrimination rate: toypairs" in (measured / "site/leaderboard.md").read_text("utf-8")
 
 
 def test_the_gate_compares_it(measured: Path) -> None:

@@ -174,7 +174,7 @@ class TestCard:
         assert asr["mean"]["baseline"].startswith("37.5 (")
         refusal = table(markdown, "False refusal rate: harmless, judge native")
         assert refusal["English (en)"]["baseline"] == rate
-        loophole = table(markdown, "Loophole: harmful, judge native")
+        loophole = table(markdown, "Loophole rate: harmful, judge native")
         # One prompt is refused in English and answered in German: "rrrc" beside "rrcc".
         assert loophole["German (de)"]["baseline"] == rate
 
