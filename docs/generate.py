@@ -422,7 +422,6 @@ def command_line() -> Iterator[str]:
         usage = " ".join([name, *command.collect_usage_pieces(context)])
         about = " ".join(inspect.cleandoc(command.help or "").split())
         yield from (f"## `{name}`", "", about, "", "```text", usage, "```", "")
-        hidden = {"--help", *(("--install-completion", "--show-completion") if path else ())}
         below = getattr(command, "commands", {})
         if below:
             rows = ((code(f"{name} {one}"), _about(it)) for one, it in below.items())
@@ -430,7 +429,7 @@ def command_line() -> Iterator[str]:
         records = [
             _option(*record)
             for option in command.get_params(context)
-            if not hidden.intersection(option.opts)
+            if "--help" not in option.opts
             for record in [option.get_help_record(context)]
             if record
         ]

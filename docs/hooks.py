@@ -37,6 +37,10 @@ ASKS = re.compile(
 """Matches HTML and CSS for which a browser asks another server before a reader clicks on it."""
 
 
+CELL = re.compile(r"<td\b.*?</td>", re.DOTALL)
+SEAM = re.compile(r"(?<=[/_])(?=[^\W_])")
+
+
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages in `ADOPTED`, as if they lay in `docs/`."""
     for name, page in ADOPTED.items():
@@ -94,14 +98,26 @@ def _in_site(path: str) -> str | None:
 
 
 def on_post_page(output: str, page: Any, **_: Any) -> str:
-    """Refuse a page that a browser could not show without another server.
+    """Let names in tables break, and refuse a page that needs another server to be shown.
 
     Raises:
         PluginError: the page has a script, style, font or picture from another server.
     """
     if asked := requests(output):
         raise PluginError(f"{page.file.src_uri} asks another server: {asked[0]}")
-    return output
+    return breakable(output)
+
+
+def breakable(html: str) -> str:
+    """A page whose names in tables break after `/` and `_`, and are copied without the breaks.
+
+    `site.css` keeps them from breaking anywhere else.
+    """
+
+    def broken(code: re.Match[str]) -> str:
+        return f"<code>{SEAM.sub('<wbr>', code[1])}</code>"
+
+    return CELL.sub(lambda cell: re.sub(r"<code>([^<]*)</code>", broken, cell[0]), html)
 
 
 def requests(html: str) -> list[str]:

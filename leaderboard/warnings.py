@@ -81,19 +81,12 @@ class RateWarning:
     @property
     def sentence(self) -> str:
         """The warning with the rates that it is about."""
-        return (
-            f"{', '.join((self.model, self.condition, *self._where))} ({self._runs}): {self.text}"
-        )
+        return f"{self.place}: {self.text}"
 
     @property
-    def heading(self) -> str:
-        """The heading for all warnings of the same runs."""
-        return f"{self.model}, {self.condition} ({self._runs})"
-
-    @property
-    def below(self) -> str:
-        """The text of the warning below its heading."""
-        return ": ".join((*self._where, self.text))
+    def place(self) -> str:
+        """The rates that the warning is about, and the runs that they are from."""
+        return f"{', '.join((self.model, self.condition, *self._where))} ({self._runs})"
 
     @property
     def _where(self) -> tuple[str, ...]:

@@ -35,6 +35,12 @@ INTERRUPTED = "interrupted."
 # typer has its own copy of click under private names. The class is the base of one that it exports.
 _UsageError: Any = typer.BadParameter.__base__
 
+_WIDTH = {"max_content_width": 100}
+"""The most columns of a help text, in a terminal that is as wide."""
+
+_COMPLETION = ("install_completion", "show_completion")
+"""The options with which typer installs the completion."""
+
 _LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 """The variables with which `torchrun` and `accelerate launch` number their processes."""
 
@@ -55,11 +61,17 @@ def mount(commands: Mapping[str, tuple[str, str]], about: str, example: str) -> 
         def __init__(self, **settings: Any) -> None:
             super().__init__(**settings)
             self.commands = {
-                name: _Mounted(place, name=name, callback=None, help=help)
+                name: _Mounted(place, name=name, callback=None, help=help, short_help=help)
                 for name, (place, help) in commands.items()
             }
 
-    app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
+    app = typer.Typer(
+        cls=Commands,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings=_WIDTH,
+    )
     app.callback(help=about, epilog=example)(_top)
     return app
 
@@ -85,8 +97,18 @@ def _with_those_below(path: tuple[str, ...], command: Any) -> Iterator[tuple[tup
 
 def _load(place: str) -> Any:
     """Import a sub-command from "module:typer app"."""
-    module, app = place.split(":")
-    return typer.main.get_command(getattr(importlib.import_module(module), app))
+    module, name = place.split(":")
+    app = getattr(importlib.import_module(module), name)
+    # Rich's tables cut the names of options and the paths that do not fit into a terminal.
+    app.rich_markup_mode = None
+    command = typer.main.get_command(app)
+    command.context_settings = {**command.context_settings, **_WIDTH}
+    # The completion is that of `polyrefuse`, and its options stand in the overview alone.
+    command.params = [option for option in command.params if option.name not in _COMPLETION]
+    for below in getattr(command, "commands", {}).values():
+        # Otherwise the overview cuts each description to one line.
+        below.short_help = below.short_help or (below.help or "").split("\n\n")[0]
+    return command
 
 
 def _print_version(wanted: bool) -> None:

@@ -218,7 +218,7 @@ def _report(folder: Path, languages: Sequence[str], limit: int) -> dict[str, Any
     write_site(
         folder / PAGE.parent,
         Contents(
-            title="Refusal safety of the bundled organisms",
+            title="Refusal safety of the two bundled models",
             records=records,
             rows=model_rows.rows(records, reading),
             warnings=warnings.collect(reading, records, ()),

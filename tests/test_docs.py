@@ -195,6 +195,14 @@ def test_what_asks_another_server_is_found(html: str, asks: bool) -> None:
     assert bool(module_hooks().requests(html)) is asks
 
 
+def test_names_in_tables_break_where_a_reader_expects_it() -> None:
+    html = "<td>a/b <code>c_d/__e__.py</code></td><p><code>f_g</code></p>"
+    broken = "<td>a/b <code>c_<wbr>d/__<wbr>e__.py</code></td><p><code>f_g</code></p>"
+    assert module_hooks().breakable(html) == broken
+    assert settings()["extra_css"] == ["site.css"]
+    assert "word-break: normal" in (DOCS / "site.css").read_text(encoding="utf-8")
+
+
 # --- the generated pages
 
 

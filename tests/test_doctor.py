@@ -218,7 +218,9 @@ class TestDisk:
         free = shutil.disk_usage(tmp_path).free / 1e9
         assert disk.own_cache().state is State.OK
         monkeypatch.setattr(disk, "PROMPTS_GB", free * 2)
-        assert disk.own_cache().state is State.MISSING
+        one = disk.own_cache()
+        assert one.state is State.MISSING
+        assert one.seen.endswith(f"and the prompts take about {free * 2:g} GB")
         assert not (tmp_path / "new").exists()
 
     def test_a_file_in_the_way(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -262,6 +262,15 @@ class TestRejected:
         assert rejected(direction, DEFAULT) == [scores[0]]
 
 
+def test_angles_that_are_all_the_same_are_said_once() -> None:
+    report = SMALL.transfer()
+    assert "subspaces 21 degrees" in transfer_pictures.universality_figure(report).get_suptitle()
+    report = LARGE.transfer()
+    report["principal_angles"]["degrees"][0][1] = [7.0, 7.0]
+    figure = transfer_pictures.universality_figure(report)
+    assert "subspaces 7 to 21 degrees" in figure.get_suptitle()
+
+
 class TestMarks:
     @pytest.mark.parametrize(
         ("token", "read"),

@@ -57,6 +57,32 @@ def test_help_ends_with_it(path: tuple[str, ...]) -> None:
     assert out.rstrip().splitlines()[-1].strip() == EVERY[path].epilog
 
 
+@pytest.mark.parametrize("columns", ["40", "80"])
+@pytest.mark.parametrize("path", EVERY, ids=" ".join)
+def test_a_narrow_terminal_cuts_nothing(
+    path: tuple[str, ...], columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    command = EVERY[path]
+    printed = command.make_context("polyrefuse", [], resilient_parsing=True).get_help()
+    names = {name for option in command.params for name in option.opts if name.startswith("--")}
+    assert names <= set(printed.split())
+    below = getattr(command, "commands", {}).values()
+    described = [option.help for option in command.params] + [each.help for each in below]
+    without_spaces = "".join(printed.split())
+    for text in described:
+        assert "".join((text or "").split("\n\n")[0].split()) in without_spaces
+
+
+def test_only_the_overview_has_the_options_of_the_completion() -> None:
+    having = [
+        path
+        for path, command in EVERY.items()
+        if any("--install-completion" in option.opts for option in command.params)
+    ]
+    assert having == [()]
+
+
 @pytest.mark.parametrize("line", QUICK)
 def test_it_runs(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert line in {example(command) for command in EVERY.values()}

@@ -107,7 +107,7 @@ def render_page(
         ],
         sources=sources,
         attack=ABOUT_ASR,
-        warnings=_by_heading(warnings[:MOST]),
+        warnings=_by_text(warnings[:MOST]),
         more_warnings=max(0, len(warnings) - MOST),
         problems=problems[:MOST],
         notes=notes[:MOST],
@@ -144,12 +144,12 @@ def contrast_cells(
     ]
 
 
-def _by_heading(warnings: Iterable[RateWarning]) -> dict[str, list[str]]:
-    """Return heading -> its warnings. The headings are in the order of their first warnings."""
-    headings: dict[str, list[str]] = {}
+def _by_text(warnings: Iterable[RateWarning]) -> dict[str, list[str]]:
+    """Return text -> its places. The texts are in the order of their first warnings."""
+    texts: dict[str, list[str]] = {}
     for warning in warnings:
-        headings.setdefault(warning.heading, []).append(warning.below)
-    return headings
+        texts.setdefault(warning.text, []).append(warning.place)
+    return texts
 
 
 @cache

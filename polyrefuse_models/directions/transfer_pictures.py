@@ -139,7 +139,5 @@ def _angles(document: dict[str, Any]) -> str:
     if found["degrees"] is None or n < 2:
         return ""
     first = np.array(found["degrees"])[np.triu_indices(n, 1)][:, 0]
-    return (
-        f"; first principal angle of rank-{found['rank']} subspaces {first.min():.0f} to "
-        f"{first.max():.0f} degrees"
-    )
+    ends = dict.fromkeys((f"{first.min():.0f}", f"{first.max():.0f}"))
+    return f"; first principal angle of rank-{found['rank']} subspaces {' to '.join(ends)} degrees"

@@ -20,7 +20,9 @@ def own_cache() -> Finding:
     from polyrefuse_tasks.data import cache
 
     mend = 'export POLYREFUSE_CACHE_DIR="$HOME/polyrefuse-cache"'
-    return _folder("prompt cache", cache.cache(), PROMPTS_GB, "the data", State.MISSING, mend)
+    return _folder(
+        "prompt cache", cache.cache(), PROMPTS_GB, "the prompts take", State.MISSING, mend
+    )
 
 
 def hub_cache() -> Finding:
@@ -28,11 +30,13 @@ def hub_cache() -> Finding:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     mend = 'export HF_HOME="/path/on/a/larger/disk"'
-    return _folder("model cache", Path(HF_HUB_CACHE), MODEL_GB, "a 7B model", State.WARNING, mend)
+    return _folder(
+        "model cache", Path(HF_HUB_CACHE), MODEL_GB, "a 7B model takes", State.WARNING, mend
+    )
 
 
 def _folder(
-    name: str, folder: Path, least: float, of_what: str, small: State, mend: str
+    name: str, folder: Path, least: float, who_takes: str, small: State, mend: str
 ) -> Finding:
     """Check whether a folder, or the one that it will be made in, is writable and has room.
 
@@ -40,7 +44,7 @@ def _folder(
         name: the name of the check.
         folder: the folder, which need not exist.
         least: the room that is needed, in GB.
-        of_what: what needs the room, for the line.
+        who_takes: what takes the room, with its verb, for the line.
         small: the state if the room is too small.
         mend: the command that fixes the problem.
     """
@@ -50,5 +54,5 @@ def _folder(
     free = shutil.disk_usage(there).free / 1e9
     seen = f"{folder}, {free:.1f} GB free"
     if free < least:
-        return Finding(name, small, f"{seen}, but {of_what} needs about {least:g} GB", mend)
+        return Finding(name, small, f"{seen}, but {who_takes} about {least:g} GB", mend)
     return Finding(name, State.OK, seen)

@@ -146,7 +146,7 @@ class Measured(TemplateLM):
         if pretrained in (None, bundled.ORGANISM):
             pretrained = bundled.ORGANISM
             logger.warning(
-                "pretrained= names no other model, so this measures %s, the small model of an "
+                "No other model was named, so this measures %s, the small model of an "
                 "invented world that comes with the package; its tasks are the group toyrefuse.",
                 bundled.ORGANISM,
             )

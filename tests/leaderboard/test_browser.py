@@ -368,14 +368,21 @@ class TestModels:
             ("harmful",), ("de",), (first.run,), "An <i>invented</i> reason to take care.",
         )  # fmt: skip
         other = replace(warned, datasets=(), languages=(), text="Another.")
-        shown = written(tmp_path, records, warnings=[warned, other])
+        again = replace(other, condition="ablation")
+        shown = written(tmp_path, records, warnings=[warned, other, again])
         page = open_page(shown / "index.html").page
-        # Below one heading, because they are of the same run.
-        (said,) = page.locator("#warnings-heading ~ ul > li").all_inner_texts()
-        assert said.splitlines() == [
-            f"{first.model}, {first.condition} ({first.run})",
-            f"harmful in de: {warned.text}",
-            "Another.",
+        one, several = page.locator("#warnings-heading ~ ul > li").all()
+        assert one.inner_text().splitlines() == [
+            warned.text,
+            "Where it applies (1)",
+            f"{first.model}, {first.condition}, harmful in de ({first.run})",
+        ]
+        # The places of a warning that many rows have do not push the tables down the page.
+        assert several.inner_text().splitlines() == ["Another.", "Where it applies (2)"]
+        several.locator("summary").click()
+        assert several.locator("li").all_inner_texts() == [
+            f"{first.model}, {condition} ({first.run})"
+            for condition in (first.condition, "ablation")
         ]
         page.select_option("#dataset", "harmful")
         assert page.locator("#rates .seen").all_inner_texts() == ["1 warning above"]

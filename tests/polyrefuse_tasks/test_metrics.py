@@ -197,3 +197,14 @@ def test_the_table_is_light() -> None:
         "assert not {'torch', 'lm_eval', 'datasets', 'evaluate', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_their_titles_are_terms_of_the_glossary() -> None:
+    glossary = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    # Those of sampled answers have a comma: "Attack success rate, any".
+    plain = {name: one.title for name, one in METRICS.items() if "," not in one.title}
+    assert {
+        title
+        for name, title in plain.items()
+        if f"**{title}" not in glossary and f"(`{name}`)" not in glossary
+    } == set()
