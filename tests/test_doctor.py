@@ -220,7 +220,7 @@ class TestDisk:
         monkeypatch.setattr(disk, "PROMPTS_GB", free * 2)
         one = disk.own_cache()
         assert one.state is State.MISSING
-        assert one.seen.endswith(f"and the prompts take about {free * 2:g} GB")
+        assert one.seen.endswith(f"but the prompts take about {free * 2:g} GB")
         assert not (tmp_path / "new").exists()
 
     def test_a_file_in_the_way(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
