@@ -549,8 +549,8 @@ def _subspace(made: dict[str, Any]) -> str:
     what = "differences of prompts" if made["of"] == "prompts" else "directions of languages"
     shares = ", ".join(f"{100 * share:.1f}%" for share in made["explained"])
     return (
-        f"subspace of rank {made['rank']}: {shares} of the {made['n']} {what} "
-        f"({', '.join(made['langs'])}) lie along its vectors"
+        f"subspace of rank {made['rank']}: its vectors explain {shares} of the squared length of "
+        f"{made['n']} {what} ({', '.join(made['langs'])})"
     )
 
 

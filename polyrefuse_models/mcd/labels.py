@@ -69,8 +69,8 @@ def sampled_answers(
     Raises:
         PromptTooLong: a prompt and its answer are longer than the model's window.
     """
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
+    # `manual_seed` seeds every GPU, whichever the model is on.
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         return answering.answers(
             chat,

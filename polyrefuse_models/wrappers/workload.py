@@ -205,7 +205,8 @@ class _Tokens:
         if requests[0].request_type == "loglikelihood_rolling":
             return self._lengths([request.args[0] for request in requests])
         # The text in front of a context is counted separately, because it is added as tokens.
-        front = lm.prompting.behind([], None)
+        some_token = [0]
+        front = lm.prompting.behind(some_token, None)[: -len(some_token)]
         read = self._lengths(["".join(request.args) for request in requests])
         return [length + len(front) for length in read]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -144,6 +147,26 @@ def test_an_answer_has_at_least_so_many_tokens() -> None:
     assert min(lengths[0]) <= 1
     # All but letters end an answer, so that ten letters come first.
     assert min(lengths[10]) >= 10 and min(lengths[10]) < 30
+
+
+def test_sampling_leaves_the_random_state_of_every_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[list[int]] = []
+
+    @contextmanager
+    def fork(devices: Iterable[int]) -> Iterator[None]:
+        kept.append(list(devices))
+        yield
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.random, "fork_rng", fork)
+    sampled_answers(under(chat_of(), None), ["Why?"], answers=1, max_new_tokens=1, seed=0)
+    assert kept == [[0, 1, 2]]
+
+
+def test_sampling_leaves_the_random_state() -> None:
+    before = torch.get_rng_state()
+    sampled_answers(under(chat_of(), None), ["Why?"], answers=1, max_new_tokens=1, seed=0)
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_another_seed_samples_other_answers() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lm_eval.api.instance import Instance
 from polyrefuse_studies.commands.study import _jobs
 from polyrefuse_studies.forecast.workload import Asked, Counter, NotKnown
 from transformers import AutoTokenizer
@@ -25,6 +26,7 @@ from polyrefuse_models.mcd.safety_prompts import SAFETY_PROMPTS
 from polyrefuse_models.workload import Part, Workload, read
 from polyrefuse_models.wrappers.hf import BaselineHF
 from polyrefuse_models.wrappers.weightless import weightless
+from polyrefuse_models.wrappers.workload import _Tokens as Tokens
 from polyrefuse_tasks import data
 
 STUDY = {
@@ -273,6 +275,16 @@ def test_a_model_without_weights_is_counted_as_the_loaded_one(organism: Baseline
     assert all(weight.is_meta for weight in empty.model.parameters())
     same = (of_direction(lm.chat_model, prompts) for lm in (empty, organism))
     assert next(same) == next(same)
+
+
+@pytest.mark.parametrize("prompt", [None, "short", "mistral"])
+def test_a_log_likelihood_request_is_counted_with_the_text_in_front(prompt: str | None) -> None:
+    lm = weightless({"pretrained": None, "prompt": prompt})
+    pair = ("A glimmerfish is", " small")
+    counted = Tokens(lm).of([Instance("loglikelihood", {}, pair, 0, ("t", 0, 1))])
+    context, continuation = lm._encode_pair(*pair)
+    assert counted == [len(lm.prompting.behind(context, None)) + len(continuation)]
+    assert (counted[0] > len(context + continuation)) == (prompt is not None)
 
 
 # --- training and transfer
