@@ -164,8 +164,9 @@ def test_sampling_leaves_the_random_state_of_every_device(monkeypatch: pytest.Mo
 
 
 def test_sampling_leaves_the_random_state() -> None:
+    chat = under(chat_of(), None)
     before = torch.get_rng_state()
-    sampled_answers(under(chat_of(), None), ["Why?"], answers=1, max_new_tokens=1, seed=0)
+    sampled_answers(chat, ["Why?"], answers=1, max_new_tokens=1, seed=0)
     assert torch.equal(before, torch.get_rng_state())
 
 
