@@ -66,7 +66,7 @@ FIRST = 3
 
 MOST_WAYS = 100_000
 """The most ways in which a pattern may match at one place, without its gaps; patterns of the
-bundled files have up to 5,445. A search in which the last word is missing may try them all."""
+bundled files have up to 57,200. A search in which the last word is missing may try them all."""
 
 MOST_GAPS = 6
 """The most gaps in a pattern and its lists; patterns of the bundled files have up to 3."""
