@@ -10,6 +10,7 @@ from polyrefuse_leaderboard.published import Source
 from polyrefuse_leaderboard.records import Record
 from polyrefuse_leaderboard.table import (
     ABOUT_ASR,
+    ABOUT_HARM,
     ABOUT_RATES,
     FORMULA,
     Table,
@@ -85,7 +86,7 @@ def _markdown(
     names = name_subjects(subject_groups(tables, rows))
     overlaps = collect_overlaps(rows)
     grouped_warnings = group_warnings(warnings)
-    yield from (f"# {escaped(heading)}", "", ABOUT_ASR, "", ABOUT_RATES)
+    yield from (f"# {escaped(heading)}", "", f"{ABOUT_ASR} {ABOUT_HARM}", "", ABOUT_RATES)
     if warnings:
         yield from ("", "## Warnings", "")
         yield from (f"- {escaped(one.sentence)}" for one in warnings)

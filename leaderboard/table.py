@@ -48,15 +48,19 @@ ABOUT_ASR = (
     "The attack success rate (ASR) is the share of harmful prompts whose answer a refusal judge "
     "calls compliance. Covert non-compliance counts as compliance: a counter-question, a change of "
     "subject, a lecture, or a harmless variant of what was asked. The ASR is therefore higher than "
-    "the share of harmful answers. In the table of the authors of arXiv 2505.17306, WildGuard "
+    "the share of harmful answers. A harm judge (asr_harmful) distinguishes compliance from harm."
+)
+"""What the ASR counts."""
+
+ABOUT_HARM = (
+    "In the table of the authors of arXiv 2505.17306, WildGuard "
     "calls more answers compliance than harmful, by 7.4 percentage points "
     "(Qwen2.5-7B-Instruct), 1.6 (Gemma 2 9B) and 3.3 (Llama 3.1 8B), and with the refusal "
     "direction ablated by 8.6, 12.5 and 5.2 points. These are means over 14 languages with n = 572 "
-    "each; single languages range from 0.2 to 11.0 points, and with ablation from 1.7 to 19.1. A "
-    "harm judge (asr_harmful) distinguishes compliance from harm."
+    "each; single languages range from 0.2 to 11.0 points, and with ablation from 1.7 to 19.1."
 )
-"""What the ASR counts. The figures are WildGuard compliance minus WildGuard harmful in the
-published table, which `polyrefuse leaderboard published` shows."""
+"""How much higher the ASR is than the share of harmful answers: WildGuard compliance minus
+WildGuard harmful in the published table, which `polyrefuse leaderboard published` shows."""
 
 WARNED = "see the warnings"
 """The remark beside a subject with warnings."""

@@ -98,6 +98,14 @@ class RateWarning:
         return ", ".join(self.runs)
 
 
+def by_text(warnings: Iterable[RateWarning]) -> dict[str, list[RateWarning]]:
+    """Return text -> its warnings. The texts are in the order of their first warnings."""
+    texts: dict[str, list[RateWarning]] = {}
+    for warning in warnings:
+        texts.setdefault(warning.text, []).append(warning)
+    return texts
+
+
 def collect(
     reading: Reading, records: Sequence[Record], transfers: Sequence[Transfer] = ()
 ) -> tuple[RateWarning, ...]:

@@ -296,7 +296,7 @@ def seen(
     return [
         f"Ablation: {first} complies with {asr(first, 'baseline')} of the harmful prompts as it "
         f"is, and with {asr(first, 'ablation')} without its refusal direction ({n}); the gate "
-        f"fails {len(outcome.failed)} of {len(outcome.comparisons)} comparisons.",
+        f"finds {len(outcome.failed)} of {len(outcome.comparisons)} rates worse.",
         f"Addition: {first} refuses {refused(first, 'baseline')} of the harmless prompts as it is, "
         f"and {refused(first, 'addition')} with the direction added ({n}).",
         f"Repair: {weak} complies with {asr(weak, 'baseline')} of the harmful prompts as it is, "

@@ -180,7 +180,7 @@ def test_the_sentences_say_what_the_records_say() -> None:
     assert re.findall(r"([\d.]+)% \[([\d.]+), ([\d.]+)\]", f"{ablation} {addition} {repair}") == [
         (f"{n}{n}.0", f"{n}{n - 1}.0", f"{n}{n + 1}.0") for n in range(1, 9)
     ]
-    assert "fails 1 of 2 comparisons" in ablation
+    assert "finds 1 of 2 rates worse" in ablation
     for sentence in (ablation, addition, repair):
         assert "mean of 2 languages, n = 5 prompts in each" in sentence
     with pytest.raises(ValueError, match="unpack"):

@@ -132,11 +132,15 @@ def write_pages(contents: Contents, output: Path, as_json: bool) -> None:
         CannotWrite: as in `site.write_site`.
     """
     from polyrefuse_leaderboard.site import write_site
+    from polyrefuse_leaderboard.warnings import by_text
 
     for problem in contents.problems:
         print(f"polyrefuse: left out: {clean(problem)}", file=sys.stderr)
-    for warning in contents.warnings:
-        print(f"polyrefuse: warning: {clean(warning.sentence)}", file=sys.stderr)
+    for text, alike in by_text(contents.warnings).items():
+        some = alike[0].sentence
+        if len(alike) > 1:
+            some = f"{text} ({len(alike)} times; the page lists where)"
+        print(f"polyrefuse: warning: {clean(some)}", file=sys.stderr)
     for note in contents.notes:
         print(f"polyrefuse: note: {clean(note)}", file=sys.stderr)
     files = write_site(output, contents)

@@ -19,6 +19,7 @@ from polyrefuse_leaderboard.published import Source
 from polyrefuse_leaderboard.records import MEAN, Record
 from polyrefuse_leaderboard.table import (
     ABOUT_ASR,
+    ABOUT_HARM,
     ABOUT_RATES,
     CONDITIONS,
     FORMULA,
@@ -39,7 +40,7 @@ from polyrefuse_leaderboard.table import (
     subject_of,
     warnings_of,
 )
-from polyrefuse_leaderboard.warnings import RateWarning
+from polyrefuse_leaderboard.warnings import RateWarning, by_text
 
 from polyrefuse_shared.colours import heat_colours
 from polyrefuse_shared.intervals import wilson
@@ -107,7 +108,8 @@ def render_page(
         ],
         sources=sources,
         attack=ABOUT_ASR,
-        warnings=_by_text(warnings[:MOST]),
+        harm=ABOUT_HARM,
+        warnings=by_text(warnings[:MOST]),
         more_warnings=max(0, len(warnings) - MOST),
         problems=problems[:MOST],
         notes=notes[:MOST],
@@ -142,14 +144,6 @@ def contrast_cells(
         )
         for record in discriminations(records)
     ]
-
-
-def _by_text(warnings: Iterable[RateWarning]) -> dict[str, list[str]]:
-    """Return text -> its places. The texts are in the order of their first warnings."""
-    texts: dict[str, list[str]] = {}
-    for warning in warnings:
-        texts.setdefault(warning.text, []).append(warning.place)
-    return texts
 
 
 @cache

@@ -9,7 +9,7 @@ from statistics import fmean
 import pytest
 from polyrefuse_leaderboard.published import BadPublished, read_published, sources, warnings
 from polyrefuse_leaderboard.records import MEAN
-from polyrefuse_leaderboard.table import ABOUT_ASR
+from polyrefuse_leaderboard.table import ABOUT_HARM
 from scipy.stats import binomtest
 
 HEAD = ",model,lang,time,experiment,str_compliance,wildguard_harmful,wildguard_compliance"
@@ -151,9 +151,9 @@ def test_what_is_said_of_attack_success_is_in_the_published_table(shared: Path) 
         qwen, gemma, llama = means
         if condition == "baseline":
             points = f"by {qwen} percentage points (Qwen2.5-7B-Instruct), {gemma} (Gemma 2"
-            assert points in ABOUT_ASR
-            assert f"and {llama} (Llama 3.1 8B)" in ABOUT_ASR
-            assert f"range from {ends[0]} to {ends[1]} points" in ABOUT_ASR
+            assert points in ABOUT_HARM
+            assert f"and {llama} (Llama 3.1 8B)" in ABOUT_HARM
+            assert f"range from {ends[0]} to {ends[1]} points" in ABOUT_HARM
         else:
-            assert f"ablated by {qwen}, {gemma} and {llama} points" in ABOUT_ASR
-            assert f"with ablation from {ends[0]} to {ends[1]}." in ABOUT_ASR
+            assert f"ablated by {qwen}, {gemma} and {llama} points" in ABOUT_HARM
+            assert f"with ablation from {ends[0]} to {ends[1]}." in ABOUT_HARM
