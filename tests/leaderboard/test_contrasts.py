@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from polyrefuse_leaderboard import model_rows, rates
@@ -108,7 +109,7 @@ def test_other_prompts_of_the_same_names_are_no_partner_and_no_baseline(tmp_path
     named = [f"stones/{place}" for place in range(3)]
     for day, condition in enumerate(("baseline", "ablation"), 1):
         halves_of_own = [task(f"stones_{kind}", "en", "rcc", pairs=named) for kind in KINDS]
-        about = {"condition": condition, "info": DIRECTION} if day > 1 else {}
+        about: dict[str, Any] = {"condition": condition, "info": DIRECTION} if day > 1 else {}
         write_run(tmp_path, halves_of_own, day=day, **about)
 
     def found(**versions: str) -> list[Record]:
