@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -552,8 +551,7 @@ class TestGeometry:
             "angle between harmfulness and refusal, in degrees: en ",
         ):
             assert said in out, said
-        angle = next(line for line in out.splitlines() if line.startswith("angle between"))
-        assert re.search(r": en \d+ \[\d+, \d+\], de \d+ \[\d+, \d+\]$", angle)
+        assert "in degrees: en -, de -\nNote: a language without an angle has too few" in out
         # The labels are invented: the organism refuses all that is harmful, wherever it lies.
         document = json.loads((output / "geometry.json").read_text())
         german_s = document["success"]["languages"]["de"]

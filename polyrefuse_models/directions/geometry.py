@@ -240,6 +240,7 @@ def geometry(
         "monitor": watched,
         "harmfulness": harmfulness(
             {name: seen[name].means for name in asked},
+            {name: seen[name].noise for name in asked},
             {
                 name: (seen[name].at_layer[of], seen[name].at_layer[~of])
                 for name, of in harmful.items()

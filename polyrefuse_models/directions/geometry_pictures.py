@@ -48,7 +48,7 @@ def pictures_of(document: dict[str, Any]) -> dict[str, bytes]:
         "geometry_monitor": monitor_figure(document),
     }
     if document["harmfulness"]["languages"]:
-        figures["geometry_harmfulness"] = harmfulness_figure(document)
+        figures["geometry_harmfulness"] = harmfulness_figure(document)  # None without an angle
     if document["success"]:
         figures["geometry_answers"] = answers_figure(document)
         figures["geometry_answers_layers"] = answers_layers_figure(document)

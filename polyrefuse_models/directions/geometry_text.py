@@ -62,6 +62,12 @@ def _harmfulness(found: dict[str, Any]) -> Iterator[str]:
         for language, of in found["languages"].items()
     )
     yield f"angle between harmfulness and refusal, in degrees: {', '.join(angles)}"
+    if any(of["angle"] is None for of in found["languages"].values()):
+        yield (
+            "Note: a language without an angle has too few prompts for one: what separates its "
+            "harmful from its harmless prompts at one of the two tokens may be chance; raise "
+            "--limit."
+        )
 
 
 def _success(success: dict[str, Any]) -> Iterator[str]:

@@ -20,14 +20,18 @@ def angle_text(angle: float | None, low: float | None, high: float | None) -> st
 
 
 @pictures.style()
-def harmfulness_figure(document: dict[str, Any]) -> Figure:
+def harmfulness_figure(document: dict[str, Any]) -> Figure | None:
     """Draw the angle of each language by layer, and its interval at the direction's layer.
+
+    There is no figure if no language has an angle at any layer.
 
     Args:
         document: the contents of `geometry.json`, with languages in its `harmfulness`.
     """
     found = document["harmfulness"]
     languages, layers = found["languages"], found["layers"]
+    if not any(of["angle"] is not None for at in layers for of in at["languages"].values()):
+        return None
     styles = language_lines(list(languages))
     figure = pictures.figure((12, max(4.5, 1.8 + 0.24 * len(languages))))
     lines, dots = figure.subplots(1, 2, width_ratios=(2, 1))

@@ -59,6 +59,8 @@ class Seen:
         last: the projections of all prompts at the last token, in float64.
         means: the mean states of the harmful and of the harmless first prompts, in this order, at
             the last token of the user's text and at the last token of the input, in float64.
+        noise: how far the choice of the first prompts moves the differences of these means: the
+            covariance of the two differences, summed over the d coordinates, in float64.
         at_layer: the states of the first prompts at these two tokens, at one layer.
 
     The "first" prompts are those that `see` was given a label for.
@@ -68,6 +70,7 @@ class Seen:
     own: Float[Tensor, "prompt layer"]
     last: Float[Tensor, "prompt layer"]
     means: Float[Tensor, "kind=2 token=2 layer d"]
+    noise: Float[Tensor, "token=2 token=2 layer"]
     at_layer: Float[Tensor, "first token=2 d"]
 
 
@@ -86,7 +89,8 @@ def see(
         chat: the model.
         prompts: the prompts of one language. Those at the beginning, as many as `harmful` has
             entries, are known to be harmful or harmless.
-        harmful: whether each of these first prompts is harmful. There is at least one of each kind.
+        harmful: whether each of these first prompts is harmful. There are at least two of each
+            kind.
         positions: the tokens that are read.
         unit: a unit vector, in float64.
         layer: the layer of `Seen.at_layer`.
@@ -98,6 +102,7 @@ def see(
     n_layers = len(decoder_blocks(chat.model))
     first = len(harmful)
     sums = torch.zeros(2, 2, n_layers, width(chat.model), dtype=torch.float64)
+    products = torch.zeros(2, 2, 2, n_layers, dtype=torch.float64)
     states, own, last, at_layer = [], [], [], []
     tokens = [positions.own, positions.last, positions.user]
     for part, seen in _batches(chat, prompts, tokens):
@@ -109,15 +114,25 @@ def see(
         both = seen[:kept, [2, 1]]
         at_layer.append(both[:, :, layer])
         for row, is_harmful in zip(both, harmful[part], strict=True):
-            sums[0 if is_harmful else 1] += row.double()
+            kind, exact = 0 if is_harmful else 1, row.double()
+            sums[kind] += exact
+            products[kind] += _gram(exact)
     counts = torch.tensor([sum(harmful), first - sum(harmful)], dtype=torch.float64)
+    counts = counts[:, None, None, None]
+    means = sums / counts
+    scatter = products - counts * torch.stack([_gram(kind) for kind in means])
     return Seen(
         torch.cat(states),
         torch.cat(own),
         torch.cat(last),
-        sums / counts[:, None, None, None],
+        means,
+        (scatter / (counts * (counts - 1))).sum(0),
         torch.cat(at_layer),
     )
+
+
+def _gram(vectors: Float[Tensor, "token layer d"]) -> Float[Tensor, "token token layer"]:
+    return torch.einsum("tld,sld->tsl", vectors, vectors)
 
 
 def _batches(
