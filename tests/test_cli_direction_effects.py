@@ -214,7 +214,7 @@ class TestSweep:
         with caplog.at_level("WARNING", "lm_eval.polyrefuse"):
             document = sweep(chat, answer, given, [0.5, 1e4], ["en"], dataset="toyrefuse", limit=2)
         assert document["overflowed"] == ([1e4] if overflows else [])
-        said = "With coefficient 10000 numbers inside the model overflow float16"
+        said = "With coefficient 10000, numbers inside the model overflow float16"
         assert (said in caplog.text) == overflows
         assert "coefficient 0.5" not in caplog.text
         assert not model.lm_head._forward_hooks

@@ -73,7 +73,7 @@ def test_the_rows_of_a_pass_do_not_follow_the_device(
     more = [word for number in asked for word in ("--batch-size", number)]
     code, _, err = run(monkeypatch, capsys, *given, *more, "--output", tmp_path / "prompt")
     assert code == 2
-    assert f"{rows} rows" in err and "999" not in err
+    assert f"polyrefuse: {rows} rows\n" in err and "999 rows" not in err
 
 
 def test_an_artifact_by_one_command(

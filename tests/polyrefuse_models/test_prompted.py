@@ -444,7 +444,7 @@ def test_bad_prompts(given: dict[str, Any], direction: str, tmp_path: Path) -> N
     with pytest.raises(BadPrompt, match="prompt=shrot is not a folder; give the folder of a soft"):
         McdHF(pretrained="never loaded", prompt="shrot")
     artifact.save(Prompt(torch.ones(4, 33)), tmp_path / "wide")
-    with pytest.raises(BadPrompt, match="shape .4, 33. and the model's embedding 32 dimensions"):
+    with pytest.raises(BadPrompt, match="shape .4, 33., and the model's embedding has 32"):
         McdHF(**given, prompt=str(tmp_path / "wide"))
     artifact.save(Prompt(torch.full((4, 32), torch.nan)), tmp_path / "nan")
     with pytest.raises(BadPrompt, match="has NaN or infinite entries"):

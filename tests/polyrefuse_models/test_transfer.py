@@ -177,7 +177,7 @@ def test_every_layer_s_figures_are_those_of_the_states(lm: BaselineHF, kept: Non
     document = geometry(chat, direction, ["de", "ko"], limit=6)
     handle.remove()
     assert sum(passes) == 3 * 2 * 6
-    assert (document["schema"], list(document["languages"])) == (4, ["en", "de", "ko"])
+    assert (document["schema"], list(document["languages"])) == (5, ["en", "de", "ko"])
     assert "not whether it refuses" in document["meaning"]
     assert [at["layer"] for at in document["layers"]] == [0, 1, 2, 3]
 
@@ -231,7 +231,7 @@ def silhouette(x: np.ndarray, n: int) -> float:
 
 def test_geometry_needs_to_know_the_direction_s_place(lm: BaselineHF) -> None:
     nowhere = Direction(torch.ones(32), torch.ones(1, 1, 32))
-    with pytest.raises(BadDirection, match="have no 'position'"):
+    with pytest.raises(BadDirection, match="has no 'position'"):
         geometry(lm.chat_model, nowhere, ["de"])
 
 
