@@ -219,7 +219,7 @@ def test_what_is_no_artifact(prompt: Prompt, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("vectors", "sentence"),
     [
-        (torch.ones(5, 16), r"origin: the soft prompt has shape \(5, 16\), .* embedding has 32 dim"),
+        (torch.ones(5, 16), r"origin: the soft prompt has shape \(5, 16\), .* embedding has 32"),
         (torch.ones(32), r"has shape \(32,\)"),
         (torch.ones(0, 32), r"has shape \(0, 32\)"),
         (torch.ones(5, 32).fill_(torch.nan), "origin: the soft prompt has NaN or infinite entries"),
