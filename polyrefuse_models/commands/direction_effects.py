@@ -386,6 +386,8 @@ def _answers(document: dict[str, Any]) -> list[str]:
 
 def _why_none(document: dict[str, Any], language: str) -> tuple[str, bool]:
     """Say why no rank carries the refusal of a language, and whether more prompts may change it."""
+    from polyrefuse_models.directions.rank import removes_most
+
     cells = [cell for cell in document["cells"] if cell["language"] == language]
     untouched = next(cell for cell in cells if not cell["rank"])
     if not untouched["refused"]:
@@ -395,7 +397,7 @@ def _why_none(document: dict[str, Any], language: str) -> tuple[str, bool]:
         for cell in cells
         if cell["rank"]
         and cell["control_seed"] is None
-        and 2 * (cell["hits"] - untouched["hits"]) >= untouched["refused"]
+        and removes_most(cell["hits"], untouched["hits"], untouched["refused"])
     ]
     if not removing:
         return f"{language}: no rank up to {document['ranks'][-1]} removes most refusals", False

@@ -161,6 +161,11 @@ def ablation_along(basis: Float[Tensor, "rank d"]) -> Ablation:
     return Ablation(basis[0]) if len(basis) == 1 else SubspaceAblation(basis)
 
 
+def removes_most(hits: int, untouched_hits: int, untouched_refused: int) -> bool:
+    """Return whether compliance increases by at least half of what the untouched model refuses."""
+    return 2 * (hits - untouched_hits) >= untouched_refused
+
+
 def carried(cells: Sequence[Cell]) -> int | None:
     """Find how many directions carry refusal in one language.
 
@@ -184,7 +189,7 @@ def carried(cells: Sequence[Cell]) -> int | None:
         ]
         if (
             untouched.refused
-            and 2 * (cell.hits - untouched.hits) >= untouched.refused
+            and removes_most(cell.hits, untouched.hits, untouched.refused)
             and all(one.interval[1] < low for one in below)
             and all(one.interval[0] <= high for one in subspaces)
         ):
